@@ -1,0 +1,1 @@
+"""Orchestration of tiltflow with Prefect; importing it does nothing but define."""

@@ -1,0 +1,1 @@
+"""The BRT flow: batch reconstruction of tomograms."""

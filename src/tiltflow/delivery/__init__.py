@@ -1,0 +1,1 @@
+"""From finished products to the assets tree and the portal's API."""

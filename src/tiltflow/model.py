@@ -1,0 +1,258 @@
+"""The types that flow between the floors.
+
+All are frozen.  Arrays are `(view, y, x)` and `(z, y, x)`; the first row of an image is its bottom, as in the MRC format,
+so x points right and y up.  Lengths are pixels of the raw images unless a name ends in a unit.  Angles are degrees,
+counter-clockwise positive.  What axes and signs mean is stated once, in :mod:`tiltflow.geometry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+"""One view or section, `(y, x)`."""
+
+Progress = Callable[[float], None]
+"""Receives the fraction done, 0 to 1."""
+
+
+class Stack(Protocol):
+    """Images that are read one at a time: a memory-mapped file, an array, or a repaired view of either."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(views, ny, nx)`."""
+
+    def __getitem__(self, view: int, /) -> NDArray[Any]:
+        """Return one image, `(ny, nx)`, of any real type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something odd that a reader noticed and somebody must hear of."""
+
+    message: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TiltSeries:
+    """What is known of a tilt series, and where each value was read.
+
+    Attributes
+    ----------
+    path
+        The stack of images.
+    shape
+        `(views, ny, nx)`.
+    tilt_deg
+        Nominal tilt of each view, `(views,)`, in file order.
+    pixel_size_angstrom
+        Size of a raw pixel.
+    axis_angle_deg
+        In-plane angle of the tilt axis from vertical (y), counter-clockwise positive: IMOD's rotation angle.
+    exposure
+        Electrons per square ångström of each view, `(views,)`, if known.
+    included
+        Views that take part in alignment and reconstruction, `(views,)`.
+    provenance
+        Field name to a sentence that says where it was read.
+    problems
+        Disagreements and oddities.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    tilt_deg: NDArray[np.float64]
+    pixel_size_angstrom: float
+    axis_angle_deg: float
+    included: NDArray[np.bool_]
+    exposure: NDArray[np.float64] | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The base name, which names every file made from it."""
+        return self.path.stem
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tracks:
+    """Positions of features over the views.
+
+    Attributes
+    ----------
+    xy
+        `(track, view, 2)` raw pixels, origin at the corner of pixel 0; NaN where unseen.
+    weight
+        `(track,)` or `(track, view)` a-priori weights; None for equal ones.
+    kind
+        `bead` or `patch`.
+    """
+
+    xy: NDArray[np.float64]
+    kind: str
+    weight: NDArray[np.float64] | None = None
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Where a track has a position, `(track, view)`."""
+        return ~np.isnan(self.xy[..., 0])
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How good an alignment is, in numbers.  None where a method does not give the number.
+
+    Residuals and errors are pixels of the raw images.  `leave_out_px` is the mean distance of points to where a fit that has
+    not seen them puts them: the honest number, as a fit with too many variables follows the noise.
+    """
+
+    residual_mean_px: float | None = None
+    residual_sd_px: float | None = None
+    residual_weighted_mean_px: float | None = None
+    leave_out_px: float | None = None
+    residual_per_view_px: tuple[float, ...] | None = None
+    measurements: int | None = None
+    unknowns: int | None = None
+    tracks_used: int | None = None
+    tracks_rejected: int | None = None
+    shift_rms_px: float | None = None
+    shift_max_px: float | None = None
+    axis_angle_nominal_deg: float | None = None
+    axis_angle_from_data_deg: float | None = None
+    correlation_per_view: tuple[float, ...] | None = None
+    excluded_views: Mapping[int, str] = field(default_factory=dict)
+    attempts: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alignment:
+    """Where each raw view belongs.
+
+    Attributes
+    ----------
+    transforms
+        `(views, 2, 3)`: raw to aligned coordinates about the image centres, unbinned pixels: the six numbers of a line of `.xf`.
+    tilt_deg
+        Refined tilt of each view, `(views,)`.
+    included
+        Views that take part, `(views,)`; the others still have a line in every file.
+    method
+        `coarse`, `gold`, `patches` or `projection`.
+    x_axis_tilt_deg
+        Tilt of the specimen about the x axis that the reconstruction undoes: IMOD's XAXISTILT.
+    z_shift
+        Shift of the reconstruction along z, unbinned pixels.
+    """
+
+    transforms: NDArray[np.float64]
+    tilt_deg: NDArray[np.float64]
+    included: NDArray[np.bool_]
+    method: str
+    x_axis_tilt_deg: float = 0.0
+    z_shift: float = 0.0
+    evidence: Evidence = field(default_factory=Evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """The files an engine leaves behind; `alignment` is None where it gives none."""
+
+    aligned: Path
+    volume: Path
+    transforms: Path
+    tilts: Path
+    alignment: Alignment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number with its unit."""
+
+    value: float | int | str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """What a stage did: its time, its numbers, its warnings."""
+
+    name: str
+    seconds: float
+    status: str = "done"
+    numbers: Mapping[str, Quantity] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class AssetType(StrEnum):
+    """The closed set of types that a portal knows."""
+
+    THUMBNAIL = "thumbnail"
+    KEY_IMAGE = "keyImage"
+    TILT_MOVIE = "tiltMovie"
+    REC_MOVIE = "recMovie"
+    AVERAGED_VOLUME = "averagedVolume"
+    VOLUME = "volume"
+    NEUROGLANCER_ZARR = "neuroglancerZarr"
+    NEUROGLANCER_PRECOMPUTED = "neuroglancerPrecomputed"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One product: `path` is relative to the folder of the series' products."""
+
+    type: AssetType
+    path: str
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesResult:
+    """What became of one series."""
+
+    source: Path
+    status: str
+    message: str | None = None
+    stage: str | None = None
+    assets: tuple[Asset, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+    output: Path | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the series has its products."""
+        return self.status == "success"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """How the work is done here; decides nothing about the result and is never hashed.
+
+    Attributes
+    ----------
+    mounts
+        Share name to folder.
+    scratch
+        Where scratch folders are made; None for the system's temporary folder.
+    threads
+        Threads per series.
+    imod_cpus, imod_gpu
+        What `batchruntomo` is given as `-cp` and `-gpu`.
+    """
+
+    mounts: Mapping[str, Path] = field(default_factory=dict)
+    scratch: Path | None = None
+    threads: int = 1
+    imod_cpus: str = "1"
+    imod_gpu: str | None = None
+    keep_workdir: bool = False

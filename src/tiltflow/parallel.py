@@ -1,0 +1,38 @@
+"""Threads over blocks of an array: the one place that starts them.
+
+Kernels release the interpreter lock, so plain threads use all cores.  numba's own thread pool is not used: its portable
+layer aborts the process when two series run at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Yield `function(item)` in the order of `items`, with at most `2 * threads` results waiting.
+
+    Memory stays bounded when the consumer is slower than the workers.  An exception in `function` is raised here, and the
+    items not yet started are dropped.
+    """
+    if threads <= 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,1 @@
+"""The directive templates (`*.adoc`) that come with tiltflow."""
