@@ -11,7 +11,8 @@ both measured from the centre of their image:
 
 in unbinned pixels.  The aligned image has the tilt axis along y, through its centre.
 
-**Tilt axis.**  The axis angle R is measured from y: aligned coordinates turn by +R into raw ones, so that A is about the rotation by -R.
+**Tilt axis.**  The axis angle R is measured from y: aligned coordinates turn by +R into raw ones, so that A is about the
+rotation by -R.
 
 **Projection.**  At tilt t a specimen point `(x, y, z)`, measured from the centre of the volume, is seen at
 
@@ -52,7 +53,7 @@ def transform(matrix: ArrayLike, shift: ArrayLike = (0.0, 0.0)) -> Floats:
 def apply(xf: ArrayLike, points: ArrayLike) -> Floats:
     """Return points `(..., 2)` carried by a transform; both are measured from the image centre."""
     xf = np.asarray(xf, float)
-    return np.einsum("...ij,...j->...i", xf[..., :2], np.asarray(points, float)) + xf[..., 2]
+    return np.asarray(np.einsum("...ij,...j->...i", xf[..., :2], np.asarray(points, float)) + xf[..., 2])
 
 
 def invert(xf: ArrayLike) -> Floats:
