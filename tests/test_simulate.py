@@ -1,0 +1,62 @@
+"""The phantom: its projections are exact, its truth is consistent with the geometry."""
+
+import numpy as np
+import pytest
+
+from tiltflow import geometry
+from tiltflow.errors import ParameterError
+from tiltflow.kernels.phantom import add_ellipsoid
+from tiltflow.simulate import SimulationParams, score, simulate
+
+SMALL = SimulationParams(size=96, views=5, beads=6, thickness_px=20, crowding=0.3)
+
+
+def test_an_ellipsoid_projects_to_its_volume():
+    image = np.zeros((64, 64))
+    axes = np.array([9.0, 6.0, 12.0])
+    add_ellipsoid(image, 31.3, 30.8, np.diag(1 / axes**2), 12.0, 2.0)
+    assert image.sum() == pytest.approx(2.0 * 4 / 3 * np.pi * axes.prod(), rel=2e-3)
+
+
+def test_the_thickest_chord_of_a_sphere_is_its_diameter():
+    image = np.zeros((33, 33))
+    add_ellipsoid(image, 16.5, 16.5, np.eye(3) / 10**2, 10.0, 1.0)
+    assert image[16, 16] == pytest.approx(20.0, abs=0.05)
+    assert image[0, 0] == 0
+
+
+def test_the_same_seed_gives_the_same_series_on_any_number_of_threads():
+    np.testing.assert_array_equal(simulate(SMALL).images, simulate(SMALL, threads=2).images)
+
+
+def test_the_true_transforms_and_angles_have_no_error():
+    truth = simulate(SMALL).truth
+    assert score(truth, truth.transforms(), truth.true_deg).rms_px < 1e-9
+
+
+def test_a_shift_of_one_view_scores_as_an_error_of_that_view():
+    truth = simulate(SMALL).truth
+    transforms = truth.transforms()
+    transforms[1, 1, 2] += 2.0
+    found = score(truth, transforms, truth.true_deg)
+    assert found.worst_view == 1
+    assert found.rms_v_px == pytest.approx(2.0 * np.sqrt(4) / 5, rel=1e-6)
+
+
+def test_the_score_ignores_origin_scale_and_tilt_offset():
+    truth = simulate(SMALL).truth
+    moved = geometry.compose(truth.transforms(), geometry.transform(1.01 * np.eye(2), (3.0, -7.0)))
+    assert score(truth, moved, truth.true_deg + 4.0).rms_px < 1e-9
+
+
+def test_beads_are_dark_where_the_truth_says():
+    series = simulate(SMALL)
+    view = 2
+    x, y = np.floor(series.truth.beads_xy[view]).astype(int).T
+    inside = (x >= 0) & (x < 96) & (y >= 0) & (y < 96)
+    assert series.images[view][y[inside], x[inside]].mean() < 0.8 * np.median(series.images[view])
+
+
+def test_a_senseless_size_is_refused_with_the_value():
+    with pytest.raises(ParameterError, match="size 8"):
+        SimulationParams(size=8)
