@@ -45,7 +45,8 @@ def test_a_shift_of_one_view_scores_as_an_error_of_that_view():
 
 def test_the_score_ignores_origin_scale_and_tilt_offset():
     truth = simulate(SMALL).truth
-    moved = geometry.compose(truth.transforms(), geometry.transform(1.01 * np.eye(2), (3.0, -7.0)))
+    origin = geometry.project([3.0, -7.0, 5.0], truth.true_deg)[:, 0]
+    moved = geometry.compose(truth.transforms(), geometry.transform(1.01 * np.eye(2), origin))
     assert score(truth, moved, truth.true_deg + 4.0).rms_px < 1e-9
 
 

@@ -37,8 +37,8 @@ _READOUT_NOISE = 15.0
 class SimulationParams:
     """What is simulated.  Lengths are pixels unless a name says otherwise; `sd` means standard deviation.
 
-    `axis_error_deg` is how far the angle in the header is off; `shift_px` the sd of the step from view to view; `dose` electrons per
-    pixel and view; `crowding` scales the number of cellular objects; `z_offset_px` lifts the slab.
+    `axis_error_deg` is how far the angle in the header is off; `shift_px` the sd of the step from view to view; `dose`
+    electrons per pixel and view; `crowding` scales the number of cellular objects; `z_offset_px` lifts the slab.
     """
 
     seed: int = 1
@@ -291,7 +291,7 @@ def _expose(image: Floats, view: int, truth: Truth, params: SimulationParams, rn
     counts = rng.poisson(np.maximum(electrons, 0)) * (_COUNTS / params.dose) + rng.normal(0, _READOUT_NOISE, (n, n))
     hits = rng.integers(n, size=(params.hot_pixels, 2))
     counts[hits[:, 0], hits[:, 1]] += rng.uniform(8_000, 25_000, params.hot_pixels)
-    return np.clip(counts, -32_000, 32_000).astype(np.int16)
+    return np.asarray(np.clip(counts, -32_000, 32_000), np.int16)
 
 
 def _ctf(n: int, pixel_nm: float, defocus_um: float, kv: float = 300.0, cs_mm: float = 2.7, amplitude: float = 0.07) -> Floats:
