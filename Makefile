@@ -1,0 +1,66 @@
+# tiltflow: two verbs for a stranger (demo, test), the rest for those who build it.
+# Every verb makes the environment it needs; nothing is installed outside .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+    --no-emit-index-url pyproject.toml --group build
+export PYTHONUNBUFFERED = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench docs lock clean
+
+help:  ## say what each verb does
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.dev  ## make the environment with everything for tests and tools
+
+demo: $(VENV)/.core  ## generate a tilt series, run the main job on it, print where each product is
+	@$(BIN)/tiltflow demo --output demo-output
+
+test: $(VENV)/.dev  ## check the style, types and floors, then run the tests
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && echo "ruff: clean"
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache | tail -n 4
+	@$(BIN)/codespell src tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md && echo "codespell: clean"
+
+bench: $(VENV)/.dev  ## print the benchmark tables (ratios against references of the same run)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+docs: $(VENV)/.dev  ## write the generated tables and pictures of docs/
+	@$(BIN)/python docs/generate.py
+
+lock: $(VENV)/.dev  ## resolve the dependencies anew (needs uv)
+	$(UV_COMPILE) --group dev --extra prefect --extra portal -o requirements-dev.lock
+	$(UV_COMPILE) -c requirements-dev.lock -o requirements.lock
+
+clean:  ## remove the environment and everything generated
+	rm -rf $(VENV) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "tiltflow needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)."; \
+	    echo "Install one (Debian, Ubuntu: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12 ..."; \
+	    exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	    echo "'$(PYTHON)' has no venv or pip (modules venv and ensurepip)."; \
+	    echo "Install them: Debian, Ubuntu: apt-get install python3-venv; Fedora: dnf install python3-pip; then run make again."; \
+	    exit 1; }
+	@echo "making the environment in $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.core: requirements.lock pyproject.toml | $(BIN)/python
+	@test -f $(VENV)/.dev || $(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

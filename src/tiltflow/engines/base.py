@@ -1,0 +1,65 @@
+"""What an engine is: something that leaves `B_ali.mrc`, `B_rec.mrc`, `B.xf` and `B.tlt` behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tiltflow.model import Reconstruction, Site, TiltSeries
+from tiltflow.recipe import Recipe
+from tiltflow.record import Recorder
+
+StageProgress = Callable[[str, float], None]
+"""Receives the name of a stage and the fraction of it that is done, 0 to 1."""
+
+
+def silent(_stage: str, _fraction: float) -> None:
+    """Report progress to nobody."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EngineJob:
+    """One series to align and reconstruct in `workdir`."""
+
+    series: TiltSeries
+    recipe: Recipe
+    site: Site
+    workdir: Path
+    recorder: Recorder
+    progress: StageProgress = silent
+
+    def path(self, suffix: str) -> Path:
+        """Return a file of the work folder, named after the series: `path("_ali.mrc")`."""
+        return self.workdir / f"{self.series.name}{suffix}"
+
+
+class Engine(Protocol):
+    """Aligns and reconstructs; engines meet at files with IMOD's names, so that either's can be opened in 3dmod."""
+
+    name: str
+
+    @property
+    def version(self) -> str:
+        """What to write into the record."""
+
+    def check(self, job: EngineJob) -> None:
+        """Refuse, before any work, what this engine cannot do.
+
+        Raises
+        ------
+        UnsupportedError
+            If a request is valid but beyond this engine.
+        ResourceError
+            If the work does not fit this machine.
+        """
+
+    def reconstruct(self, job: EngineJob) -> Reconstruction:
+        """Make the aligned stack and the volume.
+
+        Raises
+        ------
+        TiltflowError
+            With the stage and the reason, if no trustworthy result came of it.
+        """
