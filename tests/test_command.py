@@ -1,0 +1,64 @@
+"""Running programs: output streamed, failures quoted, interrupts passed on."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tiltflow.command import find_program, run
+from tiltflow.errors import CommandError
+
+
+def test_lines_arrive_as_they_are_printed_and_the_result_keeps_the_last(tmp_path):
+    seen = []
+    result = run(sys.executable, ["-c", "print('one'); print('two')"], cwd=tmp_path, on_line=seen.append)
+    assert seen == ["one", "two"]
+    assert result.last_lines == ("one", "two")
+
+
+def test_standard_error_is_part_of_the_output(tmp_path):
+    result = run(sys.executable, ["-c", "import sys; print('wrong', file=sys.stderr)"], cwd=tmp_path)
+    assert result.last_lines == ("wrong",)
+
+
+def test_a_failure_carries_the_status_and_quotes_the_last_lines(tmp_path):
+    with pytest.raises(CommandError, match=r"ended with status 3(.|\n)*disk on fire") as caught:
+        run(sys.executable, ["-c", "print('disk on fire'); raise SystemExit(3)"], cwd=tmp_path)
+    assert caught.value.status == 3
+    assert caught.value.last_lines == ("disk on fire",)
+
+
+def test_a_program_killed_by_a_signal_is_named_as_such(tmp_path):
+    with pytest.raises(CommandError, match="killed by signal 9"):
+        run(sys.executable, ["-c", "import os; os.kill(os.getpid(), 9)"], cwd=tmp_path)
+
+
+def test_a_missing_program_says_so(tmp_path):
+    with pytest.raises(CommandError, match="no-such-program is not on the PATH"):
+        run("no-such-program", [], cwd=tmp_path)
+    assert find_program("no-such-program") is None
+
+
+def test_an_interrupt_stops_the_whole_process_group(tmp_path):
+    marker = tmp_path / "child"
+    script = f"sleep 60 & echo $! > {marker}; wait"
+    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run("sh", ["-c", script], cwd=tmp_path)
+    child = int(marker.read_text())
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and _alive(child):
+        time.sleep(0.05)
+    assert not _alive(child)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[-1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
