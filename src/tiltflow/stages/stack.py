@@ -1,7 +1,12 @@
-"""The aligned stack: every raw view carried by its transform onto the common, tilt-axis-along-y frame.
+"""The aligned stack: every raw view carried by its transform onto the common frame whose tilt axis runs along y.
 
-A view is binned first and transformed then, by cubic convolution, as IMOD's `newstack -xform -bin` does; where the raw image
-does not reach, the view is filled with its own mean, approached over a taper.
+A view is binned first and transformed then, by cubic convolution (Keys 1981, doi:10.1109/TASSP.1981.1163711, with a = -1), as
+IMOD's `newstack -xform -bin` does.  Where the raw image does not reach, the view is filled with its own mean, approached over a
+taper.  Counts stay counts: a view without negative pixels is not given any by the overshoot of the interpolation.
+
+Differences from newstack: within one pixel of the edge of the raw image, its edge is repeated; the taper falls with the distance
+from the frame; and a size that the binning does not divide is trimmed on both sides and its centre still carried to the centre of
+the output.
 """
 
 from __future__ import annotations
@@ -12,7 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tiltflow import geometry
+from tiltflow.errors import ParameterError
+from tiltflow.kernels.warp import bin_mean, warp
 from tiltflow.model import Image, Progress, Stack
+from tiltflow.parallel import map_threads
+
+_PAD = 3
+_BAND_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +54,27 @@ class StackParams:
     taper_inside: bool = False
     size_xy: tuple[int, int] | None = None
 
+    def __post_init__(self) -> None:
+        if self.binning < 1:
+            raise ParameterError(f"binning {self.binning} of the aligned stack: it must be 1 or more")
+        if self.taper_px is not None and self.taper_px < 0:
+            raise ParameterError(f"taper of {self.taper_px} pixels: it must be 0 or more")
+        if self.size_xy is not None and min(self.size_xy) < 1:
+            raise ParameterError(f"size {self.size_xy} of the aligned stack: both sides must be 1 or more")
+
 
 def aligned_shape(raw_shape: tuple[int, ...], params: StackParams) -> tuple[int, int]:
-    """Return `(ny, nx)` of the aligned views of a raw stack `(views, ny, nx)`."""
-    raise NotImplementedError
+    """Return `(ny, nx)` of the aligned views of a raw stack `(views, ny, nx)`.
+
+    >>> aligned_shape((41, 630, 653), StackParams(binning=4))
+    (157, 163)
+    """
+    if params.size_xy is not None:
+        return params.size_xy[1], params.size_xy[0]
+    ny, nx = raw_shape[-2] // params.binning, raw_shape[-1] // params.binning
+    if min(ny, nx) < 1:
+        raise ParameterError(f"binning {params.binning} leaves nothing of images of {raw_shape[-1]} x {raw_shape[-2]} pixels")
+    return ny, nx
 
 
 def align_stack(
@@ -57,10 +86,74 @@ def align_stack(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[Image]:
-    """Yield the aligned views in the order of the stack."""
-    raise NotImplementedError
+    """Yield the aligned views, in the order of the stack.
+
+    Parameters
+    ----------
+    stack
+        Raw views; at most `2 * threads + 1` aligned ones exist at a time.
+    transforms
+        `(views, 2, 3)`, raw to aligned, unbinned pixels (:mod:`tiltflow.geometry`).
+    out_shape
+        `(ny, nx)` of the output; None for :func:`aligned_shape`.
+    """
+    xf = np.asarray(transforms, np.float64)
+    views = stack.shape[0]
+    if xf.shape != (views, 2, 3):
+        raise ParameterError(f"transforms of shape {xf.shape} for a stack of {views} views: there must be one (2, 3) matrix a view")
+    singular = np.flatnonzero(~(np.abs(np.linalg.det(xf[:, :, :2])) > 1e-6))
+    if singular.size:
+        raise ParameterError(f"the transform of view {singular[0]} cannot be inverted: {xf[singular[0]].tolist()}")
+    shape = aligned_shape(stack.shape, params) if out_shape is None else out_shape
+    for i, image in enumerate(map_threads(lambda v: align_view(stack[v], xf[v], params, shape), range(views), threads)):
+        if progress is not None:
+            progress((i + 1) / views)
+        yield image
 
 
-def round_to_int16(image: NDArray[np.float32]) -> NDArray[np.int16]:
+def align_view(view: NDArray[np.generic], xf: ArrayLike, params: StackParams, out_shape: tuple[int, int]) -> Image:
+    """Return one raw view, carried by its transform onto an aligned image of `out_shape`."""
+    padded, offset = _binned_with_border(view, params.binning)
+    image = padded[_PAD:-_PAD, _PAD:-_PAD]
+    back = geometry.invert(xf)
+    matrix = np.ascontiguousarray(back[:, :2])
+    centre_raw = (np.array(view.shape[::-1]) / 2 - offset) / params.binning
+    centre_out = np.array(out_shape[::-1]) / 2
+    origin = centre_raw - 0.5 + _PAD + back[:, 2] / params.binning + matrix @ (0.5 - centre_out)
+    lowest = np.float32(0.0 if float(image.min()) >= 0 else -np.inf)
+    out = np.empty(out_shape, np.float32)
+    fill = np.float32(image.mean(dtype=np.float64))
+    warp(padded, _PAD, origin, matrix, params.linear, fill, lowest, np.float32(_taper(params, out_shape)), params.taper_inside, out)
+    return out
+
+
+def round_to_int16(image: NDArray[np.floating]) -> NDArray[np.int16]:
     """Return grey values rounded half up and held within 16 bits, as newstack writes them."""
-    return np.clip(np.floor(image + np.float32(0.5)), -32768, 32767).astype(np.int16)
+    return np.clip(np.floor(image + 0.5), -32768, 32767).astype(np.int16)
+
+
+def _taper(params: StackParams, shape: tuple[int, int]) -> int:
+    if not params.taper:
+        return 0
+    if params.taper_px is not None:
+        return params.taper_px
+    return int(np.clip(round(sum(shape) / 200), 16, 127))
+
+
+def _binned_with_border(view: NDArray[np.generic], factor: int) -> tuple[Image, NDArray[np.int64]]:
+    """Return the binned view with its edge repeated around it, and the raw pixel (x, y) where its first bin starts."""
+    ny, nx = view.shape[0] // factor, view.shape[1] // factor
+    y0, x0 = (view.shape[0] - ny * factor) // 2, (view.shape[1] - nx * factor) // 2
+    padded = np.empty((ny + 2 * _PAD, nx + 2 * _PAD), np.float32)
+    image = padded[_PAD:-_PAD, _PAD:-_PAD]
+    raw = view[y0 : y0 + ny * factor, x0 : x0 + nx * factor]
+    if factor == 1:
+        image[...] = raw
+    else:
+        band = max(_BAND_ROWS // factor, 1)
+        for j in range(0, ny, band):
+            rows = np.ascontiguousarray(raw[j * factor : (j + band) * factor], np.float32)
+            bin_mean(rows, factor, image[j : j + band])
+    padded[:_PAD], padded[-_PAD:] = padded[_PAD], padded[-_PAD - 1]
+    padded[:, :_PAD], padded[:, -_PAD:] = padded[:, _PAD, None], padded[:, -_PAD - 1, None]
+    return padded, np.array([x0, y0])
