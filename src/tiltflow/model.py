@@ -93,7 +93,8 @@ class Tracks:
     xy
         `(track, view, 2)` raw pixels, origin at the corner of pixel 0; NaN where unseen.
     weight
-        `(track,)` or `(track, view)` a-priori weights; None for equal ones.
+        A-priori weights: `(track,)`, `(track, view)`, or `(track, view, 2, 2)`, the inverse of the covariance of each position, to a
+        common factor; None for equal ones.
     kind
         `bead` or `patch`.
     """
@@ -136,6 +137,31 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LocalAlignment:
+    """What areas of the specimen need on top of the global alignment.
+
+    Attributes
+    ----------
+    centre_px
+        `(areas, 2)` where each area is, x and y from the centre of the aligned image: the specimen as seen untilted.
+    grid
+        Areas along x and y: area `[j, i]` of the grid is number `j * grid[0] + i`.
+    transforms
+        `(areas, views, 2, 3)`: globally aligned to locally aligned coordinates, both from the image centre.
+    delta_tilt_deg
+        `(areas, views)` to add to the tilt of each view.
+    tracks
+        `(areas,)` how many tracks each was solved from.
+    """
+
+    centre_px: NDArray[np.float64]
+    grid: tuple[int, int]
+    transforms: NDArray[np.float64]
+    delta_tilt_deg: NDArray[np.float64]
+    tracks: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Alignment:
     """Where each raw view belongs.
 
@@ -153,6 +179,8 @@ class Alignment:
         Tilt of the specimen about the x axis that the reconstruction undoes: IMOD's XAXISTILT.
     z_shift
         Shift of the reconstruction along z, unbinned pixels.
+    local
+        Corrections by area, where they were solved.
     """
 
     transforms: NDArray[np.float64]
@@ -162,6 +190,7 @@ class Alignment:
     x_axis_tilt_deg: float = 0.0
     z_shift: float = 0.0
     evidence: Evidence = field(default_factory=Evidence)
+    local: LocalAlignment | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,125 @@
+"""What the adjustment is asked for.  The defaults are those of IMOD's plastic template where tiltalign has the parameter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tiltflow.errors import ParameterError
+
+RotationVariables = Literal["fixed", "one", "each", "grouped"]
+TiltVariables = Literal["fixed", "all_but_minimum", "grouped"]
+MagnificationVariables = Literal["fixed", "each", "grouped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalParams:
+    """How local areas are made.
+
+    Attributes
+    ----------
+    target_size_px
+        Side of an area along x and y; an area grows until it holds enough tracks (TargetPatchSizeXandY).
+    minimum_tracks
+        Tracks that an area must hold, in all and on each surface (MinFidsTotalAndEachSurface).
+    overlap
+        Fraction of an area that it shares with its neighbour (MinSizeOrOverlapXandY).
+    rotation_group, tilt_group, magnification_group
+        Views between independent values; between them the value changes linearly.
+    """
+
+    target_size_px: tuple[float, float] = (700.0, 700.0)
+    minimum_tracks: tuple[int, int] = (8, 3)
+    overlap: float = 0.5
+    rotation_group: int = 6
+    tilt_group: int = 6
+    magnification_group: int = 7
+
+    def __post_init__(self) -> None:
+        if min(self.target_size_px) <= 0 or not 0 <= self.overlap < 1 or min(self.minimum_tracks) < 1:
+            raise ParameterError(
+                f"Local areas of {self.target_size_px} px, overlap {self.overlap}, at least {self.minimum_tracks} tracks make no "
+                "sense: sizes and tracks start at 1, the overlap lies between 0 and 1"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolveParams:
+    """Which variables are solved for, and how outliers are treated.
+
+    Attributes
+    ----------
+    rotation
+        Angle of the tilt axis: `fixed` at the nominal, `one` for all views, one for `each`, or `grouped` (RotOption).
+    tilt
+        `fixed` at the nominal, `all_but_minimum` (the view nearest zero tilt stays), or `grouped` (TiltOption).
+    magnification
+        `fixed` at 1, one for `each` view, or `grouped` (MagOption).
+    stretch, skew
+        Whether the specimen may stretch along x and shear from view to view; always grouped (XStretchOption, SkewOption).
+    rotation_group, tilt_group, magnification_group, stretch_group, skew_group
+        Views between independent values of a grouped variable; between them it changes linearly.
+    rotation_sd_deg, tilt_sd_deg, magnification_sd, stretch_sd, skew_sd_deg
+        How far values stray: from their mean for rotation and magnification, from the nominal for the others.  A variable
+        that the tracks do not determine stays within it; one that they do is hardly touched.
+    adapt
+        Whether to learn from the tracks how far the values of this series stray, and hold them to that when it is less.
+    robust
+        Whether to give less weight to points that fit badly (RobustFitting).
+    k_factor
+        Tukey's constant for it, in robust standard deviations (4.685 times KFactorScaling).
+    weight_whole_tracks
+        Whether to judge tracks as a whole rather than points: for patches, whose errors last (WeightWholeTracks).
+    surfaces
+        1 or 2 planes to fit to the points (SurfacesToAnalyze).
+    tilt_angle_offset_deg
+        Added to every tilt (AngleOffset).
+    z_shift_px
+        Added to the z of every point after centring (AxisZShift).
+    restrict
+        Whether variables are grouped or fixed when there are too few measurements for them (restrictalign).
+    minimum_measurement_ratio, target_measurement_ratio
+        Measurements per unknown below which that happens, and which it aims at.
+    leave_out
+        Whether to compute the leave-out error.
+    local
+        Local areas, or None for a global solution alone.
+    """
+
+    rotation: RotationVariables = "each"
+    tilt: TiltVariables = "all_but_minimum"
+    magnification: MagnificationVariables = "each"
+    stretch: bool = False
+    skew: bool = False
+    rotation_group: int = 5
+    tilt_group: int = 5
+    magnification_group: int = 4
+    stretch_group: int = 7
+    skew_group: int = 11
+    rotation_sd_deg: float = 2.0
+    tilt_sd_deg: float = 1.0
+    magnification_sd: float = 0.02
+    stretch_sd: float = 0.005
+    skew_sd_deg: float = 0.3
+    adapt: bool = True
+    robust: bool = True
+    k_factor: float = 4.685
+    weight_whole_tracks: bool = False
+    surfaces: Literal[1, 2] = 1
+    tilt_angle_offset_deg: float = 0.0
+    z_shift_px: float = 0.0
+    restrict: bool = True
+    minimum_measurement_ratio: float = 3.2
+    target_measurement_ratio: float = 3.6
+    leave_out: bool = True
+    local: LocalParams | None = None
+
+    def __post_init__(self) -> None:
+        groups = (self.rotation_group, self.tilt_group, self.magnification_group, self.stretch_group, self.skew_group)
+        spreads = (self.rotation_sd_deg, self.tilt_sd_deg, self.magnification_sd, self.stretch_sd, self.skew_sd_deg)
+        if min(groups) < 1:
+            raise ParameterError(f"Groups of {groups} views make no sense: a group has at least one")
+        if min(spreads) <= 0 or self.k_factor <= 0:
+            raise ParameterError(f"Standard deviations {spreads} and k_factor {self.k_factor} must be above 0")
+        if self.surfaces not in {1, 2}:
+            raise ParameterError(f"surfaces is {self.surfaces}; a section has 1 or 2 that can carry points")
