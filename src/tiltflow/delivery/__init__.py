@@ -1,1 +1,1 @@
-"""From finished products to the assets tree and the portal's API."""
+"""From finished work to the places and people that wait for it: folders, files, and the portal's API."""

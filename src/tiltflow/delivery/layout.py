@@ -1,0 +1,261 @@
+"""Where inputs are read, where assets go, and what the portal calls both.
+
+A share is a folder with two sides: `Projects` holds what the microscopes wrote and is never written to; `Assets` mirrors it and
+holds what was made::
+
+    <share>/Projects/Lab/PI/Project/Session/Sample/B.mrc        the input
+    <share>/Assets/Lab/PI/Project/Session/Sample/B/tiltMov_B.mp4  one of its assets
+
+The mapping swaps the path *component* that lies directly in the share, never text: a share or a project may itself have
+"Projects" in its name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tiltflow.errors import LocationError
+from tiltflow.model import Asset, Problem
+
+SOURCE_SUFFIXES = (".mrc", ".st", ".MRC", ".ST")
+"""Endings of the files that are tilt series."""
+
+PROJECTS = "Projects"
+ASSETS = "Assets"
+
+_MADE_BY_IMOD = re.compile(r"(_ali|_preali|_rec|_full_rec|_bin\d+)$|^(ave|avebin8)_")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The two roots, and the folder of inputs.
+
+    Attributes
+    ----------
+    inputs
+        What `primaryFilePath` is relative to: `<share>/Projects`, or the input folder itself where there is no portal.
+    assets
+        What the path of an asset is relative to: `<share>/Assets`, or the output folder.
+    folder
+        The folder whose files are the series; `inputs` or below it.
+    share
+        The folder that nothing may leave; None where there is no share to stay in.
+    """
+
+    inputs: Path
+    assets: Path
+    folder: Path
+    share: Path | None = None
+
+    @property
+    def output(self) -> Path:
+        """The folder that receives one folder per series."""
+        return self.assets / self.folder.relative_to(self.inputs)
+
+    def output_of(self, source: Path) -> Path:
+        """Return the folder of a series' products, named after its base name.
+
+        Raises
+        ------
+        LocationError
+            If that folder would lie among the inputs or outside the share, by way of a symbolic link.
+        """
+        output = self.assets / source.parent.relative_to(self.inputs) / source.stem
+        if self.share is not None:
+            self.refuse_projects(output, "The folder for the products")
+            if not output.resolve().is_relative_to(self.share.resolve()):
+                raise LocationError(
+                    f"The folder for the products, {output}, leads out of its share to {output.resolve()} by a symbolic link; "
+                    "replace the link by a folder."
+                )
+        return output
+
+    def refuse_projects(self, path: Path, what: str) -> None:
+        """Raise unless `path` lies outside `Projects`, which is only ever read.
+
+        Raises
+        ------
+        LocationError
+            If it does not; `what` begins the sentence.
+        """
+        if self.share is not None and path.resolve().is_relative_to(self.inputs.resolve()):
+            raise LocationError(f"{what}, {path}, lies in {self.inputs}, where nothing is ever written; choose another place.")
+
+    def primary_path(self, source: Path) -> str:
+        """Return what the portal calls an input: its path below `Projects`."""
+        return source.relative_to(self.inputs).as_posix()
+
+    def asset_path(self, output: Path, asset: Asset) -> str:
+        """Return what the portal calls an asset: its path below `Assets`."""
+        return PurePosixPath((output / asset.path).relative_to(self.assets)).as_posix()
+
+
+def plain_layout(input_dir: Path, output: Path) -> Layout:
+    """Return the layout of a run without a share: any folder in, any folder out."""
+    return Layout(inputs=input_dir, assets=output, folder=input_dir)
+
+
+def resolve_input(mounts: Mapping[str, Path], file_share: str, input_dir: str) -> Layout:
+    """Return the layout for `<mount of file_share>/Projects/<input_dir>`.
+
+    Raises
+    ------
+    LocationError
+        If the share is unknown or not there, or if `input_dir` does not name an existing folder inside its `Projects`.
+    """
+    share = _share(mounts, file_share)
+    projects = share / PROJECTS
+    wanted = _inner_path(input_dir)
+    folder = projects / wanted
+    if not projects.is_dir():
+        raise LocationError(f"Share {file_share!r} has no folder {PROJECTS}: {projects} is missing; check that it is mounted.")
+    if not folder.is_dir():
+        raise LocationError(f"No folder {input_dir!r} in {projects}{_hint(wanted, projects)}.")
+    for boundary in (share, projects):
+        if not folder.resolve().is_relative_to(boundary.resolve()):
+            raise LocationError(
+                f"Folder {input_dir!r} of share {file_share!r} leads out of {boundary} to {folder.resolve()} by a symbolic link; "
+                "copy the data into the share."
+            )
+    return Layout(inputs=projects, assets=share / ASSETS, folder=folder, share=share)
+
+
+def find_series(folder: Path, name: str | None = None, *, within: Path | None = None) -> tuple[Path, ...]:
+    """Return the tilt series of a folder in natural order (`a2` before `a10`), or the one called `name`.
+
+    Parameters
+    ----------
+    folder
+        Where to look; folders inside it are not searched.
+    name
+        File name of the one series wanted; None or empty for all.
+    within
+        A folder that the files, links followed, must lie in.
+
+    Raises
+    ------
+    LocationError
+        If there is none, if `name` is not one of them, if two share a base name, or if one is a link out of `within`.
+    """
+    if not folder.is_dir():
+        raise LocationError(f"No folder {folder}; check the path.")
+    try:
+        entries = sorted((entry for entry in folder.iterdir() if not entry.is_dir()), key=natural_key)
+    except OSError as error:
+        raise LocationError(f"Folder {folder} cannot be read ({error.strerror}); check its permissions.") from error
+    series = [entry for entry in entries if entry.name.endswith(SOURCE_SUFFIXES)]
+    if name:
+        series = [_named(name, series, folder)]
+    if not series:
+        raise LocationError(
+            f"No tilt series in {folder}: none of its {len(entries)} files ends in {', '.join(SOURCE_SUFFIXES)}; check the folder."
+        )
+    _refuse_clashes(series)
+    if within is not None:
+        _refuse_links_out(series, within)
+    return tuple(series)
+
+
+def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """Return a key that sorts names as people do: numbers by value, letters without regard to case."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
+    return tuple((0, int(part), "") if part[0] in string.digits else (1, 0, part.casefold()) for part in parts), path.name
+
+
+def look_alikes(sources: Iterable[Path]) -> tuple[Problem, ...]:
+    """Return a remark for each file whose name is that of a result, or of macOS's bookkeeping, rather than of raw data.
+
+    They are processed all the same: a name is no proof.
+    """
+    problems = []
+    for path in sources:
+        if _MADE_BY_IMOD.search(path.stem):
+            problems.append(Problem(f"{path.name} has the name of a result; it is processed because of its ending", str(path)))
+        elif path.name.startswith("._"):
+            problems.append(
+                Problem(f"{path.name} has the name of macOS's bookkeeping; it is processed because of its ending", str(path))
+            )
+    return tuple(problems)
+
+
+def _share(mounts: Mapping[str, Path], file_share: str) -> Path:
+    if file_share not in mounts:
+        known = ", ".join(sorted(mounts)) or "none: set TILTFLOW_MOUNTS"
+        close = difflib.get_close_matches(file_share, mounts, n=1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        raise LocationError(f"Unknown file share {file_share!r}.{meant} Known shares: {known}.")
+    share = mounts[file_share]
+    if not share.is_dir():
+        raise LocationError(f"Share {file_share!r} is not there: {share} is no folder on this machine; check that it is mounted.")
+    return share
+
+
+def _inner_path(input_dir: str) -> PurePosixPath:
+    wanted = PurePosixPath(input_dir)
+    if "\0" in input_dir or "\n" in input_dir:
+        raise LocationError(f"Input folder {input_dir!r} holds a character that no path may hold.")
+    if wanted.is_absolute():
+        raise LocationError(f"Input folder {input_dir!r} is an absolute path; give it relative to the share's {PROJECTS}.")
+    if ".." in wanted.parts:
+        raise LocationError(
+            f"Input folder {input_dir!r} goes up by '..'; give it relative to the share's {PROJECTS}, without '..'."
+        )
+    if not wanted.parts:
+        raise LocationError(f"Input folder {input_dir!r} names no folder; give one inside the share's {PROJECTS}.")
+    return wanted
+
+
+def _hint(wanted: PurePosixPath, projects: Path) -> str:
+    if wanted.parts[0] == PROJECTS:
+        return f"; the path is already relative to {PROJECTS}: leave that part out"
+    place = projects
+    for part in wanted.parts:
+        if not (place / part).is_dir():
+            break
+        place /= part
+    missing = wanted.parts[len(place.relative_to(projects).parts)]
+    close = difflib.get_close_matches(missing, _folders(place), n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    return f": {place} has no folder {missing!r}.{meant} Check the spelling"
+
+
+def _folders(place: Path) -> list[str]:
+    try:
+        return [entry.name for entry in place.iterdir() if entry.is_dir()]
+    except OSError:
+        return []
+
+
+def _named(name: str, series: Sequence[Path], folder: Path) -> Path:
+    for path in series:
+        if path.name == name:
+            return path
+    if "/" in name or name in {".", ".."}:
+        raise LocationError(f"{name!r} is a path; give the name of one file in {folder}.")
+    if not name.endswith(SOURCE_SUFFIXES):
+        raise LocationError(f"{name!r} is no tilt series by its name: it must end in one of {', '.join(SOURCE_SUFFIXES)}.")
+    close = difflib.get_close_matches(name, [path.name for path in series], n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    raise LocationError(f"No file {name!r} in {folder}, which has {len(series)} tilt series.{meant} Check the spelling.")
+
+
+def _refuse_clashes(series: Sequence[Path]) -> None:
+    seen: dict[str, Path] = {}
+    for path in series:
+        other = seen.setdefault(path.stem, path)
+        if other is not path:
+            raise LocationError(
+                f"{other.name} and {path.name} in {path.parent} share the base name {path.stem!r}, which names the folder of their "
+                "products; rename one of them, or choose one by its file name."
+            )
+
+
+def _refuse_links_out(series: Sequence[Path], within: Path) -> None:
+    for path in series:
+        if not path.resolve().is_relative_to(within.resolve()):
+            raise LocationError(f"{path} is a symbolic link out of {within}, to {path.resolve()}; copy the file into the share.")

@@ -1,0 +1,231 @@
+"""Where inputs are read and assets go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiltflow.delivery.layout import Layout, find_series, look_alikes, natural_key, plain_layout, resolve_input
+from tiltflow.errors import LocationError
+from tiltflow.model import Asset, AssetType
+
+SAMPLE = "Lab/PI/Project/Session/Sample"
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    """A mounted share whose own path has a component called Projects."""
+    folder = tmp_path / "Projects" / "MyProjects"
+    (folder / "Projects" / SAMPLE).mkdir(parents=True)
+    return folder
+
+
+def test_an_input_lies_below_projects_of_its_share(share: Path) -> None:
+    layout = resolve_input({"lab": share}, "lab", SAMPLE)
+    assert layout.folder == share / "Projects" / SAMPLE
+    assert layout.primary_path(layout.folder / "B.mrc") == f"{SAMPLE}/B.mrc"
+
+
+def test_assets_mirror_projects_by_component_and_not_by_text(share: Path) -> None:
+    layout = resolve_input({"lab": share}, "lab", SAMPLE)
+    output = layout.output_of(layout.folder / "B.mrc")
+    assert output == share / "Assets" / SAMPLE / "B"
+    assert layout.output == share / "Assets" / SAMPLE
+    assert layout.asset_path(output, Asset(AssetType.TILT_MOVIE, "tiltMov_B.mp4")) == f"{SAMPLE}/B/tiltMov_B.mp4"
+
+
+def test_a_folder_called_projects_further_down_keeps_its_name(share: Path) -> None:
+    inner = share / "Projects" / "Lab" / "Projects" / "AProjectsB"
+    inner.mkdir(parents=True)
+    layout = resolve_input({"lab": share}, "lab", "Lab/Projects/AProjectsB")
+    assert layout.output_of(inner / "B.st") == share / "Assets" / "Lab" / "Projects" / "AProjectsB" / "B"
+
+
+PART = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0\n", exclude_categories=("Cs",)), min_size=1, max_size=20
+).filter(lambda part: part not in {".", ".."})
+
+
+@given(st.lists(PART | st.just("Projects"), min_size=1, max_size=6), PART)
+def test_the_asset_path_is_always_the_input_path_without_its_ending(parts: list[str], stem: str) -> None:
+    share = Path("/mnt/Projects/share")
+    folder = share.joinpath("Projects", *parts)
+    layout = Layout(inputs=share / "Projects", assets=share / "Assets", folder=folder)
+    source = folder / f"{stem}.mrc"
+    path = layout.asset_path(layout.output_of(source), Asset(AssetType.NEUROGLANCER_ZARR, "x.zarr/0"))
+    assert path == "/".join([*parts, stem, "x.zarr", "0"])
+    assert layout.primary_path(source) == "/".join([*parts, f"{stem}.mrc"])
+
+
+def test_an_unknown_share_is_named_with_the_nearest_known_one(share: Path) -> None:
+    with pytest.raises(LocationError, match=r"Unknown file share 'RMLEMHedwig'. Did you mean 'RMLEMHedwigQA'\? Known shares: RML"):
+        resolve_input({"RMLEMHedwigQA": share}, "RMLEMHedwig", SAMPLE)
+    with pytest.raises(LocationError, match="set TILTFLOW_MOUNTS"):
+        resolve_input({}, "lab", SAMPLE)
+
+
+def test_a_share_that_is_not_mounted_is_told_apart_from_an_unknown_one(tmp_path: Path) -> None:
+    with pytest.raises(LocationError, match="check that it is mounted"):
+        resolve_input({"lab": tmp_path / "absent"}, "lab", SAMPLE)
+    with pytest.raises(LocationError, match="has no folder Projects"):
+        resolve_input({"lab": tmp_path}, "lab", SAMPLE)
+
+
+@pytest.mark.parametrize(
+    ("input_dir", "reason"),
+    [
+        ("../Assets/Lab", "goes up"),
+        (f"{SAMPLE}/../../../../../../Assets", "goes up"),
+        ("/etc", "absolute"),
+        ("", "names no folder"),
+        (".", "names no folder"),
+        ("Lab\0", "no path may hold"),
+        ("Lab/PI/Projekt", r"has no folder 'Projekt'.*Did you mean 'Project'"),
+        (f"Projects/{SAMPLE}", "leave that part out"),
+        (f"{SAMPLE}/deeper", "has no folder 'deeper'"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused_with_the_reason(share: Path, input_dir: str, reason: str) -> None:
+    with pytest.raises(LocationError, match=reason):
+        resolve_input({"lab": share}, "lab", input_dir)
+
+
+def test_a_symbolic_link_may_not_leave_the_share(share: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (share / "Projects" / "Lab" / "link").symlink_to(outside)
+    with pytest.raises(LocationError, match=r"leads out of .* by a symbolic link"):
+        resolve_input({"lab": share}, "lab", "Lab/link")
+
+
+def test_a_symbolic_link_may_not_leave_projects_for_assets(share: Path) -> None:
+    (share / "Assets").mkdir()
+    (share / "Projects" / "Lab" / "link").symlink_to(share / "Assets")
+    with pytest.raises(LocationError, match="leads out of"):
+        resolve_input({"lab": share}, "lab", "Lab/link")
+
+
+def test_a_symbolic_link_inside_projects_is_followed(share: Path) -> None:
+    (share / "Projects" / "Lab" / "link").symlink_to(share / "Projects" / SAMPLE)
+    assert resolve_input({"lab": share}, "lab", "Lab/link").output == share / "Assets" / "Lab" / "link"
+
+
+def test_a_share_reached_by_a_link_is_fine(share: Path, tmp_path: Path) -> None:
+    (tmp_path / "mount").symlink_to(share)
+    layout = resolve_input({"lab": tmp_path / "mount"}, "lab", SAMPLE)
+    assert layout.output_of(layout.folder / "B.mrc") == tmp_path / "mount" / "Assets" / SAMPLE / "B"
+
+
+def test_products_are_never_put_among_the_inputs_by_a_link(share: Path) -> None:
+    (share / "Assets").symlink_to(share / "Projects")
+    layout = resolve_input({"lab": share}, "lab", SAMPLE)
+    with pytest.raises(LocationError, match="nothing is ever written"):
+        layout.output_of(layout.folder / "B.mrc")
+
+
+def test_products_are_never_put_outside_the_share_by_a_link(share: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (share / "Assets").symlink_to(tmp_path / "elsewhere")
+    layout = resolve_input({"lab": share}, "lab", SAMPLE)
+    with pytest.raises(LocationError, match="leads out of its share"):
+        layout.output_of(layout.folder / "B.mrc")
+
+
+def test_scratch_in_projects_is_refused(share: Path) -> None:
+    layout = resolve_input({"lab": share}, "lab", SAMPLE)
+    layout.refuse_projects(share / "Assets", "The scratch folder")
+    with pytest.raises(LocationError, match=r"The scratch folder, .*nothing is ever written"):
+        layout.refuse_projects(layout.folder / "scratch", "The scratch folder")
+
+
+def test_a_plain_run_names_things_relative_to_its_own_two_folders(tmp_path: Path) -> None:
+    layout = plain_layout(tmp_path / "in", tmp_path / "Projects" / "out")
+    source = tmp_path / "in" / "B.mrc"
+    output = layout.output_of(source)
+    assert output == tmp_path / "Projects" / "out" / "B"
+    assert layout.primary_path(source) == "B.mrc"
+    assert layout.asset_path(output, Asset(AssetType.THUMBNAIL, "keyimg_B_s.jpg")) == "B/keyimg_B_s.jpg"
+
+
+def fill(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def test_every_file_with_one_of_the_four_endings_is_a_series_in_natural_order(tmp_path: Path) -> None:
+    fill(tmp_path, "ts10.mrc", "ts2.MRC", "ts1.st", "TS3.ST", "ts4.Mrc", "ts5.mrc.mdoc", "notes.txt", "._ts1.mrc")
+    (tmp_path / "folder.mrc").mkdir()
+    assert [path.name for path in find_series(tmp_path)] == ["._ts1.mrc", "ts1.st", "ts2.MRC", "TS3.ST", "ts10.mrc"]
+
+
+def test_one_series_can_be_chosen_by_name(tmp_path: Path) -> None:
+    fill(tmp_path, "a.mrc", "b.mrc")
+    assert find_series(tmp_path, "b.mrc") == (tmp_path / "b.mrc",)
+    assert len(find_series(tmp_path, "")) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("c.mrc", "Did you mean"),
+        ("../a.mrc", "is a path"),
+        ("/etc/a.mrc", "is a path"),
+        ("notes.txt", "no tilt series by its name"),
+    ],
+)
+def test_a_name_that_is_not_there_is_refused_with_the_reason(tmp_path: Path, name: str, reason: str) -> None:
+    fill(tmp_path, "a.mrc", "b.mrc", "notes.txt")
+    with pytest.raises(LocationError, match=reason):
+        find_series(tmp_path, name)
+
+
+def test_a_folder_without_series_is_an_error_that_names_it(tmp_path: Path) -> None:
+    fill(tmp_path, "notes.txt")
+    with pytest.raises(LocationError, match=f"No tilt series in {tmp_path}: none of its 1 files ends in .mrc"):
+        find_series(tmp_path)
+    with pytest.raises(LocationError, match="No folder"):
+        find_series(tmp_path / "absent")
+
+
+def test_two_series_of_one_base_name_clash_unless_one_is_chosen(tmp_path: Path) -> None:
+    fill(tmp_path, "a.mrc", "a.st")
+    with pytest.raises(LocationError, match=r"a\.mrc and a\.st .* share the base name 'a'"):
+        find_series(tmp_path)
+    assert find_series(tmp_path, "a.st") == (tmp_path / "a.st",)
+
+
+def test_a_file_that_links_out_of_the_share_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "share"
+    folder.mkdir()
+    fill(tmp_path, "secret.mrc")
+    (folder / "a.mrc").symlink_to(tmp_path / "secret.mrc")
+    assert find_series(folder) == (folder / "a.mrc",)
+    with pytest.raises(LocationError, match="a symbolic link out of"):
+        find_series(folder, within=folder)
+
+
+def test_a_dangling_link_is_listed_and_not_dropped_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "a.mrc").symlink_to(tmp_path / "gone.mrc")
+    assert find_series(tmp_path) == (tmp_path / "a.mrc",)
+
+
+def test_files_named_like_results_are_processed_and_remarked_upon(tmp_path: Path) -> None:
+    fill(tmp_path, "ts_rec.mrc", "ave_ts.mrc", "ts.mrc", "._ts.mrc", "average.mrc")
+    sources = find_series(tmp_path)
+    assert len(sources) == 5
+    assert [Path(problem.where).name for problem in look_alikes(sources)] == ["._ts.mrc", "ave_ts.mrc", "ts_rec.mrc"]
+
+
+@given(st.lists(st.integers(0, 10**6), unique=True, min_size=2))
+def test_natural_order_is_the_order_of_the_numbers(numbers: list[int]) -> None:
+    paths = [Path(f"ts_{number}.mrc") for number in numbers]
+    assert sorted(paths, key=natural_key) == [Path(f"ts_{number}.mrc") for number in sorted(numbers)]
+
+
+def test_natural_order_takes_any_name() -> None:
+    names = ["x²3.mrc", "x٣.mrc", "10.mrc", "9.mrc", "a.mrc"]
+    assert sorted((Path(name) for name in names), key=natural_key)[:2] == [Path("9.mrc"), Path("10.mrc")]
