@@ -1,0 +1,229 @@
+"""The header of an MRC file: 1024 bytes that are believed only as far as the file bears them out.
+
+The record itself and the types behind the modes are mrcfile's.  Its `open` is not used, because a file that is wrong must be
+refused with the reason, a stamp that lies about the byte order must not matter, and bytes that IMOD stamped as unsigned must
+not come out negative.  Sources: MRC2014 (10.1016/j.jsb.2015.04.002) and IMOD's description of the format.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from mrcfile.dtypes import HEADER_DTYPE
+
+from tiltflow.errors import FormatError, LocationError
+from tiltflow.formats.extended import ExtendedHeader, decode_extended
+
+ByteOrder = Literal["<", ">"]
+
+HEADER_BYTES = 1024
+IMOD_STAMP = 1146047817
+"""'IMOD', at byte 152 of the header; bit 0 of the flags at 156 then says that bytes are signed."""
+
+SIGNED_BYTES, RMS_NOT_COMPUTED = 1, 8
+"""Bits of the flags at byte 156, which mean something under the stamp."""
+
+_DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_REFUSED_MODES = {
+    3: "complex integers (a transform)",
+    4: "complex numbers (a Fourier transform)",
+    16: "RGB colours",
+    101: "4-bit pixels",
+}
+_OTHER_FILES = {
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "BigTIFF or EER",
+    b"\x89HDF": "HDF5",
+    b"\x1f\x8b": "gzip-compressed",
+    b"BZh": "bzip2-compressed",
+    b"PK\x03\x04": "ZIP",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"SIMPLE": "FITS",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MrcHeader:
+    """What the header of an MRC file says.
+
+    Attributes
+    ----------
+    path
+        The file.
+    shape
+        `(nz, ny, nx)`.
+    dtype
+        Type of a voxel with the byte order of the file.
+    mode
+        MRC mode.
+    pixel_size_angstrom
+        Size of a voxel along x, y, z; 0 where the header gives none.
+    origin
+        As stored, x, y, z.
+    labels
+        Title lines, without the blanks at their ends.
+    minimum, maximum, mean
+        As stored; whoever wrote the file may have left them wrong.
+    extended
+        What the extended header tells, None when there is none or its kind is unknown.
+    is_volume
+        Whether the file says that its sections make a volume (space group 1) and not a stack of images.
+    data_offset
+        Byte at which the first voxel is.
+    surplus_bytes
+        Bytes after the last voxel that the header accounts for.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    mode: int
+    pixel_size_angstrom: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    labels: tuple[str, ...]
+    minimum: float
+    maximum: float
+    mean: float
+    extended: ExtendedHeader | None
+    is_volume: bool
+    data_offset: int
+    surplus_bytes: int
+
+    @property
+    def section_bytes(self) -> int:
+        """Bytes of one section."""
+        return self.shape[1] * self.shape[2] * self.dtype.itemsize
+
+
+def read_header(path: str | os.PathLike[str]) -> MrcHeader:
+    """Return the header of an MRC file, once it is certain that the file holds the voxels it promises.
+
+    Raises
+    ------
+    LocationError
+        The file cannot be opened.
+    FormatError
+        It is not an MRC file, or not of a kind that holds images, or shorter than its header says.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(HEADER_BYTES)
+            size = os.fstat(file.fileno()).st_size
+            order = _byte_order(raw, size, path)
+            record = np.frombuffer(raw, HEADER_DTYPE.newbyteorder(order))[0]
+            extended_raw = file.read(max(0, min(int(record["nsymbt"]), size)))
+    except OSError as error:
+        raise LocationError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return _interpret(path, size, order, raw, extended_raw)
+
+
+def _byte_order(raw: bytes, size: int, path: Path) -> ByteOrder:
+    """Return `<` or `>`: the stamp's if the header makes sense that way, else the one in which it does."""
+    if size == 0:
+        raise FormatError(f"{path}: is empty (0 bytes); copy it again from the microscope")
+    for magic, name in _OTHER_FILES.items():
+        if raw.startswith(magic):
+            raise FormatError(f"{path}: is a {name} file, not MRC; convert or unpack it first")
+    if len(raw) < HEADER_BYTES:
+        raise FormatError(f"{path}: has {size} bytes, and the header of an MRC file alone takes {HEADER_BYTES}; copy it again")
+    orders: tuple[ByteOrder, ByteOrder] = (">", "<") if raw[212] == 0x11 else ("<", ">")
+    sensible = [order for order in orders if _sensible(raw, order)]
+    fitting = [order for order in sensible if _expected_bytes(raw, order) <= size]
+    if fitting or sensible:
+        return (fitting or sensible)[0]
+    if _is_text(raw):
+        raise FormatError(
+            f"{path}: is a text file, beginning {raw[:40].decode(errors='replace')!r}, not MRC; give the file with the images"
+        )
+    nx, ny, nz, mode = struct.unpack_from(f"{orders[0]}4i", raw)
+    raise FormatError(
+        f"{path}: is not an MRC file of images: the header gives {nx} x {ny} x {nz} pixels of mode {mode}"
+        f"{_reason(mode)}; known are modes 0, 1, 2, 6 and 12"
+    )
+
+
+def _sensible(raw: bytes, order: ByteOrder) -> bool:
+    nx, ny, nz, mode = struct.unpack_from(f"{order}4i", raw)
+    return min(nx, ny, nz) > 0 and (mode in _DTYPES or mode in _REFUSED_MODES)
+
+
+def _expected_bytes(raw: bytes, order: ByteOrder) -> int:
+    nx, ny, nz, mode = struct.unpack_from(f"{order}4i", raw)
+    (nsymbt,) = struct.unpack_from(f"{order}i", raw, 92)
+    return HEADER_BYTES + max(int(nsymbt), 0) + int(nx) * int(ny) * int(nz) * np.dtype(_DTYPES.get(mode, "u1")).itemsize
+
+
+def _is_text(raw: bytes) -> bool:
+    return all(byte >= 32 or byte in b"\t\n\r\f" for byte in raw)
+
+
+def _reason(mode: int) -> str:
+    return f", which are {_REFUSED_MODES[mode]}" if mode in _REFUSED_MODES else ""
+
+
+def _interpret(path: Path, size: int, order: ByteOrder, raw: bytes, extended_raw: bytes) -> MrcHeader:
+    record = np.frombuffer(raw, HEADER_DTYPE.newbyteorder(order))[0]
+    shape = (int(record["nz"]), int(record["ny"]), int(record["nx"]))
+    mode, nsymbt = int(record["mode"]), int(record["nsymbt"])
+    if mode in _REFUSED_MODES:
+        raise FormatError(f"{path}: has mode {mode}{_reason(mode)}; known are modes 0, 1, 2, 6 and 12: give the images themselves")
+    if nsymbt < 0:
+        raise FormatError(f"{path}: the header gives {nsymbt} bytes for the extended header; the file is damaged, copy it again")
+    minimum, maximum, mean = (float(record[name]) for name in ("dmin", "dmax", "dmean"))
+    dtype = np.dtype(_DTYPES[mode]).newbyteorder(order)
+    stamp, flags = struct.unpack_from(f"{order}ii", raw, 152)
+    signed = bool(flags & SIGNED_BYTES) if stamp == IMOD_STAMP else not maximum > 127
+    if mode == 0 and not signed:
+        dtype = np.dtype(np.uint8)
+    offset = HEADER_BYTES + nsymbt
+    surplus = size - _expected_bytes(raw, order)
+    if surplus < 0:
+        raise FormatError(_too_short(path, shape, dtype, offset, size))
+    nint, nreal = struct.unpack_from(f"{order}hh", raw, 128)
+    cell, grid = record["cella"].tolist(), (int(record["mx"]), int(record["my"]), int(record["mz"]))
+    x, y, z = (length / n if n > 0 and np.isfinite(length) and length > 0 else 0.0 for length, n in zip(cell, grid, strict=True))
+    return MrcHeader(
+        path=path,
+        shape=shape,
+        dtype=dtype,
+        mode=mode,
+        pixel_size_angstrom=(x, y, z),
+        origin=record["origin"].tolist(),
+        labels=_labels(record),
+        minimum=minimum,
+        maximum=maximum,
+        mean=mean,
+        extended=decode_extended(
+            extended_raw, kind=bytes(raw[104:108]), sections=shape[0], byte_order=order, nint=nint, nreal=nreal
+        )
+        if extended_raw
+        else None,
+        is_volume=int(record["ispg"]) == 1,
+        data_offset=offset,
+        surplus_bytes=surplus,
+    )
+
+
+def _too_short(path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int, size: int) -> str:
+    nz, ny, nx = shape
+    section = ny * nx * dtype.itemsize
+    whole = max(0, (size - offset) // section)
+    advice = "copy it again, or correct the header" if whole else "the header is wrong or the file is cut off: copy it again"
+    return (
+        f"{path}: is shorter than its header says: {nx} x {ny} x {nz} voxels of {dtype.name} after {offset} bytes of header need "
+        f"{offset + nz * section} bytes, found {size} ({whole} whole sections of {nz}); {advice}"
+    )
+
+
+def _labels(record: np.void) -> tuple[str, ...]:
+    count = min(max(int(record["nlabl"]), 0), 10)
+    lines = (bytes(line).replace(b"\0", b" ").decode("latin-1").rstrip() for line in record["label"][:count])
+    return tuple(lines)
