@@ -105,6 +105,8 @@ class FailureEntry(_Entry):
 class SeriesRecord(_Entry):
     """Everything known of the work on one series; angles in degrees, other units with each number."""
 
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_by_name=True, ser_json_inf_nan="null")
+
     record_schema: str = Field(default=SCHEMA, alias="schema")
     name: str
     source: str
@@ -124,7 +126,20 @@ class SeriesRecord(_Entry):
     warnings: list[str] = Field(default_factory=list)
     failure: FailureEntry | None = None
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_by_name=True, ser_json_inf_nan="null")
+    def stage_records(self) -> tuple[StageRecord, ...]:
+        """Return what each stage did."""
+        return tuple(
+            StageRecord(
+                name=entry.name,
+                seconds=entry.seconds or 0.0,
+                status=entry.status,
+                numbers={
+                    key: Quantity(number.value, number.unit) for key, number in entry.numbers.items() if number.value is not None
+                },
+                notes=tuple(entry.notes),
+            )
+            for entry in self.stages
+        )
 
 
 def read_record(path: Path) -> SeriesRecord:
@@ -256,21 +271,6 @@ class Recorder:
     def failed_stage(self) -> str | None:
         """Return the name of the last stage that failed."""
         return next((entry.name for entry in reversed(self.record.stages) if entry.status == "failed"), None)
-
-    def stages(self) -> tuple[StageRecord, ...]:
-        """Return what each stage did."""
-        return tuple(
-            StageRecord(
-                name=entry.name,
-                seconds=entry.seconds or 0.0,
-                status=entry.status,
-                numbers={
-                    key: Quantity(number.value, number.unit) for key, number in entry.numbers.items() if number.value is not None
-                },
-                notes=tuple(entry.notes),
-            )
-            for entry in self.record.stages
-        )
 
 
 def _plain(value: Any) -> Any:

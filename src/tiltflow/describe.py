@@ -1,0 +1,90 @@
+"""The objects of the pipeline as entries of the record: every number with its unit, every input value with its source."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tiltflow.model import Alignment, Asset, TiltSeries
+from tiltflow.recipe import Recipe
+from tiltflow.record import DirectiveEntry, ProductEntry, RecipeEntry, ValueEntry
+
+_CHECKSUM_BLOCK = 1 << 20
+
+
+def series(known: TiltSeries) -> dict[str, ValueEntry]:
+    """Return what was understood of a series, and where each value was read."""
+
+    def entry(field: str, value: Any, unit: str = "") -> ValueEntry:
+        return ValueEntry(value=value, unit=unit, source=known.provenance.get(field, ""))
+
+    views, ny, nx = known.shape
+    header = "header of the stack"
+    entries = {
+        "views": ValueEntry(value=views, source=header),
+        "width": ValueEntry(value=nx, unit="px", source=header),
+        "height": ValueEntry(value=ny, unit="px", source=header),
+        "pixel_size": entry("pixel_size_angstrom", known.pixel_size_angstrom, "angstrom"),
+        "axis_angle": entry("axis_angle_deg", known.axis_angle_deg, "deg"),
+        "tilt_angles": entry("tilt_deg", np.round(known.tilt_deg, 3).tolist(), "deg"),
+    }
+    if known.exposure is not None:
+        entries["exposure"] = entry("exposure", np.round(known.exposure, 4).tolist(), "e/angstrom^2")
+    return entries
+
+
+def recipe(made: Recipe) -> RecipeEntry:
+    """Return the recipe with every directive and its fate."""
+    return RecipeEntry(
+        template=made.template,
+        digest=made.digest,
+        parameters=asdict(made.parameters),
+        directives=[
+            DirectiveEntry(name=row.name, value=row.value, status=row.status, reason=row.reason, origin=row.origin)
+            for row in made.report.rows
+        ],
+    )
+
+
+def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:
+    """Return an alignment's evidence as plain numbers; lengths in pixels of the raw images and in nanometres."""
+    evidence = {key: value for key, value in asdict(found.evidence).items() if value is not None}
+    pixel_nm = of.pixel_size_angstrom / 10
+    lengths = {
+        key.removesuffix("_px") + "_nm": value * pixel_nm
+        for key, value in evidence.items()
+        if key.endswith("_px") and isinstance(value, float)
+    }
+    return {
+        "method": found.method,
+        "x_axis_tilt_deg": found.x_axis_tilt_deg,
+        "z_shift_px": found.z_shift,
+        "tilt_deg": np.round(found.tilt_deg, 3).tolist(),
+        "included": found.included.tolist(),
+        "shift_px": np.round(found.transforms[:, :, 2], 3).tolist(),
+        **evidence,
+        **lengths,
+    }
+
+
+def product(asset: Asset, folder: Path) -> ProductEntry:
+    """Return a product with its size, and the checksum of a single file."""
+    path = folder / asset.path
+    if path.is_dir():
+        size, checksum = sum(item.stat().st_size for item in path.rglob("*") if item.is_file()), None
+    else:
+        size, checksum = path.stat().st_size, _sha256(path)
+    metadata = dict(asset.metadata) if asset.metadata is not None else None
+    return ProductEntry(type=str(asset.type), path=asset.path, bytes=size, sha256=checksum, metadata=metadata)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_CHECKSUM_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,211 @@
+"""tiltflow's own engine: everything from raw views to the volume, with nothing installed beyond Python packages.
+
+X-rays -> bad views -> alignment (:mod:`tiltflow.engines.alignment`) -> aligned stack -> back-projection -> trim.  The raw stack is
+read view by view and repaired as it is read; sections go straight into the turned and trimmed volume, so scratch holds only the
+aligned stack and the volume.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tiltflow
+from tiltflow.engines.alignment import align_series
+from tiltflow.engines.alignment_files import write_alignment
+from tiltflow.engines.base import EngineJob
+from tiltflow.errors import ResourceError, StageError
+from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc, render_label
+from tiltflow.model import Alignment, Progress, Reconstruction, Stack, TiltSeries
+from tiltflow.stages.reconstruct import ReconstructParams, reconstruct, volume_shape
+from tiltflow.stages.stack import align_stack, aligned_shape
+from tiltflow.stages.trim import Trim
+from tiltflow.stages.views import find_bad_views
+from tiltflow.stages.xrays import RepairedStack, find_xrays
+
+_DISK_RESERVE = 1.05
+
+
+class NativeEngine:
+    """Aligns and reconstructs on this machine's processors."""
+
+    name = "native"
+
+    @property
+    def version(self) -> str:
+        """Tiltflow's version and the Python it runs on."""
+        return f"tiltflow {tiltflow.__version__} (Python {platform.python_version()})"
+
+    def check(self, job: EngineJob) -> None:
+        """Refuse work that does not fit the scratch disk.
+
+        Raises
+        ------
+        ResourceError
+            If the aligned stack and the volume need more space than the work folder has.
+        """
+        needed, free = self.scratch_bytes(job), shutil.disk_usage(job.workdir).free
+        job.recorder.record.input["scratch_bytes"] = _plan_entry(needed, free)
+        if needed * _DISK_RESERVE > free:
+            raise ResourceError(
+                f"{job.series.path.name}: the aligned stack and the volume need {needed / 1e9:.1f} GB in {job.workdir}, which has "
+                f"{free / 1e9:.1f} GB free: give another scratch folder, a larger aligned binning "
+                "(runtime.AlignedStack.any.binByFactor) or a smaller thickness"
+            )
+
+    def scratch_bytes(self, job: EngineJob) -> int:
+        """Return the size of the aligned stack and the volume, from the header alone."""
+        with open_mrc(job.series.path) as raw:
+            dtype = np.dtype(_aligned_dtype(raw))
+        views = job.series.shape[0]
+        ny, nx = aligned_shape(job.series.shape, job.recipe.stack)
+        volume = volume_shape((views, ny, nx), _reconstruct_params(job, dtype))
+        return int(views * ny * nx * dtype.itemsize + np.prod(volume) * np.dtype(_volume_dtype(dtype)).itemsize)
+
+    def reconstruct(self, job: EngineJob) -> Reconstruction:
+        """Align the series and reconstruct its volume.
+
+        Raises
+        ------
+        StageError
+            If a stage finds that these data cannot give a result, with the reason.
+        """
+        with open_mrc(job.series.path) as raw:
+            stack, included = _prepare(job, raw)
+            alignment = align_series(job, stack, included)
+            write_alignment(job, alignment)
+            aligned = _make_aligned_stack(job, stack, raw, alignment)
+        volume = _make_volume(job, aligned, alignment)
+        return Reconstruction(
+            aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment
+        )
+
+
+def stage_progress(job: EngineJob, name: str) -> Progress:
+    """Return a function that reports the fraction done of one stage."""
+    return lambda fraction: job.progress(name, fraction)
+
+
+def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, NDArray[np.bool_]]:
+    """Return the views with x-ray hits repaired, and which of them to use."""
+    threads = job.site.threads
+    stack: Stack = raw
+    if job.recipe.xrays.enabled:
+        with job.recorder.stage("x-rays") as notes:
+            hits = find_xrays(raw, job.recipe.xrays, threads=threads, progress=stage_progress(job, "x-rays"))
+            notes.number("hits", int(hits.hits_per_view.sum()))
+            notes.number("pixels_replaced", int(hits.pixels_per_view.sum()))
+            stack = RepairedStack(raw, hits)
+    included = np.array(job.series.included)
+    with job.recorder.stage("views") as notes:
+        check = find_bad_views(stack, job.series.tilt_deg, job.recipe.views, threads=threads, progress=stage_progress(job, "views"))
+        for view, reason in check.reasons.items():
+            if included[view]:
+                notes.warn(f"view {view + 1} ({job.series.tilt_deg[view]:.1f}°) is left out: {reason}")
+        included &= check.included
+        notes.number("views_used", int(included.sum()))
+        notes.number("views_left_out", int((~included).sum()))
+        if not included.any():
+            raise StageError(f"{job.series.path.name}: none of its {len(included)} views can be used: {_first(check.reasons)}")
+    return stack, included
+
+
+def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: Alignment) -> Path:
+    params = job.recipe.stack
+    path = job.path("_ali.mrc")
+    ny, nx = aligned_shape(stack.shape, params)
+    pixel = job.series.pixel_size_angstrom
+    with job.recorder.stage("aligned stack") as notes:
+        with MrcWriter(
+            path,
+            (stack.shape[0], ny, nx),
+            _aligned_dtype(raw),
+            pixel_size_angstrom=(pixel * params.binning, pixel * params.binning, pixel),
+            labels=[*raw.header.labels, _label("aligned stack")],
+            is_stack=True,
+            tilt_deg=alignment.tilt_deg,
+        ) as out:
+            images = align_stack(
+                stack, alignment.transforms, params, threads=job.site.threads, progress=stage_progress(job, "aligned stack")
+            )
+            for image in images:
+                out.write(image)
+        notes.number("binning", params.binning)
+        notes.number("width", nx, "px")
+        notes.number("height", ny, "px")
+    return path
+
+
+def _make_volume(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Path:
+    path = job.path("_rec.mrc")
+    with job.recorder.stage("reconstruction") as notes, open_mrc(aligned_path) as aligned:
+        params = _reconstruct_params(job, aligned.dtype, alignment)
+        trim = Trim(volume_shape(aligned.shape, params), job.recipe.trim)
+        pixel = job.series.pixel_size_angstrom * params.binning
+        with MrcWriter(
+            path,
+            trim.output_shape,
+            _volume_dtype(aligned.dtype),
+            pixel_size_angstrom=pixel,
+            labels=[*aligned.header.labels, _label("tomographic reconstruction")],
+            origin=_origin(trim, params, pixel),
+        ) as out:
+
+            def sink(y0: int, slab: NDArray[np.float32]) -> None:
+                placed = trim.place(y0, slab)
+                if placed is not None:
+                    (z, y, _), block = placed
+                    out.write_block(block, z=z.start, y=y.start)
+
+            result = reconstruct(
+                aligned,
+                alignment.tilt_deg,
+                params,
+                included=alignment.included,
+                sink=sink,
+                threads=job.site.threads,
+                progress=stage_progress(job, "reconstruction"),
+            )
+        notes.number("views", result.views)
+        notes.number("scale_factor", result.scale_factor)
+        notes.number("thickness", params.thickness, "px")
+        notes.number("voxel_views", result.voxel_views)
+    return path
+
+
+def _reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignment | None = None) -> ReconstructParams:
+    """Return the recipe's parameters with what only the series and its alignment can tell."""
+    params = replace(
+        job.recipe.reconstruct,
+        binning=job.recipe.stack.binning,
+        mode=1 if np.issubdtype(dtype, np.integer) else 2,
+    )
+    if alignment is not None:
+        params = replace(
+            params,
+            x_axis_tilt_deg=params.x_axis_tilt_deg + alignment.x_axis_tilt_deg,
+            shift_z=params.shift_z + alignment.z_shift,
+        )
+    return params
+
+
+def _aligned_dtype(raw: MrcFile) -> type[np.generic]:
+    """16-bit integers hold what bytes and 16-bit integers held; all else becomes real."""
+    return np.int16 if raw.dtype.name in {"int8", "uint8", "int16"} else np.float32
+
+
+def _volume_dtype(aligned: np.dtype[Any]) -> type[np.generic]:
+    return np.int16 if np.issubdtype(aligned, np.integer) else np.float32
+
+
+def _label(what: str) -> str:
+    return render_label(f"tiltflow {tiltflow.__version__}: {what}", datetime.now().astimezone())
