@@ -1,0 +1,79 @@
+"""Scratch folders: one for each series, gone when it is done."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tiltflow.errors import DeliveryError, LocationError, ResourceError
+
+_MARKER = ".tiltflow-scratch"
+_LONGEST_NAME = 60
+
+_log = logging.getLogger(__name__)
+
+
+def make_scratch(source: Path, scratch: Path | None = None) -> Path:
+    """Return a new folder for the work on one series, in `scratch` or in the system's temporary folder.
+
+    Its name begins with the series' base name and is used by nobody else.
+
+    Raises
+    ------
+    LocationError, ResourceError
+        If no folder can be made there, or the disk is full.
+    """
+    readable = re.sub(r"[^A-Za-z0-9._-]", "_", source.stem).lstrip(".-")[:_LONGEST_NAME]
+    parent = scratch or Path(tempfile.gettempdir())
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{readable}-", dir=parent))
+        (folder / _MARKER).write_text(f"{source}\n", encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise ResourceError(
+                f"No room for scratch in {parent} ({error.strerror}); make room or set TILTFLOW_SCRATCH."
+            ) from error
+        raise LocationError(
+            f"No scratch folder can be made in {parent} ({error.strerror}); set TILTFLOW_SCRATCH to one that can."
+        ) from error
+    return folder
+
+
+def remove_scratch(folder: Path) -> bool:
+    """Remove a scratch folder and return whether it is gone; what cannot be removed is a warning, as the results are safe.
+
+    Raises
+    ------
+    DeliveryError
+        If `folder` was not made by :func:`make_scratch`: nothing else is ever removed.
+    """
+    if not folder.exists():
+        return True
+    if not (folder / _MARKER).is_file():
+        raise DeliveryError(f"{folder} is not a scratch folder of tiltflow (it has no {_MARKER}); it is not removed.")
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        _log.warning("scratch folder %s could not be removed (%s); remove it by hand", folder, error)
+        return False
+    return True
+
+
+@contextmanager
+def scratch_folder(source: Path, scratch: Path | None = None, *, keep: bool = False) -> Iterator[Path]:
+    """Give a scratch folder for the length of a `with` block; it goes whatever happens inside, unless `keep`."""
+    folder = make_scratch(source, scratch)
+    try:
+        yield folder
+    finally:
+        if keep:
+            _log.info("scratch folder kept: %s", folder)
+        else:
+            remove_scratch(folder)

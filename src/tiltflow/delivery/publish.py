@@ -1,0 +1,150 @@
+"""Finished files into the place where people look for them.
+
+Readers never see half a file: everything is copied into a staging folder beside its destination and renamed only once all of it
+is there.  A run that is repeated replaces what an earlier one published; one that is killed leaves the published files as they
+were, and a staging folder that the next one removes.
+
+Files are copied, not linked or moved: a link would show later edits of a kept scratch folder to the portal, and a move would make
+a second attempt impossible.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tiltflow.errors import DeliveryError, ResourceError
+
+_STAGING_PREFIX = ".tiltflow-staging-"
+_STAGING_AGE_S = 24 * 3600.0
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+_log = logging.getLogger(__name__)
+
+
+def publish(paths: Sequence[Path], destination: Path) -> tuple[Path, ...]:
+    """Copy files and folders into `destination` under their own names, and return where they are now.
+
+    Either all of them are copied before any is renamed into place, or the destination stays as it was.
+
+    Raises
+    ------
+    ResourceError
+        If the disk has no room for them.
+    DeliveryError
+        If two have the same name, or one cannot be read or written.
+    """
+    names = [path.name for path in paths]
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DeliveryError(f"Two things of one name are to be published in {destination}: {', '.join(twice)}.")
+    with _explained(destination):
+        destination.mkdir(parents=True, exist_ok=True)
+        _remove_stale_staging(destination)
+        _require_space(paths, destination)
+        with _staging(destination) as staging:
+            fresh = staging / "new"
+            fresh.mkdir()
+            for path in paths:
+                _copy(path, fresh / path.name)
+            for name in names:
+                _swap_in(fresh / name, destination / name, staging)
+    return tuple(destination / name for name in names)
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Write a text file so that it is there in full or not at all.
+
+    Raises
+    ------
+    ResourceError, DeliveryError
+        If the disk is full, or the file cannot be written.
+    """
+    with _explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes in a file, or in all files of a folder."""
+    if path.is_dir():
+        return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
+    return path.stat().st_size
+
+
+def _copy(source: Path, target: Path) -> None:
+    # Contents only: the modes of scratch are private, those of the share its own affair.  shutil.copytree would copy the modes of
+    # folders and go on after a full disk.
+    if source.is_dir():
+        target.mkdir()
+        for inner in source.iterdir():
+            _copy(inner, target / inner.name)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _swap_in(fresh: Path, place: Path, staging: Path) -> None:
+    """Rename `fresh` to `place`; a folder, which a rename cannot replace, first goes aside and comes back if that fails."""
+    if not place.is_dir() or place.is_symlink():
+        if fresh.is_dir() and os.path.lexists(place):
+            place.unlink()
+        fresh.replace(place)
+        return
+    old = staging / f"old-{place.name}"
+    place.rename(old)
+    try:
+        fresh.rename(place)
+    except OSError:
+        old.rename(place)
+        raise
+
+
+def _require_space(paths: Sequence[Path], destination: Path) -> None:
+    needed = sum(size_of(path) for path in paths)
+    free = shutil.disk_usage(destination).free
+    if needed > free:
+        raise ResourceError(
+            f"Publishing needs {needed / 1e9:.2f} GB in {destination}, where {free / 1e9:.2f} GB are free; "
+            "make room and run again, what is there already is unharmed."
+        )
+
+
+@contextmanager
+def _staging(destination: Path) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=destination))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_stale_staging(destination: Path) -> None:
+    """Remove what killed runs left; younger folders may belong to a run that is still copying."""
+    for folder in destination.glob(f"{_STAGING_PREFIX}*"):
+        if time.time() - folder.stat().st_mtime > _STAGING_AGE_S:
+            _log.info("removing %s, which a killed run left", folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _explained(destination: Path) -> Iterator[None]:
+    try:
+        yield
+    except ResourceError:
+        raise
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise ResourceError(f"No room left in {destination} ({error.strerror}); make room and run again.") from error
+        raise DeliveryError(f"Cannot publish in {destination} ({error}); check its permissions and that it is mounted.") from error
