@@ -254,13 +254,17 @@ class MrcWriter:
             raise ValueError(f"{self.path}: {self._moments.seen} of {self._voxels} voxels were written; the file is not kept")
         if self._mapped:
             self.data.flush()
-        self._put(memoryview(self._header() + self._extended), 0)
+        try:
+            self._put(memoryview(self._header() + self._extended), 0)
+            self._name()
+        finally:
+            self.discard()
+
+    def _name(self) -> None:
         try:
             self._partial.replace(self.path)
         except OSError as error:
             raise ResourceError(f"{self.path}: the finished file cannot take its name: {error.strerror}") from error
-        finally:
-            self.discard()
 
     def discard(self) -> None:
         """Give up: close and remove what has not got its name."""
