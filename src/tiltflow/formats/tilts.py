@@ -17,7 +17,7 @@ from tiltflow.errors import FormatError, LocationError
 
 
 def parse_tilts(text: str, where: str = "tilt angles") -> NDArray[np.float64]:
-    """Return the angles in a text, `(views,)`, degrees.
+    r"""Return the angles in a text, `(views,)`, degrees.
 
     Blank lines and what follows a `#` are left out; several numbers on a line count as several views.
 
@@ -28,7 +28,7 @@ def parse_tilts(text: str, where: str = "tilt angles") -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> parse_tilts(" -60.00\\n -57.00\\n")
+    >>> parse_tilts(" -60.00\n -57.00\n")
     array([-60., -57.])
     """
     angles = [
@@ -40,10 +40,10 @@ def parse_tilts(text: str, where: str = "tilt angles") -> NDArray[np.float64]:
 
 
 def render_tilts(tilt_deg: ArrayLike) -> str:
-    """Return angles as IMOD writes them.
+    r"""Return angles as IMOD writes them.
 
     >>> render_tilts([-60.146, 0])
-    ' -60.15\\n   0.00\\n'
+    ' -60.15\n   0.00\n'
     """
     return "".join(f"{angle:7.2f}\n" for angle in np.asarray(tilt_deg, float).ravel())
 

@@ -27,8 +27,8 @@ def parse_transforms(text: str, where: str = "transforms") -> NDArray[np.float64
     Examples
     --------
     >>> parse_transforms("   1.0000005   0.0000000   0.0000000   1.0000005     -28.312       6.437")
-    array([[[ 1.0000005,  0.       , -28.312    ],
-            [ 0.       ,  1.0000005,   6.437    ]]])
+    array([[[  1.0000005,   0.       , -28.312    ],
+            [  0.       ,   1.0000005,   6.437    ]]])
     """
     rows = [_numbers(line, f"{where}, line {number}") for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     six = np.array(rows, float).reshape(-1, 6)
