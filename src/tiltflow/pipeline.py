@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -21,7 +22,7 @@ from typing import Any
 
 import tiltflow
 from tiltflow import describe
-from tiltflow.delivery.cleanup import make_workdir, remove_workdir
+from tiltflow.delivery.cleanup import make_scratch, remove_scratch
 from tiltflow.delivery.publish import publish
 from tiltflow.engines.base import EngineJob, StageProgress, silent
 from tiltflow.engines.choice import choose_engine
@@ -120,23 +121,25 @@ def run(
     output: Path,
     *,
     jobs: int = 1,
+    keep_volumes: bool = True,
     redo: bool = False,
     on_progress: OnProgress = _nobody,
 ) -> RunResult:
     """Process every series into a folder of its own under `output`, `jobs` of them at once.
 
-    A series whose earlier result is complete, and was made by the same recipe from the same file, is not done again unless `redo`.
-
-    Raises
-    ------
-    ParameterError
-        If two series would write into the same folder.
+    The base names must differ, as :func:`tiltflow.delivery.layout.find_series` sees to.  A series whose earlier result is complete,
+    and was made by the same recipe from the same file, is not done again unless `redo`.
     """
-    _refuse_clashes(sources)
+    stop = threading.Event()
     results: dict[Path, SeriesResult] = {}
 
+    def report(progress: SeriesProgress) -> None:
+        if stop.is_set() and progress.result is None:
+            raise KeyboardInterrupt
+        on_progress(progress)
+
     def one(source: Path) -> SeriesResult:
-        return process(source, recipe, site, output=output / source.stem, redo=redo, on_progress=on_progress)
+        return process(source, recipe, site, output=output / source.stem, keep_volumes=keep_volumes, redo=redo, on_progress=report)
 
     if jobs <= 1:
         return RunResult(tuple(one(source) for source in sources))
@@ -148,6 +151,7 @@ def run(
                 for future in done:
                     results[waiting.pop(future)] = future.result()
         except BaseException:
+            stop.set()  # the series that are running stop at their next sign of progress
             for future in waiting:
                 future.cancel()
             raise
@@ -155,14 +159,21 @@ def run(
 
 
 def process(
-    source: Path, recipe: Recipe, site: Site, *, output: Path, redo: bool = False, on_progress: OnProgress = _nobody
+    source: Path,
+    recipe: Recipe,
+    site: Site,
+    *,
+    output: Path,
+    keep_volumes: bool = True,
+    redo: bool = False,
+    on_progress: OnProgress = _nobody,
 ) -> SeriesResult:
     """Align, reconstruct and make every product of one series; expected failures come back as a result."""
     name = source.stem
     with _logged(output, name):
         result = None if redo else earlier_result(source, recipe, output)
         if result is None:
-            job = Job(source, recipe, site, output, make_workdir(name, site.scratch))
+            job = Job(source, recipe, site, output, make_scratch(source, site.scratch), keep_volumes)
             result = _work(job, on_progress)
         else:
             _log.info("%s: already done with this recipe, nothing to do", name)
@@ -180,7 +191,7 @@ def _work(job: Job, on_progress: OnProgress) -> SeriesResult:
             stage = step.name
             on_progress(SeriesProgress(job.name, stage, 0.0))
             outcomes.append(product_step(job, stage))
-    except BaseException as caught:  # the boundary: finish_step records it, and raises again what must not be held back
+    except BaseException as caught:  # noqa: BLE001  the boundary: finish_step records it, and raises again what must not be held back
         error = caught
     return finish_step(job, outcomes, error, stage)
 
@@ -262,7 +273,7 @@ def finish_step(
     recorder = _resume(job)
     recorder.record.stages += [StageEntry.model_validate(outcome.stage) for outcome in outcomes]
     try:
-        _publish(job, _FILES)
+        publish(_files(job, _FILES), job.output)
         if error is None:
             stage = "publish"
             recorder.record.products = _publish_products(job, outcomes)
@@ -272,7 +283,10 @@ def finish_step(
     if error is not None:
         last_lines = error.__cause__.last_lines[-20:] if isinstance(error.__cause__, CommandError) else ()
         recorder.fail(recorder.failed_stage() or stage or "start", _reason(job, error), last_lines)
-    remove_workdir(job.workdir, keep=job.site.keep_workdir)
+    if job.site.keep_workdir:
+        _log.info("%s: scratch folder kept: %s", job.name, job.workdir)
+    else:
+        remove_scratch(job.workdir)
     if error is not None and not isinstance(error, Exception):
         raise error
     return _result(recorder.record, job.output)
@@ -322,22 +336,17 @@ def _reason(job: Job, error: BaseException) -> str:
     return f"{type(error).__name__}: {error}. This is a defect of tiltflow, not of your data; the log has the details"
 
 
-def _publish(job: Job, patterns: Sequence[str]) -> None:
-    for pattern in patterns:
-        for path in sorted(job.workdir.glob(pattern.format(name=glob.escape(job.name)))):
-            publish(path, job.output / path.name)
+def _files(job: Job, patterns: Sequence[str]) -> list[Path]:
+    """Return what the engine left in the work folder and a user wants to keep."""
+    return sorted({path for pattern in patterns for path in job.workdir.glob(pattern.format(name=glob.escape(job.name)))})
 
 
 def _publish_products(job: Job, outcomes: Sequence[StepOutcome]) -> list[ProductEntry]:
-    if job.keep_volumes:
-        _publish(job, _VOLUMES)
-    entries = []
-    for asset in (asset for outcome in outcomes for asset in outcome.assets):
-        top = Path(asset.path).parts[0]
-        if (job.workdir / _PRODUCTS / top).exists():
-            publish(job.workdir / _PRODUCTS / top, job.output / top)
-        entries.append(describe.product(asset, job.output))
-    return entries
+    assets = [asset for outcome in outcomes for asset in outcome.assets]
+    tops = sorted({Path(asset.path).parts[0] for asset in assets})
+    volumes = _files(job, _VOLUMES) if job.keep_volumes else []
+    publish([*(job.workdir / _PRODUCTS / top for top in tops), *volumes], job.output)
+    return [describe.product(asset, job.output) for asset in assets]
 
 
 def _result(record: SeriesRecord, output: Path) -> SeriesResult:
@@ -350,17 +359,6 @@ def _result(record: SeriesRecord, output: Path) -> SeriesResult:
         stages=record.stage_records(),
         output=output,
     )
-
-
-def _refuse_clashes(sources: Sequence[Path]) -> None:
-    seen: dict[str, Path] = {}
-    for source in sources:
-        if source.stem in seen:
-            raise ParameterError(
-                f"{seen[source.stem].name} and {source.name} have the same base name, so their results would overwrite each other: "
-                "rename one, or process them one at a time into different folders (--file)"
-            )
-        seen[source.stem] = source
 
 
 @contextmanager

@@ -1,0 +1,350 @@
+"""The `tiltflow` command.
+
+Exit status: 0 all good, 1 some series failed (or the portal could not be told), 2 the request itself was wrong, 3 no series succeeded.
+Heavy modules are imported by the command that needs them, so that `tiltflow --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import enum
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import tiltflow
+from tiltflow.errors import TiltflowError
+
+if TYPE_CHECKING:
+    from tiltflow.model import SeriesResult
+    from tiltflow.recipe import Recipe
+
+USAGE_ERROR = 2
+SOME_FAILED = 1
+NONE_SUCCEEDED = 3
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="tiltflow",
+    help="Tilt series to tomograms, movies, pictures and pyramids: one command for a folder, evidence with every result.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+class EngineName(enum.StrEnum):
+    """Which engine aligns and reconstructs."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    IMOD = "imod"
+
+
+_IMOD = "IMOD's parameters"
+_WHERE = "Where"
+_HOW = "How"
+
+Gold = Annotated[int, typer.Option("--gold", min=0, help="Diameter of the gold beads, nm; 0 for none.", rich_help_panel=_IMOD)]
+Thickness = Annotated[
+    int, typer.Option("--thickness", min=1, help="Thickness of the volume, raw (unbinned) pixels.", rich_help_panel=_IMOD)
+]
+Fiducialless = Annotated[
+    bool, typer.Option("--fiducialless/--no-fiducialless", help="Align without gold or patches.", rich_help_panel=_IMOD)
+]
+TrackingMethod = Annotated[
+    int,
+    typer.Option("--tracking-method", min=0, max=2, help="0 gold beads, 1 patches, 2 RAPTOR (IMOD only).", rich_help_panel=_IMOD),
+]
+TwoSurfaces = Annotated[
+    int, typer.Option("--two-surfaces", min=0, max=1, help="1 when beads lie on both surfaces.", rich_help_panel=_IMOD)
+]
+TargetBeads = Annotated[int, typer.Option("--target-number-of-beads", min=1, help="Beads to track.", rich_help_panel=_IMOD)]
+LocalAlignments = Annotated[
+    int, typer.Option("--local-alignments", min=0, max=1, help="1 to solve local areas too.", rich_help_panel=_IMOD)
+]
+Montage = Annotated[
+    int, typer.Option("--montage", min=0, max=1, help="1 when views are montages (IMOD only).", rich_help_panel=_IMOD)
+]
+Focus = Annotated[
+    int, typer.Option("--focus", min=0, max=1, help="1 when focus changed within montages (IMOD only).", rich_help_panel=_IMOD)
+]
+Template = Annotated[
+    str,
+    typer.Option("--template", metavar="NAME|PATH", help="plastic_brt, cryo_brt or a file of directives.", rich_help_panel=_HOW),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="DIRECTIVE=VALUE", help="Set any directive; may be repeated.", rich_help_panel=_HOW),
+]
+Engine = Annotated[
+    EngineName,
+    typer.Option("--engine", help="auto takes IMOD when batchruntomo is on the PATH, else native.", rich_help_panel=_HOW),
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"tiltflow {tiltflow.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    input_dir: Annotated[Path, typer.Argument(help="Folder of tilt series: every .mrc .st .MRC .ST in it.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the results: one folder a series.", rich_help_panel=_WHERE)
+    ],
+    file: Annotated[str | None, typer.Option("--file", help="Only this one file of the folder.", rich_help_panel=_WHERE)] = None,
+    gold: Gold = 10,
+    thickness: Thickness = 200,
+    fiducialless: Fiducialless = False,
+    tracking_method: TrackingMethod = 0,
+    two_surfaces: TwoSurfaces = 0,
+    target_number_of_beads: TargetBeads = 25,
+    local_alignments: LocalAlignments = 0,
+    montage: Montage = 0,
+    focus: Focus = 0,
+    template: Template = "plastic_brt",
+    overrides: Overrides = None,
+    engine: Engine = EngineName.AUTO,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Series at once.", rich_help_panel=_HOW)] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Threads a series; all cores shared out if not given.", rich_help_panel=_HOW),
+    ] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Do series again that are already done.", rich_help_panel=_HOW)] = False,
+    callback_url: Annotated[
+        str | None,
+        typer.Option(
+            "--callback-url", help="The portal's API to tell (token: TILTFLOW_TOKEN or --token-file).", rich_help_panel=_WHERE
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="File that holds the API's token.", rich_help_panel=_WHERE)
+    ] = None,
+    workdir: Annotated[
+        Path | None, typer.Option("--workdir", help="Where scratch folders are made.", rich_help_panel=_WHERE)
+    ] = None,
+    keep_workdir: Annotated[bool, typer.Option("--keep-workdir", help="Keep the scratch folders.", rich_help_panel=_WHERE)] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every line of the log.", rich_help_panel=_HOW)] = False,
+) -> None:
+    """Align, reconstruct and make the products of every tilt series in a folder."""
+    from tiltflow import console
+    from tiltflow.delivery import callback, layout
+    from tiltflow.pipeline import run as run_series
+    from tiltflow.recipe import BrtParameters
+    from tiltflow.settings import load_site, load_token
+
+    console.set_up_logging(verbose=verbose)
+    parameters = dict(
+        gold=gold,
+        thickness=thickness,
+        fiducialless=int(fiducialless),
+        tracking_method=tracking_method,
+        two_surfaces=two_surfaces,
+        target_number_of_beads=target_number_of_beads,
+        local_alignments=local_alignments,
+        montage=montage,
+        focus=focus,
+    )
+    with _usage_errors():
+        recipe = _recipe(BrtParameters(**parameters), template, overrides, engine)
+        sources = layout.find_series(_folder(input_dir), file)
+        site = load_site(scratch=workdir, keep_workdir=keep_workdir, threads=threads, jobs=jobs)
+        if callback_url is not None:
+            callback.check_url(callback_url)
+        token = load_token(token_file) if callback_url is not None else None
+    places = layout.plain_layout(input_dir, output)
+    with _stoppable():
+        if callback_url is not None:
+            callback.notify(callback_url, "running", token)
+        with console.progress_display(len(sources)) as on_progress:
+            result = run_series(sources, recipe, site, output, jobs=jobs, redo=redo, on_progress=on_progress)
+    body = callback.build_callback(result.results, places)
+    callback.write_callback(body, output / "callback.json")
+    console.show_closing_table(result.results)
+    console.out.print(f"results: {output}")
+    status = _status(result.results)
+    if callback_url is not None:
+        try:
+            callback.send(callback_url, body, token)
+            callback.notify(callback_url, "error" if status == NONE_SUCCEEDED else "success", token)
+        except TiltflowError as error:
+            console.err.print(
+                f"error: the portal was not told: {error}\nThe message is kept in {output / 'callback.json'}", markup=False
+            )
+            status = status or SOME_FAILED
+    raise typer.Exit(status)
+
+
+@app.command()
+def inspect(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Tilt series to look at.")],
+) -> None:
+    """Show what was understood of a series, and where each value was read."""
+    from tiltflow import console
+
+    failed = 0
+    for file in files:
+        try:
+            _inspect(file)
+        except TiltflowError as error:
+            failed += 1
+            console.err.print(f"error: {error}", style="red", markup=False)
+    if failed:
+        raise typer.Exit(NONE_SUCCEEDED if failed == len(files) else SOME_FAILED)
+
+
+@app.command()
+def directives(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of directives, or plastic_brt or cryo_brt.")],
+    gold: Gold = 10,
+    thickness: Thickness = 200,
+    fiducialless: Fiducialless = False,
+    tracking_method: TrackingMethod = 0,
+    two_surfaces: TwoSurfaces = 0,
+    target_number_of_beads: TargetBeads = 25,
+    local_alignments: LocalAlignments = 0,
+    montage: Montage = 0,
+    focus: Focus = 0,
+    overrides: Overrides = None,
+    engine: Engine = EngineName.AUTO,
+) -> None:
+    """Show for each directive whether it is used, ignored (why) or unknown, without running anything."""
+    from tiltflow import console
+    from tiltflow.recipe import BrtParameters, report_directives
+
+    parameters = dict(
+        gold=gold,
+        thickness=thickness,
+        fiducialless=int(fiducialless),
+        tracking_method=tracking_method,
+        two_surfaces=two_surfaces,
+        target_number_of_beads=target_number_of_beads,
+        local_alignments=local_alignments,
+        montage=montage,
+        focus=focus,
+    )
+    with _usage_errors():
+        report = report_directives(BrtParameters(**parameters), file, overrides or [], engine.value)
+    console.show_rows(
+        [(row.name, row.value, row.status, row.reason) for row in report.rows], ("directive", "value", "status", "why")
+    )
+    wrong = [row for row in report.rows if row.status in {"unknown", "misspelt", "refused"}]
+    if wrong:
+        console.err.print(f"{len(wrong)} of {len(report.rows)} directives cannot be used", style="red")
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the series and its results.")] = Path("tiltflow-demo"),
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, another specimen.")] = 1,
+    size: Annotated[int, typer.Option("--size", min=128, help="Side of the images, pixels.")] = 512,
+    views: Annotated[int, typer.Option("--views", min=5, help="Number of views.")] = 41,
+) -> None:
+    """Generate a plastic section with gold beads, run the main job on it, and say where each product is."""
+    from tiltflow import console
+    from tiltflow.demo import run_demo
+
+    console.set_up_logging(verbose=False)
+    with _stoppable(), _usage_errors():
+        status = run_demo(output, seed=seed, size=size, views=views)
+    raise typer.Exit(status)
+
+
+def _inspect(file: Path) -> None:
+    from tiltflow import console, describe
+    from tiltflow.formats.series import read_series
+
+    series = read_series(file)
+    console.out.print(f"{file}", style="bold", markup=False)
+    rows = []
+    for name, entry in describe.series(series).items():
+        rows.append((name.replace("_", " "), _brief(entry.value, entry.unit), entry.source))
+    console.show_rows(rows, ("value", "understood as", "read from"))
+    for problem in series.problems:
+        console.out.print(f"! {problem.message} ({problem.where})", style="yellow", markup=False)
+
+
+def _brief(value: Any, unit: str) -> str:
+    """Return a value for people: of a list its range and length."""
+    if isinstance(value, list):
+        text = f"{value[0]:g} to {value[-1]:g}, {len(value)} values" if value else "none"
+        steps = {round(b - a, 2) for a, b in zip(value, value[1:], strict=False)}
+        text += f", step {steps.pop():g}" if len(steps) == 1 else ""
+    else:
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{text} {unit}".strip()
+
+
+def _recipe(parameters: Any, template: str, overrides: list[str] | None, engine: EngineName) -> Recipe:
+    from tiltflow.recipe import make_recipe
+
+    return make_recipe(parameters, template=template, overrides=overrides or [], engine=engine.value)
+
+
+def _folder(path: Path) -> Path:
+    from tiltflow.errors import LocationError
+
+    if not path.is_dir():
+        hint = f"; for one file give its folder and --file {path.name}" if path.is_file() else ""
+        raise LocationError(f"{path} is not a folder{hint}")
+    return path
+
+
+def _status(results: tuple[SeriesResult, ...]) -> int:
+    failed = sum(not result.ok for result in results)
+    if not failed:
+        return 0
+    return NONE_SUCCEEDED if failed == len(results) else SOME_FAILED
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    """Turn what is wrong with the request itself into a message and exit status 2."""
+    from tiltflow import console
+
+    try:
+        yield
+    except TiltflowError as error:
+        console.err.print(f"error: {error}", style="red", markup=False)
+        raise typer.Exit(USAGE_ERROR) from error
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Treat a request to end as Ctrl-C: the running series record that they were interrupted, scratch is removed."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted: run the same command again to go on; finished series are kept", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(app())

@@ -1,0 +1,132 @@
+"""What the command line shows: progress while it works, tables when it is done.
+
+In a terminal rich draws; in a pipe or a log every message is one plain line.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tiltflow.model import SeriesResult
+from tiltflow.pipeline import OnProgress, SeriesProgress
+
+err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, soft_wrap=True)
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """Send tiltflow's log to standard error: through rich in a terminal, as plain lines elsewhere."""
+    logger = logging.getLogger("tiltflow")
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    handler: logging.Handler
+    if err.is_terminal:
+        handler = RichHandler(console=err, show_path=False, markup=False, rich_tracebacks=False)
+        handler.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+        handler.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logger.handlers = [handler]
+
+
+@contextmanager
+def progress_display(count: int) -> Iterator[OnProgress]:
+    """Give a function that shows the progress of `count` series: bars in a terminal, a line a series elsewhere."""
+    if not err.is_terminal:
+        yield _Lines(count)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[stage]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        yield _Bars(count, progress)
+
+
+class _Lines:
+    """One line when a series is done."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, word: SeriesProgress) -> None:
+        if word.result is None:
+            return
+        with self._lock:
+            self._done += 1
+            print(f"[{self._done}/{self._count}] {headline(word.result)}", file=sys.stderr, flush=True)
+
+
+class _Bars:
+    """A bar for the run, and one for each series that is being worked on."""
+
+    def __init__(self, count: int, progress: Progress) -> None:
+        self._progress = progress
+        self._all = progress.add_task("all series", total=count, stage="")
+        self._series: dict[str, TaskID] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, word: SeriesProgress) -> None:
+        with self._lock:
+            if word.name not in self._series:
+                self._series[word.name] = self._progress.add_task(word.name, total=1.0, stage="")
+            if word.result is None:
+                self._progress.update(self._series[word.name], completed=word.fraction, stage=word.stage)
+                return
+            self._progress.remove_task(self._series.pop(word.name))
+            self._progress.advance(self._all)
+            self._progress.console.print(headline(word.result), style="red" if not word.result.ok else None, markup=False)
+
+
+def headline(result: SeriesResult) -> str:
+    """Return one line on a series that is done."""
+    if not result.ok:
+        first = (result.message or "no reason recorded").splitlines()[0]
+        return f"{result.source.name}: FAILED at {result.stage}: {first}"
+    seconds = sum(stage.seconds for stage in result.stages)
+    return f"{result.source.name}: {len(result.assets)} products in {seconds:.1f} s"
+
+
+def show_closing_table(results: Sequence[SeriesResult]) -> None:
+    """Say how many series succeeded, and for each failed one the stage and the whole reason."""
+    failed = [result for result in results if not result.ok]
+    out.print(f"{len(results) - len(failed)} of {len(results)} series succeeded")
+    if not failed:
+        return
+    if out.is_terminal:
+        table = Table("series", "stage", "reason", title="failed", title_justify="left", show_lines=True)
+        for result in failed:
+            table.add_row(result.source.name, result.stage or "", result.message or "")
+        out.print(table, soft_wrap=False)
+        return
+    for result in failed:
+        print(f"FAILED  {result.source.name}  stage: {result.stage}")
+        print(textwrap.indent(result.message or "", "        "))
+
+
+def show_rows(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+    """Print a table: drawn in a terminal, aligned plain text elsewhere."""
+    if out.is_terminal:
+        table = Table(*header)
+        for row in rows:
+            table.add_row(*row)
+        out.print(table, soft_wrap=False)
+        return
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
