@@ -1,12 +1,13 @@
 """The `tiltflow` command.
 
-Exit status: 0 all good, 1 some series failed (or the portal could not be told), 2 the request itself was wrong, 3 no series succeeded.
-Heavy modules are imported by the command that needs them, so that `tiltflow --help` answers at once.
+Exit status: 0 all good, 1 some series failed (or the portal could not be told), 2 the request itself was wrong, 3 no series
+succeeded.  Heavy modules are imported by the command that needs them, so that `tiltflow --help` answers at once.
 """
 
 from __future__ import annotations
 
 import enum
+import itertools
 import signal
 import sys
 from collections.abc import Iterator
@@ -148,23 +149,23 @@ def run(
     from tiltflow import console
     from tiltflow.delivery import callback, layout
     from tiltflow.pipeline import run as run_series
-    from tiltflow.recipe import BrtParameters
+    from tiltflow.recipe import BrtParameters, make_recipe
     from tiltflow.settings import load_site, load_token
 
     console.set_up_logging(verbose=verbose)
-    parameters = dict(
-        gold=gold,
-        thickness=thickness,
-        fiducialless=int(fiducialless),
-        tracking_method=tracking_method,
-        two_surfaces=two_surfaces,
-        target_number_of_beads=target_number_of_beads,
-        local_alignments=local_alignments,
-        montage=montage,
-        focus=focus,
-    )
     with _usage_errors():
-        recipe = _recipe(BrtParameters(**parameters), template, overrides, engine)
+        parameters = BrtParameters(
+            gold=gold,
+            thickness=thickness,
+            fiducialless=int(fiducialless),
+            tracking_method=tracking_method,
+            two_surfaces=two_surfaces,
+            target_number_of_beads=target_number_of_beads,
+            local_alignments=local_alignments,
+            montage=montage,
+            focus=focus,
+        )
+        recipe = make_recipe(parameters, template=template, overrides=overrides or [], engine=engine.value)
         sources = layout.find_series(_folder(input_dir), file)
         site = load_site(scratch=workdir, keep_workdir=keep_workdir, threads=threads, jobs=jobs)
         if callback_url is not None:
@@ -230,19 +231,19 @@ def directives(
     from tiltflow import console
     from tiltflow.recipe import BrtParameters, report_directives
 
-    parameters = dict(
-        gold=gold,
-        thickness=thickness,
-        fiducialless=int(fiducialless),
-        tracking_method=tracking_method,
-        two_surfaces=two_surfaces,
-        target_number_of_beads=target_number_of_beads,
-        local_alignments=local_alignments,
-        montage=montage,
-        focus=focus,
-    )
     with _usage_errors():
-        report = report_directives(BrtParameters(**parameters), file, overrides or [], engine.value)
+        parameters = BrtParameters(
+            gold=gold,
+            thickness=thickness,
+            fiducialless=int(fiducialless),
+            tracking_method=tracking_method,
+            two_surfaces=two_surfaces,
+            target_number_of_beads=target_number_of_beads,
+            local_alignments=local_alignments,
+            montage=montage,
+            focus=focus,
+        )
+        report = report_directives(parameters, file, overrides or [], engine.value)
     console.show_rows(
         [(row.name, row.value, row.status, row.reason) for row in report.rows], ("directive", "value", "status", "why")
     )
@@ -287,17 +288,11 @@ def _brief(value: Any, unit: str) -> str:
     """Return a value for people: of a list its range and length."""
     if isinstance(value, list):
         text = f"{value[0]:g} to {value[-1]:g}, {len(value)} values" if value else "none"
-        steps = {round(b - a, 2) for a, b in zip(value, value[1:], strict=False)}
+        steps = {round(b - a, 2) for a, b in itertools.pairwise(value)}
         text += f", step {steps.pop():g}" if len(steps) == 1 else ""
     else:
         text = f"{value:g}" if isinstance(value, float) else str(value)
     return f"{text} {unit}".strip()
-
-
-def _recipe(parameters: Any, template: str, overrides: list[str] | None, engine: EngineName) -> Recipe:
-    from tiltflow.recipe import make_recipe
-
-    return make_recipe(parameters, template=template, overrides=overrides or [], engine=engine.value)
 
 
 def _folder(path: Path) -> Path:
