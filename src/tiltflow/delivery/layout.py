@@ -92,7 +92,7 @@ class Layout:
 
     def asset_path(self, output: Path, asset: Asset) -> str:
         """Return what the portal calls an asset: its path below `Assets`."""
-        return PurePosixPath((output / asset.path).relative_to(self.assets)).as_posix()
+        return (output / asset.path).relative_to(self.assets).as_posix()
 
 
 def plain_layout(input_dir: Path, output: Path) -> Layout:
