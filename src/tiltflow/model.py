@@ -114,7 +114,9 @@ class Evidence:
     """How good an alignment is, in numbers.  None where a method does not give the number.
 
     Residuals and errors are pixels of the raw images.  `leave_out_px` is the mean distance of points to where a fit that has
-    not seen them puts them: the honest number, as a fit with too many variables follows the noise.
+    not seen them puts them: the honest number, as a fit with too many variables follows the noise.  `error_px` is what the method
+    believes the error of the alignment itself to be; `doubts` are the reasons not to trust it, none for a sound one.
+    `excluded_views` maps views, counted from 0, to the reason.
     """
 
     residual_mean_px: float | None = None
@@ -131,6 +133,8 @@ class Evidence:
     axis_angle_nominal_deg: float | None = None
     axis_angle_from_data_deg: float | None = None
     correlation_per_view: tuple[float, ...] | None = None
+    error_px: float | None = None
+    doubts: tuple[str, ...] = ()
     excluded_views: Mapping[int, str] = field(default_factory=dict)
     attempts: tuple[Mapping[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
