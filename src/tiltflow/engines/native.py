@@ -7,10 +7,8 @@ aligned stack and the volume.
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +19,11 @@ from numpy.typing import NDArray
 
 import tiltflow
 from tiltflow.engines.alignment import align_series
-from tiltflow.engines.alignment_files import write_alignment
+from tiltflow.engines.alignment_files import write_alignment_files
 from tiltflow.engines.base import EngineJob
 from tiltflow.errors import ResourceError, StageError
 from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc, render_label
-from tiltflow.model import Alignment, Progress, Reconstruction, Stack, TiltSeries
+from tiltflow.model import Alignment, Progress, Reconstruction, Stack
 from tiltflow.stages.reconstruct import ReconstructParams, reconstruct, volume_shape
 from tiltflow.stages.stack import align_stack, aligned_shape
 from tiltflow.stages.trim import Trim
@@ -54,7 +52,9 @@ class NativeEngine:
             If the aligned stack and the volume need more space than the work folder has.
         """
         needed, free = self.scratch_bytes(job), shutil.disk_usage(job.workdir).free
-        job.recorder.record.input["scratch_bytes"] = _plan_entry(needed, free)
+        with job.recorder.stage("plan") as notes:
+            notes.number("scratch", needed, "bytes")
+            notes.number("scratch_free", free, "bytes")
         if needed * _DISK_RESERVE > free:
             raise ResourceError(
                 f"{job.series.path.name}: the aligned stack and the volume need {needed / 1e9:.1f} GB in {job.workdir}, which has "
@@ -82,7 +82,7 @@ class NativeEngine:
         with open_mrc(job.series.path) as raw:
             stack, included = _prepare(job, raw)
             alignment = align_series(job, stack, included)
-            write_alignment(job, alignment)
+            write_alignment_files(job.workdir, job.series, alignment)
             aligned = _make_aligned_stack(job, stack, raw, alignment)
         volume = _make_volume(job, aligned, alignment)
         return Reconstruction(
@@ -115,7 +115,8 @@ def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, NDArray[np.bool_]]:
         notes.number("views_used", int(included.sum()))
         notes.number("views_left_out", int((~included).sum()))
         if not included.any():
-            raise StageError(f"{job.series.path.name}: none of its {len(included)} views can be used: {_first(check.reasons)}")
+            raise StageError(f"{job.series.path.name}: none of its {len(included)} views can be used: "
+                f"{next(iter(check.reasons.values()), 'all were excluded by the request')}")
     return stack, included
 
 
@@ -157,7 +158,7 @@ def _make_volume(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Pa
             _volume_dtype(aligned.dtype),
             pixel_size_angstrom=pixel,
             labels=[*aligned.header.labels, _label("tomographic reconstruction")],
-            origin=_origin(trim, params, pixel),
+            origin=(params.shift_x * job.series.pixel_size_angstrom, 0.0, trim.output_shape[0] * pixel / 2),
         ) as out:
 
             def sink(y0: int, slab: NDArray[np.float32]) -> None:

@@ -1,0 +1,38 @@
+"""The alignment as files that IMOD's tools open, and as one JSON with its evidence.
+
+`B.xf` and `B.tlt` have one line for every view of the raw stack, also for views that are left out, so that line numbers and view
+numbers agree everywhere.  `B_fid.txt` lists every position of every track: track, view (both from 1), x, y in raw pixels, and
+whether the solution used it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow import describe
+from tiltflow.formats.tilts import write_tilts
+from tiltflow.formats.transforms import write_transforms
+from tiltflow.model import Alignment, TiltSeries, Tracks
+
+
+def write_alignment_files(folder: Path, series: TiltSeries, alignment: Alignment) -> None:
+    """Write `B.xf`, `B.tlt`, `B.xtilt` and `B_align.json` into `folder`."""
+    views = series.shape[0]
+    write_transforms(folder / f"{series.name}.xf", alignment.transforms)
+    write_tilts(folder / f"{series.name}.tlt", alignment.tilt_deg)
+    write_tilts(folder / f"{series.name}.xtilt", np.full(views, alignment.x_axis_tilt_deg))
+    text = json.dumps(describe.alignment(alignment, series), indent=1, default=str)
+    (folder / f"{series.name}_align.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_tracks(path: Path, tracks: Tracks, used: NDArray[np.bool_]) -> None:
+    """Write the positions of `tracks`; `used` is `(track, view)`."""
+    lines = ["# track view x y used"]
+    for track, view in np.argwhere(tracks.seen):
+        x, y = tracks.xy[track, view]
+        lines.append(f"{track + 1:6d} {view + 1:6d} {x:10.3f} {y:10.3f} {int(used[track, view]):2d}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
