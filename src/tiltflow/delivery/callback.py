@@ -1,162 +1,294 @@
-"""What the portal's API is told: the files of a run and their assets.
+"""How the portal's API is told so that it hears it; what it is told stands in :mod:`tiltflow.delivery.body`.
 
-The models are the contract: a closed set of asset types, paths below the roots of the share, a message with every error and no
-assets.  A body that breaks it is never sent.
+One POST per run with the files and their assets, and separate messages `{"status": "running"}` before and `{"status": "success"}` or
+`{"status": "error"}` after.  Connection errors, time-outs, 429 and 5xx are tried again with growing, jittered waits; other
+answers are final.
+
+The token travels as a :class:`pydantic.SecretStr` and is laid open only inside the request: it stands in no log, record, file,
+`repr` or exception, and redirects, which could carry it to another host, are not followed.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+import logging
+import random
+import ssl
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+import httpx
+from pydantic import SecretStr
 
-from tiltflow.delivery.layout import Layout
-from tiltflow.delivery.publish import write_beside
-from tiltflow.errors import DeliveryError
-from tiltflow.model import Asset, AssetType, SeriesResult
+from tiltflow.delivery.body import CALLBACK_NAME, CallbackBody, Status, StatusBody, build_callback, write_callback
+from tiltflow.errors import CallbackError, SettingsError
 
-CALLBACK_NAME = "callback.json"
+__all__ = [
+    "CALLBACK_NAME",
+    "NOTICE_POLICY",
+    "CallbackBody",
+    "RetryPolicy",
+    "StatusBody",
+    "build_callback",
+    "check_token",
+    "check_url",
+    "notify",
+    "send",
+    "write_callback",
+]
 
+_LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+_QUOTED_CHARACTERS = 300
 
-def _encodable(text: Any) -> Any:
-    """Replace what a file name that is not UTF-8 leaves in a text, and JSON cannot carry."""
-    return text.encode("utf-8", errors="replace").decode("utf-8") if isinstance(text, str) else text
-
-
-def _inner(path: str) -> str:
-    parts = PurePosixPath(path)
-    if not parts.parts or parts.is_absolute() or ".." in parts.parts:
-        raise ValueError(f"{path!r} is not a path below the root of the share")
-    return path
-
-
-def _json(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"cannot be written as JSON ({error})") from error
-    return value
+_log = logging.getLogger(__name__)
 
 
-Text = Annotated[str, BeforeValidator(_encodable)]
-InnerPath = Annotated[Text, AfterValidator(_inner)]
-JsonObject = Annotated[dict[str, Any], AfterValidator(_json)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How long to try.
+
+    Attributes
+    ----------
+    connect_timeout_s, read_timeout_s
+        Patience with one attempt.
+    first_wait_s, longest_wait_s
+        The wait doubles from the first to the longest; a random half of each is taken off, so that many runs that failed
+        together do not return together.
+    longest_retry_after_s
+        The most that a server's `Retry-After` is granted.
+    total_s
+        No attempt starts later than this after the first.
+    """
+
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 60.0
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+    longest_retry_after_s: float = 300.0
+    total_s: float = 900.0
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
+NOTICE_POLICY = RetryPolicy(connect_timeout_s=5.0, read_timeout_s=10.0, total_s=15.0)
+"""For messages that nobody should wait for."""
 
 
-class AssetPart(_Part):
-    """One asset; `metadata` is left out, not null, where there is none."""
-
-    type: AssetType
-    path: InnerPath
-    metadata: JsonObject | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_empty_metadata(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = handler(self)
-        if self.metadata is None:
-            del fields["metadata"]
-        return fields
-
-
-class ImagePart(_Part):
-    """One image of a file: here always exactly one, the series itself."""
-
-    image_name: Text
-    image_metadata: JsonObject | None = None
-    assets: tuple[AssetPart, ...] = ()
-
-
-class FilePart(_Part):
-    """One input and what was made of it."""
-
-    primary_file_path: InnerPath
-    status: Literal["success", "error"]
-    message: Text | None = None
-    thumbnail_index: Literal[0] = 0
-    title: Text
-    file_metadata: JsonObject | None = None
-    image_set: tuple[ImagePart, ...]
-
-    @model_validator(mode="after")
-    def _message_and_assets_agree_with_the_status(self) -> Self:
-        assets = sum(len(image.assets) for image in self.image_set)
-        if self.status == "error" and not self.message:
-            raise ValueError("an error needs a message that a scientist can act on")
-        if self.status == "error" and assets:
-            raise ValueError(f"an error has no assets, but {assets} are given")
-        if self.status == "success" and not assets:
-            raise ValueError("a success has assets, but none are given")
-        if self.status == "success" and self.message is not None:
-            raise ValueError("a success has no message")
-        return self
-
-
-class CallbackBody(_Part):
-    """All files of a run."""
-
-    files: tuple[FilePart, ...]
-
-
-Status = Literal["running", "success", "error"]
-
-
-class StatusBody(_Part):
-    """The message before and after the work."""
-
-    status: Status
-
-
-def build_callback(results: Sequence[SeriesResult], layout: Layout) -> CallbackBody:
-    """Return the body for the results of a run.
+def check_url(url: str) -> httpx.URL:
+    """Return the URL, parsed.
 
     Raises
     ------
-    DeliveryError
-        If a result cannot be told in the terms of the contract.
+    SettingsError
+        If it is not a plain http or https address.
     """
     try:
-        return CallbackBody(files=tuple(_file_part(result, layout) for result in results))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise DeliveryError(f"The results do not fit the callback: {problems}.") from error
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise SettingsError(
+            f"The callback URL cannot be understood ({error}); give one such as https://portal.example/api/done."
+        ) from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise SettingsError(
+            f"The callback URL {_shown(parsed)!r} is no http or https address; give one such as https://portal.example/api."
+        )
+    if parsed.userinfo:
+        raise SettingsError(f"The callback URL for {parsed.host} carries a user or password; give the secret as the token instead.")
+    return parsed
 
 
-def write_callback(body: CallbackBody, path: Path) -> Path:
-    """Write the body to `path`, in full or not at all, and return `path`."""
-    write_beside(path, body.model_dump_json(indent=2) + "\n")
-    return path
+def check_token(token: SecretStr) -> SecretStr:
+    """Return the token without the white space around it.
+
+    Raises
+    ------
+    SettingsError
+        If an HTTP header cannot carry it.  The message does not show it.
+    """
+    problem = _token_problem(token)
+    if problem is not None:
+        raise SettingsError(f"{problem}; check the variable, file or Secret block that holds it.")
+    return SecretStr(token.get_secret_value().strip())
 
 
-def _file_part(result: SeriesResult, layout: Layout) -> FilePart:
-    name = result.source.stem
-    output = result.output or layout.output_of(result.source)
-    assets = tuple(_asset_part(asset, output, layout) for asset in result.assets) if result.ok else ()
-    return FilePart(
-        primary_file_path=layout.primary_path(result.source),
-        status="success" if result.ok else "error",
-        message=None if result.ok else result.message,
-        title=name,
-        image_set=(ImagePart(image_name=name, assets=assets),),
-    )
+def send(
+    url: str,
+    body: CallbackBody | StatusBody,
+    token: SecretStr | None,
+    *,
+    policy: RetryPolicy | None = None,
+    transport: httpx.BaseTransport | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """POST the body until the API accepts it, and return the number of attempts.
+
+    Parameters
+    ----------
+    url
+        Where to.
+    body
+        What to say.
+    token
+        Sent as `Authorization: Bearer`; None for an API that wants none.
+    policy
+        How long to try.
+    transport, sleep, clock
+        The network and the time, replaceable.
+
+    Raises
+    ------
+    CallbackError
+        If the API refuses it, or cannot be reached for as long as the policy allows.
+    SettingsError
+        If the URL or the token cannot be used.
+    """
+    policy = policy or RetryPolicy()
+    target = check_url(url)
+    secret = check_token(token) if token is not None else None
+    if secret is not None and target.scheme == "http" and target.host not in _LOCAL_HOSTS:
+        _log.warning("the token for %s travels unencrypted; use https", target.host)
+    timeout = httpx.Timeout(policy.read_timeout_s, connect=policy.connect_timeout_s)
+    content = body.model_dump_json().encode()
+    begin, attempt, wait_s = clock(), 0, policy.first_wait_s
+    with httpx.Client(transport=transport, timeout=timeout, follow_redirects=False) as client:
+        while True:
+            attempt += 1
+            problem, asked_wait_s = _attempt(client, target, content, secret, policy)
+            if problem is None:
+                _log.info("%s accepted the message, attempt %d", _shown(target), attempt)
+                return attempt
+            pause_s = max(wait_s * random.uniform(0.5, 1.0), asked_wait_s)
+            if clock() - begin + pause_s > policy.total_s:
+                raise CallbackError(f"{_shown(target)} did not take the message in {attempt} attempts; the last: {problem}.")
+            _log.warning("%s: %s; attempt %d follows in %.0f s", _shown(target), problem, attempt + 1, pause_s)
+            sleep(pause_s)
+            wait_s = min(2.0 * wait_s, policy.longest_wait_s)
 
 
-def _asset_part(asset: Asset, output: Path, layout: Layout) -> AssetPart:
-    metadata = dict(asset.metadata) if asset.metadata is not None else None
-    return AssetPart(type=asset.type, path=layout.asset_path(output, asset), metadata=metadata)
+def notify(
+    url: str,
+    status: Status,
+    token: SecretStr | None,
+    *,
+    policy: RetryPolicy = NOTICE_POLICY,
+    transport: httpx.BaseTransport | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Tell the API how a run stands, and return whether it heard; a portal that does not hear it is a warning, not a failure."""
+    try:
+        send(url, StatusBody(status=status), token, policy=policy, transport=transport, sleep=sleep)
+    except (CallbackError, SettingsError) as error:
+        _log.warning("the portal was not told that the run is %r: %s", status, error)
+        return False
+    return True
+
+
+def _token_problem(token: SecretStr) -> str | None:
+    # A function of its own, so that the frame that raises holds no variable with the open token for a traceback to show.
+    text = token.get_secret_value().strip()
+    if not text:
+        return "The token is empty"
+    odd = next((index for index, character in enumerate(text) if not "!" <= character <= "~"), None)
+    return None if odd is None else f"Character {odd + 1} of the {len(text)} of the token cannot stand in an HTTP header"
+
+
+class _Bearer(httpx.Auth):
+    """Lays the token open in the request's header and nowhere else."""
+
+    def __init__(self, token: SecretStr) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        yield request
+
+
+def _attempt(
+    client: httpx.Client, url: httpx.URL, content: bytes, token: SecretStr | None, policy: RetryPolicy
+) -> tuple[str | None, float]:
+    """Return what went wrong (None: nothing) and the wait in seconds that the server asks for; raise if another try is no use."""
+    auth = _Bearer(token) if token is not None else httpx.Auth()
+    try:
+        response = client.post(url, content=content, headers={"Content-Type": "application/json"}, auth=auth)
+    except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+        raise CallbackError(f"{_shown(url)} cannot be asked: {_redacted(str(error), token)}.") from None
+    except httpx.RequestError as error:
+        if _bad_certificate(error):
+            raise CallbackError(
+                f"{_shown(url)} shows a certificate that is not trusted ({error}); check the URL, or SSL_CERT_FILE."
+            ) from error
+        return _redacted(f"{type(error).__name__}: {error}", token), 0.0
+    if response.is_success:
+        return None, 0.0
+    problem = f"it answered {_phrase(response.status_code)}{_quoted(response, token)}"
+    if response.is_redirect:
+        place = _redacted(response.headers.get("location", "nowhere"), token)
+        raise CallbackError(
+            f"{_shown(url)} redirects ({response.status_code}) to {_shown_text(place)!r}; "
+            "give the final address, as the token is sent to no other."
+        )
+    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS or response.is_server_error:
+        return problem, _retry_after(response, policy)
+    raise CallbackError(f"{_shown(url)} refused the message: {problem}. {_advice(response.status_code)}")
+
+
+def _retry_after(response: httpx.Response, policy: RetryPolicy) -> float:
+    """Return the wait that `Retry-After` asks for, in seconds or as a date, within the policy's limit."""
+    text = response.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        wait_s = float(text)
+    else:
+        try:
+            moment = parsedate_to_datetime(text)
+        except ValueError:
+            return 0.0
+        wait_s = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return min(max(wait_s, 0.0), policy.longest_retry_after_s)
+
+
+def _advice(status: int) -> str:
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return "Check the token: it may be wrong or expired."
+    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE}:
+        return "Check the callback URL."
+    return f"The body is in {CALLBACK_NAME}; compare it with what the API expects."
+
+
+def _phrase(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _quoted(response: httpx.Response, token: SecretStr | None) -> str:
+    """Return the beginning of what the server said, on one line and without the token, which some servers echo."""
+    text = " ".join(_redacted(response.text, token).split())
+    return f" ({text[:_QUOTED_CHARACTERS]})" if text else ""
+
+
+def _redacted(text: str, token: SecretStr | None) -> str:
+    return text.replace(token.get_secret_value(), "**********") if token is not None else text
+
+
+def _bad_certificate(error: BaseException) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _shown(url: httpx.URL) -> str:
+    """Return the URL without its query and fragment, where people put secrets."""
+    return str(url.copy_with(query=None, fragment=None, username=None, password=None))
+
+
+def _shown_text(url: str) -> str:
+    try:
+        return _shown(httpx.URL(url))
+    except httpx.InvalidURL:
+        return "an address that cannot be understood"

@@ -1,0 +1,162 @@
+"""What the portal's API is told: the files of a run and their assets.
+
+The models are the contract: a closed set of asset types, paths below the roots of the share, a message with every error and no
+assets.  A body that breaks it is never sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from tiltflow.delivery.layout import Layout
+from tiltflow.delivery.publish import write_beside
+from tiltflow.errors import DeliveryError
+from tiltflow.model import Asset, AssetType, SeriesResult
+
+CALLBACK_NAME = "callback.json"
+
+
+def _encodable(text: Any) -> Any:
+    """Replace what a file name that is not UTF-8 leaves in a text, and JSON cannot carry."""
+    return text.encode("utf-8", errors="replace").decode("utf-8") if isinstance(text, str) else text
+
+
+def _inner(path: str) -> str:
+    parts = PurePosixPath(path)
+    if not parts.parts or parts.is_absolute() or ".." in parts.parts:
+        raise ValueError(f"{path!r} is not a path below the root of the share")
+    return path
+
+
+def _json(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot be written as JSON ({error})") from error
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_encodable)]
+InnerPath = Annotated[Text, AfterValidator(_inner)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_json)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
+
+
+class AssetPart(_Part):
+    """One asset; `metadata` is left out, not null, where there is none."""
+
+    type: AssetType
+    path: InnerPath
+    metadata: JsonObject | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty_metadata(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        if self.metadata is None:
+            del fields["metadata"]
+        return fields
+
+
+class ImagePart(_Part):
+    """One image of a file: here always exactly one, the series itself."""
+
+    image_name: Text
+    image_metadata: JsonObject | None = None
+    assets: tuple[AssetPart, ...] = ()
+
+
+class FilePart(_Part):
+    """One input and what was made of it."""
+
+    primary_file_path: InnerPath
+    status: Literal["success", "error"]
+    message: Text | None = None
+    thumbnail_index: Literal[0] = 0
+    title: Text
+    file_metadata: JsonObject | None = None
+    image_set: tuple[ImagePart, ...]
+
+    @model_validator(mode="after")
+    def _message_and_assets_agree_with_the_status(self) -> Self:
+        assets = sum(len(image.assets) for image in self.image_set)
+        if self.status == "error" and not self.message:
+            raise ValueError("an error needs a message that a scientist can act on")
+        if self.status == "error" and assets:
+            raise ValueError(f"an error has no assets, but {assets} are given")
+        if self.status == "success" and not assets:
+            raise ValueError("a success has assets, but none are given")
+        if self.status == "success" and self.message is not None:
+            raise ValueError("a success has no message")
+        return self
+
+
+class CallbackBody(_Part):
+    """All files of a run."""
+
+    files: tuple[FilePart, ...]
+
+
+Status = Literal["running", "success", "error"]
+
+
+class StatusBody(_Part):
+    """The message before and after the work."""
+
+    status: Status
+
+
+def build_callback(results: Sequence[SeriesResult], layout: Layout) -> CallbackBody:
+    """Return the body for the results of a run.
+
+    Raises
+    ------
+    DeliveryError
+        If a result cannot be told in the terms of the contract.
+    """
+    try:
+        return CallbackBody(files=tuple(_file_part(result, layout) for result in results))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        raise DeliveryError(f"The results do not fit the callback: {problems}.") from error
+
+
+def write_callback(body: CallbackBody, path: Path) -> Path:
+    """Write the body to `path`, in full or not at all, and return `path`."""
+    write_beside(path, body.model_dump_json(indent=2) + "\n")
+    return path
+
+
+def _file_part(result: SeriesResult, layout: Layout) -> FilePart:
+    name = result.source.stem
+    output = result.output or layout.output_of(result.source)
+    assets = tuple(_asset_part(asset, output, layout) for asset in result.assets) if result.ok else ()
+    return FilePart(
+        primary_file_path=layout.primary_path(result.source),
+        status="success" if result.ok else "error",
+        message=None if result.ok else result.message,
+        title=name,
+        image_set=(ImagePart(image_name=name, assets=assets),),
+    )
+
+
+def _asset_part(asset: Asset, output: Path, layout: Layout) -> AssetPart:
+    metadata = dict(asset.metadata) if asset.metadata is not None else None
+    return AssetPart(type=asset.type, path=layout.asset_path(output, asset), metadata=metadata)
