@@ -17,19 +17,17 @@ from numpy.typing import NDArray
 from tiltflow.engines.alignment_files import write_tracks
 from tiltflow.engines.base import EngineJob
 from tiltflow.errors import StageError
-from tiltflow.model import Alignment, Evidence, Stack
+from tiltflow.model import Alignment, Evidence, Stack, Tracks
 from tiltflow.record import StageNotes
 from tiltflow.stages.beads import doubts as bead_doubts
 from tiltflow.stages.beads import track_beads
 from tiltflow.stages.coarse import CoarseResult, align_coarse
 from tiltflow.stages.patches import track_patches
 from tiltflow.stages.refine import refine_by_projection
-from tiltflow.stages.solve import Solution, solve
+from tiltflow.stages.solve import solve
 
 LADDER = ("gold", "patches", "projection", "coarse")
 """The methods, the most accurate first."""
-
-_COARSE_ERROR_PX = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,3 +101,135 @@ def _coarse(job: EngineJob, stack: Stack, included: NDArray[np.bool_]) -> Coarse
         for text in result.notes:
             notes.warn(text)
     return result
+
+
+def _gold(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
+    """Track gold beads and solve for the geometry that their positions tell."""
+    diameter_px = job.recipe.gold_nm * 10 / job.series.pixel_size_angstrom
+    result = track_beads(
+        start.stack,
+        start.coarse.transforms,
+        job.series.tilt_deg,
+        start.included,
+        replace(job.recipe.beads, diameter_px=diameter_px),
+        threads=job.site.threads,
+        progress=lambda fraction: job.progress("tracking beads", fraction),
+    )
+    notes.number("bead_diameter", result.diameter_px, "px")
+    notes.number("bead_seeds", result.seeds)
+    notes.number("positions_found_again", result.found_again)
+    notes.number("completeness", result.completeness)
+    for text in result.notes:
+        notes.note(text)
+    return _solved(job, start, "gold", result.tracks, bead_doubts(result), notes)
+
+
+def _patches(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
+    """Track patches of texture and solve for the geometry that they tell together."""
+    result = track_patches(
+        start.stack,
+        start.coarse.transforms,
+        job.series.tilt_deg,
+        job.recipe.patches,
+        included=start.included,
+        threads=job.site.threads,
+        progress=lambda fraction: job.progress("tracking patches", fraction),
+    )
+    notes.number("median_correlation", float(np.nanmedian(result.correlation)))
+    for text in result.notes:
+        notes.note(text)
+    return _solved(job, start, "patches", result.tracks, (), notes)
+
+
+def _solved(job: EngineJob, start: _Start, method: str, tracks: Tracks, doubts: tuple[str, ...], notes: StageNotes) -> Alignment:
+    params = job.recipe.solve if method == "gold" else replace(job.recipe.solve, weight_whole_tracks=True)
+    solution = solve(
+        tracks,
+        job.series.tilt_deg,
+        start.coarse.axis_angle_deg,
+        params,
+        image_shape=start.stack.shape[1:],
+        included=start.included,
+    )
+    write_tracks(job.path("_fid.txt"), tracks, solution.weights > 0)
+    for text in solution.evidence.notes:
+        notes.note(text)
+    evidence = solution.evidence
+    leave_out = evidence.leave_out_px
+    if leave_out is not None and leave_out > job.recipe.doubt_px:
+        doubts = (*doubts, f"points that the fit has not seen are {leave_out:.2f} px off, more than {job.recipe.doubt_px:g} px")
+    return replace(solution.alignment(method), evidence=replace(evidence, doubts=doubts, error_px=evidence.error_px or leave_out))
+
+
+def _projection(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
+    """Match every view with what the others say it must look like."""
+    result = refine_by_projection(
+        start.stack,
+        start.coarse.transforms,
+        job.series.tilt_deg,
+        start.coarse.axis_angle_deg,
+        start.included,
+        job.recipe.refine,
+        threads=job.site.threads,
+        progress=lambda fraction: job.progress("matching projections", fraction),
+    )
+    notes.number("iterations", result.iterations)
+    for text in result.notes:
+        notes.note(text)
+    doubts = ()
+    if result.error_px > job.recipe.doubt_px:
+        doubts = (f"two halves of the data disagree by {result.error_px:.2f} px, more than {job.recipe.doubt_px:g} px",)
+    return Alignment(
+        transforms=result.transforms,
+        tilt_deg=result.tilt_deg,
+        included=start.included,
+        method="projection",
+        evidence=Evidence(
+            error_px=result.error_px,
+            doubts=doubts,
+            axis_angle_from_data_deg=result.axis_angle_deg,
+            correlation_per_view=tuple(result.correlation.tolist()),
+            notes=result.notes,
+        ),
+    )
+
+
+def _coarse_only(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
+    """Keep the coarse alignment, with an error that nobody has measured."""
+    notes.note("the coarse alignment is used as it is")
+    return Alignment(
+        transforms=start.coarse.transforms,
+        tilt_deg=np.array(job.series.tilt_deg),
+        included=start.included,
+        method="coarse",
+        evidence=Evidence(
+            doubts=("it is the coarse alignment alone, whose error nothing measures",),
+            axis_angle_from_data_deg=start.coarse.axis_angle_from_data_deg,
+            correlation_per_view=tuple(start.coarse.correlation.tolist()),
+        ),
+    )
+
+
+_METHODS: dict[str, Callable[[EngineJob, _Start, StageNotes], Alignment]] = {
+    "gold": _gold,
+    "patches": _patches,
+    "projection": _projection,
+    "coarse": _coarse_only,
+}
+
+
+def _figures(evidence: Evidence) -> dict[str, Any]:
+    """Return the single numbers of the evidence that are known."""
+    return {name: value for name, value in asdict(evidence).items() if isinstance(value, (int, float)) and not np.isnan(value)}
+
+
+def _note(notes: StageNotes, evidence: Evidence) -> None:
+    for name, value in _figures(evidence).items():
+        stem, _, unit = name.rpartition("_")
+        notes.number(stem if unit in {"px", "deg"} else name, value, unit if unit in {"px", "deg"} else "")
+
+
+def _with_shifts(evidence: Evidence, alignment: Alignment) -> Evidence:
+    """Add how far the views were moved: a large shift is a field that has little in common with the others."""
+    shifts = np.hypot(*alignment.transforms[alignment.included, :, 2].T)
+    return replace(evidence, shift_rms_px=float(np.sqrt(np.mean(shifts**2))), shift_max_px=float(shifts.max()))

@@ -115,8 +115,10 @@ def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, NDArray[np.bool_]]:
         notes.number("views_used", int(included.sum()))
         notes.number("views_left_out", int((~included).sum()))
         if not included.any():
-            raise StageError(f"{job.series.path.name}: none of its {len(included)} views can be used: "
-                f"{next(iter(check.reasons.values()), 'all were excluded by the request')}")
+            raise StageError(
+                f"{job.series.path.name}: none of its {len(included)} views can be used: "
+                f"{next(iter(check.reasons.values()), 'all were excluded by the request')}"
+            )
     return stack, included
 
 
