@@ -1,0 +1,106 @@
+"""The record of a series: on disk at every moment, valid, and able to go on."""
+
+import json
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from tiltflow.errors import FormatError
+from tiltflow.model import Quantity
+from tiltflow.record import SCHEMA, NumberEntry, Recorder, SeriesRecord, read_record
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    source = tmp_path / "B.st"
+    source.write_bytes(b"12345")
+    return Recorder.start(tmp_path / "out" / "run.json", source, "9.9")
+
+
+def test_a_record_is_on_disk_from_the_start_and_says_it_is_running(recorder):
+    record = read_record(recorder.path)
+    assert (record.status, record.name, record.source_bytes, record.tiltflow) == ("running", "B", 5, "9.9")
+
+
+def test_a_killed_run_leaves_a_record_that_says_what_it_was_doing(recorder):
+    with recorder.stage("coarse alignment"):
+        record = read_record(recorder.path)
+    assert record.stages[-1].name == "coarse alignment"
+    assert record.stages[-1].status == "running"
+
+
+def test_a_finished_stage_has_its_time_numbers_and_notes(recorder):
+    with recorder.stage("views") as notes:
+        notes.number("views_used", np.int64(40))
+        notes.number("shift", np.float32(0.5), "px")
+        notes.numbers({"size": Quantity(3, "bytes")})
+        notes.note("one view was dark")
+    stage = read_record(recorder.path).stages[0]
+    assert stage.status == "done"
+    assert stage.seconds is not None
+    assert stage.numbers == {
+        "views_used": NumberEntry(value=40),
+        "shift": NumberEntry(value=0.5, unit="px"),
+        "size": NumberEntry(value=3, unit="bytes"),
+    }
+    assert stage.notes == ["one view was dark"]
+
+
+def test_a_stage_left_by_an_exception_is_failed(recorder):
+    with pytest.raises(RuntimeError), recorder.stage("solve"):
+        raise RuntimeError
+    assert read_record(recorder.path).stages[0].status == "failed"
+    assert recorder.failed_stage() == "solve"
+
+
+def test_numbers_that_are_not_finite_become_null_in_the_file(recorder):
+    with recorder.stage("axis") as notes:
+        notes.number("axis_angle_from_data", float("nan"), "deg")
+    text = recorder.path.read_text()
+    assert json.loads(text)["stages"][0]["numbers"]["axis_angle_from_data"]["value"] is None
+
+
+def test_another_process_can_go_on_with_the_record(recorder):
+    with recorder.stage("read"):
+        pass
+    other = Recorder.resume(recorder.path)
+    with other.stage("products"):
+        pass
+    other.succeed()
+    record = read_record(recorder.path)
+    assert [stage.name for stage in record.stages] == ["read", "products"]
+    assert record.status == "success"
+    assert record.finished is not None
+
+
+def test_a_failure_keeps_stage_reason_and_last_lines(recorder):
+    recorder.fail("reconstruction", "the disk is full", ["line 1", "line 2"])
+    failure = read_record(recorder.path).failure
+    assert failure is not None
+    assert (failure.stage, failure.reason, failure.last_lines) == ("reconstruction", "the disk is full", ["line 1", "line 2"])
+
+
+def test_a_warning_is_kept_once(recorder):
+    recorder.warn("angles disagree")
+    recorder.warn("angles disagree")
+    assert read_record(recorder.path).warnings == ["angles disagree"]
+
+
+def test_no_partial_file_stays_beside_the_record(recorder):
+    recorder.succeed()
+    assert [path.name for path in recorder.path.parent.iterdir()] == ["run.json"]
+
+
+def test_the_file_names_its_schema_and_unknown_fields_are_refused(recorder):
+    content = json.loads(recorder.path.read_text())
+    assert content["schema"] == SCHEMA
+    with pytest.raises(ValidationError):
+        SeriesRecord.model_validate({**content, "surprise": 1})
+
+
+def test_a_file_that_is_no_record_is_named(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text('{"status": "great"}')
+    with pytest.raises(FormatError, match=r"run\.json is not a record"):
+        read_record(path)
