@@ -8,7 +8,7 @@ from typing import Literal
 from tiltflow.errors import ParameterError
 
 RotationVariables = Literal["fixed", "one", "each", "grouped"]
-TiltVariables = Literal["fixed", "all_but_minimum", "grouped"]
+TiltVariables = Literal["fixed", "each", "grouped"]
 MagnificationVariables = Literal["fixed", "each", "grouped"]
 
 
@@ -52,7 +52,8 @@ class SolveParams:
     rotation
         Angle of the tilt axis: `fixed` at the nominal, `one` for all views, one for `each`, or `grouped` (RotOption).
     tilt
-        `fixed` at the nominal, `all_but_minimum` (the view nearest zero tilt stays), or `grouped` (TiltOption).
+        `fixed` at the nominal, one for `each` view, or `grouped` (TiltOption).  No track determines an offset common to all tilts:
+        where tiltalign holds the view nearest zero, the mean is held here.
     magnification
         `fixed` at 1, one for `each` view, or `grouped` (MagOption).
     stretch, skew
@@ -87,7 +88,7 @@ class SolveParams:
     """
 
     rotation: RotationVariables = "each"
-    tilt: TiltVariables = "all_but_minimum"
+    tilt: TiltVariables = "each"
     magnification: MagnificationVariables = "each"
     stretch: bool = False
     skew: bool = False

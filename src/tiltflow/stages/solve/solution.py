@@ -29,6 +29,10 @@ class Solution:
         `(views,)` tilt of the specimen: tiltalign's.
     aligned_tilt_deg
         `(views,)` tilt at which an aligned image has to be back-projected: that of `tilt_deg` with the stretch worked in.
+    aligned_tilt_deg
+        `(views,)` tilt at which an aligned view has to be back-projected: `tilt_deg` with the stretch worked in.
+    y_per_z
+        `(views,)` how far a height is displaced along y in the aligned view, as a fraction of it; 0 without skew.
     shift_px
         `(views, 2)` where the origin of the specimen is seen, from the raw image's centre.
     transforms
@@ -58,6 +62,8 @@ class Solution:
     skew_deg: Floats
     shift_px: Floats
     aligned_tilt_deg: Floats
+    aligned_tilt_deg: Floats
+    y_per_z: Floats
     transforms: Floats
     points: Floats
     residuals: Floats
@@ -80,6 +86,7 @@ class Solution:
         t = np.deg2rad(self.aligned_tilt_deg)
         projection = np.zeros((len(t), 2, 3))
         projection[:, 0, 0], projection[:, 0, 2], projection[:, 1, 1] = np.cos(t), np.sin(t), 1.0
+        projection[:, 1, 2] = self.y_per_z
         return np.asarray(backward @ projection)
 
     def alignment(self, method: str) -> Alignment:

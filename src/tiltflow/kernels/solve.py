@@ -1,0 +1,178 @@
+"""Normal equations of the bundle adjustment: one pass over the points of every track.
+
+A view has seven parameters: shift x, shift y, axis angle, tilt, log magnification, stretch and skew (radians).  With c, s the
+cosine and sine of the tilt, a point is seen at
+
+    shift + m R(axis) ((1 + stretch) c x + s z,  y + skew x)
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@njit(nogil=True, cache=True)
+def predict(views: Floats, points: Floats, out: Floats) -> None:
+    """Write where `points` `(tracks, 3)` are seen under `views` `(views, 7)` to `out` `(tracks, views, 2)`."""
+    jacobian = np.empty((2, 3))
+    for i in range(views.shape[0]):
+        point_jacobian(views[i], jacobian)
+        for j in range(points.shape[0]):
+            for a in range(2):
+                along = jacobian[a, 0] * points[j, 0] + jacobian[a, 1] * points[j, 1] + jacobian[a, 2] * points[j, 2]
+                out[j, i, a] = views[i, a] + along
+
+
+@njit(nogil=True, cache=True)
+def point_jacobian(view: Floats, out: Floats) -> None:
+    """Write the derivative of a position by the point's x, y and z to `out` `(2, 3)`."""
+    c, s = math.cos(view[3]), math.sin(view[3])
+    m = math.exp(view[4])
+    ca, sa = m * math.cos(view[2]), m * math.sin(view[2])
+    wide = (1.0 + view[5]) * c
+    out[0, 0], out[1, 0] = ca * wide - sa * view[6], sa * wide + ca * view[6]
+    out[0, 1], out[1, 1] = -sa, ca
+    out[0, 2], out[1, 2] = ca * s, sa * s
+
+
+@njit(nogil=True, cache=True)
+def view_jacobian(view: Floats, point: Floats, out: Floats) -> None:
+    """Write the derivative of a point's position by the seven parameters of its view to `out` `(2, 7)`."""
+    c, s = math.cos(view[3]), math.sin(view[3])
+    m = math.exp(view[4])
+    ca, sa = m * math.cos(view[2]), m * math.sin(view[2])
+    x, z = point[0], point[2]
+    u, v = (1.0 + view[5]) * c * x + s * z, point[1] + view[6] * x
+    du = c * z - (1.0 + view[5]) * s * x
+    out[0, 0], out[1, 0] = 1.0, 0.0
+    out[0, 1], out[1, 1] = 0.0, 1.0
+    out[0, 2], out[1, 2] = -sa * u - ca * v, ca * u - sa * v
+    out[0, 3], out[1, 3] = ca * du, sa * du
+    out[0, 4], out[1, 4] = ca * u - sa * v, sa * u + ca * v
+    out[0, 5], out[1, 5] = ca * c * x, sa * c * x
+    out[0, 6], out[1, 6] = -sa * x, ca * x
+
+
+@njit(nogil=True, cache=True)
+def accumulate(
+    views: Floats,
+    points: Floats,
+    residual: Floats,
+    information: Floats,
+    view_normal: Floats,
+    view_right: Floats,
+    cross: Floats,
+    point_normal: Floats,
+    point_right: Floats,
+) -> None:
+    """Add the normal equations of all points: blocks of views, blocks of tracks, and what joins them.
+
+    `residual` is `(tracks, views, 2)`, `information` `(tracks, views, 3)` the weights xx, xy, yy, all 0 where unseen.  Adds to
+    `view_normal` `(views, 7, 7)`, `view_right` `(views, 7)`, `cross` `(tracks, 3, views, 7)`, `point_normal` `(tracks, 3, 3)` and
+    `point_right` `(tracks, 3)`.
+    """
+    jv, jp = np.empty((2, 7)), np.empty((2, 3))
+    wv, wp = np.empty((2, 7)), np.empty((2, 3))
+    for i in range(views.shape[0]):
+        point_jacobian(views[i], jp)
+        for j in range(points.shape[0]):
+            xx, xy, yy = information[j, i, 0], information[j, i, 1], information[j, i, 2]
+            if xx + yy <= 0.0:
+                continue
+            view_jacobian(views[i], points[j], jv)
+            for a in range(7):
+                wv[0, a] = xx * jv[0, a] + xy * jv[1, a]
+                wv[1, a] = xy * jv[0, a] + yy * jv[1, a]
+            for b in range(3):
+                wp[0, b] = xx * jp[0, b] + xy * jp[1, b]
+                wp[1, b] = xy * jp[0, b] + yy * jp[1, b]
+            rx, ry = residual[j, i, 0], residual[j, i, 1]
+            for a in range(7):
+                view_right[i, a] += wv[0, a] * rx + wv[1, a] * ry
+                for b in range(a + 1):
+                    view_normal[i, a, b] += wv[0, a] * jv[0, b] + wv[1, a] * jv[1, b]
+                for b in range(3):
+                    cross[j, b, i, a] += wv[0, a] * jp[0, b] + wv[1, a] * jp[1, b]
+            for a in range(3):
+                point_right[j, a] += wp[0, a] * rx + wp[1, a] * ry
+                for b in range(3):
+                    point_normal[j, a, b] += wp[0, a] * jp[0, b] + wp[1, a] * jp[1, b]
+    for i in range(views.shape[0]):
+        for a in range(7):
+            for b in range(a):
+                view_normal[i, b, a] = view_normal[i, a, b]
+
+
+@njit(nogil=True, cache=True)
+def whiten(factor: Floats, cross: Floats, right: Floats) -> None:
+    """Solve `L y = cross` and `L y = right` in place for every track; `factor` `(tracks, 3, 3)` is lower triangular."""
+    for j in range(factor.shape[0]):
+        for a in range(3):
+            pivot = factor[j, a, a]
+            for b in range(a):
+                f = factor[j, a, b]
+                right[j, a] -= f * right[j, b]
+                for k in range(cross.shape[2]):
+                    cross[j, a, k] -= f * cross[j, b, k]
+            right[j, a] /= pivot
+            for k in range(cross.shape[2]):
+                cross[j, a, k] /= pivot
+
+
+@njit(nogil=True, cache=True)
+def leave_out(
+    views: Floats,
+    points: Floats,
+    residual: Floats,
+    information: Floats,
+    view_covariance: Floats,
+    joint: Floats,
+    point_covariance: Floats,
+    out: Floats,
+) -> float:
+    """Write leave-out residuals to `out` `(tracks, views, 2)` where seen; return the trace of the hat matrix.
+
+    `view_covariance` `(views, 7, 7)`, `point_covariance` `(tracks, 3, 3)` and `joint` `(tracks, 3, views, 7)`, minus the covariance
+    of a point with its views, are those of the fit in units of sigma squared.
+    """
+    jv, jp = np.empty((2, 7)), np.empty((2, 3))
+    spread = np.empty((2, 2))
+    trace = 0.0
+    for i in range(views.shape[0]):
+        point_jacobian(views[i], jp)
+        for j in range(points.shape[0]):
+            xx, xy, yy = information[j, i, 0], information[j, i, 1], information[j, i, 2]
+            if xx + yy <= 0.0:
+                continue
+            view_jacobian(views[i], points[j], jv)
+            for a in range(2):
+                for b in range(2):
+                    total = 0.0
+                    for k in range(7):
+                        for n in range(7):
+                            total += jv[a, k] * view_covariance[i, k, n] * jv[b, n]
+                        for n in range(3):
+                            total -= jv[a, k] * joint[j, n, i, k] * jp[b, n] + jv[b, k] * joint[j, n, i, k] * jp[a, n]
+                    for k in range(3):
+                        for n in range(3):
+                            total += jp[a, k] * point_covariance[j, k, n] * jp[b, n]
+                    spread[a, b] = total
+            h00 = spread[0, 0] * xx + spread[0, 1] * xy
+            h01 = spread[0, 0] * xy + spread[0, 1] * yy
+            h10 = spread[1, 0] * xx + spread[1, 1] * xy
+            h11 = spread[1, 0] * xy + spread[1, 1] * yy
+            trace += h00 + h11
+            a00, a11 = 1.0 - h00, 1.0 - h11
+            determinant = a00 * a11 - h01 * h10
+            if determinant <= 1e-9:
+                continue
+            rx, ry = residual[j, i, 0], residual[j, i, 1]
+            out[j, i, 0] = (a11 * rx + h01 * ry) / determinant
+            out[j, i, 1] = (h10 * rx + a00 * ry) / determinant
+    return trace

@@ -1,0 +1,143 @@
+"""The order of the work: start, fit, weigh, learn, fit again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.stages.solve.learn import learn_spreads
+from tiltflow.stages.solve.leave_out import LeaveOut, leave_out
+from tiltflow.stages.solve.normal import Geometry, Observations, adjust, mahalanobis_squared, normal_equations, reduced_system
+from tiltflow.stages.solve.params import SolveParams
+from tiltflow.stages.solve.problem import Problem
+from tiltflow.stages.solve.robust import point_weights, track_weights
+from tiltflow.stages.solve.variables import PER_VIEW, ROTATION, TILT, Variables, choose_variables
+
+Floats = NDArray[np.float64]
+
+_WEIGHT_CYCLES = 12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """A finished adjustment of the used tracks and views.
+
+    Attributes
+    ----------
+    geometry
+        Parameters of views and points.
+    values
+        Of the variables.
+    variables
+        What was free, with the spreads that were learnt.
+    weights
+        Robust weights, `(tracks, views)`.
+    sigma
+        Standard deviation of a coordinate of unit weight, pixels.
+    left_out
+        Leave-out residuals, where asked for.
+    notes
+        What was learnt.
+    """
+
+    geometry: Geometry
+    values: Floats
+    variables: Variables
+    weights: Floats
+    sigma: float
+    left_out: LeaveOut | None = None
+    notes: tuple[str, ...] = ()
+
+
+def fit_bundle(problem: Problem, params: SolveParams) -> Fit:
+    """Return the adjustment of a problem.
+
+    Shifts come first (with angles given they are linear), then one angle of the tilt axis, then everything; weights and spreads
+    last, as they need residuals that mean something.
+    """
+    observations, tilt = problem.observations, problem.used_tilt_deg
+    views = np.zeros((len(tilt), PER_VIEW))
+    views[:, ROTATION], views[:, TILT] = np.deg2rad(problem.axis_angle_deg), np.deg2rad(tilt)
+    geometry = Geometry(views, np.zeros((len(observations.xy), 3)))
+    geometry, _ = adjust(geometry, observations, Variables(len(views), ()), 1.0)
+    if params.rotation != "fixed":
+        stiff = replace(params, rotation="one", tilt="fixed", magnification="fixed", stretch=False, skew=False)
+        geometry, _ = adjust(geometry, observations, choose_variables(stiff, tilt), 1.0)
+    weights = np.where(observations.seen, 1.0, 0.0)
+    variables = choose_variables(params, tilt)
+    sigma = _noise(geometry, observations, weights, 0)
+    geometry, values = adjust(geometry, observations, variables, sigma)
+    fit = _weigh(problem, Fit(geometry, values, variables, weights, sigma), params)
+    if params.adapt and variables.kinds:
+        fit = _weigh(problem, _learn(problem, fit), params)
+    if not params.leave_out:
+        return fit
+    weighted = observations.weighted(fit.weights)
+    normal = normal_equations(fit.geometry, weighted)
+    return replace(fit, left_out=leave_out(fit.geometry, weighted, normal, fit.variables, fit.sigma))
+
+
+def _weigh(problem: Problem, fit: Fit, params: SolveParams) -> Fit:
+    """Alternate between fitting and weighing until the weights settle."""
+    observations = problem.observations
+    for _ in range(_WEIGHT_CYCLES if params.robust else 2):
+        weights = _robust_weights(problem, fit.geometry, params) if params.robust else fit.weights
+        settled = float(np.abs(weights - fit.weights).max()) < 0.01
+        geometry, values = adjust(fit.geometry, observations.weighted(weights), fit.variables, fit.sigma, values=fit.values)
+        sigma = _noise(geometry, observations, weights, fit.variables.count)
+        fit = replace(fit, geometry=geometry, values=values, weights=weights, sigma=sigma)
+        if params.robust and settled:
+            break
+    return fit
+
+
+def _robust_weights(problem: Problem, geometry: Geometry, params: SolveParams) -> Floats:
+    observations = problem.observations
+    seen = observations.seen
+    length = np.sqrt(mahalanobis_squared(geometry.residual(observations), observations.information))
+    length = np.where(seen, length, np.nan)
+    radius = np.where(seen, np.hypot(observations.xy[..., 0], observations.xy[..., 1]), np.nan)
+    weights = point_weights(length, radius, problem.rank, params.k_factor)
+    if params.weight_whole_tracks:
+        weights = weights * track_weights(np.where(weights > 0, length, np.nan), params.k_factor)[:, None]
+    return weights
+
+
+def _noise(geometry: Geometry, observations: Observations, weights: Floats, view_variables: int) -> float:
+    """Return the standard deviation of a coordinate of unit weight, pixels."""
+    squared = mahalanobis_squared(geometry.residual(observations), observations.information)
+    measured = 2 * float(weights.sum())
+    used = int((weights.sum(axis=1) > 0).sum())
+    unknowns = view_variables + 3 * used + 2 * observations.xy.shape[1]
+    freedom = max(measured - unknowns, 0.2 * measured, 1.0)
+    return max(float(np.sqrt((weights * squared).sum() / freedom)), 1e-4)
+
+
+def _learn(problem: Problem, fit: Fit) -> Fit:
+    """Return the fit with the spreads that its tracks speak for."""
+    normal = normal_equations(fit.geometry, problem.observations.weighted(fit.weights))
+    matrix, right = reduced_system(normal, fit.geometry.views, fit.variables.matrix())
+    noise = fit.sigma**2 * _persistence(problem, fit)
+    spreads = learn_spreads(matrix / noise, (matrix @ fit.values + right) / noise, fit.variables)
+    notes = []
+    for name, spread in spreads.items():
+        scale, unit = (1.0, "") if name in {"magnification", "stretch"} else (180 / np.pi, " degrees")
+        notes.append(
+            f"{name}: strays by {spread.independent_sd * scale:.2g}{unit} from view to view and drifts by "
+            f"{spread.drift_sd * scale:.2g}{unit} a view, as learnt from the tracks"
+        )
+    return replace(fit, variables=fit.variables.with_spreads(spreads), notes=tuple(notes))
+
+
+def _persistence(problem: Problem, fit: Fit) -> float:
+    """Return by how much more the errors of tracks weigh because they last from view to view: (1 + r) / (1 - r)."""
+    order = np.argsort(problem.rank)
+    weights = fit.weights[:, order]
+    residual = fit.geometry.residual(problem.observations)[:, order] * np.sqrt(weights[..., None])
+    pairs = (weights[:, 1:] > 0) & (weights[:, :-1] > 0)
+    together = float((residual[:, 1:] * residual[:, :-1])[pairs].sum())
+    alone = float(0.5 * (residual[:, 1:] ** 2 + residual[:, :-1] ** 2)[pairs].sum())
+    r = min(max(together / max(alone, 1e-12), 0.0), 0.95)
+    return (1 + r) / (1 - r)

@@ -1,0 +1,156 @@
+"""From adjusted numbers to the solution: the origin, views without points, transforms, and the evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow import geometry
+from tiltflow.kernels import solve as kernels
+from tiltflow.model import Evidence
+from tiltflow.stages.solve.bundle import Fit
+from tiltflow.stages.solve.normal import Geometry
+from tiltflow.stages.solve.params import SolveParams
+from tiltflow.stages.solve.problem import Problem
+from tiltflow.stages.solve.restrict import count_unknowns
+from tiltflow.stages.solve.solution import Solution
+from tiltflow.stages.solve.surfaces import fit_surfaces
+from tiltflow.stages.solve.variables import MAGNIFICATION, ROTATION, SHIFT_X, SHIFT_Y, SKEW, STRETCH, TILT
+
+Floats = NDArray[np.float64]
+
+_SHIFTS = [SHIFT_X, SHIFT_Y]
+
+
+def assemble(problem: Problem, fit: Fit, params: SolveParams, notes: tuple[str, ...]) -> Solution:
+    """Return the solution over all tracks and views."""
+    normalised = _place_origin(_normalise_scale(fit.geometry), problem, params)
+    views = _all_views(normalised.views, problem)
+    transforms, aligned_tilt, y_per_z = aligning(views)
+    pick = np.ix_(problem.track, problem.view)
+    shape = (problem.tracks, len(problem.tilt_deg))
+    points, weights = np.full((problem.tracks, 3), np.nan), np.zeros(shape)
+    points[problem.track], weights[pick] = normalised.points, fit.weights
+    residuals = np.full((*shape, 2), np.nan)
+    seen = problem.observations.seen
+    residuals[pick] = np.where(seen[..., None], normalised.residual(problem.observations), np.nan)
+    included = np.zeros(shape[1], bool)
+    included[problem.view] = True
+    used = normalised.points[fit.weights.any(axis=1)]
+    surfaces = fit_surfaces(used, params.surfaces)
+    return Solution(
+        image_shape=problem.image_shape,
+        included=included,
+        rotation_deg=np.rad2deg(views[:, ROTATION]),
+        tilt_deg=np.rad2deg(views[:, TILT]),
+        magnification=np.exp(views[:, MAGNIFICATION]),
+        stretch=views[:, STRETCH],
+        skew_deg=np.rad2deg(views[:, SKEW]),
+        shift_px=views[:, _SHIFTS],
+        aligned_tilt_deg=aligned_tilt,
+        y_per_z=y_per_z,
+        transforms=transforms,
+        points=points,
+        residuals=residuals,
+        weights=weights,
+        tilt_offset_deg=surfaces.tilt_offset_deg,
+        x_axis_tilt_deg=surfaces.x_axis_tilt_deg,
+        z_range_px=(float(used[:, 2].min()), float(used[:, 2].max())),
+        evidence=_evidence(problem, fit, residuals, weights, views, params, notes),
+    )
+
+
+def aligning(views: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return what undoes each view: transforms `(views, 2, 3)`, the tilts, degrees, at which to back-project, and y per z.
+
+    A view is seen at ((1 + stretch) c x + s z, y + skew x) = K (c' x + s' z, y + p z), with tan t' = s / ((1 + stretch) c), K taking
+    (c', 0) to ((1 + stretch) c, skew) and (0, 1) to itself, and p what is left over.
+    """
+    c, s = np.cos(views[:, TILT]), np.sin(views[:, TILT])
+    wide = (1 + views[:, STRETCH]) * c
+    tilt = np.arctan2(s, wide)
+    across, shear = np.hypot(wide, s), views[:, SKEW] / np.cos(tilt)
+    change = np.zeros((len(views), 2, 2))
+    change[:, 0, 0], change[:, 1, 0], change[:, 1, 1] = across, shear, 1.0
+    turn = np.stack([geometry.rotation(angle) for angle in np.rad2deg(views[:, ROTATION])])
+    forward = np.exp(views[:, MAGNIFICATION])[:, None, None] * (turn @ change)
+    transforms = geometry.invert(geometry.transform(forward, views[:, _SHIFTS]))
+    return transforms, np.rad2deg(tilt), -shear * np.sin(tilt)
+
+
+def _normalise_scale(fitted: Geometry) -> Geometry:
+    """Return the same fit with a mean magnification of 1."""
+    mean = fitted.views[:, MAGNIFICATION].mean()
+    views = fitted.views.copy()
+    views[:, MAGNIFICATION] -= mean
+    return Geometry(views, fitted.points * np.exp(mean))
+
+
+def _place_origin(fitted: Geometry, problem: Problem, params: SolveParams) -> Geometry:
+    """Move the specimen so that its origin is seen where the start puts it.
+
+    Without a start, the raw view nearest zero tilt stays in place and the points' range along z is centred.
+    """
+    jacobians = np.empty((len(fitted.views), 2, 3))
+    for view, out in zip(fitted.views, jacobians, strict=True):
+        kernels.point_jacobian(view, out)
+    shifts = fitted.views[:, _SHIFTS]
+    move = np.zeros(3)
+    if problem.start is not None:
+        wanted = geometry.invert(problem.start[problem.view])[..., 2]
+        move[:] = np.linalg.lstsq(jacobians.reshape(-1, 3), (wanted - shifts).ravel(), rcond=None)[0]
+    else:
+        flattest = int(np.argmin(np.abs(fitted.views[:, TILT])))
+        move[2] = 0.5 * (fitted.points[:, 2].min() + fitted.points[:, 2].max())
+        target = -shifts[flattest] - jacobians[flattest, :, 2] * move[2]
+        move[:2] = np.linalg.solve(jacobians[flattest, :, :2], target)
+    move[2] -= params.z_shift_px
+    views = fitted.views.copy()
+    views[:, _SHIFTS] += jacobians @ move
+    return Geometry(views, fitted.points - move)
+
+
+def _all_views(views: Floats, problem: Problem) -> Floats:
+    """Return `(all views, 7)`: what was not solved is interpolated in tilt, as a change from the nominal or from the start."""
+    nominal = np.zeros((len(problem.tilt_deg), views.shape[1]))
+    nominal[:, TILT] = np.deg2rad(problem.tilt_deg)
+    if problem.start is not None:
+        nominal[:, _SHIFTS] = geometry.invert(problem.start)[..., 2]
+    order = problem.view[np.argsort(problem.rank)]
+    change = views[np.argsort(problem.rank)] - nominal[order]
+    out = np.stack(
+        [n + np.interp(problem.tilt_deg, problem.tilt_deg[order], c) for n, c in zip(nominal.T, change.T, strict=True)], axis=1
+    )
+    out[problem.view] = views
+    return out
+
+
+def _evidence(
+    problem: Problem, fit: Fit, residuals: Floats, weights: Floats, views: Floats, params: SolveParams, notes: tuple[str, ...]
+) -> Evidence:
+    length = np.hypot(residuals[..., 0], residuals[..., 1])
+    seen = ~np.isnan(length)
+    per_view = [float(np.mean(column[s])) if s.any() else float("nan") for column, s in zip(length.T, seen.T, strict=True)]
+    left_out = None
+    if fit.left_out is not None:
+        distance = np.hypot(fit.left_out.residual[..., 0], fit.left_out.residual[..., 1])
+        known = ~np.isnan(distance)
+        left_out = float(np.average(distance[known], weights=fit.weights[known]))
+    used = int((weights.sum(axis=1) > 0.1 * np.maximum(seen.sum(axis=1), 1)).sum())
+    shift = np.hypot(*views[:, _SHIFTS].T)
+    return Evidence(
+        residual_mean_px=float(length[seen].mean()),
+        residual_sd_px=float(length[seen].std()),
+        residual_weighted_mean_px=float(np.average(length[seen], weights=weights[seen])),
+        leave_out_px=left_out,
+        residual_per_view_px=tuple(per_view),
+        measurements=2 * int(seen.sum()),
+        unknowns=count_unknowns(params, len(problem.track), len(problem.view)),
+        tracks_used=used,
+        tracks_rejected=problem.tracks - used,
+        shift_rms_px=float(np.sqrt(np.mean(shift**2))),
+        shift_max_px=float(shift.max()),
+        axis_angle_nominal_deg=problem.axis_angle_deg,
+        axis_angle_from_data_deg=float(np.rad2deg(views[:, ROTATION].mean())),
+        notes=(*problem.notes, *notes, *fit.notes),
+    )

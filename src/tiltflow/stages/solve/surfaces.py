@@ -1,0 +1,88 @@
+"""Planes through the points: what would lay the specimen flat, as tiltalign's SurfacesToAnalyze reports.
+
+A plane z = a x + b y + c is made level by adding -atan(a) to every tilt and undoing a tilt of the specimen about x of atan(b).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surfaces:
+    """One or two parallel planes: slopes, the height of each at the origin, and which plane each point lies on."""
+
+    slope_x: float
+    slope_y: float
+    heights: tuple[float, ...]
+    member: NDArray[np.int64]
+    residual_sd: float
+
+    @property
+    def tilt_offset_deg(self) -> float:
+        """Angle to add to every tilt to lay the points flat along x."""
+        return float(-np.rad2deg(np.arctan(self.slope_x)))
+
+    @property
+    def x_axis_tilt_deg(self) -> float:
+        """Tilt of the points about the x axis."""
+        return float(np.rad2deg(np.arctan(self.slope_y * np.cos(np.arctan(self.slope_x)))))
+
+
+def fit_surfaces(points: Floats, surfaces: int) -> Surfaces:
+    """Return the plane, or the two parallel planes, through points `(n, 3)`.
+
+    Points of two surfaces are told apart by alternating between assigning each to the nearer plane and fitting, from the split at
+    the widest gap of heights above the best single plane; the best of several starts is kept.
+    """
+    single = _fit(points, np.zeros(len(points), np.int64), 1)
+    if surfaces == 1 or len(points) < 5:
+        return single
+    best = single
+    for slopes in _starting_slopes(single):
+        height = points[:, 2] - points[:, :2] @ slopes
+        member = _split(height)
+        for _ in range(30):
+            fit = _fit(points, member, 2)
+            height = points[:, 2] - fit.slope_x * points[:, 0] - fit.slope_y * points[:, 1]
+            nearer = np.abs(height[:, None] - np.array(fit.heights)[None]).argmin(axis=1)
+            if (nearer == member).all() or len(np.unique(nearer)) < 2:
+                break
+            member = nearer
+        if fit.residual_sd < best.residual_sd:
+            best = fit
+    return best
+
+
+def _fit(points: Floats, member: NDArray[np.int64], planes: int) -> Surfaces:
+    design = np.column_stack([points[:, :2], np.eye(planes)[member]])
+    # A millionth of a weight on the slopes: points in a line still give an answer.
+    scale = np.sqrt(1e-6 * max(float((points[:, :2] ** 2).sum()), 1e-12))
+    ridge = np.zeros((2, 2 + planes))
+    ridge[0, 0] = ridge[1, 1] = scale
+    answer = np.linalg.lstsq(np.vstack([design, ridge]), np.concatenate([points[:, 2], np.zeros(2)]), rcond=None)[0]
+    residual = points[:, 2] - design @ answer
+    heights = tuple(float(h) for h in answer[2:])
+    return Surfaces(float(answer[0]), float(answer[1]), heights, member, float(np.sqrt(np.mean(residual**2))))
+
+
+def _split(height: Floats) -> NDArray[np.int64]:
+    """Return 0 or 1 for each height: the split in two of least variance."""
+    ordered = np.sort(height)
+    n = np.arange(1, len(ordered))
+    total, squares = ordered.cumsum(), (ordered**2).cumsum()
+    below = squares[:-1] - total[:-1] ** 2 / n
+    above = squares[-1] - squares[:-1] - (total[-1] - total[:-1]) ** 2 / (len(ordered) - n)
+    cut = int(np.argmin(below + above))
+    return np.asarray(height > 0.5 * (ordered[cut] + ordered[cut + 1]), np.int64)
+
+
+def _starting_slopes(single: Surfaces) -> list[Floats]:
+    steps = np.tan(np.deg2rad([-8.0, -4.0, 0.0, 4.0, 8.0]))
+    starts = [np.array([a, b]) for a in steps for b in steps]
+    return [np.array([single.slope_x, single.slope_y]), *starts]
