@@ -1,0 +1,40 @@
+"""Pictures: the key image and its thumbnail.
+
+The key image is what `mrc2tif -j -C 0,255` makes of the middle view of the aligned stack once all views have a common mean; the
+thumbnail is that picture within 300 x 300, sharpened.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from tiltflow.errors import StageError
+from tiltflow.products.beside import written_beside
+
+KEY_IMAGE_QUALITY = 75
+THUMBNAIL_QUALITY = 70
+THUMBNAIL_SIDE = 300
+
+
+def write_jpeg(path: Path, picture: NDArray[np.uint8], *, quality: int = KEY_IMAGE_QUALITY) -> None:
+    """Write a greyscale picture, `(ny, nx)` with the top row first."""
+    with written_beside(path) as beside:
+        Image.fromarray(picture).save(beside, "JPEG", quality=quality)
+
+
+def make_thumbnail(picture: Path, path: Path) -> tuple[int, int]:
+    """Write a picture made small enough for 300 x 300; return its width and height.  It is never enlarged."""
+    try:
+        with Image.open(picture) as opened:
+            image = opened.convert("L")
+    except OSError as error:
+        raise StageError(f"{picture}: cannot be read as a picture ({error}); make the key image again") from error
+    if max(image.size) > THUMBNAIL_SIDE:
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
+    with written_beside(path) as beside:
+        image.filter(ImageFilter.SHARPEN).save(beside, "JPEG", quality=THUMBNAIL_QUALITY)
+    return image.size

@@ -1,0 +1,130 @@
+"""The averaged volume and its binned copy.
+
+:func:`make_averaged_volume` answers to `clip avg -2d -iz i-2..i+2 -m 1` for every section i that has two neighbours on both sides,
+then `newstack -float 3`: the mean of five sections, cut to a whole number, at a common mean.  :func:`make_binned_volume` answers
+to `binvol -binning 2`: means of 2 x 2 x 2, rounded, without what is left over at the high ends.
+
+The averages are int16 as IMOD's, except where that would spoil them, and then they are float32: floats that span less than
+:data:`LEAST_SPAN` whole numbers, and volumes of more levels than int16 holds, which IMOD would cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from tiltflow.formats.mrc import MrcWriter, render_label
+from tiltflow.kernels import products as kernels
+from tiltflow.model import Progress
+from tiltflow.parallel import map_threads
+from tiltflow.products.levels import Levels, common_mean, section_moments
+from tiltflow.products.sections import Block, RunningMean, Sections, Voxels, blocks
+
+LEAST_SPAN = 6
+"""Floats whose averages span fewer whole numbers than this stay floats."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeVolume:
+    """A volume that was made: its size, its type, and what was noticed."""
+
+    shape: tuple[int, int, int]
+    dtype: str
+    notes: tuple[str, ...] = ()
+
+
+def make_averaged_volume(volume: Path, path: Path, *, threads: int = 1, progress: Progress | None = None) -> MadeVolume:
+    """Write the running mean of five sections of `volume` at a common mean; the volume is read twice.
+
+    A volume of fewer than five sections gives one: the mean of all.
+    """
+    with Voxels(volume, threads=threads) as voxels:
+        averages, levels, dtype = _plan(voxels, threads, _part(progress, 0.0, 0.5))
+        notes = voxels.notes()
+        if dtype == np.float32:
+            notes += (f"{path.name} is kept as float32: its levels do not fit whole numbers of 16 bits",)
+        if voxels.shape[0] < RunningMean.WINDOW:
+            notes += (f"{volume.name} has {voxels.shape[0]} sections, fewer than {RunningMean.WINDOW}: the average is that of all",)
+        label = f"tiltflow: mean of {averages.window} sections, at a common mean"
+        with MrcWriter(
+            path,
+            averages.shape,
+            dtype,
+            pixel_size_angstrom=voxels.file.header.pixel_size_angstrom,
+            labels=(*voxels.file.header.labels, render_label(label, datetime.now())),  # noqa: DTZ005 - local time, as IMOD's
+            origin=voxels.file.header.origin,
+        ) as out:
+            _write(averages, levels, dtype, out, threads, _part(progress, 0.5, 1.0))
+            out.set_statistics(levels.minimum, levels.maximum, levels.mean)
+    return MadeVolume(averages.shape, np.dtype(dtype).name, notes)
+
+
+def make_binned_volume(volume: Path, path: Path, *, threads: int = 1, progress: Progress | None = None) -> MadeVolume:
+    """Write a volume binned by 2 along x, y and z; an axis of one voxel stays as it is."""
+    with Voxels(volume, threads=threads) as voxels:
+        bin_z, bin_y, bin_x = (2 if n > 1 else 1 for n in voxels.shape)
+        nz, ny, nx = voxels.shape[0] // bin_z, voxels.shape[1] // bin_y, voxels.shape[2] // bin_x
+        header = voxels.file.header
+        x, y, z = header.pixel_size_angstrom
+        label = render_label(f"tiltflow: binned by {bin_x} {bin_y} {bin_z}", datetime.now())  # noqa: DTZ005 - local time, as IMOD's
+        with MrcWriter(
+            path,
+            (nz, ny, nx),
+            voxels.file.dtype,
+            pixel_size_angstrom=(x * bin_x, y * bin_y, z * bin_z),
+            labels=(*header.labels, label),
+            origin=header.origin,
+        ) as out:
+
+            def write(place: Block) -> float:
+                sections = slice(place.z * bin_z, place.z_end * bin_z)
+                block = voxels.read(sections, slice(place.y * bin_y, place.y_end * bin_y))
+                means = np.empty((place.z_end - place.z, place.y_end - place.y, nx), np.float32)
+                kernels.bin_real(block, bin_z, bin_y, bin_x, np.empty(block.shape[2], np.float32), means)
+                # The writer rounds, and takes the header's statistics before it does, as binvol.
+                out.write_block(means, z=place.z, y=place.y)
+                return place.done
+
+            for done in map_threads(write, blocks((nz, ny, nx), sections=8), threads):
+                if progress is not None:
+                    progress(done)
+        return MadeVolume((nz, ny, nx), voxels.file.dtype.name, voxels.notes())
+
+
+def _plan(voxels: Voxels, threads: int, progress: Progress | None) -> tuple[RunningMean, Levels, DTypeLike]:
+    """Return the averages, their levels and the type that holds them."""
+    averages = RunningMean(voxels, whole=True)
+    levels = common_mean(section_moments(averages, threads=threads, progress=progress))
+    fits = levels.maximum < np.iinfo(np.int16).max
+    if fits and (voxels.whole or levels.maximum - levels.minimum >= LEAST_SPAN):
+        return averages, levels, np.int16
+    if voxels.whole:
+        return averages, levels, np.float32
+    averages = RunningMean(voxels, whole=False)
+    return averages, common_mean(section_moments(averages, threads=threads)), np.float32
+
+
+def _write(averages: Sections, levels: Levels, dtype: DTypeLike, out: MrcWriter, threads: int, progress: Progress | None) -> None:
+    def write(place: Block) -> float:
+        block = averages.read(place.sections, place.rows)
+        changed = np.empty(block.shape, dtype)
+        zs = place.sections
+        kernels.change_levels(block, levels.scale[zs], levels.offset[zs], averages.whole, changed)
+        out.write_block(changed, z=place.z, y=place.y)
+        return place.done
+
+    for done in map_threads(write, blocks(averages.shape), threads):
+        if progress is not None:
+            progress(done)
+
+
+def _part(progress: Progress | None, start: float, stop: float) -> Progress | None:
+    """Return what reports a part of the work as that share of the whole."""
+    if progress is None:
+        return None
+    report = progress
+    return lambda fraction: report(start + (stop - start) * fraction)
