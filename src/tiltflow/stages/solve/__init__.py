@@ -4,8 +4,8 @@ The model is tiltalign's.  With c, s the cosine and sine of the tilt, a specimen
 
     raw = shift + magnification * R(axis angle) ((1 + stretch) c x + s z,  y + skew x)
 
-Stretch and skew are changes of the specimen in its plane, before it is tilted.  A 2 x 2 matrix and a tilt slightly changed undo all of
-it but one term: after skewing, a height z is seen displaced along y by a fraction of itself, which the solution states as
+Stretch and skew are changes of the specimen in its plane, before it is tilted.  A 2 x 2 matrix and a tilt slightly changed undo
+all of it but one term: after skewing, a height z is seen displaced along y by a fraction of itself, which the solution states as
 `y_per_z` (IMOD's second z factor).
 """
 

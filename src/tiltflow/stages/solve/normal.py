@@ -54,8 +54,8 @@ class Geometry:
 class Normal:
     """Normal equations at a geometry, points eliminated.
 
-    `matrix` `(7 views, 7 views)` and `right` `(7 views,)` are the Schur complement; `factor`, `cross` and `point_right` (the Cholesky
-    factor L of each V, L^-1 W' and L^-1 h) lead back to the points; `cost` is the weighted sum of squares.
+    `matrix` `(7 views, 7 views)` and `right` `(7 views,)` are the Schur complement; `factor`, `cross` and `point_right`
+    (the Cholesky factor L of each V, L^-1 W' and L^-1 h) lead back to the points; `cost` is the weighted sum of squares.
     """
 
     matrix: Floats

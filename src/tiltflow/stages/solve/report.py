@@ -63,8 +63,8 @@ def assemble(problem: Problem, fit: Fit, params: SolveParams, notes: tuple[str, 
 def aligning(views: Floats) -> tuple[Floats, Floats, Floats]:
     """Return what undoes each view: transforms `(views, 2, 3)`, the tilts, degrees, at which to back-project, and y per z.
 
-    A view is seen at ((1 + stretch) c x + s z, y + skew x) = K (c' x + s' z, y + p z), with tan t' = s / ((1 + stretch) c), K taking
-    (c', 0) to ((1 + stretch) c, skew) and (0, 1) to itself, and p what is left over.
+    A view is seen at ((1 + stretch) c x + s z, y + skew x) = K (c' x + s' z, y + p z), with tan t' = s / ((1 + stretch) c),
+    K taking (c', 0) to ((1 + stretch) c, skew) and (0, 1) to itself, and p what is left over.
     """
     c, s = np.cos(views[:, TILT]), np.sin(views[:, TILT])
     wide = (1 + views[:, STRETCH]) * c

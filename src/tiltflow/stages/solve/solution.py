@@ -62,7 +62,6 @@ class Solution:
     skew_deg: Floats
     shift_px: Floats
     aligned_tilt_deg: Floats
-    aligned_tilt_deg: Floats
     y_per_z: Floats
     transforms: Floats
     points: Floats
