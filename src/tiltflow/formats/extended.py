@@ -115,8 +115,7 @@ def _serialem_bytes(flags: int) -> int:
 
 
 def _decode_serialem(raw: bytes, sections: int, byte_order: str, nint: int, nreal: int) -> ExtendedHeader | None:
-    known = sum(_SERIALEM_ITEMS)
-    if nint <= 0 or nreal <= 0 or (not nreal & ~known and _serialem_bytes(nreal) > nint):
+    if nint <= 0 or _serialem_bytes(nreal) > nint:
         return None
     count = min(sections, len(raw) // nint)
     records = np.frombuffer(raw, np.uint8, count * nint).reshape(count, nint)

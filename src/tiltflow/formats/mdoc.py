@@ -36,6 +36,7 @@ _VIEW_FIELDS = (
 )
 _FIELDS = {field.lower(): field for field in (*_GLOBAL_FIELDS, *_VIEW_FIELDS)}
 _SECTION = re.compile(r"\[\s*(\w+)\s*=\s*(.*?)\s*\]?\s*$")
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def parse_mdoc(text: str, path: Path = Path("mdoc")) -> Mdoc:
     views = []
     for number, (name, fields) in enumerate(sections):
         where = f"{path}, section {name}"
-        if not name.isdecimal():
+        if not _NUMBER.fullmatch(name):
             problems.append(Problem(f"the section [ZValue = {name}] is not numbered; it is taken as view {number}", where))
             name = str(number)
         views.append(_view(int(name), fields, _validated(MdocSectionData, fields, where, problems)))
@@ -157,7 +158,7 @@ def parse_mdoc(text: str, path: Path = Path("mdoc")) -> Mdoc:
         path=path,
         views=tuple(views),
         titles=titles,
-        pixel_size_angstrom=next((spacing for spacing in spacings if spacing is not None and spacing > 0), None),
+        pixel_size_angstrom=next((spacing for spacing in spacings if spacing is not None and 0 < spacing < 1e6), None),
         image_size=(int(size[0]), int(size[1])) if size else None,
         axis_angle_deg=axis,
         axis_source=source,

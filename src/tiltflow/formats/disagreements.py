@@ -1,0 +1,83 @@
+"""What kind of disagreement there is between two sources of one value: who reads "the opposite sign" knows where to look.
+
+Each function returns None when the two agree within the rounding of the formats, else the end of a sentence about the second.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+TILT_TOLERANCE_DEG = 0.06
+"""0.05 degree, and the rounding to 0.01 of both files."""
+
+REFINED_TILT_TOLERANCE_DEG = 5.0
+"""How far alignment may have moved an angle."""
+
+AXIS_TOLERANCE_DEG = 0.2
+PIXEL_TOLERANCE = 0.01
+
+
+def compare_tilts(used: NDArray[np.float64], other: NDArray[np.float64], tolerance_deg: float = TILT_TOLERANCE_DEG) -> str | None:
+    """Return how other tilt angles, `(views,)`, differ from the ones in use.
+
+    >>> compare_tilts(np.array([-60.0, 0.0, 59.0]), np.array([60.0, 0.0, -59.0]))
+    'have the opposite sign'
+    """
+    if _near(used, other, tolerance_deg):
+        return None
+    opposite, reverse = _near(used, -other, tolerance_deg), _near(used, other[::-1], tolerance_deg)
+    if opposite and reverse:
+        return "have the opposite sign or the reverse order (which of the two, a symmetric series does not tell)"
+    if opposite:
+        return "have the opposite sign"
+    if reverse:
+        return "are in reverse order"
+    if _near(np.sort(used), np.sort(other), tolerance_deg):
+        return "are the same angles in another order"
+    offsets = other - used
+    if np.ptp(offsets) <= 2 * tolerance_deg:
+        return f"differ by a constant {np.median(offsets):+.2f} degrees"
+    worst = int(np.argmax(np.abs(offsets)))
+    return f"differ by up to {abs(offsets[worst]):.2f} degrees, in view {worst + 1}: {other[worst]:.2f} against {used[worst]:.2f}"
+
+
+def compare_axes(used_deg: float, other_deg: float) -> str | None:
+    """Return how another angle of the tilt axis differs from the one in use.
+
+    >>> compare_axes(85.0, -95.0)
+    'differs by 180 degrees, which turns the handedness of the tomogram round'
+    """
+    if _turn(other_deg - used_deg) <= AXIS_TOLERANCE_DEG:
+        return None
+    if _turn(other_deg + used_deg) <= AXIS_TOLERANCE_DEG:
+        return "has the opposite sign"
+    difference = _turn(other_deg - used_deg)
+    if 180 - difference <= AXIS_TOLERANCE_DEG:
+        return "differs by 180 degrees, which turns the handedness of the tomogram round"
+    if abs(90 - difference) <= AXIS_TOLERANCE_DEG:
+        return "differs by 90 degrees: one of the two is measured from the other side of the image"
+    return f"differs by {difference:.1f} degrees"
+
+
+def compare_pixels(used: float, other: float) -> str | None:
+    """Return how another pixel size differs from the one in use.
+
+    >>> compare_pixels(2.0, 8.0)
+    'is 4 times as large: the images were binned after one of the two was written'
+    """
+    if abs(other / used - 1) <= PIXEL_TOLERANCE:
+        return None
+    for ratio, words in ((other / used, "times as large"), (used / other, "times smaller")):
+        if round(ratio) >= 2 and abs(ratio / round(ratio) - 1) <= PIXEL_TOLERANCE:
+            return f"is {round(ratio)} {words}: the images were binned after one of the two was written"
+    return f"differs by {100 * (other / used - 1):+.1f} %"
+
+
+def _near(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: float) -> bool:
+    return bool((np.abs(a - b) <= tolerance).all())
+
+
+def _turn(degrees: float) -> float:
+    """Return the size of a rotation, 0 to 180 degrees."""
+    return abs((degrees + 180) % 360 - 180)

@@ -1,0 +1,204 @@
+"""A tilt series from whatever lies beside its stack: every value with the place it was read, every disagreement said aloud.
+
+Where each value is looked for, best first; `B` is the stack's name without its ending:
+
+=============  =====================================================================================================
+tilt angles    directive `setupset.copyarg.firstinc`; `B.rawtlt`; the `.mdoc`; the extended header; `B.tlt`
+pixel size     directive `setupset.copyarg.pixel`; the `.mdoc`; the header; the extended header; else 1 Å
+tilt axis      directive `setupset.copyarg.rotation`; the `.mdoc`; a title line; the extended header; else 0 degrees
+exposure       the `.mdoc`; the extended header; else unknown
+=============  =====================================================================================================
+
+The reasons: a directive and a `.rawtlt` are put there by a person, who knows better than the microscope; the `.mdoc` is
+written by the microscope and has more digits than the header; a `.tlt` is the result of an earlier alignment.
+
+* Angles are usable if there is one for each view and they are not all equal: those of an extended header that nobody filled
+  in are all zero.  A `.rawtlt` with another count is an error, because somebody meant it to be used; any other source with
+  another count is passed over and reported.
+* An `.mdoc` for images of another size tells the pixel size only if the sizes differ by a whole binning, and then last.
+* A pixel of exactly 1 Å in the header is what programs write when they do not know it; it counts as not told.
+* Without angles there is nothing to do, which is an error; the other values have a fallback, which is reported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.errors import ParameterError
+from tiltflow.formats.disagreements import compare_axes, compare_pixels
+from tiltflow.formats.extended import axis_angle_in_labels
+from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of, find_sources
+from tiltflow.formats.tiltangles import FIRSTINC, find_tilt_angles
+from tiltflow.model import TiltSeries
+
+PRECEDENCE: Mapping[str, tuple[str, ...]] = {
+    "tilt_deg": (FIRSTINC, "B.rawtlt", "B.mdoc", "extended header", "B.tlt"),
+    "pixel_size_angstrom": ("directive setupset.copyarg.pixel", "B.mdoc", "header", "extended header"),
+    "axis_angle_deg": ("directive setupset.copyarg.rotation", "B.mdoc", "title line", "extended header"),
+    "exposure": ("B.mdoc", "extended header"),
+}
+"""Field of :class:`tiltflow.model.TiltSeries` to where it is looked for, best first."""
+
+_PIXEL, _ROTATION = PRECEDENCE["pixel_size_angstrom"][0], PRECEDENCE["axis_angle_deg"][0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesHints:
+    """What directives say about the series; None where they say nothing.
+
+    Attributes
+    ----------
+    first_tilt_deg, tilt_increment_deg
+        Tilt of the first view and the step between views; both or none.
+    use_rawtlt
+        Whether `B.rawtlt` is asked for, so that its absence is an error.
+    pixel_size_angstrom
+        Pixel size of the raw images.
+    axis_angle_deg
+        Tilt axis from vertical, counter-clockwise positive.
+    exclude_views
+        Views that take no part, counted from 1.
+    """
+
+    first_tilt_deg: float | None = None
+    tilt_increment_deg: float | None = None
+    use_rawtlt: bool = False
+    pixel_size_angstrom: float | None = None
+    axis_angle_deg: float | None = None
+    exclude_views: tuple[int, ...] = ()
+
+
+def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None) -> TiltSeries:
+    """Return what is known of the tilt series whose stack is at `path`.
+
+    Raises
+    ------
+    LocationError, FormatError
+        The stack cannot be read, or a `.rawtlt` does not fit it.
+    MissingValueError
+        No source has the tilt angles; the message lists each and what was found there.
+    ParameterError
+        The hints contradict themselves or the stack.
+    """
+    hints = hints or SeriesHints()
+    sources = find_sources(Path(path))
+    first_increment = (hints.first_tilt_deg, hints.tilt_increment_deg)
+    tilts = find_tilt_angles(sources, first_increment=first_increment, use_rawtlt=hints.use_rawtlt)
+    pixel, axis = _pixel_size(sources, hints), _axis_angle(sources, hints)
+    exposure, included = _exposure(sources), _included(sources, hints)
+    return TiltSeries(
+        path=sources.path,
+        shape=sources.header.shape,
+        tilt_deg=tilts.value,
+        pixel_size_angstrom=pixel.value,
+        axis_angle_deg=axis.value,
+        included=included.value,
+        exposure=exposure.value,
+        provenance={
+            "tilt_deg": tilts.where,
+            "pixel_size_angstrom": pixel.where,
+            "axis_angle_deg": axis.where,
+            "exposure": exposure.where,
+            "included": included.where,
+        },
+        problems=tuple(sources.problems),
+    )
+
+
+def _pixel_size(sources: Sources, hints: SeriesHints) -> Found[float]:
+    if hints.pixel_size_angstrom is not None and not 0 < hints.pixel_size_angstrom < np.inf:
+        raise ParameterError(f"{_PIXEL}: {hints.pixel_size_angstrom} Å is no pixel size")
+    written = sources.header.pixel_size_angstrom[0]
+    mdoc_pixel, mdoc_binning = _mdoc_pixel(sources)
+    readings = [
+        _found(hints.pixel_size_angstrom, _PIXEL),
+        _found(mdoc_pixel if mdoc_binning == 1 else None, sources.mdoc_name),
+        _found(written if written not in (0, 1) else None, "header"),
+        _found(sources.extended.pixel_size_angstrom if sources.extended else None, sources.extended_name),
+        _found(mdoc_pixel if mdoc_binning != 1 else None, f"{sources.mdoc_name}, whose images are {mdoc_binning} times as large"),
+    ]
+    chosen = choose(
+        sources, "pixel size", readings, lambda used, other: compare_pixels(used, other.value), lambda pixel: f"{pixel:.4g} Å"
+    )
+    if chosen is None:
+        reason = f"the header has {written:g} Å, as programs write when they do not know it"
+        sources.report(
+            f"no source tells the pixel size ({reason}); 1 Å is taken, give it in nm by setupset.copyarg.pixel", sources.path
+        )
+        return Found(1.0, f"assumed: 1 Å, no source tells it ({reason})")
+    return chosen
+
+
+def _mdoc_pixel(sources: Sources) -> tuple[float | None, int]:
+    """Return the pixel size by the `.mdoc` and by how much the stack is binned against its images."""
+    mdoc = sources.mdoc
+    if mdoc is None or mdoc.pixel_size_angstrom is None:
+        return None, 1
+    if mdoc.image_size is None:
+        return mdoc.pixel_size_angstrom, 1
+    # Sorted, as images may have been turned by 90 degrees on their way into the stack.
+    sides, mdoc_sides = sorted(sources.header.shape[1:]), sorted(mdoc.image_size)
+    binning = max(1, round(mdoc_sides[0] / sides[0]))
+    if any(abs(size - binning * n) >= binning for size, n in zip(mdoc_sides, sides, strict=True)):
+        return None, 1
+    return mdoc.pixel_size_angstrom * binning, binning
+
+
+def _axis_angle(sources: Sources, hints: SeriesHints) -> Found[float]:
+    mdoc, extended = sources.mdoc, sources.extended
+    readings = [
+        _found(hints.axis_angle_deg, _ROTATION),
+        _found(mdoc.axis_angle_deg if mdoc else None, f"{sources.mdoc_name} ({mdoc.axis_source})" if mdoc else ""),
+        _found(axis_angle_in_labels(sources.header.labels), "title line of the header"),
+        _found(extended.axis_angle_deg if extended else None, sources.extended_name),
+    ]
+    chosen = choose(
+        sources,
+        "tilt axis angle",
+        readings,
+        lambda used, other: compare_axes(used, other.value),
+        lambda angle: f"{angle:.2f} degrees",
+    )
+    if chosen is None:
+        sources.report("no source tells the angle of the tilt axis; 0 is taken, give it by setupset.copyarg.rotation", sources.path)
+        return Found(0.0, "assumed: 0 degrees, no source tells it")
+    return Found(_within_half_turn(chosen.value), chosen.where)
+
+
+def _exposure(sources: Sources) -> Found[NDArray[np.float64] | None]:
+    for values, where in (
+        (sources.mdoc.exposure if sources.mdoc else None, sources.mdoc_name),
+        (sources.extended.exposure if sources.extended else None, sources.extended_name),
+    ):
+        if values is None:
+            continue
+        if len(values) == sources.views:
+            return Found(values, f"{where}, {values.sum():.4g} electrons per square ångström in all")
+        sources.report(f"exposures of {count_of(len(values), 'view')} for {sources.views}; not used", where)
+    return Found(None, "no source tells it")
+
+
+def _included(sources: Sources, hints: SeriesHints) -> Found[NDArray[np.bool_]]:
+    outside = [view for view in hints.exclude_views if not 1 <= view <= sources.views]
+    if outside:
+        raise ParameterError(f"view {outside[0]} is to be excluded, but {sources.path.name} has views 1 to {sources.views}")
+    included = np.ones(sources.views, bool)
+    included[[view - 1 for view in hints.exclude_views]] = False
+    if not included.any():
+        raise ParameterError(f"all {sources.views} views of {sources.path.name} are to be excluded; leave some to work with")
+    excluded = ", ".join(str(view + 1) for view in np.flatnonzero(~included))
+    return Found(included, f"all but {excluded}, excluded by directive" if excluded else "all views")
+
+
+def _found(value: float | None, where: str) -> Found[float] | Absent:
+    return Absent(where, "not told") if value is None else Found(value, where)
+
+
+def _within_half_turn(degrees: float) -> float:
+    return degrees if -180 <= degrees <= 180 else (degrees + 180) % 360 - 180

@@ -1,0 +1,151 @@
+"""What lies around a stack, and how one value is chosen out of several sources of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from tiltflow.errors import FormatError
+from tiltflow.formats.disagreements import compare_pixels
+from tiltflow.formats.extended import ExtendedHeader
+from tiltflow.formats.mdoc import Mdoc, read_mdoc
+from tiltflow.formats.mrc import MrcHeader, read_header
+from tiltflow.model import Problem
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """A value and where it was found."""
+
+    value: T
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Where a value was looked for, and why there is none."""
+
+    where: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Sources:
+    """A stack's header, what its extended header and its `.mdoc` tell, and the problems met so far."""
+
+    header: MrcHeader
+    mdoc: Mdoc | None = None
+    mdoc_reason: str = "no such file"
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        """The stack."""
+        return self.header.path
+
+    @property
+    def views(self) -> int:
+        """Number of views."""
+        return self.header.shape[0]
+
+    @property
+    def extended(self) -> ExtendedHeader | None:
+        """What the extended header tells."""
+        return self.header.extended
+
+    @property
+    def mdoc_name(self) -> str:
+        """What the `.mdoc` is called, or would be."""
+        return self.mdoc.path.name if self.mdoc else f"{self.path.name}.mdoc"
+
+    @property
+    def extended_name(self) -> str:
+        """What the extended header is called."""
+        return f"extended header ({self.extended.kind})" if self.extended else "extended header"
+
+    def report(self, message: str, where: object) -> None:
+        """Keep a problem."""
+        self.problems.append(Problem(message, str(where)))
+
+
+def find_sources(path: Path) -> Sources:
+    """Return what lies around the stack at `path`; what is odd about it is among the problems.
+
+    The `.mdoc` is the first that exists of `B.mrc.mdoc` (the stack's whole name), `B.mdoc`, and what it was called before
+    the stack was renamed, `B.mrc.mdoc` or `B.st.mdoc`.
+    """
+    sources = Sources(read_header(path))
+    _check_header(sources)
+    names = (f"{path.name}.mdoc", f"{path.stem}.mdoc", f"{path.stem}.mrc.mdoc", f"{path.stem}.st.mdoc")
+    found = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+    if found is not None:
+        try:
+            sources.mdoc = read_mdoc(found)
+            sources.problems += sources.mdoc.problems
+        except FormatError as error:
+            sources.mdoc_reason = "could not be understood"
+            sources.report(str(error), found)
+    return sources
+
+
+def choose(
+    sources: Sources,
+    what: str,
+    readings: Iterable[Found[T] | Absent],
+    compare: Callable[[T, Found[T]], str | None],
+    show: Callable[[T], str],
+) -> Found[T] | None:
+    """Return the first value found, or None; report the later ones that are at odds with it.
+
+    The `where` of the result is a sentence: the place, the value, and which other places agree.
+
+    Parameters
+    ----------
+    what
+        The value in words, for messages.
+    compare
+        How a later value differs from the chosen one, None if it does not.
+    show
+        A value in words.
+    """
+    found = [reading for reading in readings if isinstance(reading, Found)]
+    if not found:
+        return None
+    chosen, agreeing = found[0], []
+    for other in found[1:]:
+        if unlike := compare(chosen.value, other):
+            sources.report(
+                f"the {what} there, {show(other.value)}, {unlike}; used is {show(chosen.value)} of {chosen.where}", other.where
+            )
+        else:
+            agreeing.append(other.where)
+    sentence = f"{chosen.where}, {show(chosen.value)}"
+    if agreeing:
+        sentence += f"; {' and '.join(agreeing)} agree{'' if len(agreeing) > 1 else 's'}"
+    return Found(chosen.value, sentence)
+
+
+def count_of(number: int, thing: str) -> str:
+    """Return a count in words.
+
+    >>> count_of(1, "view"), count_of(41, "view")
+    ('1 view', '41 views')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _check_header(sources: Sources) -> None:
+    header = sources.header
+    if header.surplus_bytes:
+        whole = header.surplus_bytes // header.section_bytes
+        room = f", room for {whole} more" if whole else ""
+        sources.report(
+            f"{header.surplus_bytes} bytes follow the last of the {sources.views} views{room}; they are not read", header.path
+        )
+    x, y, _ = header.pixel_size_angstrom
+    if x > 0 and y > 0 and (unlike := compare_pixels(x, y)):
+        sources.report(f"the pixel size along y, {y:.4g} Å, {unlike} compared with {x:.4g} Å along x, which is used", header.path)

@@ -1,0 +1,152 @@
+"""The tilt angles of a stack: which of five sources has them, and whether the others say the same.
+
+The order of the sources and the reasons for it are stated in :mod:`tiltflow.formats.series`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.errors import FormatError, MissingValueError, ParameterError
+from tiltflow.formats.disagreements import REFINED_TILT_TOLERANCE_DEG, TILT_TOLERANCE_DEG, compare_tilts
+from tiltflow.formats.mrcheader import HEADER_BYTES
+from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of
+from tiltflow.formats.tilts import read_tilts
+
+FIRSTINC = "directive setupset.copyarg.firstinc"
+
+Angles = NDArray[np.float64]
+
+
+def find_tilt_angles(sources: Sources, *, first_increment: tuple[float | None, float | None], use_rawtlt: bool) -> Found[Angles]:
+    """Return the tilt of each view, `(views,)`, degrees, and a sentence that says where it was found.
+
+    Parameters
+    ----------
+    first_increment
+        Tilt of the first view and the step between views by directive; None, None without one.
+    use_rawtlt
+        Whether a directive asks for `B.rawtlt`.
+
+    Raises
+    ------
+    MissingValueError
+        No source has usable angles.
+    FormatError
+        `B.rawtlt` is the best source there is and does not fit.
+    ParameterError
+        The directive is incomplete.
+    """
+    directive = _directive(sources, *first_increment)
+    readings = [
+        directive,
+        _rawtlt(sources, needed=isinstance(directive, Absent), asked=use_rawtlt),
+        _mdoc_tilts(sources),
+        _extended_tilts(sources),
+        _tlt(sources),
+    ]
+    chosen = choose(sources, "tilt angles", readings, _unlike_tilts, _show_tilts)
+    if chosen is None:
+        tried = "; ".join(f"{reading.where}: {reading.reason}" for reading in readings if isinstance(reading, Absent))
+        raise MissingValueError(
+            f"{sources.path}: no tilt angles for {count_of(sources.views, 'view')}. Tried {tried}. Put them into "
+            f"{sources.path.with_suffix('.rawtlt').name}, one a line, or give first and increment by setupset.copyarg.firstinc"
+        )
+    steepest = float(np.abs(chosen.value).max())
+    if steepest > 90:
+        sources.report(f"tilt angles reach {steepest:.2f} degrees, and a specimen cannot be seen beyond 90", chosen.where)
+    return chosen
+
+
+def _directive(sources: Sources, first: float | None, step: float | None) -> Found[Angles] | Absent:
+    if first is None and step is None:
+        return Absent(FIRSTINC, "not given")
+    if first is None or step is None:
+        raise ParameterError(
+            f"{FIRSTINC}: takes the first tilt and the increment, and one is missing (first {first}, increment {step})"
+        )
+    if step == 0 and sources.views > 1:
+        raise ParameterError(
+            f"{FIRSTINC}: an increment of 0 gives all {sources.views} views the same tilt; give the step in degrees"
+        )
+    return Found(np.asarray(first + step * np.arange(sources.views), np.float64), FIRSTINC)
+
+
+def _rawtlt(sources: Sources, *, needed: bool, asked: bool) -> Found[Angles] | Absent:
+    """Read `B.rawtlt`; while no better source has angles, one that does not fit is an error."""
+    path = sources.path.with_suffix(".rawtlt")
+    reading: Found[Angles] | Absent = Absent(path.name, "no such file")
+    if path.is_file():
+        try:
+            reading = _usable_rawtlt(sources, path)
+        except FormatError as error:
+            if needed:
+                raise
+            sources.report(str(error), path)
+            reading = Absent(path.name, "does not fit")
+    if needed and asked and isinstance(reading, Absent):
+        raise MissingValueError(
+            f"{path}: {reading.reason}, and setupset.copyarg.userawtlt asks for its angles; mend it or drop the directive"
+        )
+    return reading
+
+
+def _usable_rawtlt(sources: Sources, path: Path) -> Found[Angles] | Absent:
+    angles = read_tilts(path)
+    if len(angles) != sources.views:
+        raise FormatError(
+            f"{path}: has {count_of(len(angles), 'angle')}, but {sources.path.name} has {count_of(sources.views, 'view')}; "
+            f"write one angle a view or remove the file"
+        )
+    return _usable(sources, path.name, angles)
+
+
+def _mdoc_tilts(sources: Sources) -> Found[Angles] | Absent:
+    if sources.mdoc is None:
+        return Absent(sources.mdoc_name, sources.mdoc_reason)
+    without = [view.z for view in sources.mdoc.views if view.tilt_deg is None]
+    if without:
+        several = ", ".join(map(str, without[:5])) + ", ..." * (len(without) > 5)
+        return Absent(sources.mdoc_name, f"no TiltAngle in {len(without)} of {len(sources.mdoc.views)} sections (ZValue {several})")
+    return _usable(sources, sources.mdoc_name, sources.mdoc.tilt_deg)
+
+
+def _extended_tilts(sources: Sources) -> Found[Angles] | Absent:
+    if sources.extended is None:
+        return Absent(sources.extended_name, "of an unknown kind" if sources.header.data_offset > HEADER_BYTES else "none")
+    if sources.extended.tilt_deg is None:
+        return Absent(sources.extended_name, "without tilt angles")
+    return _usable(sources, sources.extended_name, sources.extended.tilt_deg)
+
+
+def _tlt(sources: Sources) -> Found[Angles] | Absent:
+    path = sources.path.with_suffix(".tlt")
+    if not path.is_file():
+        return Absent(path.name, "no such file")
+    try:
+        return _usable(sources, path.name, read_tilts(path))
+    except FormatError as error:
+        sources.report(str(error), path)
+        return Absent(path.name, "could not be understood")
+
+
+def _usable(sources: Sources, where: str, angles: Angles) -> Found[Angles] | Absent:
+    if len(angles) != sources.views:
+        reason = f"{count_of(len(angles), 'angle')} for {count_of(sources.views, 'view')}"
+        sources.report(f"{reason}; not used", where)
+        return Absent(where, reason)
+    if sources.views > 1 and np.ptp(angles) == 0:
+        return Absent(where, f"all {len(angles)} angles are {angles[0]:.2f}")
+    return Found(angles, where)
+
+
+def _unlike_tilts(used: Angles, other: Found[Angles]) -> str | None:
+    refined = other.where.endswith(".tlt")
+    return compare_tilts(used, other.value, REFINED_TILT_TOLERANCE_DEG if refined else TILT_TOLERANCE_DEG)
+
+
+def _show_tilts(angles: Angles) -> str:
+    return f"{count_of(len(angles), 'angle')} from {angles[0]:.2f} to {angles[-1]:.2f}"
