@@ -1,0 +1,227 @@
+"""The closed list of products and the steps that make them.
+
+:data:`PRODUCTS` says what there is, :data:`STEPS` how it comes about: the pipeline, the Prefect flow and the documentation walk
+these tables.  A step needs nothing but paths, and files that earlier steps have left, so that each can run alone in another process.
+
+>>> [step.name for step in STEPS]
+['gen_tilt_movie', 'gen_thumbs', 'gen_ave_mrc', 'gen_recon_movie', 'gen_ave_8_vol', 'gen_zarr']
+>>> product(AssetType.REC_MOVIE).file_name("TS_01")
+'keyMov_TS_01.mp4'
+
+The steps import what they need when they run: this module itself is light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiltflow.errors import ResourceError, StageError, TiltflowError
+from tiltflow.model import Asset, AssetType, Progress, Quantity
+from tiltflow.products.context import PRODUCTS, Product, ProductContext, Source, StepResult, product
+
+if TYPE_CHECKING:
+    from tiltflow.products.movies import MadeMovie
+    from tiltflow.products.volumes import MadeVolume
+
+__all__ = ["PRODUCTS", "STEPS", "Product", "ProductContext", "Source", "Step", "StepResult", "make_products", "product"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: an operator knows it by its name.
+
+    Attributes
+    ----------
+    name
+        The task's name in the flow.
+    reads
+        Files it needs: what the engine left, or products of earlier steps.
+    makes
+        Products it makes.
+    description
+        What it does, for people.
+    """
+
+    name: str
+    reads: tuple[Source | AssetType, ...]
+    makes: tuple[AssetType, ...]
+    description: str
+    run: Callable[[ProductContext, Progress | None], StepResult] = field(repr=False)
+
+    def make(self, context: ProductContext, progress: Progress | None = None) -> StepResult:
+        """Make the products of this step.
+
+        Raises
+        ------
+        StageError
+            A file it needs is missing, or holds nothing to make a product from.
+        ResourceError
+            The folder cannot be written.
+        """
+        for needed in self.reads:
+            path = _path_of(needed, context)
+            if not path.exists():
+                raise StageError(f"{self.name} needs the {needed} {path}, which is not there; {_remedy(needed)}")
+        try:
+            context.folder.mkdir(parents=True, exist_ok=True)
+            return self.run(context, progress)
+        except TiltflowError:
+            raise
+        except OSError as error:
+            raise ResourceError(f"{self.name}: {error.filename or context.folder}: {error.strerror or error}") from error
+
+
+def make_products(
+    context: ProductContext,
+    *,
+    on_step: Callable[[Step, StepResult], None] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Asset, ...]:
+    """Run all steps in order; return all assets.
+
+    Parameters
+    ----------
+    context
+        The paths.
+    on_step
+        Called with each step and its result when it is done.
+    progress
+        Told the fraction done of all steps.
+    """
+    assets: list[Asset] = []
+    for index, step in enumerate(STEPS):
+        result = step.make(context, _share(progress, index))
+        assets += result.assets
+        if on_step is not None:
+            on_step(step, result)
+    return tuple(assets)
+
+
+def _share(progress: Progress | None, index: int) -> Progress | None:
+    if progress is None:
+        return None
+    report = progress
+    return lambda fraction: report((index + fraction) / len(STEPS))
+
+
+def _path_of(needed: Source | AssetType, context: ProductContext) -> Path:
+    if needed is Source.ALIGNED:
+        return context.aligned
+    if needed is Source.VOLUME:
+        return context.volume
+    return context.path(AssetType(needed))
+
+
+def _remedy(needed: Source | AssetType) -> str:
+    maker = next((step.name for step in STEPS if needed in step.makes), None)
+    return f"run {maker} first" if maker else "the engine leaves it"
+
+
+def _movie_numbers(made: MadeMovie, movie: Path) -> dict[str, Quantity]:
+    from tiltflow.products.beside import size_bytes
+
+    return {
+        "frames": Quantity(made.frames),
+        "width": Quantity(made.width, "px"),
+        "height": Quantity(made.height, "px"),
+        "size": Quantity(size_bytes(movie), "bytes"),
+    }
+
+
+def _gen_tilt_movie(context: ProductContext, progress: Progress | None) -> StepResult:
+    from tiltflow.products.movies import make_tilt_movie
+
+    movie, key_image = context.path(AssetType.TILT_MOVIE), context.path(AssetType.KEY_IMAGE)
+    made = make_tilt_movie(context.aligned, movie, key_image, threads=context.threads, progress=progress)
+    assets = (context.asset(AssetType.TILT_MOVIE), context.asset(AssetType.KEY_IMAGE))
+    return StepResult(assets, _movie_numbers(made, movie), made.notes)
+
+
+def _gen_thumbs(context: ProductContext, progress: Progress | None) -> StepResult:
+    from tiltflow.products.images import make_thumbnail
+
+    width, height = make_thumbnail(context.path(AssetType.KEY_IMAGE), context.path(AssetType.THUMBNAIL))
+    if progress is not None:
+        progress(1.0)
+    return StepResult((context.asset(AssetType.THUMBNAIL),), {"width": Quantity(width, "px"), "height": Quantity(height, "px")})
+
+
+def _gen_ave_mrc(context: ProductContext, progress: Progress | None) -> StepResult:
+    from tiltflow.products.volumes import make_averaged_volume
+
+    path = context.path(AssetType.AVERAGED_VOLUME)
+    made = make_averaged_volume(context.volume, path, threads=context.threads, progress=progress)
+    return StepResult((context.asset(AssetType.AVERAGED_VOLUME),), _volume_numbers(made), made.notes)
+
+
+def _gen_recon_movie(context: ProductContext, progress: Progress | None) -> StepResult:
+    from tiltflow.products.movies import make_section_movie
+
+    movie = context.path(AssetType.REC_MOVIE)
+    made = make_section_movie(context.path(AssetType.AVERAGED_VOLUME), movie, threads=context.threads, progress=progress)
+    return StepResult((context.asset(AssetType.REC_MOVIE),), _movie_numbers(made, movie), made.notes)
+
+
+def _gen_ave_8_vol(context: ProductContext, progress: Progress | None) -> StepResult:
+    from tiltflow.products.volumes import make_binned_volume
+
+    averaged, path = context.path(AssetType.AVERAGED_VOLUME), context.path(AssetType.VOLUME)
+    made = make_binned_volume(averaged, path, threads=context.threads, progress=progress)
+    return StepResult((context.asset(AssetType.VOLUME),), _volume_numbers(made), made.notes)
+
+
+def _volume_numbers(made: MadeVolume) -> dict[str, Quantity]:
+    nz, ny, nx = made.shape
+    return {
+        "sections": Quantity(nz),
+        "width": Quantity(nx, "px"),
+        "height": Quantity(ny, "px"),
+        "voxel_type": Quantity(made.dtype),
+    }
+
+
+def _gen_zarr(context: ProductContext, progress: Progress | None) -> StepResult:
+    from tiltflow.products.beside import size_bytes
+    from tiltflow.products.pyramid import make_pyramid, neuroglancer_metadata
+
+    path = context.path(AssetType.NEUROGLANCER_ZARR)
+    made = make_pyramid(context.volume, path, threads=context.threads, progress=progress)
+    statistics = made.statistics
+    numbers = {
+        "levels": Quantity(len(made.shapes)),
+        "size": Quantity(size_bytes(path), "bytes"),
+        "minimum": Quantity(statistics.minimum),
+        "maximum": Quantity(statistics.maximum),
+        "mean": Quantity(statistics.mean),
+        "median": Quantity(statistics.median),
+        "median_absolute_deviation": Quantity(statistics.mad),
+    }
+    return StepResult((context.asset(AssetType.NEUROGLANCER_ZARR, neuroglancer_metadata(statistics)),), numbers, made.notes)
+
+
+STEPS: tuple[Step, ...] = (
+    Step(
+        "gen_tilt_movie",
+        (Source.ALIGNED,),
+        (AssetType.TILT_MOVIE, AssetType.KEY_IMAGE),
+        "the movie of the tilt series, and its middle frame",
+        _gen_tilt_movie,
+    ),
+    Step("gen_thumbs", (AssetType.KEY_IMAGE,), (AssetType.THUMBNAIL,), "the small copy of the key image", _gen_thumbs),
+    Step("gen_ave_mrc", (Source.VOLUME,), (AssetType.AVERAGED_VOLUME,), "the mean of every five sections", _gen_ave_mrc),
+    Step(
+        "gen_recon_movie",
+        (AssetType.AVERAGED_VOLUME,),
+        (AssetType.REC_MOVIE,),
+        "the movie through the averaged volume",
+        _gen_recon_movie,
+    ),
+    Step(
+        "gen_ave_8_vol", (AssetType.AVERAGED_VOLUME,), (AssetType.VOLUME,), "the binned copy of the averaged volume", _gen_ave_8_vol
+    ),
+    Step("gen_zarr", (Source.VOLUME,), (AssetType.NEUROGLANCER_ZARR,), "the pyramid and its display window", _gen_zarr),
+)
+"""Every step, each after those whose products it reads."""
