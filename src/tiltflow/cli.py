@@ -23,7 +23,6 @@ from tiltflow.errors import TiltflowError
 
 if TYPE_CHECKING:
     from tiltflow.model import SeriesResult
-    from tiltflow.recipe import Recipe
 
 USAGE_ERROR = 2
 SOME_FAILED = 1
@@ -148,6 +147,7 @@ def run(
     """Align, reconstruct and make the products of every tilt series in a folder."""
     from tiltflow import console
     from tiltflow.delivery import callback, layout
+    from tiltflow.engines.choice import choose_engine
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import BrtParameters, make_recipe
     from tiltflow.settings import load_site, load_token
@@ -166,8 +166,9 @@ def run(
             focus=focus,
         )
         recipe = make_recipe(parameters, template=template, overrides=overrides or [], engine=engine.value)
+        recipe.for_engine(choose_engine(recipe.engine)[0].name)  # so that a refusal comes before any work
         sources = layout.find_series(_folder(input_dir), file)
-        site = load_site(scratch=workdir, keep_workdir=keep_workdir, threads=threads, jobs=jobs)
+        site = load_site(scratch=workdir.resolve() if workdir else None, keep_workdir=keep_workdir, threads=threads, jobs=jobs)
         if callback_url is not None:
             callback.check_url(callback_url)
         token = load_token(token_file) if callback_url is not None else None

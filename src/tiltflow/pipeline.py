@@ -185,12 +185,15 @@ def _work(job: Job, on_progress: OnProgress) -> SeriesResult:
     outcomes: list[StepOutcome] = []
     error: BaseException | None = None
     stage: str | None = None
+
+    def report(stage: str, fraction: float) -> None:
+        on_progress(SeriesProgress(job.name, stage, fraction))
+
     try:
-        reconstruct_step(job, lambda stage, fraction: on_progress(SeriesProgress(job.name, stage, fraction)))
+        reconstruct_step(job, report)
         for step in STEPS:
             stage = step.name
-            on_progress(SeriesProgress(job.name, stage, 0.0))
-            outcomes.append(product_step(job, stage))
+            outcomes.append(product_step(job, stage, report))
     except BaseException as caught:  # noqa: BLE001  the boundary: finish_step records it, and raises again what must not be held back
         error = caught
     return finish_step(job, outcomes, error, stage)
@@ -216,7 +219,8 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         engine, reason = choose_engine(job.recipe.engine)
         recorder.record.engine = EngineEntry(name=engine.name, version=engine.version, reason=reason)
         _log.info("%s: engine %s, because %s", job.name, engine.name, reason)
-        work = EngineJob(series, job.recipe, job.site, job.workdir, recorder, progress)
+        work = EngineJob(series, job.recipe.for_engine(engine.name), job.site, job.workdir, recorder, progress)
+        recorder.record.recipe = describe.recipe(work.recipe)
         engine.check(work)
     result = engine.reconstruct(work)
     if result.alignment is not None:
@@ -225,7 +229,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
     return result
 
 
-def product_step(job: Job, step_name: str) -> StepOutcome:
+def product_step(job: Job, step_name: str, progress: StageProgress = silent) -> StepOutcome:
     """Make the products of one step of the catalogue from the engine's files in the work folder.
 
     Raises
@@ -248,7 +252,7 @@ def product_step(job: Job, step_name: str) -> StepOutcome:
         threads=job.site.threads,
     )
     begin, started = time.perf_counter(), datetime.now(UTC)
-    made = step.make(context)
+    made = step.make(context, lambda fraction: progress(step.name, fraction))
     entry = StageEntry(name=step.name, started=started, status="done", notes=list(made.notes))
     entry.numbers = {key: NumberEntry(value=number.value, unit=number.unit) for key, number in made.numbers.items()}
     entry.seconds = round(time.perf_counter() - begin, 3)

@@ -148,7 +148,7 @@ def _solved(job: EngineJob, start: _Start, method: str, tracks: Tracks, doubts: 
         job.series.tilt_deg,
         start.coarse.axis_angle_deg,
         params,
-        image_shape=start.stack.shape[1:],
+        image_shape=(start.stack.shape[1], start.stack.shape[2]),
         included=start.included,
     )
     write_tracks(job.path("_fid.txt"), tracks, solution.weights > 0)
@@ -176,7 +176,7 @@ def _projection(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
     notes.number("iterations", result.iterations)
     for text in result.notes:
         notes.note(text)
-    doubts = ()
+    doubts: tuple[str, ...] = ()
     if result.error_px > job.recipe.doubt_px:
         doubts = (f"two halves of the data disagree by {result.error_px:.2f} px, more than {job.recipe.doubt_px:g} px",)
     return Alignment(

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from tiltflow.model import Reconstruction, Site, TiltSeries
 from tiltflow.recipe import Recipe
+from tiltflow.recipe.fate import EngineName
 from tiltflow.record import Recorder
 
 StageProgress = Callable[[str, float], None]
@@ -38,7 +39,7 @@ class EngineJob:
 class Engine(Protocol):
     """Aligns and reconstructs; engines meet at files with IMOD's names, so that either's can be opened in 3dmod."""
 
-    name: str
+    name: EngineName
 
     @property
     def version(self) -> str:

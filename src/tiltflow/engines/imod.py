@@ -22,6 +22,7 @@ from tiltflow.formats.transforms import read_transforms
 from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Evidence, Reconstruction
 from tiltflow.recipe import render_adoc
+from tiltflow.recipe.fate import EngineName
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class _Reading:
 class ImodEngine:
     """Runs `batchruntomo -di B.adoc -cp N -gpu G` in the work folder."""
 
-    name = "imod"
+    name: EngineName = "imod"
 
     @property
     def version(self) -> str:

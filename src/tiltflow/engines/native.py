@@ -24,6 +24,7 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.errors import ResourceError, StageError
 from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc, render_label
 from tiltflow.model import Alignment, Progress, Reconstruction, Stack
+from tiltflow.recipe.fate import EngineName
 from tiltflow.stages.reconstruct import ReconstructParams, reconstruct, volume_shape
 from tiltflow.stages.stack import align_stack, aligned_shape
 from tiltflow.stages.trim import Trim
@@ -36,7 +37,7 @@ _DISK_RESERVE = 1.05
 class NativeEngine:
     """Aligns and reconstructs on this machine's processors."""
 
-    name = "native"
+    name: EngineName = "native"
 
     @property
     def version(self) -> str:
