@@ -105,9 +105,7 @@ class MrcFile:
         while buffer:
             count = os.preadv(self._descriptor, [buffer], offset)
             if count == 0:
-                raise FormatError(
-                    f"{self.path}: now ends at byte {offset}, shorter than when it was opened; is it still being written?"
-                )
+                raise FormatError(f"{self.path}: has nothing at byte {offset} any more; somebody made it shorter while it was read")
             buffer, offset = buffer[count:], offset + count
 
     def close(self) -> None:

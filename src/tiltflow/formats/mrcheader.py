@@ -132,6 +132,10 @@ def _byte_order(raw: bytes, size: int, path: Path) -> ByteOrder:
     for magic, name in _OTHER_FILES.items():
         if raw.startswith(magic):
             raise FormatError(f"{path}: is a {name} file, not MRC; convert or unpack it first")
+    if _is_text(raw):
+        raise FormatError(
+            f"{path}: is a text file, beginning {raw[:40].decode(errors='replace')!r}, not MRC; give the file with the images"
+        )
     if len(raw) < HEADER_BYTES:
         raise FormatError(f"{path}: has {size} bytes, and the header of an MRC file alone takes {HEADER_BYTES}; copy it again")
     orders: tuple[ByteOrder, ByteOrder] = (">", "<") if raw[212] == 0x11 else ("<", ">")
@@ -139,10 +143,6 @@ def _byte_order(raw: bytes, size: int, path: Path) -> ByteOrder:
     fitting = [order for order in sensible if _expected_bytes(raw, order) <= size]
     if fitting or sensible:
         return (fitting or sensible)[0]
-    if _is_text(raw):
-        raise FormatError(
-            f"{path}: is a text file, beginning {raw[:40].decode(errors='replace')!r}, not MRC; give the file with the images"
-        )
     nx, ny, nz, mode = struct.unpack_from(f"{orders[0]}4i", raw)
     raise FormatError(
         f"{path}: is not an MRC file of images: the header gives {nx} x {ny} x {nz} pixels of mode {mode}"
@@ -162,7 +162,9 @@ def _expected_bytes(raw: bytes, order: ByteOrder) -> int:
 
 
 def _is_text(raw: bytes) -> bool:
-    return all(byte >= 32 or byte in b"\t\n\r\f" for byte in raw)
+    """Return whether bytes are text in any usual encoding: no control characters, and mostly ASCII."""
+    printable = sum(32 <= byte < 127 or byte in b"\t\n\r\f" for byte in raw)
+    return printable > 0.8 * len(raw) and not any(byte < 32 and byte not in b"\t\n\r\f" for byte in raw)
 
 
 def _reason(mode: int) -> str:

@@ -1,0 +1,68 @@
+"""Tilt angle files in IMOD's form."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiltflow.errors import FormatError, LocationError
+from tiltflow.formats.tilts import parse_tilts, read_tilts, render_tilts, write_tilts
+
+
+@pytest.mark.parametrize("name", ["sim.tlt", "sim.rawtlt"])
+def test_a_file_of_imod_is_written_back_to_the_byte(data: Path, tmp_path: Path, name: str) -> None:
+    source = data / "formats" / name
+    angles = read_tilts(source)
+    write_tilts(tmp_path / name, angles)
+    assert len(angles) == 41
+    assert (tmp_path / name).read_bytes() == source.read_bytes()
+
+
+def test_every_tilt_file_of_the_references_is_written_back_to_the_byte(shared: Path) -> None:
+    files = sorted((shared / "golden").glob("*/*tlt"))
+    assert len(files) >= 6
+    for file in files:
+        assert render_tilts(read_tilts(file)) == file.read_text()
+
+
+@given(st.lists(st.integers(-18000, 18000), min_size=1))
+def test_angles_of_two_decimals_survive_the_round_trip(hundredths: list[int]) -> None:
+    angles = np.array(hundredths) / 100
+    assert np.array_equal(parse_tilts(render_tilts(angles)), angles)
+
+
+@given(st.text(string.printable + "°−é"))
+def test_a_text_gives_angles_or_an_error_that_names_the_line(text: str) -> None:
+    message = "B.rawtlt, line "
+    try:
+        angles = parse_tilts(text, "B.rawtlt")
+    except FormatError as error:
+        message = str(error)
+    else:
+        assert np.isfinite(angles).all()
+    assert message.startswith("B.rawtlt, line ")
+
+
+def test_blank_lines_comments_and_several_angles_a_line_are_understood() -> None:
+    assert parse_tilts("# first axis\n\n-60.5, -57\r\n  0.00 3e1  # last\n").tolist() == [-60.5, -57, 0, 30]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("1\ntwo\n", "'two'"), ("1\nnan\n", "nan"), ("1\n4000\n", "4000"), ("1\ninf\n", "inf")]
+)
+def test_a_word_that_is_no_angle_is_named_with_its_line(text: str, found: str) -> None:
+    with pytest.raises(FormatError, match=f"B.tlt, line 2: {found}"):
+        parse_tilts(text, "B.tlt")
+
+
+def test_a_binary_file_and_a_missing_one_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "B.tlt").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(FormatError, match="is not text"):
+        read_tilts(tmp_path / "B.tlt")
+    with pytest.raises(LocationError, match="No such file"):
+        read_tilts(tmp_path / "C.tlt")
