@@ -374,6 +374,8 @@ def _logged(output: Path, name: str) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     handler.addFilter(lambda _record: _series_name.get() == name)
     logger = logging.getLogger("tiltflow")
+    if logger.getEffectiveLevel() > logging.INFO:
+        logger.setLevel(logging.INFO)  # what is printed elsewhere is for the handlers there to decide
     logger.addHandler(handler)
     try:
         yield

@@ -1,0 +1,165 @@
+"""The pipeline: results, failures and records of series, with the stand-in for IMOD doing the reconstruction."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tiltflow import pipeline
+from tiltflow.delivery.cleanup import make_scratch
+from tiltflow.errors import ParameterError, StageError
+from tiltflow.model import Site
+from tiltflow.pipeline import Job, finish_step, process, product_step, reconstruct_step, run
+from tiltflow.products.catalogue import PRODUCTS, STEPS
+from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.record import read_record
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return make_recipe(BrtParameters(thickness=50), engine="imod")
+
+
+@pytest.fixture
+def site(tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return Site(scratch=scratch)
+
+
+def test_a_series_gets_every_product_of_the_catalogue_and_a_record(small_series, recipe, site, tmp_path, fake_imod):
+    result = process(small_series, recipe, site, output=tmp_path / "out" / "B")
+    assert result.ok, result.message
+    assert [asset.type for asset in result.assets] == [product.asset_type for product in PRODUCTS]
+    record = read_record(tmp_path / "out" / "B" / "run.json")
+    assert record.status == "success"
+    assert [stage.name for stage in record.stages][-len(STEPS) :] == [step.name for step in STEPS]
+    for entry in record.products:
+        path = tmp_path / "out" / "B" / entry.path
+        assert path.exists()
+        assert entry.bytes > 0
+        assert (entry.sha256 is None) == path.is_dir()
+    for name in ("B.xf", "B.tlt", "B.adoc", "B.log", "batchruntomo.log", "B_ali.mrc", "B_rec.mrc"):
+        assert (tmp_path / "out" / "B" / name).is_file(), name
+
+
+def test_the_record_says_where_each_value_was_read_and_why_this_engine(small_series, recipe, site, tmp_path, fake_imod):
+    process(small_series, recipe, site, output=tmp_path / "B")
+    record = read_record(tmp_path / "B" / "run.json")
+    assert "extended header" in record.input["tilt_angles"].source
+    assert record.input["axis_angle"].value == -8.0
+    assert record.engine is not None
+    assert record.engine.reason == "it was asked for"
+    assert record.recipe is not None
+    assert record.recipe.digest == recipe.digest
+    assert {"used", "removed"} & {row.status for row in record.recipe.directives}
+
+
+def test_scratch_is_gone_after_success_and_after_failure_unless_it_is_kept(small_series, recipe, site, tmp_path, fake_imod):
+    process(small_series, recipe, site, output=tmp_path / "B")
+    assert not list(site.scratch.iterdir())
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+    process(small_series, recipe, site, output=tmp_path / "C")
+    assert not list(site.scratch.iterdir())
+    process(small_series, recipe, Site(scratch=site.scratch, keep_workdir=True), output=tmp_path / "D")
+    assert len(list(site.scratch.iterdir())) == 1
+
+
+def test_a_failed_series_has_stage_reason_and_logs_but_no_products(small_series, recipe, site, tmp_path, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+    result = process(small_series, recipe, site, output=tmp_path / "B")
+    assert (result.status, result.stage, result.assets) == ("error", "batchruntomo", ())
+    assert result.message is not None
+    assert "NO SEED POINTS FOUND" in result.message
+    assert (tmp_path / "B" / "batchruntomo.log").is_file()
+    record = read_record(tmp_path / "B" / "run.json")
+    assert record.failure is not None
+    assert record.failure.last_lines
+    assert not list((tmp_path / "B").glob("*.mp4"))
+
+
+def test_one_bad_series_costs_the_others_nothing(small_series, recipe, site, tmp_path, fake_imod):
+    good = [small_series, *(Path(shutil.copy(small_series, small_series.with_name(f"{name}.st"))) for name in "CD")]
+    bad = small_series.with_name("A.mrc")
+    bad.write_text("this is no image")
+    result = run([bad, *good], recipe, site, tmp_path / "out", jobs=2)
+    assert [one.status for one in result.results] == ["error", "success", "success", "success"]
+    assert [one.source for one in result.results] == [bad, *good]
+    assert result.failed[0].stage == "read"
+    assert "A.mrc" in (result.failed[0].message or "")
+
+
+def test_each_log_speaks_of_its_own_series_also_when_several_run_at_once(small_series, recipe, site, tmp_path, fake_imod):
+    other = Path(shutil.copy(small_series, small_series.with_name("other.st")))
+    run([small_series, other], recipe, site, tmp_path / "out", jobs=2)
+    log = (tmp_path / "out" / "B" / "B.log").read_text()
+    assert "B: " in log
+    assert "other" not in log
+
+
+def test_a_finished_series_is_not_done_again_until_something_changed(small_series, recipe, site, tmp_path, fake_imod):
+    first = process(small_series, recipe, site, output=tmp_path / "B")
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")  # whatever is done now, fails
+    assert process(small_series, recipe, site, output=tmp_path / "B") == first
+    assert not process(small_series, recipe, site, output=tmp_path / "B", redo=True).ok
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "good")
+    assert process(small_series, recipe, site, output=tmp_path / "B").ok
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+    other = make_recipe(BrtParameters(thickness=51), engine="imod")
+    assert not process(small_series, other, site, output=tmp_path / "B").ok
+
+
+def test_a_finished_series_is_done_again_when_its_products_or_its_input_changed(small_series, recipe, site, tmp_path, fake_imod):
+    process(small_series, recipe, site, output=tmp_path / "B")
+    (tmp_path / "B" / "keyMov_B.mp4").unlink()
+    assert pipeline.earlier_result(small_series, recipe, tmp_path / "B") is None
+    process(small_series, recipe, site, output=tmp_path / "B")
+    assert pipeline.earlier_result(small_series, recipe, tmp_path / "B") is not None
+    small_series.touch()
+    assert pipeline.earlier_result(small_series, recipe, tmp_path / "B") is None
+
+
+def test_the_steps_give_what_process_gives_when_they_are_run_apart(small_series, recipe, site, tmp_path, fake_imod):
+    job = Job(small_series, recipe, site, tmp_path / "B", make_scratch(small_series, site.scratch), keep_volumes=False)
+    reconstruct_step(job)
+    result = finish_step(job, [product_step(job, step.name) for step in STEPS])
+    assert result.ok
+    assert len(result.assets) == len(PRODUCTS)
+    assert not (tmp_path / "B" / "B_rec.mrc").exists()
+
+
+def test_a_failed_product_step_is_named(small_series, recipe, site, tmp_path, fake_imod):
+    job = Job(small_series, recipe, site, tmp_path / "B", make_scratch(small_series, site.scratch))
+    reconstruct_step(job)
+    made = product_step(job, "gen_tilt_movie")
+    result = finish_step(job, [made], StageError("the volume is blank"), "gen_ave_mrc")
+    assert (result.status, result.stage, result.message) == ("error", "gen_ave_mrc", "the volume is blank")
+    assert not (tmp_path / "B" / "tiltMov_B.mp4").exists()
+
+
+def test_an_unknown_product_step_is_refused_with_the_known_ones(small_series, recipe, site, tmp_path):
+    job = Job(small_series, recipe, site, tmp_path / "B", tmp_path)
+    with pytest.raises(ParameterError, match=r"'gen_gold'.*gen_tilt_movie"):
+        product_step(job, "gen_gold")
+
+
+def test_an_unexpected_exception_is_recorded_as_a_defect(small_series, recipe, site, tmp_path):
+    job = Job(small_series, recipe, site, tmp_path / "B", make_scratch(small_series, site.scratch))
+    result = finish_step(job, [], KeyError("rotation"), "gen_thumbs")
+    assert "defect of tiltflow" in (result.message or "")
+
+
+def test_an_interrupt_is_recorded_and_raised_again(small_series, recipe, site, tmp_path):
+    job = Job(small_series, recipe, site, tmp_path / "B", make_scratch(small_series, site.scratch))
+    with pytest.raises(KeyboardInterrupt):
+        finish_step(job, [], KeyboardInterrupt())
+    assert "interrupted" in (read_record(tmp_path / "B" / "run.json").message or "")
+    assert not job.workdir.exists()
+
+
+def test_progress_names_the_stages_and_ends_with_the_result(small_series, recipe, site, tmp_path, fake_imod):
+    words = []
+    process(small_series, recipe, site, output=tmp_path / "B", on_progress=words.append)
+    assert "batchruntomo" in {word.stage for word in words}
+    assert {step.name for step in STEPS} <= {word.stage for word in words}
+    assert words[-1].result is not None
