@@ -22,9 +22,13 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tiltflow.errors import DirectiveError, LocationError
 from tiltflow.model import Problem
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, TemplateSyntaxError
 
 TEMPLATE_VARIABLES = (
     "name",
@@ -42,6 +46,7 @@ TEMPLATE_VARIABLES = (
     "LocalAlignments",
     "rpa_thickness",
     "THICKNESS",
+    "trackingBinning",
 )
 """What a template may refer to as `{{ name }}`."""
 
@@ -239,10 +244,6 @@ def render_template(text: str, variables: Mapping[str, str | int | float | None]
     DirectiveError
         If the template is malformed or refers to an unknown variable, or if a value holds a control character.
     """
-    # Loaded here because jinja2 would double the time in which `tiltflow --help` answers.
-    import jinja2
-    from jinja2.sandbox import SandboxedEnvironment
-
     for name, value in variables.items():
         if isinstance(value, str):
             refuse_control_characters(value, f"{where}: the variable {name} = {value!r}")
@@ -250,16 +251,46 @@ def render_template(text: str, variables: Mapping[str, str | int | float | None]
                 raise DirectiveError(
                     f"{where}: the variable {name} = {value!r} begins or ends with a blank; rename the file or folder"
                 )
-    environment = SandboxedEnvironment(
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-        finalize=lambda value: "" if value is None else value,
-    )
+    import jinja2
+
     try:
-        return environment.from_string(text).render(variables)
+        return _template_environment().from_string(text).render(variables)
     except jinja2.TemplateSyntaxError as error:
-        raise DirectiveError(f"{where}:{error.lineno}: the template is malformed: {error.message}") from error
+        raise _malformed(error, where) from error
     except jinja2.UndefinedError as error:
         raise DirectiveError(f"{where}: {error.message}; a template may use {', '.join(variables)}") from error
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise DirectiveError(f"{where}: the template cannot be filled in: {error}") from error
+
+
+def variables_of_template(text: str, where: str = "template") -> frozenset[str]:
+    """Return the names of the variables that a template refers to.
+
+    Raises
+    ------
+    DirectiveError
+        If the template is malformed.
+    """
+    import jinja2
+    import jinja2.meta
+
+    try:
+        return frozenset(jinja2.meta.find_undeclared_variables(_template_environment().parse(text)))
+    except jinja2.TemplateSyntaxError as error:
+        raise _malformed(error, where) from error
+
+
+def _template_environment() -> Environment:
+    # jinja2 is loaded where a template is rendered: whoever asks for `tiltflow --help` need not wait for it.
+    import jinja2
+    from jinja2.sandbox import SandboxedEnvironment
+
+    return SandboxedEnvironment(
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        finalize=lambda value: "" if value is None else value,
+    )
+
+
+def _malformed(error: TemplateSyntaxError, where: str) -> DirectiveError:
+    return DirectiveError(f"{where}:{error.lineno}: the template is malformed: {error.message}")

@@ -1,0 +1,258 @@
+"""Making a recipe: template, lower layers and overrides laid over each other and translated once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tiltflow.errors import DirectiveError, ParameterError
+from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
+from tiltflow.model import Problem
+from tiltflow.recipe.fate import EngineName
+from tiltflow.recipe.parameters import IMOD_NAMES, BrtParameters, option_of
+from tiltflow.recipe.report import DirectiveReport
+from tiltflow.recipe.template import LOWER_LAYERS, Template, find_template, with_lower_layers
+from tiltflow.recipe.translate import StageParams, from_directives
+
+_ENGINES = ("auto", "native", "imod")
+_OF_ONE_SERIES = frozenset(
+    {
+        "setupset.copyarg.name",
+        "setupset.copyarg.stackext",
+        "setupset.currentStackExt",
+        "setupset.currentBStackExt",
+        "setupset.datasetDirectory",
+    }
+)
+_TRACKED_PIXEL_ANGSTROM = 10.0
+"""At pixels of about this size cryo series are tracked: coarser ones lose detail, finer ones are noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe(StageParams):
+    """All that decides a result.
+
+    Attributes
+    ----------
+    parameters
+        The nine that the user chose.
+    source
+        The template and what is laid over and below it.
+    directives
+        Those in force; `<name>` and the like stand for the series.
+    report
+        What became of each of them, as the engine sees it (as the native engine sees it while the engine is `auto`).
+    engine
+        Which engine does the work; `auto` leaves it to the machine.
+    ladder
+        Whether the next method is tried when the one that was asked for cannot be trusted.
+    doubt_px
+        Error of an alignment, pixels, from which it is not trusted.
+    tracking_binning
+        What templates have as `trackingBinning`: 1, until :meth:`for_series` has seen the pixel size.
+    """
+
+    parameters: BrtParameters
+    source: Template
+    directives: tuple[Directive, ...]
+    report: DirectiveReport
+    engine: EngineName = "auto"
+    ladder: bool = True
+    doubt_px: float = 1.0
+    tracking_binning: int = 1
+
+    @property
+    def template(self) -> str:
+        """The name of the template."""
+        return self.source.name
+
+    @property
+    def digest(self) -> str:
+        """Name the result: equal for recipes that must give the same one from the same series, as 64 hexadecimal digits.
+
+        Directives, engine and stage parameters count; the name of the series, folders and the site do not.
+        """
+        named_only = _OF_ONE_SERIES.union(LOWER_LAYERS)
+        content = {
+            "directives": sorted((each.name, each.value) for each in self.directives if each.name not in named_only),
+            "engine": self.engine,
+            "follows_pixel_size": self.source.follows_pixel_size,
+            "ladder": [self.ladder, self.doubt_px],
+            "stages": {field.name: _plain(getattr(self, field.name)) for field in fields(StageParams)},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def for_engine(self, engine: EngineName) -> Recipe:
+        """Return the recipe with its engine decided.
+
+        Raises
+        ------
+        DirectiveError, ParameterError, UnsupportedError
+            If that engine cannot follow it.
+        """
+        _check_engine(engine)
+        recipe = replace(self, engine=engine, report=_judge(self.source, self.directives, engine, self.report.problems))
+        # While the engine is open, only what no engine could follow stops the run; IMOD's is the more lenient one.
+        judged = recipe.report if engine != "auto" else _judge(self.source, self.directives, "imod")
+        judged.check()
+        return recipe
+
+    def for_series(self, pixel_size_angstrom: float) -> Recipe:
+        """Return the recipe for a series of that pixel size: templates that ask for `trackingBinning` now know it."""
+        binning = max(1, round(_TRACKED_PIXEL_ANGSTROM / pixel_size_angstrom))
+        directives = self.source.directives(self.parameters, {"trackingBinning": binning}).directives
+        params, _ = from_directives(directives)
+        return replace(
+            self,
+            **_stage_values(params),
+            directives=directives,
+            report=_judge(self.source, directives, self.engine, self.report.problems),
+            tracking_binning=binning,
+        )
+
+
+def make_recipe(
+    parameters: BrtParameters | None = None,
+    template: str | Path = "plastic_brt",
+    overrides: Iterable[str | tuple[str, str]] = (),
+    engine: EngineName = "auto",
+    *,
+    ladder: bool = True,
+    doubt_px: float = 1.0,
+) -> Recipe:
+    """Return the recipe for a template, the parameters that fill it in, and directives that override it.
+
+    Parameters
+    ----------
+    template
+        One of :data:`tiltflow.recipe.TEMPLATES`, or the path of a file.
+    overrides
+        `name=value`, or pairs of both; a blank value removes a directive.
+    engine
+        Whose abilities count.  With `auto` only what no engine could do is refused here; :meth:`Recipe.for_engine` decides.
+
+    Raises
+    ------
+    DirectiveError, ParameterError
+        If a directive is unknown, misspelt or malformed, or a value makes no sense.
+    UnsupportedError
+        If the native engine is asked for what it cannot do.
+    LocationError
+        If there is no such template.
+    """
+    recipe = _draft(parameters or BrtParameters(), template, overrides, engine)
+    return replace(recipe, ladder=ladder, doubt_px=doubt_px).for_engine(engine)
+
+
+def report_directives(
+    parameters: BrtParameters | None = None,
+    template: str | Path = "plastic_brt",
+    overrides: Iterable[str | tuple[str, str]] = (),
+    engine: EngineName = "auto",
+) -> DirectiveReport:
+    """Return what would become of every directive; what is wrong with them is in the report, not raised.
+
+    Raises
+    ------
+    DirectiveError
+        If a line of a file, or an override, is no directive at all.
+    LocationError
+        If there is no such template.
+    """
+    return _draft(parameters or BrtParameters(), template, overrides, engine).report
+
+
+def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: str, current_b_stackext: str | None = None) -> str:
+    """Return the directive file of one series for batchruntomo: all layers as one.
+
+    Raises
+    ------
+    DirectiveError
+        If a value could be read as another directive, or the template says something else for this series.
+    """
+    series = {
+        "name": name,
+        "stackext": stackext,
+        "currentBStackExt": current_b_stackext,
+        "datasetDirectory": dataset_directory,
+        "trackingBinning": recipe.tracking_binning,
+    }
+    source = recipe.source
+    directives = source.directives(recipe.parameters, series).directives
+    unlike = {each.name for each in directives} ^ {each.name for each in recipe.directives}
+    if unlike := unlike - {"setupset.currentBStackExt"}:
+        raise DirectiveError(
+            f"{source.name}: the template gives {', '.join(sorted(unlike))} for some series and not for others; give such series "
+            f"a template of their own, so that a recipe means one thing"
+        )
+    return render_directives(directives, f"Made by tiltflow from the template {source.name}; recipe {recipe.digest[:16]}")
+
+
+def _draft(
+    parameters: BrtParameters, template: str | Path, overrides: Iterable[str | tuple[str, str]], engine: EngineName
+) -> Recipe:
+    """Return the recipe, wrong or not."""
+    _check_engine(engine)
+    found, folder = find_template(template)
+    source = replace(found, overrides=tuple(_override(each) for each in overrides))
+    source = with_lower_layers(source, source.directives(parameters, {}).directives, folder)
+    layered = source.directives(parameters, {})
+    params, _ = from_directives(layered.directives)
+    problems = (*layered.problems, *_oddities(parameters, source))
+    return Recipe(
+        **_stage_values(params),
+        parameters=parameters,
+        source=source,
+        directives=layered.directives,
+        report=_judge(source, layered.directives, engine, problems),
+        engine=engine,
+    )
+
+
+def _judge(
+    source: Template, directives: tuple[Directive, ...], engine: EngineName, problems: tuple[Problem, ...] = ()
+) -> DirectiveReport:
+    """Return what becomes of the directives; batchruntomo looks for lower layers in places of its own."""
+    _, report = from_directives(directives, engine)
+    return replace(report, faults=(*report.faults, *(source.missing if engine != "imod" else ())), problems=problems)
+
+
+def _override(given: str | tuple[str, str]) -> Directive:
+    if isinstance(given, str):
+        return parse_override(given)
+    name, value = given
+    return Directive(name.strip(" "), value.strip(" "), "--set")
+
+
+def _oddities(parameters: BrtParameters, source: Template) -> Iterator[Problem]:
+    """Yield the parameters that were set but that the template does not ask for, and what the report cannot know."""
+    asked = variables_of_template(source.text, source.name)
+    through = {"TwoSurfaces": "SurfacesToAnalyze", "THICKNESS": "rpa_thickness"}
+    default = BrtParameters()
+    for field, imod in IMOD_NAMES.items():
+        if not asked & {imod, through.get(imod, imod)} and getattr(parameters, field) != getattr(default, field):
+            effect = f"{option_of(field)} {getattr(parameters, field)} has no effect: the template does not use {imod}"
+            yield Problem(effect, source.name)
+    if source.follows_pixel_size:
+        yield Problem(
+            f"trackingBinning is 1 here; each series gets the one that makes its pixels about {_TRACKED_PIXEL_ANGSTROM:g} Å",
+            source.name,
+        )
+
+
+def _stage_values(params: StageParams) -> dict[str, Any]:
+    return {field.name: getattr(params, field.name) for field in fields(StageParams)}
+
+
+def _check_engine(engine: str) -> None:
+    if engine not in _ENGINES:
+        raise ParameterError(f"engine is {engine!r}; give one of {', '.join(_ENGINES)} (--engine)")
+
+
+def _plain(params: object) -> object:
+    """Return stage parameters as what JSON can hold."""
+    return asdict(params) if is_dataclass(params) and not isinstance(params, type) else params

@@ -1,0 +1,284 @@
+"""The only translator: directives in, the parameters of every stage out.
+
+What a directive means is said in `formats/known_directives.csv`; here it becomes a field.  Where a stage has a default of its own
+that differs from what IMOD does without the directive, the function says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiltflow.errors import ParameterError
+from tiltflow.formats.directives import Directive
+from tiltflow.formats.series import SeriesHints
+from tiltflow.recipe.fate import EngineName, fate_of
+from tiltflow.recipe.lookup import Lookup
+from tiltflow.recipe.report import DirectiveReport
+from tiltflow.recipe.tracking import Method, bead_params, gold_diameter_nm, patch_params, solve_params, tracking_method
+from tiltflow.stages.beads import BeadParams
+from tiltflow.stages.coarse import CoarseParams
+from tiltflow.stages.patches import PatchParams
+from tiltflow.stages.position import PositionParams
+from tiltflow.stages.reconstruct import ReconstructParams
+from tiltflow.stages.refine import RefineParams
+from tiltflow.stages.sirt import SirtParams
+from tiltflow.stages.solve import SolveParams
+from tiltflow.stages.stack import StackParams
+from tiltflow.stages.trim import TrimParams
+from tiltflow.stages.views import ViewParams
+from tiltflow.stages.xrays import XrayParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageParams:
+    """The parameters of every stage of the native engine.
+
+    Attributes
+    ----------
+    hints
+        What the directives say about the series itself.
+    method
+        What the fine alignment follows: gold beads, patches, or projections of the volume (IMOD's fiducialless).
+    gold_nm
+        Diameter of the beads; :attr:`beads` has it in pixels of 1 Å, as the pixel size is known with the series only.
+    sirt
+        None for back-projection.
+    """
+
+    hints: SeriesHints = field(default_factory=SeriesHints)
+    xrays: XrayParams = field(default_factory=XrayParams)
+    views: ViewParams = field(default_factory=ViewParams)
+    coarse: CoarseParams = field(default_factory=CoarseParams)
+    method: Method = "gold"
+    gold_nm: float = 0.0
+    beads: BeadParams = field(default_factory=lambda: BeadParams(diameter_px=1.0))
+    patches: PatchParams = field(default_factory=PatchParams)
+    refine: RefineParams = field(default_factory=RefineParams)
+    solve: SolveParams = field(default_factory=SolveParams)
+    position: PositionParams = field(default_factory=PositionParams)
+    stack: StackParams = field(default_factory=StackParams)
+    reconstruct: ReconstructParams = field(default_factory=lambda: ReconstructParams(thickness=1))
+    sirt: SirtParams | None = None
+    trim: TrimParams = field(default_factory=TrimParams)
+
+
+def from_directives(directives: Iterable[Directive], engine: EngineName = "native") -> tuple[StageParams, DirectiveReport]:
+    """Return the parameters of every stage, and what became of each directive.
+
+    Nothing is raised for what is wrong: the report shows all of it, and :meth:`DirectiveReport.check` raises.  A wrong value leaves
+    the default in its place.
+
+    Parameters
+    ----------
+    directives
+        Those in force, one for each name.
+    engine
+        Whose verdict the report gives.  IMOD's batchruntomo uses every directive; `auto` is judged as `native`.
+    """
+    directives = tuple(directives)
+    lookup = Lookup(directives)
+    values: dict[str, Any] = {}
+    for name, make in _STAGES.items():
+        try:
+            values[name] = make(lookup)
+        except ParameterError as error:
+            lookup.faults.append(str(error))
+    params = StageParams(**values)
+    rows = tuple(fate_of(directive, lookup, params.method, engine) for directive in directives)
+    faults = tuple(dict.fromkeys(lookup.faults))
+    if engine != "imod" and not any(map(lookup.has, _THICKNESS)):
+        faults += (f"no directive gives the thickness of the volume: set {_THICKNESS[0]}",)
+    return params, DirectiveReport(rows, faults)
+
+
+def _hints(ask: Lookup) -> SeriesHints:
+    first_and_increment = ask.numbers("setupset.copyarg.firstinc", ())
+    first, increment = first_and_increment or (None, None)
+    pixel_nm = ask.number("setupset.copyarg.pixel", 0.0)
+    if ask.has("setupset.copyarg.pixel") and pixel_nm <= 0:
+        ask.reject("setupset.copyarg.pixel", "a size above 0, in nm, was expected")
+    return SeriesHints(
+        first_tilt_deg=first,
+        tilt_increment_deg=increment,
+        use_rawtlt=ask.flag("setupset.copyarg.userawtlt", default=False),
+        pixel_size_angstrom=pixel_nm * 10 if pixel_nm > 0 else None,
+        axis_angle_deg=ask.number("setupset.copyarg.rotation", 0.0) if ask.has("setupset.copyarg.rotation") else None,
+        exclude_views=ask.wholes("setupset.copyarg.skip", (), least=1),
+    )
+
+
+def _xrays(ask: Lookup) -> XrayParams:
+    eraser, default = "comparam.eraser.ccderaser.", XrayParams()
+    return XrayParams(
+        enabled=ask.flag("runtime.Preprocessing.any.removeXrays", default=False),
+        peak_criterion=ask.number(eraser + "PeakCriterion", default.peak_criterion, least=1),
+        diff_criterion=ask.number(eraser + "DiffCriterion", default.diff_criterion, least=1),
+        giant_criterion=ask.number(eraser + "GiantCriterion", default.giant_criterion, least=1),
+        big_diff_criterion=ask.number(eraser + "BigDiffCriterion", default.big_diff_criterion, least=1),
+        grow_criterion=ask.number(eraser + "GrowCriterion", default.grow_criterion, least=1),
+        edge_exclusion=ask.whole(eraser + "EdgeExclusionWidth", default.edge_exclusion, least=0),
+        annulus_width=ask.number(eraser + "AnnulusWidth", default.annulus_width, least=1),
+        scan_size=ask.whole(eraser + "XYScanSize", default.scan_size, least=8),
+        polynomial_order=ask.whole(eraser + "PolynomialOrder", default.polynomial_order),
+        maximum_radius_px=ask.number(eraser + "MaximumRadius", default.maximum_radius_px, least=1),
+    )
+
+
+def _views(ask: Lookup) -> ViewParams:
+    """Return when a view is left out; bad ones are looked for even where IMOD would have to be asked to."""
+    step, default = "runtime.Preprocessing.any.", ViewParams()
+    return ViewParams(
+        dark_fraction=ask.number(step + "darkExcludeRatio", default.dark_fraction, least=0),
+        blocked_fraction=ask.number(step + "darkExcludeFraction", default.blocked_fraction, least=0),
+        blank_fraction=ask.number(step + "endExcludeCriterion", default.blank_fraction, least=0),
+    )
+
+
+def _coarse(ask: Lookup) -> CoarseParams:
+    """Return how views are correlated; the data tell whether there is a fixed pattern unless the directive does."""
+    xcorr, default = "comparam.xcorr.tiltxcorr.", CoarseParams()
+    exclude = xcorr + "ExcludeCentralPeak"
+    return CoarseParams(
+        filter_sigma1=ask.number(xcorr + "FilterSigma1", default.filter_sigma1, least=0),
+        filter_radius2=ask.number(xcorr + "FilterRadius2", default.filter_radius2, least=0),
+        filter_sigma2=ask.number(xcorr + "FilterSigma2", default.filter_sigma2, least=0),
+        exclude_central_peak=ask.flag(exclude, default=False) if ask.has(exclude) else default.exclude_central_peak,
+    )
+
+
+def _position(ask: Lookup) -> PositionParams:
+    step, default = "runtime.Positioning.any.", PositionParams()
+    return PositionParams(
+        sample_type=ask.whole(step + "sampleType", default.sample_type),
+        thickness=ask.whole(step + "thickness", 0, least=1) or None,
+        whole_tomogram=ask.flag(step + "wholeTomogram", default.whole_tomogram),
+        has_gold_beads=ask.flag(step + "hasGoldBeads", default.has_gold_beads),
+        extra_thickness=ask.whole("runtime.Reconstruction.any.extraThickness", 0),
+    )
+
+
+def _stack(ask: Lookup) -> StackParams:
+    step, newst = "runtime.AlignedStack.any.", "comparam.newst.newstack."
+    binning = _binning(ask)
+    raw_size = ask.wholes(step + "sizeInXandY", (), least=1)
+    size = ask.wholes(newst + "SizeToOutputInXandY", tuple(side // binning for side in raw_size), least=1)
+    width, *inside = ask.wholes(newst + "TaperAtFill", (1,), least=0)
+    return StackParams(
+        binning=binning,
+        linear=ask.flag(step + "linearInterpolation", default=False),
+        taper=width > 0 and not ask.removed(newst + "TaperAtFill"),
+        taper_px=width if width > 1 else None,
+        taper_inside=bool(inside and inside[0]),
+        size_xy=(size[0], size[1]) if size else None,
+    )
+
+
+def _reconstruct(ask: Lookup) -> ReconstructParams:
+    tilt, binning = "comparam.tilt.tilt.", _binning(ask)
+    default = ReconstructParams(thickness=_thickness(ask, binning), binning=binning)
+    cutoff, falloff = ask.numbers(tilt + "RADIAL", (default.radial_cutoff, default.radial_falloff), least=0)
+    scale_offset, scale_factor = ask.numbers(tilt + "SCALE", ()) or (0.0, None)
+    offset_deg, *axis_offset = ask.numbers(tilt + "OFFSET", (0.0,))
+    shift_x, *shift_z = ask.numbers(tilt + "SHIFT", (0.0,))
+    neighbours, *weights = ask.numbers(tilt + "DENSWEIGHT", (float(default.density_neighbours),), least=0)
+    if weights or neighbours != int(neighbours):
+        ask.refuse(tilt + "DENSWEIGHT", "weights of one's own are not supported: give the number of neighbours alone")
+    excluded = {*ask.wholes(tilt + "EXCLUDELIST", (), least=1), *ask.wholes(tilt + "EXCLUDELIST2", (), least=1)}
+    return ReconstructParams(
+        thickness=default.thickness,
+        binning=binning,
+        radial_cutoff=cutoff,
+        radial_falloff=falloff,
+        falloff_is_true_sigma=ask.flag(tilt + "FalloffIsTrueSigma", default.falloff_is_true_sigma),
+        hamming_start=ask.number(tilt + "HammingLikeFilter", 0.0, least=0) if ask.has(tilt + "HammingLikeFilter") else None,
+        fake_sirt_iterations=ask.whole(tilt + "FakeSIRTiterations", default.fake_sirt_iterations, least=0),
+        density_neighbours=int(neighbours),
+        # tilt.com has LOG 0; a blank directive takes the line away, for data that are linear in the thickness already.
+        log_offset=None if ask.removed(tilt + "LOG") else ask.number(tilt + "LOG", 0.0),
+        scale_offset=scale_offset,
+        scale_factor=scale_factor,
+        x_axis_tilt_deg=ask.number(tilt + "XAXISTILT", 0.0),
+        offset_deg=offset_deg,
+        shift_x=shift_x,
+        shift_z=shift_z[0] if shift_z else 0.0,
+        axis_offset=axis_offset[0] if axis_offset else 0.0,
+        width=ask.whole(tilt + "WIDTH", 0, least=1) or None,
+        exclude_views=tuple(sorted(view - 1 for view in excluded)),
+    )
+
+
+def _binning(ask: Lookup) -> int:
+    return ask.whole("runtime.AlignedStack.any.binByFactor", 1, least=1)
+
+
+_THICKNESS = (
+    "comparam.tilt.tilt.THICKNESS",
+    "runtime.Reconstruction.any.binnedThickness",
+    "runtime.Reconstruction.any.fallbackThickness",
+)
+
+
+def _thickness(ask: Lookup, binning: int) -> int:
+    """Return the thickness of the volume, raw pixels, from the one directive that may give it."""
+    given = [name for name in _THICKNESS if ask.has(name)]
+    if len(given) > 1:
+        ask.faults.append(f"{' and '.join(given)} both give the thickness of the volume: keep one of them")
+    thickness = {name: ask.whole(name, 1, least=1) for name in given}
+    if _THICKNESS[1] in thickness:
+        thickness[_THICKNESS[1]] *= binning
+    return thickness[given[0]] if given else 1
+
+
+def _sirt(ask: Lookup) -> SirtParams | None:
+    """Return how SIRT goes; None for back-projection, also when both are asked for and it is the one that is trimmed."""
+    setup, step, default = "comparam.sirtsetup.sirtsetup.", "runtime.Reconstruction.any.", SirtParams()
+    both = ask.flag(step + "doBackprojAlso", default=False)
+    trimmed = ask.whole("runtime.Trimvol.any.doSIRTifBoth", 0)
+    wanted = ask.flag(step + "useSirt", default=False)
+    if wanted and both and trimmed == 2:
+        ask.refuse("runtime.Trimvol.any.doSIRTifBoth", "one volume is made: run twice, with 0 and with 1")
+    cutoff, falloff = ask.numbers(setup + "RadiusAndSigma", (default.radial_cutoff, default.radial_falloff), least=0)
+    iterations = max(ask.wholes(setup + "LeaveIterations", (default.iterations,), least=1))
+    from_zero = ask.flag(setup + "StartFromZero", default.start == "zero")
+    if not wanted or (both and trimmed == 0):
+        return None
+    return SirtParams(
+        iterations=iterations,
+        relaxation=default.relaxation,
+        start="zero" if from_zero else "back-projection",
+        radial_cutoff=cutoff,
+        radial_falloff=falloff,
+    )
+
+
+def _trim(ask: Lookup) -> TrimParams:
+    step, default = "runtime.Trimvol.any.", TrimParams()
+    scaled = [ask.has(step + "scaleFrom" + axis) for axis in "XYZ"]
+    return TrimParams(
+        reorient=ask.whole(step + "reorient", default.reorient),
+        size_x=ask.number(step + "sizeInX", 0.0, least=0) or None,
+        size_y=ask.number(step + "sizeInY", 0.0, least=0) or None,
+        thickness=ask.number(step + "thickness", 0.0, least=0) or None,
+        to_bytes=any(scaled),
+        scale_z_fraction=ask.number(step + "scaleFromZ", default.scale_z_fraction, least=0),
+    )
+
+
+_STAGES: Mapping[str, Callable[[Lookup], Any]] = {
+    "hints": _hints,
+    "xrays": _xrays,
+    "views": _views,
+    "coarse": _coarse,
+    "method": tracking_method,
+    "gold_nm": gold_diameter_nm,
+    "beads": bead_params,
+    "patches": patch_params,
+    "solve": solve_params,
+    "position": _position,
+    "stack": _stack,
+    "reconstruct": _reconstruct,
+    "sirt": _sirt,
+    "trim": _trim,
+}
