@@ -121,7 +121,7 @@ def _pixel_size(sources: Sources, hints: SeriesHints) -> Found[float]:
         _found(mdoc_pixel if mdoc_binning == 1 else None, sources.mdoc_name),
         _found(written if written not in (0, 1) else None, "header"),
         _found(sources.extended.pixel_size_angstrom if sources.extended else None, sources.extended_name),
-        _found(mdoc_pixel if mdoc_binning != 1 else None, f"{sources.mdoc_name}, whose images are {mdoc_binning} times as large"),
+        _found(mdoc_pixel if mdoc_binning != 1 else None, f"{sources.mdoc_name} (of images {mdoc_binning} times as large)"),
     ]
     chosen = choose(
         sources, "pixel size", readings, lambda used, other: compare_pixels(used, other.value), lambda pixel: f"{pixel:.4g} Å"

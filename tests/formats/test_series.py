@@ -1,0 +1,408 @@
+"""A tilt series from what lies beside its stack: which source wins, and what is said of the others."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tiltflow.errors import FormatError, LocationError, MissingValueError, ParameterError
+from tiltflow.formats.series import PRECEDENCE, SeriesHints, read_series
+from tiltflow.formats.tilts import write_tilts
+from tiltflow.model import TiltSeries
+
+MakeMrc = Callable[..., Path]
+
+TILTS = np.array([-40.0, -20.0, 0.0, 20.0, 45.0])
+
+
+@pytest.fixture
+def make_series(make_mrc: MakeMrc, images: NDArray[np.int16]) -> Callable[..., Path]:
+    """Return a function that writes a stack of five views with tilts in a SerialEM header and an axis in a title."""
+
+    def make(tilts: NDArray[np.float64] | None = TILTS, axis: float | None = 12.0, **options: object) -> Path:
+        if tilts is not None:
+            options |= {"extended": np.rint(tilts * 100).astype("<i2").tobytes(), "kind": b"SERI", "nint": 2, "nreal": 1}
+        if axis is not None:
+            options |= {"labels": ["SerialEM: test", f"    Tilt axis angle = {axis}, binning = 1"]}
+        return make_mrc(images, **options)
+
+    return make
+
+
+def write_mdoc(
+    stack: Path, name: str = "B.mrc.mdoc", *, tilts: object = TILTS, axis: float | None = 12.0, **header: object
+) -> Path:
+    lines = [f"{key} = {value}" for key, value in header.items()]
+    if axis is not None:
+        lines += ["[T = SerialEM: test]", f"[T =     Tilt axis angle = {axis}, binning = 1]"]
+    for z, tilt in enumerate(np.asarray(tilts)):
+        lines += [f"[ZValue = {z}]", f"TiltAngle = {tilt}", "ExposureDose = 2.5"]
+    path = stack.with_name(name)
+    path.write_text("\n".join(lines))
+    return path
+
+
+def messages(series: TiltSeries) -> str:
+    return "\n".join(f"{problem.where}: {problem.message}" for problem in series.problems)
+
+
+def test_a_stack_alone_tells_everything_it_knows(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    series = read_series(path)
+    assert (series.path, series.name, series.shape) == (path, "B", (5, 6, 4))
+    assert np.array_equal(series.tilt_deg, TILTS)
+    assert (series.pixel_size_angstrom, series.axis_angle_deg, series.exposure) == (2.5, 12, None)
+    assert series.included.all()
+    assert series.problems == ()
+    assert dict(series.provenance) == {
+        "tilt_deg": "extended header (SerialEM), 5 angles from -40.00 to 45.00",
+        "pixel_size_angstrom": "header, 2.5 Å",
+        "axis_angle_deg": "title line of the header, 12.00 degrees",
+        "exposure": "no source tells it",
+        "included": "all views",
+    }
+
+
+def test_the_real_series_is_understood_without_a_problem(shared: Path) -> None:
+    series = read_series(shared / "data" / "empiar10499_00254.mrc")
+    assert series.shape == (41, 630, 652)
+    assert (series.pixel_size_angstrom, series.axis_angle_deg) == (10, -4.3)
+    assert np.allclose(series.tilt_deg, np.arange(-60, 61, 3), atol=0.02)
+    assert series.problems == ()
+
+
+def test_a_simulated_series_and_its_nominal_angles_agree(shared: Path, tmp_path: Path) -> None:
+    for name in ("raw.st", "sim.rawtlt", "sim.tlt"):
+        (tmp_path / name.replace("sim", "raw")).symlink_to(shared / "golden" / "stack" / name)
+    series = read_series(tmp_path / "raw.st")
+    assert series.provenance["tilt_deg"] == (
+        "raw.rawtlt, 41 angles from -60.00 to 60.00; extended header (SerialEM) and raw.tlt agree"
+    )
+    assert series.problems == ()
+
+
+# Precedence
+
+
+def test_the_sources_of_angles_are_asked_in_the_order_that_is_stated(make_series: Callable[..., Path]) -> None:
+    path = make_series(TILTS + 4)
+    write_tilts(path.with_suffix(".rawtlt"), TILTS + 2)
+    write_mdoc(path, tilts=TILTS + 3)
+    write_tilts(path.with_suffix(".tlt"), TILTS + 5)
+    hints = SeriesHints(first_tilt_deg=-40, tilt_increment_deg=20)
+    assert read_series(path, hints).tilt_deg.tolist() == [-40, -20, 0, 20, 40]
+    removals: tuple[Callable[[], object], ...] = (
+        path.with_suffix(".rawtlt").unlink,
+        path.with_name("B.mrc.mdoc").unlink,
+        lambda: make_series(None),
+    )
+    found = [read_series(path).tilt_deg[0] - TILTS[0]]
+    for remove in removals:
+        remove()
+        found.append(read_series(path).tilt_deg[0] - TILTS[0])
+    assert found == [2, 3, 4, 5]
+
+
+def test_the_sources_of_the_pixel_size_are_asked_in_the_order_that_is_stated(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    assert read_series(path, SeriesHints(pixel_size_angstrom=2.51)).pixel_size_angstrom == 2.51
+    write_mdoc(path, PixelSpacing=2.49, ImageSize="4 6")
+    series = read_series(path)
+    assert series.pixel_size_angstrom == 2.49
+    assert series.provenance["pixel_size_angstrom"] == "B.mrc.mdoc, 2.49 Å; header agrees"
+
+
+def test_the_sources_of_the_axis_are_asked_in_the_order_that_is_stated(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    write_mdoc(path, axis=12.1)
+    assert read_series(path, SeriesHints(axis_angle_deg=12.2)).axis_angle_deg == 12.2
+    series = read_series(path)
+    assert series.axis_angle_deg == 12.1
+    assert series.provenance["axis_angle_deg"] == "B.mrc.mdoc (title), 12.10 degrees; title line of the header agrees"
+
+
+def test_every_place_that_is_stated_is_one_that_is_asked() -> None:
+    assert set(PRECEDENCE) == {"tilt_deg", "pixel_size_angstrom", "axis_angle_deg", "exposure"}
+    assert PRECEDENCE["tilt_deg"] == ("directive setupset.copyarg.firstinc", "B.rawtlt", "B.mdoc", "extended header", "B.tlt")
+
+
+@pytest.mark.parametrize("name", ["B.mrc.mdoc", "B.mdoc", "B.st.mdoc"])
+def test_the_mdoc_is_found_under_each_of_its_names(make_series: Callable[..., Path], name: str) -> None:
+    path = make_series(None)
+    write_mdoc(path, name)
+    series = read_series(path)
+    assert series.provenance["tilt_deg"].startswith(f"{name}, 5 angles")
+    assert series.exposure is not None
+    assert series.exposure.tolist() == [2.5] * 5
+    assert series.provenance["exposure"] == f"{name}, 12.5 electrons per square ångström in all"
+
+
+def test_a_header_of_thermo_fisher_tells_all_it_has(make_mrc: MakeMrc, images: NDArray[np.int16]) -> None:
+    raw = b""
+    for tilt in TILTS:
+        block = bytearray(768)
+        struct.pack_into("<i", block, 0, 768)
+        struct.pack_into("<2d", block, 92, 3e20, tilt)
+        struct.pack_into("<d", block, 140, 84.5)
+        struct.pack_into("<d", block, 156, 1.9e-10)
+        raw += bytes(block)
+    series = read_series(make_mrc(images, extended=raw, kind=b"FEI1", cell=(4, 6, 5)))
+    assert np.array_equal(series.tilt_deg, TILTS)
+    assert (series.pixel_size_angstrom, series.axis_angle_deg) == (pytest.approx(1.9), 84.5)
+    assert series.exposure is not None
+    assert series.exposure == pytest.approx([3] * 5)
+    assert series.provenance["pixel_size_angstrom"] == "extended header (Thermo Fisher FEI1), 1.9 Å"
+    assert series.problems == ()
+
+
+# Disagreements
+
+
+@pytest.mark.parametrize(
+    ("other", "kind"),
+    [
+        (-TILTS, "have the opposite sign"),
+        (TILTS[::-1], "are in reverse order"),
+        (TILTS[[2, 1, 3, 0, 4]], "are the same angles in another order"),
+        (TILTS + 1, "differ by a constant +1.00 degrees"),
+        (TILTS * 1.02, "differ by up to 0.90 degrees, in view 5: 45.90 against 45.00"),
+    ],
+)
+def test_angles_at_odds_are_reported_with_both_values_and_both_places(
+    make_series: Callable[..., Path], other: NDArray[np.float64], kind: str
+) -> None:
+    path = make_series(other)
+    write_tilts(path.with_suffix(".rawtlt"), TILTS)
+    series = read_series(path)
+    assert np.array_equal(series.tilt_deg, TILTS)
+    (problem,) = series.problems
+    assert problem.where == "extended header (SerialEM)"
+    assert f"{other[0]:.2f} to {other[-1]:.2f}" in problem.message
+    assert kind in problem.message
+    assert problem.message.endswith("used is 5 angles from -40.00 to 45.00 of B.rawtlt")
+
+
+def test_angles_that_differ_by_a_rounding_are_not_reported(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    write_mdoc(path, tilts=TILTS + 0.0049)
+    assert read_series(path).problems == ()
+
+
+def test_refined_angles_may_differ_by_what_alignment_does_but_not_in_sign(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    write_tilts(path.with_suffix(".tlt"), TILTS * 1.01 + 2)
+    assert read_series(path).problems == ()
+    write_tilts(path.with_suffix(".tlt"), -TILTS)
+    assert "B.tlt: the tilt angles there, 5 angles from 40.00 to -45.00, have the opposite sign" in messages(read_series(path))
+
+
+@pytest.mark.parametrize(
+    ("axis", "kind"), [(-12, "opposite sign"), (-168, "180 degrees"), (102, "90 degrees"), (12.5, "differs by 0.5 degrees")]
+)
+def test_axes_at_odds_are_reported(make_series: Callable[..., Path], axis: float, kind: str) -> None:
+    series = read_series(make_series(), SeriesHints(axis_angle_deg=axis))
+    assert series.axis_angle_deg == axis
+    assert "title line of the header: the tilt axis angle there, 12.00 degrees" in messages(series)
+    assert kind in messages(series)
+    assert f"used is {axis:.2f} degrees of directive setupset.copyarg.rotation" in messages(series)
+
+
+def test_pixel_sizes_at_odds_are_reported(make_series: Callable[..., Path]) -> None:
+    series = read_series(make_series(), SeriesHints(pixel_size_angstrom=10))
+    assert series.pixel_size_angstrom == 10
+    assert "header: the pixel size there, 2.5 Å, is 4 times smaller" in messages(series)
+    assert read_series(make_series(), SeriesHints(pixel_size_angstrom=2.52)).problems == ()
+
+
+def test_the_mdoc_of_a_stack_that_was_binned_agrees_with_its_header(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    write_mdoc(path, PixelSpacing=0.625, ImageSize="17 27")
+    series = read_series(path)
+    assert series.provenance["pixel_size_angstrom"] == "header, 2.5 Å; B.mrc.mdoc (of images 4 times as large) agrees"
+    assert series.problems == ()
+
+
+def test_the_mdoc_of_other_images_does_not_tell_the_pixel_size(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    write_mdoc(path, PixelSpacing=0.7, ImageSize="100 20")
+    series = read_series(path)
+    assert (series.pixel_size_angstrom, series.problems) == (2.5, ())
+
+
+def test_pixels_that_are_not_square_are_reported(make_series: Callable[..., Path]) -> None:
+    assert "the pixel size along y, 5 Å, is 2 times as large" in messages(read_series(make_series(cell=(10, 30, 5))))
+
+
+def test_bytes_after_the_last_view_are_reported(make_series: Callable[..., Path]) -> None:
+    series = read_series(make_series(tail=bytes(100)))
+    assert "100 bytes follow the last of the 5 views, room for 2 more; they are not read" in messages(series)
+
+
+# Counts that do not fit
+
+
+def test_an_angle_file_with_another_count_is_an_error_that_names_both(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    write_tilts(path.with_suffix(".rawtlt"), TILTS[:4])
+    with pytest.raises(FormatError, match=r"B.rawtlt: has 4 angles, but B.mrc has 5 views"):
+        read_series(path)
+    series = read_series(path, SeriesHints(first_tilt_deg=-40, tilt_increment_deg=20))
+    assert "B.rawtlt: has 4 angles, but B.mrc has 5 views" in messages(series)
+
+
+def test_an_angle_file_that_is_not_understood_is_an_error(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    path.with_suffix(".rawtlt").write_text("tilt angles\n")
+    with pytest.raises(FormatError, match=r"B.rawtlt, line 1: 'tilt' is not an angle"):
+        read_series(path)
+
+
+def test_other_sources_with_another_count_are_passed_over_and_reported(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    write_mdoc(path, tilts=np.arange(9.0))
+    write_tilts(path.with_suffix(".tlt"), [1, 2])
+    series = read_series(path)
+    assert series.provenance["tilt_deg"].startswith("extended header")
+    assert series.exposure is None
+    assert "B.mrc.mdoc: 9 angles for 5 views; not used" in messages(series)
+    assert "B.mrc.mdoc: exposures of 9 views for 5; not used" in messages(series)
+    assert "B.tlt: 2 angles for 5 views; not used" in messages(series)
+
+
+def test_an_mdoc_that_is_not_understood_is_reported_and_passed_over(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    path.with_name("B.mdoc").write_text("nothing\n")
+    path.with_suffix(".tlt").write_text("nothing\n")
+    series = read_series(path)
+    assert np.array_equal(series.tilt_deg, TILTS)
+    assert "B.mdoc: has no [ZValue = ...] section" in messages(series)
+    assert "B.tlt, line 1: 'nothing' is not an angle" in messages(series)
+
+
+# Nothing to go by
+
+
+def test_no_angles_anywhere_is_an_error_that_lists_what_was_found_in_each_source(make_series: Callable[..., Path]) -> None:
+    path = make_series(np.zeros(5))
+    mdoc = write_mdoc(path)
+    mdoc.write_text(mdoc.read_text().replace("TiltAngle = 20.0\n", ""))
+    with pytest.raises(MissingValueError) as caught:
+        read_series(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: no tilt angles for 5 views.")
+    for part in (
+        "directive setupset.copyarg.firstinc: not given",
+        "B.rawtlt: no such file",
+        "B.mrc.mdoc: no TiltAngle in 1 of 5 sections (ZValue 3)",
+        "extended header (SerialEM): all 5 angles are 0.00",
+        "B.tlt: no such file",
+        "Put them into B.rawtlt",
+    ):
+        assert part in message
+
+
+def test_without_an_extended_header_or_with_an_unknown_one_the_error_says_so(make_mrc: MakeMrc, images: NDArray[np.int16]) -> None:
+    with pytest.raises(MissingValueError, match="extended header: none;"):
+        read_series(make_mrc(images))
+    with pytest.raises(MissingValueError, match="extended header: of an unknown kind;"):
+        read_series(make_mrc(images, extended=bytes(1024), kind=b"CCP4"))
+
+
+def test_an_angle_file_that_is_asked_for_must_be_there_and_hold_angles(make_series: Callable[..., Path]) -> None:
+    path, hints = make_series(), SeriesHints(use_rawtlt=True)
+    with pytest.raises(MissingValueError, match=r"B.rawtlt: no such file, and setupset.copyarg.userawtlt asks for its angles"):
+        read_series(path, hints)
+    write_tilts(path.with_suffix(".rawtlt"), np.zeros(5))
+    with pytest.raises(MissingValueError, match=r"B.rawtlt: all 5 angles are 0.00, and"):
+        read_series(path, hints)
+    write_tilts(path.with_suffix(".rawtlt"), TILTS)
+    assert read_series(path, hints).provenance["tilt_deg"].startswith("B.rawtlt")
+
+
+def test_without_an_axis_zero_is_taken_and_said(make_series: Callable[..., Path]) -> None:
+    series = read_series(make_series(axis=None))
+    assert series.axis_angle_deg == 0
+    assert "no source tells the angle of the tilt axis; 0 is taken" in messages(series)
+    assert series.provenance["axis_angle_deg"].startswith("assumed")
+
+
+@pytest.mark.parametrize("cell", [(0, 0, 0), (4, 6, 5)])
+def test_without_a_pixel_size_one_angstrom_is_taken_and_said(make_series: Callable[..., Path], cell: tuple[float, ...]) -> None:
+    series = read_series(make_series(cell=cell))
+    assert series.pixel_size_angstrom == 1
+    assert "no source tells the pixel size" in messages(series)
+    assert series.provenance["pixel_size_angstrom"].startswith("assumed")
+
+
+def test_a_missing_stack_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LocationError, match=r"B.mrc: cannot be read"):
+        read_series(tmp_path / "B.mrc")
+
+
+# Hints
+
+
+def test_a_series_of_one_view_is_a_series(make_mrc: MakeMrc, images: NDArray[np.int16]) -> None:
+    path = make_mrc(images[:1])
+    write_tilts(path.with_suffix(".rawtlt"), [0])
+    assert read_series(path).tilt_deg.tolist() == [0]
+    assert read_series(path, SeriesHints(first_tilt_deg=0, tilt_increment_deg=0)).tilt_deg.tolist() == [0]
+
+
+def test_a_dose_symmetric_order_is_kept(make_series: Callable[..., Path]) -> None:
+    order = np.array([0, 3, -3, 6, -6.0])
+    series = read_series(make_series(order))
+    assert np.array_equal(series.tilt_deg, order)
+    assert series.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("hints", "message"),
+    [
+        (SeriesHints(first_tilt_deg=-60), "takes the first tilt and the increment, and one is missing"),
+        (SeriesHints(tilt_increment_deg=3), "one is missing"),
+        (SeriesHints(first_tilt_deg=-60, tilt_increment_deg=0), "an increment of 0 gives all 5 views the same tilt"),
+        (SeriesHints(pixel_size_angstrom=0), "0 Å is no pixel size"),
+        (SeriesHints(pixel_size_angstrom=float("nan")), "nan Å is no pixel size"),
+        (SeriesHints(exclude_views=(2, 6)), r"view 6 is to be excluded, but B.mrc has views 1 to 5"),
+        (SeriesHints(exclude_views=(0,)), r"view 0 is to be excluded"),
+        (SeriesHints(exclude_views=(1, 2, 3, 4, 5)), r"all 5 views of B.mrc are to be excluded"),
+    ],
+)
+def test_hints_that_cannot_be_are_refused(make_series: Callable[..., Path], hints: SeriesHints, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        read_series(make_series(), hints)
+
+
+def test_excluded_views_are_counted_from_one_and_keep_their_angle(make_series: Callable[..., Path]) -> None:
+    series = read_series(make_series(), SeriesHints(exclude_views=(5, 1)))
+    assert series.included.tolist() == [False, True, True, True, False]
+    assert len(series.tilt_deg) == 5
+    assert series.provenance["included"] == "all but 1, 5, excluded by directive"
+
+
+def test_angles_beyond_ninety_degrees_are_reported(make_series: Callable[..., Path]) -> None:
+    series = read_series(make_series(), SeriesHints(first_tilt_deg=-40, tilt_increment_deg=40))
+    assert "tilt angles reach 120.00 degrees" in messages(series)
+
+
+@given(angle=st.floats(-720, 720))
+def test_an_axis_of_more_than_half_a_turn_is_the_same_axis_within_it(
+    tmp_path_factory: pytest.TempPathFactory, angle: float
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "axis.mrc"
+    if not path.exists():
+        header = bytearray(1024)
+        struct.pack_into("<10i", header, 0, 2, 2, 1, 0, 0, 0, 0, 2, 2, 1)
+        path.write_bytes(bytes(header) + bytes(4))
+        write_tilts(path.with_suffix(".rawtlt"), [0])
+    found = read_series(path, SeriesHints(axis_angle_deg=angle)).axis_angle_deg
+    assert -180 <= found <= 180
+    assert np.cos(np.deg2rad(found - angle)) == pytest.approx(1)
