@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltflow.stages.solve.expected import expected_error
 from tiltflow.stages.solve.learn import learn_spreads
-from tiltflow.stages.solve.leave_out import LeaveOut, leave_out
+from tiltflow.stages.solve.leave_out import LeaveOut, leave_out, view_covariance
 from tiltflow.stages.solve.normal import Geometry, Observations, adjust, mahalanobis_squared, normal_equations, reduced_system
 from tiltflow.stages.solve.params import SolveParams
 from tiltflow.stages.solve.problem import Problem
@@ -36,8 +37,12 @@ class Fit:
         Robust weights, `(tracks, views)`.
     sigma
         Standard deviation of a coordinate of unit weight, pixels.
+    persistence
+        By how much more errors weigh because they last from view to view.
     left_out
         Leave-out residuals, where asked for.
+    error_px
+        The error of the alignment that the fit expects.
     notes
         What was learnt.
     """
@@ -47,7 +52,9 @@ class Fit:
     variables: Variables
     weights: Floats
     sigma: float
+    persistence: float = 1.0
     left_out: LeaveOut | None = None
+    error_px: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -72,11 +79,24 @@ def fit_bundle(problem: Problem, params: SolveParams) -> Fit:
     fit = _weigh(problem, Fit(geometry, values, variables, weights, sigma), params)
     if params.adapt and variables.kinds:
         fit = _weigh(problem, _learn(problem, fit), params)
-    if not params.leave_out:
-        return fit
-    weighted = observations.weighted(fit.weights)
+    return _judge(problem, fit) if params.leave_out else fit
+
+
+def _judge(problem: Problem, fit: Fit) -> Fit:
+    """Return the fit with its leave-out residuals and the error it expects."""
+    weighted = problem.observations.weighted(fit.weights)
     normal = normal_equations(fit.geometry, weighted)
-    return replace(fit, left_out=leave_out(fit.geometry, weighted, normal, fit.variables, fit.sigma))
+    covariance = view_covariance(fit.geometry, normal, fit.variables, fit.sigma)
+    ny, nx = problem.image_shape
+    persistence = _persistence(problem, fit)
+    # Errors that last make the views that much less certain; the priors hold them all the same.
+    lasting = view_covariance(fit.geometry, normal, fit.variables, fit.sigma * np.sqrt(persistence))
+    return replace(
+        fit,
+        persistence=persistence,
+        left_out=leave_out(fit.geometry, weighted, normal, covariance),
+        error_px=expected_error(fit.geometry, lasting * (fit.sigma**2 * persistence), (nx / 2, ny / 2)),
+    )
 
 
 def _weigh(problem: Problem, fit: Fit, params: SolveParams) -> Fit:

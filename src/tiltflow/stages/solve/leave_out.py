@@ -27,9 +27,11 @@ class LeaveOut:
     effective_unknowns: float
 
 
-def leave_out(geometry: Geometry, observations: Observations, normal: Normal, variables: Variables, sigma: float) -> LeaveOut:
-    """Return what every point's residual would be had it not been used; `normal` are the equations at `geometry`."""
-    covariance = view_covariance(geometry, normal, variables, sigma)
+def leave_out(geometry: Geometry, observations: Observations, normal: Normal, covariance: Floats) -> LeaveOut:
+    """Return what every point's residual would be had it not been used.
+
+    `normal` are the equations at `geometry`, `covariance` is that of the view parameters from :func:`view_covariance`.
+    """
     # Points as linear functions of view parameters: X = V^-1 (h - W' p), so cov(X, p) = -V^-1 W' C.
     tracks, views = observations.xy.shape[:2]
     inverse_factor = np.linalg.inv(normal.factor)

@@ -159,7 +159,7 @@ def adjust(
     objective = normal.cost + float(values @ precision @ values)
     for _ in range(cycles):
         matrix, right = reduced_system(normal, geometry.views, map_)
-        matrix += precision
+        matrix += precision + 1e-9 * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
         while True:
             damped = matrix + damping * np.diag(np.diag(matrix))
             step = linalg.solve(damped, right - precision @ values, assume_a="pos")

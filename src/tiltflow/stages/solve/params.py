@@ -78,7 +78,8 @@ class SolveParams:
     z_shift_px
         Added to the z of every point after centring (AxisZShift).
     restrict
-        Whether variables are grouped or fixed when there are too few measurements for them (restrictalign).
+        Whether variables are grouped or fixed when there are too few measurements for them (restrictalign).  With `adapt` they
+        and at least four tracks they are held instead: grouping costs more accuracy than it saves.
     minimum_measurement_ratio, target_measurement_ratio
         Measurements per unknown below which that happens, and which it aims at.
     leave_out

@@ -148,6 +148,7 @@ def _evidence(
         unknowns=count_unknowns(params, len(problem.track), len(problem.view)),
         tracks_used=used,
         tracks_rejected=problem.tracks - used,
+        error_px=fit.error_px,
         shift_rms_px=float(np.sqrt(np.mean(shift**2))),
         shift_max_px=float(shift.max()),
         axis_angle_nominal_deg=problem.axis_angle_deg,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from tiltflow.stages.solve.params import SolveParams
 
 _ENOUGH_TRACKS = 20
+_LEARN_FROM = 4
 
 
 def count_unknowns(params: SolveParams, tracks: int, views: int) -> int:
@@ -31,6 +32,9 @@ def restrict(params: SolveParams, tracks: int, views: int, points: int) -> tuple
     before = 2 * points / count_unknowns(params, tracks, views)
     if before >= params.minimum_measurement_ratio:
         return params, ()
+    few = f"{tracks} tracks carry {before:.2f} measurements per unknown where {params.minimum_measurement_ratio} are needed"
+    if params.adapt and tracks >= _LEARN_FROM:
+        return params, (f"{few}: what views stray by is learnt from the tracks, and holds them, rather than grouping them",)
     notes = []
     for sentence, applies, change in _STEPS:
         if 2 * points / count_unknowns(params, tracks, views) >= params.target_measurement_ratio:
@@ -39,8 +43,7 @@ def restrict(params: SolveParams, tracks: int, views: int, points: int) -> tuple
             params = change(params)
             notes.append(sentence.format(params=params))
     ratio = 2 * points / count_unknowns(params, tracks, views)
-    few = f"{tracks} tracks carry {2 * points} measurements, {before:.2f} per unknown"
-    return params, (f"{few} where {params.minimum_measurement_ratio} are needed: {', '.join(notes)}; now {ratio:.2f}",)
+    return params, (f"{few}: {', '.join(notes)}; now {ratio:.2f}",)
 
 
 def _nodes(views: int, group: int) -> int:

@@ -37,6 +37,9 @@ def point_weights(length: Floats, radius: Floats, rank: NDArray[np.int64], k: fl
         values = relative[tracks, views]
         scale = max(float(np.median(values)) / _MEDIAN_OF_RAYLEIGH, 1e-12)
         weights[tracks, views] = tukey(values / scale, k)
+    # A view is never left to a single point, nor to none.
+    lonely = weights.sum(axis=0) < 1.5
+    weights[:, lonely] = np.where(np.isnan(length[:, lonely]), 0.0, np.maximum(weights[:, lonely], 0.1))
     return weights
 
 

@@ -45,10 +45,13 @@ class Kind:
     def covariance(self, spread: Spread | None = None) -> Floats:
         """Return the prior covariance of the nodes, `(nodes, nodes)`."""
         spread = spread or self.spread
-        n = len(self.rank)
+        scatter, drift = spread.independent_sd**2 * np.eye(len(self.rank)), spread.drift_sd**2 * self.drift()
+        return np.asarray(scatter + drift + spread.mean_sd**2)
+
+    def drift(self) -> Floats:
+        """Return the covariance of a random walk of unit steps, up to a constant, `(nodes, nodes)`."""
         distance = np.abs(self.rank[:, None] - self.rank[None])
-        drift = 0.5 * (max(float(distance.max()), 1.0) - distance)
-        return np.asarray(spread.independent_sd**2 * np.eye(n) + spread.drift_sd**2 * drift + spread.mean_sd**2 * np.ones((n, n)))
+        return np.asarray(0.5 * (max(float(distance.max()), 1.0) - distance))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
