@@ -1,4 +1,13 @@
-"""X-ray hits found and repaired: pixels far above their surroundings, before anything else looks at the images."""
+"""X-ray hits found and repaired: bright specks that no specimen makes, taken out before anything else looks at the images.
+
+A pixel is looked at when it stands out of its block (mean and standard deviation, both free of outliers) or out of the pixels
+two steps away.  The connected pixels around it that stand out too are a hit when they are smaller than a bead of gold or fall off
+faster than the projection of a sphere can, so that beads four pixels or more across are left alone, dark or light.  A hit is
+replaced by a polynomial surface fitted to the ring around it.
+
+Answers to IMOD's `ccderaser -find`, and takes its criteria.  It differs in the test of shape, which lets it find hits on top of
+dark beads; and in that nothing is written: the repairs are a short list per view, put in place when a view is read.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltflow.errors import ParameterError
 from tiltflow.model import Progress, Stack
+from tiltflow.parallel import map_threads
+
+_LARGEST_GROUP = 200
+"""Pixels; what is larger is no hit."""
+_USUAL_CANDIDATES = 0.01
+"""Fraction of the pixels of a view that there is room for at first."""
+_MOST_CANDIDATES = 0.25
+"""Fraction of the pixels of a view that may stand out; more are no accidents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,13 +40,13 @@ class XrayParams:
     peak_criterion
         Standard deviations above the local mean that make a pixel a candidate.
     diff_criterion
-        Standard deviations (of the difference between neighbours) that a candidate must stand above its surroundings.
+        Standard deviations of the difference between neighbours that a hit must stand above its surroundings.
     giant_criterion
         As `peak_criterion`, for a hit larger than `maximum_radius_px`.
     big_diff_criterion
         As `diff_criterion`, for a hit larger than `maximum_radius_px`.
     grow_criterion
-        Standard deviations above the local mean down to which a hit grows over its neighbours.
+        Standard deviations above the surroundings down to which a hit grows over its neighbours.
     edge_exclusion
         Pixels along the edges that are left alone.
     annulus_width
@@ -36,7 +54,7 @@ class XrayParams:
     scan_size
         Side of the blocks whose mean and standard deviation are the local ones, pixels.
     polynomial_order
-        Order of the surface fitted to the ring.
+        Order of the surface fitted to the ring, 0 to 3.
     maximum_radius_px
         Largest radius of an ordinary hit.
     """
@@ -52,6 +70,12 @@ class XrayParams:
     scan_size: int = 100
     polynomial_order: int = 2
     maximum_radius_px: float = 2.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.polynomial_order <= 3:
+            raise ParameterError(
+                f"The order of the surface that replaces an x-ray hit is {self.polynomial_order}; give 0, 1, 2 (the default) or 3"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,13 +119,70 @@ class RepairedStack:
         indices = self._repairs.indices[view]
         if not indices.size:
             return image
-        repaired = np.array(image)
+        repaired = np.array(image, order="C")
         values = self._repairs.values[view]
-        flat = repaired.reshape(-1)
-        flat[indices] = np.rint(values) if np.issubdtype(flat.dtype, np.integer) else values
+        if np.issubdtype(repaired.dtype, np.integer):
+            limits = np.iinfo(repaired.dtype)
+            repaired.reshape(-1)[indices] = np.clip(np.rint(values), limits.min, limits.max).astype(repaired.dtype)
+        else:
+            repaired.reshape(-1)[indices] = values
         return repaired
 
 
 def find_xrays(stack: Stack, params: XrayParams | None = None, *, threads: int = 1, progress: Progress | None = None) -> XrayResult:
-    """Find the x-ray hits of every view, and what to put in their place."""
-    raise NotImplementedError
+    """Return the x-ray hits of every view, and what to put in their place."""
+    params = params or XrayParams()
+    views = stack.shape[0]
+    found = []
+    for repairs in map_threads(lambda view: _find_in_view(np.asarray(stack[view], np.float32), params), range(views), threads):
+        found.append(repairs)
+        if progress is not None:
+            progress(len(found) / views)
+    return XrayResult(
+        indices=tuple(indices for indices, _, _ in found),
+        values=tuple(values for _, values, _ in found),
+        hits_per_view=np.array([hits for _, _, hits in found], np.int64),
+    )
+
+
+def _find_in_view(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+    """Return the pixels to replace, their new values and the number of hits."""
+    from tiltflow.kernels import xrays as kernels  # numba is slow to import
+
+    image = np.ascontiguousarray(image)
+    edges_y, edges_x = (_edges(n, params.scan_size) for n in image.shape)
+    mean, sd, step_sd = np.empty((3, len(edges_y) - 1, len(edges_x) - 1))
+    kernels.block_statistics(image, edges_y, edges_x, mean, sd, step_sd)
+    candidates = np.empty(int(_USUAL_CANDIDATES * image.size) + 1, np.int64)
+    margin = max(params.edge_exclusion, 2)
+    thresholds = mean + params.peak_criterion * sd, params.diff_criterion * step_sd
+    count = kernels.find_candidates(image, edges_y, edges_x, *thresholds, margin, candidates)
+    nothing = np.empty(0, np.int64), np.empty(0, np.float32), 0
+    if count == 0 or count > _MOST_CANDIDATES * image.size:
+        return nothing
+    if count > len(candidates):
+        candidates = np.empty(count, np.int64)
+        kernels.find_candidates(image, edges_y, edges_x, *thresholds, margin, candidates)
+    indices, values = np.empty(len(candidates), np.int64), np.empty(len(candidates), np.float32)
+    pixels, hits = kernels.examine(
+        image,
+        candidates[:count],
+        edges_y,
+        edges_x,
+        step_sd,
+        (params.peak_criterion, params.diff_criterion, params.giant_criterion, params.big_diff_criterion, params.grow_criterion),
+        np.pi * params.maximum_radius_px**2,
+        params.annulus_width,
+        params.polynomial_order,
+        np.zeros(image.shape, np.uint8),
+        np.empty(_LARGEST_GROUP, np.int64),
+        np.empty(count + 1, np.int64),
+        indices,
+        values,
+    )
+    return indices[:pixels].copy(), values[:pixels].copy(), hits
+
+
+def _edges(n: int, size: int) -> NDArray[np.int64]:
+    """Return where blocks of about `size` begin and end."""
+    return np.linspace(0, n, max(round(n / size), 1) + 1).astype(np.int64)

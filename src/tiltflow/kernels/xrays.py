@@ -1,0 +1,329 @@
+"""Loops that find x-ray hits in one image and fit what belongs in their place."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+RING_INNER = 9
+"""Squared radius, pixels, from which the surroundings of a candidate are sampled: beyond any ordinary hit."""
+RING_OUTER = 30
+"""Squared radius, pixels, up to which they are."""
+BEAD_AREA = 6
+"""Pixels above half its height that any bead has more of."""
+BEAD_STEP = 0.62
+"""Fall from pixel to pixel, as a fraction of its height, that no bead reaches."""
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def block_statistics(image: Image, edges_y: Ints, edges_x: Ints, mean: Floats, sd: Floats, step_sd: Floats) -> None:
+    """Mean, standard deviation and that of the difference of horizontal neighbours, of each block, twice clipped.
+
+    The blocks lie between consecutive `edges`; the outputs are `(blocks_y, blocks_x)`.  Every other row tells enough.  The later
+    passes leave out what lies beyond three standard deviations of the one before, so that the hits do not hide themselves.
+    """
+    for by in range(len(edges_y) - 1):
+        for bx in range(len(edges_x) - 1):
+            low, high, low_step, high_step = -np.inf, np.inf, -np.inf, np.inf
+            for _ in range(3):
+                count, total, square = 0, 0.0, 0.0
+                steps, step_square = 0, 0.0
+                for y in range(edges_y[by], edges_y[by + 1], 2):
+                    for x in range(edges_x[bx], edges_x[bx + 1] - 1):
+                        value = float(image[y, x])
+                        step = float(image[y, x + 1]) - value
+                        if low <= value <= high:
+                            count += 1
+                            total += value
+                            square += value * value
+                        if low_step <= step <= high_step:
+                            steps += 1
+                            step_square += step * step
+                centre = total / max(count, 1)
+                spread = math.sqrt(max(square / max(count, 1) - centre * centre, 0.0))
+                step_spread = math.sqrt(step_square / max(steps, 1))
+                low, high = centre - 3.0 * spread, centre + 3.0 * spread
+                low_step, high_step = -3.0 * step_spread, 3.0 * step_spread
+            mean[by, bx], sd[by, bx], step_sd[by, bx] = centre, spread, step_spread
+
+
+@njit(nogil=True, cache=True)
+def find_candidates(
+    image: Image, edges_y: Ints, edges_x: Ints, threshold: Floats, step_threshold: Floats, margin: int, out: Ints
+) -> int:
+    """Write the flat indices of pixels that may be hits into `out`; return how many there are.
+
+    They are above the threshold of their block, or above all four pixels two steps away by the other one.  `margin` is at least
+    two.  The count goes on when `out` is full, so that the caller can tell.
+    """
+    ny, nx = image.shape
+    found = 0
+    for by in range(len(edges_y) - 1):
+        for y in range(max(edges_y[by], margin), min(edges_y[by + 1], ny - margin)):
+            for bx in range(len(edges_x) - 1):
+                limit, fall = np.float32(threshold[by, bx]), np.float32(step_threshold[by, bx])
+                for x in range(max(edges_x[bx], margin), min(edges_x[bx + 1], nx - margin)):
+                    value = image[y, x]
+                    base = value - fall
+                    if value > limit or (
+                        base > image[y, x - 2] and base > image[y, x + 2] and base > image[y - 2, x] and base > image[y + 2, x]
+                    ):
+                        if found < len(out):
+                            out[found] = y * nx + x
+                        found += 1
+    return found
+
+
+@njit(nogil=True, cache=True)
+def ring_median(image: Image, y: int, x: int, work: Floats) -> float:
+    """Median of the pixels at a distance of 3 to 5.5 pixels."""
+    ny, nx = image.shape
+    count = 0
+    for dy in range(-5, 6):
+        for dx in range(-5, 6):
+            square = dy * dy + dx * dx
+            if RING_INNER <= square <= RING_OUTER and 0 <= y + dy < ny and 0 <= x + dx < nx:
+                value = float(image[y + dy, x + dx])
+                place = count
+                while place > 0 and work[place - 1] > value:
+                    work[place] = work[place - 1]
+                    place -= 1
+                work[place] = value
+                count += 1
+    return (work[(count - 1) // 2] + work[count // 2]) / 2 if count else 0.0
+
+
+@njit(nogil=True, cache=True)
+def grow(image: Image, seed: int, floor: float, state: NDArray[np.uint8], group: Ints) -> int:
+    """Collect the connected pixels above `floor` around `seed` into `group`, and mark them in `state`; return how many.
+
+    The number is negative when the group cannot be a hit: there is no room for all of it, or it touches a rejected one (2 in
+    `state`).
+    """
+    ny, nx = image.shape
+    group[0] = seed
+    state[seed // nx, seed % nx] = 1
+    count, done = 1, 0
+    rejected = False
+    while done < count:
+        y, x = group[done] // nx, group[done] % nx
+        done += 1
+        for yy in range(max(y - 1, 0), min(y + 2, ny)):
+            for xx in range(max(x - 1, 0), min(x + 2, nx)):
+                rejected = rejected or state[yy, xx] == 2
+                if state[yy, xx] == 0 and image[yy, xx] > floor and count < len(group):
+                    state[yy, xx] = 1
+                    group[count] = yy * nx + xx
+                    count += 1
+    return -count if rejected or count == len(group) else count
+
+
+@njit(nogil=True, cache=True)
+def steepest_step(image: Image, group: Ints, count: int) -> float:
+    """Largest fall from a pixel of the group to one of its four neighbours."""
+    ny, nx = image.shape
+    largest = 0.0
+    for k in range(count):
+        y, x = group[k] // nx, group[k] % nx
+        value = float(image[y, x])
+        if y > 0:
+            largest = max(largest, value - image[y - 1, x])
+        if y < ny - 1:
+            largest = max(largest, value - image[y + 1, x])
+        if x > 0:
+            largest = max(largest, value - image[y, x - 1])
+        if x < nx - 1:
+            largest = max(largest, value - image[y, x + 1])
+    return largest
+
+
+@njit(nogil=True, cache=True)
+def is_hit(
+    image: Image, group: Ints, count: int, base: float, step_sd: float, max_area: float, giant: float, big_diff: float
+) -> bool:
+    """Tell a hit from a bead: it is smaller than any bead, or falls off faster than a sphere can.
+
+    The projection of a sphere four pixels across covers at least eight pixels at half its height and falls by at most 0.58 of it
+    from pixel to pixel; larger spheres are flatter.  Three standard deviations are taken off the fall, as it is the steepest of
+    many.
+    """
+    nx = image.shape[1]
+    height = 0.0
+    for k in range(count):
+        height = max(height, float(image[group[k] // nx, group[k] % nx]) - base)
+    half = 0
+    for k in range(count):
+        half += image[group[k] // nx, group[k] % nx] - base > 0.5 * height
+    if half <= BEAD_AREA:
+        return True
+    step = steepest_step(image, group, count)
+    sharp = step - 3.0 * step_sd > BEAD_STEP * height
+    if count <= max_area:
+        return sharp
+    return sharp and height > giant * step_sd / math.sqrt(2.0) and step > big_diff * step_sd
+
+
+@njit(nogil=True, cache=True)
+def _monomials(y: float, x: float, order: int, terms: Floats) -> int:
+    """Write the monomials of `(y, x)` up to `order` into `terms`; return how many."""
+    count = 0
+    for degree in range(order + 1):
+        for power in range(degree + 1):
+            terms[count] = y**power * x ** (degree - power)
+            count += 1
+    return count
+
+
+@njit(nogil=True, cache=True)
+def _solve(normal: Floats, right: Floats, n: int) -> bool:
+    """Solve the leading `n` equations in place by Cholesky's method; say whether they could be."""
+    for i in range(n):
+        for j in range(i + 1):
+            total = normal[i, j]
+            for k in range(j):
+                total -= normal[i, k] * normal[j, k]
+            if i == j:
+                if total <= 1e-9:
+                    return False
+                normal[i, i] = math.sqrt(total)
+            else:
+                normal[i, j] = total / normal[j, j]
+    for i in range(n):
+        for k in range(i):
+            right[i] -= normal[i, k] * right[k]
+        right[i] /= normal[i, i]
+    for i in range(n - 1, -1, -1):
+        for k in range(i + 1, n):
+            right[i] -= normal[k, i] * right[k]
+        right[i] /= normal[i, i]
+    return True
+
+
+@njit(nogil=True, cache=True)
+def fill(
+    image: Image,
+    state: NDArray[np.uint8],
+    group: Ints,
+    count: int,
+    width: float,
+    order: int,
+    base: float,
+    work: tuple[Floats, Floats, Floats],
+    out: Image,
+) -> None:
+    """Fit a polynomial to the unmarked pixels within `width` of the group; write its values at the group into `out`.
+
+    Coordinates are scaled to the size of the group.  What the fit gives is kept within the range of the pixels it rests on;
+    `base` stands in where there are too few of them.
+    """
+    ny, nx = image.shape
+    normal, right, terms = work
+    normal[:] = 0.0
+    right[:] = 0.0
+    top, bottom, left, west = ny, 0, nx, 0
+    for k in range(count):
+        y, x = group[k] // nx, group[k] % nx
+        top, bottom, left, west = min(top, y), max(bottom, y), min(left, x), max(west, x)
+    cy, cx = (top + bottom) / 2, (left + west) / 2
+    reach = math.ceil(width)
+    scale = max(bottom - top, west - left) / 2 + reach
+    used, lowest, highest = 0, np.inf, -np.inf
+    terms_in_use = 1
+    for y in range(max(top - reach, 0), min(bottom + reach + 1, ny)):
+        for x in range(max(left - reach, 0), min(west + reach + 1, nx)):
+            if state[y, x] == 1:
+                continue
+            near = False
+            for k in range(count):
+                dy, dx = y - group[k] // nx, x - group[k] % nx
+                near = near or dy * dy + dx * dx <= width * width
+            if near:
+                value = float(image[y, x])
+                terms_in_use = _monomials((y - cy) / scale, (x - cx) / scale, order, terms)
+                for i in range(terms_in_use):
+                    right[i] += terms[i] * value
+                    for j in range(i + 1):
+                        normal[i, j] += terms[i] * terms[j]
+                used += 1
+                lowest, highest = min(lowest, value), max(highest, value)
+    fitted = used > terms_in_use and _solve(normal, right, terms_in_use)
+    for k in range(count):
+        value = base
+        if fitted:
+            _monomials((group[k] // nx - cy) / scale, (group[k] % nx - cx) / scale, order, terms)
+            value = 0.0
+            for i in range(terms_in_use):
+                value += terms[i] * right[i]
+            value = min(max(value, lowest), highest)
+        out[k] = value
+
+
+@njit(nogil=True, cache=True)
+def examine(
+    image: Image,
+    candidates: Ints,
+    edges_y: Ints,
+    edges_x: Ints,
+    step_sd: Floats,
+    criteria: tuple[float, float, float, float, float],
+    max_area: float,
+    width: float,
+    order: int,
+    state: NDArray[np.uint8],
+    group: Ints,
+    starts: Ints,
+    indices: Ints,
+    values: Image,
+) -> tuple[int, int]:
+    """Grow each candidate, keep the hits, and write their pixels and new values; return the pixels and the hits.
+
+    `criteria` are peak, diff, giant, big diff and grow.  `state` begins as zeros; hits become 1, other groups 2.  `starts` and
+    `indices` take what fits.
+    """
+    peak, diff, giant, big_diff, grow_criterion = criteria
+    nx = image.shape[1]
+    ring = np.empty(128)
+    hits, pixels, blocks_x = 0, 0, len(edges_x) - 1
+    by, bx = 0, 0
+    for seed in candidates:
+        y, x = seed // nx, seed % nx
+        if state[y, x]:
+            continue
+        while y >= edges_y[by + 1]:
+            by += 1
+        bx = min(x * blocks_x // nx, blocks_x - 1)
+        while x < edges_x[bx]:
+            bx -= 1
+        while x >= edges_x[bx + 1]:
+            bx += 1
+        noise = step_sd[by, bx] / math.sqrt(2.0)
+        base = ring_median(image, y, x, ring)
+        height = image[y, x] - base
+        if height <= peak * noise or height <= diff * step_sd[by, bx]:
+            continue
+        grown = grow(image, seed, base + max(grow_criterion * noise, 0.1 * height), state, group)
+        count = abs(grown)
+        small = grown > 0 and pixels + count <= len(indices)
+        if not small or not is_hit(image, group, count, base, step_sd[by, bx], max_area, giant, big_diff):
+            for k in range(count):
+                state[group[k] // nx, group[k] % nx] = 2
+            continue
+        starts[hits] = pixels
+        indices[pixels : pixels + count] = group[:count]
+        pixels += count
+        hits += 1
+    starts[hits] = pixels
+    work = (np.empty((10, 10)), np.empty(10), np.empty(10))
+    for hit_index in range(hits):
+        first, last = starts[hit_index], starts[hit_index + 1]
+        members = indices[first:last]
+        base = ring_median(image, members[0] // nx, members[0] % nx, ring)
+        fill(image, state, members, last - first, width, order, base, work, values[first:last])
+    return pixels, hits
