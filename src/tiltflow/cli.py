@@ -51,30 +51,22 @@ _IMOD = "IMOD's parameters"
 _WHERE = "Where"
 _HOW = "How"
 
-Gold = Annotated[int, typer.Option("--gold", min=0, help="Diameter of the gold beads, nm; 0 for none.", rich_help_panel=_IMOD)]
+Gold = Annotated[int, typer.Option("--gold", help="Diameter of the gold beads, nm; 0 for none.", rich_help_panel=_IMOD)]
 Thickness = Annotated[
-    int, typer.Option("--thickness", min=1, help="Thickness of the volume, raw (unbinned) pixels.", rich_help_panel=_IMOD)
+    int, typer.Option("--thickness", help="Thickness of the volume, raw (unbinned) pixels.", rich_help_panel=_IMOD)
 ]
 Fiducialless = Annotated[
     bool, typer.Option("--fiducialless/--no-fiducialless", help="Align without gold or patches.", rich_help_panel=_IMOD)
 ]
 TrackingMethod = Annotated[
     int,
-    typer.Option("--tracking-method", min=0, max=2, help="0 gold beads, 1 patches, 2 RAPTOR (IMOD only).", rich_help_panel=_IMOD),
+    typer.Option("--tracking-method", help="0 gold beads, 1 patches, 2 RAPTOR (IMOD only).", rich_help_panel=_IMOD),
 ]
-TwoSurfaces = Annotated[
-    int, typer.Option("--two-surfaces", min=0, max=1, help="1 when beads lie on both surfaces.", rich_help_panel=_IMOD)
-]
-TargetBeads = Annotated[int, typer.Option("--target-number-of-beads", min=1, help="Beads to track.", rich_help_panel=_IMOD)]
-LocalAlignments = Annotated[
-    int, typer.Option("--local-alignments", min=0, max=1, help="1 to solve local areas too.", rich_help_panel=_IMOD)
-]
-Montage = Annotated[
-    int, typer.Option("--montage", min=0, max=1, help="1 when views are montages (IMOD only).", rich_help_panel=_IMOD)
-]
-Focus = Annotated[
-    int, typer.Option("--focus", min=0, max=1, help="1 when focus changed within montages (IMOD only).", rich_help_panel=_IMOD)
-]
+TwoSurfaces = Annotated[int, typer.Option("--two-surfaces", help="1 when beads lie on both surfaces.", rich_help_panel=_IMOD)]
+TargetBeads = Annotated[int, typer.Option("--target-number-of-beads", help="Beads to track.", rich_help_panel=_IMOD)]
+LocalAlignments = Annotated[int, typer.Option("--local-alignments", help="1 to solve local areas too.", rich_help_panel=_IMOD)]
+Montage = Annotated[int, typer.Option("--montage", help="1 when views are montages (IMOD only).", rich_help_panel=_IMOD)]
+Focus = Annotated[int, typer.Option("--focus", help="1 when focus changed within montages (IMOD only).", rich_help_panel=_IMOD)]
 Template = Annotated[
     str,
     typer.Option("--template", metavar="NAME|PATH", help="plastic_brt, cryo_brt or a file of directives.", rich_help_panel=_HOW),
@@ -106,7 +98,7 @@ def _main(
 
 @app.command()
 def run(
-    input_dir: Annotated[Path, typer.Argument(help="Folder of tilt series: every .mrc .st .MRC .ST in it.")],
+    input_dir: Annotated[Path, typer.Argument(metavar="INPUT_DIR", help="Folder of tilt series: every .mrc .st .MRC .ST in it.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the results: one folder a series.", rich_help_panel=_WHERE)
     ],

@@ -1,0 +1,5 @@
+"""`python -m tiltflow` is the `tiltflow` command."""
+
+from tiltflow.cli import main
+
+main()

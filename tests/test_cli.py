@@ -1,0 +1,220 @@
+"""The command: what it prints, what it leaves, and its exit status."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from typer.testing import CliRunner
+
+from tiltflow.cli import app
+from tiltflow.delivery import callback
+from tiltflow.record import read_record
+
+GOOD, SOME_FAILED, USAGE, NONE_SUCCEEDED = 0, 1, 2, 3
+
+
+@pytest.fixture
+def tiltflow(tmp_path, monkeypatch):
+    """Call the command in this process; scratch goes below the test's folder."""
+    monkeypatch.setenv("TILTFLOW_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.delenv("TILTFLOW_TOKEN", raising=False)
+    runner = CliRunner()
+    return lambda *args: runner.invoke(app, [str(arg) for arg in args])
+
+
+@pytest.fixture
+def portal():
+    """A real HTTP server that keeps what it is told."""
+    told = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.append((self.headers["Authorization"], json.loads(body)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/api", told
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_good_run_ends_with_status_0_products_and_a_callback_on_disk(tiltflow, small_series, tmp_path, fake_imod):
+    result = tiltflow("run", small_series.parent, "--output", tmp_path / "out", "--engine", "imod")
+    assert result.exit_code == GOOD, result.output
+    assert "1 of 1 series succeeded" in result.output
+    files = json.loads((tmp_path / "out" / "callback.json").read_text())["files"]
+    assert files[0]["primaryFilePath"] == "B.st"
+    paths = [asset["path"] for asset in files[0]["imageSet"][0]["assets"]]
+    assert "B/tiltMov_B.mp4" in paths
+    assert all((tmp_path / "out" / path).exists() for path in paths)
+
+
+def test_some_failed_is_status_1_and_the_table_names_series_stage_and_reason(tiltflow, small_series, tmp_path, fake_imod):
+    small_series.with_name("empty.mrc").touch()
+    result = tiltflow("run", small_series.parent, "--output", tmp_path / "out", "--engine", "imod")
+    assert result.exit_code == SOME_FAILED
+    assert "1 of 2 series succeeded" in result.output
+    assert "FAILED  empty.mrc  stage: read" in result.output
+    assert "empty" in result.output.split("stage: read")[1]
+
+
+def test_none_succeeded_is_status_3(tiltflow, small_series, tmp_path, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+    result = tiltflow("run", small_series.parent, "-o", tmp_path / "out", "--engine", "imod")
+    assert result.exit_code == NONE_SUCCEEDED
+    assert "NO SEED POINTS FOUND" in result.output
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--set", "comparam.tilt.tilt.THICKNES=100"], "THICKNESS"),
+        (["--set", "no equals sign"], "no equals sign"),
+        (["--template", "no_such_template"], "no_such_template"),
+        (["--file", "no-such-file.st"], "no-such-file.st"),
+        (["--two-surfaces", "7"], "7"),
+        (["--callback-url", "ftp://portal"], "callback URL"),
+        (["--montage", "1", "--engine", "native"], "montage"),
+    ],
+)
+def test_a_wrong_request_is_status_2_before_any_work(tiltflow, small_series, tmp_path, args, said):
+    result = tiltflow("run", small_series.parent, "-o", tmp_path / "out", *args)
+    assert result.exit_code == USAGE
+    assert said in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_folder_is_status_2_with_the_endings_that_were_looked_for(tiltflow, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = tiltflow("run", tmp_path / "empty", "-o", tmp_path / "out")
+    assert result.exit_code == USAGE
+    assert ".st" in result.output
+
+
+def test_a_file_in_place_of_the_folder_is_explained(tiltflow, small_series, tmp_path):
+    result = tiltflow("run", small_series, "-o", tmp_path / "out")
+    assert result.exit_code == USAGE
+    assert "--file B.st" in result.output
+
+
+def test_the_portal_hears_running_the_result_and_success_with_the_token(tiltflow, small_series, tmp_path, fake_imod, portal):
+    url, told = portal
+    token = tmp_path / "token"
+    token.write_text("s3cret-t0ken\n")
+    result = tiltflow(
+        "run", small_series.parent, "-o", tmp_path / "out", "--engine", "imod", "--callback-url", url, "--token-file", token
+    )
+    assert result.exit_code == GOOD, result.output
+    assert [body.get("status", "files") for _, body in told] == ["running", "files", "success"]
+    assert {header for header, _ in told} == {"Bearer s3cret-t0ken"}
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file():
+            assert b"s3cret-t0ken" not in path.read_bytes(), path
+    assert "s3cret-t0ken" not in result.output
+
+
+def test_a_portal_out_of_reach_does_not_lose_the_result(tiltflow, small_series, tmp_path, fake_imod, monkeypatch):
+    refused = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    port = refused.server_port
+    refused.server_close()
+    monkeypatch.setattr(callback, "send", partial(callback.send, policy=callback.RetryPolicy(total_s=0.0)))
+    monkeypatch.setenv("TILTFLOW_TOKEN", "abc")
+    result = tiltflow(
+        "run", small_series.parent, "-o", tmp_path / "out", "--engine", "imod", "--callback-url", f"http://127.0.0.1:{port}/api"
+    )
+    assert result.exit_code == SOME_FAILED
+    assert "the portal was not told" in result.output
+    assert (tmp_path / "out" / "callback.json").is_file()
+
+
+def test_inspect_says_where_each_value_was_read(tiltflow, small_series):
+    result = tiltflow("inspect", small_series)
+    assert result.exit_code == GOOD
+    lines = {line.split("  ")[0]: line for line in result.output.splitlines()}
+    assert "-40 to 40, 5 values, step 20 deg" in lines["tilt angles"]
+    assert "extended header" in lines["tilt angles"]
+    assert "-8 deg" in lines["axis angle"]
+    assert "title" in lines["axis angle"]
+
+
+def test_inspect_of_a_text_file_explains_and_fails(tiltflow, tmp_path):
+    path = tmp_path / "notes.mrc"
+    path.write_text("these are my notes\n" * 100)
+    result = tiltflow("inspect", path)
+    assert result.exit_code == NONE_SUCCEEDED
+    assert "notes.mrc" in result.output
+
+
+def test_directives_shows_the_fate_of_each(tiltflow):
+    result = tiltflow("directives", "plastic_brt", "--engine", "native")
+    assert result.exit_code == GOOD, result.output
+    line = next(line for line in result.output.splitlines() if line.startswith("runtime.AlignedStack.any.binByFactor"))
+    assert "used" in line
+
+
+def test_directives_names_the_nearest_known_name_of_an_unknown_one(tiltflow, tmp_path):
+    path = tmp_path / "mine.adoc"
+    path.write_text("comparam.tilt.tilt.THICKNES = 100\n")
+    result = tiltflow("directives", path)
+    assert result.exit_code == SOME_FAILED
+    assert "unknown" in result.output
+    assert "comparam.tilt.tilt.THICKNESS" in result.output
+
+
+def test_help_and_version(tiltflow):
+    assert "run" in tiltflow("--help").output
+    assert tiltflow("--version").output.startswith("tiltflow ")
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, tiltflow.cli; print([m for m in ('numba', 'scipy', 'av', 'matplotlib', 'prefect') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_run_that_is_ended_leaves_a_record_no_scratch_and_can_go_on(small_series, tmp_path, fake_imod):
+    for name in ("C", "D"):
+        shutil.copy(small_series, small_series.with_name(f"{name}.st"))
+    hang = tmp_path / "imod" / "bin" / "batchruntomo"
+    good = hang.read_text()
+    hang.write_text("#!/bin/sh\necho Reached step 1\nsleep 60\n")
+    command = [sys.executable, "-m", "tiltflow", "run", str(small_series.parent), "-o", str(tmp_path / "out"), "--engine", "imod"]
+    environment = {**os.environ, "TILTFLOW_SCRATCH": str(tmp_path / "scratch")}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    record = tmp_path / "out" / "B" / "run.json"
+    _wait_for(
+        lambda: record.is_file() and read_record(record).stages[-1:] and read_record(record).stages[-1].name == "batchruntomo"
+    )
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert "interrupted" in output
+    assert "interrupted" in (read_record(record).message or "")
+    assert not list((tmp_path / "scratch").iterdir())
+    hang.write_text(good)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == GOOD, done.stderr
+    assert "3 of 3 series succeeded" in done.stdout
+
+
+def _wait_for(condition, seconds: float = 30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
