@@ -1,17 +1,44 @@
-"""Weighted back-projection of an aligned stack, section by section along the tilt axis."""
+"""Weighted back-projection of an aligned stack, section by section along the tilt axis.
+
+Every line of a view across the tilt axis is padded, filtered (:mod:`tiltflow.stages.filters`), stretched
+(:mod:`tiltflow.stages.lines`) and smeared back over its section:
+
+    section(z, x) = (mean over views of weight_v line_v(x cos t_v + z sin t_v) + offset) * factor
+
+An x-axis tilt turns the volume about x by bilinear interpolation between sections.  Radermacher 1992 ("Weighted back-projection
+methods") is the classic; the grey scale, the filter and the interpolation are those of IMOD's `tilt`, reproduced to the rounding.
+The volume is made in the order of y, in slabs of a few sections, so that neither the stack nor the volume is ever held.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
+from tiltflow.errors import ParameterError
+from tiltflow.kernels.backprojection import backproject, stretch_lines, turn_about_x
+from tiltflow.kernels.grey import round_into, statistics
 from tiltflow.model import Progress, Stack
+from tiltflow.parallel import map_threads
+from tiltflow.stages.filters import DC, density_weights, pad_lines, padded_length, radial_filter
+from tiltflow.stages.lines import Section, StretchedLines, stretched_lines
 
-Sink = Callable[[int, NDArray[np.float32]], None]
-"""Receives the first row y0 and a slab of sections `(rows, nz, nx)`."""
+Sink = Callable[[int, NDArray[Any]], None]
+"""Receives the first row y0 and a slab of sections `(rows, nz, nx)`; their top (greatest z) is row 0, as in `_full_rec.mrc`."""
+
+_SLAB_BYTES = 16 << 20
+_TURN_BYTES = 64 << 20
+_GREYS: Mapping[int, tuple[type[np.generic], int, int]] = {
+    0: (np.uint8, 0, 255),
+    1: (np.int16, -32768, 32767),
+    2: (np.float32, 0, 0),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,23 +62,23 @@ class ReconstructParams:
     density_neighbours
         Intervals on each side over which the weight of a view by its angular spacing is averaged (`DENSWEIGHT`); 0 for none.
     log_offset
-        Take the logarithm of grey values after adding this (`LOG`); None for linear data.
+        Take the decimal logarithm of grey values after adding this (`LOG`); None for linear data.
     scale_offset, scale_factor
-        Grey values are written as `(value + offset) * factor` (`SCALE`); factor None for the one of IMOD's table by width.
+        Grey values are written as `(value + offset) * factor` (`SCALE`); factor None for :func:`default_scale_factor`.
     x_axis_tilt_deg
-        Tilt of the specimen about x that is undone (`XAXISTILT`).
+        `XAXISTILT`: the volume is turned about x by this angle, which is minus the pitch of the specimen.
     offset_deg
         Added to every tilt angle (`OFFSET`).
-    shift_x, shift_z
-        Shift of the volume along x and z (`SHIFT`).
     axis_offset
-        Distance of the tilt axis from the centre of the images along x (second value of `OFFSET`).
+        Distance of the tilt axis from the centre of the images, along x (second value of `OFFSET`).
+    shift_x, shift_z
+        Shift of the specimen within the volume, to higher columns and rows of a section (`SHIFT`).
     width
         Width of the volume (`WIDTH`); None for that of the images.
     exclude_views
         Views left out, counted from 0 (`EXCLUDELIST`).
     mode
-        MRC mode of the volume that the scaling is meant for (`MODE`): 0 bytes, 1 integers, 2 reals.
+        MRC mode of the volume (`MODE`): 0 unsigned bytes, 1 integers, 2 reals.
     """
 
     thickness: int
@@ -67,12 +94,22 @@ class ReconstructParams:
     scale_factor: float | None = None
     x_axis_tilt_deg: float = 0.0
     offset_deg: float = 0.0
+    axis_offset: float = 0.0
     shift_x: float = 0.0
     shift_z: float = 0.0
-    axis_offset: float = 0.0
     width: int | None = None
     exclude_views: tuple[int, ...] = ()
     mode: int = 1
+
+    def __post_init__(self) -> None:
+        if self.binning < 1 or self.thickness < self.binning:
+            raise ParameterError(
+                f"thickness {self.thickness} at binning {self.binning} leaves no volume: give a thickness, in raw pixels, above the binning"
+            )
+        if self.mode not in _GREYS:
+            raise ParameterError(f"mode {self.mode} of the volume: give 0 (bytes), 1 (integers) or 2 (reals)")
+        if abs(self.x_axis_tilt_deg) > 45:
+            raise ParameterError(f"x-axis tilt of {self.x_axis_tilt_deg:g} degrees: it must be within 45")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,12 +124,12 @@ class ReconstructResult:
         Views that took part.
     voxel_views
         Voxels times views.
-    seconds
-        Time by phase, summed over threads.
     minimum, maximum, mean
-        Of the grey values given to the sink.
+        Of the grey values, before rounding.
     scale_factor
         The one used.
+    seconds
+        Time by phase, summed over threads: `read`, `filter`, `stretch`, `back-project`, `write`.
     """
 
     shape: tuple[int, int, int]
@@ -107,7 +144,18 @@ class ReconstructResult:
 
 def volume_shape(aligned_shape: tuple[int, ...], params: ReconstructParams) -> tuple[int, int, int]:
     """Return `(ny, nz, nx)` of the volume from an aligned stack `(views, ny, nx)`."""
-    raise NotImplementedError
+    nx = aligned_shape[-1] if params.width is None else params.width // params.binning
+    return aligned_shape[-2], params.thickness // params.binning, nx
+
+
+def default_scale_factor(width: int, *, logarithm: bool) -> float:
+    """Return the factor of `SCALE` for raw images of `width` pixels.
+
+    The ramp counts frequencies, so that grey values grow with the width; this takes it back, between 1000 for images up to 512
+    pixels and 40, and divides by 5000 for linear data, as IMOD's copytomocoms and batchruntomo do.
+    """
+    factor = float(np.clip(1000 * 512 / width, 40, 1000))
+    return factor if logarithm else factor / 5000
 
 
 def reconstruct(
@@ -120,5 +168,278 @@ def reconstruct(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> ReconstructResult:
-    """Back-project an aligned stack and hand the volume to `sink`, slab by slab in the order of y."""
-    raise NotImplementedError
+    """Back-project an aligned stack and hand the volume to `sink`, slab by slab in the order of y.
+
+    Parameters
+    ----------
+    aligned
+        `(views, ny, nx)`, the tilt axis along y; only the rows of a slab are read at a time.
+    tilt_deg
+        `(views,)`.
+    included
+        `(views,)`: which views take part; None for all.
+    sink
+        Receives slabs of the type that the mode asks for.
+    """
+    plan = plan_lines(aligned, tilt_deg, params, included)
+    ny, nz, nx = shape = volume_shape(aligned.shape, params)
+    work = _Turned(aligned, plan, params) if params.x_axis_tilt_deg else _Level(aligned, plan, params)
+    seconds = dict.fromkeys(("read", "filter", "stretch", "back-project", "write"), 0.0)
+    low, high, total = np.inf, -np.inf, 0.0
+    for y0, slab, (least, most, part), spent in map_threads(work, range(0, ny, work.rows), threads):
+        low, high, total = min(low, least), max(high, most), total + part
+        begin = time.perf_counter()
+        sink(y0, slab)
+        spent["write"] = time.perf_counter() - begin
+        for phase, elapsed in spent.items():
+            seconds[phase] += elapsed
+        if progress is not None:
+            progress(min((y0 + work.rows) / ny, 1.0))
+    voxels = ny * nz * nx
+    return ReconstructResult(shape, len(plan.views), voxels * len(plan.views), low, high, total / voxels, plan.factor, seconds)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinePlan:
+    """What happens to the lines of each view before they are projected back.
+
+    Attributes
+    ----------
+    views
+        Which views take part.
+    tilt_deg
+        Theirs, with the offset.
+    padded
+        Length of a padded line.
+    weights
+        `(views, padded // 2 + 1)`: filter, weight of the view, scale.
+    fill
+        `(views,)`: what a view contributes where it does not reach.
+    log_offset, log_floor
+        Added before the logarithm, and the least value that it is taken of; None for linear data.
+    base, factor
+        The offset and the factor of the grey values.
+    """
+
+    views: NDArray[np.int64]
+    tilt_deg: NDArray[np.float64]
+    padded: int
+    weights: NDArray[np.float32]
+    fill: NDArray[np.float32]
+    log_offset: float | None
+    log_floor: float
+    base: float
+    factor: float
+
+
+def plan_lines(aligned: Stack, tilt_deg: ArrayLike, params: ReconstructParams, included: ArrayLike | None = None) -> LinePlan:
+    """Return the filter, the weights and the fill of every view that takes part."""
+    tilt = np.asarray(tilt_deg, np.float64)
+    count, _, nx = aligned.shape
+    if tilt.shape != (count,):
+        raise ParameterError(f"{tilt.size} tilt angles for {count} aligned views: there must be one a view")
+    wanted = np.ones(count, bool) if included is None else np.asarray(included, bool).copy()
+    outside = [v for v in params.exclude_views if not 0 <= v < count]
+    if outside:
+        raise ParameterError(f"view {outside[0]} (from 0) is to be excluded, but there are {count} views")
+    wanted[list(params.exclude_views)] = False
+    views = np.flatnonzero(wanted)
+    if views.size == 0:
+        raise ParameterError(f"all of the {count} views are excluded: nothing to reconstruct")
+    factor = params.scale_factor
+    if factor is None:
+        factor = default_scale_factor(nx * params.binning, logarithm=params.log_offset is not None)
+    tilt = tilt[views] + params.offset_deg
+    padded = padded_length(nx)
+    radial = radial_filter(
+        padded,
+        cutoff=params.radial_cutoff,
+        falloff=params.radial_falloff,
+        true_sigma=params.falloff_is_true_sigma,
+        hamming_start=params.hamming_start,
+        sirt_iterations=params.fake_sirt_iterations,
+    )
+    share = density_weights(tilt, params.density_neighbours) * factor / len(views)
+    mean, floor = _mean_grey(aligned, views), 0.0
+    if params.log_offset is not None:
+        mean += params.log_offset
+        if mean <= 0:
+            raise ParameterError(f"the mean grey value plus {params.log_offset:g} is {mean:g}: it has no logarithm; leave LOG out")
+        floor = 1e-3 * mean
+        mean = float(np.log10(mean))
+    return LinePlan(
+        views=views,
+        tilt_deg=tilt,
+        padded=padded,
+        weights=(share[:, None] * radial).astype(np.float32),
+        fill=(share * DC * mean).astype(np.float32),
+        log_offset=params.log_offset,
+        log_floor=floor,
+        base=params.scale_offset * factor,
+        factor=factor,
+    )
+
+
+def _mean_grey(aligned: Stack, views: NDArray[np.int64]) -> float:
+    """Return the mean over the views, from about a hundred rows of each."""
+    every = max(aligned.shape[1] // 128, 1)
+    return float(np.mean([np.asarray(aligned[int(v)])[::every].mean(dtype=np.float64) for v in views]))
+
+
+def read_lines(aligned: Stack, plan: LinePlan, y0: int, y1: int) -> NDArray[np.float32]:
+    """Return the lines of rows `y0..y1`, `(views, rows, nx)`, as logarithms if the plan says so."""
+    lines = np.empty((len(plan.views), y1 - y0, aligned.shape[2]), np.float32)
+    for line, v in zip(lines, plan.views, strict=True):
+        line[...] = aligned[int(v)][y0:y1]
+    if plan.log_offset is not None:
+        lines += np.float32(plan.log_offset)
+        np.log10(np.maximum(lines, np.float32(plan.log_floor), out=lines), out=lines)
+    return lines
+
+
+def filter_lines(lines: NDArray[np.float32], weights: NDArray[np.float32], padded: int) -> NDArray[np.float32]:
+    """Return lines `(views, rows, nx)`, padded and multiplied by `(views, frequencies)` in Fourier space: `(views, rows, padded)`."""
+    spectrum = scipy.fft.rfft(pad_lines(lines, padded), axis=-1, overwrite_x=True)
+    spectrum *= weights[:, None]
+    return np.asarray(scipy.fft.irfft(spectrum, padded, axis=-1, overwrite_x=True))
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.spent[phase] = self.spent.get(phase, 0.0) + now - self._last
+        self._last = now
+
+
+Slab = tuple[int, NDArray[Any], tuple[float, float, float], dict[str, float]]
+
+
+class _Level:
+    """Makes slabs of sections, each from its own line of the views."""
+
+    def __init__(self, aligned: Stack, plan: LinePlan, params: ReconstructParams) -> None:
+        self.aligned, self.plan = aligned, plan
+        self.ny, self.nz, self.nx = volume_shape(aligned.shape, params)
+        self.grey, self.low, self.high = _GREYS[params.mode]
+        self.section = Section(self.nx, self.nz, -params.shift_x / params.binning, params.shift_z / params.binning)
+        self.axis = aligned.shape[2] / 2 + params.axis_offset / params.binning
+        self.samples = self._samples(self.section)
+        self.rows = int(np.clip(_SLAB_BYTES // (self.nz * self.nx * np.dtype(self.grey).itemsize), 1, 16))
+
+    def _samples(self, section: Section) -> StretchedLines:
+        return stretched_lines(self.plan.tilt_deg, self.aligned.shape[2], section, self.axis)
+
+    def __call__(self, y0: int) -> Slab:
+        y1 = min(y0 + self.rows, self.ny)
+        clock = _Clock()
+        filtered = self._filtered(y0, y1, clock)
+        slab = np.empty((y1 - y0, self.nz, self.nx), self.grey)
+        section = np.empty((self.nz, self.nx), np.float32)
+        lines = np.empty(self.samples.length, np.float32)
+        greys = []
+        for j in range(y1 - y0):
+            self._stretch(filtered[:, j], lines, clock)
+            self._backproject(lines, self.samples.shift, section, clock)
+            greys.append(self._store(section, slab[j], clock))
+        return y0, slab, _joined(greys), clock.spent
+
+    def _filtered(self, y0: int, y1: int, clock: _Clock) -> NDArray[np.float32]:
+        lines = read_lines(self.aligned, self.plan, y0, y1)
+        clock.lap("read")
+        filtered = filter_lines(lines, self.plan.weights, self.plan.padded)[..., : lines.shape[-1]]
+        clock.lap("filter")
+        return filtered
+
+    def _stretch(self, filtered: NDArray[np.float32], lines: NDArray[np.float32], clock: _Clock) -> None:
+        s = self.samples
+        stretch_lines(filtered, s.even, s.odd, s.count, s.inside, s.start, s.step, self.plan.fill, lines)
+        clock.lap("stretch")
+
+    def _backproject(
+        self, lines: NDArray[np.float32], shift: NDArray[np.float64], out: NDArray[np.float32], clock: _Clock
+    ) -> None:
+        s = self.samples
+        backproject(lines, s.even, s.odd, shift, s.slope, np.float32(self.plan.base), out)
+        clock.lap("back-project")
+
+    def _store(self, section: NDArray[np.float32], out: NDArray[Any], clock: _Clock) -> tuple[float, float, float]:
+        if out.dtype == np.float32:
+            out[...] = section
+        else:
+            round_into(section, self.low, self.high, out)
+        greys = statistics(section)
+        clock.lap("write")
+        return greys
+
+
+class _Turned(_Level):
+    """Makes slabs of a volume that is turned about x, from untilted sections around them."""
+
+    def __init__(self, aligned: Stack, plan: LinePlan, params: ReconstructParams) -> None:
+        super().__init__(aligned, plan, params)
+        pitch = -np.deg2rad(params.x_axis_tilt_deg)
+        self.cosine, self.sine = float(np.cos(pitch)), float(np.sin(pitch))
+        top, bottom, _, _ = self._reach(0, self.ny)
+        self.whole = self._grown(top, bottom)
+        self.samples = self._samples(self.whole)
+        self.rows = 32
+
+    def _grown(self, top: float, bottom: float) -> Section:
+        """Return the untilted section between two heights, on rows in step with those of the volume."""
+        above = int(np.ceil(top - self.section.z_first))
+        z_first = self.section.z_first + above
+        nz = int(np.ceil(z_first - bottom)) + 1
+        return Section(self.nx, nz, self.section.x_centre, z_first - (nz - 1) / 2)
+
+    def _reach(self, y0: int, y1: int) -> tuple[float, float, float, float]:
+        """Return the greatest and the least height, and the first and the last line, that rows `y0..y1` of the volume need."""
+        y = np.array([y0, y1 - 1])[:, None] + 0.5 - self.ny / 2
+        z = self.section.z_first - np.array([0, self.nz - 1])
+        heights = y * self.sine + z * self.cosine
+        lines = y * self.cosine - z * self.sine + self.ny / 2 - 0.5
+        return float(heights.max()), float(heights.min()), float(lines.min()), float(lines.max())
+
+    def __call__(self, y0: int) -> Slab:
+        y1 = min(y0 + self.rows, self.ny)
+        clock = _Clock()
+        top, bottom, first, last = self._reach(y0, y1)
+        part = self._grown(top, bottom)
+        below = round(self.whole.z_first - part.z_first)
+        line0 = min(max(int(np.floor(first)), 0), self.ny - 1)
+        line1 = max(min(int(np.ceil(last)) + 1, self.ny), line0 + 1)
+        filtered = self._filtered(line0, line1, clock)
+        lines = np.empty((line1 - line0, self.samples.length), np.float32)
+        for j in range(line1 - line0):
+            self._stretch(filtered[:, j], lines[j], clock)
+        slab = np.empty((y1 - y0, self.nz, self.nx), self.grey)
+        columns = max(_TURN_BYTES // (4 * len(lines) * part.nz) // 64, 1) * 64
+        greys = []
+        outside = np.float32(self.plan.base + self.plan.fill.sum())
+        for x0 in range(0, self.nx, columns):
+            n = min(columns, self.nx - x0)
+            sections = np.empty((max(len(lines), 2), max(part.nz, 2), n), np.float32)
+            for j in range(len(lines)):
+                self._backproject(lines[j], self.samples.shift + self.samples.slope * below + 2 * x0, sections[j], clock)
+            sections[len(lines) :] = sections[0]
+            turned = np.empty((self.nz, n), np.float32)
+            stored = np.empty((self.nz, n), self.grey)
+            for j in range(y1 - y0):
+                y, z = y0 + j + 0.5 - self.ny / 2, self.section.z_first
+                at_line = y * self.cosine - z * self.sine + self.ny / 2 - 0.5 - line0
+                at_height = part.z_first - (y * self.sine + z * self.cosine)
+                turn_about_x(sections, at_line, self.sine, at_height, self.cosine, outside, turned)
+                clock.lap("back-project")
+                greys.append(self._store(turned, stored, clock))
+                slab[j, :, x0 : x0 + n] = stored
+        return y0, slab, _joined(greys), clock.spent
+
+
+def _joined(greys: list[tuple[float, float, float]]) -> tuple[float, float, float]:
+    low, high, total = zip(*greys, strict=True)
+    return min(low), max(high), sum(total)

@@ -120,7 +120,7 @@ def align_view(view: NDArray[np.generic], xf: ArrayLike, params: StackParams, ou
     centre_raw = (np.array(view.shape[::-1]) / 2 - offset) / params.binning
     centre_out = np.array(out_shape[::-1]) / 2
     origin = centre_raw - 0.5 + _PAD + back[:, 2] / params.binning + matrix @ (0.5 - centre_out)
-    lowest = np.float32(0.0 if float(image.min()) >= 0 else -np.inf)
+    lowest = np.float32(0.0 if float(image.min()) >= 0 else np.finfo(np.float32).min)
     out = np.empty(out_shape, np.float32)
     fill = np.float32(image.mean(dtype=np.float64))
     warp(padded, _PAD, origin, matrix, params.linear, fill, lowest, np.float32(_taper(params, out_shape)), params.taper_inside, out)

@@ -1,0 +1,31 @@
+"""Grey values: statistics, and rounding to integers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def statistics(image: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Return the least, the greatest and the sum of a two-dimensional array."""
+    low, high, total = image[0, 0], image[0, 0], 0.0
+    for j in range(image.shape[0]):
+        row = image[j]
+        part = np.float32(0)
+        for i in range(row.shape[0]):
+            low, high = min(low, row[i]), max(high, row[i])
+            part += row[i]
+        total += part
+    return low, high, total
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def round_into(image: NDArray[np.float32], low: int, high: int, out: NDArray[np.integer]) -> None:
+    """Write the values of a two-dimensional array, rounded half up and held within `low..high`, into integers."""
+    half, least, most = np.float32(0.5), np.float32(low), np.float32(high)
+    for j in range(image.shape[0]):
+        source, target = image[j], out[j]
+        for i in range(source.shape[0]):
+            target[i] = np.int32(min(max(np.floor(source[i] + half), least), most))

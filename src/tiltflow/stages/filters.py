@@ -1,0 +1,171 @@
+"""Filters and weights of the weighted back-projection.
+
+The ramp, the Gaussian fall beyond its end, the weight of a view by the angles of its neighbours and the padding of a line are
+those of IMOD's `tilt` 4.8, whose output they reproduce to the rounding: see the notes of each function.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tiltflow.errors import ParameterError
+
+Floats = NDArray[np.float64]
+
+DC = 0.2
+"""Weight of the mean of a line, where the first frequency has 1."""
+
+SIRT_CORNER = 0.00195
+"""Frequency, cycles per pixel, at and below which the SIRT-like filter is the ramp itself."""
+
+
+def padded_length(width: int) -> int:
+    """Return the length to which lines are padded: the first product of 2, 3 and 5 that is even and a tenth longer.
+
+    >>> padded_length(128), padded_length(1024)
+    (144, 1152)
+    """
+    n = int(np.ceil(1.1 * width))
+    while n % 2 or _without_small_factors(n) > 1:
+        n += 1
+    return n
+
+
+def _without_small_factors(n: int) -> int:
+    for p in (2, 3, 5):
+        while n % p == 0:
+            n //= p
+    return n
+
+
+def pad_lines(lines: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """Return lines `(..., width)` continued to `length` by a straight slope from their end to their beginning.
+
+    Each end is the mean of three pixels, so that one noisy pixel does not tilt the slope.
+    """
+    width = lines.shape[-1]
+    out = np.empty((*lines.shape[:-1], length), np.float32)
+    out[..., :width] = lines
+    end = lines[..., -3:].mean(axis=-1, keepdims=True)
+    beginning = lines[..., :3].mean(axis=-1, keepdims=True)
+    t = (np.arange(1, length - width + 1) / (length - width + 1)).astype(np.float32)
+    out[..., width:] = end + (beginning - end) * t
+    return out
+
+
+def radial_filter(
+    length: int,
+    *,
+    cutoff: float = 0.35,
+    falloff: float = 0.05,
+    true_sigma: bool = False,
+    hamming_start: float | None = None,
+    sirt_iterations: int = 0,
+) -> Floats:
+    """Return the weights of the frequencies of a line of `length` pixels, `(length // 2 + 1,)`.
+
+    Parameters
+    ----------
+    length
+        Of the padded line.
+    cutoff, falloff
+        End of the ramp and width of the fall beyond it, cycles per pixel.
+    true_sigma
+        The fall is `exp(-d² / 2 s²)` instead of `exp(-d² / s²)`.
+    hamming_start
+        Frequency from which a raised cosine, 1 to 0.08 at 0.5 cycles per pixel, takes the place of cutoff and fall.
+    sirt_iterations
+        Iterations of SIRT to imitate (:func:`sirt_window`).
+
+    Notes
+    -----
+    The ramp counts frequencies: 1 for the first one, 2 for the second, 0.2 for the mean.  It ends one short of
+    `int(cutoff length)` and stays level under the fall, whose width is a whole number of frequencies.  The rounding of that width
+    is read off two outputs of `tilt`; it matters for lines of a few hundred pixels only.
+    """
+    if not 0 < cutoff <= 1 or falloff < 0:
+        raise ParameterError(f"radial filter with cutoff {cutoff} and falloff {falloff}: give 0 < cutoff <= 1 and falloff >= 0")
+    k = np.arange(length // 2 + 1, dtype=np.float64)
+    ramp = k.copy()
+    ramp[0] = DC
+    if hamming_start is not None:
+        if not 0 <= hamming_start < 0.5:
+            raise ParameterError(f"the Hamming-like fall starts at {hamming_start}: it must be at least 0 and below 0.5")
+        window = _hamming(k / length, hamming_start)
+    else:
+        top = max(int(cutoff * length), 2)
+        width = falloff * length
+        if not true_sigma:
+            width = np.floor((cutoff + falloff) * length + 0.5) - top - 1
+        beyond = np.maximum(k + 1 - top, 0) / max(width, 1.0)
+        window = np.exp(-(beyond**2) * (0.5 if true_sigma else 1.0))
+        ramp = np.minimum(ramp, top - 1)
+    return np.asarray(ramp * window * sirt_window(k / length, sirt_iterations))
+
+
+def _hamming(frequency: Floats, start: float) -> Floats:
+    t = np.clip((frequency - start) / (0.5 - start), 0, 1)
+    return np.asarray(0.54 + 0.46 * np.cos(np.pi * t))
+
+
+def sirt_window(frequency: ArrayLike, iterations: int) -> Floats:
+    """Return what `iterations` rounds of SIRT leave of the ramp at each frequency, cycles per pixel.
+
+    `1 - (1 - a / f)^(n + 0.3)` above the corner a, where n is the number of iterations, compressed beyond 15 and beyond 30.
+
+    Notes
+    -----
+    A Landweber iteration approaches the filtered back-projection geometrically at a rate that falls as 1 / f: Zeng 2012,
+    doi:10.1118/1.3673956.  IMOD's `FakeSIRTiterations`.
+
+    >>> sirt_window([0.001, 0.00195, 0.5], 10).round(3).tolist()
+    [1.0, 1.0, 0.039]
+    """
+    f = np.asarray(frequency, np.float64)
+    if iterations < 0:
+        raise ParameterError(f"{iterations} iterations of the SIRT-like filter: it must be 0 or more")
+    if iterations == 0:
+        return np.ones_like(f)
+    n = float(iterations)
+    if iterations > 30:
+        n = 27 + 0.6 * (n - 30)
+    elif iterations > 15:
+        n = 15 + 0.8 * (n - 15)
+    return np.asarray(1 - (1 - SIRT_CORNER / np.maximum(f, SIRT_CORNER)) ** (n + 0.3))
+
+
+def low_pass(length: int, cutoff: float, sigma: float) -> Floats:
+    """Return weights `(length // 2 + 1,)` that are 1 up to `cutoff` and fall as a Gaussian of `sigma`, cycles per pixel."""
+    beyond = np.maximum(np.arange(length // 2 + 1) / length - cutoff, 0)
+    return np.exp(-0.5 * (beyond / max(sigma, 1e-9)) ** 2)
+
+
+def density_weights(tilt_deg: ArrayLike, neighbours: int = 2) -> Floats:
+    """Return the weight of each view by how far apart the views around it are; their mean is about 1.
+
+    The k-th interval to either side counts `1 / (k - 0.5)`, up to `neighbours` of them; at the ends of the range those that exist.
+    A weight is this mean interval over that of the whole range.  No neighbours: all weights are 1.
+
+    Notes
+    -----
+    IMOD's `DENSWEIGHT`, default 2.  The weights of 41 views, fitted to a reconstruction by `tilt`, agree to five digits.
+    """
+    tilt = np.asarray(tilt_deg, np.float64)
+    n = len(tilt)
+    spread = float(np.ptp(tilt)) if n else 0.0
+    if neighbours <= 0 or n < 2 or spread == 0:
+        return np.ones(n)
+    order = np.argsort(tilt, kind="stable")
+    intervals = np.diff(tilt[order])
+    total, norm = np.zeros(n), np.zeros(n)
+    for k in range(1, min(neighbours, n - 1) + 1):
+        share = 1 / (k - 0.5)
+        above = np.arange(n) + k - 1 < n - 1
+        below = np.arange(n) - k >= 0
+        total[above] += share * intervals[np.flatnonzero(above) + k - 1]
+        total[below] += share * intervals[np.flatnonzero(below) - k]
+        norm += share * (above.astype(float) + below)
+    weights = np.empty(n)
+    weights[order] = total / norm / (spread / (n - 1))
+    return weights
