@@ -74,8 +74,8 @@ class BeadResult:
         Whether the beads are lighter than their surroundings.
     sigma_px
         Standard deviation of a position per axis, from the noise around the bead, `(track, view)`; NaN where unseen.
-    correlation
-        Correlation of the bead with the average bead, `(track, view)`; NaN where unseen.
+    amplitude
+        How far the bead stands out from its surroundings, in grey levels averaged over it, `(track, view)`; NaN where unseen.
     residual_px
         Distance to the rigid body fitted to all tracks, `(track, view)`; NaN where unseen.
     positions
@@ -100,7 +100,7 @@ class BeadResult:
     diameter_px: float
     light: bool
     sigma_px: NDArray[np.float64]
-    correlation: NDArray[np.float64]
+    amplitude: NDArray[np.float64]
     residual_px: NDArray[np.float64]
     positions: NDArray[np.float64]
     surface: NDArray[np.int8]

@@ -1,0 +1,277 @@
+"""Loops over pixels for bead detection and centring."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Image = NDArray[np.float32]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def local_maxima(response: Image, threshold: float, radius: float, margin: int, out: NDArray[np.int32]) -> int:
+    """Write `(row, column)` of the pixels above `threshold` that are the highest within `radius`; return how many there are.
+
+    Pixels nearer than `margin` to an edge do not count; neither do those that no longer fit into `out`.
+    """
+    ny, nx = response.shape
+    reach = int(np.ceil(radius))
+    count = 0
+    for j in range(max(margin, 1), ny - max(margin, 1)):
+        for i in range(max(margin, 1), nx - max(margin, 1)):
+            value = response[j, i]
+            if value < threshold or value < response[j, i - 1] or value < response[j, i + 1]:
+                continue
+            highest = True
+            for q in range(max(j - reach, 0), min(j + reach + 1, ny)):
+                for p in range(max(i - reach, 0), min(i + reach + 1, nx)):
+                    if (q - j) ** 2 + (p - i) ** 2 > radius * radius:
+                        continue
+                    other = response[q, p]
+                    if other > value or (other == value and (q, p) < (j, i)):
+                        highest = False
+                        break
+                if not highest:
+                    break
+            if highest and count < out.shape[0]:
+                out[count, 0], out[count, 1] = j, i
+                count += 1
+    return count
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def ring_scale(response: Image, j: int, i: int, inner: float, outer: float, ceiling: float) -> float:
+    """Return the mean of `min(|response|, ceiling)` over a ring of pixels around `[j, i]`."""
+    ny, nx = response.shape
+    reach = int(np.ceil(outer))
+    total, count = 0.0, 0
+    for q in range(max(j - reach, 0), min(j + reach + 1, ny)):
+        for p in range(max(i - reach, 0), min(i + reach + 1, nx)):
+            d2 = (q - j) ** 2 + (p - i) ** 2
+            if inner * inner <= d2 <= outer * outer:
+                total += min(abs(response[q, p]), ceiling)
+                count += 1
+    return total / max(count, 1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def blank_discs(image: Image, xy: Floats, radius: float) -> int:
+    """Set the pixels within `radius` of points, corner-based, to zero in place; return how many were set."""
+    ny, nx = image.shape
+    count = 0
+    for n in range(xy.shape[0]):
+        x, y = xy[n, 0] - 0.5, xy[n, 1] - 0.5
+        for j in range(max(int(np.ceil(y - radius)), 0), min(int(np.floor(y + radius)) + 1, ny)):
+            for i in range(max(int(np.ceil(x - radius)), 0), min(int(np.floor(x + radius)) + 1, nx)):
+                if (i - x) ** 2 + (j - y) ** 2 <= radius * radius and image[j, i] != 0:
+                    image[j, i] = 0
+                    count += 1
+    return count
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def radial_power(spectrum: NDArray[np.complex64], bins: NDArray[np.int32], out: Floats) -> None:
+    """Add `|spectrum|^2` to `out` by radial bin; the columns between the first and the last count twice."""
+    rows, columns = spectrum.shape
+    for j in range(rows):
+        for i in range(columns):
+            value = spectrum[j, i]
+            power = value.real * value.real + value.imag * value.imag
+            out[bins[j, i]] += power if i == 0 else 2 * power
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def scale_by_bin(spectrum: NDArray[np.complex64], bins: NDArray[np.int32], gain: Image, out: NDArray[np.complex64]) -> None:
+    """Write the spectrum times the gain of each radial bin."""
+    rows, columns = spectrum.shape
+    for j in range(rows):
+        for i in range(columns):
+            out[j, i] = spectrum[j, i] * gain[bins[j, i]]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_to_rings(
+    image: Image, x: float, y: float, sign: float, reach: float, width: float, sums: Floats, squares: Floats, counts: Floats
+) -> None:
+    """Add the pixels around a point, corner-based, to rings of `width` pixels, relative to the mean of the outermost ones.
+
+    A box that is cut by the edge of the image adds nothing.
+    """
+    ny, nx = image.shape
+    x, y = x - 0.5, y - 0.5
+    j0, j1 = int(np.ceil(y - reach)), int(np.floor(y + reach)) + 1
+    i0, i1 = int(np.ceil(x - reach)), int(np.floor(x + reach)) + 1
+    if j0 < 0 or i0 < 0 or j1 > ny or i1 > nx:
+        return
+    base, pixels = 0.0, 0
+    for j in range(j0, j1):
+        for i in range(i0, i1):
+            r = np.sqrt((i - x) ** 2 + (j - y) ** 2)
+            if 0.65 * reach <= r < reach:
+                base += image[j, i]
+                pixels += 1
+    base /= max(pixels, 1)
+    for j in range(j0, j1):
+        for i in range(i0, i1):
+            r = np.sqrt((i - x) ** 2 + (j - y) ** 2)
+            ring = int(r / width)
+            if r < reach and ring < sums.shape[0]:
+                value = sign * (image[j, i] - base)
+                sums[ring] += value
+                squares[ring] += value * value
+                counts[ring] += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sweep_depth(
+    base: Floats,
+    step: Floats,
+    half: Floats,
+    xy: Floats,
+    first: NDArray[np.int64],
+    free: NDArray[np.bool_],
+    views: NDArray[np.int64],
+    depths: Floats,
+    tolerance: float,
+    hits: NDArray[np.int32],
+    possible: NDArray[np.int32],
+) -> None:
+    """Count, for each depth of a point, the views in which a free spot lies where the point would be seen.
+
+    In view v the point at depth z is seen at `base[v] + z step[v]`, from the centre of a field that reaches `half` to each side.
+    The spots of view v are `xy[first[v] : first[v + 1]]`.  `hits` and `possible` (views in which the point is in the field)
+    are added to.
+    """
+    last = depths.shape[0] - 1
+    dz = (depths[last] - depths[0]) / max(last, 1)
+    marked = np.empty(last + 1, np.int64)
+    marked[:] = -1
+    for v in views:
+        bx, by, sx, sy = base[v, 0], base[v, 1], step[v, 0], step[v, 1]
+        length2 = sx * sx + sy * sy
+        for k in range(last + 1):
+            x, y = bx + depths[k] * sx, by + depths[k] * sy
+            if abs(x) < half[0] and abs(y) < half[1]:
+                possible[k] += 1
+        for n in range(first[v], first[v + 1]):
+            if not free[n]:
+                continue
+            dx, dy = xy[n, 0] - bx, xy[n, 1] - by
+            along = 0.0
+            if length2 > 0:
+                along = (dx * sx + dy * sy) / length2
+            px, py = dx - along * sx, dy - along * sy
+            if length2 * dz * dz < 1e-12:
+                a, b = (0, last) if dx * dx + dy * dy <= tolerance * tolerance else (1, 0)
+            else:
+                left2 = tolerance * tolerance - px * px - py * py
+                if left2 <= 0:
+                    continue
+                reach = np.sqrt(left2 / length2)
+                a = max(int(np.ceil((along - reach - depths[0]) / dz)), 0)
+                b = min(int(np.floor((along + reach - depths[0]) / dz)), last)
+            for k in range(a, b + 1):
+                if marked[k] != v:
+                    marked[k] = v
+                    hits[k] += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def densest(differences: Floats, owner: NDArray[np.int64], owners: int, radius: float) -> tuple[int, int]:
+    """Return the index of the difference with most owners within `radius`, and how many these are."""
+    best, most = -1, 0
+    seen = np.empty(owners, np.int64)
+    seen[:] = -1
+    for n in range(differences.shape[0]):
+        count = 0
+        for m in range(differences.shape[0]):
+            dx, dy = differences[m, 0] - differences[n, 0], differences[m, 1] - differences[n, 1]
+            if dx * dx + dy * dy <= radius * radius and seen[owner[m]] != n:
+                seen[owner[m]] = n
+                count += 1
+        if count > most:
+            best, most = n, count
+    return best, most
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def ascend(
+    image: Image,
+    start_x: float,
+    start_y: float,
+    table: Floats,
+    spacing: float,
+    reach: float,
+    margin: float,
+    curvature: float,
+    limit: float,
+    out: Floats,
+) -> None:
+    """Climb to the nearest top of the response of a round filter, and write `(x, y, response)` to `out`; NaN where it fails.
+
+    `table` holds the filter and its derivative over the radius, `(2, samples)`, `spacing` apart.  A step is the gradient over the
+    response times `curvature`, which is the expected one of the noise-free peak.  It fails if the top is nearer than `margin` to
+    the edge of the image or farther than `limit` from the start.  What lies outside the image counts as background.
+    """
+    ny, nx = image.shape
+    out[:] = np.nan
+    x, y = start_x - 0.5, start_y - 0.5
+    for _ in range(20):
+        if x < margin - 0.5 or y < margin - 0.5 or x > nx - 0.5 - margin or y > ny - 0.5 - margin:
+            return
+        j0, j1 = max(int(np.ceil(y - reach)), 0), min(int(np.floor(y + reach)) + 1, ny)
+        i0, i1 = max(int(np.ceil(x - reach)), 0), min(int(np.floor(x + reach)) + 1, nx)
+        base, pixels = 0.0, 0
+        for j in range(j0, j1):
+            for i in range(i0, i1):
+                d2 = (i - x) ** 2 + (j - y) ** 2
+                if 0.6 * reach * reach <= d2 < reach * reach:
+                    base += image[j, i]
+                    pixels += 1
+        base /= max(pixels, 1)
+        response, gx, gy = 0.0, 0.0, 0.0
+        for j in range(j0, j1):
+            for i in range(i0, i1):
+                dx, dy = i - x, j - y
+                r = np.sqrt(dx * dx + dy * dy)
+                if r >= reach:
+                    continue
+                s = r / spacing
+                k = int(s)
+                f = s - k
+                value = image[j, i] - base
+                response += value * (table[0, k] + f * (table[0, k + 1] - table[0, k]))
+                if r > 1e-9:
+                    slope = value * (table[1, k] + f * (table[1, k + 1] - table[1, k])) / r
+                    gx -= slope * dx
+                    gy -= slope * dy
+        if response <= 0:
+            return
+        step_x, step_y = gx / (response * curvature), gy / (response * curvature)
+        length = np.sqrt(step_x * step_x + step_y * step_y)
+        if length > 0.5:
+            step_x, step_y = step_x * 0.5 / length, step_y * 0.5 / length
+        x, y = x + step_x, y + step_y
+        if (x + 0.5 - start_x) ** 2 + (y + 0.5 - start_y) ** 2 > limit * limit:
+            return
+        if length < 1e-3:
+            out[0], out[1], out[2] = x + 0.5, y + 0.5, response
+            return
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_profile(image: Image, x: float, y: float, amplitude: float, profile: Floats, spacing: float) -> None:
+    """Add a round profile, sampled `spacing` pixels apart, at a point, corner-based, to an image in place."""
+    ny, nx = image.shape
+    reach = (profile.shape[0] - 2) * spacing
+    x, y = x - 0.5, y - 0.5
+    for j in range(max(int(np.ceil(y - reach)), 0), min(int(np.floor(y + reach)) + 1, ny)):
+        for i in range(max(int(np.ceil(x - reach)), 0), min(int(np.floor(x + reach)) + 1, nx)):
+            r = np.sqrt((i - x) ** 2 + (j - y) ** 2)
+            if r < reach:
+                s = r / spacing
+                k = int(s)
+                f = s - k
+                image[j, i] += amplitude * (profile[k] + f * (profile[k + 1] - profile[k]))

@@ -1,0 +1,117 @@
+"""Which tracks to trust and to keep: alike in strength, rigid, on one surface or two, and spread over the field."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_FAINT = 0.4
+_PLANE_CYCLES = 20
+_SPREAD_AREAS = 6
+
+
+def faint_tracks(amplitude: Floats) -> Bools:
+    """Return the tracks that are too faint for gold, `(tracks,)`, from the amplitude of every position, `(tracks, views)`.
+
+    Gold is the densest thing there is: the strong half of the tracks sets the scale, view by view.  Ribosomes, droplets of stain
+    and crossings of filaments are spots too, and some of them move rigidly, but they stay below it.
+    """
+    if not len(amplitude):
+        return np.zeros(0, bool)
+    typical = _median(amplitude, axis=1)
+    strong = typical >= np.nanmedian(typical)
+    # A crowd of faint spots must not set the scale: take the strongest few when they stand apart.
+    top = np.sort(typical[np.isfinite(typical)])[::-1]
+    if len(top) > 4 and np.median(top[: max(len(top) // 4, 3)]) > 2 * np.nanmedian(typical):
+        strong = typical >= top[max(len(top) // 4, 3) - 1]
+    scale = _median(amplitude[strong], axis=0)
+    ratio = _median(amplitude / scale, axis=1)
+    return np.asarray(~(ratio >= _FAINT))
+
+
+def _median(values: Floats, axis: int) -> Floats:
+    """Return the median without NaN; NaN where there is nothing else."""
+    some = np.isfinite(values).any(axis=axis)
+    filled = np.where(np.expand_dims(some, axis), values, 0.0)
+    return np.where(some, np.nanmedian(filled, axis=axis), np.nan)
+
+
+def split_surfaces(points: Floats, least_gap: float) -> NDArray[np.int8]:
+    """Return 1 for points on the upper of two parallel planes and -1 for the lower, 0 if they lie on one plane, `(points,)`.
+
+    `least_gap` is how far apart two surfaces are at least.
+    """
+    label = np.zeros(len(points), np.int8)
+    if len(points) < 4:
+        return label
+    flat = points[:, :2] - points[:, :2].mean(axis=0)
+    best, best_spread = None, np.inf
+    # A plane through all points may tip towards one cluster; start from several splits and keep the tightest.
+    for tip_x in (-0.1, 0.0, 0.1):
+        for tip_y in (-0.1, 0.0, 0.1):
+            height = points[:, 2] - flat @ [tip_x, tip_y]
+            upper = height > _best_cut(height)
+            upper, spread = _two_planes(flat, points[:, 2], upper)
+            if spread < best_spread:
+                best, best_spread = upper, spread
+    if best is None or best.all() or not best.any():
+        return label
+    design = np.column_stack([flat, best, ~best])
+    gap = float(np.diff(np.linalg.lstsq(design, points[:, 2], rcond=None)[0][2:][::-1])[0])
+    if abs(gap) < max(least_gap, 4 * best_spread):
+        return label
+    label[best], label[~best] = np.sign(gap), -np.sign(gap)
+    return label
+
+
+def _best_cut(height: Floats) -> float:
+    """Return the threshold that makes two groups tightest (Otsu 1979, doi:10.1109/TSMC.1979.4310076)."""
+    ordered = np.sort(height)
+    n = np.arange(1, len(ordered))
+    sums = np.cumsum(ordered)[:-1]
+    between = (sums / n - (ordered.sum() - sums) / (len(ordered) - n)) ** 2 * n * (len(ordered) - n)
+    k = int(np.argmax(between))
+    return float((ordered[k] + ordered[k + 1]) / 2)
+
+
+def _two_planes(flat: Floats, z: Floats, upper: Bools) -> tuple[Bools, float]:
+    spread = np.inf
+    for _ in range(_PLANE_CYCLES):
+        if upper.all() or not upper.any():
+            return upper, np.inf
+        design = np.column_stack([flat, upper, ~upper])
+        solution = np.linalg.lstsq(design, z, rcond=None)[0]
+        height = z - flat @ solution[:2]
+        spread = float(np.sqrt(np.mean((height - np.where(upper, solution[2], solution[3])) ** 2)))
+        nearer = np.abs(height - solution[2]) < np.abs(height - solution[3])
+        if (nearer == upper).all():
+            break
+        upper = nearer
+    return upper, spread
+
+
+def spread_out(points: Floats, surface: NDArray[np.int8], quality: Floats, count: int) -> NDArray[np.int64]:
+    """Return the indices of `count` tracks that are good, far from each other, and shared between the surfaces.
+
+    One after the other the track is taken whose quality times the distance to the nearest one taken is largest.
+    """
+    if len(points) <= count:
+        return np.arange(len(points))
+    places = points[:, :2]
+    chosen = [int(np.argmax(quality))]
+    distance = np.hypot(*(places - places[chosen[0]]).T)
+    for _ in range(count - 1):
+        score = quality * distance
+        if surface.any():
+            fewer = 1 if (surface[chosen] == 1).sum() < (surface[chosen] == -1).sum() else -1
+            members = surface == fewer
+            members[chosen] = False
+            if members.any():
+                score = np.where(members, score, -1.0)
+        score[chosen] = -2.0
+        chosen.append(int(np.argmax(score)))
+        distance = np.minimum(distance, np.hypot(*(places - places[chosen[-1]]).T))
+    return np.sort(np.array(chosen))

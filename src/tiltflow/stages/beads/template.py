@@ -1,0 +1,46 @@
+"""What a bead looks like, as a function of the distance from its centre alone.
+
+A bead is a sphere, so its image is round at every tilt, whatever the microscope's (round) transfer function and the camera's
+blur make of it.  Everything about it is therefore a curve over the radius, and its Fourier transform one over the radial
+frequency:
+
+    T(f) = 2 pi  int  p(r) J0(2 pi f r) r dr
+
+A profile is sampled every `STEP` pixels from the centre.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+Floats = NDArray[np.float64]
+
+STEP = 0.1
+
+
+def radii(reach_px: float) -> Floats:
+    """Return the radii at which a profile is sampled, 0 to `reach_px`."""
+    return np.arange(int(np.ceil(reach_px / STEP)) + 1, dtype=float) * STEP
+
+
+def sphere_profile(diameter_px: float, reach_px: float) -> Floats:
+    """Return the path length through a sphere over its diameter, blurred by about a pixel: 1 in the centre, 0 outside."""
+    r, radius = radii(reach_px), diameter_px / 2
+    spread = np.linspace(-1.0, 1.0, 9)
+    weight = 1 - np.abs(spread) * 0.9
+    paths = np.sqrt(np.maximum(1 - ((r[:, None] + spread) / radius) ** 2, 0))
+    blurred = paths @ weight
+    return np.asarray(blurred / blurred[0])
+
+
+def hankel(profile: ArrayLike, frequency: ArrayLike) -> Floats:
+    """Return the 2-D Fourier transform of a round function at radial frequencies, cycles per pixel."""
+    profile, frequency = np.asarray(profile, float), np.asarray(frequency, float)
+    r = np.arange(len(profile)) * STEP
+    weight = 2 * np.pi * r * STEP
+    weight[-1] /= 2
+    # the disc of half a step around the centre
+    weight[0] = np.pi * (STEP / 2) ** 2
+    return np.asarray(special.j0(2 * np.pi * np.multiply.outer(frequency, r)) @ (weight * profile))
