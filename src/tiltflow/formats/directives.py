@@ -204,7 +204,10 @@ def split_axis(name: str) -> tuple[str, str]:
 
 def render_directives(directives: Iterable[Directive], heading: str = "") -> str:
     """Return the text of a directive file, one directive a line, below comment lines made of `heading`."""
-    lines = [f"# {line}".rstrip() for line in heading.split("\n")] if heading else []
+    headings = heading.split("\n") if heading else []
+    for line in headings:
+        refuse_control_characters(line, f"the heading {line!r}")
+    lines = [f"# {line}".rstrip(" ") for line in headings]
     lines += [f"{directive.name} = {directive.value}".rstrip(" ") for directive in directives]
     return "\n".join(lines) + "\n"
 

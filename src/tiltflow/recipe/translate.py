@@ -228,7 +228,7 @@ def _thickness(ask: Lookup, binning: int) -> int:
     thickness = {name: ask.whole(name, 1, least=1) for name in given}
     if _THICKNESS[1] in thickness:
         thickness[_THICKNESS[1]] *= binning
-    return thickness[given[0]] if given else 1
+    return thickness[given[0]] if given else binning
 
 
 def _sirt(ask: Lookup) -> SirtParams | None:
@@ -255,15 +255,22 @@ def _sirt(ask: Lookup) -> SirtParams | None:
 
 def _trim(ask: Lookup) -> TrimParams:
     step, default = "runtime.Trimvol.any.", TrimParams()
-    scaled = [ask.has(step + "scaleFrom" + axis) for axis in "XYZ"]
+    for axis, part in _BYTES_FROM.items():
+        if abs(ask.number(step + "scaleFrom" + axis, part) - part) > 0.01:
+            ask.refuse(
+                step + "scaleFrom" + axis, f"give {part:g}: bytes are scaled by that part of the volume along {axis.lower()}"
+            )
     return TrimParams(
         reorient=ask.whole(step + "reorient", default.reorient),
         size_x=ask.number(step + "sizeInX", 0.0, least=0) or None,
         size_y=ask.number(step + "sizeInY", 0.0, least=0) or None,
         thickness=ask.number(step + "thickness", 0.0, least=0) or None,
-        to_bytes=any(scaled),
-        scale_z_fraction=ask.number(step + "scaleFromZ", default.scale_z_fraction, least=0),
+        to_bytes=any(ask.has(step + "scaleFrom" + axis) for axis in _BYTES_FROM),
     )
+
+
+_BYTES_FROM: Mapping[str, float] = {"X": 0.8, "Y": 0.8, "Z": 0.33}
+"""Part of the volume along each axis whose contrast decides the scaling to bytes."""
 
 
 _STAGES: Mapping[str, Callable[[Lookup], Any]] = {

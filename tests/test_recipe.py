@@ -1,0 +1,689 @@
+"""The recipe: every directive used, ignored or refused; nothing dropped, nothing smuggled in."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import re
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiltflow.errors import DirectiveError, LocationError, ParameterError, UnsupportedError
+from tiltflow.formats.directives import Directive, parse_directives
+from tiltflow.formats.known_directives import known_directives
+from tiltflow.recipe import BrtParameters, StageParams, from_directives, make_recipe, render_adoc, report_directives
+from tiltflow.recipe.lookup import Lookup
+from tiltflow.recipe.parameters import IMOD_NAMES
+from tiltflow.recipe.template import LOWER_LAYERS
+from tiltflow.recipe.translate import _STAGES
+
+USED = {name: known for name, known in known_directives().items() if known.native == "used" and name not in LOWER_LAYERS}
+
+BASE = "comparam.tilt.tilt.THICKNESS = 100\nsetupset.copyarg.gold = 10\n"
+
+SAMPLES = """
+setupset.copyarg.pixel = 0.5
+setupset.copyarg.gold = 15
+setupset.copyarg.rotation = -4.3
+setupset.copyarg.firstinc = -60,3
+setupset.copyarg.userawtlt = 1
+setupset.copyarg.skip = 1-2,61
+runtime.Preprocessing.any.removeXrays = 1
+runtime.Preprocessing.any.endExcludeCriterion = 0.3
+runtime.Preprocessing.any.darkExcludeRatio = 0.17
+runtime.Preprocessing.any.darkExcludeFraction = 0.5
+comparam.eraser.ccderaser.PeakCriterion = 8
+comparam.eraser.ccderaser.DiffCriterion = 6
+comparam.eraser.ccderaser.BigDiffCriterion = 20
+comparam.eraser.ccderaser.GiantCriterion = 13
+comparam.eraser.ccderaser.GrowCriterion = 3
+comparam.eraser.ccderaser.EdgeExclusionWidth = 5
+comparam.eraser.ccderaser.AnnulusWidth = 3
+comparam.eraser.ccderaser.XYScanSize = 64
+comparam.eraser.ccderaser.PolynomialOrder = 1
+comparam.eraser.ccderaser.MaximumRadius = 4.2
+comparam.xcorr.tiltxcorr.FilterSigma1 = 0.02
+comparam.xcorr.tiltxcorr.FilterRadius2 = 0.125
+comparam.xcorr.tiltxcorr.FilterSigma2 = 0.03
+comparam.xcorr.tiltxcorr.ExcludeCentralPeak = 1
+comparam.prenewst.newstack.BinByFactor = 2 with comparam.xcorr_pt.tiltxcorr.SizeOfPatchesXandY = 200,200
+runtime.Fiducials.any.fiducialless = 1
+runtime.Fiducials.any.trackingMethod = 1
+comparam.track.beadtrack.LightBeads = 1
+comparam.track.beadtrack.LocalAreaTracking = 0
+comparam.track.beadtrack.LocalAreaTargetSize = 500,500
+comparam.track.beadtrack.RoundsOfTracking = 4
+comparam.autofidseed.autofidseed.TwoSurfaces = 1
+comparam.autofidseed.autofidseed.TargetNumberOfBeads = 40
+comparam.autofidseed.autofidseed.AdjustSizes = 0
+comparam.xcorr_pt.tiltxcorr.SizeOfPatchesXandY = 200,240
+comparam.xcorr_pt.tiltxcorr.OverlapOfPatchesXandY = 0.5
+comparam.xcorr_pt.tiltxcorr.FilterSigma1 = 0.01
+comparam.xcorr_pt.tiltxcorr.FilterRadius2 = 0.125
+comparam.xcorr_pt.tiltxcorr.FilterSigma2 = 0.03
+comparam.align.tiltalign.SurfacesToAnalyze = 2
+comparam.align.tiltalign.RotOption = -1
+comparam.align.tiltalign.RotDefaultGrouping = 3
+comparam.align.tiltalign.TiltOption = 0
+comparam.align.tiltalign.TiltDefaultGrouping = 3
+comparam.align.tiltalign.MagOption = 3
+comparam.align.tiltalign.MagDefaultGrouping = 3
+comparam.align.tiltalign.XStretchOption = 3
+comparam.align.tiltalign.XStretchDefaultGrouping = 3
+comparam.align.tiltalign.SkewOption = 3
+comparam.align.tiltalign.SkewDefaultGrouping = 3
+comparam.align.tiltalign.RobustFitting = 0
+comparam.align.tiltalign.KFactorScaling = 0.9
+comparam.align.tiltalign.WeightWholeTracks = 1
+comparam.align.tiltalign.AngleOffset = 1.5
+comparam.align.tiltalign.AxisZShift = 12
+comparam.align.tiltalign.LocalAlignments = 1
+comparam.align.tiltalign.TargetPatchSizeXandY = 500,400 with comparam.align.tiltalign.LocalAlignments = 1
+comparam.align.tiltalign.MinFidsTotalAndEachSurface = 9,2 with comparam.align.tiltalign.LocalAlignments = 1
+comparam.align.tiltalign.MinSizeOrOverlapXandY = 0.4,0.4 with comparam.align.tiltalign.LocalAlignments = 1
+comparam.align.tiltalign.LocalRotDefaultGrouping = 3 with comparam.align.tiltalign.LocalAlignments = 1
+comparam.align.tiltalign.LocalTiltDefaultGrouping = 3 with comparam.align.tiltalign.LocalAlignments = 1
+comparam.align.tiltalign.LocalMagDefaultGrouping = 3 with comparam.align.tiltalign.LocalAlignments = 1
+runtime.TiltAlignment.any.enableStretching = 1
+runtime.RestrictAlign.any.targetMeasurementRatio = 4
+runtime.RestrictAlign.any.minMeasurementRatio = 3
+runtime.Positioning.any.sampleType = 2
+runtime.Positioning.any.wholeTomogram = 0
+runtime.Positioning.any.thickness = 300
+runtime.Positioning.any.hasGoldBeads = 1
+runtime.AlignedStack.any.linearInterpolation = 1
+runtime.AlignedStack.any.binByFactor = 2
+runtime.AlignedStack.any.sizeInXandY = 1000,800
+comparam.newst.newstack.TaperAtFill = 0,1
+comparam.newst.newstack.SizeToOutputInXandY = 500,400
+comparam.tilt.tilt.THICKNESS = 300
+runtime.Reconstruction.any.extraThickness = 20
+comparam.tilt.tilt.RADIAL = 0.4,0.03
+comparam.tilt.tilt.FalloffIsTrueSigma = 1
+comparam.tilt.tilt.HammingLikeFilter = 0.2
+comparam.tilt.tilt.FakeSIRTiterations = 8
+comparam.tilt.tilt.DENSWEIGHT = 4
+comparam.tilt.tilt.LOG = 32768
+comparam.tilt.tilt.SCALE = 10,500
+comparam.tilt.tilt.XAXISTILT = 1.25
+comparam.tilt.tilt.OFFSET = 2,3
+comparam.tilt.tilt.SHIFT = 1,-7
+comparam.tilt.tilt.WIDTH = 400
+comparam.tilt.tilt.EXCLUDELIST = 1,2
+comparam.tilt.tilt.EXCLUDELIST2 = 60-61
+runtime.Reconstruction.any.useSirt = 1
+comparam.sirtsetup.sirtsetup.LeaveIterations = 5,20 with runtime.Reconstruction.any.useSirt = 1
+comparam.sirtsetup.sirtsetup.RadiusAndSigma = 0.3,0.04 with runtime.Reconstruction.any.useSirt = 1
+comparam.sirtsetup.sirtsetup.StartFromZero = 0 with runtime.Reconstruction.any.useSirt = 1
+runtime.Trimvol.any.reorient = 1
+runtime.Trimvol.any.thickness = 0.8
+runtime.Trimvol.any.sizeInX = 400
+runtime.Trimvol.any.sizeInY = 0.5
+runtime.Trimvol.any.scaleFromX = 0.8
+runtime.Trimvol.any.scaleFromY = 0.8
+runtime.Trimvol.any.scaleFromZ = 0.33
+"""
+"""A value for each directive that decides a field, unlike the default; and what it needs beside it."""
+
+ELSEWHERE = {
+    "runtime.Fiducials.any.seedingMethod",  # decides whether the request can be carried out
+    "runtime.Reconstruction.any.binnedThickness",
+    "runtime.Reconstruction.any.fallbackThickness",
+    "runtime.Reconstruction.any.doBackprojAlso",
+    "runtime.Trimvol.any.doSIRTifBoth",
+}
+"""Directives with tests of their own below."""
+
+
+def samples() -> list[tuple[str, str, str]]:
+    found = []
+    for line in SAMPLES.strip().splitlines():
+        sample, _, beside = line.partition(" with ")
+        name, value = sample.split(" = ")
+        found.append((name, value, beside))
+    return found
+
+
+def translate(text: str, engine="native") -> StageParams:
+    params, report = from_directives(parse_directives(text, "test.adoc"), engine)
+    report.check()
+    return params
+
+
+def fate(text: str, name: str, engine="native"):
+    _, report = from_directives(parse_directives(BASE + text, "test.adoc"), engine)
+    (row,) = [row for row in report.rows if row.name == name]
+    return row
+
+
+class TestParameters:
+    def test_the_derived_variables_are_those_of_the_contract(self):
+        variables = BrtParameters(two_surfaces=1, thickness=121, gold=15).template_variables()
+        assert variables == {
+            "montage": 0,
+            "gold": 15,
+            "focus": 0,
+            "fiducialless": 0,
+            "trackingMethod": 0,
+            "TwoSurfaces": 1,
+            "TargetNumberOfBeads": 20,
+            "SurfacesToAnalyze": 2,
+            "LocalAlignments": 0,
+            "rpa_thickness": 181,
+            "THICKNESS": 121,
+        }
+
+    @pytest.mark.parametrize(
+        ("field", "value", "option", "imod"),
+        [
+            ("two_surfaces", 2, "--two-surfaces", "TwoSurfaces"),
+            ("two_surfaces", -1, "--two-surfaces", "TwoSurfaces"),
+            ("thickness", 0, "--thickness", "THICKNESS"),
+            ("thickness", -5, "--thickness", "THICKNESS"),
+            ("gold", -1, "--gold", "gold"),
+            ("gold", 10.5, "--gold", "gold"),
+            ("tracking_method", 3, "--tracking-method", "trackingMethod"),
+            ("fiducialless", "1", "--fiducialless", "fiducialless"),
+            ("local_alignments", 2, "--local-alignments", "LocalAlignments"),
+            ("target_number_of_beads", 0, "--target-number-of-beads", "TargetNumberOfBeads"),
+            ("montage", 2, "--montage", "montage"),
+            ("focus", None, "--focus", "focus"),
+        ],
+    )
+    def test_a_value_that_makes_no_sense_names_the_option_and_the_imod_name(self, field, value, option, imod):
+        with pytest.raises(ParameterError, match=rf"{field} is .*{option}, IMOD's {imod}"):
+            BrtParameters(**{field: value})
+
+    def test_a_checkbox_counts_as_zero_or_one(self):
+        assert BrtParameters(fiducialless=True).template_variables()["fiducialless"] == 1
+
+    def test_imod_names_and_fields_are_the_same_parameters(self):
+        values = {"montage": 1, "gold": 5, "focus": 1, "fiducialless": 1, "trackingMethod": 1, "TwoSurfaces": 1}
+        made = BrtParameters.from_imod_names(**values, TargetNumberOfBeads=7, LocalAlignments=1, THICKNESS=99)
+        assert dataclasses.astuple(made) == (1, 5, 1, 1, 1, 1, 7, 1, 99)
+        assert list(IMOD_NAMES) == [field.name for field in dataclasses.fields(BrtParameters)]
+
+    def test_an_unknown_name_is_an_error(self):
+        with pytest.raises(ParameterError, match=r"'thickness'; there are montage, .*THICKNESS"):
+            BrtParameters.from_imod_names(thickness=3)
+
+
+class TestTranslation:
+    def test_what_the_catalogue_calls_used_is_what_the_translator_asks_for(self):
+        lookup = Lookup(parse_directives(BASE, "x"))
+        for make in _STAGES.values():
+            make(lookup)
+        assert lookup.asked == set(USED)
+
+    def test_there_is_a_sample_for_each_of_them(self):
+        assert {name for name, _, _ in samples()} | ELSEWHERE == set(USED)
+
+    @pytest.mark.parametrize(("name", "value", "beside"), samples(), ids=lambda value: value)
+    def test_a_used_directive_changes_the_field_that_the_catalogue_names(self, name, value, beside):
+        others = "".join(f"{line}\n" for line in (*BASE.splitlines(), beside) if not line.startswith(name + " "))
+        field = attrgetter(USED[name].note)
+        base = BASE + beside if beside else BASE
+        with_it = from_directives(parse_directives(f"{others}{name} = {value}\n", "x"))[0]
+        without, report = from_directives(parse_directives(base, "x"))
+        report.check()
+        if "local." in USED[name].note or "sirt." in USED[name].note or without.solve.local is not None:
+            assert beside
+        assert field(with_it) != field(without)
+
+    def test_the_plastic_template_means_what_it_says(self):
+        recipe = make_recipe(BrtParameters(two_surfaces=1, target_number_of_beads=30, thickness=120), engine="native")
+        assert recipe.method == "gold"
+        assert recipe.gold_nm == 10
+        assert recipe.beads.two_surfaces
+        assert recipe.beads.target_number == 30
+        assert recipe.beads.local_area_px == 500
+        assert recipe.beads.rounds == 4
+        assert recipe.xrays.enabled
+        assert recipe.patches.size_px == (300, 300)
+        solve = recipe.solve
+        assert (solve.rotation, solve.tilt, solve.magnification, solve.surfaces) == ("each", "each", "each", 2)
+        assert (solve.robust, solve.stretch, solve.skew, solve.local) == (True, True, True, None)
+        assert recipe.stack.binning == 4
+        assert not recipe.stack.linear
+        assert (recipe.reconstruct.thickness, recipe.reconstruct.binning) == (120, 4)
+        assert recipe.reconstruct.log_offset is None
+        assert recipe.position.thickness == 180
+        assert recipe.position.sample_type == 0
+        assert recipe.trim.reorient == 2
+        assert not recipe.trim.to_bytes
+        assert recipe.sirt is None
+
+    @pytest.mark.parametrize(
+        ("text", "offset"), [("", 0.0), ("comparam.tilt.tilt.LOG =", None), ("comparam.tilt.tilt.LOG = 9", 9.0)]
+    )
+    def test_a_blank_log_means_linear_data_and_no_directive_means_imods_zero(self, text, offset):
+        assert translate(BASE + text).reconstruct.log_offset == offset
+
+    def test_units_are_those_of_the_stages(self):
+        params = translate(BASE + "setupset.copyarg.pixel = 0.8\ncomparam.tilt.tilt.EXCLUDELIST = 1,3\nsetupset.copyarg.skip = 2")
+        assert params.hints.pixel_size_angstrom == pytest.approx(8.0)
+        assert params.reconstruct.exclude_views == (0, 2)
+        assert params.hints.exclude_views == (2,)
+
+    def test_sizes_and_filters_of_tracks_follow_the_binning_of_the_prealigned_stack(self):
+        xcorr = "comparam.xcorr_pt.tiltxcorr."
+        params = translate(
+            f"{BASE}comparam.prenewst.newstack.BinByFactor = 4\n{xcorr}SizeOfPatchesXandY = 100,120\n{xcorr}FilterRadius2 = 0.125\n"
+            "comparam.align.tiltalign.LocalAlignments = 1\ncomparam.align.tiltalign.TargetPatchSizeXandY = 200,300\n"
+            "comparam.track.beadtrack.LocalAreaTargetSize = 250\n"
+        )
+        assert params.patches.size_px == (400, 480)
+        assert params.patches.low_pass == pytest.approx(0.125 / 4)
+        assert params.solve.local is not None
+        assert params.solve.local.target_size_px == (800, 1200)
+        assert params.beads.local_area_px == 1000
+
+    @pytest.mark.parametrize(
+        ("text", "taper", "width", "inside"),
+        [
+            ("", True, None, False),
+            ("comparam.newst.newstack.TaperAtFill = 1,1", True, None, True),
+            ("comparam.newst.newstack.TaperAtFill = 30,0", True, 30, False),
+            ("comparam.newst.newstack.TaperAtFill = 0,0", False, None, False),
+            ("comparam.newst.newstack.TaperAtFill =", False, None, False),
+        ],
+    )
+    def test_the_taper_is_a_width_and_a_direction(self, text, taper, width, inside):
+        stack = translate(BASE + text).stack
+        assert (stack.taper, stack.taper_px, stack.taper_inside) == (taper, width, inside)
+
+    @pytest.mark.parametrize(
+        ("fiducialless", "tracking", "method"), [(0, 0, "gold"), (0, 1, "patches"), (1, 0, "projection"), (1, 1, "projection")]
+    )
+    def test_the_method_follows_from_two_directives(self, fiducialless, tracking, method):
+        text = f"runtime.Fiducials.any.fiducialless = {fiducialless}\nruntime.Fiducials.any.trackingMethod = {tracking}\n"
+        assert translate(BASE + text).method == method
+
+    @pytest.mark.parametrize(
+        ("text", "thickness"),
+        [
+            ("comparam.tilt.tilt.THICKNESS = 121", 121),
+            ("runtime.Reconstruction.any.binnedThickness = 30", 120),
+            ("runtime.Reconstruction.any.fallbackThickness = 90", 90),
+        ],
+    )
+    def test_the_thickness_may_be_given_in_three_ways(self, text, thickness):
+        params = translate(f"runtime.AlignedStack.any.binByFactor = 4\nsetupset.copyarg.gold = 10\n{text}\n")
+        assert params.reconstruct.thickness == thickness
+
+    def test_two_thicknesses_contradict_each_other(self):
+        with pytest.raises(ParameterError, match=r"THICKNESS and .*binnedThickness both give the thickness"):
+            translate(BASE + "runtime.Reconstruction.any.binnedThickness = 30")
+
+    def test_no_thickness_stops_the_native_engine_and_not_imod_which_may_find_it(self):
+        with pytest.raises(ParameterError, match=r"set comparam\.tilt\.tilt\.THICKNESS"):
+            translate("setupset.copyarg.gold = 10")
+        translate("setupset.copyarg.gold = 10", engine="imod")
+
+    @pytest.mark.parametrize(
+        ("both", "trimmed", "sirt"), [("", "", True), ("1", "", False), ("1", "0", False), ("1", "1", True), ("0", "0", True)]
+    )
+    def test_when_both_are_made_the_volume_is_the_one_that_imod_trims(self, both, trimmed, sirt):
+        text = "runtime.Reconstruction.any.useSirt = 1\n"
+        text += f"runtime.Reconstruction.any.doBackprojAlso = {both}\n" * bool(both)
+        text += f"runtime.Trimvol.any.doSIRTifBoth = {trimmed}\n" * bool(trimmed)
+        assert (translate(BASE + text).sirt is not None) == sirt
+
+    def test_the_last_of_the_iterations_that_are_left_counts(self):
+        text = "runtime.Reconstruction.any.useSirt = 1\ncomparam.sirtsetup.sirtsetup.LeaveIterations = 5,10,25-30"
+        sirt = translate(BASE + text).sirt
+        assert sirt is not None
+        assert sirt.iterations == 30
+
+    def test_beads_without_a_diameter_are_refused_for_every_engine_and_patches_need_none(self):
+        text = "comparam.tilt.tilt.THICKNESS = 100\nsetupset.copyarg.gold = 0\n"
+        for engine in ("native", "imod"):
+            with pytest.raises(ParameterError, match=r"gold is 0: give --gold, track patches with --tracking-method 1"):
+                translate(text, engine)
+        assert translate(text + "runtime.Fiducials.any.trackingMethod = 1").method == "patches"
+        assert translate(text + "runtime.Fiducials.any.fiducialless = 1").method == "projection"
+
+    def test_what_a_stage_will_not_have_is_said_in_its_own_words(self):
+        with pytest.raises(ParameterError, match=r"Patches of \(8, 8\) px"):
+            translate(BASE + "comparam.xcorr_pt.tiltxcorr.SizeOfPatchesXandY = 8,8")
+
+    @settings(deadline=None)
+    @given(st.lists(st.sampled_from(list(known_directives())), unique=True), st.data())
+    def test_whatever_the_values_the_translator_reports_and_does_not_fall_over(self, names, data):
+        values = st.sampled_from(["", "0", "1", "2", "-1", "0.5", "1e9", "100,200", "3 4 5", "1-5", "x", "0,0", "-3,-3"])
+        directives = [Directive(name, data.draw(values)) for name in names]
+        _, report = from_directives(directives)
+        assert [row.name for row in report.rows] == names
+
+
+class TestAxes:
+    def test_axis_a_overrides_any_and_axis_b_is_left_alone(self):
+        text = "".join(f"runtime.AlignedStack.{axis}.binByFactor = {value}\n" for axis, value in (("a", 2), ("any", 4), ("b", 8)))
+        assert translate(BASE + text).stack.binning == 2
+        assert fate(text, "runtime.AlignedStack.a.binByFactor").status == "used"
+        overridden = fate(text, "runtime.AlignedStack.any.binByFactor")
+        assert (overridden.status, overridden.reason) == ("ignored", "runtime.AlignedStack.a.binByFactor overrides it")
+        other = fate(text, "runtime.AlignedStack.b.binByFactor")
+        assert (other.status, other.reason) == ("ignored", "a single series is axis a")
+
+    def test_a_command_file_may_bear_the_axis(self):
+        assert translate("setupset.copyarg.gold = 10\ncomparam.tilta.tilt.THICKNESS = 77").reconstruct.thickness == 77
+
+    def test_axis_b_alone_decides_nothing(self):
+        assert translate(BASE + "runtime.AlignedStack.b.binByFactor = 8").stack.binning == 1
+
+
+class TestFates:
+    @pytest.mark.parametrize(
+        "directive",
+        [
+            "setupset.copyarg.dual = 1",
+            "setupset.copyarg.montage = 1",
+            "setupset.copyarg.distort = field.idf",
+            "runtime.AlignedStack.any.correctCTF = 1",
+            "runtime.AlignedStack.any.eraseGold = 2",
+            "runtime.AlignedStack.any.filterStack = 1",
+            "runtime.Fiducials.any.trackingMethod = 2",
+            "runtime.Fiducials.any.seedingMethod = 0",
+            "runtime.Fiducials.any.seedingMethod = 2",
+            "comparam.align.tiltalign.BeamTiltOption = 2",
+            "comparam.align.tiltalign.RotOption = 7",
+            "comparam.align.tiltalign.FixXYZCoordinates = 1",
+            "comparam.tilt.tilt.DENSWEIGHT = 2,1,0.5",
+            "comparam.tilt.tilt.SLICE = 10,20",
+            "runtime.SeedFinding.any.rawBoundaryModel = area.mod",
+            "runtime.Trimvol.any.findSecAddThickness = 10",
+            "runtime.Trimvol.any.scaleFromZ = 0.5",
+            "runtime.NAD.any.iterations = 20",
+            "runtime.RunAfterStep.any.9 = run.sh",
+        ],
+    )
+    def test_what_would_change_the_result_is_refused_by_the_native_engine_alone(self, directive):
+        name = directive.split(" = ")[0]
+        row = fate(directive, name)
+        assert row.status == "refused"
+        with pytest.raises(UnsupportedError, match=re.escape(f"{directive} (test.adoc:3): {row.reason}")):
+            translate(BASE + directive)
+        assert fate(directive, name, "imod").status == "used"
+        translate(BASE + directive, "imod")
+
+    @pytest.mark.parametrize(
+        "directive",
+        [
+            "setupset.copyarg.dual = 0",
+            "runtime.AlignedStack.any.eraseGold = 0",
+            "comparam.align.tiltalign.FixedOrInitialBeamTilt = 0.00",
+            "comparam.align.tiltalign.LocalTiltOption = 5",
+        ],
+    )
+    def test_a_value_that_asks_for_nothing_is_accepted(self, directive):
+        assert fate(directive, directive.split(" = ")[0]).status == "ignored"
+
+    def test_a_manual_seed_matters_only_where_beads_are_tracked(self):
+        text = "runtime.Fiducials.any.seedingMethod = 0\nruntime.Fiducials.any.trackingMethod = 1"
+        translate(BASE + text)
+
+    def test_the_directives_of_beads_say_that_no_beads_are_tracked(self):
+        text = "runtime.Fiducials.any.trackingMethod = 1\ncomparam.autofidseed.autofidseed.TargetNumberOfBeads = 9\n"
+        row = fate(text, "comparam.autofidseed.autofidseed.TargetNumberOfBeads")
+        assert (row.status, row.reason) == ("ignored", "patches are tracked, not beads")
+
+    def test_without_tracks_the_fine_alignment_says_so(self):
+        text = "runtime.Fiducials.any.fiducialless = 1\ncomparam.align.tiltalign.LocalAlignments = 1\n"
+        assert fate(text, "comparam.align.tiltalign.LocalAlignments").reason.startswith("nothing is tracked")
+
+    def test_a_removal_says_what_holds_instead(self):
+        assert fate("setupset.copyarg.pixel =", "setupset.copyarg.pixel").reason == "as without it: from the header"
+        row = fate("comparam.tilt.tilt.LOG =", "comparam.tilt.tilt.LOG")
+        assert (row.status, row.reason) == ("removed", "no logarithm is taken: the data are linear already")
+
+    def test_ignored_directives_give_their_reason_and_every_row_its_origin(self):
+        row = fate("runtime.Cleanup.any.doCleanup = 1", "runtime.Cleanup.any.doCleanup")
+        assert row.status == "ignored"
+        assert "--keep-workdir" in row.reason
+        assert row.origin == "test.adoc:3"
+
+    @pytest.mark.parametrize("engine", ["native", "imod"])
+    def test_wrong_case_is_an_error_with_the_right_spelling_whatever_the_engine(self, engine):
+        with pytest.raises(
+            DirectiveError, match=r"incorrect case: comparam\.tilt\.tilt\.Thickness .*is comparam\.tilt\.tilt\.THICKNESS"
+        ):
+            translate(BASE + "comparam.tilt.tilt.Thickness = 3", engine)
+
+    @pytest.mark.parametrize("engine", ["native", "imod"])
+    @pytest.mark.parametrize("name", ["runtime.Positioning.any.sampleTyp", "setupset.copyarg.golds", "comparam.tilt.tiltt.RADIAL"])
+    def test_an_unknown_name_is_an_error_with_the_nearest_whatever_the_engine(self, engine, name):
+        with pytest.raises(DirectiveError, match=rf"unknown directive: {name} .*the nearest known name is "):
+            translate(f"{BASE}{name} = 1", engine)
+
+    def test_an_option_that_only_imod_may_know_is_for_imod_alone(self):
+        text = "comparam.align.tiltalign.BrandNewOption = 1"
+        with pytest.raises(DirectiveError, match="--engine imod passes it on"):
+            translate(BASE + text)
+        row = fate(text, "comparam.align.tiltalign.BrandNewOption", "imod")
+        assert (row.status, row.reason) == ("used", "not in tiltflow's catalogue; passed to the command file as it is")
+
+    @pytest.mark.parametrize(
+        ("directive", "expected"),
+        [
+            ("setupset.copyarg.dual = yes", "0 or 1 was expected"),
+            ("runtime.Cleanup.any.doCleanup = true", "0 or 1 was expected"),
+            ("runtime.AlignedStack.any.binByFactor = 0", "1 or more was expected"),
+            ("runtime.AlignedStack.any.binByFactor = 4 # bin", "a comment needs a line of its own"),
+            ("comparam.tilt.tilt.RADIAL = 0.35", "2 numbers were expected"),
+            ("setupset.copyarg.pixel = 0", "a size above 0"),
+            ("setupset.copyarg.skip = 0-3", "1 or more was expected"),
+        ],
+    )
+    def test_a_wrong_value_is_an_error_that_says_what_was_expected(self, directive, expected):
+        with pytest.raises(DirectiveError, match=rf"wrong value: .*{expected}"):
+            translate(BASE + directive)
+
+    def test_all_that_is_wrong_of_a_kind_is_said_at_once(self):
+        with pytest.raises(UnsupportedError, match=r"dual = 1.*correctCTF = 1"):
+            translate(BASE + "setupset.copyarg.dual = 1\nruntime.AlignedStack.any.correctCTF = 1")
+
+
+class TestMaking:
+    def test_overrides_win_over_the_template_and_parameters_fill_it_in(self):
+        recipe = make_recipe(BrtParameters(thickness=150), overrides=["runtime.AlignedStack.any.binByFactor=2"], engine="native")
+        assert (recipe.stack.binning, recipe.reconstruct.thickness) == (2, 150)
+        other = make_recipe(BrtParameters(thickness=150), overrides=[("comparam.tilt.tilt.THICKNESS", "99")], engine="native")
+        assert other.reconstruct.thickness == 99
+        row = next(row for row in other.report.rows if row.name == "comparam.tilt.tilt.THICKNESS")
+        assert (row.value, row.origin) == ("99", "--set")
+
+    @pytest.mark.parametrize(
+        "override", ["comparam.tilt.tilt.THICKNESS=1\nsetupset.copyarg.dual = 1", ("a.b", "1\n"), ("a.b\nc.d", "1")]
+    )
+    def test_an_override_is_one_directive(self, override):
+        with pytest.raises(DirectiveError):
+            make_recipe(overrides=[override])
+
+    def test_while_the_engine_is_open_only_what_no_engine_can_do_is_refused(self):
+        recipe = make_recipe(BrtParameters(montage=1))
+        assert recipe.engine == "auto"
+        assert [row.name for row in recipe.report.wrong] == ["setupset.copyarg.montage"]
+        assert recipe.for_engine("imod").engine == "imod"
+        with pytest.raises(UnsupportedError, match=r"setupset\.copyarg\.montage = 1 \(plastic_brt:\d+\): blend the montage first"):
+            recipe.for_engine("native")
+        with pytest.raises(UnsupportedError):
+            make_recipe(BrtParameters(montage=1), engine="native")
+        with pytest.raises(DirectiveError, match="incorrect case"):
+            make_recipe(overrides=["setupset.copyarg.Gold=1"])
+
+    def test_the_verdict_is_the_engines(self):
+        recipe = make_recipe().for_engine("imod")
+        assert {row.status for row in recipe.report.rows} == {"used", "removed"}
+        assert {row.status for row in recipe.for_engine("native").report.rows} == {"used", "removed", "ignored"}
+
+    def test_an_unknown_engine_is_an_error(self):
+        with pytest.raises(ParameterError, match="'relion'; give one of auto, native, imod"):
+            make_recipe(engine="relion")
+
+    def test_the_report_raises_nothing_for_what_is_wrong(self):
+        overrides = ["setupset.copyarg.dual=1", "comparam.tilt.tilt.Log=0", "flux.capacitor=1", "setupset.scanHeader=maybe"]
+        wrong = {row.name: row.status for row in report_directives(overrides=overrides).wrong}
+        assert wrong == {
+            "setupset.copyarg.dual": "refused",
+            "comparam.tilt.tilt.Log": "misspelt",
+            "flux.capacitor": "unknown",
+            "setupset.scanHeader": "invalid",
+        }
+
+    def test_a_template_may_be_any_file(self, tmp_path):
+        path = tmp_path / "lab.adoc"
+        path.write_text("comparam.tilt.tilt.THICKNESS = {{ THICKNESS * 2 }}\nruntime.Fiducials.any.fiducialless = 1\n")
+        recipe = make_recipe(BrtParameters(thickness=60), path, engine="native")
+        assert recipe.template == str(path)
+        assert (recipe.reconstruct.thickness, recipe.method) == (120, "projection")
+
+    def test_a_template_that_is_not_there_is_named_with_those_that_are(self):
+        with pytest.raises(LocationError, match=r"'plastic'.*plastic_brt or cryo_brt, or the path of a file"):
+            make_recipe(template="plastic")
+
+    def test_a_parameter_that_the_template_does_not_use_is_reported(self, tmp_path):
+        path = tmp_path / "lab.adoc"
+        path.write_text(
+            "comparam.tilt.tilt.THICKNESS = 100\nruntime.Positioning.any.thickness = {{ rpa_thickness }}\nsetupset.copyarg.gold=9"
+        )
+        messages = [problem.message for problem in report_directives(BrtParameters(gold=5, thickness=7), path).problems]
+        assert messages == ["--gold 5 has no effect: the template does not use gold"]
+
+    def test_a_recipe_travels_between_processes(self):
+        recipe = make_recipe(engine="native")
+        assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+class TestLayersOfFiles:
+    def write(self, folder: Path, **files: str) -> Path:
+        for name, text in files.items():
+            (folder / f"{name}.adoc").write_text(text)
+        return folder / "batch.adoc"
+
+    def test_scope_system_and_user_lie_below_the_batch_in_this_order(self, tmp_path):
+        tilt = "comparam.tilt.tilt."
+        batch = self.write(
+            tmp_path,
+            scope=f"{tilt}THICKNESS = 1\n{tilt}XAXISTILT = 1\n{tilt}FakeSIRTiterations = 1\nsetupset.copyarg.rotation = 85\n",
+            system=f"{tilt}THICKNESS = 2\n{tilt}XAXISTILT = 2\n{tilt}FakeSIRTiterations = 2\n{tilt}LOG = 7\n",
+            user=f"{tilt}THICKNESS = 3\n{tilt}XAXISTILT = 3\n",
+            batch=f"setupset.userTemplate = user.adoc\nsetupset.systemTemplate = {tmp_path}/system.adoc\n"
+            f"setupset.scopeTemplate = scope.adoc\n{tilt}THICKNESS = 4\n{tilt}LOG =\nsetupset.copyarg.gold = 10\n",
+        )
+        recipe = make_recipe(template=batch, engine="native")
+        found = recipe.reconstruct
+        assert (found.thickness, found.x_axis_tilt_deg, found.fake_sirt_iterations, found.log_offset) == (4, 3, 2, None)
+        assert recipe.hints.axis_angle_deg == 85
+        rows = {row.name: row for row in recipe.report.rows}
+        assert rows["setupset.copyarg.rotation"].origin == f"{tmp_path / 'scope.adoc'}:4"
+        assert rows["setupset.scopeTemplate"].status == "used"
+
+    def test_a_layer_that_is_not_here_stops_the_native_engine_and_is_left_to_imod(self, tmp_path):
+        batch = self.write(tmp_path, batch="setupset.systemTemplate = cryoSample.adoc\n" + BASE)
+        with pytest.raises(ParameterError, match=r"systemTemplate names cryoSample\.adoc, which is not here: give its full path"):
+            make_recipe(template=batch, engine="native")
+        recipe = make_recipe(template=batch, engine="imod")
+        text = render_adoc(recipe, name="a", stackext="st", dataset_directory="/x")
+        assert "setupset.systemTemplate = cryoSample.adoc\n" in text
+        make_recipe(template=batch, overrides=["setupset.systemTemplate="], engine="native")
+
+
+class TestDigest:
+    def test_it_names_what_decides_the_result(self):
+        recipe = make_recipe(engine="native")
+        assert len(recipe.digest) == 64
+        assert int(recipe.digest, 16) > 0
+        assert recipe.digest == make_recipe(engine="native").digest
+
+    @pytest.mark.parametrize("field", list(IMOD_NAMES))
+    def test_every_parameter_counts(self, field):
+        value = {"gold": 15, "target_number_of_beads": 7, "thickness": 60}.get(field, 1)
+        assert make_recipe(BrtParameters(**{field: value})).digest != make_recipe().digest
+
+    def test_overrides_engine_and_ladder_count(self):
+        digests = {
+            make_recipe().digest,
+            make_recipe(engine="native").digest,
+            make_recipe(engine="imod").digest,
+            make_recipe(ladder=False).digest,
+            make_recipe(doubt_px=0.5).digest,
+            make_recipe(template="cryo_brt").digest,
+            make_recipe(overrides=["comparam.tilt.tilt.LOG=0"]).digest,
+        }
+        assert len(digests) == 7
+
+    @pytest.mark.parametrize("name", ["setupset.datasetDirectory", "setupset.copyarg.name", "setupset.copyarg.stackext"])
+    def test_names_and_folders_do_not_count(self, name):
+        assert make_recipe(overrides=[f"{name}=/some/where/else"]).digest == make_recipe().digest
+
+    def test_where_a_layer_lies_does_not_count_but_what_it_says_does(self, tmp_path):
+        digests = []
+        for folder, rotation in (("a", 85), ("b", 85), ("c", 86)):
+            (tmp_path / folder).mkdir()
+            path = tmp_path / folder / "scope.adoc"
+            path.write_text(f"setupset.copyarg.rotation = {rotation}\n")
+            digests.append(make_recipe(overrides=[f"setupset.scopeTemplate={path}"]).digest)
+        assert digests[0] == digests[1] != digests[2]
+
+
+SERIES = {"name": "TS_01", "stackext": "mrc", "dataset_directory": "/scratch/TS_01"}
+
+
+class TestAdoc:
+    def test_it_holds_the_directives_in_force_for_the_series(self):
+        recipe = make_recipe(BrtParameters(thickness=120), overrides=["comparam.tilt.tilt.XAXISTILT=1.5"], engine="imod")
+        text = render_adoc(recipe, **SERIES)
+        found = {each.name: each.value for each in parse_directives(text, "x")}
+        in_recipe = {each.name: each.value for each in recipe.directives}
+        assert found == in_recipe | {
+            "setupset.copyarg.name": "TS_01",
+            "setupset.copyarg.stackext": "mrc",
+            "setupset.datasetDirectory": "/scratch/TS_01",
+        }
+        assert found["comparam.tilt.tilt.XAXISTILT"] == "1.5"
+        assert recipe.digest[:16] in text.splitlines()[0]
+
+    def test_a_second_axis_has_its_extension(self):
+        text = render_adoc(make_recipe(engine="imod"), **SERIES, current_b_stackext="st")
+        assert "setupset.currentBStackExt = st\n" in text
+
+    @pytest.mark.parametrize("field", ["name", "stackext", "dataset_directory"])
+    def test_no_name_of_a_file_becomes_a_directive(self, field):
+        series = SERIES | {field: "x\nruntime.AlignedStack.any.correctCTF = 1"}
+        with pytest.raises(DirectiveError, match="would be read as another directive"):
+            render_adoc(make_recipe(), **series)
+
+    def test_an_option_that_only_imod_may_know_is_passed_on(self):
+        recipe = make_recipe(overrides=["comparam.align.tiltalign.BrandNewOption=1"], engine="imod")
+        assert "comparam.align.tiltalign.BrandNewOption = 1\n" in render_adoc(recipe, **SERIES)
+
+    def test_a_template_that_decides_by_the_name_of_the_series_is_refused(self, tmp_path):
+        path = tmp_path / "lab.adoc"
+        path.write_text(BASE + "{% if name.startswith('TS') %}comparam.tilt.tilt.XAXISTILT = 3{% endif %}\n")
+        with pytest.raises(DirectiveError, match=r"gives comparam\.tilt\.tilt\.XAXISTILT for some series and not for others"):
+            render_adoc(make_recipe(template=path), **SERIES)
+
+
+class TestPixelSize:
+    @pytest.mark.parametrize(("pixel", "binning"), [(10.0, 1), (13.6, 1), (40.0, 1), (2.6, 4), (1.35, 7)])
+    def test_cryo_series_are_tracked_and_reconstructed_at_about_ten_angstrom(self, pixel, binning):
+        recipe = make_recipe(BrtParameters(tracking_method=1), template="cryo_brt", engine="native")
+        for_series = recipe.for_series(pixel)
+        assert for_series.patches.size_px == (100 * binning, 100 * binning)
+        assert for_series.patches.low_pass == pytest.approx(0.125 / binning)
+        assert (for_series.stack.binning, for_series.reconstruct.binning) == (binning, binning)
+        text = render_adoc(for_series, **SERIES)
+        assert f"comparam.prenewst.newstack.BinByFactor = {binning}\n" in text
+
+    def test_other_templates_do_not_mind(self):
+        recipe = make_recipe(engine="native")
+        assert dataclasses.replace(recipe.for_series(2.0), tracking_binning=1) == recipe
+
+    def test_the_report_says_that_it_depends_on_the_series(self):
+        messages = [problem.message for problem in report_directives(template="cryo_brt").problems]
+        assert messages == ["trackingBinning is 1 here; each series gets the one that makes its pixels about 10 Å"]

@@ -1,0 +1,162 @@
+"""The templates that come with tiltflow: right values, legal directives, fit for scientists to read."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import pytest
+
+from tiltflow.formats.directives import TEMPLATE_VARIABLES, parse_directives, variables_of_template
+from tiltflow.recipe import TEMPLATES, BrtParameters, make_recipe, render_adoc
+
+ODD_NAMES = ["TS_01", "a=b", "#1", "{{ gold }}", "50% DMSO (2)", "Größe_Å_試料", "x'y\"z", "-rf", "TS.01.2026", "name with blanks"]
+
+# What the reference says of the plastic template, for the parameters below.
+PLASTIC = """
+setupset.copyarg.name = {name}
+setupset.copyarg.stackext = st
+setupset.currentBStackExt = mrc
+setupset.datasetDirectory = /scratch/job 7
+setupset.scanHeader = 1
+setupset.copyarg.pixel =
+setupset.copyarg.extract = 1
+setupset.copyarg.bextract = 1
+setupset.copyarg.montage = 1
+setupset.copyarg.focus = 1
+setupset.copyarg.gold = 15
+runtime.Preprocessing.any.removeXrays = 1
+runtime.Preprocessing.any.archiveOriginal = 1
+comparam.prenewst.newstack.BinByFactor = 1
+runtime.Fiducials.any.fiducialless = 0
+runtime.Fiducials.any.trackingMethod = 1
+runtime.Fiducials.any.seedingMethod = 1
+runtime.Fiducials.b.seedingMethod = 2
+comparam.track.beadtrack.LocalAreaTracking = 1
+comparam.track.beadtrack.LocalAreaTargetSize = 500,500
+comparam.track.beadtrack.SobelFilterCentering = 1
+comparam.track.beadtrack.RoundsOfTracking = 4
+runtime.BeadTracking.any.numberOfRuns = 2
+comparam.autofidseed.autofidseed.TwoSurfaces = 1
+comparam.autofidseed.autofidseed.TargetNumberOfBeads = 30
+comparam.xcorr_pt.tiltxcorr.SizeOfPatchesXandY = 300,300
+comparam.align.tiltalign.SurfacesToAnalyze = 2
+comparam.align.tiltalign.LocalAlignments = 1
+comparam.align.tiltalign.TargetPatchSizeXandY = 500,500
+comparam.align.tiltalign.MinFidsTotalAndEachSurface = 8,3
+comparam.align.tiltalign.MagOption = 1
+comparam.align.tiltalign.TiltOption = 2
+comparam.align.tiltalign.RotOption = 1
+comparam.align.tiltalign.RobustFitting = 1
+runtime.TiltAlignment.any.enableStretching = 1
+runtime.Positioning.any.thickness = 181
+runtime.AlignedStack.any.linearInterpolation = 0
+runtime.AlignedStack.any.binByFactor = 4
+comparam.golderaser.ccderaser.ExpandCircleIterations = 3
+comparam.tilt.tilt.THICKNESS = 121
+comparam.tilt.tilt.LOG =
+runtime.Combine.any.matchAtoBThickRatio = 0.1
+runtime.Combine.any.findSecBoxSize = 32
+runtime.Combine.any.findSecNumScales = 4
+runtime.Combine.any.patchSize = E
+runtime.Combine.any.finalPatchSize = E
+runtime.Combine.any.extraTargets = 0.4,0.45
+comparam.matchorwarp.matchorwarp.WarpLimits = 0.3,0.5,0.8,1.0
+runtime.Postprocess.any.doTrimvol = 1
+runtime.Trimvol.any.reorient = 2
+runtime.Cleanup.any.doCleanup = 1
+runtime.Cleanup.any.keepAligned = 1
+runtime.Cleanup.any.keepAxis = 1
+"""
+
+CRYO = """
+runtime.Fiducials.any.seedingMethod = 1
+comparam.eraser.ccderaser.PeakCriterion = 8.0
+comparam.eraser.ccderaser.DiffCriterion = 6.0
+comparam.xcorr.tiltxcorr.FilterRadius2 = 0.125
+comparam.xcorr_pt.tiltxcorr.FilterRadius2 = 0.125
+comparam.xcorr_pt.tiltxcorr.FilterSigma2 = 0.03
+comparam.track.beadtrack.KernelSigmaForSobel = 1.5
+comparam.align.tiltalign.RotOption = -1
+comparam.align.tiltalign.TiltOption = 0
+comparam.align.tiltalign.MagOption = 0
+comparam.align.tiltalign.WeightWholeTracks = 1
+runtime.TiltAlignment.any.enableStretching = 0
+setupset.copyarg.gold = 15
+comparam.autofidseed.autofidseed.TargetNumberOfBeads = 30
+comparam.tilt.tilt.THICKNESS = 121
+comparam.tilt.tilt.LOG =
+"""
+
+EVERYTHING = BrtParameters(
+    montage=1, gold=15, focus=1, tracking_method=1, two_surfaces=1, target_number_of_beads=30, local_alignments=1, thickness=121
+)
+
+
+def text_of(template: str) -> str:
+    return resources.files("tiltflow.templates").joinpath(f"{template}.adoc").read_text(encoding="utf-8")
+
+
+def pairs(text: str) -> dict[str, str]:
+    return {each.name: each.value for each in parse_directives(text, "x")}
+
+
+def rendered(template: str, name: str) -> dict[str, str]:
+    recipe = make_recipe(EVERYTHING, template, engine="imod")
+    text = render_adoc(recipe, name=name, stackext="st", dataset_directory="/scratch/job 7", current_b_stackext="mrc")
+    return pairs(text)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_the_plastic_template_holds_exactly_the_values_of_the_reference(name):
+    assert rendered("plastic_brt", name) == pairs(PLASTIC.replace("{name}", name))
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_the_cryo_template_is_truly_for_cryo_and_honours_the_gold(name):
+    found = rendered("cryo_brt", name)
+    assert found["setupset.copyarg.name"] == name
+    assert pairs(CRYO).items() <= found.items()
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_what_was_not_asked_for_is_left_out(template):
+    text = render_adoc(make_recipe(template=template), name="a", stackext="mrc", dataset_directory="/x")
+    assert "currentBStackExt" not in text
+    assert "copyarg.focus" not in text
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("method", [{}, {"tracking_method": 1}, {"fiducialless": 1}, {"gold": 0, "tracking_method": 1}])
+@pytest.mark.parametrize("surfaces", [0, 1])
+@pytest.mark.parametrize("local", [0, 1])
+def test_the_native_engine_follows_every_choice_of_a_user(template, method, surfaces, local):
+    recipe = make_recipe(BrtParameters(**method, two_surfaces=surfaces, local_alignments=local), template, engine="native")
+    assert not recipe.report.wrong
+    assert recipe.solve.surfaces == surfaces + 1
+    assert (recipe.solve.local is not None) == bool(local)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_the_report_points_at_the_line_of_the_template(template):
+    lines = text_of(template).splitlines()
+    for row in make_recipe(template=template).report.rows:
+        name, _, number = row.origin.partition(":")
+        assert name == template
+        assert lines[int(number) - 1].startswith(row.name + " =")
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_template_refers_to_the_variables_of_the_contract_and_to_all_nine_parameters(template):
+    asked = variables_of_template(text_of(template))
+    assert asked <= set(TEMPLATE_VARIABLES)
+    assert set(EVERYTHING.template_variables()) <= asked
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_every_group_of_directives_has_a_comment_above(template):
+    previous = ""
+    for line in text_of(template).splitlines():
+        if line and not line.startswith("#"):
+            assert previous, f"{line} stands alone"
+        previous = line
+    assert text_of(template).isprintable() or all(len(line) <= 132 for line in text_of(template).splitlines())
