@@ -246,7 +246,15 @@ def test_settings_cannot_be_changed() -> None:
 
 
 def test_every_setting_has_a_variable_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {"mounts": "a=/b", "runner": "dask", "keep_workdir": "true", "slurm.directives": "--a", "slurm.prologue": "b"}
+    values = {
+        "mounts": "a=/b",
+        "runner": "dask",
+        "keep_workdir": "true",
+        "engine": "imod",
+        "ladder": "false",
+        "slurm.directives": "--a",
+        "slurm.prologue": "b",
+    }
     for setting in describe_settings():
         path_or_number = "/x" if "folder" in setting.name or setting.name in {"scratch", "token_file"} else "3"
         monkeypatch.setenv(setting.variable, values.get(setting.name, path_or_number))

@@ -7,7 +7,8 @@ Each setting is taken from the first of these that gives it:
 3. the TOML file that `TILTFLOW_SETTINGS` names;
 4. the default.
 
-Settings decide how the work is done, never its result: what decides the result is the recipe.
+Settings decide how the work is done.  The two that can touch the result, `engine` and `ladder`, become part of the recipe and
+of its hash.
 """
 
 from __future__ import annotations
@@ -118,6 +119,12 @@ class Settings(_Section):
     keep_workdir: bool = Field(default=False, description="Keep the scratch folders.")
     threads: int | None = Field(
         default=None, ge=1, description="Threads for each series; the cores shared out among the series if not given."
+    )
+    engine: Literal["auto", "native", "imod"] = Field(
+        default="auto", description="What the flow aligns and reconstructs with; auto: IMOD where batchruntomo is on the PATH."
+    )
+    ladder: bool = Field(
+        default=True, description="When the requested alignment cannot be trusted, the flow tries the next simpler method."
     )
     runner: Literal["threads", "dask", "slurm"] = Field(
         default="threads",

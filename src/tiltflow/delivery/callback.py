@@ -1,8 +1,8 @@
 """How the portal's API is told so that it hears it; what it is told stands in :mod:`tiltflow.delivery.body`.
 
-One POST per run with the files and their assets, and separate messages `{"status": "running"}` before and `{"status": "success"}` or
-`{"status": "error"}` after.  Connection errors, time-outs, 429 and 5xx are tried again with growing, jittered waits; other
-answers are final.
+One POST per run with the files and their assets, and separate messages `{"status": "running"}` before and
+`{"status": "success"}` or `{"status": "error"}` after.  Connection errors, time-outs, 429 and 5xx are tried again with growing,
+jittered waits; other answers are final.
 
 The token travels as a :class:`pydantic.SecretStr` and is laid open only inside the request: it stands in no log, record, file,
 `repr` or exception, and redirects, which could carry it to another host, are not followed.

@@ -1,0 +1,161 @@
+"""The BRT flow: the door through which portals and operators start the work.
+
+The parameters are a contract: their names, order and defaults stay as they are, the first nine in IMOD's words.  What happens::
+
+    running -> inputs found -> every series, on the runner that the site chose -> callback.json -> callback -> success or error
+
+A series that fails is an `error` in the callback and costs the others nothing; the run fails when none succeeded.  Importing
+this module defines and does nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.futures import PrefectFuture, as_completed
+
+from em_workflows.brt.tasks import brt_series, callback
+from em_workflows.hooks import tell_error, tell_running, tell_success
+from em_workflows.runners import choose_runner, site_for
+from em_workflows.tokens import resolve_token
+from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_token, check_url
+from tiltflow.delivery.layout import Layout, find_series, look_alikes, resolve_input
+from tiltflow.errors import TiltflowError
+from tiltflow.model import SeriesResult, Site
+from tiltflow.recipe import BrtParameters, Recipe, make_recipe
+from tiltflow.settings import load_settings
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+@flow(
+    name="BRT",
+    flow_run_name="BRT {file_share} {input_dir}",
+    on_running=[tell_running],
+    on_completion=[tell_success],
+    on_failure=[tell_error],
+    on_crashed=[tell_error],
+    on_cancellation=[tell_error],
+)
+def brt_flow(
+    montage: int,
+    gold: int,
+    focus: int,
+    fiducialless: int,
+    trackingMethod: int,
+    TwoSurfaces: int,
+    TargetNumberOfBeads: int,
+    LocalAlignments: int,
+    THICKNESS: int,
+    file_share: str,
+    input_dir: str,
+    x_file_name: str | None = None,
+    callback_url: str | None = None,
+    token: str | None = None,
+    x_no_api: bool = False,
+    x_keep_workdir: bool = False,
+    adoc_template: str = "plastic_brt",
+) -> dict[str, Any]:
+    """Align and reconstruct every tilt series of a folder, make its products, and tell the portal where they are.
+
+    Parameters
+    ----------
+    montage, gold, focus, fiducialless, trackingMethod, TwoSurfaces, TargetNumberOfBeads, LocalAlignments, THICKNESS
+        As batchruntomo's directives of these names.
+    file_share, input_dir
+        The inputs: the files of `<mount of file_share>/Projects/<input_dir>` that end in .mrc .st .MRC .ST.
+    x_file_name
+        Only this one of them.
+    callback_url, token
+        The portal's API, and the token for it or the name of the Prefect Secret block that holds it.
+    x_no_api
+        Make everything, log the callback, talk to nobody.
+    x_keep_workdir
+        Keep the scratch folders.
+    adoc_template
+        The template of the directives: `plastic_brt`, `cryo_brt`, or the path of a file.
+
+    Returns
+    -------
+    dict
+        The body of the callback.
+
+    Raises
+    ------
+    TiltflowError
+        If the inputs cannot be found, no series succeeded, or the portal did not take the callback.
+    """
+    log = get_run_logger()
+    settings = load_settings(keep_workdir=x_keep_workdir or None)
+    url = None if x_no_api or not callback_url else callback_url
+    secret = None
+    if url is not None:
+        check_url(url)
+        secret = resolve_token(token)
+        if secret is not None:
+            check_token(secret)
+    parameters = BrtParameters(
+        montage=montage,
+        gold=gold,
+        focus=focus,
+        fiducialless=fiducialless,
+        tracking_method=trackingMethod,
+        two_surfaces=TwoSurfaces,
+        target_number_of_beads=TargetNumberOfBeads,
+        local_alignments=LocalAlignments,
+        thickness=THICKNESS,
+    )
+    recipe = make_recipe(parameters, adoc_template, engine=settings.engine, ladder=settings.ladder)
+    layout = resolve_input(settings.mounts, file_share, input_dir)
+    sources = find_series(layout.folder, x_file_name, within=layout.share)
+    if settings.scratch is not None:
+        layout.refuse_projects(settings.scratch, "The scratch folder")
+    log.info("%d tilt series in %s", len(sources), layout.folder)
+    for remark in look_alikes(sources):
+        log.warning(remark.message)
+    process = brt_series_of_a_run.with_options(task_runner=choose_runner(settings, len(sources)))
+    results = process(sources, recipe, site_for(settings, len(sources)), layout)
+    body = build_callback(results, layout)
+    folder = layout.output_of(sources[0]) if x_file_name else layout.output
+    callback(body, folder / CALLBACK_NAME, url, secret, settings.callback_patience_s)
+    if not any(result.ok for result in results):
+        raise TiltflowError(f"None of the {len(results)} series succeeded; {results[0].source.name}: {results[0].message}")
+    return body.model_dump(mode="json")
+
+
+@flow(name="BRT series", validate_parameters=False)
+def brt_series_of_a_run(sources: Sequence[Path], recipe: Recipe, site: Site, layout: Layout) -> list[SeriesResult]:
+    """Process the series on the runner of this flow, which the caller chooses, and return their results in order."""
+    log = get_run_logger()
+    futures = {brt_series.submit(source, recipe, site, layout.output_of(source)): source for source in sources}
+    results: dict[Path, SeriesResult] = {}
+    # As they come: a result that waits on its worker would be lost, and its series done again, should that worker die.
+    for future in as_completed(list(futures)):
+        source = futures[future]
+        results[source] = result = _settle(future, source, layout.output_of(source))
+        level = logging.INFO if result.ok else logging.ERROR
+        log.log(level, "%d of %d: %s: %s", len(results), len(sources), source.name, result.message or result.status)
+    return [results[source] for source in sources]
+
+
+def _settle(future: PrefectFuture[Any], source: Path, output: Path) -> SeriesResult:
+    """Return the result of a series, also when its task ended without one."""
+    try:
+        result = future.result(raise_on_failure=False)
+    except Exception as error:  # noqa: BLE001  the boundary: a worker that dies raises what its runner likes
+        result = error
+    if isinstance(result, SeriesResult):
+        return result
+    return SeriesResult(
+        source=source,
+        status="error",
+        message=(
+            f"{source.name}: the work ended without a result ({type(result).__name__}: {result}). The worker may have run out of "
+            "memory or time; see the log of the flow run."
+        ),
+        output=output,
+    )

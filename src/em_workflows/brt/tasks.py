@@ -1,0 +1,119 @@
+"""The steps of a series as Prefect tasks, under the names that operators know.
+
+The work is that of :mod:`tiltflow.pipeline`, step by step; the products are those of its one catalogue.  A series is a task
+that calls the tasks of its steps: it runs in one place, its scratch folder with it, and a step that fails ends this series alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import prefect.runtime
+from prefect import Task, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+from pydantic import SecretStr
+
+from tiltflow import pipeline
+from tiltflow.delivery.callback import CallbackBody, RetryPolicy, send, write_callback
+from tiltflow.delivery.cleanup import make_scratch
+from tiltflow.model import Reconstruction, SeriesResult, Site
+from tiltflow.pipeline import Job, StepOutcome
+from tiltflow.products.catalogue import STEPS, Step
+from tiltflow.recipe import Recipe
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_series: ContextVar[str] = ContextVar("series", default="")
+
+
+def _run_name() -> str:
+    """Name a task run after its step and its series."""
+    parameters = prefect.runtime.task_run.parameters
+    job: Job | None = parameters.get("job")
+    series = job.name if job is not None else Path(parameters["source"]).stem
+    return f"{prefect.runtime.task_run.task_name} {series}"
+
+
+def _as_task(function: Callable[P, R], name: str, description: str) -> Task[P, R]:
+    # The functions stay importable under their own names, so that Dask sends them to its workers by reference.
+    return task(name=name, description=description, task_run_name=_run_name, cache_policy=NO_CACHE, persist_result=False)(function)
+
+
+def _reconstruct(job: Job) -> Reconstruction:
+    return pipeline.reconstruct_step(job)
+
+
+def _make_products(job: Job, step_name: str) -> StepOutcome:
+    return pipeline.product_step(job, step_name)
+
+
+def _finish(job: Job, outcomes: Sequence[StepOutcome], error: BaseException | None, stage: str | None) -> SeriesResult:
+    return pipeline.finish_step(job, outcomes, error, stage)
+
+
+def _product_task(step: Step) -> Task[[Job, str], StepOutcome]:
+    return _as_task(_make_products, step.name, step.description)
+
+
+def _process_series(source: Path, recipe: Recipe, site: Site, output: Path) -> SeriesResult | State[SeriesResult]:
+    with _series_log(output, source.stem):
+        job = Job(source, recipe, site, output, make_scratch(source, site.scratch))
+        outcomes: list[StepOutcome] = []
+        error: BaseException | None = None
+        stage: str | None = None
+        try:
+            run_brt(job)
+            for stage, make_products in PRODUCT_TASKS.items():
+                outcomes.append(make_products(job, stage))
+        except BaseException as caught:  # noqa: BLE001  the boundary: finish_step records it, and raises again what must not be held back
+            error = caught
+        result = cleanup_files(job, outcomes, error, stage)
+    return result if result.ok else Failed(message=result.message, data=result)
+
+
+def _send_callback(body: CallbackBody, path: Path, url: str | None, token: SecretStr | None, patience_s: float) -> None:
+    log = get_run_logger()
+    write_callback(body, path)
+    log.info("the callback is kept in %s", path)
+    if url is None:
+        log.info("nobody is told: %s", body.model_dump_json())
+        return
+    attempts = send(url, body, token, policy=RetryPolicy(total_s=patience_s))
+    log.info("the portal took the callback, attempt %d", attempts)
+
+
+run_brt = _as_task(_reconstruct, "run_brt", "Align and reconstruct a series, by IMOD's batchruntomo or the native engine.")
+PRODUCT_TASKS = {step.name: _product_task(step) for step in STEPS}
+cleanup_files = _as_task(_finish, "cleanup_files", "Publish products and logs, close the record, remove the scratch folder.")
+brt_series = _as_task(_process_series, "brt_series", "One series from its raw images to published products.")
+callback = task(name="callback", description="Tell the portal's API what there is.", cache_policy=NO_CACHE, persist_result=False)(
+    _send_callback
+)
+
+
+@contextmanager
+def _series_log(output: Path, name: str) -> Iterator[None]:
+    """Send what is logged in this task to the log of the series, beside its products."""
+    output.mkdir(parents=True, exist_ok=True)
+    token = _series.set(name)
+    handler = logging.FileHandler(output / f"{name}.log", mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.addFilter(lambda _record: _series.get() == name)
+    logger = logging.getLogger("tiltflow")
+    if logger.getEffectiveLevel() > logging.INFO:
+        logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+        _series.reset(token)

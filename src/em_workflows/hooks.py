@@ -1,0 +1,49 @@
+"""What the portal hears of a run before and after the work, also when the run crashes or is cancelled.
+
+These are Prefect's state hooks: they run whatever way the flow came to its state.  A portal that does not hear them costs the
+run nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
+
+from em_workflows.tokens import resolve_token
+from tiltflow.delivery.body import Status
+from tiltflow.delivery.callback import notify
+from tiltflow.errors import SettingsError
+
+_log = logging.getLogger(__name__)
+
+
+def tell_running(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Tell the portal that the work begins."""
+    _tell(flow, flow_run, state, "running")
+
+
+def tell_success(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Tell the portal that the work is done."""
+    _tell(flow, flow_run, state, "success")
+
+
+def tell_error(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Tell the portal that the work failed, crashed or was cancelled."""
+    _tell(flow, flow_run, state, "error")
+
+
+def _tell(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any], status: Status) -> None:
+    parameters = flow_run.parameters
+    url = parameters.get("callback_url")
+    if not url or parameters.get("x_no_api"):
+        return
+    try:
+        heard = notify(url, status, resolve_token(parameters.get("token")))
+    except SettingsError as error:
+        _log.warning("%s is %s; the portal is not told: %s", flow.name, state.name, error)
+        return
+    if heard:
+        _log.info("%s is %s; the portal knows", flow.name, state.name)
