@@ -1,7 +1,8 @@
 """The closed list of products and the steps that make them.
 
 :data:`PRODUCTS` says what there is, :data:`STEPS` how it comes about: the pipeline, the Prefect flow and the documentation walk
-these tables.  A step needs nothing but paths, and files that earlier steps have left, so that each can run alone in another process.
+these tables.  A step needs nothing but paths and files that earlier steps have left, so that each can run alone in another
+process.
 
 >>> [step.name for step in STEPS]
 ['gen_tilt_movie', 'gen_thumbs', 'gen_ave_mrc', 'gen_recon_movie', 'gen_ave_8_vol', 'gen_zarr']
@@ -210,7 +211,8 @@ STEPS: tuple[Step, ...] = (
         "the movie of the tilt series, and its middle frame",
         _gen_tilt_movie,
     ),
-    Step("gen_thumbs", (AssetType.KEY_IMAGE,), (AssetType.THUMBNAIL,), "the small copy of the key image", _gen_thumbs),
+    # The aligned stack tells the number of views, which is part of the name of the key image.
+    Step("gen_thumbs", (Source.ALIGNED, AssetType.KEY_IMAGE), (AssetType.THUMBNAIL,), "the small key image", _gen_thumbs),
     Step("gen_ave_mrc", (Source.VOLUME,), (AssetType.AVERAGED_VOLUME,), "the mean of every five sections", _gen_ave_mrc),
     Step(
         "gen_recon_movie",

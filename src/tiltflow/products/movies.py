@@ -16,7 +16,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -38,7 +37,13 @@ SECTION_RATE = 8
 SECTION_BLACK, SECTION_WHITE = 100, 255
 """Contrast of the section movie, as `mrc2tif -C 100,255`."""
 
-ENCODER = {"preset": "veryfast", "crf": "22", "trellis": "1"}
+ENCODER = {
+    "preset": "veryfast",
+    "crf": "22",
+    "trellis": "1",
+    "x264-params": "range=tv:colorprim=bt709:transfer=bt709:colormatrix=bt709",
+}
+"""Options of x264; the last says what players assume when nothing is said, that luma runs from 16 (black) to 235 (white)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,6 @@ def write_movie(path: Path, frames: Iterable[Picture], size: tuple[int, int], ra
         Threads of the encoder.
     """
     width, height = size
-    # Video luma runs from 16 (black) to 235 (white).
     luma = np.rint(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
     planes = np.full((height * 3 // 2, width), 128, np.uint8)
     with written_beside(path) as beside:
@@ -152,7 +156,6 @@ def write_movie(path: Path, frames: Iterable[Picture], size: tuple[int, int], ra
                 stream = container.add_stream("libx264", rate=rate, options=dict(ENCODER))
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.codec_context.thread_count = threads
-                stream.codec_context.color_range = ColorRange.MPEG
                 for index, frame in enumerate(frames):
                     np.take(luma, frame, out=planes[:height])
                     image = av.VideoFrame.from_ndarray(planes, format="yuv420p")

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from tiltflow.errors import FormatError, StageError
+from tiltflow.products.histogram import VoxelStatistics
+from tiltflow.products.pyramid import make_pyramid, neuroglancer_metadata
+
+MakeVolume = Callable[..., Path]
+
+
+def halved(volume: np.ndarray) -> np.ndarray:
+    """The next level: means of 2 x 2 x 2, of the voxels that there are."""
+    total, count = volume.astype(np.float64), np.ones(volume.shape)
+    for axis, size in enumerate(volume.shape):
+        starts = np.arange(0, size, 2) if size > 1 else [0]
+        total, count = np.add.reduceat(total, starts, axis), np.add.reduceat(count, starts, axis)
+    mean = total / count
+    return np.floor(mean + 0.5).astype(volume.dtype) if volume.dtype.kind in "iu" else mean.astype(volume.dtype)
+
+
+def read(path: Path, level: int) -> np.ndarray:
+    return np.asarray(zarr.open_group(path, mode="r")[f"0/{level}"][0, 0])
+
+
+def test_every_level_is_the_mean_of_the_one_below(make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path) -> None:
+    volume = rng.integers(-900, 900, (131, 133, 515)).astype(np.int16)
+    path = tmp_path / "B_rec.zarr"
+    made = make_pyramid(make_volume(volume), path, threads=3)
+    assert made.shapes == ((131, 133, 515), (66, 67, 258), (33, 34, 129))
+    for level in range(3):
+        np.testing.assert_array_equal(read(path, level), volume)
+        volume = halved(volume)
+    assert [entry.name for entry in tmp_path.iterdir() if "zarr" in entry.name] == ["B_rec.zarr"]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.uint16, np.float32, np.float16])
+def test_every_mode_is_kept(make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path, dtype: type) -> None:
+    volume = rng.integers(0, 100, (3, 12, 300)).astype(dtype)
+    path = tmp_path / "B_rec.zarr"
+    make_pyramid(make_volume(volume), path)
+    kept = np.dtype(np.float32) if dtype is np.float16 else np.dtype(dtype)
+    for level in range(2):
+        found = read(path, level)
+        assert found.dtype == kept
+        np.testing.assert_allclose(found, volume, atol=1e-5)
+        volume = halved(volume.astype(kept))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 600, 1), (4, 1, 700), (1, 257, 1000)])
+def test_flat_volumes_have_levels_too(
+    make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    volume = rng.integers(0, 100, shape).astype(np.int16)
+    made = make_pyramid(make_volume(volume), tmp_path / "B_rec.zarr")
+    assert max(made.shapes[-1]) <= 256
+    for level in range(len(made.shapes)):
+        np.testing.assert_array_equal(read(tmp_path / "B_rec.zarr", level), volume)
+        volume = halved(volume)
+
+
+def test_the_statistics_are_those_of_all_voxels(make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path) -> None:
+    volume = np.clip(rng.normal(100, 400, (12, 150, 200)), -32768, 32767).astype(np.int16)
+    statistics = make_pyramid(make_volume(volume), tmp_path / "B_rec.zarr", threads=2).statistics
+    median = np.median(volume)
+    assert (statistics.minimum, statistics.maximum, statistics.median) == (volume.min(), volume.max(), median)
+    assert statistics.mad == np.median(np.abs(volume - median))
+
+
+def test_the_window_in_the_pyramid_is_that_of_the_asset(make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path) -> None:
+    volume = rng.normal(0, 30, (8, 20, 30)).astype(np.float32)
+    made = make_pyramid(make_volume(volume), tmp_path / "B_rec.zarr")
+    shader = neuroglancer_metadata(made.statistics)["shaderParameters"]
+    attributes = json.loads((tmp_path / "B_rec.zarr" / "0" / ".zattrs").read_text())
+    window = attributes["omero"]["channels"][0]["window"]
+    assert [window["min"], window["max"]] == shader["window"]
+    assert [window["start"], window["end"]] == shader["range"]
+
+
+def test_neuroglancer_shows_five_deviations_within_what_there_is() -> None:
+    wide = VoxelStatistics(-100.0, 90.0, 0.0, 3.5, 10.0)
+    assert neuroglancer_metadata(wide) == {
+        "shader": "Grayscale",
+        "dimensions": "XYZ",
+        "shaderParameters": {"range": [-47, 54], "window": [-100, 90]},
+    }
+    narrow = VoxelStatistics(-0.25, 0.75, 0.0, 0.1, 0.2)
+    assert neuroglancer_metadata(narrow)["shaderParameters"] == {"range": [-0.25, 0.75], "window": [-1, 1]}
+    mostly_empty = VoxelStatistics(-20.0, 700.0, 0.0, 0.0, 0.0)
+    assert neuroglancer_metadata(mostly_empty)["shaderParameters"]["range"] == [-20, 700]
+    assert json.loads(json.dumps(neuroglancer_metadata(wide)))["shaderParameters"]["range"] == [-47, 54]
+
+
+def test_broken_voxels_are_reported_and_left_as_they_are(make_volume: MakeVolume, tmp_path: Path) -> None:
+    volume = np.ones((4, 5, 6), np.float32)
+    volume[1, 2, 3] = np.nan
+    made = make_pyramid(make_volume(volume), tmp_path / "B_rec.zarr")
+    assert "1 voxels are not numbers" in made.notes[0]
+    np.testing.assert_array_equal(read(tmp_path / "B_rec.zarr", 0), volume)
+
+
+def test_a_volume_without_a_single_number_is_refused_and_leaves_nothing(make_volume: MakeVolume, tmp_path: Path) -> None:
+    volume = make_volume(np.full((2, 3, 4), np.nan, np.float32))
+    with pytest.raises(StageError, match="none of its voxels"):
+        make_pyramid(volume, tmp_path / "B_rec.zarr")
+    assert list(tmp_path.iterdir()) == [volume]
+
+
+def test_a_volume_that_says_no_voxel_size_is_shown_at_one_angstrom(make_volume: MakeVolume, tmp_path: Path) -> None:
+    made = make_pyramid(make_volume(np.ones((2, 3, 4), np.int16), pixel_size=0.0), tmp_path / "B_rec.zarr")
+    assert "gives no voxel size" in made.notes[0]
+
+
+def test_a_file_that_is_cut_short_while_being_read_is_refused(make_volume: MakeVolume, tmp_path: Path) -> None:
+    volume = make_volume(np.ones((2, 3, 400), np.int16))
+
+    def cut(_: float) -> None:
+        pytest.fail("a truncated volume was read to the end")
+
+    with volume.open("r+b") as file:
+        file.truncate(2000)
+    with pytest.raises(FormatError):
+        make_pyramid(volume, tmp_path / "B_rec.zarr", progress=cut)
+    assert list(tmp_path.iterdir()) == [volume]
+
+
+def test_progress_rises_to_one(make_volume: MakeVolume, tmp_path: Path) -> None:
+    told: list[float] = []
+    make_pyramid(make_volume(np.zeros((150, 140, 4), np.int8)), tmp_path / "B_rec.zarr", progress=told.append)
+    assert told == sorted(told)
+    assert len(told) == 4
+    assert told[-1] == 1
