@@ -168,7 +168,7 @@ def _make_volume(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Pa
                 placed = trim.place(y0, slab)
                 if placed is not None:
                     (z, y, _), block = placed
-                    out.write_block(block, z=z.start, y=y.start)
+                    out.write_block(block, z=z.start or 0, y=y.start or 0)
 
             result = reconstruct(
                 aligned,
