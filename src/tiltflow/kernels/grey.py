@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def statistics(image: NDArray[np.float32]) -> tuple[float, float, float]:
     """Return the least, the greatest and the sum of a two-dimensional array."""
-    low, high, total = image[0, 0], image[0, 0], 0.0
+    low, high = image[0, 0], image[0, 0]
+    total = 0.0
     for j in range(image.shape[0]):
         row = image[j]
         part = np.float32(0)
         for i in range(row.shape[0]):
-            low, high = min(low, row[i]), max(high, row[i])
+            low = min(low, row[i])
+            high = max(high, row[i])
             part += row[i]
-        total += part
+        total += float(part)
     return low, high, total
 
 

@@ -21,7 +21,7 @@ def _cubic_at(image: NDArray[np.float32], x: np.float32, y: np.float32) -> np.fl
     b = u0 * image[j, i - 1] + u1 * image[j, i] + u2 * image[j, i + 1] + u3 * image[j, i + 2]
     c = u0 * image[j + 1, i - 1] + u1 * image[j + 1, i] + u2 * image[j + 1, i + 1] + u3 * image[j + 1, i + 2]
     d = u0 * image[j + 2, i - 1] + u1 * image[j + 2, i] + u2 * image[j + 2, i + 1] + u3 * image[j + 2, i + 2]
-    return v0 * a + v1 * b + v2 * c + v3 * d
+    return np.float32(v0 * a + v1 * b + v2 * c + v3 * d)
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
@@ -30,7 +30,7 @@ def _linear_at(image: NDArray[np.float32], x: np.float32, y: np.float32) -> np.f
     fx, fy = x - np.float32(i), y - np.float32(j)
     a = image[j, i] + fx * (image[j, i + 1] - image[j, i])
     b = image[j + 1, i] + fx * (image[j + 1, i + 1] - image[j + 1, i])
-    return a + fy * (b - a)
+    return np.float32(a + fy * (b - a))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

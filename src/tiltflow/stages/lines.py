@@ -1,9 +1,9 @@
 """Where the samples of stretched lines lie: the geometry that back-projection and projection share.
 
 A voxel at `(x, z)` from the centre of its section is seen at `u = x cos t + z sin t` of the view at tilt t, that is at
-`s = x + z tan t` of the line stretched by `1 / cos t`.  Stretched lines hold two samples a voxel and reach over all that the section
-needs; where the view does not reach they hold a fill value.  IMOD's `tilt` does so too (`COSINTERP 1,2`), and starts its samples
-at the first pixel of the view or at the first voxel that needs it, whichever is farther in; so do we, for the same grey values.
+`s = x + z tan t` of the line stretched by `1 / cos t`.  Stretched lines hold two samples a voxel and reach over all that the
+section needs; where the view does not reach they hold a fill value.  IMOD's `tilt` does so too (`COSINTERP 1,2`), and starts its
+samples at the first pixel of the view or at the first voxel that needs it, whichever is farther in; so do we, for the same values.
 
 Sections are arrays `(z, x)` whose first row is the top (greatest z) of the specimen, as `tilt` writes them.
 """

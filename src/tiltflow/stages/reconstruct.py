@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import ParameterError
@@ -26,8 +25,9 @@ from tiltflow.kernels.backprojection import backproject, stretch_lines, turn_abo
 from tiltflow.kernels.grey import round_into, statistics
 from tiltflow.model import Progress, Stack
 from tiltflow.parallel import map_threads
-from tiltflow.stages.filters import DC, density_weights, pad_lines, padded_length, radial_filter
+from tiltflow.stages.filters import density_weights, padded_length, radial_filter
 from tiltflow.stages.lines import Section, StretchedLines, stretched_lines
+from tiltflow.stages.weighting import Weighting, chosen_views, filter_lines, read_lines, weigh
 
 Sink = Callable[[int, NDArray[Any]], None]
 """Receives the first row y0 and a slab of sections `(rows, nz, nx)`; their top (greatest z) is row 0, as in `_full_rec.mrc`."""
@@ -104,7 +104,7 @@ class ReconstructParams:
     def __post_init__(self) -> None:
         if self.binning < 1 or self.thickness < self.binning:
             raise ParameterError(
-                f"thickness {self.thickness} at binning {self.binning} leaves no volume: give a thickness, in raw pixels, above the binning"
+                f"thickness {self.thickness} at binning {self.binning} leaves no volume: give raw pixels, at least the binning"
             )
         if self.mode not in _GREYS:
             raise ParameterError(f"mode {self.mode} of the volume: give 0 (bytes), 1 (integers) or 2 (reals)")
@@ -129,7 +129,7 @@ class ReconstructResult:
     scale_factor
         The one used.
     seconds
-        Time by phase, summed over threads: `read`, `filter`, `stretch`, `back-project`, `write`.
+        Time by phase, summed over threads: `read`, `filter`, `stretch`, `back-project`, `round`, `write`.
     """
 
     shape: tuple[int, int, int]
@@ -158,6 +158,13 @@ def default_scale_factor(width: int, *, logarithm: bool) -> float:
     return factor if logarithm else factor / 5000
 
 
+def scale_factor(aligned_shape: tuple[int, ...], params: ReconstructParams) -> float:
+    """Return the factor that grey values are multiplied by: the one given, or that of the table."""
+    if params.scale_factor is not None:
+        return params.scale_factor
+    return default_scale_factor(aligned_shape[-1] * params.binning, logarithm=params.log_offset is not None)
+
+
 def reconstruct(
     aligned: Stack,
     tilt_deg: ArrayLike,
@@ -181,127 +188,44 @@ def reconstruct(
     sink
         Receives slabs of the type that the mode asks for.
     """
-    plan = plan_lines(aligned, tilt_deg, params, included)
+    plan = plan_views(aligned, tilt_deg, params, included)
     ny, nz, nx = shape = volume_shape(aligned.shape, params)
     work = _Turned(aligned, plan, params) if params.x_axis_tilt_deg else _Level(aligned, plan, params)
-    seconds = dict.fromkeys(("read", "filter", "stretch", "back-project", "write"), 0.0)
+    seconds = dict.fromkeys(("read", "filter", "stretch", "back-project", "round", "write"), 0.0)
     low, high, total = np.inf, -np.inf, 0.0
     for y0, slab, (least, most, part), spent in map_threads(work, range(0, ny, work.rows), threads):
         low, high, total = min(low, least), max(high, most), total + part
         begin = time.perf_counter()
         sink(y0, slab)
-        spent["write"] = time.perf_counter() - begin
+        seconds["write"] += time.perf_counter() - begin
         for phase, elapsed in spent.items():
             seconds[phase] += elapsed
         if progress is not None:
             progress(min((y0 + work.rows) / ny, 1.0))
     voxels = ny * nz * nx
-    return ReconstructResult(shape, len(plan.views), voxels * len(plan.views), low, high, total / voxels, plan.factor, seconds)
+    return ReconstructResult(
+        shape, len(plan.views), voxels * len(plan.views), low, high, total / voxels, scale_factor(aligned.shape, params), seconds
+    )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LinePlan:
-    """What happens to the lines of each view before they are projected back.
-
-    Attributes
-    ----------
-    views
-        Which views take part.
-    tilt_deg
-        Theirs, with the offset.
-    padded
-        Length of a padded line.
-    weights
-        `(views, padded // 2 + 1)`: filter, weight of the view, scale.
-    fill
-        `(views,)`: what a view contributes where it does not reach.
-    log_offset, log_floor
-        Added before the logarithm, and the least value that it is taken of; None for linear data.
-    base, factor
-        The offset and the factor of the grey values.
-    """
-
-    views: NDArray[np.int64]
-    tilt_deg: NDArray[np.float64]
-    padded: int
-    weights: NDArray[np.float32]
-    fill: NDArray[np.float32]
-    log_offset: float | None
-    log_floor: float
-    base: float
-    factor: float
-
-
-def plan_lines(aligned: Stack, tilt_deg: ArrayLike, params: ReconstructParams, included: ArrayLike | None = None) -> LinePlan:
-    """Return the filter, the weights and the fill of every view that takes part."""
+def plan_views(aligned: Stack, tilt_deg: ArrayLike, params: ReconstructParams, included: ArrayLike | None = None) -> Weighting:
+    """Return the views that take part, and the filter, weight and fill of each."""
+    views = chosen_views(aligned.shape[0], included, params.exclude_views)
     tilt = np.asarray(tilt_deg, np.float64)
-    count, _, nx = aligned.shape
-    if tilt.shape != (count,):
-        raise ParameterError(f"{tilt.size} tilt angles for {count} aligned views: there must be one a view")
-    wanted = np.ones(count, bool) if included is None else np.asarray(included, bool).copy()
-    outside = [v for v in params.exclude_views if not 0 <= v < count]
-    if outside:
-        raise ParameterError(f"view {outside[0]} (from 0) is to be excluded, but there are {count} views")
-    wanted[list(params.exclude_views)] = False
-    views = np.flatnonzero(wanted)
-    if views.size == 0:
-        raise ParameterError(f"all of the {count} views are excluded: nothing to reconstruct")
-    factor = params.scale_factor
-    if factor is None:
-        factor = default_scale_factor(nx * params.binning, logarithm=params.log_offset is not None)
-    tilt = tilt[views] + params.offset_deg
-    padded = padded_length(nx)
+    if tilt.shape != (aligned.shape[0],):
+        raise ParameterError(f"{tilt.size} tilt angles for {aligned.shape[0]} aligned views: there must be one a view")
+    factor = scale_factor(aligned.shape, params)
     radial = radial_filter(
-        padded,
+        padded_length(aligned.shape[2]),
         cutoff=params.radial_cutoff,
         falloff=params.radial_falloff,
         true_sigma=params.falloff_is_true_sigma,
         hamming_start=params.hamming_start,
         sirt_iterations=params.fake_sirt_iterations,
     )
+    tilt = tilt[views] + params.offset_deg
     share = density_weights(tilt, params.density_neighbours) * factor / len(views)
-    mean, floor = _mean_grey(aligned, views), 0.0
-    if params.log_offset is not None:
-        mean += params.log_offset
-        if mean <= 0:
-            raise ParameterError(f"the mean grey value plus {params.log_offset:g} is {mean:g}: it has no logarithm; leave LOG out")
-        floor = 1e-3 * mean
-        mean = float(np.log10(mean))
-    return LinePlan(
-        views=views,
-        tilt_deg=tilt,
-        padded=padded,
-        weights=(share[:, None] * radial).astype(np.float32),
-        fill=(share * DC * mean).astype(np.float32),
-        log_offset=params.log_offset,
-        log_floor=floor,
-        base=params.scale_offset * factor,
-        factor=factor,
-    )
-
-
-def _mean_grey(aligned: Stack, views: NDArray[np.int64]) -> float:
-    """Return the mean over the views, from about a hundred rows of each."""
-    every = max(aligned.shape[1] // 128, 1)
-    return float(np.mean([np.asarray(aligned[int(v)])[::every].mean(dtype=np.float64) for v in views]))
-
-
-def read_lines(aligned: Stack, plan: LinePlan, y0: int, y1: int) -> NDArray[np.float32]:
-    """Return the lines of rows `y0..y1`, `(views, rows, nx)`, as logarithms if the plan says so."""
-    lines = np.empty((len(plan.views), y1 - y0, aligned.shape[2]), np.float32)
-    for line, v in zip(lines, plan.views, strict=True):
-        line[...] = aligned[int(v)][y0:y1]
-    if plan.log_offset is not None:
-        lines += np.float32(plan.log_offset)
-        np.log10(np.maximum(lines, np.float32(plan.log_floor), out=lines), out=lines)
-    return lines
-
-
-def filter_lines(lines: NDArray[np.float32], weights: NDArray[np.float32], padded: int) -> NDArray[np.float32]:
-    """Return lines `(views, rows, nx)`, padded and multiplied by `(views, frequencies)` in Fourier space: `(views, rows, padded)`."""
-    spectrum = scipy.fft.rfft(pad_lines(lines, padded), axis=-1, overwrite_x=True)
-    spectrum *= weights[:, None]
-    return np.asarray(scipy.fft.irfft(spectrum, padded, axis=-1, overwrite_x=True))
+    return weigh(aligned, views, tilt, share, radial, log_offset=params.log_offset, base=params.scale_offset * factor)
 
 
 class _Clock:
@@ -323,7 +247,7 @@ Slab = tuple[int, NDArray[Any], tuple[float, float, float], dict[str, float]]
 class _Level:
     """Makes slabs of sections, each from its own line of the views."""
 
-    def __init__(self, aligned: Stack, plan: LinePlan, params: ReconstructParams) -> None:
+    def __init__(self, aligned: Stack, plan: Weighting, params: ReconstructParams) -> None:
         self.aligned, self.plan = aligned, plan
         self.ny, self.nz, self.nx = volume_shape(aligned.shape, params)
         self.grey, self.low, self.high = _GREYS[params.mode]
@@ -352,7 +276,7 @@ class _Level:
     def _filtered(self, y0: int, y1: int, clock: _Clock) -> NDArray[np.float32]:
         lines = read_lines(self.aligned, self.plan, y0, y1)
         clock.lap("read")
-        filtered = filter_lines(lines, self.plan.weights, self.plan.padded)[..., : lines.shape[-1]]
+        filtered = filter_lines(lines, self.plan.weights)
         clock.lap("filter")
         return filtered
 
@@ -361,9 +285,7 @@ class _Level:
         stretch_lines(filtered, s.even, s.odd, s.count, s.inside, s.start, s.step, self.plan.fill, lines)
         clock.lap("stretch")
 
-    def _backproject(
-        self, lines: NDArray[np.float32], shift: NDArray[np.float64], out: NDArray[np.float32], clock: _Clock
-    ) -> None:
+    def _backproject(self, lines: NDArray[np.float32], shift: NDArray[np.float64], out: NDArray[np.float32], clock: _Clock) -> None:
         s = self.samples
         backproject(lines, s.even, s.odd, shift, s.slope, np.float32(self.plan.base), out)
         clock.lap("back-project")
@@ -374,14 +296,14 @@ class _Level:
         else:
             round_into(section, self.low, self.high, out)
         greys = statistics(section)
-        clock.lap("write")
+        clock.lap("round")
         return greys
 
 
 class _Turned(_Level):
     """Makes slabs of a volume that is turned about x, from untilted sections around them."""
 
-    def __init__(self, aligned: Stack, plan: LinePlan, params: ReconstructParams) -> None:
+    def __init__(self, aligned: Stack, plan: Weighting, params: ReconstructParams) -> None:
         super().__init__(aligned, plan, params)
         pitch = -np.deg2rad(params.x_axis_tilt_deg)
         self.cosine, self.sine = float(np.cos(pitch)), float(np.sin(pitch))

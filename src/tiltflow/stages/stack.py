@@ -129,7 +129,8 @@ def align_view(view: NDArray[np.generic], xf: ArrayLike, params: StackParams, ou
 
 def round_to_int16(image: NDArray[np.floating]) -> NDArray[np.int16]:
     """Return grey values rounded half up and held within 16 bits, as newstack writes them."""
-    return np.clip(np.floor(image + 0.5), -32768, 32767).astype(np.int16)
+    rounded: NDArray[np.int16] = np.clip(np.floor(image + 0.5), -32768, 32767).astype(np.int16)
+    return rounded
 
 
 def _taper(params: StackParams, shape: tuple[int, int]) -> int:

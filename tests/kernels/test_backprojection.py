@@ -1,0 +1,76 @@
+"""The back-projection kernels against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tiltflow.kernels.backprojection import TILE_X, TILE_Z, backproject, stretch_lines, turn_about_x
+from tiltflow.stages.lines import Section, stretched_lines
+
+
+def stretched(filtered: np.ndarray, samples, fill: np.ndarray) -> np.ndarray:
+    lines = np.full(samples.length, np.nan, np.float32)
+    stretch_lines(filtered, samples.even, samples.odd, samples.count, samples.inside, samples.start, samples.step, fill, lines)
+    return lines
+
+
+def unfolded(lines: np.ndarray, samples, v: int) -> np.ndarray:
+    """The samples of a view in their order."""
+    out = np.empty(samples.count[v])
+    out[::2] = lines[samples.even[v] :][: len(out[::2])]
+    out[1::2] = lines[samples.odd[v] :][: len(out[1::2])]
+    return out
+
+
+def test_stretched_lines_interpolate_the_view_and_hold_the_fill_beyond_it(rng: np.random.Generator) -> None:
+    tilt = np.array([-62.0, -3.0, 0.0, 41.0])
+    filtered = rng.normal(size=(4, 40)).astype(np.float32)
+    fill = np.array([7, 8, 9, 10], np.float32)
+    samples = stretched_lines(tilt, 40, Section(50, 12, 1.3, -2.0))
+    lines = stretched(filtered, samples, fill)
+    for v in range(4):
+        at = samples.start[v] + samples.step[v] * np.arange(samples.count[v])
+        found = unfolded(lines, samples, v)
+        inside = (at > 1e-3) & (at < 39 - 1e-3)
+        np.testing.assert_allclose(found[inside], np.interp(at[inside], np.arange(40), filtered[v]), atol=1e-5)
+        np.testing.assert_array_equal(found[(at < -1e-3) | (at > 39 + 1e-3)], fill[v])
+        assert samples.step[v] == pytest.approx(np.cos(np.deg2rad(tilt[v])) / 2)
+
+
+@pytest.mark.parametrize("views", [1, 3, 4, 9])
+@pytest.mark.parametrize(("nz", "nx"), [(5, 30), (2 * TILE_Z + 3, TILE_X + 45)])
+def test_back_projection_sums_the_lines_at_x_plus_z_tan_t(rng: np.random.Generator, views: int, nz: int, nx: int) -> None:
+    tilt = rng.uniform(-65, 65, views)
+    section = Section(nx, nz, 0.4, 3.0)
+    filtered = rng.normal(size=(views, nx + 6)).astype(np.float32)
+    samples = stretched_lines(tilt, nx + 6, section)
+    lines = stretched(filtered, samples, np.zeros(views, np.float32))
+    out = np.full((nz, nx), np.nan, np.float32)
+    backproject(lines, samples.even, samples.odd, samples.shift, samples.slope, np.float32(0.25), out)
+    expected = np.full((nz, nx), 0.25)
+    x, z = section.x_first + np.arange(nx), section.z_first - np.arange(nz)
+    for v in range(views):
+        line = unfolded(lines, samples, v)
+        cosine = np.cos(np.deg2rad(tilt[v]))
+        first = (samples.start[v] + 0.5 - (nx + 6) / 2) / cosine
+        at = (x + z[:, None] * np.tan(np.deg2rad(tilt[v])) - first) * 2
+        assert at.min() > -1e-6
+        assert at.max() < len(line) - 1 + 1e-6
+        expected += np.interp(at, np.arange(len(line)), line)
+    np.testing.assert_allclose(out, expected, atol=2e-4)
+
+
+def test_turning_is_bilinear_between_sections_and_fills_beyond_them(rng: np.random.Generator) -> None:
+    sections = rng.normal(size=(4, 6, 9)).astype(np.float32)
+    out = np.empty((5, 9), np.float32)
+    turn_about_x(sections, -0.5, 1.2, 0.3, 0.9, np.float32(5), out)
+    for z in range(5):
+        y, h = -0.5 + 1.2 * z, 0.3 + 0.9 * z
+        if not 0 <= y <= 3:
+            np.testing.assert_array_equal(out[z], 5)
+            continue
+        j, k = int(y), int(h)
+        near = sections[j, k] * (1 - h + k) + sections[j, k + 1] * (h - k)
+        far = sections[j + 1, k] * (1 - h + k) + sections[j + 1, k + 1] * (h - k)
+        np.testing.assert_allclose(out[z], near * (1 - y + j) + far * (y - j), atol=1e-5)
