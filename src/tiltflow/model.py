@@ -116,7 +116,9 @@ class Evidence:
     Residuals and errors are pixels of the raw images.  `leave_out_px` is the mean distance of points to where a fit that has
     not seen them puts them: the honest number, as a fit with too many variables follows the noise.  `error_px` is what the method
     believes the error of the alignment itself to be; `doubts` are the reasons not to trust it, none for a sound one.
-    `excluded_views` maps views, counted from 0, to the reason.
+    `excluded_views` maps views, counted from 0, to the reason.  `positions_per_view` counts the tracks that each view was fitted
+    with, `positions_lost_per_view` those that are missing or were rejected there.  `residual_vectors_px` holds x, y of each track on
+    the view nearest to zero tilt, raw pixels from its corner, and how far the fit is from it there, dx and dy.
     """
 
     residual_mean_px: float | None = None
@@ -124,6 +126,9 @@ class Evidence:
     residual_weighted_mean_px: float | None = None
     leave_out_px: float | None = None
     residual_per_view_px: tuple[float, ...] | None = None
+    residual_vectors_px: tuple[tuple[float, float, float, float], ...] | None = None
+    positions_per_view: tuple[int, ...] | None = None
+    positions_lost_per_view: tuple[int, ...] | None = None
     measurements: int | None = None
     unknowns: int | None = None
     tracks_used: int | None = None
@@ -132,6 +137,7 @@ class Evidence:
     shift_max_px: float | None = None
     axis_angle_nominal_deg: float | None = None
     axis_angle_from_data_deg: float | None = None
+    axis_angle_error_deg: float | None = None
     correlation_per_view: tuple[float, ...] | None = None
     error_px: float | None = None
     doubts: tuple[str, ...] = ()
@@ -249,6 +255,68 @@ class Asset:
     metadata: Mapping[str, Any] | None = None
 
 
+class Trust(StrEnum):
+    """How far a result can be trusted."""
+
+    GOOD = "good"
+    DOUBTFUL = "doubtful"
+    POOR = "poor"
+    FAILED = "failed"
+    UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether to trust a tomogram: a level, the reasons in sentences, and the numbers that decided, the most decisive first."""
+
+    level: Trust
+    reasons: tuple[str, ...] = ()
+    numbers: Mapping[str, Quantity] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """Up to where a number is good and from where on it is poor; what lies between is doubtful.
+
+    Lengths are judged in pixels of the raw images, because what blurs by less than a pixel cannot be seen; where a limit in
+    nanometres is given as well, both must be kept.
+
+    Attributes
+    ----------
+    error_good_px, error_poor_px, error_good_nm, error_poor_nm
+        Error of the alignment, as its method estimates it.
+    leave_out_good_px, leave_out_poor_px, leave_out_good_nm, leave_out_poor_nm
+        Distance of points to where a fit that has not seen them puts them.
+    residual_good_px, residual_poor_px, residual_good_nm, residual_poor_nm
+        Mean residual of the fit.
+    excluded_good, excluded_poor
+        Fraction of the views that was left out.
+    tracks_good, tracks_poor
+        Tracks that the alignment rests on: good from, poor below.
+    contrast_good, contrast_poor
+        Texture of the specimen relative to that of the empty volume above and below it: good from, poor below.
+    """
+
+    error_good_px: float = 0.5
+    error_poor_px: float = 1.0
+    error_good_nm: float | None = None
+    error_poor_nm: float | None = None
+    leave_out_good_px: float = 1.0
+    leave_out_poor_px: float = 2.0
+    leave_out_good_nm: float | None = None
+    leave_out_poor_nm: float | None = None
+    residual_good_px: float = 0.8
+    residual_poor_px: float = 1.6
+    residual_good_nm: float | None = None
+    residual_poor_nm: float | None = None
+    excluded_good: float = 0.1
+    excluded_poor: float = 0.3
+    tracks_good: int = 8
+    tracks_poor: int = 4
+    contrast_good: float = 1.2
+    contrast_poor: float = 1.05
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesResult:
     """What became of one series."""
@@ -260,6 +328,7 @@ class SeriesResult:
     assets: tuple[Asset, ...] = ()
     stages: tuple[StageRecord, ...] = ()
     output: Path | None = None
+    verdict: Verdict | None = None
 
     @property
     def ok(self) -> bool:
@@ -281,6 +350,8 @@ class Site:
         Threads per series.
     imod_cpus, imod_gpu
         What `batchruntomo` is given as `-cp` and `-gpu`.
+    thresholds
+        What counts as good when a result is judged; the result itself stays as it is.
     """
 
     mounts: Mapping[str, Path] = field(default_factory=dict)
@@ -289,3 +360,4 @@ class Site:
     imod_cpus: str = "1"
     imod_gpu: str | None = None
     keep_workdir: bool = False
+    thresholds: Thresholds = field(default_factory=Thresholds)
