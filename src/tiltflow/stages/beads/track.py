@@ -40,6 +40,9 @@ _SURVEY_VIEWS = 3
 _LEAST_Z = 4.5
 _OVERLAP = 0.9
 _FEW = 5
+_ENOUGH = 12
+_LOOSE, _LOOSE_OF_FEW, _FAR = 2.5, 4.0, 6.0
+_JUDGE_CYCLES = 6
 _TEMPLATE_VIEWS = 7
 _SHARE_OF_TIME = (0.05, 0.6, 0.7)
 _SOLVE = SolveParams(leave_out=False)
@@ -318,14 +321,18 @@ def _judge(series: _Series, work: _Work, params: BeadParams) -> _Work:
     few = np.isfinite(work.amplitude).sum(axis=1) < max(4, 0.3 * series.included.sum() * 0.5)
     work = _keep(work, ~few, rejected, "seen in too few views")
     work = _keep(work, ~faint_tracks(work.amplitude), rejected, "too faint for gold")
-    for _ in range(3):
+    for _ in range(_JUDGE_CYCLES):
         if len(work.points) < max(params.fewest, 2):
             break
         work = _solved(series, work)
-        scatter = np.sqrt(np.nanmedian(work.residual**2, axis=1))
+        count = len(work.points)
+        scatter = np.nanmean(work.residual, axis=1)
         typical = float(np.median(scatter))
-        loose = scatter > np.maximum(4 * typical, 0.03 * params.diameter_px)
-        far = work.residual > np.maximum(6 * np.maximum(typical, scatter)[:, None], 0.05 * params.diameter_px)
+        limit = max(typical * (_LOOSE if count > _ENOUGH else _LOOSE_OF_FEW), 0.03 * params.diameter_px)
+        # The worst first: a bad track spoils the residuals of its neighbours.
+        worst = np.argsort(-scatter)[: max(count // 10, 1)]
+        loose = np.isin(np.arange(count), worst) & (scatter > limit)
+        far = work.residual > np.maximum(_FAR * np.maximum(typical, scatter)[:, None], 0.05 * params.diameter_px)
         far &= ~loose[:, None]
         if not loose.any() and not far.any():
             break
@@ -353,7 +360,8 @@ def _keep(work: _Work, keep: Bools, rejected: dict[str, int], reason: str) -> _W
 def _solved(series: _Series, work: _Work) -> _Work:
     axis = float(np.median(geometry.axis_angles(series.start)))
     tracks = Tracks(work.xy, "bead", position_weights(work.sigma, work.residual))
-    solution = solve(tracks, series.tilt_deg, axis, _SOLVE, image_shape=series.shape, included=series.included, start=series.start)
+    params = replace(_SOLVE, stretch=len(work.xy) > _ENOUGH, skew=len(work.xy) > _ENOUGH)
+    solution = solve(tracks, series.tilt_deg, axis, params, image_shape=series.shape, included=series.included, start=series.start)
     residual = np.hypot(*np.moveaxis(solution.residuals, -1, 0))
     return replace(work, points=solution.points, cameras=cameras_of_solution(solution), residual=residual)
 
