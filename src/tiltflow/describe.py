@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+import math
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Asset, TiltSeries
-from tiltflow.recipe import Recipe
+from tiltflow.recipe import Recipe, StageParams
 from tiltflow.record import DirectiveEntry, ProductEntry, RecipeEntry, ValueEntry
 
 _CHECKSUM_BLOCK = 1 << 20
@@ -43,6 +45,7 @@ def recipe(made: Recipe) -> RecipeEntry:
         template=made.template,
         digest=made.digest,
         parameters=asdict(made.parameters),
+        stages={field.name: _stage(getattr(made, field.name)) for field in fields(StageParams)},
         directives=[
             DirectiveEntry(name=row.name, value=row.value, status=row.status, reason=row.reason, origin=row.origin)
             for row in made.report.rows
@@ -51,8 +54,8 @@ def recipe(made: Recipe) -> RecipeEntry:
 
 
 def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:
-    """Return an alignment's evidence as plain numbers; lengths in pixels of the raw images and in nanometres."""
-    evidence = {key: value for key, value in asdict(found.evidence).items() if value is not None}
+    """Return an alignment and its evidence as :class:`tiltflow.record.AlignmentEntry` has it, lengths in nanometres added."""
+    evidence = {key: _finite(value) for key, value in asdict(found.evidence).items() if value is not None}
     pixel_nm = of.pixel_size_angstrom / 10
     lengths = {
         key.removesuffix("_px") + "_nm": value * pixel_nm
@@ -66,6 +69,9 @@ def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:
         "tilt_deg": np.round(found.tilt_deg, 3).tolist(),
         "included": found.included.tolist(),
         "shift_px": np.round(found.transforms[:, :, 2], 3).tolist(),
+        "rotation_deg": np.round(axis_angles(found.transforms), 4).tolist(),
+        "magnification": np.round(1 / np.sqrt(np.abs(np.linalg.det(found.transforms[:, :, :2]))), 5).tolist(),
+        "local_areas": len(found.local.centre_px) if found.local is not None else None,
         **evidence,
         **lengths,
     }
@@ -80,6 +86,19 @@ def product(asset: Asset, folder: Path) -> ProductEntry:
         size, checksum = path.stat().st_size, _sha256(path)
     metadata = dict(asset.metadata) if asset.metadata is not None else None
     return ProductEntry(type=str(asset.type), path=asset.path, bytes=size, sha256=checksum, metadata=metadata)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value that JSON can hold: null for what is not finite, also within sequences."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (tuple, list)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _stage(params: object) -> Any:
+    return asdict(params) if is_dataclass(params) and not isinstance(params, type) else params
 
 
 def _sha256(path: Path) -> str:

@@ -93,8 +93,8 @@ class Tracks:
     xy
         `(track, view, 2)` raw pixels, origin at the corner of pixel 0; NaN where unseen.
     weight
-        A-priori weights: `(track,)`, `(track, view)`, or `(track, view, 2, 2)`, the inverse of the covariance of each position, to a
-        common factor; None for equal ones.
+        A-priori weights: `(track,)`, `(track, view)`, or `(track, view, 2, 2)`, the inverse of the covariance of each position, to
+        a common factor; None for equal ones.
     kind
         `bead` or `patch`.
     """
@@ -117,8 +117,8 @@ class Evidence:
     not seen them puts them: the honest number, as a fit with too many variables follows the noise.  `error_px` is what the method
     believes the error of the alignment itself to be; `doubts` are the reasons not to trust it, none for a sound one.
     `excluded_views` maps views, counted from 0, to the reason.  `positions_per_view` counts the tracks that each view was fitted
-    with, `positions_lost_per_view` those that are missing or were rejected there.  `residual_vectors_px` holds x, y of each track on
-    the view nearest to zero tilt, raw pixels from its corner, and how far the fit is from it there, dx and dy.
+    with, `positions_lost_per_view` those that are missing or were rejected there.  `residual_vectors_px` holds x, y of each track
+    on the view nearest to zero tilt, raw pixels from its corner, and how far the fit is from it there, dx and dy.
     """
 
     residual_mean_px: float | None = None

@@ -31,7 +31,7 @@ from tiltflow.formats.series import read_series
 from tiltflow.model import Asset, AssetType, Reconstruction, SeriesResult, Site
 from tiltflow.products.catalogue import STEPS, ProductContext
 from tiltflow.recipe import Recipe
-from tiltflow.record import EngineEntry, NumberEntry, ProductEntry, Recorder, SeriesRecord, StageEntry, read_record
+from tiltflow.record import AlignmentEntry, EngineEntry, NumberEntry, ProductEntry, Recorder, SeriesRecord, StageEntry, read_record
 
 _log = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         engine.check(work)
     result = engine.reconstruct(work)
     if result.alignment is not None:
-        recorder.record.alignment = describe.alignment(result.alignment, series)
+        recorder.record.alignment = AlignmentEntry.model_validate(describe.alignment(result.alignment, series))
         recorder.save()
     return result
 

@@ -1,38 +1,56 @@
 """What happened, written down as it happens.
 
 One `run.json` per series: the inputs and where each value was read, the recipe and its hash, every directive and its fate, the
-stages with their seconds and numbers, the alignment's evidence, the products with sizes and checksums, warnings, and the failure
-if there was one.  The file is rewritten whole (beside, then renamed) after every change, so a killed run leaves a readable record
-that says what it was doing.  :class:`SeriesRecord` is the published schema.
+stages with their seconds and numbers, the alignment's evidence, what the volume looks like in numbers, the products with sizes and
+checksums, warnings, the verdict, and the failure if there was one.  Another, in the folder above, for the run.  A file is
+rewritten whole (beside, then renamed) after every change, so a killed run leaves a readable record that says what it was doing.
+:class:`SeriesRecord` and :class:`RunRecord` are the published schemas.
 """
 
-from tiltflow.record.recorder import Recorder, StageNotes
+from tiltflow.record.recorder import Recorder, RunRecorder, StageNotes
 from tiltflow.record.schema import (
+    RUN_SCHEMA,
     SCHEMA,
+    AlignmentEntry,
     DirectiveEntry,
     EngineEntry,
     FailureEntry,
     NumberEntry,
+    PictureEntry,
     ProductEntry,
     RecipeEntry,
+    RunRecord,
+    RunSeriesEntry,
     SeriesRecord,
     StageEntry,
     ValueEntry,
+    VerdictEntry,
+    VolumeEntry,
     read_record,
+    read_run,
 )
 
 __all__ = [
+    "RUN_SCHEMA",
     "SCHEMA",
+    "AlignmentEntry",
     "DirectiveEntry",
     "EngineEntry",
     "FailureEntry",
     "NumberEntry",
+    "PictureEntry",
     "ProductEntry",
     "RecipeEntry",
     "Recorder",
+    "RunRecord",
+    "RunRecorder",
+    "RunSeriesEntry",
     "SeriesRecord",
     "StageEntry",
     "StageNotes",
     "ValueEntry",
+    "VerdictEntry",
+    "VolumeEntry",
     "read_record",
+    "read_run",
 ]

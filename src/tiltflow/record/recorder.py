@@ -1,18 +1,21 @@
-"""Keeps a record on disk while the work goes on."""
+"""Keeps records on disk while the work goes on."""
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from tiltflow.model import Quantity
-from tiltflow.record.schema import FailureEntry, NumberEntry, SeriesRecord, StageEntry, read_record
+from pydantic import BaseModel
+
+from tiltflow.model import Quantity, SeriesResult
+from tiltflow.record.schema import FailureEntry, NumberEntry, RunRecord, SeriesRecord, StageEntry, read_record
 
 _log = logging.getLogger(__name__)
 
@@ -79,9 +82,7 @@ class Recorder:
 
     def save(self) -> None:
         """Write the record beside its place, then rename it."""
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        beside.write_text(self.record.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8")
-        beside.replace(self.path)
+        _write(self.path, self.record)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageNotes]:
@@ -115,11 +116,11 @@ class Recorder:
             _log.warning("%s: %s", self.record.name, text)
             self.save()
 
-    def fail(self, stage: str, reason: str, last_lines: Sequence[str] = ()) -> None:
-        """Record why the series has no products."""
+    def fail(self, stage: str, reason: str, last_lines: Sequence[str] = (), *, error: str = "") -> None:
+        """Record why the series has no products; `error` is the name of the exception's class."""
         self.record.status = "error"
         self.record.message = reason
-        self.record.failure = FailureEntry(stage=stage, reason=reason, last_lines=list(last_lines))
+        self.record.failure = FailureEntry(stage=stage, reason=reason, error=error, last_lines=list(last_lines))
         self.record.finished = datetime.now(UTC)
         self.save()
 
@@ -132,6 +133,41 @@ class Recorder:
     def failed_stage(self) -> str | None:
         """Return the name of the last stage that failed."""
         return next((entry.name for entry in reversed(self.record.stages) if entry.status == "failed"), None)
+
+
+class RunRecorder:
+    """Keeps the record of a run on disk; series may report from several threads."""
+
+    def __init__(self, path: Path, record: RunRecord) -> None:
+        self.path = path
+        self.record = record
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, record)
+
+    def done(self, result: SeriesResult) -> None:
+        """Record what became of one series."""
+        with self._lock:
+            for entry in self.record.series:
+                if entry.source == str(result.source):
+                    entry.status = "success" if result.ok else "error"
+                    entry.message = result.message
+                    entry.verdict = result.verdict.level if result.verdict else None
+                    entry.seconds = round(sum(stage.seconds for stage in result.stages), 3)
+            _write(self.path, self.record)
+
+    def close(self, status: Literal["done", "interrupted"]) -> None:
+        """Record that the run is over."""
+        with self._lock:
+            self.record.status = status
+            self.record.finished = datetime.now(UTC)
+            _write(self.path, self.record)
+
+
+def _write(path: Path, record: BaseModel) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(record.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8")
+    beside.replace(path)
 
 
 def _plain(value: Any) -> Any:

@@ -1,17 +1,18 @@
-"""The published schema of a series' `run.json`: entries whose names carry their units, or that have a unit beside them."""
+"""The published schemas of `run.json`, of a series and of a run: names carry their units, or have a unit beside them."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiltflow.errors import FormatError
-from tiltflow.model import Quantity, StageRecord
+from tiltflow.model import Quantity, StageRecord, Trust
 
-SCHEMA = "tiltflow/series-record/1"
+SCHEMA: Final = "tiltflow/series-record/1"
+RUN_SCHEMA: Final = "tiltflow/run-record/1"
 
 
 class _Entry(BaseModel):
@@ -73,12 +74,13 @@ class EngineEntry(_Entry):
 
 
 class RecipeEntry(_Entry):
-    """The recipe: `digest` is equal when the result must be."""
+    """The recipe: `digest` is equal when the result must be; `stages` holds what the directives mean to the native engine."""
 
     template: str
     digest: str
     parameters: dict[str, Any]
     directives: list[DirectiveEntry] = Field(default_factory=list)
+    stages: dict[str, Any] = Field(default_factory=dict)
 
 
 class FailureEntry(_Entry):
@@ -86,7 +88,107 @@ class FailureEntry(_Entry):
 
     stage: str
     reason: str
+    error: str = ""
     last_lines: list[str] = Field(default_factory=list)
+
+
+class AlignmentEntry(_Entry):
+    """The alignment and the evidence for it.
+
+    Lists with one number a view follow the raw stack; null stands where a view gives none.  Lengths in `_px` are pixels of the raw
+    images.  Numbers of a method that are not listed here are kept as they are.
+    """
+
+    model_config = ConfigDict(extra="allow", validate_assignment=True, ser_json_inf_nan="null")
+
+    method: str
+    tilt_deg: list[float]
+    included: list[bool]
+    shift_px: list[tuple[float, float]]
+    rotation_deg: list[float] = Field(default_factory=list)
+    magnification: list[float] = Field(default_factory=list)
+    x_axis_tilt_deg: float = 0.0
+    z_shift_px: float = 0.0
+    local_areas: int | None = None
+    residual_mean_px: float | None = None
+    residual_mean_nm: float | None = None
+    residual_sd_px: float | None = None
+    residual_sd_nm: float | None = None
+    residual_weighted_mean_px: float | None = None
+    residual_weighted_mean_nm: float | None = None
+    leave_out_px: float | None = None
+    leave_out_nm: float | None = None
+    error_px: float | None = None
+    error_nm: float | None = None
+    residual_per_view_px: list[float | None] | None = None
+    residual_vectors_px: list[tuple[float, float, float, float]] | None = None
+    positions_per_view: list[int] | None = None
+    positions_lost_per_view: list[int] | None = None
+    correlation_per_view: list[float | None] | None = None
+    measurements: int | None = None
+    unknowns: int | None = None
+    tracks_used: int | None = None
+    tracks_rejected: int | None = None
+    shift_rms_px: float | None = None
+    shift_rms_nm: float | None = None
+    shift_max_px: float | None = None
+    shift_max_nm: float | None = None
+    axis_angle_nominal_deg: float | None = None
+    axis_angle_from_data_deg: float | None = None
+    axis_angle_error_deg: float | None = None
+    doubts: list[str] = Field(default_factory=list)
+    excluded_views: dict[int, str] = Field(default_factory=dict)
+    attempts: list[dict[str, Any]] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+
+
+class VolumeEntry(_Entry):
+    """What the reconstruction itself looks like in numbers; all lists are short enough to be drawn.
+
+    The histogram has equal bins from `histogram_low` to `histogram_high`; `window_low` and `window_high` are the grey values shown
+    as black and white.  `spectrum_power` is the radially averaged power of sections at the frequencies beside it.
+    `texture` is the spread of grey values in sections at the heights `texture_z_nm`, from the middle of the volume.
+    `section_*` is where the specimen was found by it: null where it does not stand out.
+    """
+
+    sections: int
+    height_px: int
+    width_px: int
+    voxel_nm: float
+    mean: float
+    sd: float
+    histogram_low: float
+    histogram_high: float
+    histogram_counts: list[int]
+    window_low: float
+    window_high: float
+    spectrum_per_nm: list[float]
+    spectrum_power: list[float]
+    texture_z_nm: list[float]
+    texture: list[float]
+    contrast: float | None = None
+    section_low_nm: float | None = None
+    section_high_nm: float | None = None
+    section_cut: bool = False
+
+
+class PictureEntry(_Entry):
+    """A small picture for the report; `path` is relative to the folder of the record."""
+
+    name: Literal["zero_tilt", "slice_xy", "slice_xz", "slice_yz"]
+    path: str
+    width: int
+    height: int
+    caption: str
+
+
+class VerdictEntry(_Entry):
+    """Whether to trust the result, by the thresholds that were in force when it was made."""
+
+    level: Trust
+    reasons: list[str] = Field(default_factory=list)
+    numbers: dict[str, NumberEntry] = Field(default_factory=dict)
+    thresholds: dict[str, float | None] = Field(default_factory=dict)
 
 
 class SeriesRecord(_Entry):
@@ -94,7 +196,7 @@ class SeriesRecord(_Entry):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_by_name=True, ser_json_inf_nan="null")
 
-    record_schema: str = Field(default=SCHEMA, alias="schema")
+    record_schema: Literal["tiltflow/series-record/1"] = Field(default=SCHEMA, alias="schema")
     name: str
     source: str
     source_bytes: int | None = None
@@ -108,10 +210,13 @@ class SeriesRecord(_Entry):
     input: dict[str, ValueEntry] = Field(default_factory=dict)
     recipe: RecipeEntry | None = None
     stages: list[StageEntry] = Field(default_factory=list)
-    alignment: dict[str, Any] | None = None
+    alignment: AlignmentEntry | None = None
+    volume: VolumeEntry | None = None
+    pictures: list[PictureEntry] = Field(default_factory=list)
     products: list[ProductEntry] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     failure: FailureEntry | None = None
+    verdict: VerdictEntry | None = None
 
     def stage_records(self) -> tuple[StageRecord, ...]:
         """Return what each stage did."""
@@ -129,6 +234,34 @@ class SeriesRecord(_Entry):
         )
 
 
+class RunSeriesEntry(_Entry):
+    """One series of a run; `record` is the path of its record, relative to the folder of the run."""
+
+    name: str
+    source: str
+    record: str
+    status: Literal["waiting", "success", "error"] = "waiting"
+    message: str | None = None
+    verdict: Trust | None = None
+    seconds: float | None = None
+
+
+class RunRecord(_Entry):
+    """One run over a folder of series, as it stood when it was last written."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_by_name=True, ser_json_inf_nan="null")
+
+    record_schema: Literal["tiltflow/run-record/1"] = Field(default=RUN_SCHEMA, alias="schema")
+    status: Literal["running", "done", "interrupted"] = "running"
+    tiltflow: str
+    started: datetime
+    finished: datetime | None = None
+    jobs: int = 1
+    template: str
+    digest: str
+    series: list[RunSeriesEntry] = Field(default_factory=list)
+
+
 def read_record(path: Path) -> SeriesRecord:
     """Return the record in a `run.json`.
 
@@ -141,3 +274,17 @@ def read_record(path: Path) -> SeriesRecord:
         return SeriesRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise FormatError(f"{path} is not a record of a tiltflow run ({error.error_count()} problems): {error}") from error
+
+
+def read_run(path: Path) -> RunRecord:
+    """Return the record of a run in a `run.json`.
+
+    Raises
+    ------
+    FormatError
+        If the file is not a record of this schema.
+    """
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise FormatError(f"{path} is not the record of a tiltflow run ({error.error_count()} problems): {error}") from error
