@@ -138,7 +138,7 @@ def brt_series_of_a_run(sources: Sequence[Path], recipe: Recipe, site: Site, lay
         source = futures[future]
         results[source] = result = _settle(future, source, layout.output_of(source))
         level = logging.INFO if result.ok else logging.ERROR
-        log.log(level, "%d of %d: %s: %s", len(results), len(sources), source.name, result.message or result.status)
+        log.log(level, "%s: %s (%d of %d)", source.name, result.message or result.status, len(results), len(sources))
     return [results[source] for source in sources]
 
 

@@ -1,0 +1,86 @@
+"""Prefect, kept off the network and away from the home folder, and a portal that listens."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Prefect reads these when it is imported.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="tiltflow-prefect-"))
+
+pytest.importorskip("prefect", reason="needs the extra [prefect]")
+
+
+@dataclass
+class Portal:
+    """The portal's API: what it heard, as (token, body), in order."""
+
+    url: str
+    heard: list[tuple[str | None, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def statuses(self) -> list[str]:
+        """What the separate messages said."""
+        return [body["status"] for _, body in self.heard if "status" in body]
+
+    @property
+    def callbacks(self) -> list[dict[str, Any]]:
+        """The callbacks."""
+        return [body for _, body in self.heard if "files" in body]
+
+
+@pytest.fixture
+def portal() -> Iterator[Portal]:
+    """Run a real HTTP server for one test."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            listening.heard.append((self.headers.get("Authorization"), body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listening = Portal(f"http://127.0.0.1:{server.server_port}/api/done")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield listening
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """Run Prefect against a server and database of its own; starting them takes most of the time of these tests."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Mount an empty share called `lab`, and give the site a scratch folder."""
+    folder = tmp_path / "Projects" / "share"
+    (folder / "Projects").mkdir(parents=True)
+    for variable in [variable for variable in os.environ if variable.startswith("TILTFLOW_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("TILTFLOW_MOUNTS", f"lab={folder}")
+    monkeypatch.setenv("TILTFLOW_SCRATCH", str(tmp_path / "scratch"))
+    return folder

@@ -1,0 +1,187 @@
+"""The BRT flow: the door, and what a portal sees of a run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
+
+pytestmark = pytest.mark.filterwarnings("default")  # Prefect's own deprecations are not ours to mend
+
+ENVIRONMENT = dict(os.environ)
+THREADS = threading.active_count()
+
+from em_workflows.brt.flow import brt_flow  # noqa: E402 - the state before this import is what a test compares with
+from em_workflows.brt.tasks import PRODUCT_TASKS  # noqa: E402
+from tiltflow.errors import LocationError, TiltflowError  # noqa: E402
+from tiltflow.products.catalogue import PRODUCTS, STEPS  # noqa: E402
+
+CHANGED_BY_IMPORT = dict(os.environ) != ENVIRONMENT or threading.active_count() != THREADS
+
+SAMPLE = "Lab/PI/Project/Session/Sample"
+TOKEN = "eyJhbGciOi.s3cr3t"
+
+IMOD_PARAMETERS = {
+    "montage": 0,
+    "gold": 10,
+    "focus": 0,
+    "fiducialless": 1,
+    "trackingMethod": 0,
+    "TwoSurfaces": 0,
+    "TargetNumberOfBeads": 20,
+    "LocalAlignments": 0,
+    "THICKNESS": 50,
+}
+
+
+def test_the_door_is_the_contract_word_for_word() -> None:
+    signature = inspect.signature(brt_flow.fn)
+    required = inspect.Parameter.empty
+    assert [(name, parameter.annotation, parameter.default) for name, parameter in signature.parameters.items()] == [
+        ("montage", "int", required),
+        ("gold", "int", required),
+        ("focus", "int", required),
+        ("fiducialless", "int", required),
+        ("trackingMethod", "int", required),
+        ("TwoSurfaces", "int", required),
+        ("TargetNumberOfBeads", "int", required),
+        ("LocalAlignments", "int", required),
+        ("THICKNESS", "int", required),
+        ("file_share", "str", required),
+        ("input_dir", "str", required),
+        ("x_file_name", "str | None", None),
+        ("callback_url", "str | None", None),
+        ("token", "str | None", None),
+        ("x_no_api", "bool", False),
+        ("x_keep_workdir", "bool", False),
+        ("adoc_template", "str", "plastic_brt"),
+    ]
+    assert brt_flow.name == "BRT"
+
+
+def test_importing_the_flow_changes_nothing_and_chooses_no_runner() -> None:
+    assert not CHANGED_BY_IMPORT
+    assert "dask_jobqueue" not in sys.modules
+    assert not list(Path(os.environ["PREFECT_HOME"]).glob("*.db"))
+
+
+def test_the_tasks_are_the_steps_of_the_catalogue_under_the_documented_names() -> None:
+    assert [task.name for task in PRODUCT_TASKS.values()] == [step.name for step in STEPS]
+    documented = {"gen_tilt_movie", "gen_thumbs", "gen_ave_mrc", "gen_recon_movie", "gen_ave_8_vol", "gen_zarr"}
+    assert documented <= set(PRODUCT_TASKS)
+
+
+@pytest.fixture
+def sample(share: Path, small_series: Path) -> Path:
+    """Put two good series and a broken one between them into a folder of the share."""
+    folder = share / "Projects" / SAMPLE
+    folder.mkdir(parents=True)
+    shutil.copy(small_series, folder / "ts1.st")
+    shutil.copy(small_series, folder / "ts10.mrc")
+    (folder / "ts2.mrc").write_bytes(small_series.read_bytes()[:5000])
+    return folder
+
+
+def run(**changes: Any) -> Any:
+    return brt_flow(**(IMOD_PARAMETERS | {"file_share": "lab", "input_dir": SAMPLE} | changes))
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_successes_one_error_one_callback(prefect_server: None, portal: Any, share: Path, sample: Path, fake_imod: Any) -> None:
+    before = contents(share / "Projects")
+    Secret(value=TOKEN).save("portal-token")
+    returned = run(callback_url=portal.url, token="portal-token")
+
+    assert portal.statuses == ["running", "success"]
+    assert [sorted(body) for _, body in portal.heard] == [["status"], ["files"], ["status"]]
+    assert {authorization for authorization, _ in portal.heard} == {f"Bearer {TOKEN}"}
+    (told,) = portal.callbacks
+    assert told == returned == json.loads((share / "Assets" / SAMPLE / "callback.json").read_text())
+
+    assert [(entry["primaryFilePath"], entry["status"]) for entry in told["files"]] == [
+        (f"{SAMPLE}/ts1.st", "success"),
+        (f"{SAMPLE}/ts2.mrc", "error"),
+        (f"{SAMPLE}/ts10.mrc", "success"),
+    ]
+    good, bad, _ = told["files"]
+    assets = good["imageSet"][0]["assets"]
+    assert [asset["type"] for asset in assets] == [product.asset_type for product in PRODUCTS]
+    for asset in assets:
+        assert asset["path"].startswith(f"{SAMPLE}/ts1/")
+        assert (share / "Assets" / asset["path"]).exists()
+    assert bad["imageSet"][0]["assets"] == []
+    assert "ts2.mrc" in bad["message"]
+    assert (share / "Assets" / SAMPLE / "ts2" / "run.json").is_file()
+    assert (share / "Assets" / SAMPLE / "ts2" / "ts2.log").is_file()
+
+    assert contents(share / "Projects") == before
+    assert list((share.parents[1] / "scratch").iterdir()) == []
+    for path, content in contents(share / "Assets").items():
+        assert TOKEN.encode() not in content, path
+
+    with get_client(sync_client=True) as client:
+        (flow_run,) = [run for run in client.read_flow_runs(limit=50, sort=FlowRunSort.ID_DESC) if run.name == f"BRT lab {SAMPLE}"]
+        task_runs = {task_run.name: task_run for task_run in client.read_task_runs(limit=200, sort=TaskRunSort.ID_DESC)}
+    assert flow_run.state is not None
+    assert flow_run.state.is_completed()
+    assert TOKEN not in flow_run.model_dump_json()
+    for task in ("brt_series", "run_brt", *(step.name for step in STEPS), "cleanup_files"):
+        assert f"{task} ts1" in task_runs
+        assert f"{task} ts10" in task_runs
+    failed = {name for name, task_run in task_runs.items() if task_run.state is not None and task_run.state.is_failed()}
+    assert failed == {"run_brt ts2", "brt_series ts2"}
+    assert "callback" in {name.rsplit("-", 1)[0] for name in task_runs}
+
+
+def test_when_all_are_bad_the_callback_is_sent_and_then_the_run_fails(
+    prefect_server: None, portal: Any, sample: Path, fake_imod: Any
+) -> None:
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+    with pytest.raises(TiltflowError, match=r"(?s)None of the 3 series succeeded; ts1\.st: .*NO SEED POINTS"):
+        run(callback_url=portal.url, token=TOKEN)
+    (told,) = portal.callbacks
+    assert [entry["status"] for entry in told["files"]] == ["error"] * 3
+    assert portal.statuses == ["running", "error"]
+    assert {authorization for authorization, _ in portal.heard} == {f"Bearer {TOKEN}"}
+
+
+def test_without_the_api_everything_is_made_and_nobody_hears_of_it(
+    prefect_server: None, portal: Any, share: Path, sample: Path, fake_imod: Any
+) -> None:
+    told = run(callback_url=portal.url, token=TOKEN, x_no_api=True, x_keep_workdir=True, x_file_name="ts10.mrc")
+    assert portal.heard == []
+    assert [entry["primaryFilePath"] for entry in told["files"]] == [f"{SAMPLE}/ts10.mrc"]
+    assert json.loads((share / "Assets" / SAMPLE / "ts10" / "callback.json").read_text()) == told
+    (scratch,) = (share.parents[1] / "scratch").iterdir()
+    assert (scratch / "ts10_rec.mrc").is_file()
+
+
+def test_a_run_that_cannot_begin_is_an_error_to_the_portal_too(prefect_server: None, portal: Any, share: Path) -> None:
+    with pytest.raises(LocationError, match="Unknown file share"):
+        run(file_share="lap", callback_url=portal.url, token=TOKEN)
+    assert portal.statuses == ["running", "error"]
+    assert portal.callbacks == []
+
+
+def test_a_crash_is_an_error_to_the_portal_too(
+    prefect_server: None, portal: Any, sample: Path, fake_imod: Any, tmp_path: Path
+) -> None:
+    program = tmp_path / "imod" / "bin" / "batchruntomo"
+    program.write_text(f"#!/bin/sh\nkill -INT {os.getpid()}\nsleep 2\n")
+    with pytest.raises(KeyboardInterrupt):
+        run(callback_url=portal.url, token=TOKEN, x_file_name="ts1.st")
+    assert portal.statuses == ["running", "error"]
+    assert portal.callbacks == []
