@@ -61,16 +61,12 @@ def test_back_projection_sums_the_lines_at_x_plus_z_tan_t(rng: np.random.Generat
     np.testing.assert_allclose(out, expected, atol=2e-4)
 
 
-def test_turning_is_bilinear_between_sections_and_fills_beyond_them(rng: np.random.Generator) -> None:
-    sections = rng.normal(size=(4, 6, 9)).astype(np.float32)
+def test_turning_is_bilinear_between_two_sections(rng: np.random.Generator) -> None:
+    here, there = rng.normal(size=(2, 6, 9)).astype(np.float32)
+    row_here, row_there = np.array([0.0, 0.4, 3.7, 5.0, 7.0]), np.array([1.0, 1.5, 4.7, 4.99, -2.0])
+    share = np.array([0, 0.25, 0.5, 1, 0.3], np.float32)
     out = np.empty((5, 9), np.float32)
-    turn_about_x(sections, -0.5, 1.2, 0.3, 0.9, np.float32(5), out)
-    for z in range(5):
-        y, h = -0.5 + 1.2 * z, 0.3 + 0.9 * z
-        if not 0 <= y <= 3:
-            np.testing.assert_array_equal(out[z], 5)
-            continue
-        j, k = int(y), int(h)
-        near = sections[j, k] * (1 - h + k) + sections[j, k + 1] * (h - k)
-        far = sections[j + 1, k] * (1 - h + k) + sections[j + 1, k + 1] * (h - k)
-        np.testing.assert_allclose(out[z], near * (1 - y + j) + far * (y - j), atol=1e-5)
+    turn_about_x(here, there, row_here, row_there, share, out)
+    for x in range(9):
+        a, b = np.interp(row_here, np.arange(6), here[:, x]), np.interp(row_there, np.arange(6), there[:, x])
+        np.testing.assert_allclose(out[:, x], a * (1 - share) + b * share, atol=1e-5)

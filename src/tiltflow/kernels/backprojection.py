@@ -116,30 +116,25 @@ def _neighbours(even: int, odd: int, sample: float, x: int) -> tuple[int, int, n
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 def turn_about_x(
-    sections: NDArray[np.float32],
-    y_first: float,
-    y_step: float,
-    z_first: float,
-    z_step: float,
-    outside: np.float32,
+    here: NDArray[np.float32],
+    there: NDArray[np.float32],
+    row_here: NDArray[np.float64],
+    row_there: NDArray[np.float64],
+    share: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Write into `out[z, x]` the value of `sections[y, z, x]` at `y_first + y_step z` and `z_first + z_step z`, bilinearly.
+    """Write into `out[z, x]` what lies at `share[z]` of the way from one section to the next.
 
-    It is `outside` beyond the first and the last section.
+    Each section is interpolated linearly at row `row_here[z]` or `row_there[z]`; rows beyond it are those of its edge.
     """
-    ny, nz, nx = sections.shape
+    last = here.shape[0] - 2
     one = np.float32(1)
     for z in range(out.shape[0]):
-        y, h = y_first + y_step * z, z_first + z_step * z
+        j, k = min(max(int(row_here[z]), 0), last), min(max(int(row_there[z]), 0), last)
+        fj, fk = np.float32(min(max(row_here[z] - j, 0.0), 1.0)), np.float32(min(max(row_there[z] - k, 0.0), 1.0))
+        a, b, c, d = here[j], here[j + 1], there[k], there[k + 1]
+        wa, wb = (one - share[z]) * (one - fj), (one - share[z]) * fj
+        wc, wd = share[z] * (one - fk), share[z] * fk
         row = out[z]
-        if y < 0 or y > ny - 1:
-            row[:] = outside
-            continue
-        j, k = min(int(y), ny - 2), min(max(int(np.floor(h)), 0), nz - 2)
-        fy, fz = np.float32(y - j), np.float32(min(max(h - k, 0.0), 1.0))
-        a, b, c, d = sections[j, k], sections[j, k + 1], sections[j + 1, k], sections[j + 1, k + 1]
-        for x in range(nx):
-            near = a[x] + fz * (b[x] - a[x])
-            far = c[x] + fz * (d[x] - c[x])
-            row[x] = near * (one - fy) + far * fy
+        for x in range(row.shape[0]):
+            row[x] = (wa * a[x] + wb * b[x]) + (wc * c[x] + wd * d[x])

@@ -12,33 +12,19 @@ The volume is made in the order of y, in slabs of a few sections, so that neithe
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import ParameterError
-from tiltflow.kernels.backprojection import backproject, stretch_lines, turn_about_x
-from tiltflow.kernels.grey import round_into, statistics
+from tiltflow.kernels.backprojection import backproject, stretch_lines
 from tiltflow.model import Progress, Stack
-from tiltflow.parallel import map_threads
 from tiltflow.stages.filters import density_weights, padded_length, radial_filter
-from tiltflow.stages.lines import Section, StretchedLines, stretched_lines
+from tiltflow.stages.lines import Section, stretched_lines
+from tiltflow.stages.sections import GREYS, Clock, Sink, VolumeGrid, assemble
 from tiltflow.stages.weighting import Weighting, chosen_views, filter_lines, read_lines, weigh
-
-Sink = Callable[[int, NDArray[Any]], None]
-"""Receives the first row y0 and a slab of sections `(rows, nz, nx)`; their top (greatest z) is row 0, as in `_full_rec.mrc`."""
-
-_SLAB_BYTES = 16 << 20
-_TURN_BYTES = 64 << 20
-_GREYS: Mapping[int, tuple[type[np.generic], int, int]] = {
-    0: (np.uint8, 0, 255),
-    1: (np.int16, -32768, 32767),
-    2: (np.float32, 0, 0),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +92,7 @@ class ReconstructParams:
             raise ParameterError(
                 f"thickness {self.thickness} at binning {self.binning} leaves no volume: give raw pixels, at least the binning"
             )
-        if self.mode not in _GREYS:
+        if self.mode not in GREYS:
             raise ParameterError(f"mode {self.mode} of the volume: give 0 (bytes), 1 (integers) or 2 (reals)")
         if abs(self.x_axis_tilt_deg) > 45:
             raise ParameterError(f"x-axis tilt of {self.x_axis_tilt_deg:g} degrees: it must be within 45")
@@ -129,7 +115,7 @@ class ReconstructResult:
     scale_factor
         The one used.
     seconds
-        Time by phase, summed over threads: `read`, `filter`, `stretch`, `back-project`, `round`, `write`.
+        CPU time by phase: `read`, `filter`, `stretch`, `back-project`, `turn`, `round`, `write`.
     """
 
     shape: tuple[int, int, int]
@@ -188,27 +174,36 @@ def reconstruct(
     sink
         Receives slabs of the type that the mode asks for.
     """
-    plan = plan_views(aligned, tilt_deg, params, included)
-    ny, nz, nx = shape = volume_shape(aligned.shape, params)
-    work = _Turned(aligned, plan, params) if params.x_axis_tilt_deg else _Level(aligned, plan, params)
-    seconds = dict.fromkeys(("read", "filter", "stretch", "back-project", "round", "write"), 0.0)
-    low, high, total = np.inf, -np.inf, 0.0
-    for y0, slab, (least, most, part), spent in map_threads(work, range(0, ny, work.rows), threads):
-        low, high, total = min(low, least), max(high, most), total + part
-        begin = time.perf_counter()
-        sink(y0, slab)
-        seconds["write"] += time.perf_counter() - begin
-        for phase, elapsed in spent.items():
-            seconds[phase] += elapsed
-        if progress is not None:
-            progress(min((y0 + work.rows) / ny, 1.0))
-    voxels = ny * nz * nx
+    weighting = weigh_views(aligned, tilt_deg, params, included)
+    grid = volume_grid(aligned.shape, params)
+    maker = Backprojector(aligned, weighting, grid, axis_position(aligned.shape, params))
+    made = assemble(maker, grid, params.mode, sink, threads=threads, progress=progress)
+    shape = volume_shape(aligned.shape, params)
     return ReconstructResult(
-        shape, len(plan.views), voxels * len(plan.views), low, high, total / voxels, scale_factor(aligned.shape, params), seconds
+        shape=shape,
+        views=len(weighting.views),
+        voxel_views=shape[0] * shape[1] * shape[2] * len(weighting.views),
+        minimum=made.minimum,
+        maximum=made.maximum,
+        mean=made.mean,
+        scale_factor=scale_factor(aligned.shape, params),
+        seconds=made.seconds,
     )
 
 
-def plan_views(aligned: Stack, tilt_deg: ArrayLike, params: ReconstructParams, included: ArrayLike | None = None) -> Weighting:
+def volume_grid(aligned_shape: tuple[int, ...], params: ReconstructParams) -> VolumeGrid:
+    """Return where the voxels lie in the specimen."""
+    ny, nz, nx = volume_shape(aligned_shape, params)
+    section = Section(nx, nz, -params.shift_x / params.binning, params.shift_z / params.binning)
+    return VolumeGrid(ny, section, -params.x_axis_tilt_deg)
+
+
+def axis_position(aligned_shape: tuple[int, ...], params: ReconstructParams) -> float:
+    """Return where the tilt axis crosses the lines of the views, pixels from their corner."""
+    return aligned_shape[-1] / 2 + params.axis_offset / params.binning
+
+
+def weigh_views(aligned: Stack, tilt_deg: ArrayLike, params: ReconstructParams, included: ArrayLike | None = None) -> Weighting:
     """Return the views that take part, and the filter, weight and fill of each."""
     views = chosen_views(aligned.shape[0], included, params.exclude_views)
     tilt = np.asarray(tilt_deg, np.float64)
@@ -228,140 +223,37 @@ def plan_views(aligned: Stack, tilt_deg: ArrayLike, params: ReconstructParams, i
     return weigh(aligned, views, tilt, share, radial, log_offset=params.log_offset, base=params.scale_offset * factor)
 
 
-class _Clock:
-    """Seconds by phase."""
+class Backprojector:
+    """Makes sections of lines by weighted back-projection.
 
-    def __init__(self) -> None:
-        self.spent: dict[str, float] = {}
-        self._last = time.perf_counter()
+    Parameters
+    ----------
+    axis_px
+        Where the tilt axis crosses the lines.
+    """
 
-    def lap(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.spent[phase] = self.spent.get(phase, 0.0) + now - self._last
-        self._last = now
+    def __init__(self, aligned: Stack, weighting: Weighting, grid: VolumeGrid, axis_px: float) -> None:
+        self._aligned, self._weighting = aligned, weighting
+        self._top, self._shape = grid.whole.z_first, (grid.line_nz, grid.section.nx)
+        self._samples = stretched_lines(weighting.tilt_deg, aligned.shape[2], grid.whole, axis_px)
 
+    @property
+    def outside(self) -> float:
+        """Grey value of what no view sees."""
+        return self._weighting.base + float(self._weighting.fill.sum())
 
-Slab = tuple[int, NDArray[Any], tuple[float, float, float], dict[str, float]]
-
-
-class _Level:
-    """Makes slabs of sections, each from its own line of the views."""
-
-    def __init__(self, aligned: Stack, plan: Weighting, params: ReconstructParams) -> None:
-        self.aligned, self.plan = aligned, plan
-        self.ny, self.nz, self.nx = volume_shape(aligned.shape, params)
-        self.grey, self.low, self.high = _GREYS[params.mode]
-        self.section = Section(self.nx, self.nz, -params.shift_x / params.binning, params.shift_z / params.binning)
-        self.axis = aligned.shape[2] / 2 + params.axis_offset / params.binning
-        self.samples = self._samples(self.section)
-        self.rows = int(np.clip(_SLAB_BYTES // (self.nz * self.nx * np.dtype(self.grey).itemsize), 1, 16))
-
-    def _samples(self, section: Section) -> StretchedLines:
-        return stretched_lines(self.plan.tilt_deg, self.aligned.shape[2], section, self.axis)
-
-    def __call__(self, y0: int) -> Slab:
-        y1 = min(y0 + self.rows, self.ny)
-        clock = _Clock()
-        filtered = self._filtered(y0, y1, clock)
-        slab = np.empty((y1 - y0, self.nz, self.nx), self.grey)
-        section = np.empty((self.nz, self.nx), np.float32)
-        lines = np.empty(self.samples.length, np.float32)
-        greys = []
-        for j in range(y1 - y0):
-            self._stretch(filtered[:, j], lines, clock)
-            self._backproject(lines, self.samples.shift, section, clock)
-            greys.append(self._store(section, slab[j], clock))
-        return y0, slab, _joined(greys), clock.spent
-
-    def _filtered(self, y0: int, y1: int, clock: _Clock) -> NDArray[np.float32]:
-        lines = read_lines(self.aligned, self.plan, y0, y1)
+    def sections(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
+        """Yield the section of each line from y0 on."""
+        s, w = self._samples, self._weighting
+        lines = read_lines(self._aligned, w, y0, y0 + len(tops))
         clock.lap("read")
-        filtered = filter_lines(lines, self.plan.weights)
+        filtered = filter_lines(lines, w.weights)
         clock.lap("filter")
-        return filtered
-
-    def _stretch(self, filtered: NDArray[np.float32], lines: NDArray[np.float32], clock: _Clock) -> None:
-        s = self.samples
-        stretch_lines(filtered, s.even, s.odd, s.count, s.inside, s.start, s.step, self.plan.fill, lines)
-        clock.lap("stretch")
-
-    def _backproject(self, lines: NDArray[np.float32], shift: NDArray[np.float64], out: NDArray[np.float32], clock: _Clock) -> None:
-        s = self.samples
-        backproject(lines, s.even, s.odd, shift, s.slope, np.float32(self.plan.base), out)
-        clock.lap("back-project")
-
-    def _store(self, section: NDArray[np.float32], out: NDArray[Any], clock: _Clock) -> tuple[float, float, float]:
-        if out.dtype == np.float32:
-            out[...] = section
-        else:
-            round_into(section, self.low, self.high, out)
-        greys = statistics(section)
-        clock.lap("round")
-        return greys
-
-
-class _Turned(_Level):
-    """Makes slabs of a volume that is turned about x, from untilted sections around them."""
-
-    def __init__(self, aligned: Stack, plan: Weighting, params: ReconstructParams) -> None:
-        super().__init__(aligned, plan, params)
-        pitch = -np.deg2rad(params.x_axis_tilt_deg)
-        self.cosine, self.sine = float(np.cos(pitch)), float(np.sin(pitch))
-        top, bottom, _, _ = self._reach(0, self.ny)
-        self.whole = self._grown(top, bottom)
-        self.samples = self._samples(self.whole)
-        self.rows = 32
-
-    def _grown(self, top: float, bottom: float) -> Section:
-        """Return the untilted section between two heights, on rows in step with those of the volume."""
-        above = int(np.ceil(top - self.section.z_first))
-        z_first = self.section.z_first + above
-        nz = int(np.ceil(z_first - bottom)) + 1
-        return Section(self.nx, nz, self.section.x_centre, z_first - (nz - 1) / 2)
-
-    def _reach(self, y0: int, y1: int) -> tuple[float, float, float, float]:
-        """Return the greatest and the least height, and the first and the last line, that rows `y0..y1` of the volume need."""
-        y = np.array([y0, y1 - 1])[:, None] + 0.5 - self.ny / 2
-        z = self.section.z_first - np.array([0, self.nz - 1])
-        heights = y * self.sine + z * self.cosine
-        lines = y * self.cosine - z * self.sine + self.ny / 2 - 0.5
-        return float(heights.max()), float(heights.min()), float(lines.min()), float(lines.max())
-
-    def __call__(self, y0: int) -> Slab:
-        y1 = min(y0 + self.rows, self.ny)
-        clock = _Clock()
-        top, bottom, first, last = self._reach(y0, y1)
-        part = self._grown(top, bottom)
-        below = round(self.whole.z_first - part.z_first)
-        line0 = min(max(int(np.floor(first)), 0), self.ny - 1)
-        line1 = max(min(int(np.ceil(last)) + 1, self.ny), line0 + 1)
-        filtered = self._filtered(line0, line1, clock)
-        lines = np.empty((line1 - line0, self.samples.length), np.float32)
-        for j in range(line1 - line0):
-            self._stretch(filtered[:, j], lines[j], clock)
-        slab = np.empty((y1 - y0, self.nz, self.nx), self.grey)
-        columns = max(_TURN_BYTES // (4 * len(lines) * part.nz) // 64, 1) * 64
-        greys = []
-        outside = np.float32(self.plan.base + self.plan.fill.sum())
-        for x0 in range(0, self.nx, columns):
-            n = min(columns, self.nx - x0)
-            sections = np.empty((max(len(lines), 2), max(part.nz, 2), n), np.float32)
-            for j in range(len(lines)):
-                self._backproject(lines[j], self.samples.shift + self.samples.slope * below + 2 * x0, sections[j], clock)
-            sections[len(lines) :] = sections[0]
-            turned = np.empty((self.nz, n), np.float32)
-            stored = np.empty((self.nz, n), self.grey)
-            for j in range(y1 - y0):
-                y, z = y0 + j + 0.5 - self.ny / 2, self.section.z_first
-                at_line = y * self.cosine - z * self.sine + self.ny / 2 - 0.5 - line0
-                at_height = part.z_first - (y * self.sine + z * self.cosine)
-                turn_about_x(sections, at_line, self.sine, at_height, self.cosine, outside, turned)
-                clock.lap("back-project")
-                greys.append(self._store(turned, stored, clock))
-                slab[j, :, x0 : x0 + n] = stored
-        return y0, slab, _joined(greys), clock.spent
-
-
-def _joined(greys: list[tuple[float, float, float]]) -> tuple[float, float, float]:
-    low, high, total = zip(*greys, strict=True)
-    return min(low), max(high), sum(total)
+        stretched, section = np.empty(s.length, np.float32), np.empty(self._shape, np.float32)
+        for j, top in enumerate(tops):
+            stretch_lines(filtered[:, j], s.even, s.odd, s.count, s.inside, s.start, s.step, w.fill, stretched)
+            clock.lap("stretch")
+            shift = s.shift + s.slope * (self._top - top)
+            backproject(stretched, s.even, s.odd, shift, s.slope, np.float32(w.base), section)
+            clock.lap("back-project")
+            yield section

@@ -1,0 +1,69 @@
+"""Projection of sections onto stretched lines, and of these onto the lines of the views: the adjoints of back-projection.
+
+`project` is the transpose of `backproject`, and `relax_lines` that of `stretch_lines`, element by element: what one gathers with
+a weight the other scatters with the same weight.  Iterative methods converge to the right place only then.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from tiltflow.kernels.backprojection import TILE_X
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def project(
+    section: NDArray[np.float32],
+    even: NDArray[np.int64],
+    odd: NDArray[np.int64],
+    shift: NDArray[np.float64],
+    slope: NDArray[np.float64],
+    out: NDArray[np.float32],
+) -> None:
+    """Write into the lines `out` what every voxel of `section[z, x]` adds at sample `shift + slope z + 2 x` of each view."""
+    nz, nx = section.shape
+    one = np.float32(1)
+    out[:] = 0
+    for v in range(shift.shape[0]):
+        for x0 in range(0, nx, TILE_X):
+            n = min(TILE_X, nx - x0)
+            for z in range(nz):
+                sample = shift[v] + slope[v] * z
+                k = int(sample)
+                half = (k >> 1) + x0
+                f = np.float32(sample - k)
+                if k & 1:
+                    p, q = odd[v] + half, even[v] + half + 1
+                else:
+                    p, q = even[v] + half, odd[v] + half
+                row, near, far, g = section[z, x0 : x0 + n], out[p : p + n], out[q : q + n], one - f
+                for x in range(n):
+                    near[x] += g * row[x]
+                for x in range(n):
+                    far[x] += f * row[x]
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def relax_lines(
+    stretched: NDArray[np.float32],
+    even: NDArray[np.int64],
+    odd: NDArray[np.int64],
+    inside: NDArray[np.int64],
+    start: NDArray[np.float64],
+    step: NDArray[np.float64],
+    out: NDArray[np.float32],
+) -> None:
+    """Write into the lines of the views, `out[v, x]`, what their stretched samples add; samples beyond a view are lost."""
+    out[:] = 0
+    for v in range(out.shape[0]):
+        line = out[v]
+        last = line.shape[0] - 2
+        for k in range(inside[v, 0], inside[v, 1]):
+            p = start[v] + step[v] * k
+            i = min(max(np.int32(p), 0), last)
+            f = np.float32(p - i)
+            value = stretched[(odd[v] if k & 1 else even[v]) + (k >> 1)]
+            line[i] += (np.float32(1) - f) * value
+            line[i + 1] += f * value
