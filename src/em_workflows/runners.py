@@ -93,6 +93,7 @@ def slurm_options(settings: Settings) -> dict[str, Any]:
         "job_script_prologue": list(slurm.prologue),
         "local_directory": _text(settings.scratch),
         "log_directory": _text(slurm.shared_folder),
+        "worker_extra_args": ["--memory-limit", "0"],  # Slurm sees to the memory; Dask would count mapped files against it
         "python": sys.executable,
         **_interface(slurm),
     }

@@ -90,7 +90,7 @@ class SlurmSettings(_Section):
     partition: str | None = Field(default=None, description="Partition of the jobs; Slurm's default if not given.")
     account: str | None = Field(default=None, description="Account that is charged.")
     cores: int = Field(default=8, ge=1, description="Cores of a job; a job works on one series at a time.")
-    memory: str = Field(default="16GB", description="Memory of a job.")
+    memory: str = Field(default="16GiB", description="Memory of a job.")
     walltime: str = Field(default="08:00:00", description="Longest duration of a job, HH:MM:SS.")
     directives: Lines = Field(
         default=(), description="Further #SBATCH options, as `--gres=gpu:1`; in a variable separated by semicolons."
@@ -226,7 +226,9 @@ def _describe(model: type[BaseModel], prefix: str) -> Iterator[SettingHelp]:
             yield from _describe(type(default), f"{name}.")
             continue
         full = f"{prefix}{name}"
-        shown = "" if default is None or default in ({}, ()) else str(default)
+        shown = (
+            "" if default is None or default in ({}, ()) else str(default).lower() if isinstance(default, bool) else str(default)
+        )
         yield SettingHelp(full, PREFIX + full.replace(".", "_").upper(), shown, field.description or "")
 
 
