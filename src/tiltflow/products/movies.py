@@ -3,16 +3,18 @@
 A movie fits 1024 x 1024 with its aspect ratio kept, is never enlarged, and has even sides, as yuv420p wants them: of a picture that
 is small enough, an odd last row and column are left out rather than every pixel resampled.
 
-Preset veryfast with trellis quantisation at rate factor 22 takes less than half the processor time of x264's defaults (medium, 23),
-at a structural similarity to the exact frames that is as good or better, and files 6 to 8 % larger (`benchmarks/products.py`).
+Preset veryfast with trellis quantisation at rate factor 22 takes less than half the processor time of x264's defaults (medium, 23).
+Of noisy frames, as tomography has them, its structural similarity to the exact ones is higher; of smooth ones it is lower by 0.002.
+Files are 6 to 14 % larger (`benchmarks/products.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
 import av
 import numpy as np
@@ -37,12 +39,14 @@ SECTION_RATE = 8
 SECTION_BLACK, SECTION_WHITE = 100, 255
 """Contrast of the section movie, as `mrc2tif -C 100,255`."""
 
-ENCODER = {
-    "preset": "veryfast",
-    "crf": "22",
-    "trellis": "1",
-    "x264-params": "range=tv:colorprim=bt709:transfer=bt709:colormatrix=bt709",
-}
+ENCODER: Mapping[str, str] = MappingProxyType(
+    {
+        "preset": "veryfast",
+        "crf": "22",
+        "trellis": "1",
+        "x264-params": "range=tv:colorprim=bt709:transfer=bt709:colormatrix=bt709",
+    }
+)
 """Options of x264; the last says what players assume when nothing is said, that luma runs from 16 (black) to 235 (white)."""
 
 
@@ -131,7 +135,15 @@ def _write_movie(
     return MadeMovie(width, height, count, sections.notes())
 
 
-def write_movie(path: Path, frames: Iterable[Picture], size: tuple[int, int], rate: int, *, threads: int = 1) -> None:
+def write_movie(
+    path: Path,
+    frames: Iterable[Picture],
+    size: tuple[int, int],
+    rate: int,
+    *,
+    threads: int = 1,
+    encoder: Mapping[str, str] = ENCODER,
+) -> None:
     """Write grey pictures `(height, width)`, with the top row first, as a movie of `rate` frames per second.
 
     Parameters
@@ -146,6 +158,8 @@ def write_movie(path: Path, frames: Iterable[Picture], size: tuple[int, int], ra
         Frames per second.
     threads
         Threads of the encoder.
+    encoder
+        Its options.
     """
     width, height = size
     luma = np.rint(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
@@ -153,7 +167,7 @@ def write_movie(path: Path, frames: Iterable[Picture], size: tuple[int, int], ra
     with written_beside(path) as beside:
         try:
             with av.open(beside, "w", format="mp4", options={"movflags": "+faststart"}) as container:
-                stream = container.add_stream("libx264", rate=rate, options=dict(ENCODER))
+                stream = container.add_stream("libx264", rate=rate, options=dict(encoder))
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.codec_context.thread_count = threads
                 for index, frame in enumerate(frames):
