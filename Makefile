@@ -33,8 +33,10 @@ lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
 bench: $(VENV)/.dev  ## print the benchmark tables (ratios against references of the same run)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
-docs: $(VENV)/.dev  ## write the generated tables and pictures of docs/
-	@$(BIN)/python docs/generate.py
+docs: $(VENV)/.dev  ## write the generated pages and pictures of docs/
+	@$(BIN)/tiltflow demo --output demo-output
+	@$(BIN)/python -m tiltflow.formats.known_directives > docs/directives.md
+	@$(BIN)/python docs/generate.py demo-output
 
 lock: $(VENV)/.dev  ## resolve the dependencies anew (needs uv)
 	$(UV_COMPILE) --group dev --extra prefect --extra portal -o requirements-dev.lock

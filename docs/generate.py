@@ -1,0 +1,91 @@
+"""Write the generated pages and pictures of this folder; `make docs` runs it, and a test keeps the pages equal to the code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def commands_page() -> str:
+    """Return `commands.md`: the help of every command, as it is printed."""
+    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    from typer.main import get_command
+    from typer.testing import CliRunner
+
+    from tiltflow.cli import app
+
+    runner = CliRunner()
+    parts = ["# Commands\n", "Made by `make docs` from the command itself; a test keeps the two equal.\n"]
+    names = list(getattr(get_command(app), "commands", {}))
+    for name in ["", *names]:
+        arguments = [name, "--help"] if name else ["--help"]
+        text = runner.invoke(app, arguments, prog_name="tiltflow", color=False).output
+        lines = [line.rstrip() for line in text.strip().splitlines()]
+        parts += [f"## tiltflow {name}".rstrip() + "\n", "```text", *lines, "```\n"]
+    return "\n".join(parts)
+
+
+def products_page() -> str:
+    """Return `products.md`: the catalogue, and which step makes what."""
+    from tiltflow.products.catalogue import PRODUCTS, STEPS
+
+    maker = {asset_type: step.name for step in STEPS for asset_type in step.makes}
+    rows = [
+        f"| `{product.pattern.replace('{name}', 'B').replace('{view}', 'NNN')}` | `{product.asset_type}` | {product.description} "
+        f"| `{maker[product.asset_type]}` |"
+        for product in PRODUCTS
+    ]
+    head = [
+        "# Products",
+        "",
+        "Made by `make docs` from the catalogue in `products/`; a test keeps the two equal. For an input `B.st`, in its folder:",
+        "",
+        "| file | asset type | what it is | step |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""])
+
+
+PAGES = {"commands.md": commands_page, "products.md": products_page}
+
+
+def write_demo_picture(results: Path, target: Path) -> None:
+    """Put the demo's key image, a section of its volume and a frame of each movie side by side."""
+    import av
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from tiltflow.formats.mrc import open_mrc
+
+    side, bar = 384, 24
+    volume = open_mrc(results / "demo_rec.mrc")
+    section = np.asarray(volume[volume.shape[0] // 2], np.float32)[::-1]
+    low, high = np.percentile(section, [0.5, 99.5])
+    grey = np.uint8(np.clip((section - low) / (high - low), 0, 1) * 255)
+    pictures = {"key image": Image.open(next(results.glob("demo_ali.*.jpg"))), "section of the volume": Image.fromarray(grey)}
+    for label, movie in (("tilt movie, first view", "tiltMov_demo.mp4"), ("averaged volume, movie", "keyMov_demo.mp4")):
+        with av.open(str(results / movie)) as container:
+            frames = [frame.to_image() for frame in container.decode(video=0)]
+        pictures[label] = frames[0 if "first" in label else len(frames) // 2]
+    sheet = Image.new("L", (side * len(pictures), side + bar), 255)
+    draw = ImageDraw.Draw(sheet)
+    for column, (label, picture) in enumerate(pictures.items()):
+        sheet.paste(picture.convert("L").resize((side, side), Image.Resampling.LANCZOS), (column * side, bar))
+        draw.text((column * side + 6, 6), label, fill=0)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sheet.quantize(64).save(target, optimize=True)
+
+
+def main() -> None:
+    """Write the pages; with the folder of a demo run as argument, its picture too."""
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")
+    if len(sys.argv) > 1:
+        write_demo_picture(Path(sys.argv[1]) / "results" / "demo", HERE / "pictures" / "demo.png")
+
+
+if __name__ == "__main__":
+    main()
