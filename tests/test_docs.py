@@ -25,8 +25,22 @@ def test_generated_pages_are_up_to_date(generate, page):
     assert (ROOT / "docs" / page).read_text() == generate.PAGES[page](), "run `make docs`"
 
 
-BRT_STEPS = """gen_dimension_command gen_ali_x gen_ali_asmbl gen_mrc2tiff gen_thumbs gen_tilt_movie gen_recon_movie gen_clip_avgs
-consolidate_ave_mrcs gen_ave_8_vol gen_ave_jpgs_from_ave_mrc gen_zarr cleanup_files callback""".split()
+BRT_STEPS = [
+    "gen_dimension_command",
+    "gen_ali_x",
+    "gen_ali_asmbl",
+    "gen_mrc2tiff",
+    "gen_thumbs",
+    "gen_tilt_movie",
+    "gen_recon_movie",
+    "gen_clip_avgs",
+    "consolidate_ave_mrcs",
+    "gen_ave_8_vol",
+    "gen_ave_jpgs_from_ave_mrc",
+    "gen_zarr",
+    "cleanup_files",
+    "callback",
+]
 
 
 @pytest.mark.parametrize("step", BRT_STEPS)
