@@ -25,7 +25,7 @@ def test_generated_pages_are_up_to_date(generate, page):
     assert (ROOT / "docs" / page).read_text() == generate.PAGES[page](), "run `make docs`"
 
 
-BRT_STEPS = [
+BRT_STEPS = (
     "gen_dimension_command",
     "gen_ali_x",
     "gen_ali_asmbl",
@@ -40,7 +40,7 @@ BRT_STEPS = [
     "gen_zarr",
     "cleanup_files",
     "callback",
-]
+)
 
 
 @pytest.mark.parametrize("step", BRT_STEPS)
