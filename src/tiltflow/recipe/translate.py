@@ -239,7 +239,7 @@ def _sirt(ask: Lookup) -> SirtParams | None:
     wanted = ask.flag(step + "useSirt", default=False)
     if wanted and both and trimmed == 2:
         ask.refuse("runtime.Trimvol.any.doSIRTifBoth", "one volume is made: run twice, with 0 and with 1")
-    cutoff, falloff = ask.numbers(setup + "RadiusAndSigma", (default.radial_cutoff, default.radial_falloff), least=0)
+    cutoff, falloff = ask.numbers(setup + "RadiusAndSigma", (default.radial_cutoff, default.radial_sigma), least=0)
     iterations = max(ask.wholes(setup + "LeaveIterations", (default.iterations,), least=1))
     from_zero = ask.flag(setup + "StartFromZero", default.start == "zero")
     if not wanted or (both and trimmed == 0):
@@ -249,7 +249,7 @@ def _sirt(ask: Lookup) -> SirtParams | None:
         relaxation=default.relaxation,
         start="zero" if from_zero else "back-projection",
         radial_cutoff=cutoff,
-        radial_falloff=falloff,
+        radial_sigma=falloff,
     )
 
 
