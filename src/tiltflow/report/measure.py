@@ -1,0 +1,243 @@
+"""What a volume looks like in numbers: histogram, spectrum, where the specimen lies, and three slices through its middle.
+
+One reading of the volume, section by section, so that nothing ever holds more than a section for each thread.
+
+**Texture.**  Sections are averaged to cells of about 8 nm, cleared of what varies over more than nine cells, and their spread is
+measured by the interquartile range, which gold does not sway.  Where there is a specimen the texture is higher than in the empty
+volume above and below: half way up on both sides is where the specimen is taken to begin and end, and how much higher it is,
+relative to the empty part, is called the contrast.
+
+**Spectrum.**  The power of a few sections through the specimen, cut to a square and tapered (Hann), averaged over rings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from tiltflow.errors import StageError
+from tiltflow.model import Image, Stack
+from tiltflow.parallel import map_threads
+
+Floats = NDArray[np.float64]
+
+MOST_ROWS = 512
+MOST_TEXTURES = 96
+HISTOGRAM_BINS = 128
+SPECTRUM_RINGS = 64
+WINDOW_PERCENTILES = (0.5, 99.5)
+
+_CELL_NM = 8.0
+_FEWEST_CELLS = 48
+_MOST_CELLS = 128
+_BACKGROUND_CELLS = 9
+_STANDS_OUT = 1.1
+_SAMPLE_SIDE = 128
+_SLICE_WIDTH = 5
+_SPECTRUM_SECTIONS = 6
+_SPECTRUM_SIDE = 768
+_NORMAL_QUARTILES = 1.349
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where the specimen lies along z: sections `low` to `high`, and how much more texture it has than the rest.
+
+    `cut` says that it reaches the first or last section, so that part of it may be missing.
+    """
+
+    low: int
+    high: int
+    contrast: float
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VolumeMeasure:
+    """Numbers that can be drawn, and pictures that can be shown.
+
+    Attributes
+    ----------
+    shape
+        `(nz, ny, nx)`.
+    mean, sd
+        Of a sample of voxels.
+    histogram
+        Counts of equal bins over `histogram_range`.
+    window
+        Grey values to be shown as black and white.
+    frequency, power
+        Radially averaged power of central sections; frequencies in cycles per voxel, up to 0.5.
+    sections, texture
+        Sections that were looked at closely, and the spread of grey values of each.
+    extent
+        Where the specimen is; None where it does not stand out.
+    xy, xz, yz
+        Slices through the middle, `(y, x)`, `(z, x)` and `(z, y)`, each the mean of five.
+    z_step
+        Sections from one row of the last two to the next.
+    """
+
+    shape: tuple[int, int, int]
+    mean: float
+    sd: float
+    histogram: NDArray[np.int64]
+    histogram_range: tuple[float, float]
+    window: tuple[float, float]
+    frequency: Floats
+    power: Floats
+    sections: NDArray[np.int64]
+    texture: Floats
+    extent: Extent | None
+    xy: Image
+    xz: Image
+    yz: Image
+    z_step: int
+
+
+def measure_volume(volume: Stack, voxel_nm: float, *, threads: int = 1) -> VolumeMeasure:
+    """Measure a volume `(nz, ny, nx)` that is read section by section.
+
+    Raises
+    ------
+    StageError
+        If none of its voxels is a usable number.
+    """
+    nz, ny, nx = volume.shape
+    z_step, closely = -(-nz // MOST_ROWS), -(-nz // MOST_TEXTURES)
+    cell = min(max(1, round(_CELL_NM / voxel_nm)), max(1, min(ny, nx) // _FEWEST_CELLS))
+
+    def look(z: int) -> tuple[Image, Image]:
+        return _lines(volume[z])
+
+    def look_closely(z: int) -> tuple[float, Image]:
+        section = _finite(volume[z])
+        return texture(section, cell), _sample(section)
+
+    rows = list(map_threads(look, range(0, nz, z_step), threads))
+    sections = np.arange(closely // 2, nz, closely)
+    close = list(map_threads(look_closely, sections.tolist(), threads))
+    profile = np.array([each[0] for each in close])
+    sample = np.concatenate([each[1].ravel() for each in close])
+    extent = find_extent(profile, sections)
+    middle = (extent.low + extent.high) // 2 if extent else nz // 2
+    low, high = (extent.low, extent.high) if extent else (nz // 4, max(nz // 4, 3 * nz // 4 - 1))
+    inside = np.linspace(low, high, _SPECTRUM_SECTIONS).round().astype(int)
+    power = _mean_power((_finite(volume[z]) for z in inside.tolist()), (ny, nx))
+    span, window, counts = _histogram(sample)
+    return VolumeMeasure(
+        shape=(nz, ny, nx),
+        mean=float(sample.mean()),
+        sd=float(sample.std()),
+        histogram=counts,
+        histogram_range=span,
+        window=window,
+        frequency=_ring_centres(),
+        power=power,
+        sections=sections,
+        texture=profile,
+        extent=extent,
+        xy=np.mean([_finite(volume[z]) for z in _around(middle, nz)], axis=0, dtype=np.float32),
+        xz=np.stack([row[0] for row in rows]),
+        yz=np.stack([row[1] for row in rows]),
+        z_step=z_step,
+    )
+
+
+def texture(section: Image, cell: int) -> float:
+    """Return the spread of a section averaged to cells of `cell` voxels, without gold and without slow changes."""
+    rows, columns = (min(_MOST_CELLS, max(1, 8 * n // (10 * cell))) for n in section.shape)
+    y, x = (max(0, n - cells * cell) // 2 for n, cells in zip(section.shape, (rows, columns), strict=True))
+    inner = section[y : y + rows * cell, x : x + columns * cell]
+    cells = inner.reshape(rows, cell, columns, cell).mean(axis=(1, 3))
+    fine = cells - ndimage.uniform_filter(cells, min(_BACKGROUND_CELLS, rows, columns))
+    first, third = np.percentile(fine, [25, 75])
+    return float(third - first) / _NORMAL_QUARTILES
+
+
+def find_extent(profile: Sequence[float] | Floats, sections: Sequence[int] | NDArray[np.int64] | None = None) -> Extent | None:
+    """Return where a profile of texture stands out: the longest run above half way between its floor and its plateau.
+
+    >>> find_extent([1.0] * 20 + [2.0] * 30 + [1.0] * 10)
+    Extent(low=20, high=49, contrast=2.0, cut=False)
+    """
+    values = np.asarray(profile, float)
+    at = np.arange(len(values)) if sections is None else np.asarray(sections)
+    if len(values) < 8:
+        return None
+    smooth = ndimage.gaussian_filter1d(values, len(values) / 60)
+    floor, plateau = np.percentile(smooth, [10, 90])
+    if floor <= 0 or plateau < _STANDS_OUT * floor:
+        return None
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], smooth > (floor + plateau) / 2, [False]]).astype(int)))
+    start, end = max(zip(edges[::2], edges[1::2], strict=True), key=lambda run: run[1] - run[0])
+    return Extent(
+        low=int(at[start]),
+        high=int(at[end - 1]),
+        contrast=round(float(plateau / floor), 3),
+        cut=bool(start == 0 or end == len(values)),
+    )
+
+
+def _finite(section: NDArray[np.generic]) -> Image:
+    """Return a section as real numbers; what is none becomes the mean of the rest."""
+    image = np.asarray(section, np.float32)
+    bad = ~np.isfinite(image)
+    if not bad.any():
+        return image
+    return np.where(bad, image[~bad].mean() if not bad.all() else 0, image).astype(np.float32)
+
+
+def _around(middle: int, length: int) -> range:
+    start = min(max(0, middle - _SLICE_WIDTH // 2), max(0, length - _SLICE_WIDTH))
+    return range(start, min(start + _SLICE_WIDTH, length))
+
+
+def _lines(section: NDArray[np.generic]) -> tuple[Image, Image]:
+    """Return the lines of a section that make the slices along z."""
+    rows, columns = (_around(n // 2, n) for n in section.shape)
+    along_x, along_y = section[rows.start : rows.stop], section[:, columns.start : columns.stop]
+    return _finite(along_x).mean(axis=0), _finite(along_y).mean(axis=1)
+
+
+def _sample(section: Image) -> Image:
+    step_y, step_x = (max(1, n // _SAMPLE_SIDE) for n in section.shape)
+    return section[step_y // 2 :: step_y, step_x // 2 :: step_x].copy()
+
+
+def _histogram(sample: Image) -> tuple[tuple[float, float], tuple[float, float], NDArray[np.int64]]:
+    """Return the range, the display window and the counts; the range leaves out the most extreme in a thousand."""
+    low, high = (float(value) for value in np.percentile(sample, WINDOW_PERCENTILES))
+    first, last = (float(value) for value in np.percentile(sample, (0.05, 99.95)))
+    if not first < last:
+        if not np.ptp(sample) > 0:
+            raise StageError(f"all of {sample.size} voxels sampled are {float(sample[0]):g}: the reconstruction is empty")
+        first, last = float(sample.min()), float(sample.max())
+    counts, _ = np.histogram(sample, HISTOGRAM_BINS, (first, last))
+    return (first, last), (low, high) if low < high else (first, last), counts
+
+
+def _ring_centres() -> Floats:
+    return np.asarray((np.arange(SPECTRUM_RINGS) + 0.5) * (0.5 / SPECTRUM_RINGS), np.float64)
+
+
+def _mean_power(sections: Iterable[Image], shape: tuple[int, int]) -> Floats:
+    """Return the mean power of sections in rings up to Nyquist; rings that small sections leave empty are interpolated."""
+    side = min(*shape, _SPECTRUM_SIDE)
+    y, x = ((n - side) // 2 for n in shape)
+    taper = np.hanning(side + 2)[1:-1].astype(np.float32)
+    frequency = np.hypot(fft.fftfreq(side)[:, None], fft.rfftfreq(side)[None])
+    inside = frequency < 0.5
+    power = np.zeros(int(inside.sum()))
+    for section in sections:
+        square = section[y : y + side, x : x + side]
+        transform = fft.rfft2((square - square.mean()) * taper[:, None] * taper)
+        power += np.abs(transform[inside]) ** 2
+    ring = (frequency[inside] * (2 * SPECTRUM_RINGS)).astype(int)
+    members, sums = np.bincount(ring, minlength=SPECTRUM_RINGS), np.bincount(ring, power, SPECTRUM_RINGS)
+    centres, there = _ring_centres(), members > 0
+    return np.asarray(np.interp(centres, centres[there], sums[there] / members[there]) / (side**2 * _SPECTRUM_SECTIONS))

@@ -1,0 +1,95 @@
+"""Small pictures for the page, made once from the volume and the raw series: grey JPEGs with a scale bar, top row first."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from tiltflow.errors import StageError
+from tiltflow.record import PictureEntry
+from tiltflow.report.measure import VolumeMeasure
+
+FOLDER = "report"
+"""Beside the record: where the pictures of a series lie."""
+
+LONGEST_SIDE = 600
+
+_QUALITY = 85
+_BLACK_WHITE = (0.3, 99.7)
+_BAR_SHARE = 0.25
+
+Name = Literal["zero_tilt", "slice_xy", "slice_xz", "slice_yz"]
+
+
+def write_view(folder: Path, view: NDArray[Any], pixel_nm: float, tilt_deg: float) -> PictureEntry:
+    """Write one raw view, `(y, x)`, as it came from the microscope, into the pictures beside the record in `folder`."""
+    text = f"The view at {tilt_deg:.1f}°, as it was recorded"
+    return _write(folder, "zero_tilt", np.asarray(view, np.float32), (pixel_nm, pixel_nm), text)
+
+
+def write_slices(folder: Path, measured: VolumeMeasure, voxel_nm: float) -> list[PictureEntry]:
+    """Write the slices through the middle of a volume into the pictures beside the record in `folder`."""
+    z_nm = voxel_nm * measured.z_step
+    flat, deep = (voxel_nm, voxel_nm), (z_nm, voxel_nm)
+    middle = "specimen" if measured.extent else "volume"
+    return [
+        _write(folder, "slice_xy", measured.xy, flat, f"Across the beam (x to the right, y up), in the middle of the {middle}"),
+        _write(folder, "slice_xz", measured.xz, deep, "Along the beam, across the tilt axis (x to the right, z up)"),
+        _write(folder, "slice_yz", measured.yz, deep, "Along the beam and the tilt axis (y to the right, z up)"),
+    ]
+
+
+def scale_bar(width_nm: float) -> float:
+    """Return a round length, nm, for a bar in a picture of that width.
+
+    >>> scale_bar(1234.0), scale_bar(90.0)
+    (200.0, 20.0)
+    """
+    most = _BAR_SHARE * width_nm
+    power = 10.0 ** math.floor(math.log10(most))
+    return max(step * power for step in (1, 2, 5) if step * power <= most)
+
+
+def _write(folder: Path, name: Name, plane: NDArray[np.float32], step_nm: tuple[float, float], caption: str) -> PictureEntry:
+    """Write a plane whose rows and columns are `step_nm` apart, in true proportions."""
+    rows, columns = plane.shape
+    height_nm, width_nm = rows * step_nm[0], columns * step_nm[1]
+    nm_per_pixel = max(*step_nm, width_nm / LONGEST_SIDE, height_nm / LONGEST_SIDE)
+    size = (max(1, round(width_nm / nm_per_pixel)), max(1, round(height_nm / nm_per_pixel)))
+    averaged = Pillow.fromarray(plane[::-1]).resize(size, Pillow.Resampling.BOX)
+    bar_nm = scale_bar(width_nm)
+    marked = _with_bar(_grey(np.array(averaged)), max(1, round(bar_nm / nm_per_pixel)))
+    path = folder / FOLDER / f"{name}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    Pillow.fromarray(marked).save(beside, "JPEG", quality=_QUALITY)
+    beside.replace(path)
+    text = f"{caption}. Scale bar {bar_nm:g} nm."
+    return PictureEntry(name=name, path=f"{FOLDER}/{path.name}", width=size[0], height=size[1], caption=text)
+
+
+def _grey(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    finite = plane[np.isfinite(plane)]
+    if not finite.size:
+        raise StageError("a picture holds no usable number")
+    low, high = np.percentile(finite, _BLACK_WHITE).tolist()
+    scaled = (np.nan_to_num(plane, nan=low, posinf=high, neginf=low) - low) / ((high - low) or 1.0)
+    return np.asarray(np.clip(scaled, 0, 1) * 255 + 0.5, np.uint8)
+
+
+def _with_bar(picture: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
+    """Draw a white bar with a black rim into the lower right corner of a picture that is large enough."""
+    height, width = picture.shape
+    thick, margin = max(2, width // 120), max(3, width // 50)
+    if height < 3 * (thick + margin) or length + 2 * margin > width:
+        return picture
+    bottom, right = height - margin, width - margin
+    picture[bottom - thick - 1 : bottom + 1, right - length - 1 : right + 1] = 0
+    picture[bottom - thick : bottom, right - length : right] = 255
+    return picture

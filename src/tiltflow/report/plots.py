@@ -1,0 +1,298 @@
+"""The plots of a series' page; their words are in :mod:`tiltflow.report.captions`.
+
+What the record has nothing to draw for is left out.  No text of the user comes near a drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.model import Thresholds
+from tiltflow.record import AlignmentEntry, SeriesRecord, VolumeEntry
+from tiltflow.report.captions import CAPTIONS, Caption
+from tiltflow.report.figures import BAD, FAINT, FIRST, GOOD, INK, SECOND, THIRD, draw
+from tiltflow.report.verdict import pixel_size_nm
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = NDArray[np.float64]
+
+_TILT = "tilt, degrees"
+_WIDE = 5.6
+_SMALLEST_BAR_S = 0.05
+_MOST_STAGES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One plot: its name, the drawing, its words, and the numbers of this series that belong to them."""
+
+    name: str
+    svg: str
+    remark: str = ""
+
+    @property
+    def caption(self) -> Caption:
+        """What it shows, and what good looks like."""
+        return CAPTIONS[self.name]
+
+
+def alignment_plots(record: SeriesRecord, thresholds: Thresholds) -> Iterator[Plot]:
+    """Yield the plots that tell whether the alignment is right."""
+    found, tilt = record.alignment, _nominal_tilts(record)
+    if found is None or tilt is None or len(found.included) != len(tilt):
+        return
+    views = _Views(found, tilt, thresholds, pixel_size_nm(record))
+    for make in (_residuals, _tracks, _correlation, _shifts, _refined_tilts, _axis):
+        plot = make(views)
+        if plot is not None:
+            yield plot
+    vectors = _vectors(found, _number(record, "width"), _number(record, "height"))
+    if vectors is not None:
+        yield vectors
+
+
+def volume_plots(record: SeriesRecord) -> Iterator[Plot]:
+    """Yield the plots of the volume."""
+    if record.volume is not None:
+        yield _texture(record.volume)
+        yield _spectrum(record.volume)
+        yield _histogram(record.volume)
+
+
+def time_plot(record: SeriesRecord) -> Plot | None:
+    """Return where the time went."""
+    stages = [(stage.name, stage.seconds or 0.0) for stage in record.stages if (stage.seconds or 0.0) >= _SMALLEST_BAR_S]
+    stages = sorted(stages, key=lambda stage: -stage[1])[:_MOST_STAGES]
+    if not stages:
+        return None
+
+    def paint(axes: Axes) -> None:
+        places = np.arange(len(stages))[::-1]
+        axes.barh(places, [seconds for _, seconds in stages], color=FIRST, height=0.7)
+        axes.set_yticks(places, [name for name, _ in stages])
+        axes.set(xlabel="seconds", ylim=(-0.6, len(stages) - 0.4))
+        axes.grid(visible=False, axis="y")
+
+    return _plot("time", paint, size=(_WIDE, 0.6 + 0.22 * len(stages)), left=1.6)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Views:
+    """What the plots over views draw on."""
+
+    found: AlignmentEntry
+    tilt: Floats
+    thresholds: Thresholds
+    pixel_nm: float | None
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        return np.asarray(self.found.included, bool)
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Views that are used, by tilt."""
+        order = np.argsort(self.tilt, kind="stable")
+        return np.asarray(order[self.used[order]])
+
+    @property
+    def step(self) -> float:
+        """The typical step between tilts."""
+        steps = np.diff(np.sort(self.tilt))
+        steps = steps[steps > 1e-3]
+        return float(np.median(steps)) if len(steps) else 1.0
+
+    def values(self, numbers: Sequence[float | None] | None) -> Floats | None:
+        """Return one number a view, NaN where there is none; None if there is no such list or nothing in it."""
+        if numbers is None or len(numbers) != len(self.tilt):
+            return None
+        values = np.array([np.nan if number is None else number for number in numbers], float)
+        return None if np.isnan(values).all() else values
+
+    def finish(self, axes: Axes, ylabel: str, *, columns: int = 0) -> None:
+        """Name the axes, mark the views that are left out, and make room for a legend of so many columns."""
+        for tilt in self.tilt[~self.used]:
+            axes.axvline(float(tilt), color=BAD, linewidth=1, linestyle=":")
+        axes.set(xlabel=_TILT, ylabel=ylabel)
+        if columns:
+            low, high = axes.get_ylim()
+            axes.set_ylim(low, high + 0.22 * (high - low))
+            axes.legend(loc="upper right", ncols=columns)
+
+    @property
+    def remark(self) -> str:
+        return "" if self.used.all() else "Dotted lines: views that are left out."
+
+
+def _residuals(views: _Views) -> Plot | None:
+    values = views.values(views.found.residual_per_view_px)
+    if values is None:
+        return None
+    good = views.thresholds.residual_good_px
+
+    def paint(axes: Axes) -> None:
+        there = views.order[~np.isnan(values[views.order])]
+        axes.bar(views.tilt[there], values[there], width=0.7 * views.step, color=FIRST)
+        axes.axhline(good, color=GOOD, linestyle="--", label=f"good up to {good:g} px on average")
+        views.finish(axes, "mean residual, px", columns=1)
+
+    return _plot("residuals", paint, views.remark)
+
+
+def _tracks(views: _Views) -> Plot | None:
+    kept, lost = views.values(views.found.positions_per_view), views.values(views.found.positions_lost_per_view)
+    if kept is None:
+        return None
+    missing = np.zeros_like(kept) if lost is None else lost
+
+    def paint(axes: Axes) -> None:
+        axes.bar(views.tilt, kept, width=0.8 * views.step, color=FIRST, label="used")
+        axes.bar(views.tilt, missing, width=0.8 * views.step, bottom=kept, color=FAINT, label="lost or rejected")
+        views.finish(axes, "tracks", columns=2)
+
+    return _plot("tracks", paint, views.remark)
+
+
+def _correlation(views: _Views) -> Plot | None:
+    values = views.values(views.found.correlation_per_view)
+    if values is None:
+        return None
+
+    def paint(axes: Axes) -> None:
+        axes.plot(views.tilt[views.order], values[views.order], "o-", color=FIRST)
+        views.finish(axes, "correlation")
+
+    return _plot("correlation", paint, views.remark)
+
+
+def _shifts(views: _Views) -> Plot | None:
+    if len(views.found.shift_px) != len(views.tilt):
+        return None
+    shifts = np.asarray(views.found.shift_px, float)
+
+    def paint(axes: Axes) -> None:
+        axes.plot(views.tilt[views.order], shifts[views.order, 0], "o-", color=FIRST, label="x, across the axis")
+        axes.plot(views.tilt[views.order], shifts[views.order, 1], "s-", color=SECOND, label="y, along the axis")
+        views.finish(axes, "shift, px", columns=2)
+
+    size = f"One pixel is {views.pixel_nm:.3g} nm. " if views.pixel_nm else ""
+    return _plot("shifts", paint, size + views.remark)
+
+
+def _refined_tilts(views: _Views) -> Plot | None:
+    if len(views.found.tilt_deg) != len(views.tilt):
+        return None
+    change = np.asarray(views.found.tilt_deg, float) - views.tilt
+    if not np.any(np.abs(change) > 1e-3):
+        return None
+
+    def paint(axes: Axes) -> None:
+        axes.plot(views.tilt[views.order], change[views.order], "o-", color=FIRST)
+        axes.axhline(0, color=INK, linewidth=0.8)
+        views.finish(axes, "refined - nominal, degrees")
+
+    return _plot("tilts", paint, views.remark)
+
+
+def _axis(views: _Views) -> Plot | None:
+    values = views.values(views.found.rotation_deg)
+    if values is None:
+        return None
+    header, found, error = (
+        views.found.axis_angle_nominal_deg,
+        views.found.axis_angle_from_data_deg,
+        views.found.axis_angle_error_deg,
+    )
+
+    def paint(axes: Axes) -> None:
+        axes.plot(views.tilt[views.order], values[views.order], "o-", color=FIRST, label="used")
+        if header is not None:
+            axes.axhline(header, color=INK, linestyle="--", linewidth=1, label="header")
+        if found is not None:
+            axes.axhline(found, color=SECOND, linewidth=1, label="from the data")
+            if error is not None:
+                axes.axhspan(found - error, found + error, color=SECOND, alpha=0.15)
+        low, high = axes.get_ylim()
+        half = max((high - low) / 2, 0.5)
+        axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
+        views.finish(axes, "axis angle, degrees", columns=3)
+
+    said = [f"Header: {header:.2f}°."] if header is not None else []
+    if found is not None:
+        said.append(f"Data: {found:.2f}°" + (f" ± {error:.2f}°." if error is not None else "."))
+    return _plot("axis", paint, " ".join([*said, views.remark]))
+
+
+def _vectors(found: AlignmentEntry, width: float, height: float) -> Plot | None:
+    vectors = np.asarray(found.residual_vectors_px or np.empty((0, 4)), float)
+    if not len(vectors) or not width or not height:
+        return None
+    x, y, dx, dy = vectors.T
+    largest = float(np.hypot(dx, dy).max())
+    scale = 0.12 * max(width, height) / largest if largest > 0 else 1.0
+
+    def paint(axes: Axes) -> None:
+        axes.quiver(x, y, dx * scale, dy * scale, angles="xy", scale_units="xy", scale=1, color=FIRST, width=0.005)
+        axes.plot(x, y, "o", color=SECOND, markersize=3)
+        axes.set(xlim=(0, width), ylim=(0, height), aspect="equal", xlabel="x, px", ylabel="y, px")
+        axes.spines[["top", "right"]].set_visible(True)
+
+    remark = f"Arrows are {scale:.0f} times as long as the residuals; the longest is {largest:.2f} px."
+    return _plot("vectors", paint, remark, size=(_WIDE, 0.6 + 4.9 * min(height / width, 1.0)))
+
+
+def _texture(seen: VolumeEntry) -> Plot:
+    def paint(axes: Axes) -> None:
+        axes.plot(seen.texture_z_nm, seen.texture, color=FIRST)
+        if seen.section_low_nm is not None and seen.section_high_nm is not None:
+            axes.axvspan(seen.section_low_nm, seen.section_high_nm, color=SECOND, alpha=0.15, label="specimen")
+            axes.legend(loc="upper right")
+        axes.set(xlabel="height z from the middle of the volume, nm", ylabel="texture", ylim=(0, 1.25 * max(seen.texture)))
+
+    return _plot("texture", paint)
+
+
+def _spectrum(seen: VolumeEntry) -> Plot:
+    def paint(axes: Axes) -> None:
+        axes.semilogy(seen.spectrum_per_nm, np.maximum(seen.spectrum_power, np.finfo(float).tiny), color=FIRST)
+        axes.set(xlabel="spatial frequency, 1/nm", ylabel="power", xlim=(0, None))
+
+    return _plot("spectrum", paint, f"The right edge is detail of two voxels, {2 * seen.voxel_nm:.3g} nm.")
+
+
+def _histogram(seen: VolumeEntry) -> Plot:
+    edges = np.linspace(seen.histogram_low, seen.histogram_high, len(seen.histogram_counts) + 1)
+
+    def paint(axes: Axes) -> None:
+        axes.stairs(np.asarray(seen.histogram_counts, float), edges, color=FIRST, fill=True)
+        for value, name in ((seen.window_low, "black"), (seen.window_high, "white")):
+            axes.axvline(value, color=THIRD, linewidth=1)
+            axes.annotate(name, (value, 1), xycoords=("data", "axes fraction"), ha="center", va="top", fontsize=8)
+        axes.set(xlabel="grey value", ylabel="voxels", ylim=(0, 1.15 * max(seen.histogram_counts)))
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
+
+    return _plot("histogram", paint)
+
+
+def _plot(
+    name: str, paint: Callable[[Axes], None], remark: str = "", *, size: tuple[float, float] = (_WIDE, 2.7), left: float = 0.62
+) -> Plot:
+    return Plot(name, draw(name, CAPTIONS[name].shows, paint, size=size, left=left), remark.strip())
+
+
+def _nominal_tilts(record: SeriesRecord) -> Floats | None:
+    """Return the tilt of each view as it was read, if the record has them."""
+    known = record.input.get("tilt_angles")
+    return np.asarray(known.value, float) if known is not None and isinstance(known.value, list) and known.value else None
+
+
+def _number(record: SeriesRecord, name: str) -> float:
+    known = record.input.get(name)
+    return float(known.value) if known is not None and isinstance(known.value, (int, float)) else 0.0

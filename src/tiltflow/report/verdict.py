@@ -1,0 +1,187 @@
+"""Whether to trust a tomogram, by numbers that anyone can check.
+
+Every check compares one number of the record with two limits of :class:`tiltflow.model.Thresholds`; the worst of them is the
+verdict.  What nobody has measured is never good: an alignment without an error of its own is doubtful at best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from tiltflow.model import Quantity, Thresholds, Trust, Verdict
+from tiltflow.record import AlignmentEntry, NumberEntry, SeriesRecord, VerdictEntry
+
+_ORDER = (Trust.GOOD, Trust.DOUBTFUL, Trust.POOR)
+_TRACKING = {"gold": "beads", "patches": "patches"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One number that was looked at.
+
+    Attributes
+    ----------
+    name
+        What it is, in a few words.
+    level
+        What it says about the result.
+    finding
+        A sentence with the number.
+    limits
+        What would be good, and what poor.
+    number
+        The number itself, if there is one.
+    """
+
+    name: str
+    level: Trust
+    finding: str
+    limits: str = ""
+    number: Quantity | None = None
+
+
+def judge(record: SeriesRecord, thresholds: Thresholds) -> Verdict:
+    """Return the verdict on a series and its reasons, the weightiest first."""
+    if record.status == "error":
+        failure = record.failure
+        return Verdict(Trust.FAILED, (f"it failed at {failure.stage}: {failure.reason}" if failure else "it failed",))
+    if record.status == "running":
+        stage = next((entry.name for entry in reversed(record.stages) if entry.status == "running"), None)
+        return Verdict(Trust.UNFINISHED, (f"the record ends in the stage {stage}" if stage else "the record ends before its end",))
+    checks = sorted(examine(record, thresholds), key=lambda check: -_ORDER.index(check.level))
+    return Verdict(
+        level=checks[0].level,
+        reasons=tuple(check.finding for check in checks),
+        numbers={check.name: check.number for check in checks if check.number is not None},
+    )
+
+
+def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
+    """Return every check of a series that has a result; at least one."""
+    found = record.alignment
+    if found is None:
+        nothing = "the engine says nothing about its alignment, so nobody knows how good it is"
+        return (Check("alignment", Trust.DOUBTFUL, nothing),)
+    pixel_nm = pixel_size_nm(record)
+    return (
+        *_alignment(found, thresholds, pixel_nm),
+        *(Check("doubt of the engine", Trust.DOUBTFUL, doubt) for doubt in found.doubts),
+        *_support(found, thresholds),
+        *_volume(record, thresholds),
+    )
+
+
+def entry(verdict: Verdict, thresholds: Thresholds) -> VerdictEntry:
+    """Return a verdict as the record keeps it."""
+    return VerdictEntry(
+        level=verdict.level,
+        reasons=list(verdict.reasons),
+        numbers={name: NumberEntry(value=number.value, unit=number.unit) for name, number in verdict.numbers.items()},
+        thresholds=asdict(thresholds),
+    )
+
+
+def from_entry(kept: VerdictEntry) -> Verdict:
+    """Return the verdict that a record keeps."""
+    numbers = {name: Quantity(number.value, number.unit) for name, number in kept.numbers.items() if number.value is not None}
+    return Verdict(kept.level, tuple(kept.reasons), numbers)
+
+
+def pixel_size_nm(record: SeriesRecord) -> float | None:
+    """Return the size of a raw pixel, nm, if the record has it."""
+    known = record.input.get("pixel_size")
+    return float(known.value) / 10 if known is not None and isinstance(known.value, (int, float)) and known.value > 0 else None
+
+
+def length(value_px: float, pixel_nm: float | None) -> str:
+    """Return a length in pixels, and in nanometres where their size is known.
+
+    >>> length(0.314, 1.2)
+    '0.31 px (0.38 nm)'
+    """
+    return f"{value_px:.2f} px" + (f" ({value_px * pixel_nm:.2f} nm)" if pixel_nm else "")
+
+
+def _alignment(found: AlignmentEntry, limits: Thresholds, pixel_nm: float | None) -> Iterator[Check]:
+    """Yield what the figures of the alignment say."""
+    if found.error_px is None and found.leave_out_px is None:
+        how = "the coarse alignment alone" if found.method == "coarse" else f"an alignment by {found.method}"
+        yield Check("alignment", Trust.DOUBTFUL, f"it is {how}, and nothing measures its error")
+    if found.error_px is not None:
+        good, poor = (limits.error_good_px, limits.error_good_nm), (limits.error_poor_px, limits.error_poor_nm)
+        yield _length("alignment error", found.error_px, good, poor, pixel_nm, "the alignment is off by an estimated {}")
+    if found.leave_out_px is not None:
+        good, poor = (limits.leave_out_good_px, limits.leave_out_good_nm), (limits.leave_out_poor_px, limits.leave_out_poor_nm)
+        yield _length("leave-out error", found.leave_out_px, good, poor, pixel_nm, "points that the fit has not seen are {} off")
+    if found.residual_mean_px is not None:
+        good, poor = (limits.residual_good_px, limits.residual_good_nm), (limits.residual_poor_px, limits.residual_poor_nm)
+        yield _length("residual", found.residual_mean_px, good, poor, pixel_nm, "the fit misses its own points by {}")
+
+
+def _length(
+    name: str,
+    value_px: float,
+    good: tuple[float, float | None],
+    poor: tuple[float, float | None],
+    pixel_nm: float | None,
+    sentence: str,
+) -> Check:
+    """Compare a length with limits in pixels and, where they are given, in nanometres."""
+    value_nm = value_px * pixel_nm if pixel_nm else None
+    level = Trust.GOOD
+    if _beyond(value_px, value_nm, poor):
+        level = Trust.POOR
+    elif _beyond(value_px, value_nm, good):
+        level = Trust.DOUBTFUL
+    text = f"good up to {_limit(good)}, poor from {_limit(poor)}"
+    return Check(name, level, sentence.format(length(value_px, pixel_nm)), text, Quantity(round(value_px, 4), "px"))
+
+
+def _beyond(value_px: float, value_nm: float | None, limit: tuple[float, float | None]) -> bool:
+    limit_px, limit_nm = limit
+    return value_px > limit_px or (limit_nm is not None and value_nm is not None and value_nm > limit_nm)
+
+
+def _limit(limit: tuple[float, float | None]) -> str:
+    return f"{limit[0]:g} px" + (f" and {limit[1]:g} nm" if limit[1] is not None else "")
+
+
+def _support(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
+    """Yield what the alignment rests on: tracks and views."""
+    if found.tracks_used is not None:
+        kind = _TRACKING.get(found.method, "tracks")
+        level = _rising(found.tracks_used, limits.tracks_good, limits.tracks_poor)
+        text = f"good from {limits.tracks_good}, poor below {limits.tracks_poor}"
+        yield Check("tracks", level, f"it rests on {found.tracks_used} {kind}", text, Quantity(found.tracks_used))
+    views = len(found.included)
+    if views:
+        out = views - sum(found.included)
+        share = out / views
+        level = Trust.POOR if share > limits.excluded_poor else Trust.DOUBTFUL if share > limits.excluded_good else Trust.GOOD
+        text = f"good up to {100 * limits.excluded_good:g} %, poor from {100 * limits.excluded_poor:g} %"
+        said = "no view is left out" if not out else f"{out} of {views} views {'is' if out == 1 else 'are'} left out"
+        yield Check("views left out", level, said, text, Quantity(out))
+
+
+def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
+    """Yield what the volume shows of the specimen."""
+    seen = record.volume
+    if seen is None:
+        return
+    if seen.contrast is None or seen.section_low_nm is None or seen.section_high_nm is None:
+        yield Check("specimen", Trust.GOOD, "the specimen does not stand out along z, so its thickness is not known")
+        return
+    level = _rising(seen.contrast, limits.contrast_good, limits.contrast_poor)
+    text = f"good from {limits.contrast_good:g}, poor below {limits.contrast_poor:g}"
+    said = f"the specimen has {seen.contrast:.2f} times the texture of the empty volume"
+    yield Check("contrast", level, said, text, Quantity(seen.contrast))
+    thick = Quantity(round(seen.section_high_nm - seen.section_low_nm, 1), "nm")
+    said = f"the specimen is about {thick.value:.0f} nm thick"
+    if seen.section_cut:
+        said += " and reaches the edge of the volume: part of it may be cut off"
+    yield Check("thickness", Trust.DOUBTFUL if seen.section_cut else Trust.GOOD, said, "good inside the volume", thick)
+
+
+def _rising(value: float, good: float, poor: float) -> Trust:
+    return Trust.GOOD if value >= good else Trust.POOR if value < poor else Trust.DOUBTFUL
