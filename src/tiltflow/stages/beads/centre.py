@@ -20,13 +20,14 @@ from scipy import special
 from tiltflow.kernels import beads as kernel
 from tiltflow.model import Image
 from tiltflow.stages.beads.detect import Grid
-from tiltflow.stages.beads.template import STEP, hankel
+from tiltflow.stages.beads.template import STEP
 
 Floats = NDArray[np.float64]
 
 _SPACING = 0.05
 _REACH = 1.5
 _SWEEPS = 2
+_FINEST = 0.5
 _MARGIN = 0.65
 
 
@@ -42,27 +43,38 @@ class Eye:
     profile: Floats
 
 
-def make_eye(profile: Floats, noise: Floats, grid: Grid, diameter: float) -> Eye:
-    """Return the filter for beads of a profile in the noise of a view, cut off smoothly at 1.5 diameters."""
-    inside = grid.frequency <= 0.5
-    f = grid.frequency[inside]
-    density = noise[inside] / (grid.padded[0] * grid.padded[1])
-    transform = hankel(profile, f)
-    area = 2 * np.pi * f * (f[1] - f[0])
-    gain = transform / density * area
-    reach = _REACH * diameter
-    r = np.arange(int(reach / _SPACING) + 3) * _SPACING
-    phase = 2 * np.pi * np.multiply.outer(r, f)
-    taper = np.clip((reach - r) / (0.25 * diameter), 0, 1)
-    table = np.stack([special.j0(phase) @ gain, -special.j1(phase) @ (2 * np.pi * f * gain)]) * taper
-    return Eye(
-        table=np.ascontiguousarray(table),
-        reach=reach,
-        margin=_MARGIN * diameter,
-        energy=float(np.sum(gain * transform)),
-        information=float(np.sum(gain * transform * (2 * np.pi * f) ** 2) / 2),
-        profile=profile,
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class EyeMaker:
+    """Makes the filter for beads of a diameter, cut off smoothly at 1.5 of it, from their profile and the noise of a view."""
+
+    grid: Grid
+    diameter: float
+    waves: Floats
+
+    @classmethod
+    def of(cls, grid: Grid, diameter: float) -> EyeMaker:
+        """Return the maker for a diameter, working pixels."""
+        f = grid.frequency[grid.frequency <= _FINEST]
+        reach = _REACH * diameter
+        r = np.arange(int(reach / _SPACING) + 3) * _SPACING
+        phase = 2 * np.pi * np.multiply.outer(r, f)
+        taper = np.clip((reach - r) / (0.25 * diameter), 0, 1)[:, None]
+        return cls(grid, diameter, np.stack([special.j0(phase), -special.j1(phase) * 2 * np.pi * f]) * taper)
+
+    def __call__(self, profile: Floats, noise: Floats) -> Eye:
+        """Return the filter."""
+        f = self.grid.frequency[: self.waves.shape[2]]
+        density = noise[: len(f)] / (self.grid.padded[0] * self.grid.padded[1])
+        transform = self.grid.transform(profile)[: len(f)]
+        gain = transform / density * (2 * np.pi * f * (f[1] - f[0]))
+        return Eye(
+            table=self.waves @ gain,
+            reach=_REACH * self.diameter,
+            margin=_MARGIN * self.diameter,
+            energy=float(np.sum(gain * transform)),
+            information=float(np.sum(gain * transform * (2 * np.pi * f) ** 2) / 2),
+            profile=profile,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,13 +21,15 @@ from scipy import fft
 from tiltflow.kernels import beads as kernel
 from tiltflow.kernels.warp import bin_mean
 from tiltflow.model import Image, Stack
-from tiltflow.stages.beads.template import hankel
+from tiltflow.stages.beads.template import hankel_matrix
 
 Floats = NDArray[np.float64]
 
 _MOST_SPOTS = 4000
 _MEAN_OF_ABSOLUTE_NORMAL = 0.7979
 _CLIP_SD = 3.0
+_SPARSE = 3
+_FINE = 0.35
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +58,8 @@ class Grid:
         Radial bin of each frequency of the half spectrum.
     counts, frequency
         Number of frequencies of the whole spectrum in each bin, and its radius, cycles per pixel.
+    hankel
+        Makes of a profile its Fourier transform by radial bin.
     """
 
     shape: tuple[int, int]
@@ -64,11 +68,17 @@ class Grid:
     bins: NDArray[np.int32]
     counts: Floats
     frequency: Floats
+    hankel: Floats
+
+    def transform(self, profile: Floats) -> Floats:
+        """Return the Fourier transform of a round function by radial bin."""
+        samples = min(len(profile), self.hankel.shape[1])
+        return np.asarray(self.hankel[:, :samples] @ profile[:samples])
 
 
-def make_grid(shape: tuple[int, int], pad: int) -> Grid:
-    """Return the grid of views of `shape`, mirrored by at least `pad` pixels on every side."""
-    pad = min(pad, min(shape) - 1)
+def make_grid(shape: tuple[int, int], diameter: float) -> Grid:
+    """Return the grid of views of `shape`, mirrored by at least two diameters on every side; profiles reach four of them."""
+    pad = min(int(np.ceil(2 * diameter)), min(shape) - 1)
     ny, nx = (fft.next_fast_len(n + 2 * pad, real=True) for n in shape)
     steps = max(ny, nx)
     radius = np.hypot(fft.fftfreq(ny)[:, None], fft.rfftfreq(nx)[None])
@@ -76,7 +86,8 @@ def make_grid(shape: tuple[int, int], pad: int) -> Grid:
     doubled = np.full(bins.shape, 2.0)
     doubled[:, 0] = 1.0
     counts = np.bincount(bins.ravel(), doubled.ravel()).astype(np.float64)
-    return Grid(shape, (ny, nx), pad, bins, counts, np.arange(len(counts), dtype=np.float64) / steps)
+    frequency = np.arange(len(counts), dtype=np.float64) / steps
+    return Grid(shape, (ny, nx), pad, bins, counts, frequency, hankel_matrix(frequency, 4 * diameter))
 
 
 def read_view(stack: Stack, view: int, binning: int) -> Image:
@@ -104,8 +115,9 @@ def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px:
     flat = image - np.float32(image.mean())
     share = 0.0
     if spots_xy is None:
-        middle = np.median(flat)
-        limit = _CLIP_SD * 1.4826 * np.median(np.abs(flat - middle))
+        sample = flat[::_SPARSE, ::_SPARSE]
+        middle = np.median(sample)
+        limit = _CLIP_SD * 1.4826 * np.median(np.abs(sample - middle))
         np.clip(flat, middle - limit, middle + limit, out=flat)
     elif len(spots_xy):
         keep = np.ones(image.shape, np.float32)
@@ -117,6 +129,14 @@ def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px:
     kernel.radial_power(spectrum, grid.bins, power)
     power /= np.maximum(grid.counts, 1) * (1 - min(share, 0.9))
     return _smooth(power)
+
+
+def fine_power(spectrum: NDArray[np.complex64], grid: Grid) -> float:
+    """Return the mean power of a view at the finest frequencies, where there is little but the noise of counting."""
+    columns = grid.bins.shape[1]
+    first = int(_FINE * 2 * (columns - 1))
+    sample = spectrum[::_SPARSE, first:]
+    return float(np.mean(sample.real**2 + sample.imag**2))
 
 
 def _smooth(power: Floats) -> Floats:
@@ -141,7 +161,7 @@ class Matched:
 
 def matched_filter(profile: Floats, noise: Floats, grid: Grid) -> Matched:
     """Return the filter whose response to a bead of amplitude 1 is E at its centre, with noise of variance E."""
-    transform = hankel(profile, grid.frequency)
+    transform = grid.transform(profile)
     gain = transform / noise
     gain[0] = 0.0
     # The inverse transform divides by the number of pixels; the noise is the power of the whole padded view.
@@ -165,7 +185,7 @@ def find_spots(response: Image, energy: float, diameter_px: float, least_z: floa
     Where the specimen is busier than elsewhere, the edge of a hole say, the signal to noise of a spot falls accordingly.
     """
     found = np.empty((_MOST_SPOTS, 2), np.int32)
-    scale = max(float(np.sqrt(energy)), 1.4826 * float(np.median(np.abs(response))))
+    scale = max(float(np.sqrt(energy)), 1.4826 * float(np.median(np.abs(response[::_SPARSE, ::_SPARSE]))))
     count = kernel.local_maxima(response, least_z * scale, 0.55 * diameter_px, int(np.ceil(margin_px)), found)
     xy, z, amplitude = np.empty((count, 2)), np.empty(count), np.empty(count)
     for n, (j, i) in enumerate(found[:count]):

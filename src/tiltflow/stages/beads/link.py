@@ -27,15 +27,18 @@ Ints = NDArray[np.int64]
 _WINDOW_DEG = 25.0
 _WINDOW_VIEWS = 9
 _SEED_VIEWS = 3
+_SEED_STEP = 3
 _LEAST_SHARE = 0.5
 _LEAST_VIEWS = 5
 _LOST_SHARE = 0.4
-_VIEWS_A_STEP = 3
+_VIEWS_A_STEP = 5
 _WIDER = 4.0
 _MOST_PAIRS = 20_000
 
-_RIGID = SolveParams(rotation="one", tilt="fixed", magnification="fixed", restrict=False, leave_out=False)
-_FREE = SolveParams(leave_out=False)
+_RIGID = SolveParams(
+    rotation="one", tilt="fixed", magnification="fixed", restrict=False, leave_out=False, adapt=False, robust=False
+)
+_FREE = SolveParams(leave_out=False, adapt=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +108,7 @@ def link(field: Field, start_transforms: Floats, depth_px: float, search_px: flo
     """Return the tracks; `depth_px` is the thickness that beads may spread over, `search_px` how far off the start may be."""
     usable = np.flatnonzero(field.included)
     outward = usable[np.argsort(np.abs(field.tilt_deg[usable]), kind="stable")]
-    loose, tight = max(0.3 * field.diameter, 0.5 * search_px, 2.0), max(0.15 * field.diameter, 1.0)
+    loose, tight = max(0.4 * field.diameter, 2.0), max(0.15 * field.diameter, 1.0)
     start = _chain(field, start_transforms, outward, depth_px, search_px)
     cameras = cameras_of_transforms(start, field.tilt_deg)
     within = np.abs(field.tilt_deg[outward] - field.tilt_deg[outward[0]]) <= _WINDOW_DEG
@@ -124,7 +127,7 @@ def link(field: Field, start_transforms: Floats, depth_px: float, search_px: flo
         known = outward[: len(known) + len(new)]
         spot = assign(field, cameras, points, known, loose)
         cameras = _solve(field, spot, cameras, start, known, _RIGID)
-    for tolerance in (loose, tight, tight):
+    for tolerance in (loose, tight):
         points = cameras.locate(_positions(field, spot), depth_px)
         spot = assign(field, cameras, points, outward, tolerance)
         spot = _find_lost_views(field, cameras, points, spot, search_px, loose)
@@ -134,7 +137,8 @@ def link(field: Field, start_transforms: Floats, depth_px: float, search_px: flo
         cameras = _solve(field, spot, cameras, start, outward, _FREE)
         free = np.ones(len(field.xy), bool)
         free[spot[spot >= 0]] = False
-        spot = _seed(field, cameras, outward, outward, free, spot, depth_px, tolerance)
+        spot = _seed(field, cameras, outward[::_SEED_STEP], outward, free, spot, depth_px, tolerance)
+    spot = assign(field, cameras, cameras.locate(_positions(field, spot), depth_px), outward, tight)
     spot = _drop_poor(field, cameras, spot, depth_px)
     return Links(spot, cameras.locate(_positions(field, spot), depth_px), cameras)
 

@@ -35,12 +35,10 @@ def sphere_profile(diameter_px: float, reach_px: float) -> Floats:
     return np.asarray(blurred / blurred[0])
 
 
-def hankel(profile: ArrayLike, frequency: ArrayLike) -> Floats:
-    """Return the 2-D Fourier transform of a round function at radial frequencies, cycles per pixel."""
-    profile, frequency = np.asarray(profile, float), np.asarray(frequency, float)
-    r = np.arange(len(profile)) * STEP
+def hankel_matrix(frequency: ArrayLike, reach_px: float) -> Floats:
+    """Return the matrix that makes of a profile its 2-D Fourier transform at radial frequencies, cycles per pixel."""
+    r = radii(reach_px)
     weight = 2 * np.pi * r * STEP
-    weight[-1] /= 2
     # the disc of half a step around the centre
     weight[0] = np.pi * (STEP / 2) ** 2
-    return np.asarray(special.j0(2 * np.pi * np.multiply.outer(frequency, r)) @ (weight * profile))
+    return np.asarray(special.j0(2 * np.pi * np.multiply.outer(np.asarray(frequency, float), r)) * weight)

@@ -13,11 +13,12 @@ from tiltflow.kernels import beads as kernel
 from tiltflow.model import Image, Progress, Stack, Tracks
 from tiltflow.parallel import map_threads
 from tiltflow.stages.beads.cameras import Cameras, cameras_of_solution
-from tiltflow.stages.beads.centre import Centres, make_eye, measure
+from tiltflow.stages.beads.centre import Centres, EyeMaker, measure
 from tiltflow.stages.beads.detect import (
     Grid,
     Spots,
     find_spots,
+    fine_power,
     make_grid,
     matched_filter,
     noise_spectrum,
@@ -38,6 +39,7 @@ _WORKING_DIAMETER = 10.0
 _LEAST_DIAMETER = 3.0
 _SURVEY_VIEWS = 3
 _LEAST_Z = 4.5
+_ANCHOR_STEP = 3
 _OVERLAP = 0.9
 _FEW = 5
 _ENOUGH = 12
@@ -145,7 +147,7 @@ def _series(stack: Stack, start: ArrayLike, tilt_deg: ArrayLike, included: Array
     binning = max(int(params.diameter_px // _WORKING_DIAMETER), 1)
     working = (ny // binning, nx // binning)
     diameter = params.diameter_px / binning
-    return _Series(stack, (ny, nx), tilts, use, transforms, binning, make_grid(working, int(np.ceil(2 * diameter))), diameter)
+    return _Series(stack, (ny, nx), tilts, use, transforms, binning, make_grid(working, diameter), diameter)
 
 
 def _depth(series: _Series, params: BeadParams) -> float:
@@ -182,30 +184,49 @@ def _expect_gold(found: int, params: BeadParams, what: str, spots: list[Spots]) 
 
 
 def _detect_all(series: _Series, look: Look, threads: int, tell: Progress) -> tuple[list[Spots], list[Floats]]:
-    """Return the spots and the noise spectrum of each view; none of the views that take no part."""
+    """Return the spots and the noise spectrum of each view; no spots of the views that take no part.
+
+    The noise is measured in every third view, in order of tilt; its level in all.
+    """
+    spots = [Spots(np.empty((0, 2)), np.empty(0), np.empty(0))] * len(series.tilt_deg)
+    noises = [look.noise] * len(series.tilt_deg)
+    ordered = np.flatnonzero(series.included)[np.argsort(series.tilt_deg[series.included], kind="stable")]
+    anchors = ordered[_ANCHOR_STEP // 2 :: _ANCHOR_STEP]
+    done = 0
+    levels: dict[int, float] = {}
+    for view, (found, noise, level) in zip(
+        anchors, map_threads(lambda view: _detect_anchor(series.read(view), look, series.grid), anchors, threads), strict=True
+    ):
+        spots[view], noises[view], levels[view] = found, noise, level
+        done += 1
+        tell(done / len(ordered))
 
     def detect(view: int) -> tuple[Spots, Floats]:
-        if not series.included[view]:
-            return Spots(np.empty((0, 2)), np.empty(0), np.empty(0)), look.noise
-        return detect_view(series.read(view), look, series.grid)
+        nearest = anchors[np.argmin(np.abs(series.tilt_deg[anchors] - series.tilt_deg[view]))]
+        spectrum = transform_view(series.read(view), series.grid)
+        noise = noises[nearest] * (fine_power(spectrum, series.grid) / levels[nearest])
+        return _filtered(spectrum, noise, look, series.grid), noise
 
-    found: list[tuple[Spots, Floats]] = []
-    for pair in map_threads(detect, range(len(series.tilt_deg)), threads):
-        found.append(pair)
-        tell(len(found) / len(series.tilt_deg))
-    return [spots for spots, _ in found], [noise for _, noise in found]
+    others = np.setdiff1d(ordered, anchors)
+    for view, (found, noise) in zip(others, map_threads(detect, others, threads), strict=True):
+        spots[view], noises[view] = found, noise
+        done += 1
+        tell(done / len(ordered))
+    return spots, noises
 
 
-def detect_view(image: Image, look: Look, grid: Grid) -> tuple[Spots, Floats]:
-    """Return the spots of a view, and its noise spectrum: once with the noise of the survey, then with the view's own."""
+def _detect_anchor(image: Image, look: Look, grid: Grid) -> tuple[Spots, Floats, float]:
+    """Return the spots of a view, its noise spectrum and level: once with the noise of the survey, then with the view's own."""
     spectrum = transform_view(image, grid)
-    profile, margin = look.sign * look.profile, 0.6 * look.diameter
-    first = matched_filter(profile, look.noise, grid)
-    spots = find_spots(respond(spectrum, first, grid), first.energy, look.diameter, _LEAST_Z, margin)
+    spots = _filtered(spectrum, look.noise, look, grid)
     beads = spots.xy[spots.z > 0.3 * np.mean(spots.z[:5])] if len(spots) else spots.xy
     noise = noise_spectrum(image, grid, beads, 0.8 * look.diameter)
-    second = matched_filter(profile, noise, grid)
-    return find_spots(respond(spectrum, second, grid), second.energy, look.diameter, _LEAST_Z, margin), noise
+    return _filtered(spectrum, noise, look, grid), noise, fine_power(spectrum, grid)
+
+
+def _filtered(spectrum: NDArray[np.complex64], noise: Floats, look: Look, grid: Grid) -> Spots:
+    filter_ = matched_filter(look.sign * look.profile, noise, grid)
+    return find_spots(respond(spectrum, filter_, grid), filter_.energy, look.diameter, _LEAST_Z, 0.6 * look.diameter)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,13 +264,14 @@ def _measure_all(
     predicted = (work.cameras.project(work.points) + centre) / scale
     expected = np.where(np.isnan(work.xy), predicted, work.xy / scale)
     limit = max(0.2 * look.diameter, 1.5)
+    make_eye = EyeMaker.of(series.grid, look.diameter)
 
     def look_at(view: int) -> tuple[Centres, Floats] | None:
         if not series.included[view]:
             return None
         image = series.read(view)
         profile = work.template[view] if work.template else look.profile
-        eye = make_eye(profile, noises[view], series.grid, look.diameter)
+        eye = make_eye(profile, noises[view])
         start = expected[:, view]
         strong = spots[view].xy[spots[view].z > 0.5 * np.median(spots[view].z)] if len(spots[view]) else np.empty((0, 2))
         others = strong[_nearest(strong, start) > 0.7 * look.diameter]
