@@ -128,12 +128,16 @@ def test_what_was_not_asked_for_is_left_out(template):
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("method", [{}, {"tracking_method": 1}, {"fiducialless": 1}, {"gold": 0, "tracking_method": 1}])
 @pytest.mark.parametrize("surfaces", [0, 1])
-@pytest.mark.parametrize("local", [0, 1])
-def test_the_native_engine_follows_every_choice_of_a_user(template, method, surfaces, local):
-    recipe = make_recipe(BrtParameters(**method, two_surfaces=surfaces, local_alignments=local), template, engine="native")
+def test_the_native_engine_follows_every_choice_of_a_user(template, method, surfaces):
+    recipe = make_recipe(BrtParameters(**method, two_surfaces=surfaces), template, engine="native")
     assert not recipe.report.wrong
     assert recipe.solve.surfaces == surfaces + 1
-    assert (recipe.solve.local is not None) == bool(local)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("local", [0, 1])
+def test_local_alignments_reach_the_solution(template, local):
+    assert (make_recipe(BrtParameters(local_alignments=local), template).solve.local is not None) == bool(local)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

@@ -10,8 +10,9 @@ from tiltflow.recipe.fate import EngineName
 from tiltflow.recipe.make import Recipe, make_recipe, render_adoc, report_directives
 from tiltflow.recipe.parameters import BrtParameters
 from tiltflow.recipe.report import DirectiveReport, DirectiveRow
+from tiltflow.recipe.stages import StageParams
 from tiltflow.recipe.template import TEMPLATES
-from tiltflow.recipe.translate import StageParams, from_directives
+from tiltflow.recipe.translate import from_directives
 
 __all__ = [
     "TEMPLATES",

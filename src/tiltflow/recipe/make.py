@@ -15,8 +15,9 @@ from tiltflow.model import Problem
 from tiltflow.recipe.fate import EngineName
 from tiltflow.recipe.parameters import IMOD_NAMES, BrtParameters, option_of
 from tiltflow.recipe.report import DirectiveReport
+from tiltflow.recipe.stages import StageParams
 from tiltflow.recipe.template import LOWER_LAYERS, Template, find_template, with_lower_layers
-from tiltflow.recipe.translate import StageParams, from_directives
+from tiltflow.recipe.translate import from_directives
 
 _ENGINES = ("auto", "native", "imod")
 _OF_ONE_SERIES = frozenset(

@@ -10,14 +10,14 @@ each view), not those of a bare `align.com`: the solution groups or fixes by its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from tiltflow.recipe.lookup import Lookup
+from tiltflow.recipe.stages import Method
 from tiltflow.stages.beads import BeadParams
 from tiltflow.stages.patches import PatchParams
 from tiltflow.stages.solve import LocalParams, SolveParams
 
-Method = Literal["gold", "patches", "projection"]
 T = TypeVar("T")
 
 _ALIGN = "comparam.align.tiltalign."

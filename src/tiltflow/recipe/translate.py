@@ -7,61 +7,25 @@ that differs from what IMOD does without the directive, the function says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from tiltflow.errors import ParameterError
 from tiltflow.formats.directives import Directive
 from tiltflow.formats.series import SeriesHints
+from tiltflow.recipe.awaited import refuse_awaited
 from tiltflow.recipe.fate import EngineName, fate_of
 from tiltflow.recipe.lookup import Lookup
 from tiltflow.recipe.report import DirectiveReport
-from tiltflow.recipe.tracking import Method, bead_params, gold_diameter_nm, patch_params, solve_params, tracking_method
-from tiltflow.stages.beads import BeadParams
+from tiltflow.recipe.stages import StageParams
+from tiltflow.recipe.tracking import bead_params, gold_diameter_nm, patch_params, solve_params, tracking_method
 from tiltflow.stages.coarse import CoarseParams
-from tiltflow.stages.patches import PatchParams
 from tiltflow.stages.position import PositionParams
 from tiltflow.stages.reconstruct import ReconstructParams
-from tiltflow.stages.refine import RefineParams
 from tiltflow.stages.sirt import SirtParams
-from tiltflow.stages.solve import SolveParams
 from tiltflow.stages.stack import StackParams
 from tiltflow.stages.trim import TrimParams
 from tiltflow.stages.views import ViewParams
 from tiltflow.stages.xrays import XrayParams
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageParams:
-    """The parameters of every stage of the native engine.
-
-    Attributes
-    ----------
-    hints
-        What the directives say about the series itself.
-    method
-        What the fine alignment follows: gold beads, patches, or projections of the volume (IMOD's fiducialless).
-    gold_nm
-        Diameter of the beads; :attr:`beads` has it in pixels of 1 Å, as the pixel size is known with the series only.
-    sirt
-        None for back-projection.
-    """
-
-    hints: SeriesHints = field(default_factory=SeriesHints)
-    xrays: XrayParams = field(default_factory=XrayParams)
-    views: ViewParams = field(default_factory=ViewParams)
-    coarse: CoarseParams = field(default_factory=CoarseParams)
-    method: Method = "gold"
-    gold_nm: float = 0.0
-    beads: BeadParams = field(default_factory=lambda: BeadParams(diameter_px=1.0))
-    patches: PatchParams = field(default_factory=PatchParams)
-    refine: RefineParams = field(default_factory=RefineParams)
-    solve: SolveParams = field(default_factory=SolveParams)
-    position: PositionParams = field(default_factory=PositionParams)
-    stack: StackParams = field(default_factory=StackParams)
-    reconstruct: ReconstructParams = field(default_factory=lambda: ReconstructParams(thickness=1))
-    sirt: SirtParams | None = None
-    trim: TrimParams = field(default_factory=TrimParams)
 
 
 def from_directives(directives: Iterable[Directive], engine: EngineName = "native") -> tuple[StageParams, DirectiveReport]:
@@ -86,6 +50,7 @@ def from_directives(directives: Iterable[Directive], engine: EngineName = "nativ
         except ParameterError as error:
             lookup.faults.append(str(error))
     params = StageParams(**values)
+    refuse_awaited(lookup, params)
     rows = tuple(fate_of(directive, lookup, params.method, engine) for directive in directives)
     faults = tuple(dict.fromkeys(lookup.faults))
     if engine != "imod" and not any(map(lookup.has, _THICKNESS)):

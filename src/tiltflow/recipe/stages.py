@@ -1,0 +1,56 @@
+"""The parameters of every stage, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tiltflow.formats.series import SeriesHints
+from tiltflow.stages.beads import BeadParams
+from tiltflow.stages.coarse import CoarseParams
+from tiltflow.stages.patches import PatchParams
+from tiltflow.stages.position import PositionParams
+from tiltflow.stages.reconstruct import ReconstructParams
+from tiltflow.stages.refine import RefineParams
+from tiltflow.stages.sirt import SirtParams
+from tiltflow.stages.solve import SolveParams
+from tiltflow.stages.stack import StackParams
+from tiltflow.stages.trim import TrimParams
+from tiltflow.stages.views import ViewParams
+from tiltflow.stages.xrays import XrayParams
+
+Method = Literal["gold", "patches", "projection"]
+"""What the fine alignment follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageParams:
+    """The parameters of every stage of the native engine.
+
+    Attributes
+    ----------
+    hints
+        What the directives say about the series itself.
+    method
+        What the fine alignment follows: gold beads, patches, or projections of the volume (IMOD's fiducialless).
+    gold_nm
+        Diameter of the beads; :attr:`beads` has it in pixels of 1 Å, as the pixel size is known with the series only.
+    sirt
+        None for back-projection.
+    """
+
+    hints: SeriesHints = field(default_factory=SeriesHints)
+    xrays: XrayParams = field(default_factory=XrayParams)
+    views: ViewParams = field(default_factory=ViewParams)
+    coarse: CoarseParams = field(default_factory=CoarseParams)
+    method: Method = "gold"
+    gold_nm: float = 0.0
+    beads: BeadParams = field(default_factory=lambda: BeadParams(diameter_px=1.0))
+    patches: PatchParams = field(default_factory=PatchParams)
+    refine: RefineParams = field(default_factory=RefineParams)
+    solve: SolveParams = field(default_factory=SolveParams)
+    position: PositionParams = field(default_factory=PositionParams)
+    stack: StackParams = field(default_factory=StackParams)
+    reconstruct: ReconstructParams = field(default_factory=lambda: ReconstructParams(thickness=1))
+    sirt: SirtParams | None = None
+    trim: TrimParams = field(default_factory=TrimParams)
