@@ -1,14 +1,27 @@
 """The record of a series: on disk at every moment, valid, and able to go on."""
 
 import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from tiltflow.errors import FormatError
-from tiltflow.model import Quantity
-from tiltflow.record import SCHEMA, NumberEntry, Recorder, SeriesRecord, read_record
+from tiltflow.model import Quantity, SeriesResult, StageRecord, Trust, Verdict
+from tiltflow.record import (
+    SCHEMA,
+    NumberEntry,
+    Recorder,
+    RunRecord,
+    RunRecorder,
+    RunSeriesEntry,
+    SeriesRecord,
+    read_record,
+    read_run,
+)
 
 
 @pytest.fixture
@@ -104,3 +117,40 @@ def test_a_file_that_is_no_record_is_named(tmp_path):
     path.write_text('{"status": "great"}')
     with pytest.raises(FormatError, match=r"run\.json is not a record"):
         read_record(path)
+
+
+def test_a_file_that_is_no_json_is_named(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("{")
+    with pytest.raises(FormatError, match=r"run\.json is not JSON"):
+        read_record(path)
+
+
+def test_a_file_name_that_is_not_utf8_survives(tmp_path):
+    source = tmp_path / os.fsdecode(b"caf\xe9.mrc")
+    recorder = Recorder.start(tmp_path / "out" / "run.json", source, "9.9")
+    recorder.warn(f"{source.name} is odd")
+    assert Path(read_record(recorder.path).source) == source
+
+
+def test_the_record_of_a_run_follows_its_series(tmp_path):
+    entries = [RunSeriesEntry(name=name, source=f"/in/{name}.st", record=f"{name}/run.json") for name in "AB"]
+    record = RunRecord(tiltflow="9.9", started=datetime.now(UTC), template="plastic_brt", digest="0", series=entries)
+    recorder = RunRecorder(tmp_path / "run.json", record)
+    assert [entry.status for entry in read_run(recorder.path).series] == ["waiting", "waiting"]
+    stage = StageRecord("read", 1.5)
+    recorder.done(SeriesResult(Path("/in/A.st"), "success", stages=(stage, stage), verdict=Verdict(Trust.GOOD)))
+    recorder.done(SeriesResult(Path("/in/B.st"), "error", message="no angles"))
+    recorder.close("done")
+    read = read_run(recorder.path)
+    assert [(entry.status, entry.verdict, entry.seconds) for entry in read.series] == [
+        ("success", "good", 3.0),
+        ("error", None, 0.0),
+    ]
+    assert read.status == "done"
+    assert read.finished is not None
+
+
+def test_a_series_record_is_no_run_record(recorder):
+    with pytest.raises(FormatError, match="is not the record of a tiltflow run"):
+        read_run(recorder.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
 from tiltflow.model import Quantity, SeriesResult
 from tiltflow.record.schema import FailureEntry, NumberEntry, RunRecord, SeriesRecord, StageEntry, read_record
@@ -165,8 +167,12 @@ class RunRecorder:
 
 
 def _write(path: Path, record: BaseModel) -> None:
+    try:
+        text = record.model_dump_json(indent=1, by_alias=True)
+    except PydanticSerializationError:  # a file name that is not UTF-8
+        text = json.dumps(record.model_dump(mode="json", by_alias=True), indent=1)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(record.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8")
+    beside.write_text(text + "\n", encoding="utf-8")
     beside.replace(path)
 
 

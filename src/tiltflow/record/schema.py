@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -271,7 +272,7 @@ def read_record(path: Path) -> SeriesRecord:
         If the file is not a record of this schema.
     """
     try:
-        return SeriesRecord.model_validate_json(path.read_bytes())
+        return SeriesRecord.model_validate(_read(path))
     except ValidationError as error:
         raise FormatError(f"{path} is not a record of a tiltflow run ({error.error_count()} problems): {error}") from error
 
@@ -285,6 +286,14 @@ def read_run(path: Path) -> RunRecord:
         If the file is not a record of this schema.
     """
     try:
-        return RunRecord.model_validate_json(path.read_bytes())
+        return RunRecord.model_validate(_read(path))
     except ValidationError as error:
         raise FormatError(f"{path} is not the record of a tiltflow run ({error.error_count()} problems): {error}") from error
+
+
+def _read(path: Path) -> Any:
+    """Return what a JSON file holds, names that are not UTF-8 included."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise FormatError(f"{path} is not JSON: {error}") from error

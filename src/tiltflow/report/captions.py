@@ -27,7 +27,7 @@ CAPTIONS: Mapping[str, Caption] = {
         "Residuals over the field",
         "Where the tracked points are on the view nearest to zero tilt, and how far the fit misses each of them there.",
         "short arrows in all directions.",
-        "Neighbours that point the same way, or a swirl, mean a specimen that warped or an axis that is off: local alignments may help.",
+        "Neighbours that point the same way, or a swirl, tell of a specimen that warped, which local alignments may mend.",
     ),
     "tracks": Caption(
         "Tracks found and lost",
@@ -45,7 +45,7 @@ CAPTIONS: Mapping[str, Caption] = {
         "Shift of each view",
         "How far each view was moved to fit the others.",
         "steps from view to view as a stage makes them.",
-        "A lone view far from its neighbours is probably misplaced. Shifts of a quarter of the field leave little for all to share.",
+        "A lone view far from its neighbours is probably misplaced. Shifts of a quarter of the field leave little for all to see.",
     ),
     "tilts": Caption(
         "Refined tilt angles",
