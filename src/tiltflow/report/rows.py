@@ -1,0 +1,101 @@
+"""One row a series: what the index of a run, its `metrics.csv` and the summary of a flow show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tiltflow.model import Thresholds, Trust, Verdict
+from tiltflow.record import SeriesRecord
+from tiltflow.report.verdict import judge
+
+_URGENT_FIRST = (Trust.FAILED, Trust.POOR, Trust.DOUBTFUL, Trust.UNFINISHED, Trust.GOOD)
+
+Value = str | float | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A series among others.
+
+    Attributes
+    ----------
+    record, verdict
+        What is known of it, and what it is worth.
+    folder
+        Its folder, relative to that of the run.
+    """
+
+    record: SeriesRecord
+    verdict: Verdict
+    folder: str
+
+    @property
+    def urgency(self) -> int:
+        """Place among verdicts: 0 for those that need a look first."""
+        return _URGENT_FIRST.index(self.verdict.level)
+
+    @property
+    def why(self) -> str:
+        """The weightiest reason for the verdict."""
+        return self.verdict.reasons[0] if self.verdict.reasons else ""
+
+    @property
+    def seconds(self) -> float:
+        """Time that all stages took."""
+        return sum(stage.seconds or 0.0 for stage in self.record.stages)
+
+    def metrics(self) -> dict[str, Value]:
+        """Return every column of `metrics.csv`."""
+        return {name: read(self) for name, read in COLUMNS.items()}
+
+
+def row_of(record: SeriesRecord, thresholds: Thresholds, folder: str) -> Row:
+    """Return the row of a series."""
+    return Row(record, judge(record, thresholds), folder)
+
+
+def _of_alignment(name: str) -> Callable[[Row], Value]:
+    return lambda row: getattr(row.record.alignment, name, None)
+
+
+def _views(row: Row, *, used: bool) -> Value:
+    found = row.record.alignment
+    return sum(included == used for included in found.included) if found is not None else None
+
+
+def _thickness(row: Row) -> Value:
+    seen = row.record.volume
+    if seen is None or seen.section_low_nm is None or seen.section_high_nm is None:
+        return None
+    return round(seen.section_high_nm - seen.section_low_nm, 1)
+
+
+def _input(row: Row, name: str) -> Any:
+    known = row.record.input.get(name)
+    return known.value if known is not None else None
+
+
+COLUMNS: Mapping[str, Callable[[Row], Value]] = {
+    "series": lambda row: row.record.name,
+    "verdict": lambda row: row.verdict.level.value,
+    "why": lambda row: row.why,
+    "method": _of_alignment("method"),
+    "error_px": _of_alignment("error_px"),
+    "error_nm": _of_alignment("error_nm"),
+    "residual_px": _of_alignment("residual_mean_px"),
+    "residual_nm": _of_alignment("residual_mean_nm"),
+    "leave_out_px": _of_alignment("leave_out_px"),
+    "leave_out_nm": _of_alignment("leave_out_nm"),
+    "tracks": _of_alignment("tracks_used"),
+    "views_used": lambda row: _views(row, used=True),
+    "views_left_out": lambda row: _views(row, used=False),
+    "thickness_nm": _thickness,
+    "contrast": lambda row: row.record.volume.contrast if row.record.volume is not None else None,
+    "seconds": lambda row: round(row.seconds, 1),
+    "pixel_size_angstrom": lambda row: _input(row, "pixel_size"),
+    "engine": lambda row: row.record.engine.name if row.record.engine is not None else None,
+    "source": lambda row: row.record.source,
+}
+"""Name of each column, with its unit, to what is in it."""

@@ -1,0 +1,83 @@
+"""The page of one series: did it work, can I trust it, what does it look like, what was done, what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiltflow.model import AssetType, Thresholds
+from tiltflow.record import SeriesRecord
+from tiltflow.report.embed import Embedded, Embedder
+from tiltflow.report.hints import what_to_try
+from tiltflow.report.methods import describe_methods
+from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
+from tiltflow.report.render import render
+from tiltflow.report.verdict import examine, judge
+
+PAGE_NAME = "report.html"
+
+MOST_BYTES = 5_000_000
+"""No page is larger; movies that do not fit are linked."""
+
+_FOR_TEXT = 300_000
+_KEY_IMAGE_SIDE = 600
+_MOVIES = {
+    AssetType.REC_MOVIE: "Through the volume, section by section, each the mean of five",
+    AssetType.TILT_MOVIE: "The aligned tilt series: the specimen should turn about a line that stands still",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture or movie on the page."""
+
+    name: str
+    file: Embedded
+    caption: str
+
+
+def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds) -> Path:
+    """Write `report.html` of a series into its folder, from the record and the small files that lie there; return its path."""
+    finished = record.status == "success"
+    alignment, volume = list(alignment_plots(record, thresholds)), list(volume_plots(record))
+    drawn = sum(len(plot.svg) for plot in [*alignment, *volume])
+    embedder = Embedder(folder, MOST_BYTES - _FOR_TEXT - drawn)
+    return render(
+        "series.html",
+        folder / PAGE_NAME,
+        record=record,
+        verdict=judge(record, thresholds),
+        checks=examine(record, thresholds) if finished else (),
+        pictures={shown.name: shown for shown in _pictures(record, embedder)},
+        movies=list(_movies(record, embedder)),
+        alignment_plots=alignment,
+        volume_plots=volume,
+        time_plot=time_plot(record),
+        methods=describe_methods(record) if finished else None,
+        hints=what_to_try(record.failure) if record.failure is not None else (),
+        seconds=sum(stage.seconds or 0.0 for stage in record.stages),
+        index=(folder.parent / "index.html").name if (folder.parent / "run.json").is_file() else None,
+    )
+
+
+def _pictures(record: SeriesRecord, embedder: Embedder) -> Iterator[Shown]:
+    """Yield the pictures that are there: those made for the page, then the key image."""
+    for picture in record.pictures:
+        file = embedder.file(picture.path)
+        if file is not None:
+            yield Shown(picture.name, file, picture.caption)
+    for product in record.products:
+        if product.type == AssetType.KEY_IMAGE:
+            file = embedder.picture(product.path, _KEY_IMAGE_SIDE)
+            if file is not None:
+                yield Shown("key_image", file, "The middle view of the aligned stack.")
+
+
+def _movies(record: SeriesRecord, embedder: Embedder) -> Iterator[Shown]:
+    for kind, caption in _MOVIES.items():
+        for product in record.products:
+            if product.type == kind:
+                file = embedder.file(product.path)
+                if file is not None:
+                    yield Shown(str(kind), file, caption)
