@@ -108,7 +108,7 @@ def run(
     fiducialless: Fiducialless = False,
     tracking_method: TrackingMethod = 0,
     two_surfaces: TwoSurfaces = 0,
-    target_number_of_beads: TargetBeads = 25,
+    target_number_of_beads: TargetBeads = 20,
     local_alignments: LocalAlignments = 0,
     montage: Montage = 0,
     focus: Focus = 0,
@@ -213,7 +213,7 @@ def directives(
     fiducialless: Fiducialless = False,
     tracking_method: TrackingMethod = 0,
     two_surfaces: TwoSurfaces = 0,
-    target_number_of_beads: TargetBeads = 25,
+    target_number_of_beads: TargetBeads = 20,
     local_alignments: LocalAlignments = 0,
     montage: Montage = 0,
     focus: Focus = 0,
@@ -240,9 +240,13 @@ def directives(
     console.show_rows(
         [(row.name, row.value, row.status, row.reason) for row in report.rows], ("directive", "value", "status", "why")
     )
-    wrong = [row for row in report.rows if row.status in {"unknown", "misspelt", "refused"}]
-    if wrong:
-        console.err.print(f"{len(wrong)} of {len(report.rows)} directives cannot be used", style="red")
+    for problem in report.problems:
+        console.out.print(f"! {problem.message} ({problem.where})", style="yellow", markup=False)
+    for fault in report.faults:
+        console.out.print(f"! {fault}", style="red", markup=False)
+    if report.wrong:
+        console.err.print(f"{len(report.wrong)} of {len(report.rows)} directives cannot be used", style="red")
+    if report.wrong or report.faults:
         raise typer.Exit(SOME_FAILED)
 
 

@@ -219,8 +219,17 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         engine, reason = choose_engine(job.recipe.engine)
         recorder.record.engine = EngineEntry(name=engine.name, version=engine.version, reason=reason)
         _log.info("%s: engine %s, because %s", job.name, engine.name, reason)
-        work = EngineJob(series, job.recipe.for_engine(engine.name), job.site, job.workdir, recorder, progress)
+        work = EngineJob(
+            series,
+            job.recipe.for_engine(engine.name).for_series(series.pixel_size_angstrom),
+            job.site,
+            job.workdir,
+            recorder,
+            progress,
+        )
         recorder.record.recipe = describe.recipe(work.recipe)
+        for problem in work.recipe.report.problems:
+            recorder.warn(f"{problem.message} ({problem.where})")
         engine.check(work)
     result = engine.reconstruct(work)
     if result.alignment is not None:

@@ -92,7 +92,7 @@ def _coarse(job: EngineJob, stack: Stack, included: NDArray[np.bool_]) -> Coarse
             included,
             job.recipe.coarse,
             threads=job.site.threads,
-            progress=lambda fraction: job.progress("coarse alignment", fraction),
+            progress=job.stage_progress("coarse alignment"),
         )
         notes.number("axis_angle", result.axis_angle_deg, "deg")
         notes.number("axis_angle_from_data", result.axis_angle_from_data_deg, "deg")
@@ -113,7 +113,7 @@ def _gold(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
         start.included,
         replace(job.recipe.beads, diameter_px=diameter_px),
         threads=job.site.threads,
-        progress=lambda fraction: job.progress("tracking beads", fraction),
+        progress=job.stage_progress("tracking beads"),
     )
     notes.number("bead_diameter", result.diameter_px, "px")
     notes.number("bead_seeds", result.seeds)
@@ -133,7 +133,7 @@ def _patches(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
         job.recipe.patches,
         included=start.included,
         threads=job.site.threads,
-        progress=lambda fraction: job.progress("tracking patches", fraction),
+        progress=job.stage_progress("tracking patches"),
     )
     notes.number("median_correlation", float(np.nanmedian(result.correlation)))
     for text in result.notes:
@@ -171,7 +171,7 @@ def _projection(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
         start.included,
         job.recipe.refine,
         threads=job.site.threads,
-        progress=lambda fraction: job.progress("matching projections", fraction),
+        progress=job.stage_progress("matching projections"),
     )
     notes.number("iterations", result.iterations)
     for text in result.notes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tiltflow.model import Reconstruction, Site, TiltSeries
+from tiltflow.model import Progress, Reconstruction, Site, TiltSeries
 from tiltflow.recipe import Recipe
 from tiltflow.recipe.fate import EngineName
 from tiltflow.record import Recorder
@@ -34,6 +34,10 @@ class EngineJob:
     def path(self, suffix: str) -> Path:
         """Return a file of the work folder, named after the series: `path("_ali.mrc")`."""
         return self.workdir / f"{self.series.name}{suffix}"
+
+    def stage_progress(self, name: str) -> Progress:
+        """Return a function that reports the fraction done of one stage."""
+        return lambda fraction: self.progress(name, fraction)
 
 
 class Engine(Protocol):

@@ -205,13 +205,11 @@ class ImodEngine:
 
     def _alignment(self, job: EngineJob) -> Alignment:
         transforms = read_transforms(job.path(".xf"))
-        coarse = bool(job.recipe.parameters.fiducialless)
-        method = "coarse" if coarse else ("patches" if job.recipe.parameters.tracking_method == 1 else "gold")
         return Alignment(
             transforms=transforms,
             tilt_deg=read_tilts(job.path(".tlt")),
             included=job.series.included,
-            method=method,
+            method="coarse" if job.recipe.method == "projection" else job.recipe.method,
             evidence=self._evidence(job, float(axis_angles(transforms).mean())),
         )
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +18,13 @@ import tiltflow
 from tiltflow.engines.alignment import align_series
 from tiltflow.engines.alignment_files import write_alignment_files
 from tiltflow.engines.base import EngineJob
+from tiltflow.engines.volume import make_volume, reconstruct_params, title, volume_dtype
 from tiltflow.errors import ResourceError, StageError
-from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc, render_label
-from tiltflow.model import Alignment, Progress, Reconstruction, Stack
+from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc
+from tiltflow.model import Alignment, Reconstruction, Stack
 from tiltflow.recipe.fate import EngineName
-from tiltflow.stages.reconstruct import ReconstructParams, reconstruct, volume_shape
+from tiltflow.stages.reconstruct import volume_shape
 from tiltflow.stages.stack import align_stack, aligned_shape
-from tiltflow.stages.trim import Trim
 from tiltflow.stages.views import find_bad_views
 from tiltflow.stages.xrays import RepairedStack, find_xrays
 
@@ -69,8 +66,8 @@ class NativeEngine:
             dtype = np.dtype(_aligned_dtype(raw))
         views = job.series.shape[0]
         ny, nx = aligned_shape(job.series.shape, job.recipe.stack)
-        volume = volume_shape((views, ny, nx), _reconstruct_params(job, dtype))
-        return int(views * ny * nx * dtype.itemsize + np.prod(volume) * np.dtype(_volume_dtype(dtype)).itemsize)
+        volume = volume_shape((views, ny, nx), reconstruct_params(job, dtype))
+        return int(views * ny * nx * dtype.itemsize + np.prod(volume) * np.dtype(volume_dtype(dtype)).itemsize)
 
     def reconstruct(self, job: EngineJob) -> Reconstruction:
         """Align the series and reconstruct its volume.
@@ -85,15 +82,10 @@ class NativeEngine:
             alignment = align_series(job, stack, included)
             write_alignment_files(job.workdir, job.series, alignment)
             aligned = _make_aligned_stack(job, stack, raw, alignment)
-        volume = _make_volume(job, aligned, alignment)
+        volume = make_volume(job, aligned, alignment)
         return Reconstruction(
             aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment
         )
-
-
-def stage_progress(job: EngineJob, name: str) -> Progress:
-    """Return a function that reports the fraction done of one stage."""
-    return lambda fraction: job.progress(name, fraction)
 
 
 def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, NDArray[np.bool_]]:
@@ -102,13 +94,13 @@ def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, NDArray[np.bool_]]:
     stack: Stack = raw
     if job.recipe.xrays.enabled:
         with job.recorder.stage("x-rays") as notes:
-            hits = find_xrays(raw, job.recipe.xrays, threads=threads, progress=stage_progress(job, "x-rays"))
+            hits = find_xrays(raw, job.recipe.xrays, threads=threads, progress=job.stage_progress("x-rays"))
             notes.number("hits", int(hits.hits_per_view.sum()))
             notes.number("pixels_replaced", int(hits.pixels_per_view.sum()))
             stack = RepairedStack(raw, hits)
     included = np.array(job.series.included)
     with job.recorder.stage("views") as notes:
-        check = find_bad_views(stack, job.series.tilt_deg, job.recipe.views, threads=threads, progress=stage_progress(job, "views"))
+        check = find_bad_views(stack, job.series.tilt_deg, job.recipe.views, threads=threads, progress=job.stage_progress("views"))
         for view, reason in check.reasons.items():
             if included[view]:
                 notes.warn(f"view {view + 1} ({job.series.tilt_deg[view]:.1f}°) is left out: {reason}")
@@ -134,12 +126,12 @@ def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: A
             (stack.shape[0], ny, nx),
             _aligned_dtype(raw),
             pixel_size_angstrom=(pixel * params.binning, pixel * params.binning, pixel),
-            labels=[*raw.header.labels, _label("aligned stack")],
+            labels=[*raw.header.labels, title("aligned stack")],
             is_stack=True,
             tilt_deg=alignment.tilt_deg,
         ) as out:
             images = align_stack(
-                stack, alignment.transforms, params, threads=job.site.threads, progress=stage_progress(job, "aligned stack")
+                stack, alignment.transforms, params, threads=job.site.threads, progress=job.stage_progress("aligned stack")
             )
             for image in images:
                 out.write(image)
@@ -149,67 +141,6 @@ def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: A
     return path
 
 
-def _make_volume(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Path:
-    path = job.path("_rec.mrc")
-    with job.recorder.stage("reconstruction") as notes, open_mrc(aligned_path) as aligned:
-        params = _reconstruct_params(job, aligned.dtype, alignment)
-        trim = Trim(volume_shape(aligned.shape, params), job.recipe.trim)
-        pixel = job.series.pixel_size_angstrom * params.binning
-        with MrcWriter(
-            path,
-            trim.output_shape,
-            _volume_dtype(aligned.dtype),
-            pixel_size_angstrom=pixel,
-            labels=[*aligned.header.labels, _label("tomographic reconstruction")],
-            origin=(params.shift_x * job.series.pixel_size_angstrom, 0.0, trim.output_shape[0] * pixel / 2),
-        ) as out:
-
-            def sink(y0: int, slab: NDArray[np.float32]) -> None:
-                placed = trim.place(y0, slab)
-                if placed is not None:
-                    (z, y, _), block = placed
-                    out.write_block(block, z=z.start or 0, y=y.start or 0)
-
-            result = reconstruct(
-                aligned,
-                alignment.tilt_deg,
-                params,
-                included=alignment.included,
-                sink=sink,
-                threads=job.site.threads,
-                progress=stage_progress(job, "reconstruction"),
-            )
-        notes.number("views", result.views)
-        notes.number("scale_factor", result.scale_factor)
-        notes.number("thickness", params.thickness, "px")
-        notes.number("voxel_views", result.voxel_views)
-    return path
-
-
-def _reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignment | None = None) -> ReconstructParams:
-    """Return the recipe's parameters with what only the series and its alignment can tell."""
-    params = replace(
-        job.recipe.reconstruct,
-        binning=job.recipe.stack.binning,
-        mode=1 if np.issubdtype(dtype, np.integer) else 2,
-    )
-    if alignment is not None:
-        params = replace(
-            params,
-            x_axis_tilt_deg=params.x_axis_tilt_deg + alignment.x_axis_tilt_deg,
-            shift_z=params.shift_z + alignment.z_shift,
-        )
-    return params
-
-
 def _aligned_dtype(raw: MrcFile) -> type[np.generic]:
     """16-bit integers hold what bytes and 16-bit integers held; all else becomes real."""
     return np.int16 if raw.dtype.name in {"int8", "uint8", "int16"} else np.float32
-
-
-def _volume_dtype(aligned: np.dtype[Any]) -> type[np.generic]:
-    return np.int16 if np.issubdtype(aligned, np.integer) else np.float32
-
-
-def _label(what: str) -> str:
-    return render_label(f"tiltflow {tiltflow.__version__}: {what}", datetime.now().astimezone())

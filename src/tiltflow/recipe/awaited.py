@@ -13,10 +13,6 @@ from tiltflow.recipe.stages import StageParams
 AWAITED: Mapping[str, Callable[[StageParams], bool]] = {
     "comparam.align.tiltalign.LocalAlignments": lambda params: params.solve.local is not None and params.method != "projection",
     "runtime.Positioning.any.sampleType": lambda params: params.position.sample_type > 0,
-    "runtime.Reconstruction.any.useSirt": lambda params: params.sirt is not None,
-    "runtime.Trimvol.any.scaleFromX": lambda params: params.trim.to_bytes,
-    "runtime.Trimvol.any.scaleFromY": lambda params: params.trim.to_bytes,
-    "runtime.Trimvol.any.scaleFromZ": lambda params: params.trim.to_bytes,
 }
 """Directive to whether these parameters ask for it."""
 

@@ -1,0 +1,140 @@
+"""The volume from an aligned stack: back-projection or SIRT, turned and trimmed as it is made.
+
+Sections go straight to their place in `B_rec.mrc`.  Only a volume of bytes is made in two goes, as its contrast is
+known at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tiltflow
+from tiltflow.engines.base import EngineJob
+from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc, render_label
+from tiltflow.model import Alignment
+from tiltflow.record import StageNotes
+from tiltflow.stages.reconstruct import ReconstructParams, ReconstructResult, reconstruct, volume_shape
+from tiltflow.stages.sirt import SirtResult, reconstruct_sirt
+from tiltflow.stages.trim import Contrast, Trim, scale_to_bytes
+
+_ROWS_AT_ONCE = 64
+
+
+def make_volume(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Path:
+    """Reconstruct the volume of an aligned stack into `B_rec.mrc` and return its path."""
+    path = job.path("_rec.mrc")
+    with job.recorder.stage("reconstruction") as notes, open_mrc(aligned_path) as aligned:
+        params = reconstruct_params(job, aligned.dtype, alignment)
+        full_shape = volume_shape(aligned.shape, params)
+        trim = Trim(full_shape, job.recipe.trim)
+        if job.recipe.trim.to_bytes and np.issubdtype(aligned.dtype, np.integer):
+            contrast = Contrast(full_shape)
+            between = job.path("_rec_int16.mrc")
+            _reconstruct(job, aligned, alignment, params, trim, between, notes, contrast)
+            _scale_to_bytes(between, path, *contrast.limits(), notes)
+            between.unlink()
+        else:
+            _reconstruct(job, aligned, alignment, params, trim, path, notes)
+    return path
+
+
+def reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignment | None = None) -> ReconstructParams:
+    """Return the recipe's parameters with what only the series and its alignment can tell."""
+    params = replace(job.recipe.reconstruct, binning=job.recipe.stack.binning, mode=1 if np.issubdtype(dtype, np.integer) else 2)
+    if alignment is None:
+        return params
+    return replace(
+        params,
+        x_axis_tilt_deg=params.x_axis_tilt_deg + alignment.x_axis_tilt_deg,
+        shift_z=params.shift_z + alignment.z_shift,
+    )
+
+
+def volume_dtype(aligned: np.dtype[Any]) -> type[np.generic]:
+    """Return the type of the volume's voxels: 16-bit integers from integers, reals from reals."""
+    return np.int16 if np.issubdtype(aligned, np.integer) else np.float32
+
+
+def title(what: str) -> str:
+    """Return a title line of what tiltflow made now."""
+    return render_label(f"tiltflow {tiltflow.__version__}: {what}", datetime.now().astimezone())
+
+
+def _reconstruct(
+    job: EngineJob,
+    aligned: MrcFile,
+    alignment: Alignment,
+    params: ReconstructParams,
+    trim: Trim,
+    path: Path,
+    notes: StageNotes,
+    contrast: Contrast | None = None,
+) -> None:
+    raw_pixel = job.series.pixel_size_angstrom
+    depth = trim.output_shape[trim.z_axis]
+    with MrcWriter(
+        path,
+        trim.output_shape,
+        volume_dtype(aligned.dtype),
+        pixel_size_angstrom=raw_pixel * params.binning,
+        labels=[*aligned.header.labels, title("tomographic reconstruction")],
+        origin=(params.shift_x * raw_pixel, 0.0, depth * raw_pixel * params.binning / 2),
+    ) as out:
+
+        def sink(y0: int, slab: NDArray[Any]) -> None:
+            if contrast is not None:
+                contrast.add(y0, slab)
+            placed = trim.place(y0, slab)
+            if placed is not None:
+                (z, y, _), block = placed
+                out.write_block(block, z=z.start or 0, y=y.start or 0)
+
+        threads, progress, tilt_deg = job.site.threads, job.stage_progress("reconstruction"), alignment.tilt_deg
+        made: ReconstructResult | SirtResult
+        if job.recipe.sirt is None:
+            made = reconstruct(
+                aligned, tilt_deg, params, included=alignment.included, sink=sink, threads=threads, progress=progress
+            )
+        else:
+            made = reconstruct_sirt(
+                aligned,
+                tilt_deg,
+                params,
+                job.recipe.sirt,
+                included=alignment.included,
+                sink=sink,
+                threads=threads,
+                progress=progress,
+            )
+            notes.number("sirt_iterations", job.recipe.sirt.iterations)
+            notes.number("sirt_residual_before", made.residual_rms[0], "grey value")
+            notes.number("sirt_residual_after", made.residual_rms[-1], "grey value")
+    notes.number("views", made.views)
+    notes.number("scale_factor", made.scale_factor)
+    notes.number("thickness", params.thickness, "px")
+    notes.number("minimum", made.minimum)
+    notes.number("maximum", made.maximum)
+    notes.number("mean", made.mean)
+
+
+def _scale_to_bytes(source: Path, target: Path, black: float, white: float, notes: StageNotes) -> None:
+    with open_mrc(source) as volume:
+        header = volume.header
+        with MrcWriter(
+            target,
+            volume.shape,
+            np.uint8,
+            pixel_size_angstrom=header.pixel_size_angstrom,
+            labels=header.labels,
+            origin=header.origin,
+        ) as out:
+            for z in range(0, volume.shape[0], _ROWS_AT_ONCE):
+                out.write(scale_to_bytes(volume.read_block(slice(z, min(z + _ROWS_AT_ONCE, volume.shape[0]))), black, white))
+    notes.number("black", black, "grey value")
+    notes.number("white", white, "grey value")
