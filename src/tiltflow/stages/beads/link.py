@@ -32,8 +32,8 @@ _LEAST_SHARE = 0.5
 _LEAST_VIEWS = 5
 _LOST_SHARE = 0.4
 _VIEWS_A_STEP = 5
-_WIDER = 4.0
-_MOST_PAIRS = 20_000
+_WIDER, _WIDEST = 4.0, 0.25
+_MOST_PAIRS = 8_000
 
 _RIGID = SolveParams(
     rotation="one", tilt="fixed", magnification="fixed", restrict=False, leave_out=False, adapt=False, robust=False
@@ -172,7 +172,7 @@ def _chain(field: Field, start: Floats, outward: Ints, depth_px: float, search_p
         base, step = Cameras(cameras.matrices, shifts).ray(side, field.xy[field.of(side)])
         spread = 0.25 * depth_px * float(np.hypot(*step[view]))
         tolerance = max(0.2 * field.diameter, spread, 1.5)
-        found = agreed_shift(field, base[:, view], int(view), (search_px + spread, _WIDER * search_px), tolerance)
+        found = agreed_shift(field, base[:, view], int(view), (search_px + spread, *_wider(field, search_px)), tolerance)
         if found is not None:
             shifts[view] += found
     chained = start.copy()
@@ -203,6 +203,11 @@ def agreed_shift(field: Field, predicted: Floats, view: int, reaches_px: Sequenc
     return None
 
 
+def _wider(field: Field, search_px: float) -> tuple[float, float]:
+    """Return how far to look when nothing is found nearby."""
+    return _WIDER * search_px, max(_WIDEST * min(field.shape), _WIDER * search_px)
+
+
 def _follow(field: Field, cameras: Cameras, points: Floats, views: Ints, search_px: float, tolerance: float) -> Cameras:
     """Return the cameras with the shifts of `views` put right by what most tracks agree on."""
     shifts = cameras.shifts.copy()
@@ -211,7 +216,7 @@ def _follow(field: Field, cameras: Cameras, points: Floats, views: Ints, search_
     for view in views:
         side = [v for v in moved if field.tilt_deg[v] * field.tilt_deg[view] > 0]
         offset = moved[side[-1]] if side else np.zeros(2)
-        found = agreed_shift(field, seen[:, view] + offset, int(view), (search_px, _WIDER * search_px), tolerance)
+        found = agreed_shift(field, seen[:, view] + offset, int(view), (search_px, *_wider(field, search_px)), tolerance)
         moved[int(view)] = offset + found if found is not None else offset
         shifts[view] += moved[int(view)]
     return Cameras(cameras.matrices, shifts)

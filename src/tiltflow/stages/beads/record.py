@@ -76,6 +76,8 @@ class BeadResult:
         Standard deviation of a position per axis, from the noise around the bead, `(track, view)`; NaN where unseen.
     amplitude
         How far the bead stands out from its surroundings, in grey levels averaged over it, `(track, view)`; NaN where unseen.
+    expected
+        Where a bead should be seen, in the field and not overlapped by another, `(track, view)`.
     residual_px
         Distance to the rigid body fitted to all tracks, `(track, view)`; NaN where unseen.
     positions
@@ -101,6 +103,7 @@ class BeadResult:
     light: bool
     sigma_px: NDArray[np.float64]
     amplitude: NDArray[np.float64]
+    expected: NDArray[np.bool_]
     residual_px: NDArray[np.float64]
     positions: NDArray[np.float64]
     surface: NDArray[np.int8]
@@ -113,6 +116,6 @@ class BeadResult:
 
     @property
     def completeness(self) -> float:
-        """Share of the positions of all tracks that were measured."""
-        seen = self.tracks.seen
-        return float(seen.mean()) if seen.size else 0.0
+        """Share of the places where a bead should be seen in which one was measured."""
+        wanted = int(self.expected.sum())
+        return float((self.tracks.seen & self.expected).sum() / wanted) if wanted else 0.0

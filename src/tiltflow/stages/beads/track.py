@@ -41,8 +41,10 @@ _SURVEY_VIEWS = 3
 _LEAST_Z = 4.5
 _ANCHOR_STEP = 3
 _OVERLAP = 0.9
-_FEW = 5
-_ENOUGH = 12
+_FEW, _FEW_IN_VIEW, _COMPLETE = 5, 3, 0.8
+_LEAST_VIEWS = 5
+_LEAST_SHARE = 0.65
+_ENOUGH, _ENOUGH_TO_VOTE = 12, 6
 _LOOSE, _LOOSE_OF_FEW, _FAR = 2.5, 4.0, 6.0
 _JUDGE_CYCLES = 6
 _TEMPLATE_VIEWS = 7
@@ -233,13 +235,14 @@ def _filtered(spectrum: NDArray[np.complex64], noise: Floats, look: Look, grid: 
 class _Work:
     """Tracks in the making; positions are raw pixels from the corner.
 
-    `linked` `(tracks, views)` says which positions tracking had found by itself, `template` holds a profile for each view once
-    there are centres to average beads about.
+    `expected` `(tracks, views)` says where a bead should be seen, in the field and alone, and `linked` which positions were there
+    before the model told where to look; `template` holds a profile for each view once there are centres to average beads about.
     """
 
     xy: Floats
     amplitude: Floats
     sigma: Floats
+    expected: Bools
     linked: Bools
     points: Floats
     cameras: Cameras
@@ -253,7 +256,7 @@ class _Work:
         """Return the tracks as they were linked, not yet measured."""
         xy = np.where((links.spot >= 0)[..., None], field.xy[links.spot] + np.array(field.shape[::-1]) / 2, np.nan)
         empty = np.full(xy.shape[:2], np.nan)
-        return cls(xy, empty, empty, links.spot >= 0, links.points, links.cameras, empty, None, {}, {})
+        return cls(xy, empty, empty, links.spot >= 0, links.spot >= 0, links.points, links.cameras, empty, None, {}, {})
 
 
 def _measure_all(
@@ -282,6 +285,7 @@ def _measure_all(
 
     size = work.xy.shape[:2]
     xy, amplitude, sigma = np.full((*size, 2), np.nan), np.full(size, np.nan), np.full(size, np.nan)
+    alone = np.zeros(size, bool)
     rings = np.zeros((size[1], 3, int(np.ceil(2 * look.diameter / RING)) + 1))
     dropped = {"two beads overlap": 0, "no bead where it should be seen": 0}
     for view, answer in enumerate(map_threads(look_at, range(size[1]), threads)):
@@ -291,11 +295,14 @@ def _measure_all(
         seen = np.isfinite(centres.z) & (centres.z >= _LEAST_Z)
         inside = _inside(predicted[:, view] * scale, series.shape, params, look.diameter * scale)
         seen &= inside
-        dropped["two beads overlap"] += int((inside & (centres.z == -1.0)).sum())
-        dropped["no bead where it should be seen"] += int((inside & ~seen & (centres.z != -1.0)).sum())
+        alone[:, view] = inside & (centres.z != -1.0)
+        dropped["two beads overlap"] += int((inside & ~alone[:, view]).sum())
+        dropped["no bead where it should be seen"] += int((alone[:, view] & ~seen).sum())
         xy[seen, view] = centres.xy[seen] * scale
         amplitude[seen, view], sigma[seen, view] = centres.amplitude[seen], centres.sigma[seen] * scale
-    return replace(work, xy=xy, amplitude=amplitude, sigma=sigma, template=_templates(rings, series, look), dropped=dropped)
+    return replace(
+        work, xy=xy, amplitude=amplitude, sigma=sigma, expected=alone, template=_templates(rings, series, look), dropped=dropped
+    )
 
 
 def _inside(xy: Floats, shape: tuple[int, int], params: BeadParams, diameter: float) -> Bools:
@@ -340,8 +347,10 @@ def _templates(rings: Floats, series: _Series, look: Look) -> tuple[Floats, ...]
 def _judge(series: _Series, work: _Work, params: BeadParams) -> _Work:
     """Throw out what is too faint or does not move like one rigid body, and solve for the geometry of the rest."""
     rejected = dict(work.rejected)
-    few = np.isfinite(work.amplitude).sum(axis=1) < max(4, 0.3 * series.included.sum() * 0.5)
-    work = _keep(work, ~few, rejected, "seen in too few views")
+    seen = np.isfinite(work.amplitude).sum(axis=1)
+    work = _keep(work, seen >= _LEAST_VIEWS, rejected, "seen in too few views")
+    seen = np.isfinite(work.amplitude).sum(axis=1)
+    work = _keep(work, seen >= _LEAST_SHARE * work.expected.sum(axis=1), rejected, "not there in many views")
     work = _keep(work, ~faint_tracks(work.amplitude), rejected, "too faint for gold")
     for _ in range(_JUDGE_CYCLES):
         if len(work.points) < max(params.fewest, 2):
@@ -350,11 +359,14 @@ def _judge(series: _Series, work: _Work, params: BeadParams) -> _Work:
         count = len(work.points)
         scatter = np.nanmean(work.residual, axis=1)
         typical = float(np.median(scatter))
-        limit = max(typical * (_LOOSE if count > _ENOUGH else _LOOSE_OF_FEW), 0.03 * params.diameter_px)
+        limit = np.maximum(typical * (_LOOSE if count > _ENOUGH else _LOOSE_OF_FEW), 0.03 * params.diameter_px)
+        limit = np.maximum(limit, _LOOSE_OF_FEW * np.nanmean(work.sigma, axis=1))
         # The worst first: a bad track spoils the residuals of its neighbours.
         worst = np.argsort(-scatter)[: max(count // 10, 1)]
         loose = np.isin(np.arange(count), worst) & (scatter > limit)
-        far = work.residual > np.maximum(_FAR * np.maximum(typical, scatter)[:, None], 0.05 * params.diameter_px)
+        far = work.residual > np.maximum(
+            _FAR * np.fmax(np.maximum(typical, scatter)[:, None], work.sigma), 0.05 * params.diameter_px
+        )
         far &= ~loose[:, None]
         if not loose.any() and not far.any():
             break
@@ -373,6 +385,7 @@ def _keep(work: _Work, keep: Bools, rejected: dict[str, int], reason: str) -> _W
         xy=work.xy[keep],
         amplitude=work.amplitude[keep],
         sigma=work.sigma[keep],
+        expected=work.expected[keep],
         linked=work.linked[keep],
         points=work.points[keep],
         residual=work.residual[keep],
@@ -382,7 +395,9 @@ def _keep(work: _Work, keep: Bools, rejected: dict[str, int], reason: str) -> _W
 def _solved(series: _Series, work: _Work) -> _Work:
     axis = float(np.median(geometry.axis_angles(series.start)))
     tracks = Tracks(work.xy, "bead", position_weights(work.sigma, work.residual))
-    params = replace(_SOLVE, stretch=len(work.xy) > _ENOUGH, skew=len(work.xy) > _ENOUGH)
+    count = len(work.xy)
+    # Among few tracks robust weights pick sides: whichever half of a view agrees with itself.
+    params = replace(_SOLVE, stretch=count > _ENOUGH, skew=count > _ENOUGH, robust=count > _ENOUGH_TO_VOTE)
     solution = solve(tracks, series.tilt_deg, axis, params, image_shape=series.shape, included=series.included, start=series.start)
     residual = np.hypot(*np.moveaxis(solution.residuals, -1, 0))
     return replace(work, points=solution.points, cameras=cameras_of_solution(solution), residual=residual)
@@ -425,6 +440,7 @@ def _result(series: _Series, look: Look, spots: list[Spots], links: Links, work:
         light=look.sign > 0,
         sigma_px=work.sigma[keep],
         amplitude=work.amplitude[keep],
+        expected=work.expected[keep],
         residual_px=work.residual[keep],
         positions=work.points[keep],
         surface=surface[keep],
@@ -440,6 +456,14 @@ def _result(series: _Series, look: Look, spots: list[Spots], links: Links, work:
 def doubts(result: BeadResult) -> tuple[str, ...]:
     """Return the reasons not to trust these tracks, none when they are sound."""
     reasons = []
-    if len(result.tracks.xy) < _FEW:
-        reasons.append(f"{len(result.tracks.xy)} beads alone carry the alignment")
+    count = len(result.tracks.xy)
+    if count < _FEW:
+        reasons.append(f"{count} beads alone carry the alignment")
+    if result.completeness < _COMPLETE:
+        reasons.append(
+            f"in {1 - result.completeness:.0%} of the places where a bead should be seen there is none: the spots may not be gold"
+        )
+    thin = np.flatnonzero(result.expected.any(axis=0) & (result.tracks.seen.sum(axis=0) < min(_FEW_IN_VIEW, count)))
+    if len(thin):
+        reasons.append(f"fewer than {_FEW_IN_VIEW} beads are seen in {len(thin)} views, from view {thin[0]} to {thin[-1]}")
     return tuple(reasons)
