@@ -142,6 +142,7 @@ def run(
     from tiltflow.engines.choice import choose_engine
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import BrtParameters, make_recipe
+    from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_site, load_token
 
     console.set_up_logging(verbose=verbose)
@@ -173,7 +174,7 @@ def run(
     body = callback.build_callback(result.results, places)
     callback.write_callback(body, output / "callback.json")
     console.show_closing_table(result.results)
-    console.out.print(f"results: {output}")
+    console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
     status = _status(result.results)
     if callback_url is not None:
         try:
@@ -248,6 +249,21 @@ def directives(
         console.err.print(f"{len(report.wrong)} of {len(report.rows)} directives cannot be used", style="red")
     if report.wrong or report.faults:
         raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results of `tiltflow run`, or the folder of one series in them.")],
+) -> None:
+    """Make the pages and metrics.csv again from the records, without the data."""
+    from tiltflow import console
+    from tiltflow.report import rebuild_pages
+    from tiltflow.settings import load_site
+
+    console.set_up_logging(verbose=False)
+    with _usage_errors():
+        for path in rebuild_pages(_folder(folder), load_site().thresholds):
+            console.out.print(str(path), markup=False)
 
 
 @app.command()

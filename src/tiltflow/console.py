@@ -99,7 +99,12 @@ def headline(result: SeriesResult) -> str:
         first = (result.message or "no reason recorded").splitlines()[0]
         return f"{result.source.name}: FAILED at {result.stage}: {first}"
     seconds = sum(stage.seconds for stage in result.stages)
-    return f"{result.source.name}: {len(result.assets)} products in {seconds:.1f} s"
+    made = f"{len(result.assets)} products in {seconds:.1f} s"
+    if result.verdict is None:
+        return f"{result.source.name}: {made}"
+    numbers = [f"{name} {number.value} {number.unit}".rstrip() for name, number in result.verdict.numbers.items()]
+    decisive = ", ".join(numbers[:2]) or (result.verdict.reasons[0] if result.verdict.reasons else "no figures")
+    return f"{result.source.name}: {result.verdict.level.upper()} ({decisive}); {made}"
 
 
 def show_closing_table(results: Sequence[SeriesResult]) -> None:

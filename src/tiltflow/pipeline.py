@@ -31,13 +31,28 @@ from tiltflow.formats.series import read_series
 from tiltflow.model import Asset, AssetType, Reconstruction, SeriesResult, Site
 from tiltflow.products.catalogue import STEPS, ProductContext
 from tiltflow.recipe import Recipe
-from tiltflow.record import AlignmentEntry, EngineEntry, NumberEntry, ProductEntry, Recorder, SeriesRecord, StageEntry, read_record
+from tiltflow.record import (
+    AlignmentEntry,
+    EngineEntry,
+    NumberEntry,
+    ProductEntry,
+    Recorder,
+    RunRecord,
+    RunRecorder,
+    RunSeriesEntry,
+    SeriesRecord,
+    StageEntry,
+    read_record,
+)
+from tiltflow.report import verdict, write_run_pages, write_series_page
+from tiltflow.report.gather import gather_view, gather_volume
 
 _log = logging.getLogger(__name__)
 
 RECORD_NAME = "run.json"
 _PRODUCTS = "products"
 _FILES = ("*.log", "{name}.adoc", "{name}.xf", "{name}.tlt", "{name}.xtilt", "{name}_align.json", "{name}_fid.txt")
+_LAST_LINES = 20
 _VOLUMES = ("{name}_ali.mrc", "{name}_rec.mrc")
 
 _series_name: ContextVar[str] = ContextVar("series_name", default="")
@@ -132,6 +147,7 @@ def run(
     """
     stop = threading.Event()
     results: dict[Path, SeriesResult] = {}
+    recorder = _start_run(sources, recipe, output, jobs)
 
     def report(progress: SeriesProgress) -> None:
         if stop.is_set() and progress.result is None:
@@ -139,23 +155,28 @@ def run(
         on_progress(progress)
 
     def one(source: Path) -> SeriesResult:
-        return process(source, recipe, site, output=output / source.stem, keep_volumes=keep_volumes, redo=redo, on_progress=report)
+        result = process(
+            source, recipe, site, output=output / source.stem, keep_volumes=keep_volumes, redo=redo, on_progress=report
+        )
+        recorder.done(result)
+        return result
 
-    if jobs <= 1:
-        return RunResult(tuple(one(source) for source in sources))
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(one, source): source for source in sources}
-        try:
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    results[waiting.pop(future)] = future.result()
-        except BaseException:
-            stop.set()  # the series that are running stop at their next sign of progress
-            for future in waiting:
-                future.cancel()
-            raise
-    return RunResult(tuple(results[source] for source in sources))
+    with _closed(recorder, output, site):
+        if jobs <= 1:
+            return RunResult(tuple(one(source) for source in sources))
+        with ThreadPoolExecutor(jobs) as pool:
+            waiting = {pool.submit(one, source): source for source in sources}
+            try:
+                while waiting:
+                    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        results[waiting.pop(future)] = future.result()
+            except BaseException:
+                stop.set()  # the series that are running stop at their next sign of progress
+                for future in waiting:
+                    future.cancel()
+                raise
+        return RunResult(tuple(results[source] for source in sources))
 
 
 def process(
@@ -215,6 +236,8 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         for problem in series.problems:
             notes.warn(f"{problem.message} ({problem.where})")
         notes.number("views", series.shape[0])
+    with recorder.stage("picture"), _harmless(recorder, "the picture of the raw series"):
+        gather_view(recorder, series, job.output)
     with recorder.stage("check"):
         engine, reason = choose_engine(job.recipe.engine)
         recorder.record.engine = EngineEntry(name=engine.name, version=engine.version, reason=reason)
@@ -235,6 +258,8 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
     if result.alignment is not None:
         recorder.record.alignment = AlignmentEntry.model_validate(describe.alignment(result.alignment, series))
         recorder.save()
+    with recorder.stage("measure"), _harmless(recorder, "the measure of the volume"):
+        gather_volume(recorder, result.volume, job.output, threads=job.site.threads)
     return result
 
 
@@ -294,12 +319,14 @@ def finish_step(
     except (TiltflowError, OSError) as failure:
         error = failure
     if error is not None:
-        last_lines = error.__cause__.last_lines[-20:] if isinstance(error.__cause__, CommandError) else ()
-        recorder.fail(recorder.failed_stage() or stage or "start", _reason(job, error), last_lines)
+        recorder.fail(
+            recorder.failed_stage() or stage or "start", _reason(job, error), _last_lines(job, error), error=type(error).__name__
+        )
     if job.site.keep_workdir:
         _log.info("%s: scratch folder kept: %s", job.name, job.workdir)
     else:
         remove_scratch(job.workdir)
+    _conclude(job, recorder)
     if error is not None and not isinstance(error, Exception):
         raise error
     return _result(recorder.record, job.output)
@@ -334,6 +361,64 @@ def _resume(job: Job) -> Recorder:
         return Recorder.resume(job.record_path)
     except (OSError, FormatError):
         return Recorder.start(job.record_path, job.source, tiltflow.__version__)
+
+
+def _conclude(job: Job, recorder: Recorder) -> None:
+    """Judge the result, and write the page of the series."""
+    with _harmless(recorder, "the report"):
+        recorder.record.verdict = verdict.entry(verdict.judge(recorder.record, job.site.thresholds), job.site.thresholds)
+        recorder.save()
+        write_series_page(job.output, recorder.record, job.site.thresholds)
+
+
+@contextmanager
+def _harmless(recorder: Recorder, what: str) -> Iterator[None]:
+    """Do what only tells of a result: if it fails, the result stands and a warning says so."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  the boundary: no report is worth a series
+        _log.debug("%s: %s", recorder.record.name, what, exc_info=error)
+        recorder.warn(f"{what} could not be made ({type(error).__name__}: {error})")
+
+
+def _start_run(sources: Sequence[Path], recipe: Recipe, output: Path, jobs: int) -> RunRecorder:
+    series = [RunSeriesEntry(name=path.stem, source=str(path), record=f"{path.stem}/{RECORD_NAME}") for path in sources]
+    record = RunRecord(
+        tiltflow=tiltflow.__version__,
+        started=datetime.now(UTC),
+        jobs=jobs,
+        template=recipe.template,
+        digest=recipe.digest,
+        series=series,
+    )
+    return RunRecorder(output / RECORD_NAME, record)
+
+
+@contextmanager
+def _closed(recorder: RunRecorder, output: Path, site: Site) -> Iterator[None]:
+    """Close the record of a run and write its pages, however it ends."""
+    try:
+        yield
+        recorder.close("done")
+    except BaseException:
+        recorder.close("interrupted")
+        raise
+    finally:
+        try:
+            write_run_pages(output, site.thresholds)
+        except Exception:  # noqa: BLE001  the boundary: no report is worth a run
+            _log.warning("the index of %s could not be written", output, exc_info=True)
+
+
+def _last_lines(job: Job, error: BaseException) -> list[str]:
+    """Return the end of what the failed program printed, or else of the log of the series."""
+    if isinstance(error.__cause__, CommandError):
+        return list(error.__cause__.last_lines[-_LAST_LINES:])
+    try:
+        lines = (job.output / f"{job.name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return lines[-_LAST_LINES:]
 
 
 def _reason(job: Job, error: BaseException) -> str:
@@ -371,6 +456,7 @@ def _result(record: SeriesRecord, output: Path) -> SeriesResult:
         assets=tuple(Asset(AssetType(entry.type), entry.path, entry.metadata) for entry in record.products),
         stages=record.stage_records(),
         output=output,
+        verdict=verdict.from_entry(record.verdict) if record.verdict else None,
     )
 
 

@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from tiltflow.errors import SettingsError
-from tiltflow.model import Site
+from tiltflow.model import Site, Thresholds
 
 PREFIX = "TILTFLOW_"
 FILE_VARIABLE = "TILTFLOW_SETTINGS"
@@ -106,6 +106,42 @@ class SlurmSettings(_Section):
     )
 
 
+_LIMITS = Thresholds()
+
+
+class VerdictSettings(_Section):
+    """From where on a result counts as good, and from where on as poor; what lies between is doubtful."""
+
+    error_good_px: float = Field(
+        default=_LIMITS.error_good_px, ge=0, description="Estimated error of the alignment, raw pixels: good up to."
+    )
+    error_poor_px: float = Field(default=_LIMITS.error_poor_px, ge=0, description="The same: poor beyond.")
+    error_good_nm: float | None = Field(default=None, ge=0, description="The same in nm, to be kept as well: good up to.")
+    error_poor_nm: float | None = Field(default=None, ge=0, description="The same in nm: poor beyond.")
+    leave_out_good_px: float = Field(
+        default=_LIMITS.leave_out_good_px, ge=0, description="Error on points left out of the fit, raw pixels: good up to."
+    )
+    leave_out_poor_px: float = Field(default=_LIMITS.leave_out_poor_px, ge=0, description="The same: poor beyond.")
+    leave_out_good_nm: float | None = Field(default=None, ge=0, description="The same in nm, to be kept as well: good up to.")
+    leave_out_poor_nm: float | None = Field(default=None, ge=0, description="The same in nm: poor beyond.")
+    residual_good_px: float = Field(
+        default=_LIMITS.residual_good_px, ge=0, description="Mean residual of the fit, raw pixels: good up to."
+    )
+    residual_poor_px: float = Field(default=_LIMITS.residual_poor_px, ge=0, description="The same: poor beyond.")
+    residual_good_nm: float | None = Field(default=None, ge=0, description="The same in nm, to be kept as well: good up to.")
+    residual_poor_nm: float | None = Field(default=None, ge=0, description="The same in nm: poor beyond.")
+    excluded_good: float = Field(
+        default=_LIMITS.excluded_good, ge=0, description="Fraction of the views left out: good up to."
+    )
+    excluded_poor: float = Field(default=_LIMITS.excluded_poor, ge=0, description="The same: poor beyond.")
+    tracks_good: int = Field(default=_LIMITS.tracks_good, ge=0, description="Tracks that the alignment rests on: good from.")
+    tracks_poor: int = Field(default=_LIMITS.tracks_poor, ge=0, description="The same: poor below.")
+    contrast_good: float = Field(
+        default=_LIMITS.contrast_good, ge=0, description="Texture of the specimen relative to the empty volume: good from."
+    )
+    contrast_poor: float = Field(default=_LIMITS.contrast_poor, ge=0, description="The same: poor below.")
+
+
 class Settings(_Section):
     """Everything that a site can set."""
 
@@ -139,6 +175,10 @@ class Settings(_Section):
     )
     imod_cpus: str = Field(default="1", description="What batchruntomo is given as -cp: a number of cores or a list of machines.")
     imod_gpu: str | None = Field(default=None, description="What batchruntomo is given as -gpu; no GPU if not given.")
+    verdict: VerdictSettings = Field(default=VerdictSettings(), description="What counts as good.")
+
+
+_SECTIONS = frozenset(name for name, field in Settings.model_fields.items() if isinstance(field.default, BaseModel))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +231,7 @@ def site_from(settings: Settings, jobs: int = 1, cores: int | None = None) -> Si
         imod_cpus=settings.imod_cpus,
         imod_gpu=settings.imod_gpu,
         keep_workdir=settings.keep_workdir,
+        thresholds=Thresholds(**settings.verdict.model_dump()),
     )
 
 
@@ -270,7 +311,7 @@ def _layered(*layers: Mapping[str, Any]) -> dict[str, Any]:
     joined: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
-            if name == "slurm" and isinstance(value, Mapping) and isinstance(joined.get(name), Mapping):
+            if name in _SECTIONS and isinstance(value, Mapping) and isinstance(joined.get(name), Mapping):
                 value = {**joined[name], **value}
             joined[name] = value
     return joined

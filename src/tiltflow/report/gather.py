@@ -1,0 +1,59 @@
+"""What the pages need of the data, taken while the data are there: a picture of the series, the measure of the volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tiltflow.formats.mrc import open_mrc
+from tiltflow.model import TiltSeries
+from tiltflow.record import Recorder, VolumeEntry
+from tiltflow.report.measure import VolumeMeasure, measure_volume
+from tiltflow.report.pictures import write_slices, write_view
+
+
+def gather_view(recorder: Recorder, series: TiltSeries, folder: Path) -> None:
+    """Put a picture of the view nearest to zero tilt beside the record."""
+    flattest = int(np.argmin(np.abs(series.tilt_deg) + 1e3 * ~series.included))
+    with open_mrc(series.path) as raw:
+        view = raw[flattest]
+    recorder.record.pictures.append(write_view(folder, view, series.pixel_size_angstrom / 10, float(series.tilt_deg[flattest])))
+    recorder.save()
+
+
+def gather_volume(recorder: Recorder, volume: Path, folder: Path, *, threads: int = 1) -> None:
+    """Measure the volume for the record, and put its slices beside it."""
+    with open_mrc(volume) as voxels:
+        voxel_nm = voxels.header.pixel_size_angstrom[0] / 10
+        measured = measure_volume(voxels, voxel_nm, threads=threads)
+    recorder.record.volume = describe_volume(measured, voxel_nm)
+    recorder.record.pictures += write_slices(folder, measured, voxel_nm)
+    recorder.save()
+
+
+def describe_volume(measured: VolumeMeasure, voxel_nm: float) -> VolumeEntry:
+    """Return a measure as the record keeps it: lengths in nm, heights from the middle of the volume."""
+    nz, ny, nx = measured.shape
+    extent = measured.extent
+    return VolumeEntry(
+        sections=nz,
+        height_px=ny,
+        width_px=nx,
+        voxel_nm=voxel_nm,
+        mean=measured.mean,
+        sd=measured.sd,
+        histogram_low=measured.histogram_range[0],
+        histogram_high=measured.histogram_range[1],
+        histogram_counts=measured.histogram.tolist(),
+        window_low=measured.window[0],
+        window_high=measured.window[1],
+        spectrum_per_nm=[float(f"{value:.5g}") for value in measured.frequency / voxel_nm],
+        spectrum_power=[float(f"{value:.5g}") for value in measured.power],
+        texture_z_nm=[float(f"{(z + 0.5 - nz / 2) * voxel_nm:.5g}") for z in measured.sections],
+        texture=[float(f"{value:.5g}") for value in measured.texture],
+        contrast=extent.contrast if extent else None,
+        section_low_nm=(extent.low - nz / 2) * voxel_nm if extent else None,
+        section_high_nm=(extent.high + 1 - nz / 2) * voxel_nm if extent else None,
+        section_cut=extent.cut if extent else False,
+    )
