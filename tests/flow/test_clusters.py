@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from em_workflows.brt.flow import brt_flow
+from tiltflow.errors import SettingsError
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("prefect_server")]
 
@@ -72,10 +73,10 @@ def test_a_worker_that_dies_costs_its_own_series_and_no_other(
     # The engine takes its worker down with it, as the kernel does when memory runs out.
     program.write_text(good.replace("exec ", 'if [ "$2" = ts1.adoc ]; then kill -9 $PPID; sleep 5; fi\nexec ', 1))
     monkeypatch.setenv("TILTFLOW_RUNNER", "dask")
-    monkeypatch.setenv("TILTFLOW_WORKERS", "1")
+    monkeypatch.setenv("TILTFLOW_WORKERS", "2")
     told = brt_flow(**PARAMETERS)
     assert [entry["status"] for entry in told["files"]] == ["error", "success", "error"]
-    assert "may have run out of memory" in told["files"][0]["message"]
+    assert "Its worker died" in told["files"][0]["message"]
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,sched_interval=5,sched_min_interval=0
 MpiDefault=none
 ReturnToService=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory=4000 State=UNKNOWN
 PartitionName=em Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """)
     monkeypatch.setenv("SLURM_CONF", str(home / "slurm.conf"))
@@ -173,4 +174,26 @@ def test_slurm_jobs_do_the_work(
         monkeypatch.setenv(f"TILTFLOW_{variable}", value)
     check_run(share)
     jobs = subprocess.run(["scontrol", "show", "job"], capture_output=True, text=True, check=True).stdout
-    assert jobs.count("JobName=tiltflow") == 2
+    assert jobs.count("JobName=tiltflow") >= 1
+    assert jobs.count("Partition=em") == jobs.count("JobName=tiltflow")
+
+
+def test_a_job_that_slurm_refuses_ends_the_run_with_its_words(
+    slurm: None, share: Path, sample: Path, fake_imod: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TILTFLOW_RUNNER", "slurm")
+    monkeypatch.setenv("TILTFLOW_SLURM_PARTITION", "absent")
+    with pytest.raises(SettingsError, match=r"Slurm refuses the job: .*invalid partition"):
+        brt_flow(**PARAMETERS)
+
+
+def test_a_job_whose_worker_cannot_start_ends_the_run(
+    slurm: None, share: Path, sample: Path, fake_imod: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TILTFLOW_RUNNER", "slurm")
+    monkeypatch.setenv("TILTFLOW_SLURM_CORES", "1")
+    monkeypatch.setenv("TILTFLOW_SLURM_MEMORY", "1GiB")
+    monkeypatch.setenv("TILTFLOW_SLURM_SHARED_FOLDER", str(tmp_path / "slurm" / "shared"))
+    monkeypatch.setenv("TILTFLOW_SLURM_PROLOGUE", "exit 3")
+    with pytest.raises(SettingsError, match=r"Slurm job \d+ ended before its worker reached this machine"):
+        brt_flow(**PARAMETERS)

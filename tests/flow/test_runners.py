@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from em_workflows.runners import choose_runner, job_script, site_for, slurm_options
+from tiltflow.errors import SettingsError
 from tiltflow.settings import Settings, load_settings, usable_cores
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -39,13 +41,19 @@ def test_there_are_never_more_workers_than_series() -> None:
 
 
 @pytest.mark.parametrize("name", ["dask", "slurm"])
-def test_dask_starts_nothing_before_the_flow_runs(name: str) -> None:
+def test_dask_starts_nothing_before_the_flow_runs(name: str, prefect_server: None) -> None:
     from prefect_dask.task_runners import DaskTaskRunner
 
     runner = choose_runner(load_settings(runner=name), 2)
     assert isinstance(runner, DaskTaskRunner)
     assert callable(runner.cluster_class)
     assert runner._client is None
+
+
+@pytest.mark.parametrize("name", ["dask", "slurm"])
+def test_workers_that_are_processes_need_a_server_to_talk_to(name: str) -> None:
+    with temporary_settings(restore_defaults={PREFECT_API_URL}), pytest.raises(SettingsError, match="set PREFECT_API_URL"):
+        choose_runner(load_settings(runner=name), 2)
 
 
 def test_each_series_gets_its_share_of_the_cores_or_those_of_its_job() -> None:

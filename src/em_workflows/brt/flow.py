@@ -11,7 +11,8 @@ this module defines and does nothing else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from prefect.futures import PrefectFuture, as_completed
 
 from em_workflows.brt.tasks import brt_series, callback
 from em_workflows.hooks import tell_error, tell_running, tell_success
-from em_workflows.runners import choose_runner, site_for
+from em_workflows.runners import choose_runner, series_at_once, site_for
 from em_workflows.tokens import resolve_token
 from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_token, check_url
 from tiltflow.delivery.layout import Layout, find_series, look_alikes, resolve_input
@@ -29,7 +30,8 @@ from tiltflow.model import SeriesResult, Site
 from tiltflow.recipe import BrtParameters, Recipe, make_recipe
 from tiltflow.settings import load_settings
 
-Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+_LOST = "worker"
+"""The stage of a series whose worker died."""
 
 
 @flow(
@@ -118,7 +120,7 @@ def brt_flow(
     for remark in look_alikes(sources):
         log.warning(remark.message)
     process = brt_series_of_a_run.with_options(task_runner=choose_runner(settings, len(sources)))
-    results = process(sources, recipe, site_for(settings, len(sources)), layout)
+    results = process(sources, recipe, site_for(settings, len(sources)), layout, series_at_once(settings, len(sources)))
     body = build_callback(results, layout)
     folder = layout.output_of(sources[0]) if x_file_name else layout.output
     callback(body, folder / CALLBACK_NAME, url, secret, settings.callback_patience_s)
@@ -128,34 +130,44 @@ def brt_flow(
 
 
 @flow(name="BRT series", validate_parameters=False)
-def brt_series_of_a_run(sources: Sequence[Path], recipe: Recipe, site: Site, layout: Layout) -> list[SeriesResult]:
-    """Process the series on the runner of this flow, which the caller chooses, and return their results in order."""
+def brt_series_of_a_run(sources: Sequence[Path], recipe: Recipe, site: Site, layout: Layout, at_once: int) -> list[SeriesResult]:
+    """Process the series on the runner of this flow, which the caller chooses, and return their results in order.
+
+    A series whose worker died is done once more when the others are done, and alone: it may have been short of memory that
+    others used, or have waited for a worker that another series took down.
+    """
     log = get_run_logger()
-    futures = {brt_series.submit(source, recipe, site, layout.output_of(source)): source for source in sources}
-    results: dict[Path, SeriesResult] = {}
-    # As they come: a result that waits on its worker would be lost, and its series done again, should that worker die.
-    for future in as_completed(list(futures)):
-        source = futures[future]
-        results[source] = result = _settle(future, source, layout.output_of(source))
-        level = logging.INFO if result.ok else logging.ERROR
-        log.log(level, "%s: %s (%d of %d)", source.name, result.message or result.status, len(results), len(sources))
+
+    def process(these: Sequence[Path], at_once: int) -> Iterator[SeriesResult]:
+        waiting = deque(these)
+        running: dict[PrefectFuture[Any], Path] = {}
+        while waiting or running:
+            # No more than there are workers: Dask counts what waits behind a series that kills its worker as killed with it.
+            while waiting and len(running) < at_once:
+                source = waiting.popleft()
+                running[brt_series.submit(source, recipe, site, layout.output_of(source))] = source
+            future = next(as_completed(list(running)))
+            source = running.pop(future)
+            result = _settle(future, source, layout.output_of(source))
+            log.log(logging.INFO if result.ok else logging.ERROR, "%s: %s", source.name, result.message or result.status)
+            yield result
+
+    results = {result.source: result for result in process(sources, at_once)}
+    lost = [result.source for result in results.values() if result.stage == _LOST]
+    results |= {result.source: result for result in process(lost, 1)}
     return [results[source] for source in sources]
 
 
 def _settle(future: PrefectFuture[Any], source: Path, output: Path) -> SeriesResult:
     """Return the result of a series, also when its task ended without one."""
+    stage = None
     try:
         result = future.result(raise_on_failure=False)
     except Exception as error:  # noqa: BLE001  the boundary: a worker that dies raises what its runner likes
-        result = error
+        result, stage = error, _LOST
     if isinstance(result, SeriesResult):
         return result
-    return SeriesResult(
-        source=source,
-        status="error",
-        message=(
-            f"{source.name}: the work ended without a result ({type(result).__name__}: {result}). The worker may have run out of "
-            "memory or time; see the log of the flow run."
-        ),
-        output=output,
-    )
+    message = f"{source.name}: the work ended without a result ({type(result).__name__}: {result})."
+    if stage == _LOST:
+        message += " Its worker died, most likely for want of memory or time; see the log of the flow run."
+    return SeriesResult(source=source, status="error", message=message, stage=stage, output=output)
