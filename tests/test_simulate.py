@@ -1,5 +1,7 @@
 """The phantom: its projections are exact, its truth is consistent with the geometry."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,12 @@ def test_beads_are_dark_where_the_truth_says():
 def test_a_senseless_size_is_refused_with_the_value():
     with pytest.raises(ParameterError, match="size 8"):
         SimulationParams(size=8)
+
+
+def test_a_series_without_beads_is_scored_all_the_same():
+    truth = simulate(replace(SMALL, beads=0)).truth
+    assert truth.beads_px.shape == (0, 3)
+    transforms = truth.transforms()
+    assert score(truth, transforms, truth.true_deg).rms_px < 1e-9
+    transforms[0, 1, 2] += 1.0
+    assert score(truth, transforms, truth.true_deg).rms_px > 0.3

@@ -76,7 +76,11 @@ class SimulationParams:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """The geometry of each view and the beads: `(views,)` arrays, `beads_px` `(beads, 3)`, `beads_xy` `(views, beads, 2)`."""
+    """The geometry of each view, the beads, and where an alignment is scored.
+
+    `(views,)` arrays, `beads_px` `(beads, 3)`, `beads_xy` `(views, beads, 2)`.  `probes_xy` `(views, points, 2)` are the beads, or a
+    grid of points of the slab where there are none.
+    """
 
     size: int
     nominal_deg: Floats
@@ -86,6 +90,7 @@ class Truth:
     shift_px: Floats
     beads_px: Floats
     beads_xy: Floats
+    probes_xy: Floats
     dark_views: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -149,7 +154,7 @@ def score(truth: Truth, transforms: ArrayLike, tilt_deg: ArrayLike) -> Score:
     It does not depend on where the aligner put the origin, the scale or the tilt offset.  Views that were dark are left out.
     """
     use = np.setdiff1d(np.arange(len(truth.nominal_deg)), truth.dark_views)
-    aligned = geometry.apply(np.asarray(transforms, float)[use, None], truth.beads_xy[use] - truth.size / 2)
+    aligned = geometry.apply(np.asarray(transforms, float)[use, None], truth.probes_xy[use] - truth.size / 2)
     t = np.deg2rad(np.asarray(tilt_deg, float)[use])
     design = np.stack([np.cos(t), np.sin(t)], axis=1)
     u, v = aligned[..., 0], aligned[..., 1]
@@ -185,7 +190,11 @@ def _scene(params: SimulationParams, rng: np.random.Generator) -> tuple[Truth, l
     rotations = [_about("z", a) @ _about("y", t) @ _about("x", params.pitch_deg) for a, t in zip(axis, true, strict=True)]
     gold, cell = _gold(params, rng), _cell(params, rng)
     centres = np.array([bead.centre for bead in gold]).reshape(-1, 3)
-    seen = np.einsum("vij,bj->vbi", np.array(rotations), centres)[..., :2]
+
+    def raw(points: Floats) -> Floats:
+        seen = np.einsum("vij,bj->vbi", np.array(rotations), points)[..., :2]
+        return np.asarray(params.size / 2 + magnification[:, None, None] * seen + shifts[:, None])
+
     truth = Truth(
         size=params.size,
         nominal_deg=nominal,
@@ -194,10 +203,18 @@ def _scene(params: SimulationParams, rng: np.random.Generator) -> tuple[Truth, l
         magnification=magnification,
         shift_px=shifts,
         beads_px=centres,
-        beads_xy=params.size / 2 + magnification[:, None, None] * seen + shifts[:, None],
+        beads_xy=raw(centres),
+        probes_xy=raw(centres if len(centres) else _grid(params)),
         dark_views=params.dark_views,
     )
     return truth, rotations, gold + cell
+
+
+def _grid(params: SimulationParams) -> Floats:
+    """Points over the field and through the thickness of the slab, `(27, 3)`."""
+    side = np.array([-0.4, 0.0, 0.4]) * params.size
+    x, y, z = np.meshgrid(side, side, params.z_offset_px + np.array([-0.4, 0.0, 0.4]) * params.thickness_px)
+    return np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
 
 
 def _about(axis: str, degrees: float) -> Floats:
