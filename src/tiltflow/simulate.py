@@ -78,8 +78,8 @@ class SimulationParams:
 class Truth:
     """The geometry of each view, the beads, and where an alignment is scored.
 
-    `(views,)` arrays, `beads_px` `(beads, 3)`, `beads_xy` `(views, beads, 2)`.  `probes_xy` `(views, points, 2)` are the beads, or a
-    grid of points of the slab where there are none.
+    `(views,)` arrays, `beads_px` `(beads, 3)`, `beads_xy` `(views, beads, 2)`.  `probes_xy` `(views, points, 2)` are the beads,
+    or a grid of points of the slab where there are none.
     """
 
     size: int
