@@ -34,6 +34,7 @@ _VARIABLES = {
     BAD: "var(--poor)",
 }
 _STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
     "axes.edgecolor": FAINT,
     "axes.facecolor": "none",
     "axes.grid": True,

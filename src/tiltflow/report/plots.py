@@ -245,7 +245,7 @@ def _vectors(found: AlignmentEntry, width: float, height: float) -> Plot | None:
         axes.spines[["top", "right"]].set_visible(True)
 
     remark = f"Arrows are {scale:.0f} times as long as the residuals; the longest is {largest:.2f} px."
-    return _plot("vectors", paint, remark, size=(_WIDE, 0.6 + 4.9 * min(height / width, 1.0)))
+    return _plot("vectors", paint, remark, size=(_WIDE, 0.6 + 3.7 * min(height / width, 1.0)))
 
 
 def _texture(seen: VolumeEntry) -> Plot:
@@ -269,14 +269,14 @@ def _spectrum(seen: VolumeEntry) -> Plot:
 
 def _histogram(seen: VolumeEntry) -> Plot:
     edges = np.linspace(seen.histogram_low, seen.histogram_high, len(seen.histogram_counts) + 1)
+    share = 100 * np.asarray(seen.histogram_counts) / max(1, sum(seen.histogram_counts))
 
     def paint(axes: Axes) -> None:
-        axes.stairs(np.asarray(seen.histogram_counts, float), edges, color=FIRST, fill=True)
-        for value, name in ((seen.window_low, "black"), (seen.window_high, "white")):
+        axes.stairs(share, edges, color=FIRST, fill=True)
+        for value, name, side in ((seen.window_low, " black ", "right"), (seen.window_high, " white ", "left")):
             axes.axvline(value, color=THIRD, linewidth=1)
-            axes.annotate(name, (value, 1), xycoords=("data", "axes fraction"), ha="center", va="top", fontsize=8)
-        axes.set(xlabel="grey value", ylabel="voxels", ylim=(0, 1.15 * max(seen.histogram_counts)))
-        axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
+            axes.annotate(name, (value, 1), xycoords=("data", "axes fraction"), ha=side, va="top")
+        axes.set(xlabel="grey value", ylabel="voxels, %", ylim=(0, 1.1 * share.max()))
 
     return _plot("histogram", paint)
 

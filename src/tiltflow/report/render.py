@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from tiltflow.model import Trust
+from tiltflow.model import Quantity, Trust
 
 MARKS = {Trust.GOOD: "✓", Trust.DOUBTFUL: "?", Trust.POOR: "✗", Trust.FAILED: "✗", Trust.UNFINISHED: "…"}
 SENTENCES = {
@@ -25,6 +25,8 @@ SENTENCES = {
 }
 
 _KIB = 1024.0
+_LONGEST_REASON = 160
+_UNITS = {"deg": "°", "angstrom": " Å", "e/angstrom^2": " e/Å²"}
 
 
 def render(template: str, path: Path, **context: Any) -> Path:
@@ -42,7 +44,7 @@ def _environment() -> Environment:
         loader=PackageLoader("tiltflow.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     made.globals.update(marks=MARKS, sentences=SENTENCES, style=_asset("style.css"), **_script())
-    made.filters.update(bytes=size_text, seconds=time_text, plain=plain, code=_code)
+    made.filters.update(bytes=size_text, seconds=time_text, plain=plain, code=_code, figure=figure, shorten=_shorten)
     return made
 
 
@@ -82,19 +84,34 @@ def time_text(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def plain(value: Any) -> str:
+def plain(value: Any, unit: str = "") -> str:
     """Return any value of the record in a few words; of a list its range.
 
-    >>> plain([-60.0, 0.0, 60.0]), plain(10.0), plain(None)
-    ('-60 to 60, 3 values', '10', '')
+    >>> plain([-60.0, 0.0, 60.0], "deg"), plain(10.0, "px"), plain(None)
+    ('-60° to 60°, 3 values', '10 px', '')
     """
     if value is None:
         return ""
+    after = _UNITS.get(unit, f" {unit}" if unit else "")
     if isinstance(value, list):
         if value and all(isinstance(item, (int, float)) for item in value):
-            return f"{min(value):g} to {max(value):g}, {len(value)} values"
+            return f"{min(value):g}{after} to {max(value):g}{after}, {len(value)} values"
         return f"{len(value)} values"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return (f"{value:.6g}" if isinstance(value, float) else str(value)) + after
+
+
+def figure(number: Quantity) -> str:
+    """Return a number of a verdict with its unit.
+
+    >>> figure(Quantity(0.3571, "px")), figure(Quantity(25))
+    ('0.36 px', '25')
+    """
+    value = f"{number.value:.2f}" if isinstance(number.value, float) else str(number.value)
+    return f"{value} {number.unit}".rstrip()
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON].rsplit(" ", 1)[0] + " …"
 
 
 def _code(text: str) -> Markup:
