@@ -6,7 +6,7 @@ under the noise spectrum of the view.  With F the Fisher information of a bead o
     F = (2 pi)^2 / 2  sum f^2 T^2 / N,        sigma = 1 / (a sqrt(F))
 
 is the error that no centring can beat (Cramer and Rao), and what is reported.  Neighbours, whose rings and flanks would pull a
-centre, are subtracted with the amplitude found for them; where two beads overlap neither is measured.
+centre, are subtracted with the amplitude found for them; two beads that overlap are marked, as neither can be trusted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy import special
 
 from tiltflow.kernels import beads as kernel
 from tiltflow.model import Image
-from tiltflow.stages.beads.detect import Grid
+from tiltflow.stages.beads.spectrum import Grid
 from tiltflow.stages.beads.template import STEP
 
 Floats = NDArray[np.float64]
@@ -28,6 +28,7 @@ _SPACING = 0.05
 _REACH = 1.5
 _SWEEPS = 2
 _FINEST = 0.5
+_COMPANY, _LONE, _OVERLAP = 2.4, 2.2, 0.9
 _MARGIN = 0.65
 
 
@@ -35,9 +36,9 @@ _MARGIN = 0.65
 class Eye:
     """The round filter of one view: `table` of it and its derivative, `energy` E, `information` F, `profile` of a bead."""
 
+    diameter: float
     table: Floats
     reach: float
-    margin: float
     energy: float
     information: float
     profile: Floats
@@ -68,9 +69,9 @@ class EyeMaker:
         transform = self.grid.transform(profile)[: len(f)]
         gain = transform / density * (2 * np.pi * f * (f[1] - f[0]))
         return Eye(
+            diameter=self.diameter,
             table=self.waves @ gain,
             reach=_REACH * self.diameter,
-            margin=_MARGIN * self.diameter,
             energy=float(np.sum(gain * transform)),
             information=float(np.sum(gain * transform * (2 * np.pi * f) ** 2) / 2),
             profile=profile,
@@ -79,20 +80,35 @@ class EyeMaker:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Centres:
-    """What one view gave, NaN where nothing: `xy` `(n, 2)` working pixels, `amplitude`, `sigma` per axis, signal to noise `z`."""
+    """What one view gave for each bead.
+
+    Attributes
+    ----------
+    xy
+        `(beads, 2)` working pixels; NaN where there is no bead.
+    amplitude, sigma, z
+        How far it stands out, standard deviation per axis, and signal to noise; NaN where there is no bead.
+    overlapped
+        Where another bead is in the way.
+    lone
+        Where no other bead is near.
+    """
 
     xy: Floats
     amplitude: Floats
     sigma: Floats
     z: Floats
+    overlapped: NDArray[np.bool_]
+    lone: NDArray[np.bool_]
 
 
-def measure(image: Image, start: Floats, bystanders: Floats, eye: Eye, sign: int, limit: float) -> Centres:
-    """Return the centres of beads that are expected at `start` `(n, 2)`, working pixels; they are within `limit` of it.
+def centre_beads(image: Image, start: Floats, bystanders: Floats, eye: Eye, sign: int, limit: float) -> Centres:
+    """Return the centres of beads that are expected at `start` `(beads, 2)`, working pixels; they are within `limit` of it.
 
-    `bystanders` `(m, 2)` are further beads, that may be in the way.
+    `bystanders` `(n, 2)` are further beads that may be in the way.  `sign` is 1 for beads lighter than their surroundings.
     """
     work = image * np.float32(sign)
+    count = len(start)
     everyone = np.concatenate([start, bystanders])
     found = np.full((len(everyone), 3), np.nan)
     curvature = eye.information / eye.energy
@@ -101,22 +117,31 @@ def measure(image: Image, start: Floats, bystanders: Floats, eye: Eye, sign: int
         if np.isfinite(found[n, 2]):
             kernel.add_profile(work, found[n, 0], found[n, 1], factor * found[n, 2] / eye.energy, eye.profile, STEP)
 
-    company = _has_company(everyone, eye.reach)
+    company = _nearest(everyone) < _COMPANY * eye.diameter
     for sweep in range(_SWEEPS):
-        for n in range(len(everyone)):
-            if sweep and not company[n]:
-                continue
+        for n in np.flatnonzero(company).tolist() if sweep else range(len(everyone)):
             paint(n, 1.0)
-            begin = found[n, :2].copy() if np.isfinite(found[n, 0]) else everyone[n]
-            kernel.ascend(work, begin[0], begin[1], eye.table, _SPACING, eye.reach, eye.margin, curvature, limit, found[n])
+            x, y = found[n, :2] if np.isfinite(found[n, 0]) else everyone[n]
+            kernel.ascend(work, x, y, eye.table, _SPACING, eye.reach, _MARGIN * eye.diameter, curvature, limit, found[n])
             paint(n, -1.0)
-    mine = found[: len(start)]
+    mine = found[:count]
     mine[np.hypot(*(mine[:, :2] - start).T) > limit] = np.nan
+    gap = _nearest(np.where(np.isfinite(found[:, :2]), found[:, :2], everyone))[:count]
     amplitude = mine[:, 2] / eye.energy
-    return Centres(mine[:, :2], amplitude, 1 / (amplitude * np.sqrt(eye.information)), mine[:, 2] / np.sqrt(eye.energy))
+    return Centres(
+        xy=mine[:, :2],
+        amplitude=amplitude,
+        sigma=1 / (amplitude * np.sqrt(eye.information)),
+        z=mine[:, 2] / np.sqrt(eye.energy),
+        overlapped=gap < _OVERLAP * eye.diameter,
+        lone=gap > _LONE * eye.diameter,
+    )
 
 
-def _has_company(xy: Floats, reach: float) -> NDArray[np.bool_]:
-    distance2 = ((xy[:, None] - xy[None]) ** 2).sum(axis=-1)
-    np.fill_diagonal(distance2, np.inf)
-    return np.asarray((distance2 < (1.6 * reach) ** 2).any(axis=1)) if len(xy) > 1 else np.zeros(len(xy), bool)
+def _nearest(xy: Floats) -> Floats:
+    """Return the distance from each point to the nearest other one."""
+    if len(xy) < 2:
+        return np.full(len(xy), np.inf)
+    distance = np.hypot(*np.moveaxis(xy[:, None] - xy[None], -1, 0))
+    np.fill_diagonal(distance, np.inf)
+    return np.asarray(distance.min(axis=1))

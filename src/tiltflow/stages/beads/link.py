@@ -2,13 +2,12 @@
 
 No spot is followed by looking for it near its last position.  A spot of one view is a ray through the specimen; for each depth
 along the ray the other views say whether they have a spot where it would be seen, and chance does not say so in many views.  The
-tracks found so near zero tilt give a geometry, which finds them in the next views outward, each of which is first put right by the
-shift that most tracks agree on, so that a view which the coarse alignment placed wrongly does no harm.
+tracks found so near zero tilt give a geometry, which finds them in the next views outward.  The geometry of all views then says
+where every bead must be seen, brings back what was lost, and looks for beads that were missed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,61 +18,28 @@ from tiltflow.errors import StageError
 from tiltflow.kernels import beads as kernel
 from tiltflow.model import Tracks
 from tiltflow.stages.beads.cameras import Cameras, cameras_of_solution, cameras_of_transforms
+from tiltflow.stages.beads.field import Field, Reach
+from tiltflow.stages.beads.register import chain_views, follow_views
 from tiltflow.stages.solve import SolveParams, solve
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 _WINDOW_DEG = 25.0
 _WINDOW_VIEWS = 9
-_SEED_VIEWS = 3
-_SEED_STEP = 3
+_SEED_VIEWS, _SEED_STEP = 3, 3
+_LEAST_SEEDS = 3
 _LEAST_SHARE = 0.5
 _LEAST_VIEWS = 5
 _LOST_SHARE = 0.4
-_VIEWS_A_STEP = 5
-_WIDER, _WIDEST = 4.0, 0.25
-_MOST_PAIRS = 8_000
+_VIEWS_A_STEP = 10
+_LEAST_NEIGHBOURS, _MOST_NEIGHBOURS = 4, 8
 
 _RIGID = SolveParams(
     rotation="one", tilt="fixed", magnification="fixed", restrict=False, leave_out=False, adapt=False, robust=False
 )
 _FREE = SolveParams(leave_out=False, adapt=False)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Field:
-    """The spots of a series and where they were seen.
-
-    Attributes
-    ----------
-    xy
-        All spots, `(spots, 2)`, raw pixels from the centre of their view.
-    first
-        `(views + 1,)`: the spots of view v are `first[v]:first[v + 1]`.
-    tilt_deg, included
-        `(views,)`.
-    shape
-        `(ny, nx)` of a view.
-    diameter
-        Of a bead, raw pixels.
-    """
-
-    xy: Floats
-    first: Ints
-    tilt_deg: Floats
-    included: NDArray[np.bool_]
-    shape: tuple[int, int]
-    diameter: float
-
-    @property
-    def half(self) -> Floats:
-        """How far from the centre a bead can be seen, x and y."""
-        return np.array(self.shape[::-1]) / 2 - self.diameter / 2
-
-    def of(self, view: int) -> slice:
-        """Return where the spots of a view are."""
-        return slice(int(self.first[view]), int(self.first[view + 1]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,182 +61,146 @@ class Links:
     cameras: Cameras
 
 
-def make_field(
-    xy: Sequence[Floats], tilt_deg: Floats, included: NDArray[np.bool_], shape: tuple[int, int], diameter: float
-) -> Field:
-    """Return the field of spots `(n, 2)` of each view, raw pixels from its corner."""
-    first = np.concatenate([[0], np.cumsum([len(p) for p in xy])]).astype(np.int64)
-    centred = np.concatenate([np.reshape(p, (-1, 2)) for p in xy]) - np.array(shape[::-1]) / 2
-    return Field(np.ascontiguousarray(centred), first, tilt_deg, included, shape, diameter)
-
-
-def link(field: Field, start_transforms: Floats, depth_px: float, search_px: float) -> Links:
-    """Return the tracks; `depth_px` is the thickness that beads may spread over, `search_px` how far off the start may be."""
-    usable = np.flatnonzero(field.included)
-    outward = usable[np.argsort(np.abs(field.tilt_deg[usable]), kind="stable")]
-    loose, tight = max(0.4 * field.diameter, 2.0), max(0.15 * field.diameter, 1.0)
-    start = _chain(field, start_transforms, outward, depth_px, search_px)
+def link(field: Field, start_transforms: Floats, reach: Reach) -> Links:
+    """Return the tracks of the spots of a field; `start_transforms` `(views, 2, 3)` say roughly where each view belongs."""
+    start = chain_views(field, start_transforms, reach)
     cameras = cameras_of_transforms(start, field.tilt_deg)
-    within = np.abs(field.tilt_deg[outward] - field.tilt_deg[outward[0]]) <= _WINDOW_DEG
-    window = outward[: max(int(within.sum()), min(_WINDOW_VIEWS, len(outward)))]
-    free = np.ones(len(field.xy), bool)
-    spot = np.full((0, len(field.tilt_deg)), -1, np.int64)
-    spot = _seed(field, cameras, outward[:_SEED_VIEWS], window, free, spot, depth_px, loose)
-    if len(spot) < 2:
-        return Links(spot, np.zeros((len(spot), 3)), cameras)
-    cameras = _solve(field, spot, cameras, start, window, _RIGID)
-    known = window
-    while len(known) < len(outward):
-        new = outward[len(known) : len(known) + 2 * _VIEWS_A_STEP]
-        points = cameras.locate(_positions(field, spot), depth_px)
-        cameras = _follow(field, cameras, points, new, search_px, loose)
-        known = outward[: len(known) + len(new)]
-        spot = assign(field, cameras, points, known, loose)
-        cameras = _solve(field, spot, cameras, start, known, _RIGID)
-    for tolerance in (loose, tight):
-        points = cameras.locate(_positions(field, spot), depth_px)
-        spot = assign(field, cameras, points, outward, tolerance)
-        spot = _find_lost_views(field, cameras, points, spot, search_px, loose)
-        spot = _drop_poor(field, cameras, spot, depth_px)
-        if len(spot) < 2:
+    outward = field.outward
+    near = int((np.abs(field.tilt_deg[outward] - field.tilt_deg[outward[0]]) <= _WINDOW_DEG).sum())
+    window = outward[: max(near, min(_WINDOW_VIEWS, len(outward)))]
+    spot = _first_tracks(field, cameras, window, reach)
+    if len(spot) >= 2:
+        spot, cameras = _grow(field, spot, cameras, start, window, reach)
+        spot, cameras = _complete(field, spot, cameras, start, reach)
+    return Links(spot, cameras.locate(field.positions(spot), reach.depth), cameras)
+
+
+def _first_tracks(field: Field, cameras: Cameras, window: Ints, reach: Reach) -> Ints:
+    """Return tracks through the views near zero tilt."""
+    none = np.full((0, len(field.tilt_deg)), -1, np.int64)
+    spot = none
+    for tolerance in (field.loose, max(reach.search, field.loose)):
+        spot = _add_seeds(field, cameras, window[:_SEED_VIEWS], window, none, reach, tolerance)
+        if len(spot) >= _LEAST_SEEDS:
             break
-        cameras = _solve(field, spot, cameras, start, outward, _FREE)
-        free = np.ones(len(field.xy), bool)
-        free[spot[spot >= 0]] = False
-        spot = _seed(field, cameras, outward[::_SEED_STEP], outward, free, spot, depth_px, tolerance)
-    spot = assign(field, cameras, cameras.locate(_positions(field, spot), depth_px), outward, tight)
-    spot = _drop_poor(field, cameras, spot, depth_px)
-    return Links(spot, cameras.locate(_positions(field, spot), depth_px), cameras)
+    return spot
 
 
-def _positions(field: Field, spot: Ints) -> Floats:
-    """Return `(tracks, views, 2)`, NaN where there is no spot."""
-    return np.where((spot >= 0)[..., None], field.xy[spot], np.nan)
+def _grow(field: Field, spot: Ints, cameras: Cameras, start: Floats, window: Ints, reach: Reach) -> tuple[Ints, Cameras]:
+    """Return the tracks and the geometry, taken outward from the first views a few at a time."""
+    outward = field.outward
+    known = len(window)
+    cameras = _solved(field, spot, cameras, start, window, _RIGID)
+    while known < len(outward):
+        new = outward[known : known + _VIEWS_A_STEP]
+        known += len(new)
+        points = cameras.locate(field.positions(spot), reach.depth)
+        cameras = follow_views(field, cameras, points, new, reach)
+        spot = assign(field, cameras.project(points), outward[:known], field.loose)
+        cameras = _solved(field, spot, cameras, start, outward[:known], _RIGID)
+    return spot, cameras
 
 
-def _solve(field: Field, spot: Ints, cameras: Cameras, start: Floats, views: Ints, params: SolveParams) -> Cameras:
+def _complete(field: Field, spot: Ints, cameras: Cameras, start: Floats, reach: Reach) -> tuple[Ints, Cameras]:
+    """Return the tracks and the geometry with what was lost found again, and with the beads that were missed."""
+    outward = field.outward
+    for tolerance in (field.loose, field.tight):
+        spot = _again(field, spot, cameras, reach, tolerance)
+        spot = _find_lost_views(field, cameras, spot, reach)
+        spot = _drop_poor(field, cameras, spot, reach)
+        if len(spot) < 2:
+            return spot, cameras
+        cameras = _solved(field, spot, cameras, start, outward, _FREE)
+        spot = _add_seeds(field, cameras, outward[::_SEED_STEP], outward, spot, reach, tolerance)
+    return _drop_poor(field, cameras, _again(field, spot, cameras, reach, field.tight), reach), cameras
+
+
+def _solved(field: Field, spot: Ints, cameras: Cameras, start: Floats, views: Ints, params: SolveParams) -> Cameras:
     """Return the cameras with those of `views` solved, and the others placed relative to them as the start has them."""
-    xy = _positions(field, spot) + np.array(field.shape[::-1]) / 2
     included = np.zeros(len(field.tilt_deg), bool)
     included[views] = True
     axis = float(np.median(geometry.axis_angles(start)))
+    tracks = Tracks(field.positions(spot) + field.centre, "bead")
     try:
-        solution = solve(Tracks(xy, "bead"), field.tilt_deg, axis, params, image_shape=field.shape, included=included, start=start)
+        solution = solve(tracks, field.tilt_deg, axis, params, image_shape=field.shape, included=included, start=start)
     except StageError:
         return cameras
     return cameras_of_solution(solution)
 
 
-def _chain(field: Field, start: Floats, outward: Ints, depth_px: float, search_px: float) -> Floats:
-    """Return the start with the shift of each view put right by that of its inner neighbour, spots taken to lie at depth 0."""
-    cameras = cameras_of_transforms(start, field.tilt_deg)
-    shifts = cameras.shifts.copy()
-    for n, view in enumerate(outward[1:], start=1):
-        inner = outward[:n]
-        side = int(inner[np.argmin(np.abs(field.tilt_deg[inner] - field.tilt_deg[view]))])
-        shifts[view] += shifts[side] - cameras.shifts[side]
-        base, step = Cameras(cameras.matrices, shifts).ray(side, field.xy[field.of(side)])
-        spread = 0.25 * depth_px * float(np.hypot(*step[view]))
-        tolerance = max(0.2 * field.diameter, spread, 1.5)
-        found = agreed_shift(field, base[:, view], int(view), (search_px + spread, *_wider(field, search_px)), tolerance)
-        if found is not None:
-            shifts[view] += found
-    chained = start.copy()
-    chained[..., 2] = -np.einsum("vij,vj->vi", start[..., :2], shifts)
-    return chained
+def _again(field: Field, spot: Ints, cameras: Cameras, reach: Reach, tolerance: float) -> Ints:
+    """Return the tracks with every view assigned again from the points that they tell."""
+    xy = field.positions(spot)
+    points = cameras.locate(xy, reach.depth)
+    seen = cameras.project(points)
+    return assign(field, seen + local_drift(xy, seen, points, field.tilt_deg, reach.area), field.outward, tolerance)
 
 
-def agreed_shift(field: Field, predicted: Floats, view: int, reaches_px: Sequence[float], tolerance: float) -> Floats | None:
-    """Return the shift that carries most predictions `(n, 2)` onto spots of a view, None when chance would do as well.
+def local_drift(xy: Floats, predicted: Floats, points: Floats, tilt_deg: Floats, area_px: float | None) -> Floats:
+    """Return how far tracks are off the rigid body together with their neighbours, `(tracks, views, 2)`.
 
-    It is looked for within each of `reaches_px` in turn.
+    It is the median over the nearest tracks within half of `area_px`, and over a view and the two next to it in tilt; 0 where there
+    are too few to tell, or where `area_px` is None.  Sections warp in the beam, by several pixels at worst.
     """
-    spots = field.xy[field.of(view)]
-    for reach in reaches_px:
-        inside = predicted[(np.abs(predicted) < field.half + reach).all(axis=1)]
-        differences = spots[None] - inside[:, None]
-        owner, target = np.nonzero((differences**2).sum(axis=-1) <= reach**2)
-        close = np.ascontiguousarray(differences[owner, target])
-        if len(close) > _MOST_PAIRS:
-            continue
-        best, votes = kernel.densest(close, owner, len(inside), tolerance)
-        # The best of many places to look is found by chance more often than any one of them.
-        chance = len(inside) * len(spots) * np.pi * tolerance**2 / (4 * field.half.prod())
-        likely = min(len(inside), len(spots))
-        if votes >= 3 and votes > chance + 4 * np.sqrt(chance) and votes >= 0.4 * likely:
-            near = ((close - close[best]) ** 2).sum(axis=-1) <= tolerance**2
-            return np.asarray(np.median(close[near], axis=0))
-    return None
+    drift = np.zeros_like(predicted)
+    if area_px is None or len(points) < _LEAST_NEIGHBOURS:
+        return drift
+    residual = xy - predicted
+    order = np.argsort(tilt_deg, kind="stable")
+    padded = np.pad(residual[:, order], ((0, 0), (1, 1), (0, 0)), constant_values=np.nan)
+    beside = np.stack([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=1)
+    for track, point in enumerate(points):
+        distance = np.hypot(*(points[:, :2] - point[:2]).T)
+        near = np.argsort(distance)[:_MOST_NEIGHBOURS]
+        near = near[distance[near] <= area_px / 2]
+        sample = beside[near].reshape(-1, *predicted.shape[1:])
+        counted = np.isfinite(sample[..., 0]).sum(axis=0) >= _LEAST_NEIGHBOURS
+        drift[track, order[counted]] = np.nanmedian(sample[:, counted], axis=0)
+    return drift
 
 
-def _wider(field: Field, search_px: float) -> tuple[float, float]:
-    """Return how far to look when nothing is found nearby."""
-    return _WIDER * search_px, max(_WIDEST * min(field.shape), _WIDER * search_px)
-
-
-def _follow(field: Field, cameras: Cameras, points: Floats, views: Ints, search_px: float, tolerance: float) -> Cameras:
-    """Return the cameras with the shifts of `views` put right by what most tracks agree on."""
-    shifts = cameras.shifts.copy()
-    seen = cameras.project(points)
-    moved: dict[int, Floats] = {}
-    for view in views:
-        side = [v for v in moved if field.tilt_deg[v] * field.tilt_deg[view] > 0]
-        offset = moved[side[-1]] if side else np.zeros(2)
-        found = agreed_shift(field, seen[:, view] + offset, int(view), (search_px, *_wider(field, search_px)), tolerance)
-        moved[int(view)] = offset + found if found is not None else offset
-        shifts[view] += moved[int(view)]
-    return Cameras(cameras.matrices, shifts)
-
-
-def _find_lost_views(field: Field, cameras: Cameras, points: Floats, spot: Ints, search_px: float, tolerance: float) -> Ints:
-    """Return `spot` with the views placed again that hold few of the tracks they should."""
-    seen = cameras.project(points)
-    inside = (np.abs(seen) < field.half).all(axis=-1)
-    share = (spot >= 0).sum(axis=0) / np.maximum(inside.sum(axis=0), 1)
-    lost = np.flatnonzero(field.included & (share < _LOST_SHARE))
-    if not len(lost):
-        return spot
-    again = assign(field, _follow(field, cameras, points, lost, search_px, tolerance), points, lost, tolerance)
-    better = (again[:, lost] >= 0).sum(axis=0) > (spot[:, lost] >= 0).sum(axis=0)
-    return np.where(np.isin(np.arange(spot.shape[1]), lost[better]), again, spot)
-
-
-def assign(field: Field, cameras: Cameras, points: Floats, views: Ints, tolerance: float) -> Ints:
-    """Return `(tracks, views)` the spot nearest to where each point is seen, no spot to two points, nearest pairs first."""
-    spot = np.full((len(points), len(field.tilt_deg)), -1, np.int64)
-    seen = cameras.project(points)
+def assign(field: Field, expected: Floats, views: Ints, tolerance: float) -> Ints:
+    """Return `(tracks, views)` the spot nearest to where each track is expected, no spot to two tracks, nearest pairs first."""
+    spot = np.full(expected.shape[:2], -1, np.int64)
     for view in views:
         spots = field.xy[field.of(int(view))]
-        distance2 = ((spots[None] - seen[:, view, None]) ** 2).sum(axis=-1)
+        distance2 = ((spots[None] - expected[:, view, None]) ** 2).sum(axis=-1)
         track, target = np.nonzero(distance2 <= tolerance**2)
         order = np.argsort(distance2[track, target], kind="stable")
-        taken_track, taken_spot = np.zeros(len(points), bool), np.zeros(len(spots), bool)
+        free = np.ones(len(spots), bool)
         for t, s in zip(track[order], target[order], strict=True):
-            if not taken_track[t] and not taken_spot[s]:
-                taken_track[t] = taken_spot[s] = True
+            if spot[t, view] < 0 and free[s]:
+                free[s] = False
                 spot[t, view] = field.first[view] + s
     return spot
 
 
-def _seed(
-    field: Field,
-    cameras: Cameras,
-    seed_views: Ints,
-    views: Ints,
-    free: NDArray[np.bool_],
-    spot: Ints,
-    depth_px: float,
-    tolerance: float,
-) -> Ints:
-    """Return `spot` with the tracks added that free spots of `seed_views` begin, the best supported first."""
-    depths = np.linspace(-depth_px / 2, depth_px / 2, int(np.clip(depth_px / max(0.5 * tolerance, 0.5), 16, 600)))
+def _find_lost_views(field: Field, cameras: Cameras, spot: Ints, reach: Reach) -> Ints:
+    """Return the tracks with the views placed again that hold few of those they should."""
+    points = cameras.locate(field.positions(spot), reach.depth)
+    inside = field.inside(cameras.project(points))
+    share = (spot >= 0).sum(axis=0) / np.maximum(inside.sum(axis=0), 1)
+    lost = field.outward[share[field.outward] < _LOST_SHARE]
+    if not len(lost):
+        return spot
+    again = assign(field, follow_views(field, cameras, points, lost, reach).project(points), lost, field.loose)
+    better = lost[(again[:, lost] >= 0).sum(axis=0) > (spot[:, lost] >= 0).sum(axis=0)]
+    return np.where(np.isin(np.arange(spot.shape[1]), better), again, spot)
+
+
+def _add_seeds(field: Field, cameras: Cameras, seed_views: Ints, views: Ints, spot: Ints, reach: Reach, tolerance: float) -> Ints:
+    """Return the tracks with those added that free spots of `seed_views` begin, the best supported first."""
+    free = np.ones(len(field.xy), bool)
+    free[spot[spot >= 0]] = False
+    steps = int(np.clip(reach.depth / max(0.5 * tolerance, 0.5), 16, 600))
+    depths = np.linspace(-reach.depth / 2, reach.depth / 2, steps)
     proposals: list[tuple[float, float, int, Floats]] = []
     for view in seed_views:
         members = np.arange(field.first[view], field.first[view + 1])
         members = members[free[members]]
         base, step = cameras.ray(int(view), field.xy[members])
         for n, member in enumerate(members):
-            hits, possible = np.zeros(len(depths), np.int32), np.zeros(len(depths), np.int32)
+            hits, possible = np.zeros(steps, np.int32), np.zeros(steps, np.int32)
             kernel.sweep_depth(base[n], step, field.half, field.xy, field.first, free, views, depths, tolerance, hits, possible)
             gain = hits - _LEAST_SHARE * possible
             best = np.flatnonzero(gain == gain.max())
@@ -282,7 +212,8 @@ def _seed(
         if not free[member]:
             continue
         row = _gather(field, seen, views, free, tolerance)
-        row = _gather(field, cameras.project(cameras.locate(_positions(field, row[None]), depth_px))[0], views, free, tolerance)
+        point = cameras.locate(field.positions(row[None]), reach.depth)
+        row = _gather(field, cameras.project(point)[0], views, free, tolerance)
         inside = (np.abs(seen[views]) < field.half).all(axis=1).sum()
         if (row >= 0).sum() >= max(_LEAST_VIEWS, _LEAST_SHARE * inside):
             free[row[row >= 0]] = False
@@ -290,7 +221,7 @@ def _seed(
     return np.concatenate([spot, np.array(rows)]) if rows else spot
 
 
-def _gather(field: Field, seen: Floats, views: Ints, free: NDArray[np.bool_], tolerance: float) -> Ints:
+def _gather(field: Field, seen: Floats, views: Ints, free: Bools, tolerance: float) -> Ints:
     """Return the free spot nearest to where one point is seen in each of `views`, `(views,)`."""
     row = np.full(len(field.tilt_deg), -1, np.int64)
     for view in views:
@@ -302,13 +233,11 @@ def _gather(field: Field, seen: Floats, views: Ints, free: NDArray[np.bool_], to
     return row
 
 
-def _drop_poor(field: Field, cameras: Cameras, spot: Ints, depth_px: float) -> Ints:
+def _drop_poor(field: Field, cameras: Cameras, spot: Ints, reach: Reach) -> Ints:
     """Return the tracks that have a spot in enough of the views whose field they are in, without doubles."""
-    points = cameras.locate(_positions(field, spot), depth_px)
-    seen = cameras.project(points)
-    inside = (np.abs(seen) < field.half).all(axis=-1) & field.included
+    points = cameras.locate(field.positions(spot), reach.depth)
     found = (spot >= 0).sum(axis=1)
-    good = found >= np.maximum(_LEAST_VIEWS, _LEAST_SHARE * inside.sum(axis=1))
+    good = found >= np.maximum(_LEAST_VIEWS, _LEAST_SHARE * field.inside(cameras.project(points)).sum(axis=1))
     order = np.argsort(-found, kind="stable")
     for n, track in enumerate(order):
         better = order[:n][good[order[:n]]]

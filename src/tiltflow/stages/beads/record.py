@@ -40,7 +40,7 @@ class BeadParams:
         Size of the areas in which beads may move together differently from the rest, as a specimen that warps does (beadtrack's
         LocalAreaTargetSize, 1000); None for one rigid body (LocalAreaTracking 0).
     rounds
-        Times that the model is solved and the positions are measured again (beadtrack's RoundsOfTracking, 2).
+        Times that all positions are measured and the model is solved (beadtrack's RoundsOfTracking, 2); fewer when nothing changes.
     border_px
         Beads nearer to the edge of the view are not measured; None for half of the box that is needed.
     """
@@ -84,6 +84,8 @@ class BeadResult:
         Specimen coordinates of the beads in that fit, `(track, 3)`, pixels from the centre.
     surface
         1 for the upper and -1 for the lower surface, 0 where there is one surface, `(track,)`.
+    views_used
+        Views that beads were looked for in, `(views,)`.
     candidates
         Bead-like spots in each view, `(views,)`.
     seeds
@@ -107,6 +109,7 @@ class BeadResult:
     residual_px: NDArray[np.float64]
     positions: NDArray[np.float64]
     surface: NDArray[np.int8]
+    views_used: NDArray[np.bool_]
     candidates: NDArray[np.int64]
     seeds: int
     found_again: int = 0

@@ -1,4 +1,4 @@
-"""Which tracks to trust and to keep: alike in strength, rigid, on one surface or two, and spread over the field."""
+"""Which of many good tracks to keep: from both surfaces, and spread over the field."""
 
 from __future__ import annotations
 
@@ -8,35 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-_FAINT = 0.4
 _PLANE_CYCLES = 20
-_SPREAD_AREAS = 6
-
-
-def faint_tracks(amplitude: Floats) -> Bools:
-    """Return the tracks that are too faint for gold, `(tracks,)`, from the amplitude of every position, `(tracks, views)`.
-
-    Gold is the densest thing there is: the strong half of the tracks sets the scale, view by view.  Ribosomes, droplets of stain
-    and crossings of filaments are spots too, and some of them move rigidly, but they stay below it.
-    """
-    if not len(amplitude):
-        return np.zeros(0, bool)
-    typical = _median(amplitude, axis=1)
-    strong = typical >= np.nanmedian(typical)
-    # A crowd of faint spots must not set the scale: take the strongest few when they stand apart.
-    top = np.sort(typical[np.isfinite(typical)])[::-1]
-    if len(top) > 4 and np.median(top[: max(len(top) // 4, 3)]) > 2 * np.nanmedian(typical):
-        strong = typical >= top[max(len(top) // 4, 3) - 1]
-    scale = _median(amplitude[strong], axis=0)
-    ratio = _median(amplitude / scale, axis=1)
-    return np.asarray(~(ratio >= _FAINT))
-
-
-def _median(values: Floats, axis: int) -> Floats:
-    """Return the median without NaN; NaN where there is nothing else."""
-    some = np.isfinite(values).any(axis=axis)
-    filled = np.where(np.expand_dims(some, axis), values, 0.0)
-    return np.where(some, np.nanmedian(filled, axis=axis), np.nan)
 
 
 def split_surfaces(points: Floats, least_gap: float) -> NDArray[np.int8]:

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.kernels import beads as kernel
-from tiltflow.model import Image, Stack
+from tiltflow.model import Image
 from tiltflow.parallel import map_threads
-from tiltflow.stages.beads.detect import Grid, Spots, find_spots, matched_filter, noise_spectrum, read_view, respond, transform_view
+from tiltflow.stages.beads.detect import Spots, find_spots, matched_filter, respond, strong
+from tiltflow.stages.beads.record import BeadParams
+from tiltflow.stages.beads.series import Series
+from tiltflow.stages.beads.spectrum import Grid, Spectrum, noise_spectrum, transform_view
 from tiltflow.stages.beads.template import radii, sphere_profile
 
 Floats = NDArray[np.float64]
@@ -19,6 +22,8 @@ Floats = NDArray[np.float64]
 _SIZES = np.geomspace(0.6, 1.7, 7)
 _FINER = np.geomspace(0.85, 1.18, 5)
 _LEAST_Z = 5.0
+_VIEWS = 3
+_LEAST_COUNT = 8
 RING = 0.5
 """Width of the rings over which beads are averaged, working pixels."""
 
@@ -45,20 +50,15 @@ class Look:
     noise: Floats
 
 
-def survey(
-    stack: Stack,
-    views: Sequence[int],
-    grid: Grid,
-    *,
-    binning: int,
-    diameter: float,
-    light: bool | None,
-    adjust_size: bool,
-    count: int,
-    threads: int = 1,
-) -> Look:
-    """Return the look of the beads from a few views; `count` beads are expected in each."""
-    exams = list(map_threads(lambda view: _Exam.of(read_view(stack, view, binning), grid, diameter), views, threads))
+def survey(series: Series, params: BeadParams, threads: int) -> Look:
+    """Return the look of the beads, from the views nearest zero tilt."""
+    views = series.ordered[np.argsort(np.abs(series.tilt_deg[series.ordered]), kind="stable")[:_VIEWS]]
+    count, diameter = max(params.target_number, _LEAST_COUNT), series.diameter
+
+    def examine(view: int) -> _Exam:
+        return _Exam.of(series.read(view), series.grid, diameter)
+
+    exams = list(map_threads(examine, views, threads))
 
     def spots_of(sign: int, size: float) -> list[Spots]:
         return list(map_threads(lambda exam: exam.spots(sign, size), exams, threads))
@@ -67,13 +67,13 @@ def survey(
         scores = np.array([sum(float(np.sum(s.z[:count] ** 2)) for s in spots_of(sign, size)) for size in sizes])
         return _top(sizes, scores), float(scores.max())
 
-    signs = (-1, 1) if light is None else (1 if light else -1,)
-    tried = {sign: best_of(sign, diameter * (_SIZES if adjust_size else np.ones(1))) for sign in signs}
+    signs = (-1, 1) if params.light is None else (1 if params.light else -1,)
+    tried = {sign: best_of(sign, diameter * (_SIZES if params.adjust_size else np.ones(1))) for sign in signs}
     sign = max(signs, key=lambda s: tried[s][1])
     size = tried[sign][0]
     # Once the beads are known the noise can be told from them, which sharpens the filter and with it the scale of sizes.
     exams = list(map_threads(lambda pair: pair[0].without(pair[1], size), zip(exams, spots_of(sign, size), strict=True), threads))
-    if adjust_size:
+    if params.adjust_size:
         size = best_of(sign, size * _FINER)[0]
     spots = spots_of(sign, size)
     profile = mean_profile([exam.image for exam in exams], spots, sign, size, count)
@@ -86,7 +86,7 @@ class _Exam:
 
     image: Image
     grid: Grid
-    spectrum: NDArray[np.complex64]
+    spectrum: Spectrum
     noise: Floats
 
     @classmethod
@@ -100,8 +100,7 @@ class _Exam:
 
     def without(self, spots: Spots, size: float) -> _Exam:
         """Return the view with the noise that is left between the spots."""
-        strong = spots.xy[spots.z > 0.3 * np.mean(spots.z[:5])] if len(spots) else spots.xy
-        return replace(self, noise=noise_spectrum(self.image, self.grid, strong, 0.8 * size))
+        return replace(self, noise=noise_spectrum(self.image, self.grid, strong(spots), 0.8 * size))
 
 
 def _top(sizes: Floats, scores: Floats) -> float:
@@ -120,9 +119,9 @@ def mean_profile(images: Sequence[Image], spots: Sequence[Spots], sign: int, dia
     rings = int(np.ceil(reach / RING)) + 1
     sums, squares, counts = np.zeros(rings), np.zeros(rings), np.zeros(rings)
     for image, found in zip(images, spots, strict=True):
-        strong = found.z > 0.4 * float(np.mean(found.z[:5])) if len(found) else np.zeros(0, bool)
-        strong[count:] = False
-        for n in np.flatnonzero(strong):
+        clear = found.z > 0.4 * float(np.mean(found.z[:5])) if len(found) else np.zeros(0, bool)
+        clear[count:] = False
+        for n in np.flatnonzero(clear):
             gaps = np.hypot(*(found.xy - found.xy[n]).T)
             gaps[n] = np.inf
             nearest = gaps[found.z > 0.3 * found.z[n]].min(initial=np.inf)

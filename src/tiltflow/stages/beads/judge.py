@@ -1,0 +1,130 @@
+"""What is gold, and what moves with it: tracks and positions thrown out, and the reasons to doubt the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow import geometry
+from tiltflow.model import Tracks
+from tiltflow.stages.beads.cameras import cameras_of_solution
+from tiltflow.stages.beads.measure import Work
+from tiltflow.stages.beads.record import BeadParams, BeadResult
+from tiltflow.stages.beads.series import Series
+from tiltflow.stages.solve import SolveParams, solve
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_LEAST_VIEWS, _LEAST_SHARE = 5, 0.65
+_FAINT, _APART = 0.4, 2.0
+_MANY, _SEVERAL = 12, 6
+_LOOSE_OF_MANY, _LOOSE_OF_FEW, _FAR = 2.5, 4.0, 6.0
+_LEAST_LOOSE, _LEAST_FAR = 0.03, 0.05
+_CYCLES = 6
+_WEIGHTS = (0.05, 5.0)
+_MEDIAN_OF_SQUARED_DISTANCE = 1.386
+_FEW, _FEW_IN_VIEW, _COMPLETE = 5, 3, 0.8
+
+
+def judge(series: Series, work: Work, params: BeadParams) -> Work:
+    """Return the tracks that are gold and move like one rigid body, with the geometry that they tell."""
+    seen = np.isfinite(work.sigma).sum(axis=1)
+    work = work.keep(seen >= _LEAST_VIEWS, "seen in too few views")
+    seen = np.isfinite(work.sigma).sum(axis=1)
+    work = work.keep(seen >= _LEAST_SHARE * work.expected.sum(axis=1), "not there in many views")
+    work = work.keep(~faint_tracks(work.amplitude), "too faint for gold")
+    for _ in range(_CYCLES):
+        if len(work.points) < max(params.fewest, 2):
+            break
+        work = _solved(series, work)
+        loose, far = _misfits(work, params.diameter_px)
+        if not loose.any() and not far.any():
+            break
+        work = work.drop(far, "off the rigid body").keep(~loose, "do not move with the others")
+    return work
+
+
+def faint_tracks(amplitude: Floats) -> Bools:
+    """Return the tracks that are too faint for gold, `(tracks,)`, from the amplitude of every position, `(tracks, views)`.
+
+    Gold is the densest thing there is: the strong half of the tracks sets the scale, view by view.  Ribosomes, droplets of stain
+    and crossings of filaments are spots too, and some of them move rigidly, but they stay below it.
+    """
+    if not len(amplitude):
+        return np.zeros(0, bool)
+    typical = _median(amplitude, axis=1)
+    bound = float(np.nanmedian(typical))
+    # A crowd of faint spots must not set the scale: the strongest few do when they stand apart.
+    top = np.sort(typical[np.isfinite(typical)])[::-1]
+    few = max(len(top) // 4, 3)
+    if len(top) > few and np.median(top[:few]) > _APART * bound:
+        bound = float(top[few - 1])
+    scale = _median(amplitude[typical >= bound], axis=0)
+    return np.asarray(~(_median(amplitude / scale, axis=1) >= _FAINT))
+
+
+def _median(values: Floats, axis: int) -> Floats:
+    """Return the median of what is not NaN; NaN where there is nothing else."""
+    some = np.isfinite(values).any(axis=axis)
+    filled = np.where(np.expand_dims(some, axis), values, 0.0)
+    return np.where(some, np.nanmedian(filled, axis=axis), np.nan)
+
+
+def _misfits(work: Work, diameter: float) -> tuple[Bools, Bools]:
+    """Return the tracks that move by themselves, `(tracks,)`, and single positions far off, `(tracks, views)`.
+
+    Only the worst tracks at a time, as one bad track spoils the residuals of its neighbours.
+    """
+    count = len(work.points)
+    scatter = np.nanmean(work.residual, axis=1)
+    typical = float(np.median(scatter))
+    limit = np.maximum(typical * (_LOOSE_OF_MANY if count > _MANY else _LOOSE_OF_FEW), _LEAST_LOOSE * diameter)
+    limit = np.maximum(limit, _LOOSE_OF_FEW * np.nanmean(work.sigma, axis=1))
+    worst = np.argsort(-scatter)[: max(count // 10, 1)]
+    loose = np.isin(np.arange(count), worst) & (scatter > limit)
+    far_off = _FAR * np.fmax(np.maximum(typical, scatter)[:, None], work.sigma)
+    return loose, (work.residual > np.maximum(far_off, _LEAST_FAR * diameter)) & ~loose[:, None]
+
+
+def _solved(series: Series, work: Work) -> Work:
+    """Return the tracks with the geometry that they tell."""
+    axis = float(np.median(geometry.axis_angles(series.start)))
+    count = len(work.points)
+    # Among few tracks robust weights pick sides: whichever half of a view agrees with itself.
+    params = SolveParams(leave_out=False, stretch=count > _MANY, skew=count > _MANY, robust=count > _SEVERAL)
+    tracks = Tracks(work.xy, "bead", position_weights(work.sigma, work.residual))
+    solution = solve(tracks, series.tilt_deg, axis, params, image_shape=series.shape, included=series.included, start=series.start)
+    residual = np.hypot(*np.moveaxis(solution.residuals, -1, 0))
+    return replace(work, points=solution.points, cameras=cameras_of_solution(solution), residual=residual)
+
+
+def position_weights(sigma: Floats, residual: Floats) -> Floats:
+    """Return weights of positions, 1 for the typical one, from their standard deviation and from what else makes residuals.
+
+    What residuals have beyond the noise (beads that are not round, a specimen that moves) is common to all.
+    """
+    known = np.isfinite(sigma)
+    variance = np.where(known, sigma, 1.0) ** 2
+    noise2 = float(np.median(variance[known])) if known.any() else 1.0
+    seen = residual[np.isfinite(residual) & known]
+    beyond2 = max(float(np.median(seen**2)) / _MEDIAN_OF_SQUARED_DISTANCE - noise2, 0.0) if len(seen) else 0.0
+    return np.where(known, np.clip((noise2 + beyond2) / (variance + beyond2), *_WEIGHTS), 0.0)
+
+
+def doubts(result: BeadResult) -> tuple[str, ...]:
+    """Return the reasons not to trust these tracks, none when they are sound."""
+    reasons = []
+    count = len(result.tracks.xy)
+    if count < _FEW:
+        reasons.append(f"{count} beads alone carry the alignment")
+    if result.completeness < _COMPLETE:
+        reasons.append(
+            f"in {1 - result.completeness:.0%} of the places where a bead should be seen there is none: the spots may not be gold"
+        )
+    thin = np.flatnonzero(result.views_used & (result.tracks.seen.sum(axis=0) < min(_FEW_IN_VIEW, count)))
+    if len(thin):
+        reasons.append(f"fewer than {_FEW_IN_VIEW} beads are seen in {len(thin)} of the views, from view {thin[0]} to {thin[-1]}")
+    return tuple(reasons)
