@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 # Prefect reads these when it is imported.
-os.environ.setdefault("DO_NOT_TRACK", "1")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="tiltflow-prefect-"))
+HOME = Path(tempfile.mkdtemp(prefix="tiltflow-prefect-"))
+os.environ |= {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_HOME": str(HOME)}
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
-pytest.importorskip("prefect", reason="needs the extra [prefect]")
+
+@dataclass
+class ImportEffects:
+    """What importing the flow did, beyond defining it."""
+
+    variables: set[tuple[str, str]]
+    threads: int
+    modules: set[str]
+    files: list[Path]
+
+
+def import_flow() -> ImportEffects | None:
+    """Import the flow for the first time and return what that did; None without Prefect."""
+    if find_spec("prefect") is None:
+        return None
+    import_module("prefect")
+    variables, threads = set(os.environ.items()), threading.active_count()
+    import_module("em_workflows.brt.flow")
+    return ImportEffects(
+        variables ^ set(os.environ.items()), threading.active_count() - threads, set(sys.modules), list(HOME.rglob("*.db"))
+    )
+
+
+_EFFECTS = import_flow()  # before any test module imports it
+
+
+@pytest.fixture
+def import_effects() -> ImportEffects:
+    assert _EFFECTS is not None
+    return _EFFECTS
 
 
 @dataclass

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("prefect", reason="needs the extra [prefect]")
+
 from em_workflows.brt.flow import brt_flow
 from tiltflow.errors import SettingsError
 

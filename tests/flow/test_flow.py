@@ -6,27 +6,23 @@ import inspect
 import json
 import os
 import shutil
-import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("prefect", reason="needs the extra [prefect]")
+
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
+from em_workflows.brt.flow import brt_flow
+from em_workflows.brt.tasks import PRODUCT_TASKS
+from tiltflow.errors import LocationError, TiltflowError
+from tiltflow.products.catalogue import PRODUCTS, STEPS
+
 pytestmark = pytest.mark.filterwarnings("default")  # Prefect's own deprecations are not ours to mend
-
-ENVIRONMENT = dict(os.environ)
-THREADS = threading.active_count()
-
-from em_workflows.brt.flow import brt_flow  # noqa: E402 - the state before this import is what a test compares with
-from em_workflows.brt.tasks import PRODUCT_TASKS  # noqa: E402
-from tiltflow.errors import LocationError, TiltflowError  # noqa: E402
-from tiltflow.products.catalogue import PRODUCTS, STEPS  # noqa: E402
-
-CHANGED_BY_IMPORT = dict(os.environ) != ENVIRONMENT or threading.active_count() != THREADS
 
 SAMPLE = "Lab/PI/Project/Session/Sample"
 TOKEN = "eyJhbGciOi.s3cr3t"
@@ -69,10 +65,11 @@ def test_the_door_is_the_contract_word_for_word() -> None:
     assert brt_flow.name == "BRT"
 
 
-def test_importing_the_flow_changes_nothing_and_chooses_no_runner() -> None:
-    assert not CHANGED_BY_IMPORT
-    assert "dask_jobqueue" not in sys.modules
-    assert not list(Path(os.environ["PREFECT_HOME"]).glob("*.db"))
+def test_importing_the_flow_defines_and_does_nothing_else(import_effects: Any) -> None:
+    assert import_effects.variables == set()
+    assert import_effects.threads == 0
+    assert import_effects.files == []
+    assert not import_effects.modules & {"dask", "distributed", "dask_jobqueue", "prefect_dask"}
 
 
 def test_the_tasks_are_the_steps_of_the_catalogue_under_the_documented_names() -> None:
@@ -167,6 +164,23 @@ def test_without_the_api_everything_is_made_and_nobody_hears_of_it(
     assert json.loads((share / "Assets" / SAMPLE / "ts10" / "callback.json").read_text()) == told
     (scratch,) = (share.parents[1] / "scratch").iterdir()
     assert (scratch / "ts10_rec.mrc").is_file()
+
+
+def test_a_run_that_is_repeated_does_only_what_is_not_done(
+    prefect_server: None, portal: Any, share: Path, sample: Path, small_series: Path, fake_imod: Any
+) -> None:
+    fake_imod.setenv("TILTFLOW_ENGINE", "imod")
+    first = run(x_no_api=True)
+    movie = share / "Assets" / SAMPLE / "ts1" / "tiltMov_ts1.mp4"
+    log = movie.with_name("ts1.log")
+    before = movie.stat().st_mtime_ns, log.read_text()
+    shutil.copy(small_series, sample / "ts2.mrc")
+    second = run(callback_url=portal.url)
+    assert [entry["status"] for entry in first["files"]] == ["success", "error", "success"]
+    assert [entry["status"] for entry in second["files"]] == ["success"] * 3
+    assert second["files"][0] == first["files"][0]
+    assert (movie.stat().st_mtime_ns, log.read_text()) == before
+    assert {authorization for authorization, _ in portal.heard} == {None}
 
 
 def test_a_run_that_cannot_begin_is_an_error_to_the_portal_too(prefect_server: None, portal: Any, share: Path) -> None:

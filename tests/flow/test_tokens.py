@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("prefect", reason="needs the extra [prefect]")
+
 from prefect.blocks.system import Secret
 
 from em_workflows.tokens import resolve_token

@@ -4,8 +4,9 @@ The parameters are a contract: their names, order and defaults stay as they are,
 
     running -> inputs found -> every series, on the runner that the site chose -> callback.json -> callback -> success or error
 
-A series that fails is an `error` in the callback and costs the others nothing; the run fails when none succeeded.  Importing
-this module defines and does nothing else.
+A series that fails is an `error` in the callback and costs the others nothing; the run fails when none succeeded.  A run that is
+repeated does not do again what is complete, made by the same recipe from the same file.  Importing this module defines and does
+nothing else.
 """
 
 from __future__ import annotations
@@ -167,7 +168,10 @@ def _settle(future: PrefectFuture[Any], source: Path, output: Path) -> SeriesRes
         result, stage = error, _LOST
     if isinstance(result, SeriesResult):
         return result
-    message = f"{source.name}: the work ended without a result ({type(result).__name__}: {result})."
+    if isinstance(result, TiltflowError):
+        message = str(result)
+    else:
+        message = f"{source.name}: the work ended without a result ({type(result).__name__}: {result})."
     if stage == _LOST:
         message += " Its worker died, most likely for want of memory or time; see the log of the flow run."
     return SeriesResult(source=source, status="error", message=message, stage=stage, output=output)

@@ -64,6 +64,10 @@ def _product_task(step: Step) -> Task[[Job, str], StepOutcome]:
 
 
 def _process_series(source: Path, recipe: Recipe, site: Site, output: Path) -> SeriesResult | State[SeriesResult]:
+    earlier = None if site.keep_workdir else pipeline.earlier_result(source, recipe, output)
+    if earlier is not None:
+        get_run_logger().info("%s: already done by this recipe, nothing to do", source.name)
+        return earlier
     with _series_log(output, source.stem):
         job = Job(source, recipe, site, output, make_scratch(source, site.scratch))
         outcomes: list[StepOutcome] = []
