@@ -130,9 +130,7 @@ class VerdictSettings(_Section):
     residual_poor_px: float = Field(default=_LIMITS.residual_poor_px, ge=0, description="The same: poor beyond.")
     residual_good_nm: float | None = Field(default=None, ge=0, description="The same in nm, to be kept as well: good up to.")
     residual_poor_nm: float | None = Field(default=None, ge=0, description="The same in nm: poor beyond.")
-    excluded_good: float = Field(
-        default=_LIMITS.excluded_good, ge=0, description="Fraction of the views left out: good up to."
-    )
+    excluded_good: float = Field(default=_LIMITS.excluded_good, ge=0, description="Fraction of the views left out: good up to.")
     excluded_poor: float = Field(default=_LIMITS.excluded_poor, ge=0, description="The same: poor beyond.")
     tracks_good: int = Field(default=_LIMITS.tracks_good, ge=0, description="Tracks that the alignment rests on: good from.")
     tracks_poor: int = Field(default=_LIMITS.tracks_poor, ge=0, description="The same: poor below.")
