@@ -93,8 +93,8 @@ class Tracks:
     xy
         `(track, view, 2)` raw pixels, origin at the corner of pixel 0; NaN where unseen.
     weight
-        A-priori weights: `(track,)`, `(track, view)`, or `(track, view, 2, 2)`, the inverse of the covariance of each position, to
-        a common factor; None for equal ones.
+        A-priori weights, to a common factor: `(track,)`, `(track, view)`, the inverse covariance of each position
+        `(track, view, 2, 2)`, or that of all positions of a track together `(track, view, 2, view, 2)`; None for equal ones.
     kind
         `bead` or `patch`.
     """

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from tiltflow.stages.solve.expected import expected_error
 from tiltflow.stages.solve.learn import learn_spreads
-from tiltflow.stages.solve.leave_out import LeaveOut, leave_out, view_covariance
-from tiltflow.stages.solve.normal import Geometry, Observations, adjust, mahalanobis_squared, normal_equations, reduced_system
+from tiltflow.stages.solve.leave_out import LeaveOut, leave_out, leave_tracks_out, view_covariance
+from tiltflow.stages.solve.normal import Geometry, adjust, normal_equations, reduced_system
+from tiltflow.stages.solve.observations import Observations
 from tiltflow.stages.solve.params import SolveParams
 from tiltflow.stages.solve.problem import Problem
 from tiltflow.stages.solve.robust import point_weights, track_weights
@@ -91,10 +92,14 @@ def _judge(problem: Problem, fit: Fit) -> Fit:
     persistence = _persistence(problem, fit)
     # Errors that last make the views that much less certain; the priors hold them all the same.
     lasting = view_covariance(fit.geometry, normal, fit.variables, fit.sigma * np.sqrt(persistence))
+    if weighted.joint is None:
+        left_out = leave_out(fit.geometry, weighted, normal, covariance)
+    else:
+        left_out = leave_tracks_out(fit.geometry, weighted, normal, fit.variables, fit.sigma)
     return replace(
         fit,
         persistence=persistence,
-        left_out=leave_out(fit.geometry, weighted, normal, covariance),
+        left_out=left_out,
         error_px=expected_error(fit.geometry, lasting * (fit.sigma**2 * persistence), (nx / 2, ny / 2)),
     )
 
@@ -116,8 +121,12 @@ def _weigh(problem: Problem, fit: Fit, params: SolveParams) -> Fit:
 def _robust_weights(problem: Problem, geometry: Geometry, params: SolveParams) -> Floats:
     observations = problem.observations
     seen = observations.seen
-    length = np.sqrt(mahalanobis_squared(geometry.residual(observations), observations.information))
-    length = np.where(seen, length, np.nan)
+    squared = observations.squared(geometry.residual(observations))
+    if observations.joint is not None:
+        typical = np.sqrt(np.maximum(squared.sum(axis=1), 0.0) / np.maximum(seen.sum(axis=1), 1))
+        whole = track_weights(np.where(seen, typical[:, None], np.nan), params.k_factor)
+        return np.where(seen, whole[:, None], 0.0)
+    length = np.where(seen, np.sqrt(squared), np.nan)
     radius = np.where(seen, np.hypot(observations.xy[..., 0], observations.xy[..., 1]), np.nan)
     weights = point_weights(length, radius, problem.rank, params.k_factor)
     if params.weight_whole_tracks:
@@ -127,8 +136,8 @@ def _robust_weights(problem: Problem, geometry: Geometry, params: SolveParams) -
 
 def _noise(geometry: Geometry, observations: Observations, weights: Floats, view_variables: int) -> float:
     """Return the standard deviation of a coordinate of unit weight, pixels."""
-    squared = mahalanobis_squared(geometry.residual(observations), observations.information)
-    measured = 2 * float(weights.sum())
+    squared = observations.squared(geometry.residual(observations))
+    measured = observations.measured(weights)
     used = int((weights.sum(axis=1) > 0).sum())
     unknowns = view_variables + 3 * used + 2 * observations.xy.shape[1]
     freedom = max(measured - unknowns, 0.2 * measured, 1.0)
@@ -138,7 +147,7 @@ def _noise(geometry: Geometry, observations: Observations, weights: Floats, view
 def _learn(problem: Problem, fit: Fit) -> Fit:
     """Return the fit with the spreads that its tracks speak for."""
     normal = normal_equations(fit.geometry, problem.observations.weighted(fit.weights))
-    matrix, right = reduced_system(normal, fit.geometry.views, fit.variables.matrix())
+    matrix, right = reduced_system(normal, fit.geometry, fit.variables.matrix())
     noise = fit.sigma**2 * _persistence(problem, fit)
     spreads = learn_spreads(matrix / noise, (matrix @ fit.values + right) / noise, fit.variables)
     notes = []
@@ -153,6 +162,8 @@ def _learn(problem: Problem, fit: Fit) -> Fit:
 
 def _persistence(problem: Problem, fit: Fit) -> float:
     """Return by how much more the errors of tracks weigh because they last from view to view: (1 + r) / (1 - r)."""
+    if problem.observations.joint is not None:
+        return 1.0
     order = np.argsort(problem.rank)
     weights = fit.weights[:, order]
     residual = fit.geometry.residual(problem.observations)[:, order] * np.sqrt(weights[..., None])

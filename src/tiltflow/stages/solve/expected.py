@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.kernels import solve as kernels
 from tiltflow.stages.solve.normal import Geometry
 from tiltflow.stages.solve.variables import PER_VIEW
 
@@ -32,17 +31,11 @@ def expected_error(fitted: Geometry, covariance: Floats, half_extent: tuple[floa
     values, vectors = np.linalg.eigh(covariance)
     shake = vectors * np.sqrt(np.maximum(values, 0.0))
     heights = np.unique(np.percentile(fitted.points[:, 2], [5, 95]))
-    jacobian_points = np.zeros((views, 2, 3))
-    for view, out in zip(fitted.views, jacobian_points, strict=True):
-        kernels.point_jacobian(view, out)
-    basis = np.linalg.qr(jacobian_points.reshape(-1, 3))[0]
+    basis = np.linalg.qr(fitted.point_jacobians().reshape(-1, 3))[0]
+    shake = shake.reshape(views, PER_VIEW, -1)
     total, count = 0.0, 0
     for place in _places(half_extent, heights):
-        displacement = np.empty((views, 2, shake.shape[1]))
-        jacobian = np.empty((2, PER_VIEW))
-        for i in range(views):
-            kernels.view_jacobian(fitted.views[i], place, jacobian)
-            displacement[i] = jacobian @ shake[i * PER_VIEW : (i + 1) * PER_VIEW]
+        displacement = fitted.view_jacobians(place) @ shake
         flat = displacement.reshape(2 * views, -1)
         flat = flat - basis @ (basis.T @ flat)
         total += float((flat**2).sum())

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.kernels import solve as kernels
-from tiltflow.stages.solve.normal import Geometry, Normal, Observations, reduced_system
+from tiltflow.stages.solve.normal import Geometry, Normal, normal_equations, reduced_system
+from tiltflow.stages.solve.observations import Observations
 from tiltflow.stages.solve.variables import Variables
 
 Floats = NDArray[np.float64]
@@ -54,9 +55,40 @@ def leave_out(geometry: Geometry, observations: Observations, normal: Normal, co
     return LeaveOut(out, float(trace))
 
 
+def leave_tracks_out(
+    geometry: Geometry, observations: Observations, normal: Normal, variables: Variables, sigma: float
+) -> LeaveOut:
+    """Return the residuals of every track under views that were fitted to the other tracks, its point fitted to itself.
+
+    For tracks whose errors last from view to view: there a single position left out is foretold by its neighbours' errors.
+    """
+    map_ = variables.matrix()
+    whole, _ = reduced_system(normal, geometry, map_)
+    whole += sigma**2 * variables.precision()
+    out = np.full_like(observations.xy, np.nan)
+    by_point = geometry.point_jacobians().reshape(-1, 3)
+    trace = 0.0
+    for track in range(len(observations.xy)):
+        one = slice(track, track + 1)
+        alone = Observations(
+            observations.xy[one], observations.information[one], None if observations.joint is None else observations.joint[one]
+        )
+        own = Geometry(geometry.views, geometry.points[one])
+        part = normal_equations(own, alone)
+        matrix, right = map_.T @ part.matrix @ map_, map_.T @ part.right
+        trace += float(np.trace(np.linalg.solve(whole, matrix)))
+        # At the optimum all tracks pull together with nothing; without this one, what is left pulls the other way.
+        steps = map_ @ np.linalg.solve(whole - matrix + 1e-9 * np.trace(whole) / len(whole) * np.eye(len(whole)), -right)
+        moved = np.einsum("vap,vp->va", geometry.view_jacobians(geometry.points[track]), steps.reshape(len(geometry.views), -1))
+        point = part.point_steps(steps)[0]
+        left = own.residual(alone)[0] - moved - (by_point @ point).reshape(-1, 2)
+        out[track] = np.where(observations.seen[track, :, None], left, np.nan)
+    return LeaveOut(out, trace + 3 * len(observations.xy))
+
+
 def view_covariance(geometry: Geometry, normal: Normal, variables: Variables, sigma: float) -> Floats:
     """Return the covariance of the view parameters in units of sigma squared, `(7 views, 7 views)`."""
     map_ = variables.matrix()
-    matrix, _ = reduced_system(normal, geometry.views, map_)
+    matrix, _ = reduced_system(normal, geometry, map_)
     matrix += sigma**2 * variables.precision()
     return np.asarray(map_ @ np.linalg.inv(matrix) @ map_.T)

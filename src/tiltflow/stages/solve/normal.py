@@ -14,26 +14,10 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from tiltflow.kernels import solve as kernels
+from tiltflow.stages.solve.observations import Observations
 from tiltflow.stages.solve.variables import PER_VIEW, SHIFT_X, SHIFT_Y, Variables
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Observations:
-    """Positions `(tracks, views, 2)` from the image centre, and their weights xx, xy, yy `(tracks, views, 3)`, 0 where unseen."""
-
-    xy: Floats
-    information: Floats
-
-    @property
-    def seen(self) -> NDArray[np.bool_]:
-        """Where a point counts, `(tracks, views)`."""
-        return np.asarray(self.information[..., 0] + self.information[..., 2] > 0)
-
-    def weighted(self, weights: Floats) -> Observations:
-        """Return the same positions with their weights multiplied by `(tracks, views)`."""
-        return Observations(self.xy, self.information * weights[..., None])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +32,20 @@ class Geometry:
         out = np.empty_like(observations.xy)
         kernels.predict(self.views, self.points, out)
         return np.where(observations.seen[..., None], observations.xy - out, 0.0)
+
+    def point_jacobians(self) -> Floats:
+        """Return how positions follow a move of any point, `(views, 2, 3)`."""
+        out = np.empty((len(self.views), 2, 3))
+        for view, jacobian in zip(self.views, out, strict=True):
+            kernels.point_jacobian(view, jacobian)
+        return out
+
+    def view_jacobians(self, point: Floats) -> Floats:
+        """Return how the positions of a point follow the parameters of their view, `(views, 2, 7)`."""
+        out = np.empty((len(self.views), 2, PER_VIEW))
+        for view, jacobian in zip(self.views, out, strict=True):
+            kernels.view_jacobian(view, point, jacobian)
+        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,24 +69,43 @@ class Normal:
         return np.asarray(np.linalg.solve(np.swapaxes(self.factor, 1, 2), right[..., None])[..., 0])
 
 
-def weighted_cost(residual: Floats, information: Floats) -> float:
-    """Return the weighted sum of squares."""
-    return float(mahalanobis_squared(residual, information).sum())
+@dataclass(frozen=True, slots=True, eq=False)
+class _Blocks:
+    """U `(7 views, 7 views)`, g, W' `(tracks, 3, 7 views)`, V `(tracks, 3, 3)` and h of the module's formula."""
 
-
-def mahalanobis_squared(residual: Floats, information: Floats) -> Floats:
-    """Return r' Omega r of every point, `(tracks, views)`."""
-    x, y = residual[..., 0], residual[..., 1]
-    return np.asarray(information[..., 0] * x * x + 2 * information[..., 1] * x * y + information[..., 2] * y * y)
+    views: Floats
+    view_right: Floats
+    cross: Floats
+    points: Floats
+    point_right: Floats
 
 
 def normal_equations(geometry: Geometry, observations: Observations) -> Normal:
     """Return the normal equations at `geometry`."""
-    tracks, views = observations.xy.shape[:2]
     residual = geometry.residual(observations)
+    blocks = (
+        _independent(geometry, observations, residual) if observations.joint is None else _joint(geometry, observations, residual)
+    )
+    # A track seen at nearly one tilt has no depth: hold it where it is, weakly.
+    scale = np.trace(blocks.points, axis1=1, axis2=2)
+    factor = np.asarray(np.linalg.cholesky(blocks.points + (1e-7 * scale + 1e-12)[:, None, None] * np.eye(3)), np.float64)
+    cross, point_right = blocks.cross, blocks.point_right
+    kernels.whiten(factor, cross, point_right)
+    flat = cross.reshape(-1, cross.shape[2])
+    return Normal(
+        matrix=blocks.views - flat.T @ flat,
+        right=blocks.view_right - flat.T @ point_right.ravel(),
+        factor=factor,
+        cross=cross,
+        point_right=point_right,
+        cost=float(observations.squared(residual).sum()),
+    )
+
+
+def _independent(geometry: Geometry, observations: Observations, residual: Floats) -> _Blocks:
+    tracks, views = observations.xy.shape[:2]
     view_normal, view_right = np.zeros((views, PER_VIEW, PER_VIEW)), np.zeros((views, PER_VIEW))
-    cross = np.zeros((tracks, 3, views, PER_VIEW))
-    point_normal, point_right = np.zeros((tracks, 3, 3)), np.zeros((tracks, 3))
+    cross, points, point_right = np.zeros((tracks, 3, views, PER_VIEW)), np.zeros((tracks, 3, 3)), np.zeros((tracks, 3))
     kernels.accumulate(
         geometry.views,
         geometry.points,
@@ -97,43 +114,44 @@ def normal_equations(geometry: Geometry, observations: Observations) -> Normal:
         view_normal,
         view_right,
         cross,
-        point_normal,
+        points,
         point_right,
     )
-    # A track seen at nearly one tilt has no depth: hold it where it is, weakly.
-    scale = np.trace(point_normal, axis1=1, axis2=2)
-    point_normal += (1e-7 * scale + 1e-12)[:, None, None] * np.eye(3)
-    factor = np.asarray(np.linalg.cholesky(point_normal), np.float64)
-    whitened = cross.reshape(tracks, 3, -1)
-    kernels.whiten(factor, whitened, point_right)
-    flat = whitened.reshape(tracks * 3, -1)
-    matrix = -(flat.T @ flat)
-    blocks = matrix.reshape(views, PER_VIEW, views, PER_VIEW)
-    blocks[np.arange(views), :, np.arange(views), :] += view_normal
-    return Normal(
-        matrix=matrix,
-        right=view_right.ravel() - flat.T @ point_right.ravel(),
-        factor=factor,
-        cross=whitened,
-        point_right=point_right,
-        cost=weighted_cost(residual, observations.information),
+    return _Blocks(linalg.block_diag(*view_normal), view_right.ravel(), cross.reshape(tracks, 3, -1), points, point_right)
+
+
+def _joint(geometry: Geometry, observations: Observations, residual: Floats) -> _Blocks:
+    if observations.joint is None:
+        raise TypeError("positions without joint weights")
+    tracks, views = observations.xy.shape[:2]
+    size = views * PER_VIEW
+    blocks = _Blocks(
+        np.zeros((size, size)), np.zeros(size), np.empty((tracks, 3, size)), np.empty((tracks, 3, 3)), np.empty((tracks, 3))
     )
+    by_point = geometry.point_jacobians().reshape(-1, 3)
+    for track, weight in enumerate(observations.joint.reshape(tracks, 2 * views, 2 * views)):
+        by_view = geometry.view_jacobians(geometry.points[track])
+        # The Jacobian by the views is block-diagonal: multiply block by block.
+        weighed = np.einsum("mva,vap->mvp", weight.reshape(2 * views, views, 2), by_view, optimize=True).reshape(2 * views, size)
+        normal = np.einsum("vap,vaq->vpq", by_view, weighed.reshape(views, 2, size), optimize=True).reshape(size, size)
+        errors = residual[track].ravel()
+        blocks.views[...] += normal
+        blocks.view_right[...] += weighed.T @ errors
+        blocks.cross[track] = by_point.T @ weighed
+        blocks.points[track] = by_point.T @ weight @ by_point
+        blocks.point_right[track] = by_point.T @ (weight @ errors)
+    return blocks
 
 
-def translations(views: Floats) -> Floats:
-    """Return `(7 views, 3)`: how the shifts answer to a move of the whole specimen along x, y and z, which nothing determines."""
-    out = np.zeros((len(views), PER_VIEW, 3))
-    jacobian = np.empty((2, 3))
-    for i, view in enumerate(views):
-        kernels.point_jacobian(view, jacobian)
-        out[i, [SHIFT_X, SHIFT_Y]] = jacobian
-    return out.reshape(-1, 3)
+def reduced_system(normal: Normal, geometry: Geometry, map_: Floats) -> tuple[Floats, Floats]:
+    """Return the normal matrix and right side of the variables.
 
-
-def reduced_system(normal: Normal, views: Floats, map_: Floats) -> tuple[Floats, Floats]:
-    """Return the normal matrix and right side of the variables, the specimen's translation held still."""
+    A move of the whole specimen along x, y or z, which nothing determines, is held still.
+    """
+    translations = np.zeros((len(geometry.views), PER_VIEW, 3))
+    translations[:, [SHIFT_X, SHIFT_Y]] = geometry.point_jacobians()
     matrix = map_.T @ normal.matrix @ map_
-    null = np.linalg.qr(map_.T @ translations(views))[0]
+    null = np.linalg.qr(map_.T @ translations.reshape(-1, 3))[0]
     matrix += null @ null.T * (np.trace(matrix) / len(matrix))
     return matrix, map_.T @ normal.right
 
@@ -158,14 +176,14 @@ def adjust(
     normal = normal_equations(geometry, observations)
     objective = normal.cost + float(values @ precision @ values)
     for _ in range(cycles):
-        matrix, right = reduced_system(normal, geometry.views, map_)
+        matrix, right = reduced_system(normal, geometry, map_)
         matrix += precision + 1e-9 * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
         while True:
             damped = matrix + damping * np.diag(np.diag(matrix))
             step = linalg.solve(damped, right - precision @ values, assume_a="pos")
             view_steps = map_ @ step
             trial = Geometry(geometry.views + view_steps.reshape(-1, PER_VIEW), geometry.points + normal.point_steps(view_steps))
-            trial_cost = weighted_cost(trial.residual(observations), observations.information)
+            trial_cost = float(observations.squared(trial.residual(observations)).sum())
             trial_objective = trial_cost + float((values + step) @ precision @ (values + step))
             if trial_objective <= objective * (1 + 1e-12) or damping > 1e6:
                 break

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Tracks
-from tiltflow.stages.solve.normal import Observations
+from tiltflow.stages.solve.observations import Observations
 
 Floats = NDArray[np.float64]
 
@@ -89,7 +89,8 @@ def pose(
     pick = np.ix_(track, view)
     xy = np.where(seen[pick][..., None], tracks.xy[pick] - np.array(image_shape[::-1]) / 2, 0.0)
     kept = np.where(seen[pick][..., None], information[pick], 0.0)
-    kept /= np.median((kept[..., 0] + kept[..., 2])[seen[pick]]) / 2
+    scale = 2 / float(np.median((kept[..., 0] + kept[..., 2])[seen[pick]]))
+    joint = _joint(tracks, seen, track, view)
     notes = []
     if len(track) < total:
         notes.append(f"{total - len(track)} of {total} tracks are seen in fewer than {_MINIMUM_VIEWS} views and were not used")
@@ -97,7 +98,7 @@ def pose(
     if missing.size:
         notes.append(f"views {', '.join(str(v) for v in missing)} (from 0) have no point: their geometry is interpolated")
     return Problem(
-        observations=Observations(xy, kept),
+        observations=Observations(xy, kept * scale, None if joint is None else joint * scale),
         tilt_deg=nominal,
         axis_angle_deg=axis_angle_deg,
         image_shape=image_shape,
@@ -114,12 +115,34 @@ def _information(tracks: Tracks) -> Floats:
     shape = tracks.xy.shape[:2]
     out = np.zeros((*shape, 3))
     weight = np.ones(shape) if tracks.weight is None else np.asarray(tracks.weight, float)
+    if weight.shape == (*shape, 2, *shape[1:], 2):
+        weight = np.einsum("jvavb->jvab", weight)
     if weight.shape == (*shape, 2, 2):
         out[..., 0], out[..., 1], out[..., 2] = weight[..., 0, 0], weight[..., 0, 1], weight[..., 1, 1]
     elif weight.shape in {shape, shape[:1]}:
         out[..., 0] = out[..., 2] = weight if weight.ndim == 2 else weight[:, None]
     else:
         raise ParameterError(
-            f"Weights of tracks {shape} have shape {weight.shape}: give (track,), (track, view) or (track, view, 2, 2)"
+            f"Weights of tracks {shape} have shape {weight.shape}: give (track,), (track, view), (track, view, 2, 2) or "
+            "(track, view, 2, view, 2)"
         )
     return np.nan_to_num(out)
+
+
+def _joint(tracks: Tracks, seen: NDArray[np.bool_], track: NDArray[np.int64], view: NDArray[np.int64]) -> Floats | None:
+    """Return the joint weights of the used tracks and views, what is known through views left out worked in; None without any."""
+    shape = tracks.xy.shape[:2]
+    if tracks.weight is None or tracks.weight.shape != (*shape, 2, *shape[1:], 2):
+        return None
+    out = np.zeros((len(track), len(view), 2, len(view), 2))
+    for i, j in enumerate(track):
+        weight = np.asarray(tracks.weight[j], float)
+        inside, outside = np.nonzero(seen[j])[0], np.nonzero(~seen[j])[0]
+        kept = weight[np.ix_(inside, [0, 1], inside, [0, 1])].reshape(2 * len(inside), -1)
+        if outside.size:
+            between = weight[np.ix_(inside, [0, 1], outside, [0, 1])].reshape(2 * len(inside), -1)
+            dropped = weight[np.ix_(outside, [0, 1], outside, [0, 1])].reshape(2 * len(outside), -1)
+            kept = kept - between @ np.linalg.pinv(dropped, hermitian=True) @ between.T
+        place = np.searchsorted(view, inside)
+        out[i][np.ix_(place, [0, 1], place, [0, 1])] = kept.reshape(len(inside), 2, len(inside), 2)
+    return out

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow import geometry
-from tiltflow.kernels import solve as kernels
 from tiltflow.model import Evidence
 from tiltflow.stages.solve.bundle import Fit
 from tiltflow.stages.solve.normal import Geometry
@@ -91,9 +90,7 @@ def _place_origin(fitted: Geometry, problem: Problem, params: SolveParams) -> Ge
 
     Without a start, the raw view nearest zero tilt stays in place and the points' range along z is centred.
     """
-    jacobians = np.empty((len(fitted.views), 2, 3))
-    for view, out in zip(fitted.views, jacobians, strict=True):
-        kernels.point_jacobian(view, out)
+    jacobians = fitted.point_jacobians()
     shifts = fitted.views[:, _SHIFTS]
     move = np.zeros(3)
     if problem.start is not None:
@@ -136,7 +133,12 @@ def _evidence(
         distance = np.hypot(fit.left_out.residual[..., 0], fit.left_out.residual[..., 1])
         known = ~np.isnan(distance)
         left_out = float(np.average(distance[known], weights=fit.weights[known]))
-    used = int((weights.sum(axis=1) > 0.1 * np.maximum(seen.sum(axis=1), 1)).sum())
+    good = weights.sum(axis=1) > 0.1 * np.maximum(seen.sum(axis=1), 1)
+    used, kept = int(good.sum()), (weights > 0).sum(axis=0)
+    flattest = problem.view[np.argmin(np.abs(problem.used_tilt_deg))]
+    corner = np.array(problem.image_shape[::-1]) / 2
+    place = problem.observations.xy[:, np.searchsorted(problem.view, flattest)] + corner
+    vectors = np.column_stack([place, -residuals[problem.track, flattest]])
     shift = np.hypot(*views[:, _SHIFTS].T)
     return Evidence(
         residual_mean_px=float(length[seen].mean()),
@@ -144,6 +146,11 @@ def _evidence(
         residual_weighted_mean_px=float(np.average(length[seen], weights=weights[seen])),
         leave_out_px=left_out,
         residual_per_view_px=tuple(per_view),
+        residual_vectors_px=tuple(
+            (float(x), float(y), float(dx), float(dy)) for x, y, dx, dy in vectors[~np.isnan(vectors).any(axis=1)]
+        ),
+        positions_per_view=tuple(int(n) for n in kept),
+        positions_lost_per_view=tuple(int(n) for n in used - np.minimum(kept, used)),
         measurements=2 * int(seen.sum()),
         unknowns=count_unknowns(params, len(problem.track), len(problem.view)),
         tracks_used=used,

@@ -1,0 +1,64 @@
+"""What was measured, and what each measurement is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observations:
+    """Positions and their weights.
+
+    Attributes
+    ----------
+    xy
+        `(tracks, views, 2)` from the image centre.
+    information
+        `(tracks, views, 3)` weights xx, xy, yy of each position; 0 where unseen.
+    joint
+        `(tracks, views, 2, views, 2)` weights of the positions of a track together, for tracks whose errors are correlated from
+        view to view; takes the place of `information`, which then only says what was seen.
+    """
+
+    xy: Floats
+    information: Floats
+    joint: Floats | None = None
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Where a point counts, `(tracks, views)`."""
+        return np.asarray(self.information[..., 0] + self.information[..., 2] > 0)
+
+    def weighted(self, weights: Floats) -> Observations:
+        """Return the same positions with their weights multiplied by `(tracks, views)`.
+
+        Positions that are weighed together can only be trusted more or less as a whole: by the mean over the views of the track.
+        """
+        information = self.information * weights[..., None]
+        if self.joint is None:
+            return Observations(self.xy, information)
+        whole = np.average(weights, axis=1, weights=np.maximum(self.seen, 1e-300))
+        return Observations(self.xy, information, self.joint * whole[:, None, None, None, None])
+
+    def squared(self, residual: Floats) -> Floats:
+        """Return the weighted squares `(tracks, views)` of residuals `(tracks, views, 2)`; their sum is what a fit makes small."""
+        if self.joint is not None:
+            return np.asarray(np.einsum("jva,jvakb,jkb->jv", residual, self.joint, residual, optimize=True))
+        x, y = residual[..., 0], residual[..., 1]
+        xx, xy, yy = np.moveaxis(self.information, -1, 0)
+        return np.asarray(xx * x * x + 2 * xy * x * y + yy * y * y)
+
+    def measured(self, weights: Floats) -> float:
+        """Return how many numbers were measured, each counted by its weight.
+
+        Positions weighed together are known up to a common shift only.
+        """
+        if self.joint is None:
+            return 2 * float(weights.sum())
+        whole = weights.sum(axis=1) / np.maximum(self.seen.sum(axis=1), 1)
+        return float((whole * 2 * (self.seen.sum(axis=1) - 1)).sum())
