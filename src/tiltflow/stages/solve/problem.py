@@ -134,15 +134,20 @@ def _joint(tracks: Tracks, seen: NDArray[np.bool_], track: NDArray[np.int64], vi
     shape = tracks.xy.shape[:2]
     if tracks.weight is None or tracks.weight.shape != (*shape, 2, *shape[1:], 2):
         return None
-    out = np.zeros((len(track), len(view), 2, len(view), 2))
+    size = 2 * len(view)
+    out = np.zeros((len(track), size, size))
     for i, j in enumerate(track):
-        weight = np.asarray(tracks.weight[j], float)
-        inside, outside = np.nonzero(seen[j])[0], np.nonzero(~seen[j])[0]
-        kept = weight[np.ix_(inside, [0, 1], inside, [0, 1])].reshape(2 * len(inside), -1)
+        weight = np.asarray(tracks.weight[j], float).reshape(2 * shape[1], -1)
+        inside, outside = _rows(np.nonzero(seen[j])[0]), _rows(np.nonzero(~seen[j])[0])
+        kept = weight[np.ix_(inside, inside)]
         if outside.size:
-            between = weight[np.ix_(inside, [0, 1], outside, [0, 1])].reshape(2 * len(inside), -1)
-            dropped = weight[np.ix_(outside, [0, 1], outside, [0, 1])].reshape(2 * len(outside), -1)
-            kept = kept - between @ np.linalg.pinv(dropped, hermitian=True) @ between.T
-        place = np.searchsorted(view, inside)
-        out[i][np.ix_(place, [0, 1], place, [0, 1])] = kept.reshape(len(inside), 2, len(inside), 2)
-    return out
+            between = weight[np.ix_(inside, outside)]
+            kept = kept - between @ np.linalg.pinv(weight[np.ix_(outside, outside)], hermitian=True) @ between.T
+        place = _rows(np.searchsorted(view, np.nonzero(seen[j])[0]))
+        out[i][np.ix_(place, place)] = kept
+    return out.reshape(len(track), len(view), 2, len(view), 2)
+
+
+def _rows(views: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where the x and y of views lie when both run along one axis."""
+    return np.asarray((2 * views[:, None] + np.arange(2)).ravel(), np.int64)
