@@ -2,8 +2,8 @@
 
 One reading of the volume, section by section, so that nothing ever holds more than a section for each thread.
 
-**Texture.**  Sections are averaged to cells of about 8 nm, cleared of what varies over more than nine cells, and their spread is
-measured by the interquartile range, which gold does not sway.  Where there is a specimen the texture is higher than in the empty
+**Texture.**  Sections are averaged to cells of about 8 nm, clipped where gold is, cleared of what varies over more than nine cells,
+and their spread is measured by the interquartile range.  Where there is a specimen the texture is higher than in the empty
 volume above and below: half way up on both sides is where the specimen is taken to begin and end, and how much higher it is,
 relative to the empty part, is called the contrast.
 
@@ -35,6 +35,7 @@ _CELL_NM = 8.0
 _FEWEST_CELLS = 48
 _MOST_CELLS = 128
 _BACKGROUND_CELLS = 9
+_CLIP_SIGMAS = 4.0
 _STANDS_OUT = 1.1
 _SAMPLE_SIDE = 128
 _SLICE_WIDTH = 5
@@ -154,8 +155,14 @@ def texture(section: Image, cell: int) -> float:
     y, x = (max(0, n - cells * cell) // 2 for n, cells in zip(section.shape, (rows, columns), strict=True))
     inner = section[y : y + rows * cell, x : x + columns * cell]
     cells = inner.reshape(rows, cell, columns, cell).mean(axis=(1, 3))
-    fine = cells - ndimage.uniform_filter(cells, min(_BACKGROUND_CELLS, rows, columns))
-    first, third = np.percentile(fine, [25, 75])
+    reach = _CLIP_SIGMAS * _spread(cells)
+    clipped = np.clip(cells, np.median(cells) - reach, np.median(cells) + reach)
+    return _spread(clipped - ndimage.uniform_filter(clipped, min(_BACKGROUND_CELLS, rows, columns)))
+
+
+def _spread(values: Image) -> float:
+    """Return the standard deviation of normal values that have the same quartiles."""
+    first, third = np.percentile(values, [25, 75])
     return float(third - first) / _NORMAL_QUARTILES
 
 

@@ -260,9 +260,12 @@ def _texture(seen: VolumeEntry) -> Plot:
 
 
 def _spectrum(seen: VolumeEntry) -> Plot:
+    power = np.asarray(seen.spectrum_power, float)
+    decades = np.log10(np.maximum(power, 1e-12 * power.max() or 1.0))
+
     def paint(axes: Axes) -> None:
-        axes.semilogy(seen.spectrum_per_nm, np.maximum(seen.spectrum_power, np.finfo(float).tiny), color=FIRST)
-        axes.set(xlabel="spatial frequency, 1/nm", ylabel="power", xlim=(0, None))
+        axes.plot(seen.spectrum_per_nm, decades, color=FIRST)
+        axes.set(xlabel="spatial frequency, 1/nm", ylabel="power, powers of ten", xlim=(0, None))
 
     return _plot("spectrum", paint, f"The right edge is detail of two voxels, {2 * seen.voxel_nm:.3g} nm.")
 

@@ -1,0 +1,74 @@
+"""The methods paragraph: what was done, and no paper that it does not mention."""
+
+import pytest
+
+from tiltflow.record import ProductEntry
+from tiltflow.report.gather import describe_volume
+from tiltflow.report.methods import GILBERT, KREMER, MASTRONARDE, MOORE, RADERMACHER, ZENG, describe_methods
+
+
+def test_a_gold_series_is_told_from_its_views_to_its_voxels(record, measured, make):
+    record.volume = describe_volume(measured, make.voxel_nm)
+    methods = describe_methods(record)
+    for words in (
+        "21 views between -60.0° and 60.0° with a pixel size of 10 Å",
+        "tiltflow 0.1.0 (its native engine, template plastic_brt, recipe 0123456789ab)",
+        "One view was left out",
+        "12 gold beads of 10 nm were then tracked",
+        "a mean residual of 0.24 px (0.24 nm), an error on points left out of the fit of 0.36 px (0.36 nm)",
+        "binned by 4 and reconstructed by weighted back-projection",
+        "up to 0.35 cycles per pixel and a fall-off of 0.05",
+        "104 x 96 x 64 voxels of 4 nm",
+    ):
+        assert words in methods.text
+    assert methods.citations == (MASTRONARDE, RADERMACHER)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("patches", "patches of the images were then tracked"),
+        ("projection", "matching every view with the projection of a volume"),
+        ("coarse", "and not refined further"),
+    ],
+)
+def test_other_methods_are_told_apart(make, method, words):
+    assert words in describe_methods(make.record(method=method)).text
+
+
+def test_imod_is_cited_when_imod_did_the_work(record):
+    record.engine.name, record.engine.version = "imod", "IMOD 4.12.99"
+    methods = describe_methods(record)
+    assert "batchruntomo of IMOD 4.12.99 (Kremer et al., 1996; Mastronarde and Held, 2017)" in methods.text
+    assert "its native engine" not in methods.text
+    assert methods.citations == (KREMER, MASTRONARDE)
+
+
+def test_iterations_and_pyramids_are_cited(record):
+    record.recipe.stages["reconstruct"]["fake_sirt_iterations"] = 12
+    assert ZENG in describe_methods(record).citations
+    record.recipe.stages["sirt"] = {"iterations": 20}
+    record.products = [ProductEntry(type="neuroglancerZarr", path="B_rec.zarr/0", bytes=1)]
+    methods = describe_methods(record)
+    assert "20 iterations of SIRT" in methods.text
+    assert {GILBERT, MOORE} <= set(methods.citations)
+    assert ZENG not in methods.citations
+
+
+@pytest.mark.parametrize("method", ["gold", "patches", "projection", "coarse"])
+@pytest.mark.parametrize("engine", ["native", "imod"])
+def test_every_paper_in_the_list_is_in_the_text(make, method, engine):
+    record = make.record(method=method)
+    record.engine.name = engine
+    methods = describe_methods(record)
+    assert methods.citations
+    assert all(citation.short in methods.text for citation in methods.citations)
+    assert all(citation.doi.startswith("10.") for citation in methods.citations)
+
+
+def test_a_record_that_knows_little_still_makes_sentences(record):
+    record.alignment = record.volume = record.recipe = record.engine = None
+    record.input = {}
+    text = describe_methods(record).text
+    assert text.startswith("A tilt series was aligned and reconstructed with tiltflow 0.1.0 (its native engine).")
+    assert "None" not in text

@@ -1,0 +1,144 @@
+"""Plots: what they show is what the record says, in the colours of the page."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tiltflow.model import Thresholds
+from tiltflow.record import StageEntry
+from tiltflow.report.captions import CAPTIONS
+from tiltflow.report.gather import describe_volume
+from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
+
+LIMITS = Thresholds()
+
+
+def plots_of(record):
+    drawn = [*alignment_plots(record, LIMITS), *volume_plots(record), time_plot(record)]
+    return {plot.name: plot for plot in drawn if plot is not None}
+
+
+@pytest.fixture(scope="module")
+def drawn(measured, make):
+    """Every plot of a record that has everything."""
+    record = make.record()
+    record.volume = describe_volume(measured, make.voxel_nm)
+    return plots_of(record)
+
+
+def texts(plot):
+    return [element.text for element in ET.fromstring(plot.svg).iter() if element.tag.endswith("text")]
+
+
+def count(plot, pattern):
+    return len(re.findall(pattern, plot.svg))
+
+
+def test_a_full_record_gives_every_plot_that_has_a_caption(drawn):
+    assert set(drawn) == set(CAPTIONS)
+
+
+def test_plots_are_well_formed_and_say_what_they_show(drawn):
+    for plot in drawn.values():
+        root = ET.fromstring(plot.svg)
+        assert root.get("aria-label") == plot.caption.shows
+        assert root.get("role") == "img"
+        assert root.get("width") is None, "it follows the page"
+
+
+def test_plots_take_every_colour_from_the_page(drawn):
+    for plot in drawn.values():
+        assert not re.findall(r"#[0-9a-fA-F]{6}\b|rgb\(", re.sub(r"(url\(|href=\")#[\w-]+", "", plot.svg)), plot.name
+        assert "var(--ink)" in plot.svg
+
+
+def test_no_name_within_a_plot_is_used_by_another(drawn):
+    names = [name for plot in drawn.values() for name in re.findall(r'\bid="([^"]+)"', plot.svg)]
+    assert len(names) == len(set(names))
+    for plot in drawn.values():
+        own = set(re.findall(r'\bid="([^"]+)"', plot.svg))
+        assert set(re.findall(r'(?:url\(#|href="#)([\w-]+)', plot.svg)) <= own
+
+
+def test_the_style_of_a_plot_does_not_leak_into_the_page(drawn):
+    assert all("<style" not in plot.svg for plot in drawn.values())
+
+
+def test_there_is_a_bar_for_every_view_that_is_used_and_a_line_for_the_one_left_out(drawn):
+    assert count(drawn["residuals"], r"fill: var\(--plot-1\)") == 20
+    assert count(drawn["residuals"], r"stroke: var\(--poor\)") == 1
+    assert "left out" in drawn["residuals"].remark
+
+
+def one(record, name, thresholds=LIMITS):
+    return next((plot for plot in alignment_plots(record, thresholds) if plot.name == name), None)
+
+
+def only(record, *fields):
+    """Leave the alignment of a record nothing to draw but some fields."""
+    empty = {"residual_per_view_px", "positions_per_view", "correlation_per_view", "residual_vectors_px"}
+    for field in empty - set(fields):
+        setattr(record.alignment, field, None)
+    for field in {"shift_px", "tilt_deg", "rotation_deg"} - set(fields):
+        setattr(record.alignment, field, [])
+    return record
+
+
+def test_the_limit_that_is_drawn_is_the_one_in_force(record):
+    plot = one(only(record, "residual_per_view_px"), "residuals", Thresholds(residual_good_px=0.123))
+    assert "good up to 0.123 px on average" in texts(plot)
+
+
+def test_the_axis_plot_names_header_and_data(drawn, record):
+    assert drawn["axis"].remark.startswith("Header: -8.00°. Data: -8.03° ± 0.10°.")
+    record.alignment.axis_angle_from_data_deg = None
+    assert "Data" not in one(only(record, "rotation_deg"), "axis").remark
+
+
+def test_arrows_say_how_much_longer_they_are_than_the_residuals(drawn):
+    remark = drawn["vectors"].remark
+    scale = float(re.search(r"Arrows are (\d+) times", remark)[1])
+    assert scale == pytest.approx(0.12 * 512 / 0.1414, rel=0.02)
+    assert "the longest is 0.14 px" in remark
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("residual_per_view_px", "residuals"),
+        ("positions_per_view", "tracks"),
+        ("correlation_per_view", "correlation"),
+        ("residual_vectors_px", "vectors"),
+        ("shift_px", "shifts"),
+        ("tilt_deg", "tilts"),
+        ("rotation_deg", "axis"),
+    ],
+)
+def test_only_what_the_method_gives_is_drawn(record, field, name):
+    assert [plot.name for plot in alignment_plots(only(record, field), LIMITS)] == [name]
+
+
+def test_tilts_that_were_not_refined_are_not_drawn(record):
+    record.alignment.tilt_deg = record.input["tilt_angles"].value
+    assert one(only(record, "tilt_deg"), "tilts") is None
+
+
+def test_a_record_without_angles_or_alignment_has_no_plots_over_views(record):
+    del record.input["tilt_angles"]
+    assert not list(alignment_plots(record, LIMITS))
+    record.alignment = None
+    assert not list(alignment_plots(record, LIMITS))
+
+
+def test_the_time_plot_leads_with_the_longest_stage(record):
+    record.stages.append(StageEntry(name="nothing", status="done", started=record.started, seconds=0.001))
+    names = [text for text in texts(time_plot(record)) if text in {stage.name for stage in record.stages}]
+    assert names == ["align: gold", "reconstruction", "gen_zarr", "read"]
+
+
+def test_plots_can_be_drawn_by_several_threads_at_once(record):
+    alone = time_plot(record)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(plot == alone for plot in pool.map(lambda _: time_plot(record), range(6)))

@@ -1,0 +1,155 @@
+"""The verdict: each number against its limits, the worst of all decides, and nothing unmeasured is good."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiltflow.model import Thresholds, Trust
+from tiltflow.report.gather import describe_volume
+from tiltflow.report.verdict import entry, examine, from_entry, judge
+
+LIMITS = Thresholds()
+ORDER = [Trust.GOOD, Trust.DOUBTFUL, Trust.POOR]
+
+
+def level(record, name, thresholds=LIMITS):
+    return {check.name: check.level for check in examine(record, thresholds)}[name]
+
+
+def test_a_sound_series_is_good_and_says_by_which_numbers(record):
+    verdict = judge(record, LIMITS)
+    assert verdict.level is Trust.GOOD
+    assert verdict.reasons[0] == "the alignment is off by an estimated 0.12 px (0.12 nm)"
+    assert list(verdict.numbers)[:2] == ["alignment error", "leave-out error"]
+    assert verdict.numbers["alignment error"].value == 0.12
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [("error_px", "alignment error"), ("leave_out_px", "leave-out error"), ("residual_mean_px", "residual")],
+)
+def test_lengths_are_good_up_to_one_limit_and_poor_beyond_the_other(record, field, name):
+    stem = field.removesuffix("_px").removesuffix("_mean")
+    good, poor = getattr(LIMITS, f"{stem}_good_px"), getattr(LIMITS, f"{stem}_poor_px")
+    for value, expected in ((good, Trust.GOOD), (good + 0.01, Trust.DOUBTFUL), (poor, Trust.DOUBTFUL), (poor + 0.01, Trust.POOR)):
+        setattr(record.alignment, field, value)
+        assert level(record, name) is expected
+
+
+def test_a_limit_in_nanometres_is_to_be_kept_as_well(record):
+    strict = replace(LIMITS, error_good_nm=0.1, error_poor_nm=5.0)
+    assert level(record, "alignment error", strict) is Trust.DOUBTFUL
+    lenient = replace(LIMITS, error_good_px=0.01, error_good_nm=100.0)
+    assert level(record, "alignment error", lenient) is Trust.DOUBTFUL
+    record.input["pixel_size"].value = 500.0
+    assert level(record, "alignment error", strict) is Trust.POOR
+
+
+def test_nanometres_follow_the_pixel_size(record):
+    record.input["pixel_size"].value = 25.0
+    assert judge(record, LIMITS).reasons[0].endswith("0.12 px (0.30 nm)")
+
+
+def test_without_a_pixel_size_the_pixels_are_judged_alone(record):
+    del record.input["pixel_size"]
+    verdict = judge(record, replace(LIMITS, error_good_nm=0.001))
+    assert verdict.level is Trust.GOOD
+    assert verdict.reasons[0].endswith("0.12 px")
+
+
+def test_an_engine_that_says_nothing_is_doubted(record):
+    record.alignment = None
+    verdict = judge(record, LIMITS)
+    assert verdict.level is Trust.DOUBTFUL
+    assert "nobody knows" in verdict.reasons[0]
+
+
+def test_a_coarse_alignment_is_never_good_because_nothing_measures_it(make):
+    record = make.record(method="coarse")
+    record.alignment.error_px = record.alignment.leave_out_px = None
+    verdict = judge(record, LIMITS)
+    assert verdict.level is Trust.DOUBTFUL
+    assert "nothing measures its error" in verdict.reasons[0]
+
+
+def test_a_low_residual_alone_is_not_trusted(record):
+    record.alignment.error_px = record.alignment.leave_out_px = None
+    record.alignment.residual_mean_px = 0.05
+    assert judge(record, LIMITS).level is Trust.DOUBTFUL
+
+
+def test_a_doubt_of_the_engine_is_a_reason(record):
+    record.alignment.doubts = ["only two beads could be followed"]
+    verdict = judge(record, LIMITS)
+    assert verdict.level is Trust.DOUBTFUL
+    assert verdict.reasons[0] == "only two beads could be followed"
+
+
+@pytest.mark.parametrize(("tracks", "expected"), [(8, Trust.GOOD), (7, Trust.DOUBTFUL), (4, Trust.DOUBTFUL), (3, Trust.POOR)])
+def test_few_tracks_are_doubted(record, tracks, expected):
+    record.alignment.tracks_used = tracks
+    assert level(record, "tracks") is expected
+
+
+@pytest.mark.parametrize(("out", "expected"), [(2, Trust.GOOD), (3, Trust.DOUBTFUL), (7, Trust.POOR)])
+def test_many_views_left_out_are_doubted(record, out, expected):
+    record.alignment.included = [view >= out for view in range(21)]
+    assert level(record, "views left out") is expected
+
+
+def test_a_specimen_that_is_cut_off_is_doubted(record, measured, make):
+    record.volume = describe_volume(measured, make.voxel_nm)
+    assert level(record, "thickness") is Trust.GOOD
+    record.volume.section_cut = True
+    assert level(record, "thickness") is Trust.DOUBTFUL
+    assert "cut off" in judge(record, LIMITS).reasons[0]
+
+
+def test_a_failure_names_its_stage(make):
+    verdict = judge(make.failed(), LIMITS)
+    assert verdict.level is Trust.FAILED
+    assert verdict.reasons == ("it failed at read: the file ends in view 7 of 41",)
+
+
+def test_work_that_goes_on_is_unfinished_and_names_the_stage_it_is_in(record):
+    record.status = "running"
+    record.stages[-1].status = "running"
+    verdict = judge(record, LIMITS)
+    assert verdict.level is Trust.UNFINISHED
+    assert "gen_zarr" in verdict.reasons[0]
+
+
+def test_the_worst_reason_comes_first(record):
+    record.alignment.residual_mean_px = 9.0
+    record.alignment.tracks_used = 6
+    verdict = judge(record, LIMITS)
+    assert verdict.level is Trust.POOR
+    assert verdict.reasons[0] == "the fit misses its own points by 9.00 px (9.00 nm)"
+    assert verdict.reasons[1] == "it rests on 6 beads"
+    assert next(iter(verdict.numbers)) == "residual"
+
+
+def test_a_verdict_survives_the_record(record):
+    verdict = judge(record, LIMITS)
+    kept = entry(verdict, LIMITS)
+    assert from_entry(kept) == verdict
+    assert kept.thresholds["error_good_px"] == LIMITS.error_good_px
+
+
+@given(
+    error=st.floats(0, 5),
+    leave_out=st.floats(0, 5),
+    residual=st.floats(0, 5),
+    tracks=st.integers(0, 60),
+    worse=st.floats(0, 5),
+)
+def test_the_verdict_is_that_of_the_worst_check_and_never_better_for_worse_numbers(make, error, leave_out, residual, tracks, worse):
+    record = make.record()
+    found = record.alignment
+    found.error_px, found.leave_out_px, found.residual_mean_px, found.tracks_used = error, leave_out, residual, tracks
+    before = judge(record, LIMITS).level
+    assert before == max((check.level for check in examine(record, LIMITS)), key=ORDER.index)
+    found.error_px = error + worse
+    assert ORDER.index(judge(record, LIMITS).level) >= ORDER.index(before)
