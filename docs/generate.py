@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import sys
 from pathlib import Path
@@ -49,7 +51,20 @@ def products_page() -> str:
     return "\n".join([*head, *rows, ""])
 
 
-PAGES = {"commands.md": commands_page, "products.md": products_page}
+def schema_of(record: str) -> str:
+    """Return the JSON schema of a `run.json`: that of a series or that of a run."""
+    from tiltflow.record import RunRecord, SeriesRecord
+
+    model = {"series": SeriesRecord, "run": RunRecord}[record]
+    return json.dumps(model.model_json_schema(by_alias=True), indent=1) + "\n"
+
+
+PAGES = {
+    "commands.md": commands_page,
+    "products.md": products_page,
+    "schema/series-record.schema.json": functools.partial(schema_of, "series"),
+    "schema/run-record.schema.json": functools.partial(schema_of, "run"),
+}
 
 
 def write_demo_picture(results: Path, target: Path) -> None:
@@ -82,6 +97,7 @@ def write_demo_picture(results: Path, target: Path) -> None:
 def main() -> None:
     """Write the pages; with the folder of a demo run as argument, its picture too."""
     for name, page in PAGES.items():
+        (HERE / name).parent.mkdir(exist_ok=True)
         (HERE / name).write_text(page(), encoding="utf-8")
     if len(sys.argv) > 1:
         write_demo_picture(Path(sys.argv[1]) / "results" / "demo", HERE / "pictures" / "demo.png")

@@ -20,7 +20,9 @@ def generate():
     return module
 
 
-@pytest.mark.parametrize("page", ["commands.md", "products.md"])
+@pytest.mark.parametrize(
+    "page", ["commands.md", "products.md", "schema/series-record.schema.json", "schema/run-record.schema.json"]
+)
 def test_generated_pages_are_up_to_date(generate, page):
     assert (ROOT / "docs" / page).read_text() == generate.PAGES[page](), "run `make docs`"
 

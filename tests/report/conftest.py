@@ -93,6 +93,7 @@ def make_record(name: str = "TS_01", error_px: float = 0.12, method: str = "gold
         recipe=RecipeEntry(
             template="plastic_brt",
             digest="0123456789abcdef" * 4,
+            requested="0123456789abcdef" * 4,
             parameters={"gold": 10},
             directives=[DirectiveEntry(name="setupset.copyarg.gold", value="10", status="used", reason="bead size")],
             stages={

@@ -1,0 +1,44 @@
+"""What a flow publishes of a run."""
+
+import json
+
+from tiltflow.model import Thresholds
+from tiltflow.report import evidence_metadata, summary_markdown
+from tiltflow.report.gather import describe_volume
+
+
+def rows(text):
+    return [line for line in text.splitlines() if line.startswith("| ")][1:]
+
+
+def test_the_summary_counts_verdicts_and_puts_what_needs_a_look_first(make):
+    text = summary_markdown([make.record("TS_01"), make.failed("TS_99"), make.record("TS_02", error_px=1.4)])
+    assert text.startswith("**3 tilt series: 1 good, 1 poor, 1 failed**")
+    assert [row.split("|")[1].strip() for row in rows(text)] == [r"TS\_99", r"TS\_02", r"TS\_01"]
+    assert "| 1.40 px |" in rows(text)[1]
+
+
+def test_names_and_messages_can_neither_break_the_table_nor_make_markup(make):
+    text = summary_markdown([make.failed(make.hostile, reason="a | b\n\n# c `d` [e](f)")])
+    (row,) = rows(text)
+    assert row.replace("\\|", "").count("|") == 9
+    assert "<img" not in text
+    assert r"\[e\]\(f\)" in row
+
+
+def test_thresholds_of_the_site_hold_for_the_summary(make):
+    assert "1 poor" in summary_markdown([make.record()], Thresholds(error_good_px=0.01, error_poor_px=0.05))
+
+
+def test_no_series_at_all_is_said():
+    assert summary_markdown([]).startswith("**0 tilt series: none**")
+
+
+def test_the_evidence_for_a_portal_is_plain_json_with_the_verdict(make, measured):
+    record = make.record()
+    record.volume = describe_volume(measured, make.voxel_nm)
+    evidence = json.loads(json.dumps(evidence_metadata(record), allow_nan=False))
+    assert evidence["verdict"] == "good"
+    assert (evidence["error_px"], evidence["method"], evidence["views_used"]) == (0.12, "gold", 20)
+    assert evidence["reasons"][0].startswith("the alignment is off")
+    assert evidence_metadata(make.failed())["verdict"] == "failed"
