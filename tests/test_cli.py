@@ -8,14 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from typer.testing import CliRunner
 
 from tiltflow.cli import app
-from tiltflow.delivery import callback
 from tiltflow.record import read_record
 
 GOOD, SOME_FAILED, USAGE, NONE_SUCCEEDED = 0, 1, 2, 3
@@ -133,7 +131,7 @@ def test_a_portal_out_of_reach_does_not_lose_the_result(tiltflow, small_series, 
     refused = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     port = refused.server_port
     refused.server_close()
-    monkeypatch.setattr(callback, "send", partial(callback.send, policy=callback.RetryPolicy(total_s=0.0)))
+    monkeypatch.setenv("TILTFLOW_CALLBACK_PATIENCE_S", "0")
     monkeypatch.setenv("TILTFLOW_TOKEN", "abc")
     result = tiltflow(
         "run", small_series.parent, "-o", tmp_path / "out", "--engine", "imod", "--callback-url", f"http://127.0.0.1:{port}/api"

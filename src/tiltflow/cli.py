@@ -11,7 +11,7 @@ import itertools
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,7 +77,9 @@ Overrides = Annotated[
 ]
 Engine = Annotated[
     EngineName,
-    typer.Option("--engine", help="auto takes IMOD when batchruntomo is on the PATH, else native.", rich_help_panel=_HOW),
+    typer.Option(
+        "--engine", help="auto (the default) takes IMOD when batchruntomo is on the PATH, else native.", rich_help_panel=_HOW
+    ),
 ]
 
 
@@ -114,7 +116,7 @@ def run(
     focus: Focus = 0,
     template: Template = "plastic_brt",
     overrides: Overrides = None,
-    engine: Engine = EngineName.AUTO,
+    engine: Engine | None = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Series at once.", rich_help_panel=_HOW)] = 1,
     threads: Annotated[
         int | None,
@@ -139,11 +141,12 @@ def run(
     """Align, reconstruct and make the products of every tilt series in a folder."""
     from tiltflow import console
     from tiltflow.delivery import callback, layout
+    from tiltflow.delivery.portal import Portal
     from tiltflow.engines.choice import choose_engine
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import BrtParameters, make_recipe
     from tiltflow.report import INDEX_NAME
-    from tiltflow.settings import load_site, load_token
+    from tiltflow.settings import load_settings, load_token, site_from
 
     console.set_up_logging(verbose=verbose)
     with _usage_errors():
@@ -158,32 +161,33 @@ def run(
             montage=montage,
             focus=focus,
         )
-        recipe = make_recipe(parameters, template=template, overrides=overrides or [], engine=engine.value)
+        settings = load_settings(
+            scratch=workdir.resolve() if workdir else None,
+            keep_workdir=keep_workdir or None,
+            threads=threads,
+            engine=engine.value if engine else None,
+        )
+        recipe = make_recipe(
+            parameters, template=template, overrides=overrides or [], engine=settings.engine, ladder=settings.ladder
+        )
         recipe.for_engine(choose_engine(recipe.engine)[0].name)  # so that a refusal comes before any work
         sources = layout.find_series(_folder(input_dir), file)
-        site = load_site(scratch=workdir.resolve() if workdir else None, keep_workdir=keep_workdir, threads=threads, jobs=jobs)
-        if callback_url is not None:
-            callback.check_url(callback_url)
-        token = load_token(token_file) if callback_url is not None else None
-    places = layout.plain_layout(input_dir, output)
-    with _stoppable():
-        if callback_url is not None:
-            callback.notify(callback_url, "running", token)
-        with console.progress_display(len(sources)) as on_progress:
-            result = run_series(sources, recipe, site, output, jobs=jobs, redo=redo, on_progress=on_progress)
-    body = callback.build_callback(result.results, places)
-    callback.write_callback(body, output / "callback.json")
-    console.show_closing_table(result.results)
+        for remark in layout.look_alikes(sources):
+            console.err.print(f"! {remark.message}", style="yellow", markup=False)
+        portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
+    with _stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
+        site = site_from(settings, jobs)
+        results = run_series(sources, recipe, site, output, jobs=jobs, redo=redo, on_progress=on_progress).results
+    body = callback.build_callback(results, layout.plain_layout(input_dir, output))
+    kept = callback.write_callback(body, output / callback.CALLBACK_NAME)
+    console.show_closing_table(results)
     console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
-    status = _status(result.results)
-    if callback_url is not None:
+    status = _status(results)
+    if portal:
         try:
-            callback.send(callback_url, body, token)
-            callback.notify(callback_url, "error" if status == NONE_SUCCEEDED else "success", token)
+            portal.tell(body)
         except TiltflowError as error:
-            console.err.print(
-                f"error: the portal was not told: {error}\nThe message is kept in {output / 'callback.json'}", markup=False
-            )
+            console.err.print(f"error: the portal was not told: {error}\nThe message is kept in {kept}", style="red", markup=False)
             status = status or SOME_FAILED
     raise typer.Exit(status)
 

@@ -38,6 +38,7 @@ def set_up_logging(*, verbose: bool) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
         handler.setLevel(logging.DEBUG if verbose else logging.INFO)
     logger.handlers = [handler]
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines show the whole address, which may hold a secret
 
 
 @contextmanager

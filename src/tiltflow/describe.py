@@ -39,11 +39,12 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
     return entries
 
 
-def recipe(made: Recipe) -> RecipeEntry:
+def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
     """Return the recipe with every directive and its fate."""
     return RecipeEntry(
         template=made.template,
         digest=made.digest,
+        requested=requested.digest,
         parameters=asdict(made.parameters),
         stages={field.name: _stage(getattr(made, field.name)) for field in fields(StageParams)},
         directives=[

@@ -28,6 +28,7 @@ from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_toke
 from tiltflow.delivery.layout import Layout, find_series, look_alikes, resolve_input
 from tiltflow.errors import TiltflowError
 from tiltflow.model import SeriesResult, Site
+from tiltflow.pipeline import recorded_run
 from tiltflow.recipe import BrtParameters, Recipe, make_recipe
 from tiltflow.settings import load_settings
 
@@ -121,9 +122,16 @@ def brt_flow(
     for remark in look_alikes(sources):
         log.warning(remark.message)
     process = brt_series_of_a_run.with_options(task_runner=choose_runner(settings, len(sources)))
-    results = process(sources, recipe, site_for(settings, len(sources)), layout, series_at_once(settings, len(sources)))
+    site, at_once = site_for(settings, len(sources)), series_at_once(settings, len(sources))
+    if x_file_name:
+        results, folder = process(sources, recipe, site, layout, at_once), layout.output_of(sources[0])
+    else:
+        folder = layout.output
+        with recorded_run(sources, recipe, folder, site, at_once) as recorder:
+            results = process(sources, recipe, site, layout, at_once)
+            for result in results:
+                recorder.done(result)
     body = build_callback(results, layout)
-    folder = layout.output_of(sources[0]) if x_file_name else layout.output
     callback(body, folder / CALLBACK_NAME, url, secret, settings.callback_patience_s)
     if not any(result.ok for result in results):
         raise TiltflowError(f"None of the {len(results)} series succeeded; {results[0].source.name}: {results[0].message}")

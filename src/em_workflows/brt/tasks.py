@@ -6,10 +6,7 @@ that calls the tasks of its steps: it runs in one place, its scratch folder with
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -30,8 +27,6 @@ from tiltflow.recipe import Recipe
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_series: ContextVar[str] = ContextVar("series", default="")
 
 
 def _run_name() -> str:
@@ -68,7 +63,7 @@ def _process_series(source: Path, recipe: Recipe, site: Site, output: Path) -> S
     if earlier is not None:
         get_run_logger().info("%s: already done by this recipe, nothing to do", source.name)
         return earlier
-    with _series_log(output, source.stem):
+    with pipeline.series_log(output, source.stem):
         job = Job(source, recipe, site, output, make_scratch(source, site.scratch))
         outcomes: list[StepOutcome] = []
         error: BaseException | None = None
@@ -101,23 +96,3 @@ brt_series = _as_task(_process_series, "brt_series", "One series from its raw im
 callback = task(name="callback", description="Tell the portal's API what there is.", cache_policy=NO_CACHE, persist_result=False)(
     _send_callback
 )
-
-
-@contextmanager
-def _series_log(output: Path, name: str) -> Iterator[None]:
-    """Send what is logged in this task to the log of the series, beside its products."""
-    output.mkdir(parents=True, exist_ok=True)
-    token = _series.set(name)
-    handler = logging.FileHandler(output / f"{name}.log", mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    handler.addFilter(lambda _record: _series.get() == name)
-    logger = logging.getLogger("tiltflow")
-    if logger.getEffectiveLevel() > logging.INFO:
-        logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-        _series.reset(token)

@@ -75,10 +75,14 @@ class EngineEntry(_Entry):
 
 
 class RecipeEntry(_Entry):
-    """The recipe: `digest` is equal when the result must be; `stages` holds what the directives mean to the native engine."""
+    """The recipe: `digest` is equal when the result must be, `requested` is that of the request, before an engine was chosen.
+
+    `stages` holds what the directives mean to the native engine.
+    """
 
     template: str
     digest: str
+    requested: str = ""
     parameters: dict[str, Any]
     directives: list[DirectiveEntry] = Field(default_factory=list)
     stages: dict[str, Any] = Field(default_factory=dict)

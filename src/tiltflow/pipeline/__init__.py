@@ -1,0 +1,29 @@
+"""The one function that joins the floors: a series goes in, products and a record come out.
+
+:func:`process` does one series, :func:`run` a list of them.  The same work is cut into steps that can run in different processes
+(:func:`reconstruct_step`, :func:`product_step`, :func:`finish_step`), which is what an orchestrator wraps.  A series that fails is
+a result with `status="error"`, its stage and its reason; it never costs another series anything.
+"""
+
+from tiltflow.pipeline.closing import earlier_result
+from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
+from tiltflow.pipeline.log import series_log
+from tiltflow.pipeline.run import process, recorded_run, run
+from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
+
+__all__ = [
+    "RECORD_NAME",
+    "Job",
+    "OnProgress",
+    "RunResult",
+    "SeriesProgress",
+    "StepOutcome",
+    "earlier_result",
+    "finish_step",
+    "process",
+    "product_step",
+    "reconstruct_step",
+    "recorded_run",
+    "run",
+    "series_log",
+]

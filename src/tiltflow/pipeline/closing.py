@@ -1,0 +1,131 @@
+"""The end of the work on a series: what is kept, what is said, and what an earlier run left."""
+
+from __future__ import annotations
+
+import glob
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import tiltflow
+from tiltflow import describe
+from tiltflow.delivery.publish import publish
+from tiltflow.errors import CommandError, FormatError, TiltflowError
+from tiltflow.model import Asset, AssetType, SeriesResult
+from tiltflow.pipeline.job import RECORD_NAME, Job, StepOutcome
+from tiltflow.recipe import Recipe
+from tiltflow.record import ProductEntry, Recorder, SeriesRecord, read_record
+from tiltflow.report import verdict, write_series_page
+
+_log = logging.getLogger(__name__)
+
+_FILES = ("*.log", "{name}.adoc", "{name}.xf", "{name}.tlt", "{name}.xtilt", "{name}_align.json", "{name}_fid.txt")
+_VOLUMES = ("{name}_ali.mrc", "{name}_rec.mrc")
+_LAST_LINES = 20
+
+PRODUCTS_FOLDER = "products"
+"""Where products are made, inside the work folder."""
+
+
+def earlier_result(source: Path, recipe: Recipe, output: Path) -> SeriesResult | None:
+    """Return the result that stands in `output` if it is complete and was made from this very file by this very recipe."""
+    path = output / RECORD_NAME
+    if not path.is_file():
+        return None
+    try:
+        record = read_record(path)
+        status = source.stat()
+    except (FormatError, OSError):
+        return None
+    same = (
+        record.status == "success"
+        and record.tiltflow == tiltflow.__version__
+        and record.recipe is not None
+        and record.recipe.requested == recipe.digest
+        and record.source == str(source)
+        and record.source_bytes == status.st_size
+        and record.source_modified == datetime.fromtimestamp(status.st_mtime, UTC)
+        and all((output / product.path).exists() for product in record.products)
+    )
+    return result_of(record, output) if same else None
+
+
+def resume(job: Job) -> Recorder:
+    """Return the recorder of the series; a new one if the work failed before it could write any."""
+    try:
+        return Recorder.resume(job.record_path)
+    except (OSError, FormatError):
+        return Recorder.start(job.record_path, job.source, tiltflow.__version__)
+
+
+def conclude(job: Job, recorder: Recorder) -> None:
+    """Judge the result, and write the page of the series."""
+    with harmless(recorder, "the report"):
+        recorder.record.verdict = verdict.entry(verdict.judge(recorder.record, job.site.thresholds), job.site.thresholds)
+        recorder.save()
+        write_series_page(job.output, recorder.record, job.site.thresholds)
+
+
+@contextmanager
+def harmless(recorder: Recorder, what: str) -> Iterator[None]:
+    """Do what only tells of a result: if it fails, the result stands and a warning says so."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  the boundary: no report is worth a series
+        _log.debug("%s: %s", recorder.record.name, what, exc_info=error)
+        recorder.warn(f"{what} could not be made ({type(error).__name__}: {error})")
+
+
+def last_lines(job: Job, error: BaseException) -> list[str]:
+    """Return the end of what the failed program printed, or else of the log of the series."""
+    if isinstance(error.__cause__, CommandError):
+        return list(error.__cause__.last_lines[-_LAST_LINES:])
+    try:
+        lines = (job.output / f"{job.name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return lines[-_LAST_LINES:]
+
+
+def reason(job: Job, error: BaseException) -> str:
+    """Return why the series failed, in words for its owner; what nobody expected is logged with its traceback."""
+    if isinstance(error, TiltflowError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{job.source.name}: not enough memory ({error}); run fewer series at once (--jobs) or bin the aligned stack"
+    if isinstance(error, OSError):
+        return f"{job.source.name}: the system refused a file: {error}"
+    if not isinstance(error, Exception):
+        return f"interrupted ({type(error).__name__}); run the same command again to do this series"
+    _log.error("%s: unexpected error", job.name, exc_info=error)
+    return f"{type(error).__name__}: {error}. This is a defect of tiltflow, not of your data; the log has the details"
+
+
+def files_to_keep(job: Job, patterns: Sequence[str] = _FILES) -> list[Path]:
+    """Return what the engine left in the work folder and a user wants to keep, of failures too."""
+    return sorted({path for pattern in patterns for path in job.workdir.glob(pattern.format(name=glob.escape(job.name)))})
+
+
+def publish_products(job: Job, outcomes: Sequence[StepOutcome]) -> list[ProductEntry]:
+    """Put products and volumes into the folder of the series, all or none, and return their entries."""
+    assets = [asset for outcome in outcomes for asset in outcome.assets]
+    tops = sorted({Path(asset.path).parts[0] for asset in assets})
+    volumes = files_to_keep(job, _VOLUMES) if job.keep_volumes else []
+    publish([*(job.workdir / PRODUCTS_FOLDER / top for top in tops), *volumes], job.output)
+    return [describe.product(asset, job.output) for asset in assets]
+
+
+def result_of(record: SeriesRecord, output: Path) -> SeriesResult:
+    """Return the result that a record tells of."""
+    return SeriesResult(
+        source=Path(record.source),
+        status="success" if record.status == "success" else "error",
+        message=record.message,
+        stage=record.failure.stage if record.failure else None,
+        assets=tuple(Asset(AssetType(entry.type), entry.path, entry.metadata) for entry in record.products),
+        stages=record.stage_records(),
+        output=output,
+        verdict=verdict.from_entry(record.verdict) if record.verdict else None,
+    )

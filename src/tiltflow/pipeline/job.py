@@ -1,0 +1,81 @@
+"""What a pipeline is given and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiltflow.model import Asset, SeriesResult, Site
+from tiltflow.recipe import Recipe
+
+RECORD_NAME = "run.json"
+"""The record: of a series in its folder, of a run in the folder above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One series to process.
+
+    Attributes
+    ----------
+    source
+        The stack of images.
+    output
+        The folder of the series: its products, files and record.
+    workdir
+        A scratch folder of its own.
+    keep_volumes
+        Whether the aligned stack and the volume are put beside the products.
+    """
+
+    source: Path
+    recipe: Recipe
+    site: Site
+    output: Path
+    workdir: Path
+    keep_volumes: bool = True
+
+    @property
+    def name(self) -> str:
+        """The base name."""
+        return self.source.stem
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record of the series is kept."""
+        return self.output / RECORD_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What one product step made, small enough to travel between processes."""
+
+    assets: tuple[Asset, ...]
+    stage: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What became of every series of a run, in the order given."""
+
+    results: tuple[SeriesResult, ...] = ()
+
+    @property
+    def failed(self) -> tuple[SeriesResult, ...]:
+        """The series without products."""
+        return tuple(result for result in self.results if not result.ok)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesProgress:
+    """A word on one series: the stage it is in and the fraction of that stage done; `result` at its end."""
+
+    name: str
+    stage: str
+    fraction: float
+    result: SeriesResult | None = None
+
+
+OnProgress = Callable[[SeriesProgress], None]

@@ -1,0 +1,31 @@
+"""A log file of its own for every series, also when several are worked on at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+_series_name: ContextVar[str] = ContextVar("series_name", default="")
+
+
+@contextmanager
+def series_log(output: Path, name: str) -> Iterator[None]:
+    """Send what is logged while a series is processed to a file of its own, also when several are processed at once."""
+    output.mkdir(parents=True, exist_ok=True)
+    token = _series_name.set(name)
+    handler = logging.FileHandler(output / f"{name}.log", mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    handler.addFilter(lambda _record: _series_name.get() == name)
+    logger = logging.getLogger("tiltflow")
+    if logger.getEffectiveLevel() > logging.INFO:
+        logger.setLevel(logging.INFO)  # what is printed elsewhere is for the handlers there to decide
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+        _series_name.reset(token)

@@ -1,0 +1,144 @@
+"""One series, or a list of them, from raw images to published products."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import tiltflow
+from tiltflow.delivery.cleanup import make_scratch
+from tiltflow.model import SeriesResult, Site
+from tiltflow.pipeline.closing import earlier_result
+from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
+from tiltflow.pipeline.log import series_log
+from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
+from tiltflow.products.catalogue import STEPS
+from tiltflow.recipe import Recipe
+from tiltflow.record import RunRecord, RunRecorder, RunSeriesEntry
+from tiltflow.report import write_run_pages
+
+_log = logging.getLogger(__name__)
+
+
+def _nobody(_progress: SeriesProgress) -> None:
+    pass
+
+
+def run(
+    sources: Sequence[Path],
+    recipe: Recipe,
+    site: Site,
+    output: Path,
+    *,
+    jobs: int = 1,
+    keep_volumes: bool = True,
+    redo: bool = False,
+    on_progress: OnProgress = _nobody,
+) -> RunResult:
+    """Process every series into a folder of its own under `output`, `jobs` of them at once.
+
+    The base names must differ, as :func:`tiltflow.delivery.layout.find_series` sees to.  A series whose earlier result is complete,
+    and was made by the same recipe from the same file, is not done again unless `redo`.
+    """
+    stop = threading.Event()
+    results: dict[Path, SeriesResult] = {}
+
+    def report(progress: SeriesProgress) -> None:
+        if stop.is_set() and progress.result is None:
+            raise KeyboardInterrupt
+        on_progress(progress)
+
+    def one(source: Path, recorder: RunRecorder) -> SeriesResult:
+        result = process(
+            source, recipe, site, output=output / source.stem, keep_volumes=keep_volumes, redo=redo, on_progress=report
+        )
+        recorder.done(result)
+        return result
+
+    with recorded_run(sources, recipe, output, site, jobs) as recorder:
+        if jobs <= 1:
+            return RunResult(tuple(one(source, recorder) for source in sources))
+        with ThreadPoolExecutor(jobs) as pool:
+            waiting = {pool.submit(one, source, recorder): source for source in sources}
+            try:
+                while waiting:
+                    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        results[waiting.pop(future)] = future.result()
+            except BaseException:
+                stop.set()  # the series that are running stop at their next sign of progress
+                for future in waiting:
+                    future.cancel()
+                raise
+        return RunResult(tuple(results[source] for source in sources))
+
+
+def process(
+    source: Path,
+    recipe: Recipe,
+    site: Site,
+    *,
+    output: Path,
+    keep_volumes: bool = True,
+    redo: bool = False,
+    on_progress: OnProgress = _nobody,
+) -> SeriesResult:
+    """Align, reconstruct and make every product of one series; expected failures come back as a result."""
+    name = source.stem
+    result = None if redo else earlier_result(source, recipe, output)
+    if result is None:
+        with series_log(output, name):
+            job = Job(source, recipe, site, output, make_scratch(source, site.scratch), keep_volumes)
+            result = _work(job, on_progress)
+    else:
+        _log.info("%s: already done by this recipe, nothing to do", name)
+    on_progress(SeriesProgress(name, result.stage or "done", 1.0, result))
+    return result
+
+
+def _work(job: Job, on_progress: OnProgress) -> SeriesResult:
+    outcomes: list[StepOutcome] = []
+    error: BaseException | None = None
+    stage: str | None = None
+
+    def report(stage: str, fraction: float) -> None:
+        on_progress(SeriesProgress(job.name, stage, fraction))
+
+    try:
+        reconstruct_step(job, report)
+        for step in STEPS:
+            stage = step.name
+            outcomes.append(product_step(job, stage, report))
+    except BaseException as caught:  # noqa: BLE001  the boundary: finish_step records it, and raises again what must not be held back
+        error = caught
+    return finish_step(job, outcomes, error, stage)
+
+
+@contextmanager
+def recorded_run(sources: Sequence[Path], recipe: Recipe, output: Path, site: Site, jobs: int = 1) -> Iterator[RunRecorder]:
+    """Keep the record of a run in `output`, and write its pages however it ends."""
+    record = RunRecord(
+        tiltflow=tiltflow.__version__,
+        started=datetime.now(UTC),
+        jobs=jobs,
+        template=recipe.template,
+        digest=recipe.digest,
+        series=[RunSeriesEntry(name=path.stem, source=str(path), record=f"{path.stem}/{RECORD_NAME}") for path in sources],
+    )
+    recorder = RunRecorder(output / RECORD_NAME, record)
+    try:
+        yield recorder
+        recorder.close("done")
+    except BaseException:
+        recorder.close("interrupted")
+        raise
+    finally:
+        try:
+            write_run_pages(output, site.thresholds)
+        except Exception:  # noqa: BLE001  the boundary: no report is worth a run
+            _log.warning("the index of %s could not be written", output, exc_info=True)

@@ -1,0 +1,147 @@
+"""The work on one series in steps that may run in different processes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import tiltflow
+from tiltflow import describe
+from tiltflow.delivery.cleanup import remove_scratch
+from tiltflow.delivery.publish import publish
+from tiltflow.engines.base import EngineJob, StageProgress, silent
+from tiltflow.engines.choice import choose_engine
+from tiltflow.errors import ParameterError, TiltflowError
+from tiltflow.formats.series import read_series
+from tiltflow.model import Reconstruction, SeriesResult
+from tiltflow.pipeline.closing import (
+    PRODUCTS_FOLDER,
+    conclude,
+    files_to_keep,
+    harmless,
+    last_lines,
+    publish_products,
+    reason,
+    result_of,
+    resume,
+)
+from tiltflow.pipeline.job import Job, StepOutcome
+from tiltflow.products.catalogue import STEPS, ProductContext
+from tiltflow.record import AlignmentEntry, EngineEntry, NumberEntry, Recorder, StageEntry
+from tiltflow.report.gather import gather_view, gather_volume
+
+_log = logging.getLogger(__name__)
+
+
+def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstruction:
+    """Read the series, let the engine align and reconstruct it, and record everything on the way.
+
+    Raises
+    ------
+    TiltflowError
+        With the reason, if the series cannot be processed.
+    """
+    recorder = Recorder.start(job.record_path, job.source, tiltflow.__version__)
+    recorder.record.recipe = describe.recipe(job.recipe, requested=job.recipe)
+    with recorder.stage("read") as notes:
+        series = read_series(job.source, job.recipe.hints)
+        recorder.record.input = describe.series(series)
+        for problem in series.problems:
+            notes.warn(f"{problem.message} ({problem.where})")
+        notes.number("views", series.shape[0])
+    with recorder.stage("picture"), harmless(recorder, "the picture of the raw series"):
+        gather_view(recorder, series, job.output)
+    with recorder.stage("check"):
+        engine, reason = choose_engine(job.recipe.engine)
+        recorder.record.engine = EngineEntry(name=engine.name, version=engine.version, reason=reason)
+        _log.info("%s: engine %s, because %s", job.name, engine.name, reason)
+        work = EngineJob(
+            series,
+            job.recipe.for_engine(engine.name).for_series(series.pixel_size_angstrom),
+            job.site,
+            job.workdir,
+            recorder,
+            progress,
+        )
+        recorder.record.recipe = describe.recipe(work.recipe, requested=job.recipe)
+        for problem in work.recipe.report.problems:
+            recorder.warn(f"{problem.message} ({problem.where})")
+        engine.check(work)
+    result = engine.reconstruct(work)
+    if result.alignment is not None:
+        recorder.record.alignment = AlignmentEntry.model_validate(describe.alignment(result.alignment, series))
+        recorder.save()
+    with recorder.stage("measure"), harmless(recorder, "the measure of the volume"):
+        gather_volume(recorder, result.volume, job.output, threads=job.site.threads)
+    return result
+
+
+def product_step(job: Job, step_name: str, progress: StageProgress = silent) -> StepOutcome:
+    """Make the products of one step of the catalogue from the engine's files in the work folder.
+
+    Raises
+    ------
+    ParameterError
+        If the catalogue has no such step.
+    TiltflowError
+        If these data give no such product, with the reason.
+    """
+    step = next((step for step in STEPS if step.name == step_name), None)
+    if step is None:
+        raise ParameterError(f"There is no product step {step_name!r}; there are {', '.join(step.name for step in STEPS)}")
+    folder = job.workdir / PRODUCTS_FOLDER
+    folder.mkdir(exist_ok=True)
+    context = ProductContext(
+        name=job.name,
+        aligned=job.workdir / f"{job.name}_ali.mrc",
+        volume=job.workdir / f"{job.name}_rec.mrc",
+        folder=folder,
+        threads=job.site.threads,
+    )
+    begin, started = time.perf_counter(), datetime.now(UTC)
+    made = step.make(context, lambda fraction: progress(step.name, fraction))
+    entry = StageEntry(name=step.name, started=started, status="done", notes=list(made.notes))
+    entry.numbers = {key: NumberEntry(value=number.value, unit=number.unit) for key, number in made.numbers.items()}
+    entry.seconds = round(time.perf_counter() - begin, 3)
+    _log.info("%s: %s done in %.1f s", job.name, step.name, entry.seconds)
+    return StepOutcome(tuple(made.assets), entry.model_dump(mode="json"))
+
+
+def finish_step(
+    job: Job, outcomes: Iterable[StepOutcome], error: BaseException | None = None, stage: str | None = None
+) -> SeriesResult:
+    """Publish what there is (products only of a success, logs always), close the record, remove the scratch folder.
+
+    Parameters
+    ----------
+    job, outcomes
+        The series and what its product steps made.
+    error, stage
+        What went wrong and in which product step.  An unexpected exception is logged with its traceback and recorded as a defect
+        of tiltflow; an interrupt is recorded, then raised again.
+    """
+    outcomes = list(outcomes)
+    recorder = resume(job)
+    recorder.record.stages += [StageEntry.model_validate(outcome.stage) for outcome in outcomes]
+    try:
+        publish(files_to_keep(job), job.output)
+        if error is None:
+            stage = "publish"
+            recorder.record.products = publish_products(job, outcomes)
+            recorder.succeed()
+    except (TiltflowError, OSError) as failure:
+        error = failure
+    if error is not None:
+        recorder.fail(
+            recorder.failed_stage() or stage or "start", reason(job, error), last_lines(job, error), error=type(error).__name__
+        )
+    if job.site.keep_workdir:
+        _log.info("%s: scratch folder kept: %s", job.name, job.workdir)
+    else:
+        remove_scratch(job.workdir)
+    conclude(job, recorder)
+    if error is not None and not isinstance(error, Exception):
+        raise error
+    return result_of(recorder.record, job.output)
