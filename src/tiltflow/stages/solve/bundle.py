@@ -59,28 +59,46 @@ class Fit:
     notes: tuple[str, ...] = ()
 
 
-def fit_bundle(problem: Problem, params: SolveParams) -> Fit:
-    """Return the adjustment of a problem.
+def fit_bundle(problem: Problem, params: SolveParams, start: Geometry | None = None) -> Fit:
+    """Return the adjustment of a problem, from `start` if one is known.
 
-    Shifts come first (with angles given they are linear), then one angle of the tilt axis, then everything; weights and spreads
-    last, as they need residuals that mean something.
+    Without, shifts come first (with angles given they are linear), then one angle of the tilt axis; then everything; weights and
+    spreads last, as they need residuals that mean something.
     """
-    observations, tilt = problem.observations, problem.used_tilt_deg
-    views = np.zeros((len(tilt), PER_VIEW))
-    views[:, ROTATION], views[:, TILT] = np.deg2rad(problem.axis_angle_deg), np.deg2rad(tilt)
-    geometry = Geometry(views, np.zeros((len(observations.xy), 3)))
-    geometry, _ = adjust(geometry, observations, Variables(len(views), ()), 1.0)
-    if params.rotation != "fixed":
-        stiff = replace(params, rotation="one", tilt="fixed", magnification="fixed", stretch=False, skew=False)
-        geometry, _ = adjust(geometry, observations, choose_variables(stiff, tilt), 1.0)
+    geometry = _begin(problem, params) if start is None else start
+    observations = problem.observations
+    variables = choose_variables(params, problem.used_tilt_deg)
     weights = np.where(observations.seen, 1.0, 0.0)
-    variables = choose_variables(params, tilt)
     sigma = _noise(geometry, observations, weights, 0)
-    geometry, values = adjust(geometry, observations, variables, sigma)
+    values = _values(problem, geometry, variables)
+    geometry, values = adjust(geometry, observations, variables, sigma, values=values)
     fit = _weigh(problem, Fit(geometry, values, variables, weights, sigma), params)
     if params.adapt and variables.kinds:
         fit = _weigh(problem, _learn(problem, fit), params)
     return _judge(problem, fit) if params.leave_out else fit
+
+
+def _begin(problem: Problem, params: SolveParams) -> Geometry:
+    observations = problem.observations
+    views = _nominal(problem)
+    geometry = Geometry(views, np.zeros((len(observations.xy), 3)))
+    geometry, _ = adjust(geometry, observations, Variables(len(views), ()), 1.0)
+    if params.rotation != "fixed":
+        stiff = replace(params, rotation="one", tilt="fixed", magnification="fixed", stretch=False, skew=False)
+        geometry, _ = adjust(geometry, observations, choose_variables(stiff, problem.used_tilt_deg), 1.0)
+    return geometry
+
+
+def _nominal(problem: Problem) -> Floats:
+    views = np.zeros((len(problem.view), PER_VIEW))
+    views[:, ROTATION], views[:, TILT] = np.deg2rad(problem.axis_angle_deg), np.deg2rad(problem.used_tilt_deg)
+    return views
+
+
+def _values(problem: Problem, geometry: Geometry, variables: Variables) -> Floats:
+    """Return the values of the variables that `geometry` holds, counted from the nominal."""
+    change = (geometry.views - _nominal(problem)).ravel()
+    return np.asarray(np.linalg.lstsq(variables.matrix(), change, rcond=None)[0])
 
 
 def _judge(problem: Problem, fit: Fit) -> Fit:
