@@ -1,13 +1,52 @@
-"""Coarse alignment: every view correlated with its neighbours in tilt, from the zero-tilt view outward."""
+"""Coarse alignment: every view placed by what its neighbours in tilt let expect of it, from the zero-tilt view outward.
+
+All views are stretched to zero tilt with the tilt axis along y (:mod:`tiltflow.stages.stretched`).  The view nearest to zero tilt
+stays; each next one outward is cross-correlated with its prediction from the five nearest ones placed so far
+(:mod:`tiltflow.stages.slab`).  The prediction weighs each frequency by how much of it they can know of a specimen of that
+thickness, so that parallax between the surfaces does not matter, and each neighbour by how clearly it was placed itself, so that
+one bad neighbour leads nobody astray.  Then all views are moved together to where they agree best, those that fit badly are
+searched for once more over the whole field, and the angle of the tilt axis is looked after (:mod:`tiltflow.stages.axis`).
+
+Answers to IMOD's tiltxcorr and xftoxg.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import fft
 
+from tiltflow import geometry
+from tiltflow.errors import ParameterError
 from tiltflow.model import Progress, Stack
+from tiltflow.parallel import map_threads
+from tiltflow.stages.axis import Axis, find_axis
+from tiltflow.stages.binned import BinnedViews, read_binned
+from tiltflow.stages.correlation import band_pass, find_peak
+from tiltflow.stages.fitting import Fit, Free
+from tiltflow.stages.slab import Band, Slab, Spectra, foretell
+from tiltflow.stages.stretched import Frame, StretchedViews, ViewGeometry
+
+Floats = NDArray[np.float64]
+
+_MARGIN = (1.5, 2.0)
+"""Frame over field along y and x: room for large shifts."""
+_TAPER = 0.1
+"""Width of the edge of each view that fades, as a fraction of its size."""
+_NEIGHBOURS = 5
+"""How many of the views placed before tell of the next one."""
+_CLEAR_PEAK = 10.0
+"""Height of a peak, standard deviations, that makes a view a reliable neighbour."""
+_THICKNESS = 0.3
+"""Thickness that is allowed for before it is known, as a fraction of the field."""
+_GROUPS = 6
+_FEWEST_FOR_AXIS = 5
+_LARGE_DIFFERENCE_DEG = 6.0
+_STEEPEST_DEG = 85.0
+_MISFIT = 0.6
+"""A view is searched for again when its correlation is less than this fraction of what is usual around it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +70,7 @@ class CoarseParams:
     filter_sigma1: float = 0.03
     filter_radius2: float = 0.25
     filter_sigma2: float = 0.05
-    max_size_px: int = 512
+    max_size_px: int = 256
     exclude_central_peak: bool | None = None
     find_axis: bool = True
 
@@ -78,5 +117,204 @@ def align_coarse(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> CoarseResult:
-    """Place every view by correlation with its neighbours, cosine-stretched to the same tilt."""
-    raise NotImplementedError
+    """Place every view by correlation with what its neighbours let expect, cosine-stretched to zero tilt.
+
+    Parameters
+    ----------
+    stack
+        `(views, ny, nx)`.
+    tilt_deg
+        Nominal tilts, `(views,)`.
+    axis_angle_deg
+        Angle of the tilt axis from y, counter-clockwise: the header's.
+    included
+        Views that take part, `(views,)`; None for all.  The others get the place that lies between their neighbours'.
+    """
+    params = params or CoarseParams()
+    tilts = np.asarray(tilt_deg, float)
+    chosen = chosen_views(stack, tilts, included)
+    views = read_binned(stack, chosen, params.max_size_px, threads=threads, progress=_part(progress, 0.0, 0.4))
+    where, correlation = _place(views, tilts[chosen], axis_angle_deg, params, threads)
+    _tell(progress, 0.7)
+    axis = Axis.unknown(axis_angle_deg)
+    if params.find_axis and len(chosen) >= _FEWEST_FOR_AXIS:
+        least = views.binned(_factor(views, 64))
+        for _ in range(2):  # a large difference spoils the places that the first answer rests on
+            used_before = axis.used_deg
+            axis = find_axis(least, where, axis_angle_deg, threads=threads)
+            if axis.used_deg == used_before:
+                break
+            where, correlation = _place(views, tilts[chosen], axis.used_deg, params, threads)
+            if abs(axis.used_deg - used_before) < _LARGE_DIFFERENCE_DEG:
+                break
+    _tell(progress, 1.0)
+    shifts = np.stack([spread_over_tilt(tilts, chosen, where.shifts[:, k]) for k in (0, 1)], axis=1)
+    correlations = np.full(len(tilts), np.nan)
+    correlations[chosen] = correlation
+    return CoarseResult(
+        transforms=geometry.from_axis_and_shifts(axis.used_deg, shifts),
+        shifts_px=shifts,
+        axis_angle_deg=axis.used_deg,
+        axis_angle_nominal_deg=axis_angle_deg,
+        axis_angle_from_data_deg=axis.found_deg,
+        axis_angle_error_deg=axis.error_deg,
+        correlation=correlations,
+        notes=(*axis.notes, *_misfits(correlations)),
+    )
+
+
+def chosen_views(stack: Stack, tilts: Floats, included: ArrayLike | None) -> NDArray[np.intp]:
+    """Return the indices of the views that take part, after a look at what was given.
+
+    Raises
+    ------
+    ParameterError
+        If angles or inclusions do not match the stack, or nothing is included.
+    """
+    if tilts.shape != (stack.shape[0],):
+        raise ParameterError(f"{tilts.size} tilt angles for {stack.shape[0]} views; give one for each")
+    mask = np.ones(len(tilts), bool) if included is None else np.asarray(included, bool)
+    if mask.shape != tilts.shape or not mask.any():
+        raise ParameterError(
+            f"{int(mask.sum())} of {mask.size} views are included, of a stack of {len(tilts)}; include at least one"
+        )
+    if np.any(np.abs(tilts[mask]) > _STEEPEST_DEG):
+        raise ParameterError(
+            f"A tilt of {tilts[mask][np.argmax(np.abs(tilts[mask]))]:g} degrees is not one of a tilt series; leave the view out"
+        )
+    return np.flatnonzero(mask)
+
+
+def spread_over_tilt(tilts: Floats, chosen: NDArray[np.intp], values: Floats) -> Floats:
+    """Return values for all views: those of the chosen ones, and between them by interpolation over tilt."""
+    order = np.argsort(tilts[chosen], kind="stable")
+    spread = np.interp(tilts, tilts[chosen][order], values[order])
+    spread[chosen] = values
+    return spread
+
+
+def _tell(progress: Progress | None, fraction: float) -> None:
+    if progress is not None:
+        progress(fraction)
+
+
+def _part(progress: Progress | None, first: float, last: float) -> Progress | None:
+    """Return a progress that fills part of another."""
+    return None if progress is None else lambda fraction: progress(first + fraction * (last - first))
+
+
+def _factor(views: BinnedViews, size: int) -> int:
+    """Return by how much to bin further for images of about a size."""
+    return max(int(max(views.images.shape[1:])) // size, 1)
+
+
+def _misfits(correlation: Floats) -> tuple[str, ...]:
+    usual = float(np.nanmedian(correlation))
+    return tuple(
+        f"view {view} does not fit the others: its correlation is {correlation[view]:.2f}, that of most {usual:.2f}"
+        for view in np.flatnonzero(correlation < 0.5 * usual)
+    )
+
+
+def _place(
+    views: BinnedViews, tilts: Floats, axis_angle_deg: float, params: CoarseParams, threads: int
+) -> tuple[ViewGeometry, Floats]:
+    """Return the geometry that aligns the views under one angle of the tilt axis, and their correlations."""
+    turn = np.broadcast_to(geometry.rotation(axis_angle_deg), (len(tilts), 2, 2))
+    start = ViewGeometry(np.array(turn), np.zeros((len(tilts), 2)), np.deg2rad(tilts))
+    small, least = views.binned(_factor(views, 128)), views.binned(_factor(views, 64))
+    if len(tilts) == 1:
+        return start, np.full(1, np.nan)
+    walk = _Walk(small, axis_angle_deg, np.deg2rad(tilts), params, threads)
+    where = walk.outward(start)
+    fit = Fit(least, where, _THICKNESS * max(views.raw_shape), groups=_GROUPS, threads=threads)
+    for _ in range(2):
+        correlation = fit.step(Free(), lessons=3).correlation
+    lost = np.flatnonzero(correlation < _MISFIT * _usual(correlation, tilts))
+    if lost.size:
+        fit.where = walk.search_again(fit.where, lost)
+        fit.step(Free(), lessons=3)
+    fit = Fit(small, fit.where, 1.3 * fit.thickness_px, threads=threads)
+    for _ in range(2):
+        correlation = fit.step(Free(), lessons=3).correlation
+    return fit.where, correlation
+
+
+def _usual(correlation: Floats, tilts: Floats) -> Floats:
+    """Return the median correlation of the nine views around each in tilt."""
+    order = np.argsort(tilts, kind="stable")
+    usual = np.empty_like(correlation)
+    for place, view in enumerate(order):
+        usual[view] = np.median(correlation[order[max(place - 4, 0) : place + 5]])
+    return usual
+
+
+class _Walk:
+    """Views placed one after the other by correlation with their predictions."""
+
+    def __init__(self, views: BinnedViews, axis_angle_deg: float, tilts: Floats, params: CoarseParams, threads: int) -> None:
+        self._frame = Frame.around(views, axis_angle_deg, _MARGIN)
+        self._stretched = StretchedViews(views, self._frame, _TAPER * min(views.images.shape[1:]))
+        highest = min(params.filter_radius2 + 2 * params.filter_sigma2, 0.4)
+        self._band = Band.up_to(self._frame.shape, highest, _GROUPS)
+        gain = band_pass(self._frame.shape, params.filter_sigma1, params.filter_radius2, params.filter_sigma2)
+        self._gain = self._band.crop(np.asarray(gain, np.complex64)).real
+        self._tilts = tilts
+        self._threads = threads
+
+    def outward(self, where: ViewGeometry) -> ViewGeometry:
+        """Place the views from the one nearest to zero tilt to either side."""
+        order = np.argsort(self._tilts, kind="stable")
+        middle = int(np.argmin(np.abs(self._tilts[order])))
+        first = int(order[middle])
+        placed, reliability = {first: self._spectrum(first, where)}, {first: 1.0}
+        slab = self._guess(where)
+        for view in map(int, [*order[middle + 1 :], *order[:middle][::-1]]):
+            near = sorted(placed, key=lambda other: abs(self._tilts[other] - self._tilts[view]))[:_NEIGHBOURS]
+            shifts = where.shifts.copy()
+            shifts[view] = shifts[max(near[:2], key=reliability.__getitem__)]
+            where, clear = self._correlated(view, replace(where, shifts=shifts), slab, {v: placed[v] for v in near}, reliability)
+            placed[view], reliability[view] = self._spectrum(view, where), clear
+        return where
+
+    def search_again(self, where: ViewGeometry, lost: NDArray[np.intp]) -> ViewGeometry:
+        """Search for some views over the whole field, by what their neighbours that are not lost tell."""
+        slab = self._guess(where)
+        sure = [view for view in range(len(self._tilts)) if view not in set(lost.tolist())]
+        for view in map(int, lost):
+            near = sorted(sure, key=lambda other: abs(self._tilts[other] - self._tilts[view]))[:_NEIGHBOURS]
+            known = {other: self._spectrum(other, where) for other in near}
+            shifts = where.shifts.copy()
+            shifts[view] = shifts[near[0]]
+            where, _ = self._correlated(view, replace(where, shifts=shifts), slab, known, dict.fromkeys(near, 1.0))
+        return where
+
+    def _guess(self, where: ViewGeometry) -> Slab:
+        """Return a model for the beginning: as much noise as signal at all frequencies."""
+        spectra = list(map_threads(lambda view: self._spectrum(view, where), range(0, len(self._tilts), 4), self._threads))
+        power = np.mean([np.abs(spectrum) ** 2 for spectrum in spectra], axis=0)
+        groups = np.array([power[self._band.group == group].mean() for group in range(_GROUPS)])
+        slab = Slab.vague(_THICKNESS * max(self._frame.field), _GROUPS, len(self._tilts))
+        return replace(slab, signal=groups / 2, noise=np.ones(_GROUPS))
+
+    def _spectrum(self, view: int, where: ViewGeometry) -> NDArray[np.complex64]:
+        image, weight = self._stretched.sample(view, where)
+        return self._band.crop(fft.rfft2(image * weight))
+
+    def _correlated(
+        self, view: int, where: ViewGeometry, slab: Slab, known: dict[int, NDArray[np.complex64]], reliability: dict[int, float]
+    ) -> tuple[ViewGeometry, float]:
+        """Return the geometry with a view where it correlates best with its prediction, and how reliable that makes it."""
+        tangents, band = np.tan(self._tilts), self._band
+        spectra: Spectra = np.stack(list(known.values()), axis=1)
+        trust = np.array([reliability[other] for other in known])
+        predicted, variance = foretell(slab, band, spectra, tangents[list(known)], trust, float(tangents[view]))
+        template = np.conj(predicted) * self._gain / variance
+        # Once more from where it was found: more of the field is shared then.
+        for _ in range(2):
+            spectrum = template * self._spectrum(view, where)
+            peak = find_peak(np.asarray(fft.irfft2(band.embed(spectrum), band.shape), np.float32))
+            displacement = np.zeros_like(where.shifts)
+            displacement[view] = peak.x * np.cos(self._tilts[view]) * self._frame.pixel, peak.y * self._frame.pixel
+            where = where.displaced(displacement)
+        return where, float(np.clip(peak.height / _CLEAR_PEAK, 0.2, 1.0) ** 2)

@@ -1,0 +1,148 @@
+"""One step of matching every view with what the others predict of it.
+
+The residual of a view, weighted by the inverse covariance of :mod:`tiltflow.stages.slab`, is compared with how the predicted
+view changes with each of its parameters.  As the prediction knows nothing of the view's own noise the comparison has no bias.
+All views are moved at once by a Gauss-Newton step of the likelihood, whose matrix links their parameters through the same
+covariance: drifts that neighbouring views share, which matching one view after the other would follow for ever, are undone in one
+step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from tiltflow.parallel import map_threads
+from tiltflow.stages.slab import Band, Prediction, Slab, Spectra, blindness, depth_phases, precision
+from tiltflow.stages.stretched import StretchedViews, ViewGeometry
+
+Floats = NDArray[np.float64]
+Images = NDArray[np.float32]
+
+PARAMETERS = 6
+"""Of each view: displacement along x and y (pixels of the frame), rotation, magnification, tilt (radians), and the slope."""
+_STRIDE = 2
+"""Only every second frequency along x and y is needed for the matrix, as the window has smoothed them."""
+_BLOCKS = 6
+"""Blocks along each side of the frame, whose disagreement tells how sure the result is."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """The normal equations of one step.
+
+    Attributes
+    ----------
+    matrix
+        `(views * 6, views * 6)`: the information that the series holds on its parameters.
+    gradient
+        `(blocks, views * 6)`: the right side, one row for each part of the field.
+    correlation
+        Of each view with its prediction, `(views,)`.
+    """
+
+    matrix: Floats
+    gradient: Floats
+    correlation: Floats
+
+
+class Matcher:
+    """The views on a frame, the band of frequencies that is compared, and the part of the field that counts."""
+
+    def __init__(self, stretched: StretchedViews, band: Band, window: Images, *, threads: int = 1) -> None:
+        self.stretched = stretched
+        self.band = band
+        self.threads = threads
+        self._window = window
+        ny, nx = stretched.frame.shape
+        rows, columns = (np.minimum(np.arange(n) * _BLOCKS // n, _BLOCKS - 1) for n in (ny, nx))
+        self._blocks = np.ascontiguousarray(rows[:, None] * _BLOCKS + columns[None, :], np.int32)
+
+    def spectra(self, where: ViewGeometry, filling: Spectra | None) -> Spectra:
+        """Return the transforms of all views; what lies outside a view is taken from its prediction, if there is one."""
+        band, views = self.band, len(self.stretched)
+        out = np.empty((len(band.q), views, len(band.p)), np.complex64)
+
+        def at(view: int) -> None:
+            image, weight = self.stretched.sample(view, where)
+            image *= weight
+            if filling is not None:
+                image += (1 - weight) * self._image(filling[:, view])
+            out[:, view] = band.crop(fft.rfft2(image))
+
+        for _ in map_threads(at, range(views), self.threads):
+            pass
+        return out
+
+    def _image(self, values: NDArray[np.complex64]) -> Images:
+        return np.asarray(fft.irfft2(self.band.embed(values), self.band.shape), np.float32)
+
+    def step(
+        self, where: ViewGeometry, slab: Slab, spectra: Spectra, prediction: Prediction, *, matrix: Floats | None = None
+    ) -> Step:
+        """Return the normal equations at a geometry.
+
+        A `matrix` that is near enough may be given; it is most of the work.
+        """
+        band, views = self.band, len(self.stretched)
+        changes = np.empty((len(band.q[::_STRIDE]), views, PARAMETERS, len(band.p[::_STRIDE])), np.complex64)
+        gradient = np.zeros((_BLOCKS**2, views, PARAMETERS))
+        correlation = np.empty(views)
+
+        def at(view: int) -> None:
+            gradient[:, view], fields, correlation[view] = self._view(view, where, spectra, prediction)
+            if matrix is None:
+                for k, field in enumerate(fields):
+                    changes[:, view, k] = band.crop(fft.rfft2(field))[::_STRIDE, ::_STRIDE]
+
+        for _ in map_threads(at, range(views), self.threads):
+            pass
+        if matrix is None:
+            matrix = self._matrix(slab, np.tan(where.tilts), changes)
+        ny, nx = band.shape
+        return Step(matrix, gradient.reshape(_BLOCKS**2, -1) * (ny * nx), correlation)
+
+    def _view(self, view: int, where: ViewGeometry, spectra: Spectra, prediction: Prediction) -> tuple[Floats, Images, float]:
+        """Return the gradient by blocks, how the view changes with its parameters, and its correlation with its prediction."""
+        from tiltflow.kernels.refine import sensitivities  # numba is slow to import
+
+        band = self.band
+        predicted = prediction.predicted[:, view]
+        _, weight = self.stretched.sample(view, where)
+        weight *= self._window
+        by_x = self._image(np.asarray(2j * np.pi * band.q[:, None] * predicted, np.complex64))
+        by_y = self._image(np.asarray(2j * np.pi * band.p[None, :] * predicted, np.complex64))
+        by_tilt = self._image(prediction.by_tilt[:, view])
+        residual = self._image(prediction.weighted[:, view])
+        changes = np.empty((PARAMETERS, *by_x.shape), np.float32)
+        sums = np.zeros((_BLOCKS**2, PARAMETERS))
+        sensitivities(by_x, by_y, by_tilt, weight, residual, float(where.tilts[view]), self._blocks, changes, sums)
+        seen, guessed = self._image(spectra[:, view]), self._image(predicted)
+        norm = float(np.sqrt(np.sum(weight * seen**2) * np.sum(weight * guessed**2)))
+        return sums, changes, float(np.sum(weight * seen * guessed)) / norm if norm > 0 else 0.0
+
+    def _matrix(self, slab: Slab, tangents: Floats, changes: NDArray[np.complex64]) -> Floats:
+        """Return the curvature of the likelihood over all parameters of all views."""
+        band, views = self.band, len(tangents)
+
+        def at(index: int) -> Images:
+            total = np.zeros((PARAMETERS, PARAMETERS, views, views), np.float32)
+            phases = depth_phases(band.q[index], tangents, slab.z)
+            blind = blindness(band.q[index], tangents)
+            for group in range(band.groups):
+                members = np.flatnonzero(band.group[index][::_STRIDE] == group)
+                if members.size:
+                    link = np.asarray(precision(slab, phases, group, blind) / slab.signal[group], np.complex64)
+                    part = changes[index // _STRIDE][:, :, members].transpose(1, 0, 2)
+                    # Many small products: one large one would start threads of its own.
+                    products = np.matmul(part.conj()[:, None], part.transpose(0, 2, 1)[None, :])
+                    total += np.real(products * link)
+            return total
+
+        matrix = np.zeros((PARAMETERS, PARAMETERS, views, views))
+        for part in map_threads(at, range(0, len(band.q), _STRIDE), self.threads):
+            matrix += part
+        return np.asarray(matrix.transpose(2, 0, 3, 1).reshape(views * PARAMETERS, -1) * (2 * _STRIDE**2))

@@ -1,0 +1,287 @@
+"""What a slab of unknown content lets each view tell about the others: a Gaussian model of a tilt series.
+
+A view stretched to zero tilt is `g_i(x, y) = integral of rho(x - z tan t_i, y, z) dz`.  Its Fourier transform over x and y at the
+frequency `(q, p)` is that of the specimen along z, taken at `q tan t_i`: every frequency of the images is a one-dimensional
+series of samples of a band-limited function, for the specimen ends at its surfaces.  When the content is as random as it can be,
+with a power `s` that depends on the frequency and is spread over depth by a profile `w(z)`, the samples of all views are Gaussian
+with covariance
+
+    C_ij = s ( k_ij + n d_i [i = j] ),     k_ij = integral of w(z) exp(-2 pi i z q (tan t_i - tan t_j)) dz,
+
+noise `n` by band of frequency and `d` by view.  From this follow, without any volume: what each view must look like given all the
+others (the best linear prediction), how sure that is, and the likelihood of the whole series.  Profile, powers and noise are
+learnt from the series itself by the fixed point of the likelihood (each variance times what its component explains over what it
+is expected to explain), so that the thickness of the section and a layer of gold are found on the way.
+
+The leave-out prediction of view i, from `a = C^-1 g` alone: `g_i - a_i / (C^-1)_ii` (Rasmussen and Williams, Gaussian Processes for
+Machine Learning, 2006, eq. 5.12).  IMOD has no counterpart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.parallel import map_threads
+
+Floats = NDArray[np.float64]
+Complexes = NDArray[np.complex128]
+Spectra = NDArray[np.complex64]
+"""`(q, views, p)`: the frequencies of all views within the band, q contiguous last so that one q is a matrix."""
+
+_LEAST = 1e-6
+"""No variance falls below this fraction of the signal's."""
+_NYQUIST = 0.42
+"""Frequency, cycles per pixel of a view, above which its interpolation is not to be trusted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Band:
+    """Which frequencies of a frame are used, and how they are grouped.
+
+    Attributes
+    ----------
+    shape
+        Of the frame, `(ny, nx)`.
+    q, p
+        Frequencies along x (positive ones) and y, cycles per pixel.
+    columns, rows
+        Where they are in a real transform of the frame.
+    group
+        `(q, p)`: the ring of each frequency, -1 outside the band.
+    groups
+        Number of rings.
+    """
+
+    shape: tuple[int, int]
+    q: Floats
+    p: Floats
+    columns: slice
+    rows: NDArray[np.intp]
+    group: NDArray[np.intp]
+    groups: int
+
+    @classmethod
+    def up_to(cls, shape: tuple[int, int], highest: float, groups: int) -> Band:
+        """Return the band of frequencies up to `highest`, cycles per pixel, in rings of equal width."""
+        q, p = (np.asarray(f, np.float64) for f in (np.fft.rfftfreq(shape[1]), np.fft.fftfreq(shape[0])))
+        columns = slice(1, int(np.searchsorted(q, highest)))
+        rows = np.flatnonzero(np.abs(p) < highest)
+        q, p = q[columns], p[rows]
+        radius = np.hypot(q[:, None], p[None, :])
+        group = np.where(radius < highest, np.floor(radius / highest * groups), -1).astype(np.intp)
+        return cls(shape, q, p, columns, rows, group, groups)
+
+    def crop(self, transform: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """Return the band `(q, p)` of a real transform of the frame."""
+        return np.ascontiguousarray(transform[self.rows, self.columns].T)
+
+    def embed(self, values: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """Return the real transform whose band is `values`, `(q, p)`, and 0 elsewhere."""
+        transform = np.zeros((self.shape[0], self.shape[1] // 2 + 1), np.complex64)
+        transform[self.rows, self.columns] = values.T
+        return transform
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slab:
+    """The variances of the model.
+
+    Attributes
+    ----------
+    z
+        Depths, pixels of the frame.
+    profile
+        Share of the power at each depth; adds up to 1.
+    signal, noise
+        Power of the specimen in each ring, and of the noise relative to it.
+    view_noise
+        Noise of each view relative to the others.
+    """
+
+    z: Floats
+    profile: Floats
+    signal: Floats
+    noise: Floats
+    view_noise: Floats
+
+    @classmethod
+    def vague(cls, thickness_px: float, groups: int, views: int) -> Slab:
+        """Return a model that knows no more than a thickness, pixels of the frame; its edges are soft."""
+        half = max(int(np.ceil(0.75 * thickness_px)), 2)
+        z = np.arange(-half, half + 1, dtype=float)
+        profile = np.clip(1.5 - np.abs(z) / (0.5 * thickness_px), 0.02, 1.0)
+        return cls(z, profile / profile.sum(), np.ones(groups), np.full(groups, 0.1), np.ones(views))
+
+    def loosened(self) -> Slab:
+        """Return the model with what it learnt about depth and about single views half forgotten."""
+        reach = 0.65 * self.thickness
+        middle = float(self.z @ self.profile)
+        even = np.clip(2.0 - np.abs(self.z - middle) / reach, 0.02, 1.0)
+        profile = 0.3 * self.profile + 0.7 * even / even.sum()
+        return replace(self, profile=profile, noise=np.maximum(self.noise, 0.03), view_noise=np.sqrt(self.view_noise))
+
+    @property
+    def thickness(self) -> float:
+        """Extent in z that holds nine tenths of the power, scaled to that of an even slab, pixels of the frame."""
+        share = np.cumsum(self.profile)
+        low, high = np.interp([0.05, 0.95], share, self.z)
+        return float(high - low) / 0.9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What the others say of each view; all arrays are `(q, views, p)`.
+
+    Attributes
+    ----------
+    predicted
+        Each view as the others have it.
+    by_tilt
+        Its derivative by the tilt of the view, radians, at fixed x and y.
+    weighted
+        Residual over its variance: what the gradient of any parameter is made of.
+    """
+
+    predicted: Spectra
+    by_tilt: Spectra
+    weighted: Spectra
+
+
+def depth_phases(q: float, tangents: Floats, z: Floats) -> Complexes:
+    """Return `exp(-2 pi i z q tan t)`, `(views, z)`: how content at each depth shows at this frequency in each view."""
+    return np.asarray(np.exp(-2j * np.pi * q * tangents[:, None] * z[None, :]))
+
+
+def blindness(q: float, tangents: Floats) -> Floats:
+    """Return the noise, relative to the signal, of views stretched so far that they do not hold this frequency."""
+    cosine = 1 / np.sqrt(1 + tangents**2)
+    return np.asarray((q / (_NYQUIST * cosine)) ** 12)
+
+
+def precision(slab: Slab, phases: Complexes, group: int, blind: Floats) -> Complexes:
+    """Return the inverse of the covariance over the signal's power, `(views, views)`."""
+    covariance = (phases * slab.profile) @ phases.conj().T
+    covariance[np.diag_indices(len(covariance))] += slab.noise[group] * slab.view_noise + blind + _LEAST
+    return np.asarray(np.linalg.inv(covariance))
+
+
+def learn(slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, threads: int = 1) -> tuple[Slab, float]:
+    """Return the model after one step towards the largest likelihood, and the log-likelihood of the one given.
+
+    Each variance is multiplied by what its component explains over what the model expects it to.
+    """
+
+    def at(index: int) -> tuple[Floats, Floats, Floats, Floats]:
+        return _explained(slab, band, index, spectra[index], tangents)
+
+    sums = [np.zeros(()) for _ in range(4)]
+    for parts in map_threads(at, range(len(band.q)), threads):
+        sums = [total + part for total, part in zip(sums, parts, strict=True)]
+    depth, noise, power, _ = sums
+    # Rows of `power`: squares of whitened data, their number, log-determinants.
+    signal = slab.signal * np.where(power[1] > 0, power[0] / np.maximum(power[1], 1), 1.0)
+    profile = slab.profile * _ratio(*depth)
+    by_group, by_view = noise.sum(axis=2), noise.sum(axis=1)
+    view_noise = np.clip(slab.view_noise * _ratio(*by_view), 0.05, 1e4)
+    view_noise /= np.exp(np.median(np.log(view_noise)))
+    likelihood = -float(np.sum(power[2]) + np.sum(power[1] * np.log(np.maximum(signal, 1e-300))) + np.sum(power[1]))
+    learnt = replace(
+        slab,
+        profile=profile / profile.sum(),
+        signal=np.maximum(signal, 1e-30),
+        noise=np.clip(slab.noise * _ratio(*by_group) / profile.sum(), 1e-4, 1e3),
+        view_noise=view_noise,
+    )
+    return learnt, likelihood
+
+
+def _ratio(explained: Floats, expected: Floats) -> Floats:
+    return np.asarray(np.where(expected > 0, explained / np.maximum(expected, 1e-300), 1.0))
+
+
+def _explained(
+    slab: Slab, band: Band, index: int, data: NDArray[np.complex64], tangents: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return, for one q, what depths, noise and signal explain, and what they are expected to."""
+    views = len(tangents)
+    depth, noise, power = np.zeros((2, len(slab.z))), np.zeros((2, band.groups, views)), np.zeros((3, band.groups))
+    phases = depth_phases(band.q[index], tangents, slab.z)
+    blind = blindness(band.q[index], tangents)
+    seen = blind < 0.1
+    for group in range(band.groups):
+        members = np.flatnonzero(band.group[index] == group)
+        if not members.size:
+            continue
+        inverse = precision(slab, phases, group, blind)
+        weighted = inverse @ data[:, members]
+        signal = slab.signal[group]
+        depth[0] += np.sum(np.abs(phases.conj().T @ weighted) ** 2, axis=1) / signal
+        depth[1] += len(members) * np.real(np.sum(phases.conj() * (inverse @ phases), axis=0))
+        noise[0, group] = np.where(seen, np.sum(np.abs(weighted) ** 2, axis=1) / signal, 0)
+        noise[1, group] = np.where(seen, len(members) * np.real(np.diag(inverse)), 0)
+        power[0, group] = np.real(np.vdot(data[:, members], weighted)) / signal
+        power[1, group] = len(members) * views
+        power[2, group] = -len(members) * np.linalg.slogdet(inverse)[1]
+    return depth, noise, power, np.zeros(())
+
+
+def predict(slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, threads: int = 1) -> Prediction:
+    """Return each view as predicted by the others, how that changes with its tilt, and the weighted residual."""
+    predicted, by_tilt, weighted = (np.zeros_like(spectra) for _ in range(3))
+
+    def at(index: int) -> None:
+        phases = depth_phases(band.q[index], tangents, slab.z)
+        blind = blindness(band.q[index], tangents)
+        # A change of tilt by dt moves content at depth z by z / cos^2 t dt.
+        moved = (phases * (-2j * np.pi * band.q[index] * slab.z * slab.profile)) @ phases.conj().T * (1 + tangents**2)[:, None]
+        np.fill_diagonal(moved, 0)
+        for group in range(band.groups):
+            members = np.flatnonzero(band.group[index] == group)
+            if not members.size:
+                continue
+            inverse = precision(slab, phases, group, blind)
+            alone = np.real(np.diag(inverse))[:, None]
+            solved = inverse @ spectra[index][:, members]
+            predicted[index][:, members] = spectra[index][:, members] - solved / alone
+            own = np.sum(moved * inverse.T, axis=1)[:, None]
+            by_tilt[index][:, members] = moved @ solved - own * solved / alone
+            weighted[index][:, members] = solved / slab.signal[group]
+
+    for _ in map_threads(at, range(len(band.q)), threads):
+        pass
+    return Prediction(predicted, by_tilt, weighted)
+
+
+def foretell(
+    slab: Slab, band: Band, spectra: Spectra, tangents: Floats, reliability: Floats, tangent: float
+) -> tuple[NDArray[np.complex64], NDArray[np.float32]]:
+    """Return what some views say of one more, `(q, p)`, and the variance of that.
+
+    Parameters
+    ----------
+    spectra, tangents
+        Of the views that are known, `(q, views, p)` and `(views,)`.
+    reliability
+        Of each of them: the noise of a view counts by its inverse.
+    tangent
+        Of the tilt of the view to come.
+    """
+    all_tangents = np.append(tangents, tangent)
+    predicted = np.zeros(band.group.shape, np.complex64)
+    variance = np.ones(band.group.shape, np.float32)
+    for index, q in enumerate(band.q):
+        phases = depth_phases(float(q), all_tangents, slab.z)
+        covariance = (phases * slab.profile) @ phases.conj().T
+        blind = blindness(float(q), all_tangents)
+        for group in range(band.groups):
+            members = np.flatnonzero(band.group[index] == group)
+            if members.size:
+                noisy = covariance[:-1, :-1] + np.diag(slab.noise[group] / reliability + blind[:-1])
+                weights = np.linalg.solve(noisy, covariance[:-1, -1])
+                predicted[index, members] = weights.conj() @ spectra[index][:, members]
+                left = 1 + slab.noise[group] + blind[-1] - np.real(np.vdot(covariance[:-1, -1], weights))
+                variance[index, members] = slab.signal[group] * left
+    return predicted, variance
