@@ -27,20 +27,34 @@ Floats = NDArray[np.float64]
 _SPACING = 0.05
 _REACH = 1.5
 _SWEEPS = 2
-_FINEST = 0.5
+_FINEST, _WHITE = 0.5, 0.38
+_LEAST_STRUCTURE = 0.03
 _COMPANY, _LONE, _OVERLAP = 2.4, 2.2, 0.9
 _MARGIN = 0.65
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Eye:
-    """The round filter of one view: `table` of it and its derivative, `energy` E, `information` F, `profile` of a bead."""
+    """The round filter of one view.
+
+    Attributes
+    ----------
+    diameter, profile
+        Of a bead.
+    table, reach
+        The filter and its derivative over the radius, and where it ends.
+    energy, information
+        E and F.
+    specimen_energy
+        E with the noise of the specimen's own structures alone, without that of counting electrons, which is white.
+    """
 
     diameter: float
     table: Floats
     reach: float
     energy: float
     information: float
+    specimen_energy: float
     profile: Floats
 
 
@@ -67,13 +81,17 @@ class EyeMaker:
         f = self.grid.frequency[: self.waves.shape[2]]
         density = noise[: len(f)] / (self.grid.padded[0] * self.grid.padded[1])
         transform = self.grid.transform(profile)[: len(f)]
-        gain = transform / density * (2 * np.pi * f * (f[1] - f[0]))
+        area = 2 * np.pi * f * (f[1] - f[0])
+        gain = transform / density * area
+        white = float(np.median(density[f > _WHITE]))
+        structure = np.maximum(density - white, _LEAST_STRUCTURE * white)
         return Eye(
             diameter=self.diameter,
             table=self.waves @ gain,
             reach=_REACH * self.diameter,
             energy=float(np.sum(gain * transform)),
             information=float(np.sum(gain * transform * (2 * np.pi * f) ** 2) / 2),
+            specimen_energy=float(np.sum(transform**2 / structure * area)),
             profile=profile,
         )
 
@@ -88,6 +106,8 @@ class Centres:
         `(beads, 2)` working pixels; NaN where there is no bead.
     amplitude, sigma, z
         How far it stands out, standard deviation per axis, and signal to noise; NaN where there is no bead.
+    contrast
+        Signal to the specimen's own structures, without the noise of counting; NaN where there is no bead.
     overlapped
         Where another bead is in the way.
     lone
@@ -98,6 +118,7 @@ class Centres:
     amplitude: Floats
     sigma: Floats
     z: Floats
+    contrast: Floats
     overlapped: NDArray[np.bool_]
     lone: NDArray[np.bool_]
 
@@ -133,6 +154,7 @@ def centre_beads(image: Image, start: Floats, bystanders: Floats, eye: Eye, sign
         amplitude=amplitude,
         sigma=1 / (amplitude * np.sqrt(eye.information)),
         z=mine[:, 2] / np.sqrt(eye.energy),
+        contrast=amplitude * np.sqrt(eye.specimen_energy),
         overlapped=gap < _OVERLAP * eye.diameter,
         lone=gap > _LONE * eye.diameter,
     )

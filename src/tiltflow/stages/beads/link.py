@@ -192,8 +192,9 @@ def _add_seeds(field: Field, cameras: Cameras, seed_views: Ints, views: Ints, sp
     """Return the tracks with those added that free spots of `seed_views` begin, the best supported first."""
     free = np.ones(len(field.xy), bool)
     free[spot[spot >= 0]] = False
-    steps = int(np.clip(reach.depth / max(0.5 * tolerance, 0.5), 16, 600))
-    depths = np.linspace(-reach.depth / 2, reach.depth / 2, steps)
+    steps = int(np.clip(2 * reach.depth / max(0.5 * tolerance, 0.5), 16, 1000))
+    # Depth 0 is wherever most beads are, which may be either surface.
+    depths = np.linspace(-reach.depth, reach.depth, steps)
     proposals: list[tuple[float, float, int, Floats]] = []
     for view in seed_views:
         members = np.arange(field.first[view], field.first[view + 1])

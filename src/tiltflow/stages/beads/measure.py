@@ -35,7 +35,7 @@ class Work:
 
     Attributes
     ----------
-    xy, amplitude, sigma
+    xy, amplitude, contrast, sigma
         `(tracks, views, 2)` raw pixels from the corner, and `(tracks, views)`; NaN where not measured.
     expected
         Where a bead should be seen, in the field and not overlapped by another, `(tracks, views)`.
@@ -51,6 +51,7 @@ class Work:
 
     xy: Floats
     amplitude: Floats
+    contrast: Floats
     sigma: Floats
     expected: Bools
     linked: Bools
@@ -70,6 +71,7 @@ class Work:
             self,
             xy=self.xy[good],
             amplitude=self.amplitude[good],
+            contrast=self.contrast[good],
             sigma=self.sigma[good],
             expected=self.expected[good],
             linked=self.linked[good],
@@ -84,6 +86,7 @@ class Work:
             self,
             xy=np.where(bad[..., None], np.nan, self.xy),
             amplitude=np.where(bad, np.nan, self.amplitude),
+            contrast=np.where(bad, np.nan, self.contrast),
             sigma=np.where(bad, np.nan, self.sigma),
             dropped={**self.dropped, reason: self.dropped.get(reason, 0) + int(bad.sum())},
         )
@@ -93,7 +96,8 @@ def begin(spots: Field, links: Links) -> Work:
     """Return tracks as they were linked, not yet measured."""
     linked = links.spot >= 0
     empty = np.full(linked.shape, np.nan)
-    return Work(spots.positions(links.spot) + spots.centre, empty, empty, linked, linked, links.points, links.cameras, empty)
+    xy = spots.positions(links.spot) + spots.centre
+    return Work(xy, empty, empty, empty, linked, linked, links.points, links.cameras, empty)
 
 
 def measure(
@@ -113,13 +117,15 @@ def measure(
         return _measure_view(series.read(view), start[:, view], strong(spots[view]), eye, look)
 
     shape = work.xy.shape[:2]
-    xy, amplitude, sigma = np.full((*shape, 2), np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
+    xy = np.full((*shape, 2), np.nan)
+    amplitude, contrast, sigma = np.full((3, *shape), np.nan)
     overlapped = np.zeros(shape, bool)
     rings = np.zeros((shape[1], 3, _rings(look)))
     for view, (found, sums) in zip(series.ordered, map_threads(look_at, series.ordered, threads), strict=True):
         seen = inside[:, view] & (found.z >= LEAST_Z) & ~found.overlapped
         xy[seen, view] = found.xy[seen] * series.binning
-        amplitude[seen, view], sigma[seen, view] = found.amplitude[seen], found.sigma[seen] * series.binning
+        amplitude[seen, view], contrast[seen, view] = found.amplitude[seen], found.contrast[seen]
+        sigma[seen, view] = found.sigma[seen] * series.binning
         overlapped[:, view], rings[view] = found.overlapped, sums
     expected = inside & ~overlapped
     dropped = {
@@ -127,7 +133,16 @@ def measure(
         "no bead where it should be seen": int((expected & np.isnan(sigma)).sum()),
     }
     template = _templates(rings, series, look)
-    return replace(work, xy=xy, amplitude=amplitude, sigma=sigma, expected=expected, template=template, dropped=dropped)
+    return replace(
+        work,
+        xy=xy,
+        amplitude=amplitude,
+        contrast=contrast,
+        sigma=sigma,
+        expected=expected,
+        template=template,
+        dropped=dropped,
+    )
 
 
 def _measure_view(image: Image, start: Floats, spots: Floats, eye: Eye, look: Look) -> tuple[Centres, Floats]:

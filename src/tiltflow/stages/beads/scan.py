@@ -34,7 +34,10 @@ def scan(series: Series, look: Look, threads: int, progress: Progress) -> tuple[
     def scan_other(view: int) -> tuple[Spots, Floats]:
         nearest = anchors[np.argmin(np.abs(series.tilt_deg[anchors] - series.tilt_deg[view]))]
         spectrum = transform_view(series.read(view), series.grid)
-        noise = noises[nearest] * (fine_power(spectrum, series.grid) / levels[nearest])
+        level = fine_power(spectrum, series.grid)
+        if level <= 0 or levels[nearest] <= 0:  # a blank view
+            return (NO_SPOTS if level <= 0 else _filtered(spectrum, look.noise, look, series.grid)), look.noise
+        noise = noises[nearest] * (level / levels[nearest])
         return _filtered(spectrum, noise, look, series.grid), noise
 
     for done, (view, found) in enumerate(zip(anchors, map_threads(scan_anchor, anchors, threads), strict=True), start=1):

@@ -9,6 +9,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 _PLANE_CYCLES = 20
+_LEAST_APART = 5.0
 
 
 def split_surfaces(points: Floats, least_gap: float) -> NDArray[np.int8]:
@@ -33,7 +34,7 @@ def split_surfaces(points: Floats, least_gap: float) -> NDArray[np.int8]:
         return label
     design = np.column_stack([flat, best, ~best])
     gap = float(np.diff(np.linalg.lstsq(design, points[:, 2], rcond=None)[0][2:][::-1])[0])
-    if abs(gap) < max(least_gap, 4 * best_spread):
+    if abs(gap) < max(least_gap, _LEAST_APART * best_spread):
         return label
     label[best], label[~best] = np.sign(gap), -np.sign(gap)
     return label

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,27 +69,28 @@ def track_beads(
     diameter = look.diameter * series.binning
     field = make_field([s.xy * series.binning for s in spots], series.tilt_deg, series.included, series.shape, diameter)
     links = link(field, series.start, reach_of(series, params))
-    _expect_gold(len(links.points), params, "spots that move like points of one specimen", spots)
+    _expect_gold(len(links.points), params, spots, {})
     tell(_LINKED)
     work = begin(field, links)
     for turn in range(params.rounds):
         before = work
         work = judge(series, measure(series, look, noises, spots, work, params, threads), params)
-        _expect_gold(len(work.points), params, "tracks of beads that are alike and move as one", spots)
+        _expect_gold(len(work.points), params, spots, work.rejected)
         tell(_LINKED + (1 - _LINKED) * (turn + 1) / params.rounds)
         if _settled(before, work):
             break
     return _result(series, look, spots, len(links.points), work, params)
 
 
-def _expect_gold(found: int, params: BeadParams, what: str, spots: Sequence[Spots]) -> None:
+def _expect_gold(found: int, params: BeadParams, spots: Sequence[Spots], rejected: Mapping[str, int]) -> None:
     if found >= params.fewest:
         return
     typical = int(np.median([len(s) for s in spots if len(s)] or [0]))
+    others = "; ".join(f"{count} more were {reason}" for reason, count in rejected.items())
     raise StageError(
-        f"No gold was found that could carry an alignment: {found} {what}, at least {params.fewest} are needed "
-        f"({typical} bead-like spots in a typical view). Check the diameter of the beads, {params.diameter_px:.1f} px, or align by "
-        "patches"
+        f"No gold was found that could carry an alignment: of {typical} bead-like spots in a typical view {found} move through the "
+        f"views as beads do{' (' + others + ')' if others else ''}, at least {params.fewest} are needed. Check the diameter of the "
+        f"beads, {params.diameter_px:.1f} px, or align by patches"
     )
 
 

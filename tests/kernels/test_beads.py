@@ -1,0 +1,176 @@
+"""Each kernel against the same thing in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tiltflow.kernels import beads as kernel
+
+
+@pytest.fixture
+def image(rng: np.random.Generator) -> np.ndarray:
+    return ndimage.gaussian_filter(rng.normal(size=(60, 75)), 1.5).astype(np.float32)
+
+
+def _disc(radius: float) -> np.ndarray:
+    reach = int(np.ceil(radius))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    return x**2 + y**2 <= radius**2
+
+
+def test_maxima_are_those_of_a_maximum_filter(image: np.ndarray) -> None:
+    out = np.empty((500, 2), np.int32)
+    count = kernel.local_maxima(image, 0.1, 4.5, 6, out)
+    highest = (image == ndimage.maximum_filter(image, footprint=_disc(4.5), mode="constant", cval=-9)) & (image >= 0.1)
+    highest[:6] = highest[-6:] = highest[:, :6] = highest[:, -6:] = False
+    assert count > 5
+    np.testing.assert_array_equal(out[:count], np.argwhere(highest))
+
+
+def test_of_equal_neighbours_one_is_the_maximum() -> None:
+    flat = np.zeros((20, 20), np.float32)
+    flat[10, 9:12] = 1.0
+    out = np.empty((9, 2), np.int32)
+    assert kernel.local_maxima(flat, 0.5, 3.0, 2, out) == 1
+
+
+def test_maxima_beyond_the_room_for_them_are_left_out(image: np.ndarray) -> None:
+    out = np.empty((3, 2), np.int32)
+    assert kernel.local_maxima(image, 0.0, 3.0, 2, out) == 3
+
+
+def test_the_scale_of_a_ring_is_its_mean_of_clipped_magnitudes(image: np.ndarray) -> None:
+    y, x = np.mgrid[:60, :75]
+    r2 = (y - 20) ** 2 + (x - 3) ** 2
+    ring = (r2 >= 4.0**2) & (r2 <= 9.0**2)
+    expected = np.minimum(np.abs(image[ring]), 0.2).mean()
+    assert kernel.ring_scale(image, 20, 3, 4.0, 9.0, 0.2) == pytest.approx(expected, rel=1e-5)
+
+
+def test_discs_are_blanked_once(image: np.ndarray) -> None:
+    xy = np.array([[20.5, 30.5], [23.0, 31.0], [0.5, 0.5]])
+    y, x = np.mgrid[:60, :75] + 0.5
+    inside = np.zeros(image.shape, bool)
+    for px, py in xy:
+        inside |= (x - px) ** 2 + (y - py) ** 2 <= 4.2**2
+    blanked = image.copy()
+    assert kernel.blank_discs(blanked, xy, 4.2) == inside.sum()
+    np.testing.assert_array_equal(blanked, np.where(inside, 0, image))
+
+
+def test_radial_power_counts_the_hidden_half_of_the_spectrum(image: np.ndarray) -> None:
+    full = np.abs(np.fft.fft2(image)) ** 2
+    bins = np.rint(75 * np.hypot(np.fft.fftfreq(60)[:, None], np.fft.fftfreq(75)[None])).astype(int)
+    expected = np.bincount(bins.ravel(), full.ravel())
+    half = np.fft.rfft2(image).astype(np.complex64)
+    out = np.zeros(len(expected))
+    kernel.radial_power(half, bins[:, : half.shape[1]].astype(np.int32), out)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_gain_by_bin_multiplies_every_frequency(rng: np.random.Generator) -> None:
+    spectrum = (rng.normal(size=(6, 4)) + 1j * rng.normal(size=(6, 4))).astype(np.complex64)
+    bins, gain = rng.integers(0, 5, (6, 4)).astype(np.int32), rng.random(5).astype(np.float32)
+    out = np.empty_like(spectrum)
+    kernel.scale_by_bin(spectrum, bins, gain, out)
+    np.testing.assert_allclose(out, spectrum * gain[bins], rtol=1e-6)
+
+
+def test_rings_hold_the_sums_of_their_pixels(image: np.ndarray) -> None:
+    sums, squares, counts = np.zeros(17), np.zeros(17), np.zeros(17)
+    kernel.add_to_rings(image, 30.2, 25.9, -1.0, 8.0, 0.5, sums, squares, counts)
+    y, x = np.mgrid[:60, :75] + 0.5
+    r = np.hypot(x - 30.2, y - 25.9)
+    base = image[(r >= 0.65 * 8.0) & (r < 8.0)].mean()
+    values, ring = -(image[r < 8.0] - base), (r[r < 8.0] / 0.5).astype(int)
+    np.testing.assert_array_equal(counts, np.bincount(ring, minlength=17))
+    np.testing.assert_allclose(sums, np.bincount(ring, values, 17), atol=1e-4)
+    np.testing.assert_allclose(squares, np.bincount(ring, values**2, 17), atol=1e-4)
+
+
+def test_rings_that_an_edge_cuts_get_nothing(image: np.ndarray) -> None:
+    counts = np.zeros(17)
+    kernel.add_to_rings(image, 5.0, 25.0, 1.0, 8.0, 0.5, np.zeros(17), np.zeros(17), counts)
+    assert not counts.any()
+
+
+def test_the_sweep_counts_each_view_once_at_the_depths_that_explain_a_spot(rng: np.random.Generator) -> None:
+    views, half = 6, np.array([50.0, 40.0])
+    base, step = rng.uniform(-30, 30, (views, 2)), rng.uniform(-0.6, 0.6, (views, 2))
+    step[2] = 0
+    xy = rng.uniform(-40, 40, (120, 2))
+    first = np.arange(views + 1) * 20
+    free = rng.random(120) < 0.8
+    depths = np.linspace(-40, 40, 33)
+    hits, possible = np.zeros(33, np.int32), np.zeros(33, np.int32)
+    used = np.array([0, 1, 2, 4, 5])
+    kernel.sweep_depth(base, step, half, xy, first, free, used, depths, 5.0, hits, possible)
+    expected_hits, expected_possible = np.zeros(33, int), np.zeros(33, int)
+    for v in used:
+        seen = base[v] + depths[:, None] * step[v]
+        expected_possible += (np.abs(seen) < half).all(axis=1)
+        spots = xy[first[v] : first[v + 1]][free[first[v] : first[v + 1]]]
+        expected_hits += (np.hypot(*(seen[:, None] - spots[None]).T) <= 5.0).any(axis=0)
+    np.testing.assert_array_equal(hits, expected_hits)
+    np.testing.assert_array_equal(possible, expected_possible)
+
+
+def test_the_densest_difference_is_the_one_that_most_owners_share(rng: np.random.Generator) -> None:
+    scattered, owners = rng.uniform(-50, 50, (60, 2)), rng.integers(0, 12, 60)
+    together = np.array([7.0, -3.0]) + rng.normal(0, 0.3, (12, 2))
+    differences = np.concatenate([scattered, together])
+    owner = np.concatenate([owners, np.arange(12)])
+    best, votes = kernel.densest(differences, owner, 12, 1.5)
+    assert votes == 12
+    assert np.hypot(*(differences[best] - [7, -3])) < 1.5
+
+
+def test_votes_of_one_owner_count_once() -> None:
+    differences = np.zeros((5, 2))
+    assert kernel.densest(differences, np.zeros(5, np.int64), 1, 1.0)[1] == 1
+
+
+def test_no_differences_have_no_densest() -> None:
+    assert kernel.densest(np.empty((0, 2)), np.empty(0, np.int64), 0, 1.0) == (-1, 0)
+
+
+def _gaussian_table(sigma: float, reach: float, spacing: float) -> np.ndarray:
+    r = np.arange(int(reach / spacing) + 3) * spacing
+    profile = np.exp(-(r**2) / (2 * sigma**2))
+    return np.stack([profile, -r / sigma**2 * profile])
+
+
+@pytest.mark.parametrize("centre", [(30.0, 25.0), (30.31, 25.83), (29.5, 25.5)])
+def test_the_ascent_ends_at_the_centre_of_a_round_spot(centre: tuple[float, float]) -> None:
+    y, x = np.mgrid[:60, :75] + 0.5
+    spot = 5 + np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * 2.5**2)).astype(np.float32)
+    out = np.empty(3)
+    table = _gaussian_table(2.5, 9.0, 0.05)
+    kernel.ascend(spot, centre[0] + 0.8, centre[1] - 0.6, table, 0.05, 9.0, 3.0, 1 / (2 * 2.5**2), 3.0, out)
+    np.testing.assert_allclose(out[:2], centre, atol=2e-3)
+    assert out[2] == pytest.approx(np.pi * 2.5**2, rel=0.02)
+
+
+def test_the_ascent_fails_where_there_is_no_top_nearby() -> None:
+    slope = np.broadcast_to(np.arange(75, dtype=np.float32), (60, 75)).copy()
+    out = np.empty(3)
+    kernel.ascend(slope, 30.0, 30.0, _gaussian_table(2.5, 9.0, 0.05), 0.05, 9.0, 3.0, 0.08, 2.0, out)
+    assert np.isnan(out).all()
+
+
+def test_the_ascent_fails_at_the_edge() -> None:
+    out = np.empty(3)
+    kernel.ascend(np.ones((60, 75), np.float32), 2.0, 30.0, _gaussian_table(2.5, 9.0, 0.05), 0.05, 9.0, 3.0, 0.08, 2.0, out)
+    assert np.isnan(out).all()
+
+
+def test_a_painted_profile_is_the_round_function_it_samples() -> None:
+    r = np.arange(62) * 0.1
+    profile = np.maximum(1 - r / 5, 0)
+    image = np.zeros((40, 40), np.float32)
+    kernel.add_profile(image, 20.3, 2.2, 3.0, profile, 0.1)
+    y, x = np.mgrid[:40, :40] + 0.5
+    expected = 3 * np.maximum(1 - np.hypot(x - 20.3, y - 2.2) / 5, 0)
+    np.testing.assert_allclose(image, expected, atol=1e-5)
