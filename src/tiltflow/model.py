@@ -294,7 +294,8 @@ class Thresholds:
     tracks_good, tracks_poor
         Tracks that the alignment rests on: good from, poor below.
     contrast_good, contrast_poor
-        Texture of the specimen relative to that of the empty volume above and below it: good from, poor below.
+        Texture of the specimen relative to that of the empty volume above and below it: good from, poor below.  Lenient, as a sound
+        tomogram may have little contrast.
     """
 
     error_good_px: float = 0.5
@@ -313,8 +314,8 @@ class Thresholds:
     excluded_poor: float = 0.3
     tracks_good: int = 8
     tracks_poor: int = 4
-    contrast_good: float = 1.2
-    contrast_poor: float = 1.05
+    contrast_good: float = 1.02
+    contrast_poor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,15 @@ def test_a_specimen_that_is_cut_off_is_doubted(record, measured, make):
     assert "cut off" in judge(record, LIMITS).reasons[0]
 
 
+def test_a_specimen_that_cannot_be_told_from_the_rest_has_no_thickness(record, measured, make):
+    record.volume = describe_volume(measured, make.voxel_nm)
+    record.volume.section_low_nm = record.volume.section_high_nm = None
+    record.volume.contrast = 1.05
+    assert "thickness" not in judge(record, LIMITS).numbers
+    assert level(record, "contrast") is Trust.GOOD
+    assert level(record, "contrast", replace(LIMITS, contrast_good=1.2, contrast_poor=1.1)) is Trust.POOR
+
+
 def test_a_failure_names_its_stage(make):
     verdict = judge(make.failed(), LIMITS)
     assert verdict.level is Trust.FAILED

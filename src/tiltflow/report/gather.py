@@ -52,7 +52,7 @@ def describe_volume(measured: VolumeMeasure, voxel_nm: float) -> VolumeEntry:
         spectrum_power=[float(f"{value:.5g}") for value in measured.power],
         texture_z_nm=[float(f"{(z + 0.5 - nz / 2) * voxel_nm:.5g}") for z in measured.sections],
         texture=[float(f"{value:.5g}") for value in measured.texture],
-        contrast=extent.contrast if extent else None,
+        contrast=measured.contrast,
         section_low_nm=(extent.low - nz / 2) * voxel_nm if extent else None,
         section_high_nm=(extent.high + 1 - nz / 2) * voxel_nm if extent else None,
         section_cut=extent.cut if extent else False,

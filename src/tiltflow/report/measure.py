@@ -37,6 +37,7 @@ _MOST_CELLS = 128
 _BACKGROUND_CELLS = 9
 _CLIP_SIGMAS = 4.0
 _STANDS_OUT = 1.1
+_FEWEST_SECTIONS = 8
 _SAMPLE_SIDE = 128
 _SLICE_WIDTH = 5
 _SPECTRUM_SECTIONS = 6
@@ -46,14 +47,13 @@ _NORMAL_QUARTILES = 1.349
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Where the specimen lies along z: sections `low` to `high`, and how much more texture it has than the rest.
+    """Where the specimen lies along z: sections `low` to `high`.
 
     `cut` says that it reaches the first or last section, so that part of it may be missing.
     """
 
     low: int
     high: int
-    contrast: float
     cut: bool
 
 
@@ -75,8 +75,9 @@ class VolumeMeasure:
         Radially averaged power of central sections; frequencies in cycles per voxel, up to 0.5.
     sections, texture
         Sections that were looked at closely, and the spread of grey values of each.
-    extent
-        Where the specimen is; None where it does not stand out.
+    contrast, extent
+        Texture of the specimen relative to that of the rest, None in a volume of few sections; where the specimen is, None where
+        it does not stand out.
     xy, xz, yz
         Slices through the middle, `(y, x)`, `(z, x)` and `(z, y)`, each the mean of five.
     z_step
@@ -93,6 +94,7 @@ class VolumeMeasure:
     power: Floats
     sections: NDArray[np.int64]
     texture: Floats
+    contrast: float | None
     extent: Extent | None
     xy: Image
     xz: Image
@@ -124,7 +126,7 @@ def measure_volume(volume: Stack, voxel_nm: float, *, threads: int = 1) -> Volum
     close = list(map_threads(look_closely, sections.tolist(), threads))
     profile = np.array([each[0] for each in close])
     sample = np.concatenate([each[1].ravel() for each in close])
-    extent = find_extent(profile, sections)
+    contrast, extent = find_specimen(profile, sections)
     middle = (extent.low + extent.high) // 2 if extent else nz // 2
     low, high = (extent.low, extent.high) if extent else (nz // 4, max(nz // 4, 3 * nz // 4 - 1))
     inside = np.linspace(low, high, _SPECTRUM_SECTIONS).round().astype(int)
@@ -141,6 +143,7 @@ def measure_volume(volume: Stack, voxel_nm: float, *, threads: int = 1) -> Volum
         power=power,
         sections=sections,
         texture=profile,
+        contrast=contrast,
         extent=extent,
         xy=np.mean([_finite(volume[z]) for z in _around(middle, nz)], axis=0, dtype=np.float32),
         xz=np.stack([row[0] for row in rows]),
@@ -166,28 +169,28 @@ def _spread(values: Image) -> float:
     return float(third - first) / _NORMAL_QUARTILES
 
 
-def find_extent(profile: Sequence[float] | Floats, sections: Sequence[int] | NDArray[np.int64] | None = None) -> Extent | None:
-    """Return where a profile of texture stands out: the longest run above half way between its floor and its plateau.
+def find_specimen(
+    profile: Sequence[float] | Floats, sections: Sequence[int] | NDArray[np.int64] | None = None
+) -> tuple[float | None, Extent | None]:
+    """Return how much a profile of texture stands out, and where: its longest run above half way from floor to plateau.
 
-    >>> find_extent([1.0] * 20 + [2.0] * 30 + [1.0] * 10)
-    Extent(low=20, high=49, contrast=2.0, cut=False)
+    >>> find_specimen([1.0] * 20 + [2.0] * 30 + [1.0] * 10)
+    (2.0, Extent(low=20, high=49, cut=False))
     """
     values = np.asarray(profile, float)
     at = np.arange(len(values)) if sections is None else np.asarray(sections)
-    if len(values) < 8:
-        return None
+    if len(values) < _FEWEST_SECTIONS:
+        return None, None
     smooth = ndimage.gaussian_filter1d(values, len(values) / 60)
     floor, plateau = np.percentile(smooth, [10, 90])
-    if floor <= 0 or plateau < _STANDS_OUT * floor:
-        return None
+    if floor <= 0:
+        return None, None
+    contrast = round(float(plateau / floor), 3)
+    if contrast < _STANDS_OUT:
+        return contrast, None
     edges = np.flatnonzero(np.diff(np.concatenate([[False], smooth > (floor + plateau) / 2, [False]]).astype(int)))
     start, end = max(zip(edges[::2], edges[1::2], strict=True), key=lambda run: run[1] - run[0])
-    return Extent(
-        low=int(at[start]),
-        high=int(at[end - 1]),
-        contrast=round(float(plateau / floor), 3),
-        cut=bool(start == 0 or end == len(values)),
-    )
+    return contrast, Extent(low=int(at[start]), high=int(at[end - 1]), cut=bool(start == 0 or end == len(values)))
 
 
 def _finite(section: NDArray[np.generic]) -> Image:

@@ -169,18 +169,18 @@ def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
     seen = record.volume
     if seen is None:
         return
-    if seen.contrast is None or seen.section_low_nm is None or seen.section_high_nm is None:
-        yield Check("specimen", Trust.GOOD, "the specimen does not stand out along z, so its thickness is not known")
-        return
-    level = _rising(seen.contrast, limits.contrast_good, limits.contrast_poor)
-    text = f"good from {limits.contrast_good:g}, poor below {limits.contrast_poor:g}"
-    said = f"the specimen has {seen.contrast:.2f} times the texture of the empty volume"
-    yield Check("contrast", level, said, text, Quantity(seen.contrast))
-    thick = Quantity(round(seen.section_high_nm - seen.section_low_nm, 1), "nm")
-    said = f"the specimen is about {thick.value:.0f} nm thick"
-    if seen.section_cut:
-        said += " and reaches the edge of the volume: part of it may be cut off"
-    yield Check("thickness", Trust.DOUBTFUL if seen.section_cut else Trust.GOOD, said, "good inside the volume", thick)
+    if seen.contrast is not None:
+        level = _rising(seen.contrast, limits.contrast_good, limits.contrast_poor)
+        text = f"good from {limits.contrast_good:g}, poor below {limits.contrast_poor:g}"
+        said = f"the specimen has {seen.contrast:.2f} times the texture of the empty volume"
+        yield Check("contrast", level, said, text, Quantity(seen.contrast))
+    if seen.section_low_nm is not None and seen.section_high_nm is not None:
+        thick = round(seen.section_high_nm - seen.section_low_nm, 1)
+        said = f"the specimen is about {thick:.0f} nm thick"
+        if seen.section_cut:
+            said += " and reaches the edge of the volume: part of it may be cut off"
+        level = Trust.DOUBTFUL if seen.section_cut else Trust.GOOD
+        yield Check("thickness", level, said, "good inside the volume", Quantity(thick, "nm"))
 
 
 def _rising(value: float, good: float, poor: float) -> Trust:
