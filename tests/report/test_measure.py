@@ -121,3 +121,10 @@ def test_volumes_of_odd_shapes_are_measured(shape):
 def test_a_constant_volume_is_named_as_empty():
     with pytest.raises(StageError, match="voxels sampled are 7: the reconstruction is empty"):
         measure_volume(np.full((10, 32, 32), 7, np.int16), 1.0)
+
+
+def test_whole_numbers_make_no_comb_in_the_histogram():
+    volume = np.random.default_rng(4).normal(100, 70, (20, 64, 64)).round().astype(np.int16)
+    counts = measure_volume(volume, 1.0).histogram.astype(float)
+    middle = counts[counts > 0.3 * counts.max()]
+    assert np.abs(np.diff(middle)).mean() < 0.08 * counts.max()

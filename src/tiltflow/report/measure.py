@@ -12,6 +12,7 @@ relative to the empty part, is called the contrast.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -227,6 +228,10 @@ def _histogram(sample: Image) -> tuple[tuple[float, float], tuple[float, float],
         if not np.ptp(sample) > 0:
             raise StageError(f"all of {sample.size} voxels sampled are {float(sample[0]):g}: the reconstruction is empty")
         first, last = float(sample.min()), float(sample.max())
+    if np.array_equal(sample, np.rint(sample)):  # as many whole numbers in every bin as in the next
+        width = max(1, math.ceil((last - first + 1) / HISTOGRAM_BINS))
+        first = math.floor(first) - 0.5
+        last = first + HISTOGRAM_BINS * width
     counts, _ = np.histogram(sample, HISTOGRAM_BINS, (first, last))
     return (first, last), (low, high) if low < high else (first, last), counts
 

@@ -91,7 +91,7 @@ def _series(record: SeriesRecord) -> Iterator[_Sentence]:
     yield f"{what} was aligned and reconstructed with tiltflow {record.tiltflow} (its native engine{recipe}).", ()
     hits = _stage_number(record, "x-rays", "pixels_replaced")
     if hits:
-        yield f"X-ray hits, {hits:g} pixels in all, were replaced from their surroundings.", ()
+        yield f"X-ray hits ({hits:g} {'pixel' if hits == 1 else 'pixels'}) were replaced from their surroundings.", ()
 
 
 def _alignment(record: SeriesRecord) -> Iterator[_Sentence]:

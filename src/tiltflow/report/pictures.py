@@ -29,7 +29,7 @@ Name = Literal["zero_tilt", "slice_xy", "slice_xz", "slice_yz"]
 
 def write_view(folder: Path, view: NDArray[Any], pixel_nm: float, tilt_deg: float) -> PictureEntry:
     """Write one raw view, `(y, x)`, as it came from the microscope, into the pictures beside the record in `folder`."""
-    text = f"The view at {tilt_deg:.1f}°, as it was recorded"
+    text = f"The view at {round(tilt_deg, 1) + 0.0:.1f}°, as it was recorded"
     return _write(folder, "zero_tilt", np.asarray(view, np.float32), (pixel_nm, pixel_nm), text)
 
 
