@@ -131,10 +131,6 @@ def test_the_diameter_may_be_forty_per_cent_off(plastic, given):
     assert any("px wide" in note for note in result.notes)
 
 
-def test_the_diameter_is_kept_where_it_shall_not_be_adjusted(plastic):
-    assert track(plastic, diameter_px=9.0, adjust_size=False).diameter_px == 9.0
-
-
 def test_large_beads_are_found_at_a_coarser_pixel(plastic, tracked):
     enlarged = Changed(plastic.images, lambda image: np.kron(image, np.ones((2, 2), np.int16)))
     start = start_of(plastic)
@@ -185,10 +181,12 @@ def test_crowded_beads_do_not_swap():
     assert alignment_error(crowd, result) < 0.04
 
 
-def test_of_many_beads_as_many_as_wanted_are_kept(plastic):
-    result = track(plastic, most=6)
-    assert len(result.tracks.xy) == len(result.surface) == len(result.positions) == 6
-    assert result.rejected["more than are needed"] >= 5
+def test_of_many_beads_as_many_as_wanted_are_kept_and_the_diameter_as_given(plastic):
+    result = track(plastic, most=4, diameter_px=9.0, adjust_size=False, rounds=1)
+    assert result.diameter_px == 9.0
+    assert len(result.tracks.xy) == len(result.surface) == len(result.positions) == 4
+    assert result.rejected["more than are needed"] >= 6
+    assert "4 beads alone carry the alignment" in doubts(result)
 
 
 def test_the_start_may_be_far_off(plastic, tracked):
@@ -220,11 +218,6 @@ def test_beads_of_an_impossible_size_are_refused(plastic, diameter):
 def test_two_views_are_too_few(plastic):
     with pytest.raises(StageError, match="2 views take part"):
         track(plastic, included=np.arange(21) < 2)
-
-
-def test_a_few_beads_raise_doubts(plastic):
-    result = track(plastic, most=4)
-    assert "4 beads alone carry the alignment" in doubts(result)
 
 
 def test_places_without_a_bead_raise_doubts(tracked):

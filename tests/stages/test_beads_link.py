@@ -89,7 +89,7 @@ def test_views_that_the_start_misplaces_by_a_tenth_of_the_field_are_put_right(rn
 
 
 def test_a_specimen_that_warps_is_followed(rng):
-    scene = make_scene(rng, beads=120, warp_px=4.0)
+    scene = make_scene(rng, beads=60, warp_px=3.0)
     start = start_of(scene, rng)
     share, wrong = found_and_wrong(scene, link(scene.field, start, REACH))
     rigid, _ = found_and_wrong(scene, link(scene.field, start, Reach(300.0, 20.0, None)))

@@ -97,7 +97,8 @@ def _solved(series: Series, work: Work) -> Work:
     axis = float(np.median(geometry.axis_angles(series.start)))
     count = len(work.points)
     # Among few tracks robust weights pick sides: whichever half of a view agrees with itself.
-    params = SolveParams(leave_out=False, stretch=count > _MANY, skew=count > _MANY, robust=count > _SEVERAL)
+    many = count > _MANY
+    params = SolveParams(leave_out=False, stretch=many, skew=many, robust=count > _SEVERAL)
     tracks = Tracks(work.xy, "bead", position_weights(work.sigma, work.residual))
     solution = solve(tracks, series.tilt_deg, axis, params, image_shape=series.shape, included=series.included, start=series.start)
     residual = np.hypot(*np.moveaxis(solution.residuals, -1, 0))
