@@ -77,8 +77,7 @@ def read_binned(
     images = np.empty((len(views), *shape), np.float32)
     for place, image in enumerate(map_threads(prepare, (int(view) for view in views), threads)):
         images[place] = image
-        if progress is not None:
-            progress((place + 1) / len(views))
+        tell(progress, (place + 1) / len(views))
     return BinnedViews(images, binning, (ny, nx))
 
 
@@ -93,3 +92,14 @@ def _flatten(image: Images) -> Images:
     sigma = _BACKGROUND * max(image.shape)
     contrast -= ndimage.gaussian_filter(contrast, sigma, mode="nearest", truncate=3.0)
     return np.asarray(contrast - contrast.mean(), np.float32)
+
+
+def tell(progress: Progress | None, fraction: float) -> None:
+    """Report a fraction done to whoever listens."""
+    if progress is not None:
+        progress(fraction)
+
+
+def part_of(progress: Progress | None, first: float, last: float) -> Progress | None:
+    """Return a progress that fills part of another."""
+    return None if progress is None else lambda fraction: progress(first + fraction * (last - first))

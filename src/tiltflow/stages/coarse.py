@@ -23,7 +23,7 @@ from tiltflow.errors import ParameterError
 from tiltflow.model import Progress, Stack
 from tiltflow.parallel import map_threads
 from tiltflow.stages.axis import Axis, find_axis
-from tiltflow.stages.binned import BinnedViews, read_binned
+from tiltflow.stages.binned import BinnedViews, part_of, read_binned, tell
 from tiltflow.stages.correlation import band_pass, find_peak
 from tiltflow.stages.fitting import Fit, Free
 from tiltflow.stages.slab import Band, Slab, Spectra, foretell
@@ -133,9 +133,9 @@ def align_coarse(
     params = params or CoarseParams()
     tilts = np.asarray(tilt_deg, float)
     chosen = chosen_views(stack, tilts, included)
-    views = read_binned(stack, chosen, params.max_size_px, threads=threads, progress=_part(progress, 0.0, 0.4))
+    views = read_binned(stack, chosen, params.max_size_px, threads=threads, progress=part_of(progress, 0.0, 0.4))
     where, correlation = _place(views, tilts[chosen], axis_angle_deg, params, threads)
-    _tell(progress, 0.7)
+    tell(progress, 0.7)
     axis = Axis.unknown(axis_angle_deg)
     if params.find_axis and len(chosen) >= _FEWEST_FOR_AXIS:
         least = views.binned(_factor(views, 64))
@@ -147,7 +147,7 @@ def align_coarse(
             where, correlation = _place(views, tilts[chosen], axis.used_deg, params, threads)
             if abs(axis.used_deg - used_before) < _LARGE_DIFFERENCE_DEG:
                 break
-    _tell(progress, 1.0)
+    tell(progress, 1.0)
     shifts = np.stack([spread_over_tilt(tilts, chosen, where.shifts[:, k]) for k in (0, 1)], axis=1)
     correlations = np.full(len(tilts), np.nan)
     correlations[chosen] = correlation
@@ -191,16 +191,6 @@ def spread_over_tilt(tilts: Floats, chosen: NDArray[np.intp], values: Floats) ->
     spread = np.interp(tilts, tilts[chosen][order], values[order])
     spread[chosen] = values
     return spread
-
-
-def _tell(progress: Progress | None, fraction: float) -> None:
-    if progress is not None:
-        progress(fraction)
-
-
-def _part(progress: Progress | None, first: float, last: float) -> Progress | None:
-    """Return a progress that fills part of another."""
-    return None if progress is None else lambda fraction: progress(first + fraction * (last - first))
 
 
 def _factor(views: BinnedViews, size: int) -> int:

@@ -62,7 +62,8 @@ class Free:
 class Stiffness:
     """What is believed before looking: standard deviations of the parameters of a view.
 
-    Shifts are pixels of the frame; rotations are those from the common axis; tilts those from the nominal ones.
+    Shifts are pixels of the frame; rotations and magnifications are about their mean; tilts about the nominal ones with a common
+    offset.
     """
 
     shift: float = 20.0
@@ -71,14 +72,14 @@ class Stiffness:
     tilt_deg: float = 0.7
 
     def information(self, views: int) -> Floats:
-        """Return the inverse covariance, `(views * 6, views * 6)`: rotation and magnification about their mean."""
+        """Return the inverse covariance, `(views * 6, views * 6)`."""
         spread = np.array(
             [self.shift, self.shift, np.deg2rad(self.rotation_deg), self.magnification, np.deg2rad(self.tilt_deg), 1.0]
         )
         about_mean = np.eye(views) - 1.0 / views
         information = np.zeros((views, PARAMETERS, views, PARAMETERS))
         for parameter, sd in enumerate(spread):
-            information[:, parameter, :, parameter] = (about_mean if parameter in {2, 3} else np.eye(views)) / sd**2
+            information[:, parameter, :, parameter] = (about_mean if parameter in {2, 3, 4} else np.eye(views)) / sd**2
         return information.reshape(views * PARAMETERS, -1)
 
 
@@ -91,6 +92,8 @@ class Fit:
         The geometry.
     slab
         The model.
+    last_move
+        Root mean square shift of the last step, pixels of the frame.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Fit:
         where: ViewGeometry,
         thickness_px: float,
         *,
+        nominal: Floats | None = None,
         highest: float = 0.4,
         groups: int = 8,
         stiffness: Stiffness | None = None,
@@ -109,7 +113,8 @@ class Fit:
         self.where = where
         self.slab = Slab.vague(thickness_px / frame.pixel, groups, len(where.tilts))
         self.frame = frame
-        self._nominal = where.tilts
+        self.last_move = np.inf
+        self._nominal = where.tilts if nominal is None else nominal
         self._stiffness = stiffness or Stiffness()
         self._threads = threads
         self._matcher = Matcher(StretchedViews(views, frame, _TAPER_PX), band, frame.window(_WINDOW), threads=threads)
@@ -120,6 +125,11 @@ class Fit:
     def thickness_px(self) -> float:
         """Thickness of the specimen, raw pixels."""
         return self.slab.thickness * self.frame.pixel
+
+    def centred(self) -> ViewGeometry:
+        """Return the geometry with the middle of the specimen on the tilt axis."""
+        lift = self.slab.middle * self.frame.pixel * np.sin(self.where.tilts)
+        return self.where.displaced(np.stack([lift, np.zeros_like(lift)], axis=1))
 
     def step(self, free: Free, *, lessons: int = 2, renew: bool = True) -> Step:
         """Learn the model, move all views, and return the normal equations the step was made of.
@@ -138,18 +148,35 @@ class Fit:
         prediction = predict(self.slab, matcher.band, spectra, tangents, threads=self._threads)
         step = matcher.step(self.where, self.slab, spectra, prediction, matrix=None if renew else self._matrix)
         self._matrix, self._filling = step.matrix, prediction.predicted
-        self.where = moved(self.where, self.solve(step, free, step.gradient.sum(axis=0)), self.frame.pixel)
+        change = self.solve(step, free, step.gradient.sum(axis=0))
+        self.where = moved(self.where, change, self.frame.pixel)
+        self.last_move = float(np.sqrt(np.mean(change[:, 0] ** 2 + change[:, 1] ** 2)))
         return step
 
-    def solve(self, step: Step, free: Free, gradient: Floats) -> Floats:
-        """Return the change of all parameters, `(views, 6)`, that a gradient asks for."""
+    def solve(self, step: Step, free: Free, gradient: Floats, *, clipped: bool = True) -> Floats:
+        """Return the change of all parameters, `(views, 6)`, that a gradient asks for, no larger than a step may be.
+
+        When not `clipped` it is what the gradient alone asks for, without the pull towards what was believed before.
+        """
         views = len(self.where.tilts)
         design, prior = free.design(views), self._stiffness.information(views)
         pull = np.zeros((views, PARAMETERS))
-        pull[:, 4] = (self._nominal - self.where.tilts) / np.deg2rad(self._stiffness.tilt_deg) ** 2
+        error = self.where.tilts - self._nominal
+        pull[:, 4] = (error.mean() - error) / np.deg2rad(self._stiffness.tilt_deg) ** 2
         normal = design.T @ (step.matrix + prior) @ design
-        change = design @ np.linalg.solve(normal, design.T @ (gradient + pull.ravel()))
-        return np.clip(change.reshape(views, PARAMETERS), -_LONGEST, _LONGEST)
+        right = gradient + pull.ravel() if clipped else gradient
+        change = (design @ np.linalg.solve(normal, design.T @ right)).reshape(views, PARAMETERS)
+        return np.clip(change, -_LONGEST, _LONGEST) if clipped else change
+
+    def assess(self, where: ViewGeometry, *, lessons: int = 4) -> tuple[float, Floats]:
+        """Return the log-likelihood of a geometry and the correlation of each view with its prediction, with a model of its own."""
+        matcher, tangents = self._matcher, np.tan(where.tilts)
+        spectra = matcher.spectra(where, None)
+        slab, value = Slab.vague(self.slab.thickness, matcher.band.groups, len(tangents)), 0.0
+        for _ in range(lessons):
+            slab, value = learn(slab, matcher.band, spectra, tangents, threads=self._threads)
+        prediction = predict(slab, matcher.band, spectra, tangents, threads=self._threads)
+        return value, matcher.correlation(where, spectra, prediction)
 
     def likelihood(self, where: ViewGeometry, *, lessons: int = 2) -> float:
         """Return the log-likelihood of a geometry after the model, made to forget half of what it knows, has learnt from it.

@@ -105,6 +105,20 @@ class Matcher:
         ny, nx = band.shape
         return Step(matrix, gradient.reshape(_BLOCKS**2, -1) * (ny * nx), correlation)
 
+    def correlation(self, where: ViewGeometry, spectra: Spectra, prediction: Prediction) -> Floats:
+        """Return the correlation of each view with its prediction, `(views,)`, where it has data."""
+
+        def at(view: int) -> float:
+            _, weight = self.stretched.sample(view, where)
+            return self._agreement(weight * self._window, spectra[:, view], prediction.predicted[:, view])
+
+        return np.array(list(map_threads(at, range(len(self.stretched)), self.threads)))
+
+    def _agreement(self, weight: Images, seen: NDArray[np.complex64], predicted: NDArray[np.complex64]) -> float:
+        a, b = self._image(seen), self._image(predicted)
+        norm = float(np.sqrt(np.sum(weight * a**2) * np.sum(weight * b**2)))
+        return float(np.sum(weight * a * b)) / norm if norm > 0 else 0.0
+
     def _view(self, view: int, where: ViewGeometry, spectra: Spectra, prediction: Prediction) -> tuple[Floats, Images, float]:
         """Return the gradient by blocks, how the view changes with its parameters, and its correlation with its prediction."""
         from tiltflow.kernels.refine import sensitivities  # numba is slow to import
@@ -120,9 +134,7 @@ class Matcher:
         changes = np.empty((PARAMETERS, *by_x.shape), np.float32)
         sums = np.zeros((_BLOCKS**2, PARAMETERS))
         sensitivities(by_x, by_y, by_tilt, weight, residual, float(where.tilts[view]), self._blocks, changes, sums)
-        seen, guessed = self._image(spectra[:, view]), self._image(predicted)
-        norm = float(np.sqrt(np.sum(weight * seen**2) * np.sum(weight * guessed**2)))
-        return sums, changes, float(np.sum(weight * seen * guessed)) / norm if norm > 0 else 0.0
+        return sums, changes, self._agreement(weight, spectra[:, view], predicted)
 
     def _matrix(self, slab: Slab, tangents: Floats, changes: NDArray[np.complex64]) -> Floats:
         """Return the curvature of the likelihood over all parameters of all views."""

@@ -1,4 +1,12 @@
-"""Alignment without tracks: every view is matched with what all the others say it must look like."""
+"""Alignment without tracks: every view is matched with what all the others say it must look like.
+
+The model of :mod:`tiltflow.stages.slab` predicts each view from all others, as a projection of the best reconstruction without it
+would, but without a volume.  From coarse to fine, the axis angle and the slope of the specimen are searched for by the likelihood;
+then shift, rotation, magnification and tilt of all views are refined together (:mod:`tiltflow.stages.matching`).  The result is
+kept only when it is more likely than the start.
+
+IMOD has no counterpart: with `fiducialless 1` it keeps the coarse alignment.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +15,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tiltflow import geometry
+from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Progress, Stack
+from tiltflow.stages.binned import BinnedViews, part_of, read_binned, tell
+from tiltflow.stages.certainty import expected_error_px
+from tiltflow.stages.coarse import chosen_views, spread_over_tilt
+from tiltflow.stages.fitting import Fit, Free, sloped, turned
+from tiltflow.stages.matching import Step
+from tiltflow.stages.stretched import ViewGeometry
+
+Floats = NDArray[np.float64]
+
+_FEWEST_VIEWS = 5
+_THICKNESS = 0.3
+"""Thickness that is allowed for before it is known, as a fraction of the field."""
+_LEVELS = (64, 128, 256)
+"""Sizes of the images at the steps from coarse to fine."""
+_HIGHEST = 0.4
+"""Highest frequency compared, cycles per pixel."""
+_HIGHEST_FINEST = 0.25
+"""The same for the finest images, where it costs most and tells least."""
+_ROOM = 1.3
+"""Factor from the thickness found on coarser images to the one allowed for."""
+_AXIS_WIDTH_DEG = 3.0
+_AXIS_ROUNDS = 4
+_CLOSE_DEG = 0.7
+"""The search for the axis on the smallest images ends with smaller moves."""
+_SLOPE_WIDTH_DEG = 2.0
+_SETTLED_PX = 0.02
+"""Pixels of the frame; a level is done when the views move less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,14 +58,17 @@ class RefineParams:
     max_iterations
         At each resolution.
     thickness_px
-        Thickness of the specimen, unbinned pixels; None to estimate it from the data.
+        Thickness of the specimen to begin with, raw pixels; None to begin with a generous one.
+    refine_axis
+        Whether the angle of the tilt axis is searched for.
     refine_rotation, refine_magnification, refine_tilt
         Which parameters of each view are refined beside its shift.
     """
 
-    max_size_px: int = 512
-    max_iterations: int = 8
+    max_size_px: int = 256
+    max_iterations: int = 4
     thickness_px: float | None = None
+    refine_axis: bool = True
     refine_rotation: bool = True
     refine_magnification: bool = True
     refine_tilt: bool = True
@@ -43,7 +83,7 @@ class RefineResult:
     transforms
         `(views, 2, 3)`: raw to aligned coordinates, unbinned pixels.
     tilt_deg
-        Refined tilts, `(views,)`.
+        Refined tilts, `(views,)`, with the common offset that levels the specimen.
     axis_angle_deg
         Mean angle of the tilt axis.
     correlation
@@ -51,9 +91,9 @@ class RefineResult:
     correlation_start
         The same for the alignment that was given.
     error_px
-        What the method believes the error of its alignment to be, from two halves of the data that know nothing of each other.
-    thickness_px
-        Thickness of the specimen that explains the data best.
+        Root mean square error of the alignment, raw pixels, as the parts of the field that know nothing of each other have it.
+    thickness_px, x_axis_tilt_deg
+        Thickness and inclination along the tilt axis of the specimen that explain the data best.
     iterations
         In all.
     improved
@@ -69,6 +109,7 @@ class RefineResult:
     correlation_start: NDArray[np.float64]
     error_px: float
     thickness_px: float
+    x_axis_tilt_deg: float
     iterations: int
     improved: bool
     notes: tuple[str, ...] = ()
@@ -85,5 +126,160 @@ def refine_by_projection(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> RefineResult:
-    """Refine an alignment, given as transforms `(views, 2, 3)`, by matching each view with its prediction from the others."""
-    raise NotImplementedError
+    """Refine an alignment by matching each view with its prediction from the others.
+
+    Parameters
+    ----------
+    stack
+        `(views, ny, nx)`.
+    start
+        Transforms `(views, 2, 3)`, raw to aligned, unbinned pixels.
+    tilt_deg
+        Nominal tilts, `(views,)`.
+    axis_angle_deg
+        Angle of the tilt axis that the start was made with.
+    included
+        Views that take part, `(views,)`; None for all.  The others follow their neighbours.
+
+    Raises
+    ------
+    StageError
+        If there are fewer than five views.
+    """
+    params = params or RefineParams()
+    tilts, given = np.asarray(tilt_deg, float), np.asarray(start, float)
+    chosen = chosen_views(stack, tilts, included)
+    if given.shape != (len(tilts), 2, 3):
+        raise ParameterError(f"The start has the shape {given.shape}; give one transform (2, 3) for each of {len(tilts)} views")
+    if len(chosen) < _FEWEST_VIEWS:
+        raise StageError(
+            f"Views are matched with predictions from the others, and {len(chosen)} are too few for that; align by gold"
+        )
+    views = read_binned(stack, chosen, params.max_size_px, threads=threads, progress=part_of(progress, 0.0, 0.2))
+    begin = ViewGeometry.from_transforms(given[chosen], tilts[chosen])
+    journey = _Journey(views, begin, params, threads, part_of(progress, 0.2, 0.95))
+    fit, step = journey.run()
+    before, correlation_start = fit.assess(begin)
+    after, correlation = fit.assess(fit.where)
+    tell(progress, 1.0)
+    improved = after > before
+    where = fit.where if improved else begin
+    error_px, _ = expected_error_px(fit, step, journey.free)
+    transforms, refined = _for_all_views(given, tilts, chosen, where)
+    return RefineResult(
+        transforms=transforms,
+        tilt_deg=refined,
+        axis_angle_deg=where.axis_deg,
+        correlation=_scattered(len(tilts), chosen, correlation if improved else correlation_start),
+        correlation_start=_scattered(len(tilts), chosen, correlation_start),
+        error_px=error_px if improved else np.nan,
+        thickness_px=fit.thickness_px,
+        x_axis_tilt_deg=float(np.rad2deg(np.arctan(fit.where.slope))),
+        iterations=journey.iterations,
+        improved=improved,
+        notes=_notes(improved, where.axis_deg, axis_angle_deg),
+    )
+
+
+def _notes(improved: bool, axis_deg: float, start_deg: float) -> tuple[str, ...]:
+    if not improved:
+        return ("no alignment more likely than the start was found: the start is kept",)
+    if abs(axis_deg - start_deg) > _CLOSE_DEG:
+        return (f"the tilt axis was moved from {start_deg:.1f} to {axis_deg:.1f} degrees",)
+    return ()
+
+
+class _Journey:
+    """The refinement from coarse to fine images."""
+
+    def __init__(
+        self, views: BinnedViews, where: ViewGeometry, params: RefineParams, threads: int, progress: Progress | None
+    ) -> None:
+        self.free = Free(
+            axis=params.refine_axis,
+            slope=True,
+            rotation=params.refine_rotation,
+            magnification=params.refine_magnification,
+            tilt=params.refine_tilt,
+        )
+        self.iterations = 0
+        self._views = views
+        self._where = where
+        self._nominal = where.tilts
+        self._params = params
+        self._threads = threads
+        self._progress = progress
+
+    def run(self) -> tuple[Fit, Step]:
+        """Return the fit to the finest images and its last step."""
+        size = int(max(self._views.images.shape[1:]))
+        factors = sorted({max(size // level, 1) for level in _LEVELS} | {1}, reverse=True)
+        fit = self._fit(factors[0], self._params.thickness_px or _THICKNESS * max(self._views.raw_shape))
+        self._begin(fit)
+        for number, factor in enumerate(factors[1:] or factors):
+            fit = self._fit(factor, _ROOM * fit.thickness_px)
+            if number == 0:
+                self._level(fit)
+            step = self._settle(fit)
+            tell(self._progress, (number + 1) / len(factors))
+        return fit, step
+
+    def _fit(self, factor: int, thickness_px: float) -> Fit:
+        views = self._views.binned(factor)
+        highest = _HIGHEST_FINEST if factor == 1 else _HIGHEST
+        return Fit(views, self._where, thickness_px, nominal=self._nominal, highest=highest, threads=self._threads)
+
+    def _step(self, fit: Fit, free: Free, lessons: int, *, renew: bool = True) -> Step:
+        step = fit.step(free, lessons=lessons, renew=renew)
+        self._where = fit.where
+        self.iterations += 1
+        return step
+
+    def _begin(self, fit: Fit) -> None:
+        """Settle the shifts, and find the axis, on the smallest images."""
+        for _ in range(2):
+            self._step(fit, Free(), 3)
+        width = _AXIS_WIDTH_DEG
+        for _ in range(_AXIS_ROUNDS if self._params.refine_axis else 0):
+            move, _ = fit.search(turned, np.deg2rad(width), rounds=1)
+            self._step(fit, Free(), 2)
+            width = max(width / 3, 1.0) if abs(move) < np.deg2rad(width) else width
+            if abs(move) < np.deg2rad(_CLOSE_DEG):
+                break
+        self._where = fit.centred()
+
+    def _level(self, fit: Fit) -> None:
+        """Find the inclination of the specimen along the axis, and the axis once more."""
+        self._step(fit, Free(), 3)
+        fit.search(sloped, np.deg2rad(_SLOPE_WIDTH_DEG))
+        if self._params.refine_axis:
+            fit.search(turned, np.deg2rad(_CLOSE_DEG), rounds=1)
+        self._step(fit, Free(), 2)
+
+    def _settle(self, fit: Fit) -> Step:
+        """Move all that is free until it stays."""
+        for number in range(self._params.max_iterations):
+            step = self._step(fit, self.free, 3 if number == 0 else 2, renew=number < 2)
+            if fit.last_move < _SETTLED_PX:
+                break
+        self._where = fit.centred()
+        return step
+
+
+def _for_all_views(start: Floats, tilts: Floats, chosen: NDArray[np.intp], where: ViewGeometry) -> tuple[Floats, Floats]:
+    """Return transforms and tilts of all views; those left out are corrected as their neighbours in tilt are."""
+    transforms, refined = start.copy(), tilts.copy()
+    found = where.transforms
+    correction = geometry.compose(geometry.invert(start[chosen]), found).reshape(len(chosen), 6)
+    spread = np.stack([spread_over_tilt(tilts, chosen, correction[:, k]) for k in range(6)], axis=1)
+    refined += spread_over_tilt(tilts, chosen, np.rad2deg(where.tilts) - tilts[chosen])
+    transforms = geometry.compose(start, spread.reshape(len(tilts), 2, 3))
+    transforms[chosen], refined[chosen] = found, np.rad2deg(where.tilts)
+    return transforms, refined
+
+
+def _scattered(views: int, chosen: NDArray[np.intp], values: Floats) -> Floats:
+    """Return values for all views, NaN for those left out."""
+    scattered = np.full(views, np.nan)
+    scattered[chosen] = values
+    return scattered

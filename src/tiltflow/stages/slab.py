@@ -126,9 +126,16 @@ class Slab:
     @property
     def thickness(self) -> float:
         """Extent in z that holds nine tenths of the power, scaled to that of an even slab, pixels of the frame."""
-        share = np.cumsum(self.profile)
-        low, high = np.interp([0.05, 0.95], share, self.z)
+        low, high = self._surfaces()
         return float(high - low) / 0.9
+
+    @property
+    def middle(self) -> float:
+        """Depth half way between the surfaces, pixels of the frame."""
+        return float(np.mean(self._surfaces()))
+
+    def _surfaces(self) -> Floats:
+        return np.asarray(np.interp([0.05, 0.95], np.cumsum(self.profile), self.z))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

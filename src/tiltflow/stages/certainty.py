@@ -1,0 +1,52 @@
+"""How far off a fit of a tilt series may be, told by parts of the field that know nothing of each other.
+
+At the end of a fit the gradient of the likelihood is zero, as the sum of what the parts of the field contribute; what each part
+would move on its own is the fit's disagreement with itself.  The covariance of the parameters is `H^-1 (sum of g_b g_b^T) H^-1`
+over the parts b (Huber's sandwich: right even where the model is not), and what matters of it is the displacement that blurs the
+reconstruction: a shift of the whole specimen in any direction does not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.stages.fitting import Fit, Free
+from tiltflow.stages.matching import PARAMETERS, Step
+
+Floats = NDArray[np.float64]
+
+_GRID = (-0.4, -0.2, 0.0, 0.2, 0.4)
+"""Where in the field displacements are looked at, as fractions of it."""
+
+
+def expected_error_px(fit: Fit, step: Step, free: Free) -> tuple[float, Floats]:
+    """Return the root mean square displacement, raw pixels, that is to be expected of a fit, and that of each view."""
+    contributions = step.gradient - step.gradient.mean(axis=0)
+    lit = np.any(step.gradient != 0, axis=1)
+    moves = np.stack([fit.solve(step, free, contribution, clipped=False) for contribution in contributions[lit]])
+    blur = blurring(fit, moves)
+    # One part in n is missing from the mean that was taken off.
+    blocks = int(lit.sum())
+    squares = np.sum(blur**2, axis=(0, 3)) * blocks / max(blocks - 1, 1)
+    return float(np.sqrt(squares.mean())) * fit.frame.pixel, np.sqrt(squares.mean(axis=1)) * fit.frame.pixel
+
+
+def blurring(fit: Fit, changes: Floats) -> Floats:
+    """Return how changes of the parameters, `(n, views, 6)`, displace points of the specimen, pixels of the frame.
+
+    The displacements, `(n, views, points, 2)`, are those along u and v that are left when each point is put where it fits best.
+    """
+    tilts = fit.where.tilts
+    cosine, sine = np.cos(tilts)[:, None], np.sin(tilts)[:, None]
+    height, width = fit.frame.field
+    depth = fit.slab.thickness / 2
+    x, y, z = (g.ravel() for g in np.meshgrid(np.array(_GRID) * width, np.array(_GRID) * height, [-depth, depth]))
+    in_place = x + z * np.tan(tilts)[:, None]
+    dx, dy, turn, growth, tilt, _ = (changes[..., k, None] for k in range(PARAMETERS))
+    along_u = cosine * (dx + growth * in_place) - turn * y + tilt * (z / cosine - in_place * sine)
+    along_v = dy + turn * in_place * cosine + growth * y
+    design = np.concatenate([cosine, sine], axis=1)
+    along_u -= np.einsum("ij,njp->nip", design @ np.linalg.pinv(design), along_u)
+    along_v -= along_v.mean(axis=1, keepdims=True)
+    return np.stack([along_u, along_v], axis=-1)
