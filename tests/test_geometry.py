@@ -59,6 +59,6 @@ def test_projection_of_known_points(tilt, point, seen):
     np.testing.assert_allclose(geometry.project(point, tilt), [[seen]], atol=1e-12)
 
 
-def test_the_x_axis_tilt_turns_the_levelled_volume_into_the_specimen():
-    np.testing.assert_allclose(geometry.project([0, 10, 0], 0, x_axis_tilt_deg=60), [[[0, 5]]], atol=1e-12)
-    np.testing.assert_allclose(geometry.project([0, 10, 0], 90, x_axis_tilt_deg=90), [[[10, 0]]], atol=1e-12)
+def test_the_pitch_turns_the_levelled_volume_into_the_specimen():
+    np.testing.assert_allclose(geometry.project([0, 10, 0], 0, pitch_deg=60), [[[0, 5]]], atol=1e-12)
+    np.testing.assert_allclose(geometry.project([0, 10, 0], 90, pitch_deg=90), [[[10, 0]]], atol=1e-12)

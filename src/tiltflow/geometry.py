@@ -18,8 +18,8 @@ rotation by -R.
 
     u = x cos t + z sin t,    v = y
 
-The x-axis tilt a is that of the specimen: `y = y' cos a - z' sin a`, `z = y' sin a + z' cos a`, with primes for the
-levelled volume that the reconstruction shows.
+The pitch p is the tilt of the specimen about x: `y = y' cos p - z' sin p`, `z = y' sin p + z' cos p`, with primes for the levelled
+volume that the reconstruction shows.  IMOD's XAXISTILT, which undoes it, is -p.
 """
 
 from __future__ import annotations
@@ -83,15 +83,15 @@ def axis_angles(transforms: ArrayLike) -> Floats:
     return np.asarray(-np.rad2deg(np.arctan2(a[..., 1, 0] - a[..., 0, 1], a[..., 0, 0] + a[..., 1, 1])))
 
 
-def project(points: ArrayLike, tilt_deg: ArrayLike, x_axis_tilt_deg: float = 0.0) -> Floats:
+def project(points: ArrayLike, tilt_deg: ArrayLike, pitch_deg: float = 0.0) -> Floats:
     """Return where specimen points `(points, 3)` are seen in the aligned views: `(views, points, 2)`.
 
-    With an x-axis tilt the points are those of the levelled volume.
+    With a pitch the points are those of the levelled volume.
     """
     points = np.atleast_2d(np.asarray(points, float))
-    a = np.deg2rad(x_axis_tilt_deg)
-    y = points[:, 1] * np.cos(a) - points[:, 2] * np.sin(a)
-    z = points[:, 1] * np.sin(a) + points[:, 2] * np.cos(a)
+    p = np.deg2rad(pitch_deg)
+    y = points[:, 1] * np.cos(p) - points[:, 2] * np.sin(p)
+    z = points[:, 1] * np.sin(p) + points[:, 2] * np.cos(p)
     t = np.deg2rad(np.atleast_1d(np.asarray(tilt_deg, float)))[:, None]
     u = points[:, 0] * np.cos(t) + z * np.sin(t)
     return np.stack([u, np.broadcast_to(y, u.shape)], axis=-1)

@@ -186,7 +186,7 @@ class Alignment:
     method
         `coarse`, `gold`, `patches` or `projection`.
     x_axis_tilt_deg
-        Tilt of the specimen about the x axis that the reconstruction undoes: IMOD's XAXISTILT.
+        Tilt about x that levels the specimen in the reconstruction, minus its pitch: IMOD's XAXISTILT.
     z_shift
         Shift of the reconstruction along z, unbinned pixels.
     local

@@ -18,6 +18,7 @@ import tiltflow
 from tiltflow.engines.alignment import align_series
 from tiltflow.engines.alignment_files import write_alignment_files
 from tiltflow.engines.base import EngineJob
+from tiltflow.engines.positioning import position_specimen
 from tiltflow.engines.volume import make_volume, reconstruct_params, title, volume_dtype
 from tiltflow.errors import ResourceError, StageError
 from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc
@@ -79,7 +80,7 @@ class NativeEngine:
         """
         with open_mrc(job.series.path) as raw:
             stack, included = _prepare(job, raw)
-            alignment = align_series(job, stack, included)
+            alignment = position_specimen(job, stack, align_series(job, stack, included))
             write_alignment_files(job.workdir, job.series, alignment)
             aligned = _make_aligned_stack(job, stack, raw, alignment)
         volume = make_volume(job, aligned, alignment)

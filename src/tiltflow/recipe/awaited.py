@@ -12,7 +12,6 @@ from tiltflow.recipe.stages import StageParams
 
 AWAITED: Mapping[str, Callable[[StageParams], bool]] = {
     "comparam.align.tiltalign.LocalAlignments": lambda params: params.solve.local is not None and params.method != "projection",
-    "runtime.Positioning.any.sampleType": lambda params: params.position.sample_type > 0,
 }
 """Directive to whether these parameters ask for it."""
 

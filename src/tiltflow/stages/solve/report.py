@@ -53,7 +53,7 @@ def assemble(problem: Problem, fit: Fit, params: SolveParams, notes: tuple[str, 
         residuals=residuals,
         weights=weights,
         tilt_offset_deg=surfaces.tilt_offset_deg,
-        x_axis_tilt_deg=surfaces.x_axis_tilt_deg,
+        pitch_deg=surfaces.pitch_deg,
         z_range_px=(float(used[:, 2].min()), float(used[:, 2].max())),
         evidence=_evidence(problem, fit, residuals, weights, views, params, notes),
     )

@@ -43,7 +43,7 @@ class Solution:
         `(tracks, views, 2)` measured minus predicted, raw pixels; NaN where unseen.
     weights
         `(tracks, views)` between 0 and 1; 0 where unseen or rejected.
-    tilt_offset_deg, x_axis_tilt_deg
+    tilt_offset_deg, pitch_deg
         What would lay the points flat: an angle to add to every tilt, and the tilt about x left to undo.
     z_range_px
         Lowest and highest point along z.
@@ -68,7 +68,7 @@ class Solution:
     residuals: Floats
     weights: Floats
     tilt_offset_deg: float
-    x_axis_tilt_deg: float
+    pitch_deg: float
     z_range_px: tuple[float, float]
     evidence: Evidence
     local: LocalAlignment | None = None
@@ -95,7 +95,7 @@ class Solution:
             tilt_deg=self.aligned_tilt_deg,
             included=self.included,
             method=method,
-            x_axis_tilt_deg=self.x_axis_tilt_deg,
+            x_axis_tilt_deg=-self.pitch_deg,
             evidence=self.evidence,
             local=self.local,
         )

@@ -29,7 +29,7 @@ class Surfaces:
         return float(-np.rad2deg(np.arctan(self.slope_x)))
 
     @property
-    def x_axis_tilt_deg(self) -> float:
+    def pitch_deg(self) -> float:
         """Tilt of the points about the x axis."""
         return float(np.rad2deg(np.arctan(self.slope_y * np.cos(np.arctan(self.slope_x)))))
 
