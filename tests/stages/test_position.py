@@ -74,11 +74,13 @@ def test_noise_is_left_where_it_is(rng: np.random.Generator) -> None:
     assert (found.tilt_offset_deg, found.x_axis_tilt_deg, found.z_shift, found.thickness) == (0, 0, 0, 120)
 
 
-def test_a_volume_too_thin_for_the_section_is_told(series: tuple[np.ndarray, np.ndarray]) -> None:
+@pytest.mark.parametrize("thickness", [48, 84])
+def test_a_volume_too_thin_for_the_section_is_not_trusted(series: tuple[np.ndarray, np.ndarray], thickness: int) -> None:
     views, tilt = series
-    found = position_section(views, tilt, replace(PARAMS, thickness=84), binning=2)
+    found = position_section(views, tilt, replace(PARAMS, thickness=thickness), binning=2)
     assert not found.confident
-    assert "greater thickness" in found.reason
+    assert "nothing was changed" in found.reason
+    assert found.thickness == thickness
 
 
 def test_an_unknown_sample_type_is_refused() -> None:

@@ -154,7 +154,7 @@ def find_section(
     slopes, doubt = _slopes(volume, gold)
     if doubt:
         return replace(kept, reason=doubt)
-    found = find_surfaces(columns(volume, 1.0, block=16, widest=2.0, kept=1.0), slopes)
+    found = _surfaces(volume, slopes)
     if gold is not None:
         found = _with_gold(found, gold)
     doubt = _doubt(found, nz)
@@ -218,6 +218,12 @@ def _slopes(volume: NDArray[np.float32], gold: Gold | None) -> tuple[tuple[float
     if max(abs(slope) for slope in slopes) >= STEEPEST_DEG:
         return slopes, f"the slope of the texture is beyond the {STEEPEST_DEG:g} degrees searched; nothing was changed"
     return slopes, ""
+
+
+def _surfaces(volume: NDArray[np.float32], slopes: tuple[float, float]) -> Surfaces:
+    """Return the surfaces; of those at two scales the inner ones, as noise moves them outwards."""
+    fine, coarse = (find_surfaces(columns(volume, scale, block=16, widest=2.0, kept=1.0), slopes) for scale in (1.0, 1.5))
+    return Surfaces(max(fine.bottom, coarse.bottom), min(fine.top, coarse.top), fine.contrast)
 
 
 def _with_gold(found: Surfaces, gold: Gold) -> Surfaces:
