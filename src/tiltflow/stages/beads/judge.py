@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
 from tiltflow.model import Tracks
@@ -28,7 +28,7 @@ _LEAST_LOOSE, _LEAST_FAR = 0.03, 0.05
 _CYCLES = 6
 _WEIGHTS = (0.05, 5.0)
 _MEDIAN_OF_SQUARED_DISTANCE = 1.386
-_FEW, _FEW_IN_VIEW, _COMPLETE = 5, 3, 0.8
+_FEW, _COMPLETE, _LOST = 4, 0.8, 0.2
 
 
 def judge(series: Series, work: Work, params: BeadParams) -> Work:
@@ -118,8 +118,12 @@ def position_weights(sigma: Floats, residual: Floats) -> Floats:
     return np.where(known, np.clip((noise2 + beyond2) / (variance + beyond2), *_WEIGHTS), 0.0)
 
 
-def doubts(result: BeadResult) -> tuple[str, ...]:
-    """Return the reasons not to trust these tracks, none when they are sound."""
+def doubts(result: BeadResult, included: ArrayLike | None = None) -> tuple[str, ...]:
+    """Return the reasons not to trust these tracks, none when they are sound.
+
+    `included` `(views,)` are the views that are aligned by them; by default all that beads were looked for in, although those that
+    are not `result.placed` had better be left out.
+    """
     reasons = []
     count = len(result.tracks.xy)
     if count < _FEW:
@@ -128,7 +132,11 @@ def doubts(result: BeadResult) -> tuple[str, ...]:
         reasons.append(
             f"in {1 - result.completeness:.0%} of the places where a bead should be seen there is none: the spots may not be gold"
         )
-    thin = np.flatnonzero(result.views_used & (result.tracks.seen.sum(axis=0) < min(_FEW_IN_VIEW, count)))
-    if len(thin):
-        reasons.append(f"fewer than {_FEW_IN_VIEW} beads are seen in {len(thin)} of the views, from view {thin[0]} to {thin[-1]}")
+    use = result.views_used if included is None else np.asarray(included, bool)
+    adrift = np.flatnonzero(use & ~result.placed)
+    lost = np.flatnonzero(result.views_used & ~result.placed)
+    if len(adrift):
+        reasons.append(f"too few beads are seen in {len(adrift)} of the views to place them, from view {adrift[0]} to {adrift[-1]}")
+    elif len(lost) > _LOST * result.views_used.sum():
+        reasons.append(f"too few beads are seen in {len(lost)} of the {result.views_used.sum()} views to place them")
     return tuple(reasons)

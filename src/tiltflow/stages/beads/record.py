@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from tiltflow.model import Tracks
 
 
+LEAST_IN_VIEW = 3
+"""Beads that place a view: its shift, rotation, magnification and tilt."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeadParams:
     """How beads are found and tracked.
@@ -116,6 +120,12 @@ class BeadResult:
     rejected: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def placed(self) -> NDArray[np.bool_]:
+        """Views with beads enough to place them, `(views,)`; the others had better be left out of an alignment."""
+        seen = self.tracks.seen.sum(axis=0)
+        return np.asarray(self.views_used & (seen >= min(LEAST_IN_VIEW, len(self.tracks.xy))))
 
     @property
     def completeness(self) -> float:
