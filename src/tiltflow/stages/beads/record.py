@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from tiltflow.model import Tracks
 
-
 LEAST_IN_VIEW = 3
 """Beads that place a view: its shift, rotation, magnification and tilt."""
 
