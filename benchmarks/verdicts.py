@@ -82,6 +82,7 @@ class Outcome:
     error_px: float | None
     leave_out_px: float | None
     residual_px: float | None
+    residual_weighted_px: float | None
     tracks: int | None
     contrast: float | None
     why: str
@@ -129,7 +130,7 @@ def judge_one(name: str, seed: int, size: int, views: int) -> Outcome:
         try:
             reconstruct_step(Job(source, recipe, Site(threads=1), root / "B", scratch))
         except TiltflowError as error:
-            return Outcome(name, seed, Trust.FAILED, "", None, None, None, None, None, None, str(error))
+            return Outcome(name, seed, Trust.FAILED, "", None, None, None, None, None, None, None, str(error))
         record = read_record(root / "B" / "run.json")
         true = score(series.truth, read_transforms(scratch / "B.xf"), read_tilts(scratch / "B.tlt"))
     return outcome_of(name, seed, record, true.rms_px)
@@ -150,6 +151,7 @@ def outcome_of(name: str, seed: int, record: SeriesRecord, true_px: float) -> Ou
         error_px=found.error_px,
         leave_out_px=found.leave_out_px,
         residual_px=found.residual_mean_px,
+        residual_weighted_px=found.residual_weighted_mean_px,
         tracks=found.tracks_used,
         contrast=record.volume.contrast if record.volume else None,
         why=verdict.reasons[0],

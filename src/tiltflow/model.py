@@ -302,12 +302,12 @@ class Thresholds:
     error_poor_px: float = 1.0
     error_good_nm: float | None = None
     error_poor_nm: float | None = None
-    leave_out_good_px: float = 1.0
-    leave_out_poor_px: float = 2.0
+    leave_out_good_px: float = 0.6
+    leave_out_poor_px: float = 1.2
     leave_out_good_nm: float | None = None
     leave_out_poor_nm: float | None = None
-    residual_good_px: float = 0.8
-    residual_poor_px: float = 1.6
+    residual_good_px: float = 0.7
+    residual_poor_px: float = 1.4
     residual_good_nm: float | None = None
     residual_poor_nm: float | None = None
     excluded_good: float = 0.1
