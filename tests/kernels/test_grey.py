@@ -20,5 +20,7 @@ def test_rounding_is_half_up_within_the_limits(rng: np.random.Generator, dtype: 
     image = rng.normal(0, 30000, (8, 21)).astype(np.float32)
     image[0, :4] = [-0.5, 0.5, 1.5, 254.5]
     out = np.empty(image.shape, dtype)
-    round_into(image, low, high, out)
+    least, most, total = round_into(image, low, high, out)
+    assert (least, most) == (image.min(), image.max())
+    assert total == pytest.approx(image.sum(dtype=float), rel=1e-4)
     np.testing.assert_array_equal(out, np.clip(np.floor(image + np.float32(0.5)), low, high).astype(dtype))

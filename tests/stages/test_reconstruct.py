@@ -135,6 +135,29 @@ def test_slabs_do_not_depend_on_the_threads(rng: np.random.Generator) -> None:
         assert heard == sorted(heard)
 
 
+class Rows:
+    """A stack that gives rows of a view, and fails when asked for all of it more than once."""
+
+    def __init__(self, views: np.ndarray) -> None:
+        self.views, self.shape, self.asked = views, views.shape, [0] * len(views)
+
+    def __getitem__(self, view: int, /) -> np.ndarray:
+        self.asked[view] += 1
+        assert self.asked[view] == 1
+        return self.views[view]
+
+    def read_block(self, sections: slice, rows: slice, /) -> np.ndarray:
+        return self.views[sections, rows]
+
+
+def test_a_stack_that_reads_rows_is_not_read_view_by_view_for_every_slab(rng: np.random.Generator) -> None:
+    views = rng.normal(100, 10, (3, 50, 24)).astype(np.float32)
+    tilt = [-20, 0, 20]
+    expected, _ = volume(views, tilt, ReconstructParams(thickness=6, mode=2))
+    by_rows, _ = volume(Rows(views), tilt, ReconstructParams(thickness=6, mode=2))
+    np.testing.assert_array_equal(by_rows, expected)
+
+
 def test_a_crop_along_the_tilt_axis_gives_the_same_sections(rng: np.random.Generator) -> None:
     views = rng.normal(0, 100, (5, 40, 64)).astype(np.float32)
     views -= views.mean()

@@ -24,10 +24,22 @@ def statistics(image: NDArray[np.float32]) -> tuple[float, float, float]:
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
-def round_into(image: NDArray[np.float32], low: int, high: int, out: NDArray[np.integer]) -> None:
-    """Write the values of a two-dimensional array, rounded half up and held within `low..high`, into integers."""
-    half, least, most = np.float32(0.5), np.float32(low), np.float32(high)
+def round_into(image: NDArray[np.float32], least: int, most: int, out: NDArray[np.integer]) -> tuple[float, float, float]:
+    """Write the values of a two-dimensional array, rounded half up and held within `least..most`, into integers.
+
+    Returns the least, the greatest and the sum of the values before.
+    """
+    half, floor, ceiling = np.float32(0.5), np.float32(least), np.float32(most)
+    low, high = image[0, 0], image[0, 0]
+    total = 0.0
     for j in range(image.shape[0]):
         source, target = image[j], out[j]
+        part = np.float32(0)
         for i in range(source.shape[0]):
-            target[i] = np.int32(min(max(np.floor(source[i] + half), least), most))
+            value = source[i]
+            low = min(low, value)
+            high = max(high, value)
+            part += value
+            target[i] = np.int32(min(max(np.floor(value + half), floor), ceiling))
+        total += float(part)
+    return low, high, total

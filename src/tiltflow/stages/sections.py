@@ -179,12 +179,12 @@ class _Slab:
 
     def put(self, j: int, section: NDArray[np.float32]) -> None:
         """Round a section into its place."""
-        low, high, total = statistics(section)
-        self.low, self.high, self.total = min(self.low, low), max(self.high, high), self.total + total
         if self.greys.dtype == np.float32:
             self.greys[j] = section
+            low, high, total = statistics(section)
         else:
-            round_into(section, self._least, self._most, self.greys[j])
+            low, high, total = round_into(section, self._least, self._most, self.greys[j])
+        self.low, self.high, self.total = min(self.low, low), max(self.high, high), self.total + total
 
 
 def _blocks(ny: int, bytes_a_row: int) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.fft
@@ -15,6 +16,14 @@ from tiltflow.stages.filters import DC, pad_lines, padded_length
 
 LOG_FLOOR = 1e-3
 """Grey values below this part of the mean have the logarithm of it."""
+
+
+@runtime_checkable
+class ReadsRows(Protocol):
+    """A stack that can read some rows of a view without the others, which saves reading every view once a slab."""
+
+    def read_block(self, sections: slice, rows: slice, /) -> NDArray[Any]:
+        """Return rows of sections, `(sections, rows, nx)`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,8 +108,11 @@ def _mean_grey(aligned: Stack, views: NDArray[np.int64]) -> float:
 def read_lines(aligned: Stack, weighting: Weighting, y0: int, y1: int) -> NDArray[np.float32]:
     """Return the lines of rows `y0..y1` of the views, `(views, rows, nx)`, as logarithms if asked for."""
     lines = np.empty((len(weighting.views), y1 - y0, aligned.shape[2]), np.float32)
-    for line, v in zip(lines, weighting.views, strict=True):
-        line[...] = aligned[int(v)][y0:y1]
+    for line, v in zip(lines, weighting.views.tolist(), strict=True):
+        if isinstance(aligned, ReadsRows):
+            line[...] = aligned.read_block(slice(v, v + 1), slice(y0, y1))[0]
+        else:
+            line[...] = aligned[v][y0:y1]
     if weighting.log_offset is not None:
         lines += np.float32(weighting.log_offset)
         np.log10(np.maximum(lines, np.float32(weighting.log_floor), out=lines), out=lines)
