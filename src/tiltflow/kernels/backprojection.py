@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 TILE_X = 512
-TILE_Z = 8
+TILE_Z = 16
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")

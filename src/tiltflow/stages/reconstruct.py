@@ -251,7 +251,8 @@ class Backprojector:
         clock.lap("filter")
         stretched, section = np.empty(s.length, np.float32), np.empty(self._shape, np.float32)
         for j, top in enumerate(tops):
-            stretch_lines(filtered[:, j], s.even, s.odd, s.count, s.inside, s.start, s.step, w.fill, stretched)
+            line = np.ascontiguousarray(filtered[:, j])
+            stretch_lines(line, s.even, s.odd, s.count, s.inside, s.start, s.step, w.fill, stretched)
             clock.lap("stretch")
             shift = s.shift + s.slope * (self._top - top)
             backproject(stretched, s.even, s.odd, shift, s.slope, np.float32(w.base), section)
