@@ -16,6 +16,7 @@ from tiltflow.engines.choice import choose_engine
 from tiltflow.errors import ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Reconstruction, SeriesResult
+from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.closing import (
     PRODUCTS_FOLDER,
     conclude,
@@ -69,7 +70,8 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         for problem in work.recipe.report.problems:
             recorder.warn(f"{problem.message} ({problem.where})")
         engine.check(work)
-    result = engine.reconstruct(work)
+    with one_thread_for_algebra():
+        result = engine.reconstruct(work)
     if result.alignment is not None:
         recorder.record.alignment = AlignmentEntry.model_validate(describe.alignment(result.alignment, series))
         recorder.save()

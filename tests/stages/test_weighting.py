@@ -1,0 +1,35 @@
+"""Tests of the lines of the views on their way to back-projection."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tiltflow.errors import ParameterError
+from tiltflow.stages.filters import padded_length
+from tiltflow.stages.weighting import chosen_views, filter_lines, read_lines, weigh
+
+
+def test_a_flat_filter_changes_nothing_but_the_scale(rng: np.random.Generator) -> None:
+    lines = rng.normal(size=(3, 2, 50)).astype(np.float32)
+    scale = np.array([1.0, 2.0, -0.5], np.float32)
+    flat = np.repeat(scale[:, None], padded_length(50) // 2 + 1, axis=1)
+    np.testing.assert_allclose(filter_lines(lines, flat), lines * scale[:, None, None], atol=1e-5)
+
+
+def test_views_are_those_included_and_not_excluded() -> None:
+    assert chosen_views(5).tolist() == [0, 1, 2, 3, 4]
+    assert chosen_views(5, [True, False, True, True, True], (3,)).tolist() == [0, 2, 4]
+    with pytest.raises(ParameterError, match="3 marks of inclusion for 5"):
+        chosen_views(5, [True] * 3)
+
+
+def test_lines_are_read_for_the_chosen_views_and_as_logarithms_when_asked(rng: np.random.Generator) -> None:
+    stack = rng.integers(10, 1000, (4, 6, 12)).astype(np.int16)
+    views, tilt = np.array([0, 3]), np.array([-5.0, 5.0])
+    radial = np.ones(padded_length(12) // 2 + 1)
+    plain = weigh(stack, views, tilt, np.ones(2), radial)
+    np.testing.assert_array_equal(read_lines(stack, plain, 2, 5), stack[[0, 3], 2:5])
+    logs = weigh(stack, views, tilt, np.ones(2), radial, log_offset=90.0)
+    np.testing.assert_allclose(read_lines(stack, logs, 2, 5), np.log10(stack[[0, 3], 2:5] + 90.0), rtol=1e-5)
+    np.testing.assert_allclose(logs.fill, 0.2 * np.log10(stack[[0, 3]].mean() + 90), rtol=1e-5)
