@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -41,10 +41,12 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], threads: int) ->
                 future.cancel()
 
 
-def one_thread_for_algebra() -> AbstractContextManager[object]:
+@contextmanager
+def one_thread_for_algebra() -> Iterator[None]:
     """Hold the linear algebra library to one thread inside a `with` block.
 
     Its own threads wait by spinning, which on a busy machine slows the many small systems of an alignment tenfold; tiltflow's
     threads use the cores instead.
     """
-    return threadpool_limits(1, user_api="blas")
+    with threadpool_limits(1, user_api="blas"):
+        yield

@@ -55,9 +55,9 @@ def align_series(job: EngineJob, stack: Stack, included: NDArray[np.bool_]) -> A
             with job.recorder.stage(f"align: {method}") as notes:
                 found = _METHODS[method](job, start, notes)
                 _note(notes, found.evidence)
-        except StageError as error:
+        except (StageError, np.linalg.LinAlgError) as error:
             if not job.recipe.ladder:
-                raise
+                raise StageError(f"{job.series.path.name}: alignment by {method} failed: {error}") from error
             job.recorder.warn(f"alignment by {method} is not possible: {error}")
             log.append({"method": method, "failed": str(error)})
             continue
@@ -121,7 +121,10 @@ def _gold(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
     notes.number("completeness", result.completeness)
     for text in result.notes:
         notes.note(text)
-    return _solved(job, start, "gold", result.tracks, bead_doubts(result), notes)
+    included = start.included & result.placed
+    for view in np.flatnonzero(start.included & ~included):
+        notes.warn(f"view {view + 1} holds too few beads to be placed, and is left out")
+    return _solved(job, replace(start, included=included), "gold", result.tracks, bead_doubts(result, included), notes)
 
 
 def _patches(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:

@@ -131,7 +131,7 @@ class Fit:
         lift = self.slab.middle * self.frame.pixel * np.sin(self.where.tilts)
         return self.where.displaced(np.stack([lift, np.zeros_like(lift)], axis=1))
 
-    def step(self, free: Free, *, lessons: int = 2, renew: bool = True) -> Step:
+    def step(self, free: Free, *, lessons: int = 2, depth: bool = True, renew: bool = True) -> Step:
         """Learn the model, move all views, and return the normal equations the step was made of.
 
         Parameters
@@ -144,7 +144,7 @@ class Fit:
         matcher, tangents = self._matcher, np.tan(self.where.tilts)
         spectra = matcher.spectra(self.where, self._filling)
         for _ in range(lessons):
-            self.slab, _ = learn(self.slab, matcher.band, spectra, tangents, threads=self._threads)
+            self.slab, _ = learn(self.slab, matcher.band, spectra, tangents, depth=depth, threads=self._threads)
         prediction = predict(self.slab, matcher.band, spectra, tangents, threads=self._threads)
         step = matcher.step(self.where, self.slab, spectra, prediction, matrix=None if renew else self._matrix)
         self._matrix, self._filling = step.matrix, prediction.predicted

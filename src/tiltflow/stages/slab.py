@@ -175,7 +175,9 @@ def precision(slab: Slab, phases: Complexes, group: int, blind: Floats) -> Compl
     return np.asarray(np.linalg.inv(covariance))
 
 
-def learn(slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, threads: int = 1) -> tuple[Slab, float]:
+def learn(
+    slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, depth: bool = True, threads: int = 1
+) -> tuple[Slab, float]:
     """Return the model after one step towards the largest likelihood, and the log-likelihood of the one given.
 
     Each variance is multiplied by what its component explains over what the model expects it to.
@@ -187,10 +189,10 @@ def learn(slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, threads
     sums = [np.zeros(()) for _ in range(4)]
     for parts in map_threads(at, range(len(band.q)), threads):
         sums = [total + part for total, part in zip(sums, parts, strict=True)]
-    depth, noise, power, _ = sums
+    by_depth, noise, power, _ = sums
     # Rows of `power`: squares of whitened data, their number, log-determinants.
     signal = slab.signal * np.where(power[1] > 0, power[0] / np.maximum(power[1], 1), 1.0)
-    profile = slab.profile * _ratio(*depth)
+    profile = slab.profile * (_ratio(*by_depth) if depth else 1.0)
     by_group, by_view = noise.sum(axis=2), noise.sum(axis=1)
     view_noise = np.clip(slab.view_noise * _ratio(*by_view), 0.05, 1e4)
     view_noise /= np.exp(np.median(np.log(view_noise)))

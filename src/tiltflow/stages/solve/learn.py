@@ -23,7 +23,7 @@ from tiltflow.stages.solve.variables import Kind, Spread, Variables
 Floats = NDArray[np.float64]
 
 _CYCLES = 40
-_FLOOR = 1e-5
+_FLOOR = 1e-4
 """Radians, or a fraction: far below what matters."""
 
 

@@ -179,8 +179,10 @@ def adjust(
         matrix, right = reduced_system(normal, geometry, map_)
         matrix += precision + 1e-9 * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
         while True:
-            damped = matrix + damping * np.diag(np.diag(matrix))
-            step = linalg.solve(damped, right - precision @ values, assume_a="pos")
+            # Variables of different units, and priors: scaled to a unit diagonal first.
+            scale = 1 / np.sqrt(np.diag(matrix))
+            damped = matrix * scale * scale[:, None] + (damping + 1e-10) * np.eye(len(matrix))
+            step = scale * linalg.solve(damped, scale * (right - precision @ values), assume_a="pos")
             view_steps = map_ @ step
             trial = Geometry(geometry.views + view_steps.reshape(-1, PER_VIEW), geometry.points + normal.point_steps(view_steps))
             trial_cost = float(observations.squared(trial.residual(observations)).sum())

@@ -50,7 +50,7 @@ def track_weights(length: Floats, k: float) -> Floats:
     typical = np.nan_to_num(typical, nan=np.inf)
     known = typical[np.isfinite(typical)]
     centre = np.median(known)
-    spread = max(1.4826 * float(np.median(np.abs(known - centre))), 0.1 * float(centre), 1e-12)
+    spread = max(1.4826 * float(np.median(np.abs(known - centre))), 0.25 * float(centre), 1e-12)
     return tukey(np.maximum(typical - centre, 0.0) / spread, k)
 
 

@@ -1,0 +1,87 @@
+"""What patch tracking is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.errors import ParameterError
+from tiltflow.model import Evidence, Tracks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchParams:
+    """How patches are laid out and compared.
+
+    Views are whitened and frequencies weighted by how far the views agree there, so that the filters only say where frequencies begin
+    and end.
+
+    Attributes
+    ----------
+    size_px
+        Patches along x and y, raw pixels (SizeOfPatchesXandY); made smaller where fewer than three fit along a side.
+    overlap
+        Fraction of a patch that it shares with its neighbour (OverlapOfPatchesXandY; IMOD's 0.33).
+    low_pass, low_pass_sigma
+        Frequencies above their sum are left out, cycles per raw pixel (FilterRadius2, FilterSigma2; IMOD's 0.25 and 0.05).
+    high_pass_sigma
+        Frequencies below a quarter of it are left out, cycles per raw pixel (FilterSigma1; IMOD's 0.03).
+    max_size_px
+        Views are binned until their larger side is at most this.
+    passes
+        Most passes at full resolution.
+    settled_px
+        The passes end when the views move by less than this, raw pixels.
+    """
+
+    size_px: tuple[int, int] = (300, 300)
+    overlap: float = 0.33
+    low_pass: float = 0.25
+    low_pass_sigma: float = 0.05
+    high_pass_sigma: float = 0.03
+    max_size_px: int = 512
+    passes: int = 6
+    settled_px: float = 0.02
+
+    def __post_init__(self) -> None:
+        if min(self.size_px) < 32 or not 0 <= self.overlap < 0.9:
+            raise ParameterError(
+                f"Patches of {self.size_px} px with overlap {self.overlap} cannot be tracked: sides start at 32, "
+                "the overlap lies between 0 and 0.9"
+            )
+        if not 0 <= self.high_pass_sigma / 4 < self.low_pass:
+            raise ParameterError(
+                f"A filter from {self.high_pass_sigma} to {self.low_pass} cycles per pixel lets nothing pass: "
+                "the high-pass filter must lie below the low-pass filter"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchResult:
+    """Tracks of patches and how well they were followed.
+
+    Attributes
+    ----------
+    tracks
+        `(track, view, 2)` raw pixels, weighed together: the error of a patch lasts from view to view.
+    correlation
+        `(track, view)` of each view of a patch with what all other views foretell of it; NaN where not tracked.
+    transforms, tilt_deg
+        `(views, 2, 3)` and `(views,)`: the alignment that the last pass ended with.
+    depth_px
+        Thickness that the patches' coherence speaks for.
+    evidence
+        Of that alignment.
+    notes
+        What was changed or dropped, and why.
+    """
+
+    tracks: Tracks
+    correlation: NDArray[np.float64]
+    transforms: NDArray[np.float64]
+    tilt_deg: NDArray[np.float64]
+    depth_px: float
+    evidence: Evidence
+    notes: tuple[str, ...]
