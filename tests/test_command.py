@@ -47,9 +47,13 @@ def test_an_interrupt_stops_the_whole_process_group(tmp_path):
     marker = tmp_path / "child"
     script = f"sleep 60 & echo $! > {marker}; wait"
     timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # libraries of other tests leave their own behind
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        run("sh", ["-c", script], cwd=tmp_path)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run("sh", ["-c", script], cwd=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     child = int(marker.read_text())
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and _alive(child):
