@@ -12,8 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -48,5 +46,7 @@ def one_thread_for_algebra() -> Iterator[None]:
     Its own threads wait by spinning, which on a busy machine slows the many small systems of an alignment tenfold; tiltflow's
     threads use the cores instead.
     """
+    from threadpoolctl import threadpool_limits  # importing it sets an environment variable
+
     with threadpool_limits(1, user_api="blas"):
         yield
