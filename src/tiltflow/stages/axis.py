@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltflow.stages.belief import Free
 from tiltflow.stages.binned import BinnedViews
-from tiltflow.stages.fitting import Fit, Free, sloped, turned
+from tiltflow.stages.fitting import Fit, sloped, turned
 from tiltflow.stages.stretched import ViewGeometry
 
 Floats = NDArray[np.float64]

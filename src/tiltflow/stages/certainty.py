@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.stages.fitting import Fit, Free
+from tiltflow.stages.belief import Free
+from tiltflow.stages.fitting import Fit
 from tiltflow.stages.matching import PARAMETERS, Step
 
 Floats = NDArray[np.float64]
@@ -21,15 +22,15 @@ _GRID = (-0.4, -0.2, 0.0, 0.2, 0.4)
 
 
 def expected_error_px(fit: Fit, step: Step, free: Free) -> tuple[float, Floats]:
-    """Return the root mean square displacement, raw pixels, that is to be expected of a fit, and that of each view."""
-    contributions = step.gradient - step.gradient.mean(axis=0)
-    lit = np.any(step.gradient != 0, axis=1)
-    moves = np.stack([fit.solve(step, free, contribution, clipped=False) for contribution in contributions[lit]])
-    blur = blurring(fit, moves)
-    # One part in n is missing from the mean that was taken off.
-    blocks = int(lit.sum())
-    squares = np.sum(blur**2, axis=(0, 3)) * blocks / max(blocks - 1, 1)
-    return float(np.sqrt(squares.mean())) * fit.frame.pixel, np.sqrt(squares.mean(axis=1)) * fit.frame.pixel
+    """Return the root mean square displacement, raw pixels, that is to be expected of a fit, and that of each view.
+
+    `step` are the normal equations at the end of the fit.
+    """
+    found = fit.answer(step, free)
+    values, vectors = np.linalg.eigh(found.covariance)
+    modes = (found.design @ (vectors * np.sqrt(np.maximum(values, 0)))).T.reshape(len(values), -1, PARAMETERS)
+    squares = np.sum(blurring(fit, modes) ** 2, axis=(0, 3)).mean(axis=1)
+    return float(np.sqrt(squares.mean())) * fit.frame.pixel, np.sqrt(squares) * fit.frame.pixel
 
 
 def blurring(fit: Fit, changes: Floats) -> Floats:

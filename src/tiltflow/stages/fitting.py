@@ -9,12 +9,13 @@ wide maximum.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow import geometry
+from tiltflow.stages.belief import Answer, Belief, Free, answer
 from tiltflow.stages.binned import BinnedViews
 from tiltflow.stages.matching import PARAMETERS, Matcher, Step
 from tiltflow.stages.slab import Band, Slab, Spectra, learn, predict
@@ -32,57 +33,6 @@ _LONGEST = np.array([3.0, 3.0, 0.02, 0.01, 0.02, 0.05])
 """Longest step of each parameter: pixels of the frame, radians, fraction, radians, radians, radians."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Free:
-    """Which parameters a step may change beside the shifts."""
-
-    axis: bool = False
-    slope: bool = False
-    rotation: bool = False
-    magnification: bool = False
-    tilt: bool = False
-
-    def design(self, views: int) -> Floats:
-        """Return how the parameters of all views, `(views * 6,)`, follow from the free ones."""
-        columns = []
-        for parameter, free in enumerate((True, True, self.rotation, self.magnification, self.tilt)):
-            if free:
-                each = np.zeros((views, PARAMETERS, views))
-                each[np.arange(views), parameter, np.arange(views)] = 1.0
-                columns.append(each)
-        for parameter, free in ((2, self.axis and not self.rotation), (5, self.slope)):
-            if free:
-                common = np.zeros((views, PARAMETERS, 1))
-                common[:, parameter] = 1.0
-                columns.append(common)
-        return np.concatenate(columns, axis=2).reshape(views * PARAMETERS, -1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stiffness:
-    """What is believed before looking: standard deviations of the parameters of a view.
-
-    Shifts are pixels of the frame; rotations and magnifications are about their mean; tilts about the nominal ones with a common
-    offset.
-    """
-
-    shift: float = 20.0
-    rotation_deg: float = 0.5
-    magnification: float = 0.005
-    tilt_deg: float = 0.7
-
-    def information(self, views: int) -> Floats:
-        """Return the inverse covariance, `(views * 6, views * 6)`."""
-        spread = np.array(
-            [self.shift, self.shift, np.deg2rad(self.rotation_deg), self.magnification, np.deg2rad(self.tilt_deg), 1.0]
-        )
-        about_mean = np.eye(views) - 1.0 / views
-        information = np.zeros((views, PARAMETERS, views, PARAMETERS))
-        for parameter, sd in enumerate(spread):
-            information[:, parameter, :, parameter] = (about_mean if parameter in {2, 3, 4} else np.eye(views)) / sd**2
-        return information.reshape(views * PARAMETERS, -1)
-
-
 class Fit:
     """A geometry and a model of the series at one resolution, and what improves them.
 
@@ -92,6 +42,8 @@ class Fit:
         The geometry.
     slab
         The model.
+    belief
+        How much views are believed to differ from each other.
     last_move
         Root mean square shift of the last step, pixels of the frame.
     """
@@ -105,7 +57,6 @@ class Fit:
         nominal: Floats | None = None,
         highest: float = 0.4,
         groups: int = 8,
-        stiffness: Stiffness | None = None,
         threads: int = 1,
     ) -> None:
         frame = Frame.around(views, where.axis_deg, (_MARGIN, _MARGIN))
@@ -115,7 +66,7 @@ class Fit:
         self.frame = frame
         self.last_move = np.inf
         self._nominal = where.tilts if nominal is None else nominal
-        self._stiffness = stiffness or Stiffness()
+        self.belief = Belief.open()
         self._threads = threads
         self._matcher = Matcher(StretchedViews(views, frame, _TAPER_PX), band, frame.window(_WINDOW), threads=threads)
         self._filling: Spectra | None = None
@@ -148,25 +99,22 @@ class Fit:
         prediction = predict(self.slab, matcher.band, spectra, tangents, threads=self._threads)
         step = matcher.step(self.where, self.slab, spectra, prediction, matrix=None if renew else self._matrix)
         self._matrix, self._filling = step.matrix, prediction.predicted
-        change = self.solve(step, free, step.gradient.sum(axis=0))
+        found = self.answer(step, free)
+        change = np.clip(found.change, -_LONGEST, _LONGEST)
+        self.belief = found.belief
         self.where = moved(self.where, change, self.frame.pixel)
         self.last_move = float(np.sqrt(np.mean(change[:, 0] ** 2 + change[:, 1] ** 2)))
         return step
 
-    def solve(self, step: Step, free: Free, gradient: Floats, *, clipped: bool = True) -> Floats:
-        """Return the change of all parameters, `(views, 6)`, that a gradient asks for, no larger than a step may be.
-
-        When not `clipped` it is what the gradient alone asks for, without the pull towards what was believed before.
-        """
-        views = len(self.where.tilts)
-        design, prior = free.design(views), self._stiffness.information(views)
-        pull = np.zeros((views, PARAMETERS))
-        error = self.where.tilts - self._nominal
-        pull[:, 4] = (error.mean() - error) / np.deg2rad(self._stiffness.tilt_deg) ** 2
-        normal = design.T @ (step.matrix + prior) @ design
-        right = gradient + pull.ravel() if clipped else gradient
-        change = (design @ np.linalg.solve(normal, design.T @ right)).reshape(views, PARAMETERS)
-        return np.clip(change, -_LONGEST, _LONGEST) if clipped else change
+    def answer(self, step: Step, free: Free) -> Answer:
+        """Return what normal equations at the present geometry come to."""
+        matrices = self.where.matrices
+        deviation = np.zeros((len(matrices), PARAMETERS))
+        turn = np.arctan2(matrices[:, 1, 0] - matrices[:, 0, 1], matrices[:, 0, 0] + matrices[:, 1, 1])
+        deviation[:, 2] = np.angle(np.exp(1j * (turn - np.deg2rad(self.where.axis_deg))))
+        deviation[:, 3] = np.log(np.linalg.det(matrices)) / 2
+        deviation[:, 4] = self.where.tilts - self._nominal
+        return answer(step, free, deviation, self.where.tilts, self.belief)
 
     def assess(self, where: ViewGeometry, *, lessons: int = 4) -> tuple[float, Floats]:
         """Return the log-likelihood of a geometry and the correlation of each view with its prediction, with a model of its own."""

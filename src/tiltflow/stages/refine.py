@@ -18,10 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from tiltflow import geometry
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Progress, Stack
+from tiltflow.stages.belief import Free
 from tiltflow.stages.binned import BinnedViews, part_of, read_binned, tell
 from tiltflow.stages.certainty import expected_error_px
 from tiltflow.stages.coarse import chosen_views, spread_over_tilt
-from tiltflow.stages.fitting import Fit, Free, sloped, turned
+from tiltflow.stages.fitting import Fit, sloped, turned
 from tiltflow.stages.matching import Step
 from tiltflow.stages.stretched import ViewGeometry
 
