@@ -79,14 +79,26 @@ class NativeEngine:
             If a stage finds that these data cannot give a result, with the reason.
         """
         with open_mrc(job.series.path) as raw:
-            stack, included = _prepare(job, raw)
-            alignment = position_specimen(job, stack, align_series(job, stack, included))
+            stack, alignment = align(job, raw)
+            alignment = position_specimen(job, stack, alignment)
             write_alignment_files(job.workdir, job.series, alignment)
             aligned = _make_aligned_stack(job, stack, raw, alignment)
         volume = make_volume(job, aligned, alignment)
         return Reconstruction(
             aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment
         )
+
+
+def align(job: EngineJob, raw: MrcFile) -> tuple[Stack, Alignment]:
+    """Return the views with x-ray hits repaired, and their alignment.
+
+    Raises
+    ------
+    StageError
+        If these data cannot be aligned, with the reason.
+    """
+    stack, included = _prepare(job, raw)
+    return stack, align_series(job, stack, included)
 
 
 def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, NDArray[np.bool_]]:
