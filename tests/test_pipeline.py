@@ -1,13 +1,16 @@
 """The pipeline: results, failures and records of series, with the stand-in for IMOD doing the reconstruction."""
 
+import platform
 import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tiltflow import pipeline
 from tiltflow.delivery.cleanup import make_scratch
-from tiltflow.errors import ParameterError, StageError
+from tiltflow.errors import ParameterError, StageError, TiltflowError
 from tiltflow.model import Site
 from tiltflow.pipeline import Job, finish_step, process, product_step, reconstruct_step, run
 from tiltflow.products.catalogue import PRODUCTS, STEPS
@@ -33,14 +36,31 @@ def test_a_series_gets_every_product_of_the_catalogue_and_a_record(small_series,
     assert [asset.type for asset in result.assets] == [product.asset_type for product in PRODUCTS]
     record = read_record(tmp_path / "out" / "B" / "run.json")
     assert record.status == "success"
-    assert [stage.name for stage in record.stages][-len(STEPS) :] == [step.name for step in STEPS]
+    assert [stage.name for stage in record.stages][-len(STEPS) - 1 :] == [*(step.name for step in STEPS), "publish"]
+    assert all(stage.status == "done" and stage.seconds is not None for stage in record.stages)
     for entry in record.products:
         path = tmp_path / "out" / "B" / entry.path
         assert path.exists()
         assert entry.bytes > 0
-        assert (entry.sha256 is None) == path.is_dir()
+        assert entry.sha256 == checksum(path)
     for name in ("B.xf", "B.tlt", "B.adoc", "B.log", "batchruntomo.log", "B_ali.mrc", "B_rec.mrc"):
         assert (tmp_path / "out" / "B" / name).is_file(), name
+
+
+def checksum(path):
+    """Return the checksum of a file or folder as the tools of the system compute it."""
+    files = "find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum"
+    command = ["sh", "-c", files] if path.is_dir() else ["sha256sum", path.name]
+    where = path if path.is_dir() else path.parent
+    return subprocess.run(command, cwd=where, check=True, capture_output=True, text=True).stdout.split()[0]
+
+
+def test_the_record_says_what_the_work_ran_on(small_series, recipe, site, tmp_path, fake_imod):
+    process(small_series, recipe, site, output=tmp_path / "B")
+    versions = read_record(tmp_path / "B" / "run.json").versions
+    assert versions["numpy"] == np.__version__
+    assert versions["python"] == platform.python_version()
+    assert {"scipy", "numba", "pillow", "av", "zarr", "system"} <= set(versions)
 
 
 def test_the_record_says_where_each_value_was_read_and_why_this_engine(small_series, recipe, site, tmp_path, fake_imod):
@@ -135,6 +155,20 @@ def test_a_failed_product_step_is_named(small_series, recipe, site, tmp_path, fa
     result = finish_step(job, [made], StageError("the volume is blank"), "gen_ave_mrc")
     assert (result.status, result.stage, result.message) == ("error", "gen_ave_mrc", "the volume is blank")
     assert not (tmp_path / "B" / "tiltMov_B.mp4").exists()
+
+
+def test_a_product_step_is_in_the_record_while_it_works_and_when_it_fails(small_series, recipe, site, tmp_path, fake_imod):
+    job = Job(small_series, recipe, site, tmp_path / "B", make_scratch(small_series, site.scratch))
+    reconstruct_step(job)
+    seen = []
+    product_step(job, "gen_tilt_movie", lambda *_: seen.append(read_record(job.record_path).stages[-1]))
+    assert {(stage.name, stage.status) for stage in seen} == {("gen_tilt_movie", "running")}
+    (job.workdir / "B_rec.mrc").write_bytes(b"no volume")
+    with pytest.raises(TiltflowError) as failure:
+        product_step(job, "gen_ave_mrc")
+    last = read_record(job.record_path).stages[-1]
+    assert (last.name, last.status) == ("gen_ave_mrc", "failed")
+    assert finish_step(job, [], failure.value).stage == "gen_ave_mrc"
 
 
 def test_an_unknown_product_step_is_refused_with_the_known_ones(small_series, recipe, site, tmp_path):

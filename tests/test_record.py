@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -65,6 +66,18 @@ def test_a_stage_left_by_an_exception_is_failed(recorder):
         raise RuntimeError
     assert read_record(recorder.path).stages[0].status == "failed"
     assert recorder.failed_stage() == "solve"
+
+
+def test_a_stage_that_the_work_went_on_without_is_not_where_it_failed(recorder):
+    with pytest.raises(RuntimeError), recorder.stage("align: gold"):
+        raise RuntimeError
+    time.sleep(0.01)
+    with recorder.stage("align: patches"):
+        pass
+    assert recorder.failed_stage() is None
+    with pytest.raises(RuntimeError), recorder.stage("check"), recorder.stage("plan"):
+        raise RuntimeError
+    assert recorder.failed_stage() == "plan"
 
 
 def test_numbers_that_are_not_finite_become_null_in_the_file(recorder):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import platform
 from dataclasses import asdict, fields, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,18 @@ from tiltflow.recipe import Recipe, StageParams
 from tiltflow.record import DirectiveEntry, ProductEntry, RecipeEntry, ValueEntry
 
 _CHECKSUM_BLOCK = 1 << 20
+_LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr")
+
+
+def versions() -> dict[str, str]:
+    """Return what the work ran on: Python, the system, and the libraries whose versions can change a result."""
+    found = {"python": platform.python_version(), "system": platform.platform(terse=True)}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def series(known: TiltSeries) -> dict[str, ValueEntry]:
@@ -79,10 +94,10 @@ def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:
 
 
 def product(asset: Asset, folder: Path) -> ProductEntry:
-    """Return a product with its size, and the checksum of a single file."""
+    """Return a product with its size and checksum."""
     path = folder / asset.path
     if path.is_dir():
-        size, checksum = sum(item.stat().st_size for item in path.rglob("*") if item.is_file()), None
+        size, checksum = sum(item.stat().st_size for item in path.rglob("*") if item.is_file()), _sha256_of_folder(path)
     else:
         size, checksum = path.stat().st_size, _sha256(path)
     metadata = dict(asset.metadata) if asset.metadata is not None else None
@@ -107,4 +122,13 @@ def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         while block := file.read(_CHECKSUM_BLOCK):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def _sha256_of_folder(folder: Path) -> str:
+    """Return what `find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum` prints in a folder."""
+    names = sorted(os.fsencode(f"./{path.relative_to(folder).as_posix()}") for path in folder.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(f"{_sha256(folder / os.fsdecode(name))}  ".encode() + name + b"\n")
     return digest.hexdigest()

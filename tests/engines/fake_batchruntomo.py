@@ -3,13 +3,14 @@
 
 Reads `-di FILE -cp N [-gpu G]`, checks that the directive file names the data set beside it, prints the log lines that eTomo
 parses, and leaves `B_ali.mrc`, `B_rec.mrc`, `B.xf`, `B.tlt` and `align.log`.  How it behaves is chosen by FAKE_BATCHRUNTOMO:
-`good`, `old-names`, `abort`, `abort-status-0`, `error-but-completed`, `silent`, `no-volume`, `broken-volume`, `killed`.
+`good`, `old-names`, `abort`, `abort-status-0`, `error-but-completed`, `silent`, `no-volume`, `broken-volume`, `killed`, `hang`.
 """
 
 import os
 import signal
 import struct
 import sys
+import time
 from pathlib import Path
 
 
@@ -47,6 +48,8 @@ def main():
         print("ERROR: BEADTRACK - NO SEED POINTS FOUND", flush=True)
         print("ABORT SET: Dataset aborted because beadtrack failed", flush=True)
         sys.exit(1 if behaviour == "abort" else 0)
+    if behaviour == "hang":
+        time.sleep(300)
     if behaviour == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "error-but-completed":

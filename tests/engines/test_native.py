@@ -101,6 +101,9 @@ def test_the_evidence_lies_beside_the_alignment(gold):
     assert evidence["leave_out_px"] > 0
     assert evidence["residual_mean_nm"] == pytest.approx(evidence["residual_mean_px"])  # a pixel is 1 nm
     assert evidence["axis_angle_nominal_deg"] == -8.0
+    noted = job.recorder.record.alignment
+    assert noted is not None
+    assert (noted.method, noted.residual_mean_px) == ("gold", evidence["residual_mean_px"])
     lines = (job.workdir / "B_fid.txt").read_text().splitlines()
     assert lines[0].startswith("#")
     track, view, x, y, used = lines[1].split()

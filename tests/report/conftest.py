@@ -87,6 +87,7 @@ def make_record(name: str = "TS_01", error_px: float = 0.12, method: str = "gold
         source=f"/data/{name}.mrc",
         status="success",
         tiltflow="0.1.0",
+        versions={"python": "3.11", "numpy": "2.1"},
         started=NOW,
         finished=NOW,
         engine=EngineEntry(name="native", version="tiltflow 0.1.0", reason="it was asked for"),

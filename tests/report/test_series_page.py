@@ -184,6 +184,15 @@ def test_a_failed_series_shows_the_pictures_there_are(page, make, measured, tmp_
     assert len(page(record).find_all("img")) == 1
 
 
+def test_a_series_that_failed_after_its_alignment_shows_the_alignment(make, tmp_path):
+    record = make.failed()
+    record.alignment = make.alignment()
+    soup = BeautifulSoup(write_series_page(tmp_path, record, LIMITS).read_text(), "html.parser")
+    assert [heading(tag) for tag in soup.find_all("h2")][:2] == ["What went wrong?", "The alignment, which was done before"]
+    assert soup.find("figure", id="plot-residuals")
+    assert not soup.find("table", class_="checks")
+
+
 def test_a_hint_shows_its_commands_as_code(page, make):
     record = make.failed()
     record.failure = FailureEntry(stage="batchruntomo", reason="IMOD", error="EngineError")
@@ -200,6 +209,7 @@ def test_a_series_that_is_still_worked_on_has_a_page(page, record):
 
 def test_the_methods_can_be_pasted_and_the_papers_followed(full):
     assert "weighted back-projection (Radermacher, 2006)" in full.find("div", class_="methods").get_text()
+    assert "numpy 2.1" in full.get_text()
     links = [tag["href"] for tag in full.find("ol", class_="citations").find_all("a")]
     assert "https://doi.org/10.1016/j.jsb.2016.07.011" in links
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tiltflow.model import Progress, Reconstruction, Site, TiltSeries
+from tiltflow import describe
+from tiltflow.model import Alignment, Progress, Reconstruction, Site, TiltSeries
 from tiltflow.recipe import Recipe
 from tiltflow.recipe.fate import EngineName
-from tiltflow.record import Recorder
+from tiltflow.record import AlignmentEntry, Recorder
 
 StageProgress = Callable[[str, float], None]
 """Receives the name of a stage and the fraction of it that is done, 0 to 1."""
@@ -34,6 +35,11 @@ class EngineJob:
     def path(self, suffix: str) -> Path:
         """Return a file of the work folder, named after the series: `path("_ali.mrc")`."""
         return self.workdir / f"{self.series.name}{suffix}"
+
+    def note_alignment(self, alignment: Alignment) -> None:
+        """Put an alignment into the record as soon as it is known, so that work which ends early leaves it."""
+        self.recorder.record.alignment = AlignmentEntry.model_validate(describe.alignment(alignment, self.series))
+        self.recorder.save()
 
     def stage_progress(self, name: str) -> Progress:
         """Return a function that reports the fraction done of one stage."""

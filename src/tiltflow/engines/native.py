@@ -81,6 +81,7 @@ class NativeEngine:
         with open_mrc(job.series.path) as raw:
             stack, alignment = align(job, raw)
             alignment = position_specimen(job, stack, alignment)
+            job.note_alignment(alignment)
             write_alignment_files(job.workdir, job.series, alignment)
             aligned = _make_aligned_stack(job, stack, raw, alignment)
         volume = make_volume(job, aligned, alignment)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tiltflow.model import Asset, SeriesResult, Site
 from tiltflow.recipe import Recipe
@@ -53,7 +52,6 @@ class StepOutcome:
     """What one product step made, small enough to travel between processes."""
 
     assets: tuple[Asset, ...]
-    stage: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

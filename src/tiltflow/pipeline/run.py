@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import tiltflow
+from tiltflow import describe
 from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline.closing import earlier_result
@@ -124,6 +125,7 @@ def recorded_run(sources: Sequence[Path], recipe: Recipe, output: Path, site: Si
     """Keep the record of a run in `output`, and write its pages however it ends."""
     record = RunRecord(
         tiltflow=tiltflow.__version__,
+        versions=describe.versions(),
         started=datetime.now(UTC),
         jobs=jobs,
         template=recipe.template,

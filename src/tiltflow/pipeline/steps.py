@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 import tiltflow
 from tiltflow import describe
@@ -30,7 +28,7 @@ from tiltflow.pipeline.closing import (
 )
 from tiltflow.pipeline.job import Job, StepOutcome
 from tiltflow.products.catalogue import STEPS, ProductContext
-from tiltflow.record import AlignmentEntry, EngineEntry, NumberEntry, Recorder, StageEntry
+from tiltflow.record import EngineEntry, Recorder
 from tiltflow.report.gather import gather_view, gather_volume
 
 _log = logging.getLogger(__name__)
@@ -45,6 +43,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         With the reason, if the series cannot be processed.
     """
     recorder = Recorder.start(job.record_path, job.source, tiltflow.__version__)
+    recorder.record.versions = describe.versions()
     recorder.record.recipe = describe.recipe(job.recipe, requested=job.recipe)
     with recorder.stage("read") as notes:
         series = read_series(job.source, job.recipe.hints)
@@ -73,8 +72,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
     with one_thread_for_algebra():
         result = engine.reconstruct(work)
     if result.alignment is not None:
-        recorder.record.alignment = AlignmentEntry.model_validate(describe.alignment(result.alignment, series))
-        recorder.save()
+        work.note_alignment(result.alignment)
     with recorder.stage("measure"), harmless(recorder, "the measure of the volume"):
         gather_volume(recorder, result.volume, job.output, threads=job.site.threads)
     return result
@@ -102,13 +100,12 @@ def product_step(job: Job, step_name: str, progress: StageProgress = silent) -> 
         folder=folder,
         threads=job.site.threads,
     )
-    begin, started = time.perf_counter(), datetime.now(UTC)
-    made = step.make(context, lambda fraction: progress(step.name, fraction))
-    entry = StageEntry(name=step.name, started=started, status="done", notes=list(made.notes))
-    entry.numbers = {key: NumberEntry(value=number.value, unit=number.unit) for key, number in made.numbers.items()}
-    entry.seconds = round(time.perf_counter() - begin, 3)
-    _log.info("%s: %s done in %.1f s", job.name, step.name, entry.seconds)
-    return StepOutcome(tuple(made.assets), entry.model_dump(mode="json"))
+    with resume(job).stage(step.name) as notes:
+        made = step.make(context, lambda fraction: progress(step.name, fraction))
+        notes.numbers(made.numbers)
+        for text in made.notes:
+            notes.note(text)
+    return StepOutcome(tuple(made.assets))
 
 
 def finish_step(
@@ -126,12 +123,12 @@ def finish_step(
     """
     outcomes = list(outcomes)
     recorder = resume(job)
-    recorder.record.stages += [StageEntry.model_validate(outcome.stage) for outcome in outcomes]
     try:
         publish(files_to_keep(job), job.output)
         if error is None:
-            stage = "publish"
-            recorder.record.products = publish_products(job, outcomes)
+            with recorder.stage("publish") as notes:
+                recorder.record.products = publish_products(job, outcomes)
+                notes.number("published", sum(product.bytes for product in recorder.record.products), "bytes")
             recorder.succeed()
     except (TiltflowError, OSError) as failure:
         error = failure

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,8 +133,13 @@ class Recorder:
         self.save()
 
     def failed_stage(self) -> str | None:
-        """Return the name of the last stage that failed."""
-        return next((entry.name for entry in reversed(self.record.stages) if entry.status == "failed"), None)
+        """Return the name of the last stage that failed, unless the work went on without it."""
+        stages = self.record.stages
+        failed = next((entry for entry in reversed(stages) if entry.status == "failed"), None)
+        if failed is None:
+            return None
+        end = failed.started + timedelta(seconds=failed.seconds or 0.0)
+        return None if any(entry.started > end for entry in stages) else failed.name
 
 
 class RunRecorder:

@@ -57,7 +57,7 @@ class DirectiveEntry(_Entry):
 
 
 class ProductEntry(_Entry):
-    """A file or folder among the products."""
+    """A file or folder among the products; of a folder, the checksum is that of the list of its files with their checksums."""
 
     type: str
     path: str
@@ -209,6 +209,7 @@ class SeriesRecord(_Entry):
     status: Literal["running", "success", "error"] = "running"
     message: str | None = None
     tiltflow: str
+    versions: dict[str, str] = Field(default_factory=dict)
     started: datetime
     finished: datetime | None = None
     engine: EngineEntry | None = None
@@ -259,6 +260,7 @@ class RunRecord(_Entry):
     record_schema: Literal["tiltflow/run-record/1"] = Field(default=RUN_SCHEMA, alias="schema")
     status: Literal["running", "done", "interrupted"] = "running"
     tiltflow: str
+    versions: dict[str, str] = Field(default_factory=dict)
     started: datetime
     finished: datetime | None = None
     jobs: int = 1

@@ -84,9 +84,9 @@ _HINTS = (
     ),
     _Hint("Nothing is wrong: run the same command again to do this series.", reason="^interrupted"),
 )
-_ALWAYS = "Run the same command again when the cause is gone: finished series are kept, only this one is done again."
+AGAIN = "Run the same command again when the cause is gone: finished series are kept, only this one is done again."
 
 
 def what_to_try(failure: FailureEntry) -> tuple[str, ...]:
     """Return what may help, the most specific first; never nothing."""
-    return (*(hint.text for hint in _HINTS if hint.fits(failure)), _ALWAYS)
+    return (*(hint.text for hint in _HINTS if hint.fits(failure)), AGAIN)

@@ -38,7 +38,7 @@ class IndexRow:
 
 def write_run_pages(folder: Path, thresholds: Thresholds) -> tuple[Path, Path]:
     """Write `index.html` and `metrics.csv` of all series below a run's folder; return their paths."""
-    rows = collect(folder, thresholds)
+    rows, run = collect(folder, thresholds), _run(folder)
     metrics = _write_metrics(folder / METRICS_NAME, rows)
     embedder = Embedder(folder, MOST_BYTES - _ROW_BYTES * len(rows))
     index = render(
@@ -46,7 +46,8 @@ def write_run_pages(folder: Path, thresholds: Thresholds) -> tuple[Path, Path]:
         folder / INDEX_NAME,
         rows=[_index_row(row, folder, embedder) for row in rows],
         tally={level: count for level in Trust if (count := Counter(row.verdict.level for row in rows)[level])},
-        run=_run(folder),
+        run=run,
+        not_begun=sum(not (folder / entry.record).is_file() for entry in run.series) if run else 0,
         title=folder.resolve().name,
         seconds=sum(row.seconds for row in rows),
         metrics=METRICS_NAME,

@@ -9,7 +9,7 @@ from pathlib import Path
 from tiltflow.model import AssetType, Thresholds
 from tiltflow.record import SeriesRecord
 from tiltflow.report.embed import Embedded, Embedder
-from tiltflow.report.hints import what_to_try
+from tiltflow.report.hints import AGAIN, what_to_try
 from tiltflow.report.methods import describe_methods
 from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
 from tiltflow.report.render import render
@@ -56,6 +56,7 @@ def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds
         time_plot=time_plot(record),
         methods=describe_methods(record) if finished else None,
         hints=what_to_try(record.failure) if record.failure is not None else (),
+        again=AGAIN,
         seconds=sum(stage.seconds or 0.0 for stage in record.stages),
         index=(folder.parent / "index.html").name if (folder.parent / "run.json").is_file() else None,
     )
