@@ -124,9 +124,12 @@ runtime.Trimvol.any.reorient = 1
 runtime.Trimvol.any.thickness = 0.8
 runtime.Trimvol.any.sizeInX = 400
 runtime.Trimvol.any.sizeInY = 0.5
-runtime.Trimvol.any.scaleFromX = 0.8
-runtime.Trimvol.any.scaleFromY = 0.8
-runtime.Trimvol.any.scaleFromZ = 0.33
+runtime.Trimvol.any.scaleFromX = 0.7
+runtime.Trimvol.any.scaleFromY = 400
+runtime.Trimvol.any.scaleFromZ = 0.5
+comparam.tilt.tilt.MODE = 0
+runtime.Tiltflow.any.halfVolumes = 1
+runtime.Tiltflow.any.sirtRelaxation = 0.5 with runtime.Reconstruction.any.useSirt = 1
 """
 """A value for each directive that decides a field, unlike the default; and what it needs beside it."""
 
@@ -383,6 +386,23 @@ class TestAxes:
 
 
 class TestFates:
+    def test_our_own_directives_never_reach_imod(self):
+        name = "runtime.Tiltflow.any.halfVolumes"
+        assert fate(f"{name} = 1", name).status == "used"
+        row = fate(f"{name} = 1", name, "imod")
+        assert (row.status, "--engine native" in row.reason) == ("refused", True)
+        assert fate(f"{name} = 0", name, "imod").status == "ignored"
+        recipe = make_recipe(overrides=[f"{name}=1"])
+        assert recipe.halves
+        with pytest.raises(UnsupportedError, match=name):
+            recipe.for_engine("imod")
+        harmless = make_recipe(overrides=[f"{name}=0"], engine="imod")
+        assert name not in render_adoc(harmless, name="B", stackext="st", dataset_directory="/d")
+
+    def test_relaxation_outside_of_what_converges_is_wrong(self):
+        name = "runtime.Tiltflow.any.sirtRelaxation"
+        assert fate(f"{name} = 2", name).status == "invalid"
+
     @pytest.mark.parametrize(
         "directive",
         [
@@ -402,7 +422,6 @@ class TestFates:
             "comparam.tilt.tilt.SLICE = 10,20",
             "runtime.SeedFinding.any.rawBoundaryModel = area.mod",
             "runtime.Trimvol.any.findSecAddThickness = 10",
-            "runtime.Trimvol.any.scaleFromZ = 0.5",
             "runtime.NAD.any.iterations = 20",
             "runtime.RunAfterStep.any.9 = run.sh",
         ],

@@ -16,6 +16,7 @@ from tiltflow.record import (
     DirectiveEntry,
     EngineEntry,
     FailureEntry,
+    HalvesEntry,
     NumberEntry,
     ProductEntry,
     RecipeEntry,
@@ -124,6 +125,19 @@ def record() -> SeriesRecord:
     return make_record()
 
 
+def make_halves() -> HalvesEntry:
+    """Return two halves that agree to 8 nm."""
+    frequency = np.linspace(0.004, 0.124, 31)
+    return HalvesEntry(
+        views_even=10,
+        views_odd=10,
+        frequency_per_nm=frequency.tolist(),
+        correlation=(1 / (1 + (frequency / 0.08) ** 8)).tolist(),
+        resolution_0143_nm=9.9,
+        resolution_0500_nm=12.5,
+    )
+
+
 def add_files(record: SeriesRecord, folder: Path, measured: VolumeMeasure) -> SeriesRecord:
     """Put the pictures and a movie of a series into its folder, and what they are into its record."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,6 +186,7 @@ def make() -> SimpleNamespace:
         volume=make_volume,
         alignment=make_alignment,
         record=make_record,
+        halves=make_halves,
         failed=make_failed,
         files=add_files,
         movie=write_movie,

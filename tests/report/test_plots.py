@@ -25,6 +25,7 @@ def drawn(measured, make):
     """Every plot of a record that has everything."""
     record = make.record()
     record.volume = describe_volume(measured, make.voxel_nm)
+    record.halves = make.halves()
     return plots_of(record)
 
 
@@ -142,3 +143,10 @@ def test_plots_can_be_drawn_by_several_threads_at_once(record):
     alone = time_plot(record)
     with ThreadPoolExecutor(4) as pool:
         assert all(plot == alone for plot in pool.map(lambda _: time_plot(record), range(6)))
+
+
+def test_the_agreement_of_half_volumes_states_its_resolution(drawn, record, make):
+    assert drawn["halves"].remark == "Resolution: 12.5 nm at 0.5 and 9.9 nm at 0.143."
+    assert {"0.5", "0.143"} <= set(texts(drawn["halves"]))
+    record.halves = make.halves().model_copy(update={"resolution_0143_nm": None, "resolution_0500_nm": None})
+    assert "never falls" in plots_of(record)["halves"].remark

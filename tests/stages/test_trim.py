@@ -67,6 +67,19 @@ def test_contrast_ignores_one_pixel_a_section_and_all_that_is_not_in_the_middle(
     assert contrast.limits() == (-50, 50)
 
 
+def test_contrast_of_reals_is_exact_and_of_the_middle_that_is_asked_for(rng: np.random.Generator) -> None:
+    full = rng.normal(5, 1e-3, (20, 30, 24)).astype(np.float32)
+    for size, middle in (((0.5, 10, 0.2), full[5:15, 12:18, 6:18]), ((1.0, 1.0, 1.0), full)):
+        contrast = Contrast(full.shape, size)
+        for y0 in range(0, 20, 3):
+            contrast.add(y0, full[y0 : y0 + 3])
+        ordered = np.sort(middle, axis=None).astype(float)
+        beyond = middle.shape[1]
+        assert contrast.limits() == (ordered[beyond], ordered[-1 - beyond])
+    with pytest.raises(ParameterError, match="contrast from"):
+        TrimParams(contrast_size=(0.8, 0.0, 0.3))
+
+
 def test_bytes_span_black_to_white() -> None:
     block = np.array([[-300, -100, 0, 100, 400]], np.int16)
     assert scale_to_bytes(block, -100, 100).tolist() == [[0, 0, 128, 255, 255]]

@@ -18,13 +18,15 @@ import tiltflow
 from tiltflow.engines.alignment import align_series
 from tiltflow.engines.alignment_files import write_alignment_files
 from tiltflow.engines.base import EngineJob
+from tiltflow.engines.halves import make_halves
 from tiltflow.engines.positioning import position_specimen
-from tiltflow.engines.volume import make_volume, reconstruct_params, title, volume_dtype
+from tiltflow.engines.volume import make_volume, reconstruct_params, title
 from tiltflow.errors import ResourceError, StageError
 from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc
 from tiltflow.model import Alignment, Reconstruction, Stack
 from tiltflow.recipe.fate import EngineName
 from tiltflow.stages.reconstruct import volume_shape
+from tiltflow.stages.sections import GREYS
 from tiltflow.stages.stack import align_stack, aligned_shape
 from tiltflow.stages.views import find_bad_views
 from tiltflow.stages.xrays import RepairedStack, find_xrays
@@ -67,8 +69,12 @@ class NativeEngine:
             dtype = np.dtype(_aligned_dtype(raw))
         views = job.series.shape[0]
         ny, nx = aligned_shape(job.series.shape, job.recipe.stack)
-        volume = volume_shape((views, ny, nx), reconstruct_params(job, dtype))
-        return int(views * ny * nx * dtype.itemsize + np.prod(volume) * np.dtype(volume_dtype(dtype)).itemsize)
+        params = reconstruct_params(job, dtype)
+        voxel_bytes = np.dtype(GREYS[params.grey_mode][0]).itemsize
+        volumes = voxel_bytes + (2 * max(voxel_bytes, 2) if job.recipe.halves else 0)
+        if job.recipe.trim.to_bytes and params.mode != 0:
+            volumes += 1
+        return int(views * ny * nx * dtype.itemsize + np.prod(volume_shape((views, ny, nx), params)) * volumes)
 
     def reconstruct(self, job: EngineJob) -> Reconstruction:
         """Align the series and reconstruct its volume.
@@ -85,6 +91,7 @@ class NativeEngine:
             write_alignment_files(job.workdir, job.series, alignment)
             aligned = _make_aligned_stack(job, stack, raw, alignment)
         volume = make_volume(job, aligned, alignment)
+        make_halves(job, aligned, alignment)
         return Reconstruction(
             aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment
         )

@@ -20,6 +20,7 @@ from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc, render_label
 from tiltflow.model import Alignment
 from tiltflow.record import StageNotes
 from tiltflow.stages.reconstruct import ReconstructParams, ReconstructResult, reconstruct, volume_shape
+from tiltflow.stages.sections import GREYS, Sink
 from tiltflow.stages.sirt import SirtResult, reconstruct_sirt
 from tiltflow.stages.trim import Contrast, Trim, scale_to_bytes
 
@@ -33,20 +34,23 @@ def make_volume(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Pat
         params = reconstruct_params(job, aligned.dtype, alignment)
         full_shape = volume_shape(aligned.shape, params)
         trim = Trim(full_shape, job.recipe.trim)
-        if job.recipe.trim.to_bytes and np.issubdtype(aligned.dtype, np.integer):
-            contrast = Contrast(full_shape)
-            between = job.path("_rec_int16.mrc")
-            _reconstruct(job, aligned, alignment, params, trim, between, notes, contrast)
+        if job.recipe.trim.to_bytes and params.mode != 0:
+            contrast = Contrast(full_shape, job.recipe.trim.contrast_size)
+            between = job.path("_rec_grey.mrc")
+            made = write_volume(job, aligned, alignment, params, trim, between, contrast.add)
             _scale_to_bytes(between, path, *contrast.limits(), notes)
             between.unlink()
         else:
-            _reconstruct(job, aligned, alignment, params, trim, path, notes)
+            made = write_volume(job, aligned, alignment, params, trim, path)
+        _note(notes, made, params)
     return path
 
 
 def reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignment | None = None) -> ReconstructParams:
     """Return the recipe's parameters with what only the series and its alignment can tell."""
-    params = replace(job.recipe.reconstruct, binning=job.recipe.stack.binning, mode=1 if np.issubdtype(dtype, np.integer) else 2)
+    asked = job.recipe.reconstruct
+    natural = 1 if np.issubdtype(dtype, np.integer) else 2
+    params = replace(asked, binning=job.recipe.stack.binning, mode=natural if asked.mode is None else asked.mode)
     if alignment is None:
         return params
     return replace(
@@ -56,65 +60,58 @@ def reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignmen
     )
 
 
-def volume_dtype(aligned: np.dtype[Any]) -> type[np.generic]:
-    """Return the type of the volume's voxels: 16-bit integers from integers, reals from reals."""
-    return np.int16 if np.issubdtype(aligned, np.integer) else np.float32
-
-
 def title(what: str) -> str:
     """Return a title line of what tiltflow made now."""
     return render_label(f"tiltflow {tiltflow.__version__}: {what}", datetime.now().astimezone())
 
 
-def _reconstruct(
+def write_volume(
     job: EngineJob,
     aligned: MrcFile,
     alignment: Alignment,
     params: ReconstructParams,
     trim: Trim,
     path: Path,
-    notes: StageNotes,
-    contrast: Contrast | None = None,
-) -> None:
+    look: Sink | None = None,
+    *,
+    stage: str = "reconstruction",
+) -> ReconstructResult | SirtResult:
+    """Reconstruct into a file, trimmed, and return its numbers; `look` is shown every slab before it is trimmed."""
     raw_pixel = job.series.pixel_size_angstrom
     depth = trim.output_shape[trim.z_axis]
     with MrcWriter(
         path,
         trim.output_shape,
-        volume_dtype(aligned.dtype),
+        GREYS[params.grey_mode][0],
         pixel_size_angstrom=raw_pixel * params.binning,
         labels=[*aligned.header.labels, title("tomographic reconstruction")],
         origin=(params.shift_x * raw_pixel, 0.0, depth * raw_pixel * params.binning / 2),
     ) as out:
 
         def sink(y0: int, slab: NDArray[Any]) -> None:
-            if contrast is not None:
-                contrast.add(y0, slab)
+            if look is not None:
+                look(y0, slab)
             placed = trim.place(y0, slab)
             if placed is not None:
                 (z, y, _), block = placed
                 out.write_block(block, z=z.start or 0, y=y.start or 0)
 
-        threads, progress, tilt_deg = job.site.threads, job.stage_progress("reconstruction"), alignment.tilt_deg
-        made: ReconstructResult | SirtResult
-        if job.recipe.sirt is None:
-            made = reconstruct(
-                aligned, tilt_deg, params, included=alignment.included, sink=sink, threads=threads, progress=progress
-            )
-        else:
-            made = reconstruct_sirt(
-                aligned,
-                tilt_deg,
-                params,
-                job.recipe.sirt,
-                included=alignment.included,
-                sink=sink,
-                threads=threads,
-                progress=progress,
-            )
-            notes.number("sirt_iterations", job.recipe.sirt.iterations)
-            notes.number("sirt_residual_before", made.residual_rms[0], "grey value")
-            notes.number("sirt_residual_after", made.residual_rms[-1], "grey value")
+        work: dict[str, Any] = {
+            "included": alignment.included,
+            "sink": sink,
+            "threads": job.site.threads,
+            "progress": job.stage_progress(stage),
+        }
+        if job.recipe.sirt is not None:
+            return reconstruct_sirt(aligned, alignment.tilt_deg, params, job.recipe.sirt, **work)
+        return reconstruct(aligned, alignment.tilt_deg, params, **work)
+
+
+def _note(notes: StageNotes, made: ReconstructResult | SirtResult, params: ReconstructParams) -> None:
+    if isinstance(made, SirtResult):
+        notes.number("sirt_iterations", len(made.residual_rms) - 1)
+        notes.number("sirt_residual_before", made.residual_rms[0], "grey value")
+        notes.number("sirt_residual_after", made.residual_rms[-1], "grey value")
     notes.number("views", made.views)
     notes.number("scale_factor", made.scale_factor)
     notes.number("thickness", params.thickness, "px")

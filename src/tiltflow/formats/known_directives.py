@@ -7,8 +7,8 @@ Every directive says what the native engine makes of it:
 * `refused`: it asks for something that the native engine does not do and that would change the result, and what to do instead.
   The values listed as harmless ask for nothing and are accepted.
 
-IMOD's batchruntomo uses all of them.  `python -m tiltflow.formats.known_directives` prints the catalogue as the page
-`docs/directives.md`.
+IMOD's batchruntomo uses all of them but tiltflow's own (`runtime.Tiltflow`), which it must not see.
+`python -m tiltflow.formats.known_directives` prints the catalogue as the page `docs/directives.md`.
 """
 
 from __future__ import annotations
@@ -136,6 +136,11 @@ def nearest_known(name: str) -> str | None:
     matches = difflib.get_close_matches(wanted, namesakes, n=1, cutoff=0.5)
     matches = matches or difflib.get_close_matches(wanted, elsewhere, n=1, cutoff=0.85)
     return names[matches[0]] if matches else None
+
+
+def is_own(name: str) -> bool:
+    """Return whether a directive is tiltflow's own, which IMOD does not know."""
+    return catalogue_name(name)[0].startswith("runtime.Tiltflow.")
 
 
 def names_known_program(name: str) -> bool:
@@ -284,7 +289,8 @@ A directive is a line `key = value` of a template or a directive file, or `--set
 value removes the option. `.a` or `.b` in place of `.any` holds for one axis; a single series is axis a. Numbers are parted
 by commas or blanks; true and false are 1 and 0; upper and lower case matter.
 
-With IMOD's engine every directive goes to batchruntomo. The native engine makes one of three things of it, and
+With IMOD's engine every directive goes to batchruntomo, but for tiltflow's own at the end of this page: IMOD does not know
+them, so that engine refuses what they ask for. The native engine makes one of three things of it, and
 `tiltflow directives FILE` and `run.json` say which:
 
 * **used**: it decides the parameter of the stage that is named;

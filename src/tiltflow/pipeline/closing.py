@@ -22,7 +22,7 @@ from tiltflow.report import verdict, write_series_page
 _log = logging.getLogger(__name__)
 
 _FILES = ("*.log", "{name}.adoc", "{name}.xf", "{name}.tlt", "{name}.xtilt", "{name}_align.json", "{name}_fid.txt")
-_VOLUMES = ("{name}_ali.mrc", "{name}_rec.mrc")
+_VOLUMES = ("{name}_ali.mrc", "{name}_rec.mrc", "{name}_rec_even.mrc", "{name}_rec_odd.mrc")
 _LAST_LINES = 20
 
 PRODUCTS_FOLDER = "products"

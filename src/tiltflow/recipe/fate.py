@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tiltflow.formats.directives import Directive
-from tiltflow.formats.known_directives import Known, catalogue_name, find_known, names_known_program, nearest_known, right_spelling
+from tiltflow.formats.known_directives import (
+    Known,
+    catalogue_name,
+    find_known,
+    is_own,
+    names_known_program,
+    nearest_known,
+    right_spelling,
+)
 from tiltflow.recipe.lookup import Lookup
 from tiltflow.recipe.report import DirectiveRow, Status
 
@@ -43,7 +51,7 @@ def _fate(directive: Directive, lookup: Lookup, method: str, engine: EngineName)
         without = f"as without it: {known.default}" if known.default else "as if it had not been given"
         return "removed", _BLANK.get(known.name, without)
     if engine == "imod":
-        return "used", "by batchruntomo"
+        return _own_fate(directive, known) if is_own(known.name) else ("used", "by batchruntomo")
     return _native_fate(directive, known, lookup, method)
 
 
@@ -51,12 +59,22 @@ def _native_fate(directive: Directive, known: Known, lookup: Lookup, method: str
     if known.name in lookup.refused:
         return "refused", lookup.refused[known.name]
     if known.native == "refused":
-        harmless = any(known.parse(value) == known.parse(directive.value) for value in known.harmless)
-        return ("ignored", "it asks for nothing") if harmless else ("refused", known.note)
+        return ("ignored", "it asks for nothing") if _asks_for_nothing(directive, known) else ("refused", known.note)
     unneeded, reason = _UNNEEDED.get(method, (frozenset(), ""))
     if known.native == "used" and known.note.partition(".")[0] in unneeded:
         return "ignored", reason
     return known.native, known.note
+
+
+def _own_fate(directive: Directive, known: Known) -> tuple[Status, str]:
+    """Return what IMOD's engine makes of one of tiltflow's own directives."""
+    if _asks_for_nothing(directive, known):
+        return "ignored", "it asks for nothing"
+    return "refused", "IMOD has nothing of the kind: remove it, or run with --engine native"
+
+
+def _asks_for_nothing(directive: Directive, known: Known) -> bool:
+    return any(known.parse(value) == known.parse(directive.value) for value in known.harmless)
 
 
 def _unknown(name: str, engine: EngineName) -> tuple[Status, str]:

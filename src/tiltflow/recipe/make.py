@@ -11,6 +11,7 @@ from typing import Any
 
 from tiltflow.errors import DirectiveError, ParameterError
 from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
+from tiltflow.formats.known_directives import is_own
 from tiltflow.model import Problem
 from tiltflow.recipe.fate import EngineName
 from tiltflow.recipe.parameters import IMOD_NAMES, BrtParameters, option_of
@@ -97,8 +98,9 @@ class Recipe(StageParams):
         """
         _check_engine(engine)
         recipe = replace(self, engine=engine, report=_judge(self.source, self.directives, engine, self.report.problems))
-        # While the engine is open, only what no engine could follow stops the run; IMOD's is the more lenient one.
-        judged = recipe.report if engine != "auto" else _judge(self.source, self.directives, "imod")
+        # While the engine is open, only what no engine could follow stops the run; IMOD's is the more lenient one, but for our own.
+        own = any(is_own(each.name) for each in self.directives)
+        judged = recipe.report if engine != "auto" or own else _judge(self.source, self.directives, "imod")
         judged.check()
         return recipe
 
@@ -184,13 +186,14 @@ def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: 
     }
     source = recipe.source
     directives = source.directives(recipe.parameters, series).directives
+    ours = tuple(each for each in directives if not is_own(each.name))
     unlike = {each.name for each in directives} ^ {each.name for each in recipe.directives}
     if unlike := unlike - {"setupset.currentBStackExt"}:
         raise DirectiveError(
             f"{source.name}: the template gives {', '.join(sorted(unlike))} for some series and not for others; give such series "
             f"a template of their own, so that a recipe means one thing"
         )
-    return render_directives(directives, f"Made by tiltflow from the template {source.name}; recipe {recipe.digest[:16]}")
+    return render_directives(ours, f"Made by tiltflow from the template {source.name}; recipe {recipe.digest[:16]}")
 
 
 def _draft(

@@ -82,7 +82,7 @@ class DirectiveReport:
         if self.faults:
             raise ParameterError("; ".join(self.faults))
         if rows := self._with("refused"):
-            raise UnsupportedError(f"the native engine cannot carry out: {_listed(rows)}")
+            raise UnsupportedError(f"the engine cannot carry out: {_listed(rows)}")
 
     def _with(self, status: Status) -> tuple[DirectiveRow, ...]:
         return tuple(row for row in self.rows if row.status == status)

@@ -37,6 +37,8 @@ class StageParams:
         Diameter of the beads; :attr:`beads` has it in pixels of 1 Å, as the pixel size is known with the series only.
     sirt
         None for back-projection.
+    halves
+        Whether volumes of every other view are made as well (`runtime.Tiltflow.any.halfVolumes`).
     """
 
     hints: SeriesHints = field(default_factory=SeriesHints)
@@ -54,3 +56,4 @@ class StageParams:
     reconstruct: ReconstructParams = field(default_factory=lambda: ReconstructParams(thickness=1))
     sirt: SirtParams | None = None
     trim: TrimParams = field(default_factory=TrimParams)
+    halves: bool = False

@@ -171,6 +171,7 @@ def _reconstruct(ask: Lookup) -> ReconstructParams:
         axis_offset=axis_offset[0] if axis_offset else 0.0,
         width=ask.whole(tilt + "WIDTH", 0, least=1) or None,
         exclude_views=tuple(sorted(view - 1 for view in excluded)),
+        mode=ask.whole(tilt + "MODE", 1) if ask.has(tilt + "MODE") else None,
     )
 
 
@@ -207,35 +208,38 @@ def _sirt(ask: Lookup) -> SirtParams | None:
     cutoff, falloff = ask.numbers(setup + "RadiusAndSigma", (default.radial_cutoff, default.radial_sigma), least=0)
     iterations = max(ask.wholes(setup + "LeaveIterations", (default.iterations,), least=1))
     from_zero = ask.flag(setup + "StartFromZero", default.start == "zero")
+    own = "runtime.Tiltflow.any.sirtRelaxation"
+    relaxation = ask.number(own, default.relaxation)
+    if not 0 < relaxation < 2:
+        ask.reject(own, "a number above 0 and below 2 was expected")
+        relaxation = default.relaxation
     if not wanted or (both and trimmed == 0):
         return None
     return SirtParams(
         iterations=iterations,
-        relaxation=default.relaxation,
+        relaxation=relaxation,
         start="zero" if from_zero else "back-projection",
         radial_cutoff=cutoff,
         radial_sigma=falloff,
     )
 
 
+def _halves(ask: Lookup) -> bool:
+    return ask.flag("runtime.Tiltflow.any.halfVolumes", default=False)
+
+
 def _trim(ask: Lookup) -> TrimParams:
     step, default = "runtime.Trimvol.any.", TrimParams()
-    for axis, part in _BYTES_FROM.items():
-        if abs(ask.number(step + "scaleFrom" + axis, part) - part) > 0.01:
-            ask.refuse(
-                step + "scaleFrom" + axis, f"give {part:g}: bytes are scaled by that part of the volume along {axis.lower()}"
-            )
+    scale_from = [step + "scaleFrom" + axis for axis in "XYZ"]
+    x, y, z = (ask.number(name, part, least=1e-6) for name, part in zip(scale_from, default.contrast_size, strict=True))
     return TrimParams(
         reorient=ask.whole(step + "reorient", default.reorient),
         size_x=ask.number(step + "sizeInX", 0.0, least=0) or None,
         size_y=ask.number(step + "sizeInY", 0.0, least=0) or None,
         thickness=ask.number(step + "thickness", 0.0, least=0) or None,
-        to_bytes=any(ask.has(step + "scaleFrom" + axis) for axis in _BYTES_FROM),
+        to_bytes=any(map(ask.has, scale_from)),
+        contrast_size=(x, y, z),
     )
-
-
-_BYTES_FROM: Mapping[str, float] = {"X": 0.8, "Y": 0.8, "Z": 0.33}
-"""Part of the volume along each axis whose contrast decides the scaling to bytes."""
 
 
 _STAGES: Mapping[str, Callable[[Lookup], Any]] = {
@@ -253,4 +257,5 @@ _STAGES: Mapping[str, Callable[[Lookup], Any]] = {
     "reconstruct": _reconstruct,
     "sirt": _sirt,
     "trim": _trim,
+    "halves": _halves,
 }

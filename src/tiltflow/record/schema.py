@@ -177,6 +177,20 @@ class VolumeEntry(_Entry):
     section_cut: bool = False
 
 
+class HalvesEntry(_Entry):
+    """How far two volumes from alternate views agree, shell by shell.
+
+    `resolution_*_nm` is the detail where the correlation falls below 0.143 and below 0.5; null where it never does.
+    """
+
+    views_even: int
+    views_odd: int
+    frequency_per_nm: list[float]
+    correlation: list[float]
+    resolution_0143_nm: float | None = None
+    resolution_0500_nm: float | None = None
+
+
 class PictureEntry(_Entry):
     """A small picture for the report; `path` is relative to the folder of the record."""
 
@@ -218,6 +232,7 @@ class SeriesRecord(_Entry):
     stages: list[StageEntry] = Field(default_factory=list)
     alignment: AlignmentEntry | None = None
     volume: VolumeEntry | None = None
+    halves: HalvesEntry | None = None
     pictures: list[PictureEntry] = Field(default_factory=list)
     products: list[ProductEntry] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)

@@ -73,6 +73,13 @@ CAPTIONS: Mapping[str, Caption] = {
         "Sharp peaks are a fixed pattern of the camera or the scan; waves are the transfer function of the microscope, expected in "
         "cryo.",
     ),
+    "halves": Caption(
+        "Agreement of two half volumes",
+        "Fourier shell correlation of two volumes, each from every other view.",
+        "near 1 for coarse detail, then a fall; where it crosses 0.143 detail is lost in the noise.",
+        "Half the views sample half as finely, so that the whole volume is better than this. A fall that comes early is few electrons "
+        "or a poor alignment; a tail that stays high is a pattern that both halves share.",
+    ),
     "histogram": Caption(
         "Grey values",
         "Grey values of the volume, and those that the pictures show as black and white.",

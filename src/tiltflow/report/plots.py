@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.model import Thresholds
-from tiltflow.record import AlignmentEntry, SeriesRecord, VolumeEntry
+from tiltflow.record import AlignmentEntry, HalvesEntry, SeriesRecord, VolumeEntry
 from tiltflow.report.captions import CAPTIONS, Caption
 from tiltflow.report.figures import BAD, FAINT, FIRST, GOOD, INK, SECOND, THIRD, draw
 from tiltflow.report.verdict import pixel_size_nm
@@ -64,6 +64,8 @@ def volume_plots(record: SeriesRecord) -> Iterator[Plot]:
         yield _texture(record.volume)
         yield _spectrum(record.volume)
         yield _histogram(record.volume)
+    if record.halves is not None:
+        yield _halves(record.halves)
 
 
 def time_plot(record: SeriesRecord) -> Plot | None:
@@ -282,6 +284,25 @@ def _histogram(seen: VolumeEntry) -> Plot:
         axes.set(xlabel="grey value", ylabel="voxels, %", ylim=(0, 1.1 * share.max()))
 
     return _plot("histogram", paint)
+
+
+def _halves(seen: HalvesEntry) -> Plot:
+    def paint(axes: Axes) -> None:
+        axes.plot(seen.frequency_per_nm, seen.correlation, color=FIRST)
+        axes.axhline(0, color=INK, linewidth=0.8)
+        for level, color in ((0.5, SECOND), (0.143, THIRD)):
+            axes.axhline(level, color=color, linestyle="--", linewidth=1, label=f"{level:g}")
+        axes.set(xlabel="spatial frequency, 1/nm", ylabel="correlation", xlim=(0, None), ylim=(min(-0.1, *seen.correlation), 1.05))
+        axes.legend(loc="upper right", ncols=2)
+
+    found = [
+        f"{detail:.3g} nm at {level}"
+        for detail, level in ((seen.resolution_0500_nm, "0.5"), (seen.resolution_0143_nm, "0.143"))
+        if detail is not None
+    ]
+    return _plot(
+        "halves", paint, f"Resolution: {' and '.join(found)}." if found else "It never falls so far as to tell a resolution."
+    )
 
 
 def _plot(

@@ -64,7 +64,7 @@ class ReconstructParams:
     exclude_views
         Views left out, counted from 0 (`EXCLUDELIST`).
     mode
-        MRC mode of the volume (`MODE`): 0 unsigned bytes, 1 integers, 2 reals.
+        MRC mode of the volume (`MODE`): 0 unsigned bytes, 1 integers, 2 reals; None for 1, where nobody knows better from the data.
     """
 
     thickness: int
@@ -85,17 +85,22 @@ class ReconstructParams:
     shift_z: float = 0.0
     width: int | None = None
     exclude_views: tuple[int, ...] = ()
-    mode: int = 1
+    mode: int | None = None
 
     def __post_init__(self) -> None:
         if self.binning < 1 or self.thickness < self.binning:
             raise ParameterError(
                 f"thickness {self.thickness} at binning {self.binning} leaves no volume: give raw pixels, at least the binning"
             )
-        if self.mode not in GREYS:
+        if self.mode is not None and self.mode not in GREYS:
             raise ParameterError(f"mode {self.mode} of the volume: give 0 (bytes), 1 (integers) or 2 (reals)")
         if abs(self.x_axis_tilt_deg) > 45:
             raise ParameterError(f"x-axis tilt of {self.x_axis_tilt_deg:g} degrees: it must be within 45")
+
+    @property
+    def grey_mode(self) -> int:
+        """The mode with its default."""
+        return 1 if self.mode is None else self.mode
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,7 +182,7 @@ def reconstruct(
     weighting = weigh_views(aligned, tilt_deg, params, included)
     grid = volume_grid(aligned.shape, params)
     maker = Backprojector(aligned, weighting, grid, axis_position(aligned.shape, params))
-    made = assemble(maker, grid, params.mode, sink, threads=threads, progress=progress)
+    made = assemble(maker, grid, params.grey_mode, sink, threads=threads, progress=progress)
     shape = volume_shape(aligned.shape, params)
     return ReconstructResult(
         shape=shape,

@@ -121,7 +121,7 @@ def reconstruct_sirt(
     grid = volume_grid(aligned.shape, params)
     factor = scale_factor(aligned.shape, params)
     maker = _Solver(aligned, weighting, grid, axis_position(aligned.shape, params), factor, sirt)
-    made = assemble(maker, grid, params.mode, sink, threads=threads, progress=progress)
+    made = assemble(maker, grid, params.grey_mode, sink, threads=threads, progress=progress)
     return SirtResult(
         shape=volume_shape(aligned.shape, params),
         views=len(weighting.views),

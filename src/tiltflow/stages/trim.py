@@ -37,6 +37,8 @@ class TrimParams:
         Size kept about the centre of the turned volume, in pixels, or as a fraction if at most 1.  None for all.
     to_bytes
         Scale to bytes by the contrast of the middle (:class:`Contrast`).
+    contrast_size
+        Size along x, y and z of that middle, in pixels, or as a fraction if at most 1 (`scaleFromX`, `scaleFromY`, `scaleFromZ`).
     """
 
     reorient: int = 2
@@ -47,8 +49,11 @@ class TrimParams:
     size_y: float | None = None
     thickness: float | None = None
     to_bytes: bool = False
+    contrast_size: tuple[float, float, float] = (0.8, 0.8, 1 / 3)
 
     def __post_init__(self) -> None:
+        if min(self.contrast_size) <= 0:
+            raise ParameterError(f"contrast from a middle of {self.contrast_size}: give pixels, or fractions of the whole")
         if self.reorient not in (0, 1, 2):
             raise ParameterError(f"reorient {self.reorient}: give 0 (leave), 1 (swap y and z) or 2 (turn about x)")
 
@@ -141,41 +146,45 @@ def _kept(range_name: str, n: int, wanted: tuple[int, int] | None, size_name: st
 class Contrast:
     """The range of grey values that is worth showing, from the middle of the volume.
 
-    Counts the grey values in the middle third of the thickness and the middle 80 % of the area; black and white are where one
-    pixel a section lies beyond (IMOD's `findcontrast` as eTomo calls it).
+    Black and white are where one pixel a section lies beyond, in the middle third of the thickness and the middle 80 % of the area
+    or whatever else was asked for (IMOD's `findcontrast` as eTomo calls it).
 
     Parameters
     ----------
     full_shape
-        `(ny, nz, nx)` of the full volume of 16-bit integers.
+        `(ny, nz, nx)` of the full volume.
+    size
+        Of the middle along x, y and z, as in :class:`TrimParams`.
     """
 
-    def __init__(self, full_shape: tuple[int, int, int], z_fraction: float = 1 / 3, area_fraction: float = 0.8) -> None:
+    def __init__(self, full_shape: tuple[int, int, int], size: tuple[float, float, float] = TrimParams().contrast_size) -> None:
         ny, nz, nx = full_shape
-        side = (1 - area_fraction) / 2
-        self._y = (int(side * ny), ny - int(side * ny))
-        self._x = (int(side * nx), nx - int(side * nx))
-        rows = max(round(z_fraction * nz), 1)
-        self._z = ((nz - rows) // 2, (nz - rows) // 2 + rows)
-        self._counts = np.zeros(65536, np.int64)
+        (self._x, self._y, self._z) = (_middle(n, part) for n, part in zip((nx, ny, nz), size, strict=True))
+        self._kept = self._z.stop - self._z.start + 1
+        self._lowest: NDArray[Any] = np.empty(0)
+        self._highest: NDArray[Any] = np.empty(0)
 
-    def add(self, y0: int, slab: NDArray[np.int16]) -> None:
-        """Count a slab `(sections, nz, nx)` whose first section is y0."""
-        first, last = max(self._y[0], y0) - y0, min(self._y[1], y0 + len(slab)) - y0
+    def add(self, y0: int, slab: NDArray[Any]) -> None:
+        """Take in a slab `(sections, nz, nx)` whose first section is y0."""
+        first, last = max(self._y.start, y0) - y0, min(self._y.stop, y0 + len(slab)) - y0
         if first < last:
-            middle = slab[first:last, slice(*self._z), slice(*self._x)]
-            self._counts += np.bincount(middle.astype(np.int64).ravel() + 32768, minlength=65536)
+            middle = slab[first:last, self._z, self._x].ravel()
+            count = min(self._kept, middle.size)
+            self._lowest = np.sort(np.append(self._lowest, np.partition(middle, count - 1)[:count]))[: self._kept]
+            self._highest = np.sort(np.append(self._highest, np.partition(middle, -count)[-count:]))[-self._kept :]
 
-    def limits(self) -> tuple[int, int]:
+    def limits(self) -> tuple[float, float]:
         """Return the grey values that become black and white."""
-        beyond = self._z[1] - self._z[0]
-        below = np.cumsum(self._counts)
-        if below[-1] == 0:
+        if not self._lowest.size:
             raise ParameterError("no grey value was counted: the volume is empty, so there is no contrast to scale by")
-        above = below[-1] - below + self._counts
-        black = int(np.argmax(below > beyond)) - 32768
-        white = 65535 - int(np.argmax(above[::-1] > beyond)) - 32768
+        black, white = float(self._lowest.max()), float(self._highest.min())
         return (black, white) if black < white else (black, black + 1)
+
+
+def _middle(n: int, size: float) -> slice:
+    """Return the middle of `n` pixels: so many of them, or a fraction if at most 1."""
+    pixels = min(max(round(size * n) if size <= 1 else round(size), 1), n)
+    return slice((n - pixels) // 2, (n - pixels) // 2 + pixels)
 
 
 def scale_to_bytes(block: NDArray[Any], black: float, white: float) -> NDArray[np.uint8]:
