@@ -148,7 +148,7 @@ def _robust_weights(problem: Problem, geometry: Geometry, params: SolveParams) -
     radius = np.where(seen, np.hypot(observations.xy[..., 0], observations.xy[..., 1]), np.nan)
     weights = point_weights(length, radius, problem.rank, params.k_factor)
     if params.weight_whole_tracks:
-        weights = weights * track_weights(np.where(weights > 0, length, np.nan), params.k_factor)[:, None]
+        weights = weights * track_weights(length, params.k_factor)[:, None]
     return weights
 
 

@@ -37,6 +37,8 @@ def assemble(problem: Problem, fit: Fit, params: SolveParams, notes: tuple[str, 
     included[problem.view] = True
     used = normalised.points[fit.weights.any(axis=1)]
     surfaces = fit_surfaces(used, params.surfaces)
+    if len(surfaces.heights) > params.surfaces:
+        notes = (*notes, "the points lie on two surfaces, although one was to be analysed: two planes were fitted to them")
     return Solution(
         image_shape=problem.image_shape,
         included=included,

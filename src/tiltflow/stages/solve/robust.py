@@ -44,11 +44,11 @@ def point_weights(length: Floats, radius: Floats, rank: NDArray[np.int64], k: fl
 
 
 def track_weights(length: Floats, k: float) -> Floats:
-    """Return one weight a track, `(tracks,)`, from its typical residual among those of all tracks."""
-    with np.errstate(invalid="ignore"):
-        typical = np.sqrt(np.nanmean(length**2, axis=1, where=~np.isnan(length)))
-    typical = np.nan_to_num(typical, nan=np.inf)
-    known = typical[np.isfinite(typical)]
+    """Return one weight a track, `(tracks,)`, from its median residual among those of all tracks."""
+    some = ~np.isnan(length).all(axis=1)
+    typical = np.full(len(length), np.inf)
+    typical[some] = np.nanmedian(length[some], axis=1)
+    known = typical[some]
     centre = np.median(known)
     spread = max(1.4826 * float(np.median(np.abs(known - centre))), 0.25 * float(centre), 1e-12)
     return tukey(np.maximum(typical - centre, 0.0) / spread, k)

@@ -28,8 +28,6 @@ class Solution:
     tilt_deg
         `(views,)` tilt of the specimen: tiltalign's.
     aligned_tilt_deg
-        `(views,)` tilt at which an aligned image has to be back-projected: that of `tilt_deg` with the stretch worked in.
-    aligned_tilt_deg
         `(views,)` tilt at which an aligned view has to be back-projected: `tilt_deg` with the stretch worked in.
     y_per_z
         `(views,)` how far a height is displaced along y in the aligned view, as a fraction of it; 0 without skew.

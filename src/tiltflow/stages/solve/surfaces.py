@@ -1,6 +1,8 @@
 """Planes through the points: what would lay the specimen flat, as tiltalign's SurfacesToAnalyze reports.
 
 A plane z = a x + b y + c is made level by adding -atan(a) to every tilt and undoing a tilt of the specimen about x of atan(b).
+Points that plainly lie on two surfaces are fitted with two planes also where one was asked for: one plane through beads of which
+more are left on one surface and right on the other slopes by degrees, at a low residual of the alignment.
 """
 
 from __future__ import annotations
@@ -11,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+_ENOUGH_POINTS, _ENOUGH_EACH = 10, 3
+_PLAINLY_TWO = 12.0
+"""Distance of two planes in standard deviations about them; points spread evenly in depth come to 8 by chance."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +30,15 @@ class Surfaces:
     residual_sd: float
 
     @property
+    def plainly_two(self) -> bool:
+        """Whether nothing but two surfaces would look like this."""
+        count, upper = len(self.member), int(self.member.sum())
+        if len(self.heights) < 2 or count < _ENOUGH_POINTS or min(upper, count - upper) < _ENOUGH_EACH:
+            return False
+        spread = self.residual_sd * np.sqrt(count / (count - 4))
+        return bool(abs(self.heights[1] - self.heights[0]) > _PLAINLY_TWO * spread)
+
+    @property
     def tilt_offset_deg(self) -> float:
         """Angle to add to every tilt to lay the points flat along x."""
         return float(-np.rad2deg(np.arctan(self.slope_x)))
@@ -35,14 +50,19 @@ class Surfaces:
 
 
 def fit_surfaces(points: Floats, surfaces: int) -> Surfaces:
-    """Return the plane, or the two parallel planes, through points `(n, 3)`.
+    """Return the plane, or the two parallel planes, through points `(n, 3)`; two also when they are plain to see.
 
     Points of two surfaces are told apart by alternating between assigning each to the nearer plane and fitting, from the split at
     the widest gap of heights above the best single plane; the best of several starts is kept.
     """
     single = _fit(points, np.zeros(len(points), np.int64), 1)
-    if surfaces == 1 or len(points) < 5:
+    if len(points) < (_ENOUGH_POINTS if surfaces == 1 else 5):
         return single
+    two = _fit_two(points, single)
+    return two if surfaces == 2 or two.plainly_two else single
+
+
+def _fit_two(points: Floats, single: Surfaces) -> Surfaces:
     best = single
     for slopes in _starting_slopes(single):
         height = points[:, 2] - points[:, :2] @ slopes
