@@ -74,10 +74,11 @@ def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:
     evidence = {key: _finite(value) for key, value in asdict(found.evidence).items() if value is not None}
     pixel_nm = of.pixel_size_angstrom / 10
     lengths = {
-        key.removesuffix("_px") + "_nm": value * pixel_nm
+        key.removesuffix("_px") + "_nm": _scaled(value, pixel_nm)
         for key, value in evidence.items()
-        if key.endswith("_px") and isinstance(value, float)
+        if key.endswith("_px") and key != "residual_vectors_px"
     }
+    measured, unknowns = found.evidence.measurements, found.evidence.unknowns
     return {
         "method": found.method,
         "x_axis_tilt_deg": found.x_axis_tilt_deg,
@@ -87,6 +88,7 @@ def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:
         "shift_px": np.round(found.transforms[:, :, 2], 3).tolist(),
         "rotation_deg": np.round(axis_angles(found.transforms), 4).tolist(),
         "magnification": np.round(1 / np.sqrt(np.abs(np.linalg.det(found.transforms[:, :, :2]))), 5).tolist(),
+        "measurement_ratio": measured / unknowns if measured and unknowns else None,
         "local_areas": len(found.local.centre_px) if found.local is not None else None,
         **evidence,
         **lengths,
@@ -111,6 +113,13 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_finite(item) for item in value]
     return value
+
+
+def _scaled(value: Any, factor: float) -> Any:
+    """Return a length, or the lengths of a list, in another unit; null stays null."""
+    if isinstance(value, list):
+        return [_scaled(item, factor) for item in value]
+    return value * factor if value is not None else None
 
 
 def _stage(params: object) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native import NativeEngine
-from tiltflow.errors import ResourceError, StageError
+from tiltflow.errors import ResourceError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.formats.tilts import read_tilts
@@ -117,23 +117,6 @@ def test_scratch_holds_no_more_than_the_aligned_stack_and_the_volume(gold):
     _, job, _ = gold
     large = {path.name for path in job.workdir.iterdir() if path.stat().st_size > 100_000}
     assert large == {"B_ali.mrc", "B_rec.mrc"}
-
-
-def test_without_gold_the_ladder_takes_the_next_method_and_says_so(tmp_path):
-    params = replace(SMALL, beads=0, dark_views=(), dose=1000.0)
-    series, job = make_job(tmp_path, params)
-    result = NativeEngine().reconstruct(job)
-    assert result.alignment.method in {"patches", "projection"}
-    assert next(attempt["method"] for attempt in result.alignment.evidence.attempts) == "gold"
-    assert "failed" in result.alignment.evidence.attempts[0]
-    assert any("aligned by" in warning and "instead of gold" in warning for warning in job.recorder.record.warnings)
-    assert score(series.truth, result.alignment.transforms, result.alignment.tilt_deg) is not None
-
-
-def test_with_the_ladder_switched_off_a_series_without_gold_fails_with_the_reason(tmp_path):
-    _, job = make_job(tmp_path, replace(SMALL, beads=0), ladder=False)
-    with pytest.raises(StageError, match="gold"):
-        NativeEngine().reconstruct(job)
 
 
 def test_work_that_does_not_fit_the_disk_is_refused_before_it_starts(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ tried; every attempt is recorded with its figures and the best is used.  A site 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -39,14 +39,18 @@ class _Start:
     coarse: CoarseResult
 
 
-def align_series(job: EngineJob, stack: Stack, included: NDArray[np.bool_]) -> Alignment:
+def align_series(job: EngineJob, stack: Stack, excluded: Mapping[int, str]) -> Alignment:
     """Return the alignment of a series by the method that the recipe asks for, or by the next one that can be trusted.
+
+    `excluded` maps views that take no part, counted from 0, to the reason.
 
     Raises
     ------
     StageError
         If the method asked for fails and the ladder is switched off.
     """
+    included = np.ones(stack.shape[0], bool)
+    included[list(excluded)] = False
     start = _Start(stack, included, _coarse(job, stack, included))
     attempts: list[Alignment] = []
     log: list[dict[str, Any]] = []
@@ -69,8 +73,19 @@ def align_series(job: EngineJob, stack: Stack, included: NDArray[np.bool_]) -> A
     best = min(attempts, key=_rank)
     if best.method != job.recipe.method:
         job.recorder.warn(f"aligned by {best.method} instead of {job.recipe.method}, as the ladder has it")
-    evidence = replace(best.evidence, attempts=tuple(log), axis_angle_nominal_deg=job.series.axis_angle_deg)
+    evidence = replace(
+        best.evidence,
+        attempts=tuple(log),
+        axis_angle_nominal_deg=job.series.axis_angle_deg,
+        excluded_views=_reasons(best, excluded),
+    )
     return replace(best, evidence=_with_shifts(evidence, best))
+
+
+def _reasons(alignment: Alignment, excluded: Mapping[int, str]) -> dict[int, str]:
+    """Return why each view that the alignment leaves out takes no part."""
+    reasons = {**excluded, **alignment.evidence.excluded_views}
+    return {int(view): reasons.get(int(view), "holds nothing that was tracked") for view in np.flatnonzero(~alignment.included)}
 
 
 def _rungs(job: EngineJob) -> tuple[str, ...]:
@@ -121,10 +136,15 @@ def _gold(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
     notes.number("completeness", result.completeness)
     for text in result.notes:
         notes.note(text)
+    for what, counts in (("tracks", result.rejected), ("positions", result.dropped)):
+        if any(counts.values()):
+            notes.note(f"{what} left out: {', '.join(f'{count} {reason}' for reason, count in counts.items() if count)}")
     included = start.included & result.placed
-    for view in np.flatnonzero(start.included & ~included):
-        notes.warn(f"view {view + 1} holds too few beads to be placed, and is left out")
-    return _solved(job, replace(start, included=included), "gold", result.tracks, bead_doubts(result, included), notes)
+    adrift = {int(view): "holds too few beads to be placed" for view in np.flatnonzero(start.included & ~included)}
+    for view, reason in adrift.items():
+        notes.warn(f"view {view + 1} {reason}, and is left out")
+    found = _solved(job, replace(start, included=included), "gold", result.tracks, bead_doubts(result, included), notes)
+    return replace(found, evidence=replace(found.evidence, excluded_views=adrift, rejected=dict(result.rejected)))
 
 
 def _patches(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:

@@ -12,7 +12,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 import tiltflow
 from tiltflow.engines.alignment import align_series
@@ -105,12 +104,12 @@ def align(job: EngineJob, raw: MrcFile) -> tuple[Stack, Alignment]:
     StageError
         If these data cannot be aligned, with the reason.
     """
-    stack, included = _prepare(job, raw)
-    return stack, align_series(job, stack, included)
+    stack, excluded = _prepare(job, raw)
+    return stack, align_series(job, stack, excluded)
 
 
-def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, NDArray[np.bool_]]:
-    """Return the views with x-ray hits repaired, and which of them to use."""
+def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, dict[int, str]]:
+    """Return the views with x-ray hits repaired, and which of them not to use for what reason."""
     threads = job.site.threads
     stack: Stack = raw
     if job.recipe.xrays.enabled:
@@ -119,21 +118,22 @@ def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, NDArray[np.bool_]]:
             notes.number("hits", int(hits.hits_per_view.sum()))
             notes.number("pixels_replaced", int(hits.pixels_per_view.sum()))
             stack = RepairedStack(raw, hits)
-    included = np.array(job.series.included)
+    excluded = {int(view): "is left out by the request" for view in np.flatnonzero(~job.series.included)}
     with job.recorder.stage("views") as notes:
         check = find_bad_views(stack, job.series.tilt_deg, job.recipe.views, threads=threads, progress=job.stage_progress("views"))
         for view, reason in check.reasons.items():
-            if included[view]:
+            if view not in excluded:
                 notes.warn(f"view {view + 1} ({job.series.tilt_deg[view]:.1f}°) is left out: {reason}")
-        included &= check.included
-        notes.number("views_used", int(included.sum()))
-        notes.number("views_left_out", int((~included).sum()))
-        if not included.any():
+                excluded[view] = reason
+        views = stack.shape[0]
+        notes.number("views_used", views - len(excluded))
+        notes.number("views_left_out", len(excluded))
+        if len(excluded) == views:
             raise StageError(
-                f"{job.series.path.name}: none of its {len(included)} views can be used: "
+                f"{job.series.path.name}: none of its {views} views can be used: "
                 f"{next(iter(check.reasons.values()), 'all were excluded by the request')}"
             )
-    return stack, included
+    return stack, dict(sorted(excluded.items()))
 
 
 def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: Alignment) -> Path:

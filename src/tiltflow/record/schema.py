@@ -101,7 +101,8 @@ class AlignmentEntry(_Entry):
     """The alignment and the evidence for it.
 
     Lists with one number a view follow the raw stack; null stands where a view gives none.  Lengths in `_px` are pixels of the raw
-    images.  Numbers of a method that are not listed here are kept as they are.
+    images.  `measurement_ratio` is measurements / unknowns; `excluded_views` counts from 0.  Numbers of a
+    method that are not listed here are kept as they are.
     """
 
     model_config = ConfigDict(extra="allow", validate_assignment=True, ser_json_inf_nan="null")
@@ -126,12 +127,14 @@ class AlignmentEntry(_Entry):
     error_px: float | None = None
     error_nm: float | None = None
     residual_per_view_px: list[float | None] | None = None
+    residual_per_view_nm: list[float | None] | None = None
     residual_vectors_px: list[tuple[float, float, float, float]] | None = None
     positions_per_view: list[int] | None = None
     positions_lost_per_view: list[int] | None = None
     correlation_per_view: list[float | None] | None = None
     measurements: int | None = None
     unknowns: int | None = None
+    measurement_ratio: float | None = None
     tracks_used: int | None = None
     tracks_rejected: int | None = None
     shift_rms_px: float | None = None
@@ -143,6 +146,7 @@ class AlignmentEntry(_Entry):
     axis_angle_error_deg: float | None = None
     doubts: list[str] = Field(default_factory=list)
     excluded_views: dict[int, str] = Field(default_factory=dict)
+    rejected: dict[str, int] = Field(default_factory=dict)
     attempts: list[dict[str, Any]] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 

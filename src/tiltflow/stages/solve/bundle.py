@@ -44,6 +44,8 @@ class Fit:
         Leave-out residuals, where asked for.
     error_px
         The error of the alignment that the fit expects.
+    axis_error
+        Standard error of the mean angle of the tilt axis, radians.
     notes
         What was learnt.
     """
@@ -56,6 +58,7 @@ class Fit:
     persistence: float = 1.0
     left_out: LeaveOut | None = None
     error_px: float | None = None
+    axis_error: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -109,7 +112,8 @@ def _judge(problem: Problem, fit: Fit) -> Fit:
     ny, nx = problem.image_shape
     persistence = _persistence(problem, fit)
     # Errors that last make the views that much less certain; the priors hold them all the same.
-    lasting = view_covariance(fit.geometry, normal, fit.variables, fit.sigma * np.sqrt(persistence))
+    noise = fit.sigma * np.sqrt(persistence)
+    lasting = view_covariance(fit.geometry, normal, fit.variables, noise) * noise**2
     if weighted.joint is None:
         left_out = leave_out(fit.geometry, weighted, normal, covariance)
     else:
@@ -118,7 +122,8 @@ def _judge(problem: Problem, fit: Fit) -> Fit:
         fit,
         persistence=persistence,
         left_out=left_out,
-        error_px=expected_error(fit.geometry, lasting * (fit.sigma**2 * persistence), (nx / 2, ny / 2)),
+        error_px=expected_error(fit.geometry, lasting, (nx / 2, ny / 2)),
+        axis_error=float(np.sqrt(max(np.mean(lasting[ROTATION::PER_VIEW, ROTATION::PER_VIEW]), 0.0))),
     )
 
 

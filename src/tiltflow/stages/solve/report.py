@@ -162,5 +162,6 @@ def _evidence(
         shift_max_px=float(shift.max()),
         axis_angle_nominal_deg=problem.axis_angle_deg,
         axis_angle_from_data_deg=float(np.rad2deg(views[:, ROTATION].mean())),
+        axis_angle_error_deg=None if fit.axis_error is None else float(np.rad2deg(fit.axis_error)),
         notes=(*problem.notes, *notes, *fit.notes),
     )
