@@ -194,6 +194,9 @@ class Alignment:
         Shift of the reconstruction along z, unbinned pixels.
     local
         Corrections by area, where they were solved.
+    y_per_z
+        `(views,)` how far a height is displaced along y in the aligned view, as a fraction of it, where the specimen skews (IMOD's
+        second z factor; the first is worked into the tilts).
     """
 
     transforms: NDArray[np.float64]
@@ -204,6 +207,7 @@ class Alignment:
     z_shift: float = 0.0
     evidence: Evidence = field(default_factory=Evidence)
     local: LocalAlignment | None = None
+    y_per_z: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def write_volume(
         }
         if job.recipe.sirt is not None:
             return reconstruct_sirt(aligned, alignment.tilt_deg, params, job.recipe.sirt, **work)
-        return reconstruct(aligned, alignment.tilt_deg, params, **work)
+        return reconstruct(aligned, alignment.tilt_deg, params, local=alignment.local, y_per_z=alignment.y_per_z, **work)
 
 
 def _note(notes: StageNotes, made: ReconstructResult | SirtResult, params: ReconstructParams) -> None:

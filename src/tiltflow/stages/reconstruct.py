@@ -20,10 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import ParameterError
 from tiltflow.kernels.backprojection import backproject, stretch_lines
-from tiltflow.model import Progress, Stack
+from tiltflow.model import LocalAlignment, Progress, Stack
+from tiltflow.stages.cells import TOLERANCE_PX, CellBackprojector, distortion
 from tiltflow.stages.filters import density_weights, padded_length, radial_filter
 from tiltflow.stages.lines import Section, stretched_lines
-from tiltflow.stages.sections import GREYS, Clock, Sink, VolumeGrid, assemble
+from tiltflow.stages.sections import GREYS, Clock, SectionMaker, Sink, VolumeGrid, assemble
 from tiltflow.stages.weighting import Weighting, chosen_views, filter_lines, read_lines, weigh
 
 
@@ -162,6 +163,8 @@ def reconstruct(
     params: ReconstructParams,
     *,
     included: ArrayLike | None = None,
+    local: LocalAlignment | None = None,
+    y_per_z: ArrayLike | None = None,
     sink: Sink,
     threads: int = 1,
     progress: Progress | None = None,
@@ -176,12 +179,23 @@ def reconstruct(
         `(views,)`.
     included
         `(views,)`: which views take part; None for all.
+    local
+        What areas of the specimen need on top of the alignment of the stack; of all views, pixels of the raw images.
+    y_per_z
+        `(views,)`: how far a height is displaced along y in the aligned view, as a fraction of it.
     sink
         Receives slabs of the type that the mode asks for.
     """
     weighting = weigh_views(aligned, tilt_deg, params, included)
     grid = volume_grid(aligned.shape, params)
-    maker = Backprojector(aligned, weighting, grid, axis_position(aligned.shape, params))
+    axis = axis_position(aligned.shape, params)
+    maker: SectionMaker
+    if local is None and not _matters(y_per_z, weighting.views, params):
+        maker = Backprojector(aligned, weighting, grid, axis)
+    else:
+        skew = None if y_per_z is None else np.asarray(y_per_z, np.float64)
+        seen = distortion(local, skew, weighting.views, weighting.tilt_deg, params.binning)
+        maker = CellBackprojector(aligned, weighting, grid, axis, seen)
     made = assemble(maker, grid, params.grey_mode, sink, threads=threads, progress=progress)
     shape = volume_shape(aligned.shape, params)
     return ReconstructResult(
@@ -194,6 +208,14 @@ def reconstruct(
         scale_factor=scale_factor(aligned.shape, params),
         seconds=made.seconds,
     )
+
+
+def _matters(y_per_z: ArrayLike | None, views: NDArray[np.int64], params: ReconstructParams) -> bool:
+    """Return whether a displacement along y reaches a tenth of a pixel at the top or the bottom of the volume."""
+    if y_per_z is None:
+        return False
+    height = (params.thickness / 2 + abs(params.shift_z)) / params.binning
+    return bool(np.abs(np.asarray(y_per_z, np.float64)[views]).max() * height > TOLERANCE_PX)
 
 
 def volume_grid(aligned_shape: tuple[int, ...], params: ReconstructParams) -> VolumeGrid:

@@ -96,6 +96,7 @@ class Solution:
             x_axis_tilt_deg=-self.pitch_deg,
             evidence=self.evidence,
             local=self.local,
+            y_per_z=self.y_per_z,
         )
 
 
