@@ -28,8 +28,8 @@ def test_the_surface_that_fills_a_hit_is_the_least_squares_polynomial_of_its_rin
     state = np.zeros(image.shape, np.uint8)
     state.reshape(-1)[group] = 1
     out = np.empty(3, np.float32)
-    work = np.empty((10, 10)), np.empty(10), np.empty(10)
-    kernels.fill(image, state, group, 3, 2.0, 2, 0.0, work, out)
+    work = np.empty((10, 10)), np.empty(10), np.empty(10), np.empty(128)
+    kernels.fill(image, state, group, np.array([0, 3]), 2.0, 2, *work, out)
 
     gy, gx = np.divmod(group, 24)
     near = ((y[..., None] - gy) ** 2 + (x[..., None] - gx) ** 2 <= 4).any(-1) & (state == 0)

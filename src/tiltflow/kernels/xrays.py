@@ -171,14 +171,16 @@ def is_hit(
 
 
 @njit(nogil=True, cache=True)
-def _monomials(y: float, x: float, order: int, terms: Floats) -> int:
-    """Write the monomials of `(y, x)` up to `order` into `terms`; return how many."""
-    count = 0
-    for degree in range(order + 1):
-        for power in range(degree + 1):
-            terms[count] = y**power * x ** (degree - power)
-            count += 1
-    return count
+def _monomials(y: float, x: float, order: int, terms: Floats) -> None:
+    """Write the monomials of `(y, x)` up to `order` into `terms`: each degree is the one before times x, and a power of y."""
+    terms[0] = 1.0
+    last = 0
+    for degree in range(1, order + 1):
+        first = last + 1
+        for power in range(degree):
+            terms[first + power] = terms[first + power - degree] * x
+        last = first + degree
+        terms[last] = terms[first - 1] * y
 
 
 @njit(nogil=True, cache=True)
@@ -210,59 +212,64 @@ def _solve(normal: Floats, right: Floats, n: int) -> bool:
 def fill(
     image: Image,
     state: NDArray[np.uint8],
-    group: Ints,
-    count: int,
+    indices: Ints,
+    starts: Ints,
     width: float,
     order: int,
-    base: float,
-    work: tuple[Floats, Floats, Floats],
+    normal: Floats,
+    right: Floats,
+    terms: Floats,
+    ring: Floats,
     out: Image,
 ) -> None:
-    """Fit a polynomial to the unmarked pixels within `width` of the group; write its values at the group into `out`.
+    """Fit a polynomial to the unmarked pixels within `width` of each hit; write its values at the pixels of the hit into `out`.
 
-    Coordinates are scaled to the size of the group.  What the fit gives is kept within the range of the pixels it rests on;
-    `base` stands in where there are too few of them.
+    Hit k is `indices[starts[k] : starts[k + 1]]`.  Coordinates are scaled to its size.  What the fit gives is kept within the range
+    of the pixels it rests on; the median of the surroundings stands in where there are too few of them.  `normal`, `right`,
+    `terms` and `ring` are scratch.
     """
     ny, nx = image.shape
-    normal, right, terms = work
-    normal[:] = 0.0
-    right[:] = 0.0
-    top, bottom, left, west = ny, 0, nx, 0
-    for k in range(count):
-        y, x = group[k] // nx, group[k] % nx
-        top, bottom, left, west = min(top, y), max(bottom, y), min(left, x), max(west, x)
-    cy, cx = (top + bottom) / 2, (left + west) / 2
+    terms_in_use = (order + 1) * (order + 2) // 2
     reach = math.ceil(width)
-    scale = max(bottom - top, west - left) / 2 + reach
-    used, lowest, highest = 0, np.inf, -np.inf
-    terms_in_use = 1
-    for y in range(max(top - reach, 0), min(bottom + reach + 1, ny)):
-        for x in range(max(left - reach, 0), min(west + reach + 1, nx)):
-            if state[y, x] == 1:
-                continue
-            near = False
-            for k in range(count):
-                dy, dx = y - group[k] // nx, x - group[k] % nx
-                near = near or dy * dy + dx * dx <= width * width
-            if near:
-                value = float(image[y, x])
-                terms_in_use = _monomials((y - cy) / scale, (x - cx) / scale, order, terms)
+    for hit in range(len(starts) - 1):
+        first, last = starts[hit], starts[hit + 1]
+        for i in range(terms_in_use):
+            right[i] = 0.0
+            for j in range(i + 1):
+                normal[i, j] = 0.0
+        top, bottom, left, west = ny, 0, nx, 0
+        for k in range(first, last):
+            y, x = indices[k] // nx, indices[k] % nx
+            top, bottom, left, west = min(top, y), max(bottom, y), min(left, x), max(west, x)
+        cy, cx = (top + bottom) / 2, (left + west) / 2
+        scale = max(bottom - top, west - left) / 2 + reach
+        used, lowest, highest = 0, np.inf, -np.inf
+        for y in range(max(top - reach, 0), min(bottom + reach + 1, ny)):
+            for x in range(max(left - reach, 0), min(west + reach + 1, nx)):
+                near = False
+                for k in range(first, last):
+                    dy, dx = y - indices[k] // nx, x - indices[k] % nx
+                    near = near or dy * dy + dx * dx <= width * width
+                if near and state[y, x] != 1:
+                    value = float(image[y, x])
+                    _monomials((y - cy) / scale, (x - cx) / scale, order, terms)
+                    for i in range(terms_in_use):
+                        right[i] += terms[i] * value
+                        for j in range(i + 1):
+                            normal[i, j] += terms[i] * terms[j]
+                    used += 1
+                    lowest, highest = min(lowest, value), max(highest, value)
+        fitted = used > terms_in_use and _solve(normal, right, terms_in_use)
+        base = 0.0 if fitted else ring_median(image, indices[first] // nx, indices[first] % nx, ring)
+        for k in range(first, last):
+            value = base
+            if fitted:
+                _monomials((indices[k] // nx - cy) / scale, (indices[k] % nx - cx) / scale, order, terms)
+                value = 0.0
                 for i in range(terms_in_use):
-                    right[i] += terms[i] * value
-                    for j in range(i + 1):
-                        normal[i, j] += terms[i] * terms[j]
-                used += 1
-                lowest, highest = min(lowest, value), max(highest, value)
-    fitted = used > terms_in_use and _solve(normal, right, terms_in_use)
-    for k in range(count):
-        value = base
-        if fitted:
-            _monomials((group[k] // nx - cy) / scale, (group[k] % nx - cx) / scale, order, terms)
-            value = 0.0
-            for i in range(terms_in_use):
-                value += terms[i] * right[i]
-            value = min(max(value, lowest), highest)
-        out[k] = value
+                    value += terms[i] * right[i]
+                value = min(max(value, lowest), highest)
+            out[k] = value
 
 
 @njit(nogil=True, cache=True)
@@ -274,22 +281,19 @@ def examine(
     step_sd: Floats,
     criteria: tuple[float, float, float, float, float],
     max_area: float,
-    width: float,
-    order: int,
     state: NDArray[np.uint8],
     group: Ints,
+    ring: Floats,
     starts: Ints,
     indices: Ints,
-    values: Image,
-) -> tuple[int, int]:
-    """Grow each candidate, keep the hits, and write their pixels and new values; return the pixels and the hits.
+) -> int:
+    """Grow each candidate and keep the hits; return how many there are.
 
-    `criteria` are peak, diff, giant, big diff and grow.  `state` begins as zeros; hits become 1, other groups 2.  `starts` and
-    `indices` take what fits.
+    `criteria` are peak, diff, giant, big diff and grow.  `state` begins as zeros; hits become 1, other groups 2.  The pixels of hit
+    k are written to `indices[starts[k] : starts[k + 1]]`, as many hits as fit.
     """
     peak, diff, giant, big_diff, grow_criterion = criteria
     nx = image.shape[1]
-    ring = np.empty(128)
     hits, pixels, blocks_x = 0, 0, len(edges_x) - 1
     by, bx = 0, 0
     for seed in candidates:
@@ -316,14 +320,9 @@ def examine(
                 state[group[k] // nx, group[k] % nx] = 2
             continue
         starts[hits] = pixels
-        indices[pixels : pixels + count] = group[:count]
+        for k in range(count):
+            indices[pixels + k] = group[k]
         pixels += count
         hits += 1
     starts[hits] = pixels
-    work = (np.empty((10, 10)), np.empty(10), np.empty(10))
-    for hit_index in range(hits):
-        first, last = starts[hit_index], starts[hit_index + 1]
-        members = indices[first:last]
-        base = ring_median(image, members[0] // nx, members[0] % nx, ring)
-        fill(image, state, members, last - first, width, order, base, work, values[first:last])
-    return pixels, hits
+    return hits

@@ -152,7 +152,8 @@ def assemble(
     slabs = _turned_slabs(maker, grid, mode, threads, seconds) if grid.pitch_deg else _level_slabs(maker, grid, mode, threads)
     low, high, total = np.inf, -np.inf, 0.0
     for slab in slabs:
-        low, high, total = min(low, slab.low), max(high, slab.high), total + slab.total
+        least, greatest, added = slab.statistics()
+        low, high, total = min(low, least), max(high, greatest), total + added
         begin = time.thread_time()
         sink(slab.y0, slab.greys)
         slab.spent["write"] = time.thread_time() - begin
@@ -174,17 +175,22 @@ class _Slab:
         dtype, self._least, self._most = GREYS[mode]
         self.y0 = y0
         self.greys: NDArray[Any] = np.empty((y1 - y0, grid.section.nz, grid.section.nx), dtype)
-        self.low, self.high, self.total = np.inf, -np.inf, 0.0
+        self._low, self._high = np.full(grid.section.nx, np.inf, np.float32), np.full(grid.section.nx, -np.inf, np.float32)
+        self._sums = np.zeros((y1 - y0, grid.section.nx), np.float32)
         self.spent: dict[str, float] = {}
 
     def put(self, j: int, section: NDArray[np.float32]) -> None:
         """Round a section into its place."""
+        columns = self._low, self._high, self._sums[j]
         if self.greys.dtype == np.float32:
             self.greys[j] = section
-            low, high, total = statistics(section)
+            statistics(section, *columns)
         else:
-            low, high, total = round_into(section, self._least, self._most, self.greys[j])
-        self.low, self.high, self.total = min(self.low, low), max(self.high, high), self.total + total
+            round_into(section, self._least, self._most, *columns, self.greys[j])
+
+    def statistics(self) -> tuple[float, float, float]:
+        """Return the least, the greatest and the sum of the grey values before rounding."""
+        return float(self._low.min()), float(self._high.max()), float(self._sums.sum(dtype=np.float64))
 
 
 def _blocks(ny: int, bytes_a_row: int) -> list[tuple[int, int]]:

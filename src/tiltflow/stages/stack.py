@@ -152,9 +152,11 @@ def _binned_with_border(view: NDArray[np.generic], factor: int) -> tuple[Image, 
         image[...] = raw
     else:
         band = max(_BAND_ROWS // factor, 1)
+        small = np.empty((ny, nx), np.float32)
         for j in range(0, ny, band):
             rows = np.ascontiguousarray(raw[j * factor : (j + band) * factor], np.float32)
-            bin_mean(rows, factor, image[j : j + band])
+            bin_mean(rows, factor, small[j : j + band])
+        image[...] = small
     padded[:_PAD], padded[-_PAD:] = padded[_PAD], padded[-_PAD - 1]
     padded[:, :_PAD], padded[:, -_PAD:] = padded[:, _PAD, None], padded[:, -_PAD - 1, None]
     return padded, np.array([x0, y0])

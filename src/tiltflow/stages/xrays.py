@@ -23,6 +23,8 @@ from tiltflow.parallel import map_threads
 
 _LARGEST_GROUP = 200
 """Pixels; what is larger is no hit."""
+_RING_PIXELS = 128
+"""Room for the pixels of a ring around a candidate."""
 _USUAL_CANDIDATES = 0.01
 """Fraction of the pixels of a view that there is room for at first."""
 _MOST_CANDIDATES = 0.25
@@ -163,8 +165,9 @@ def _find_in_view(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArr
     if count > len(candidates):
         candidates = np.empty(count, np.int64)
         kernels.find_candidates(image, edges_y, edges_x, *thresholds, margin, candidates)
-    indices, values = np.empty(len(candidates), np.int64), np.empty(len(candidates), np.float32)
-    pixels, hits = kernels.examine(
+    indices, starts = np.empty(len(candidates), np.int64), np.empty(count + 1, np.int64)
+    state, ring = np.zeros(image.shape, np.uint8), np.empty(_RING_PIXELS)
+    hits = kernels.examine(
         image,
         candidates[:count],
         edges_y,
@@ -172,15 +175,17 @@ def _find_in_view(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArr
         step_sd,
         (params.peak_criterion, params.diff_criterion, params.giant_criterion, params.big_diff_criterion, params.grow_criterion),
         np.pi * params.maximum_radius_px**2,
-        params.annulus_width,
-        params.polynomial_order,
-        np.zeros(image.shape, np.uint8),
+        state,
         np.empty(_LARGEST_GROUP, np.int64),
-        np.empty(count + 1, np.int64),
+        ring,
+        starts,
         indices,
-        values,
     )
-    return indices[:pixels].copy(), values[:pixels].copy(), hits
+    indices = indices[: starts[hits]].copy()
+    values = np.empty(len(indices), np.float32)
+    work = np.empty((10, 10)), np.empty(10), np.empty(10), ring
+    kernels.fill(image, state, indices, starts[: hits + 1], params.annulus_width, params.polynomial_order, *work, values)
+    return indices, values, hits
 
 
 def _edges(n: int, size: int) -> NDArray[np.int64]:
