@@ -145,7 +145,7 @@ def run(
     from tiltflow.engines.choice import choose_engine
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import BrtParameters, make_recipe
-    from tiltflow.report import INDEX_NAME
+    from tiltflow.report import INDEX_NAME, evidence_metadata, record_of
     from tiltflow.settings import load_settings, load_token, site_from
 
     console.set_up_logging(verbose=verbose)
@@ -178,7 +178,8 @@ def run(
     with _stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
         site = site_from(settings, jobs)
         results = run_series(sources, recipe, site, output, jobs=jobs, redo=redo, on_progress=on_progress).results
-    body = callback.build_callback(results, layout.plain_layout(input_dir, output))
+    evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if settings.evidence_in_callback else {}
+    body = callback.build_callback(results, layout.plain_layout(input_dir, output), evidence)
     kept = callback.write_callback(body, output / callback.CALLBACK_NAME)
     console.show_closing_table(results)
     console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)

@@ -296,6 +296,8 @@ class Thresholds:
         Distance of points to where a fit that has not seen them puts them.
     residual_good_px, residual_poor_px, residual_good_nm, residual_poor_nm
         Mean residual of the fit.
+    axis_good_deg
+        How far the tilt axis may be from the one that was read.
     excluded_good, excluded_poor
         Fraction of the views that was left out.
     tracks_good, tracks_poor
@@ -317,6 +319,7 @@ class Thresholds:
     residual_poor_px: float = 1.4
     residual_good_nm: float | None = None
     residual_poor_nm: float | None = None
+    axis_good_deg: float = 10.0
     excluded_good: float = 0.1
     excluded_poor: float = 0.3
     tracks_good: int = 8

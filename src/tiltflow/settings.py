@@ -130,6 +130,9 @@ class VerdictSettings(_Section):
     residual_poor_px: float = Field(default=_LIMITS.residual_poor_px, ge=0, description="The same: poor beyond.")
     residual_good_nm: float | None = Field(default=None, ge=0, description="The same in nm, to be kept as well: good up to.")
     residual_poor_nm: float | None = Field(default=None, ge=0, description="The same in nm: poor beyond.")
+    axis_good_deg: float = Field(
+        default=_LIMITS.axis_good_deg, ge=0, description="Tilt axis, degrees away from the one that was read: good up to."
+    )
     excluded_good: float = Field(default=_LIMITS.excluded_good, ge=0, description="Fraction of the views left out: good up to.")
     excluded_poor: float = Field(default=_LIMITS.excluded_poor, ge=0, description="The same: poor beyond.")
     tracks_good: int = Field(default=_LIMITS.tracks_good, ge=0, description="Tracks that the alignment rests on: good from.")
@@ -170,6 +173,9 @@ class Settings(_Section):
     token_file: AbsolutePath | None = Field(default=None, description="File that holds the token; read where no token is given.")
     callback_patience_s: float = Field(
         default=900.0, ge=0.0, description="Seconds for which an API that is down is tried again before the callback is given up."
+    )
+    evidence_in_callback: bool = Field(
+        default=False, description="The verdict and its figures travel to the portal, as the image metadata of each series."
     )
     imod_cpus: str = Field(default="1", description="What batchruntomo is given as -cp: a number of cores or a list of machines.")
     imod_gpu: str | None = Field(default=None, description="What batchruntomo is given as -gpu; no GPU if not given.")

@@ -20,6 +20,7 @@ pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
 from em_workflows.brt.flow import brt_flow
 from tiltflow.errors import SettingsError
+from tiltflow.record import read_record
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("prefect_server")]
 
@@ -79,6 +80,10 @@ def test_a_worker_that_dies_costs_its_own_series_and_no_other(
     told = brt_flow(**PARAMETERS)
     assert [entry["status"] for entry in told["files"]] == ["error", "success", "error"]
     assert "Its worker died" in told["files"][0]["message"]
+    record = read_record(share / "Assets" / "Lab" / "Sample" / "ts1" / "run.json")
+    assert record.failure is not None
+    assert (record.status, record.failure.stage) == ("error", "batchruntomo")
+    assert "It failed at <b>batchruntomo</b>" in (share / "Assets" / "Lab" / "Sample" / "ts1" / "report.html").read_text()
 
 
 @pytest.fixture

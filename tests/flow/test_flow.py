@@ -17,10 +17,12 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
+from em_workflows.artifacts import ARTIFACT_KEY
 from em_workflows.brt.flow import brt_flow
 from em_workflows.brt.tasks import PRODUCT_TASKS
 from tiltflow.errors import LocationError, TiltflowError
 from tiltflow.products.catalogue import PRODUCTS, STEPS
+from tiltflow.record import read_record
 
 pytestmark = pytest.mark.filterwarnings("default")  # Prefect's own deprecations are not ours to mend
 
@@ -134,6 +136,15 @@ def test_two_successes_one_error_one_callback(prefect_server: None, portal: Any,
         task_runs = {task_run.name: task_run for task_run in client.read_task_runs(limit=200, sort=TaskRunSort.ID_DESC)}
     assert flow_run.state is not None
     assert flow_run.state.is_completed()
+    with get_client(sync_client=True) as client:
+        of_run = {"artifacts": {"flow_run_id": {"any_": [str(flow_run.id)]}}}
+        (artifact,) = client.request("POST", "/artifacts/filter", json=of_run).json()
+    assert (artifact["key"], artifact["type"]) == (ARTIFACT_KEY, "markdown")
+    rows = [line.split("|")[1].strip() for line in artifact["data"].splitlines() if line.startswith("| ")]
+    assert rows == ["series", "ts2", "ts1", "ts10"], "those that need a look first"
+    assert artifact["data"].startswith("**3 tilt series: ")
+    assert str(share / "Assets" / SAMPLE / "index.html").replace("_", "\\_") in artifact["data"].replace("\\-", "-")
+    assert [entry["imageSet"][0]["imageMetadata"] for entry in told["files"]] == [None] * 3
     assert TOKEN not in flow_run.model_dump_json()
     for task in ("brt_series", "run_brt", *(step.name for step in STEPS), "cleanup_files"):
         assert f"{task} ts1" in task_runs
@@ -164,6 +175,30 @@ def test_without_the_api_everything_is_made_and_nobody_hears_of_it(
     assert json.loads((share / "Assets" / SAMPLE / "ts10" / "callback.json").read_text()) == told
     (scratch,) = (share.parents[1] / "scratch").iterdir()
     assert (scratch / "ts10_rec.mrc").is_file()
+
+
+def test_the_evidence_travels_with_the_callback_when_the_site_asks_for_it(
+    prefect_server: None, share: Path, sample: Path, fake_imod: Any
+) -> None:
+    fake_imod.setenv("TILTFLOW_EVIDENCE_IN_CALLBACK", "true")
+    told = run(x_no_api=True)
+    good, bad, _ = [entry["imageSet"][0]["imageMetadata"] for entry in told["files"]]
+    record = read_record(share / "Assets" / SAMPLE / "ts1" / "run.json")
+    assert record.verdict is not None
+    assert (good["verdict"], good["reasons"]) == (record.verdict.level, record.verdict.reasons)
+    assert good["leave_out_px"] == pytest.approx(0.6)
+    assert bad["verdict"] == "failed"
+    assert "ts2.mrc" in bad["reasons"][0]
+
+
+def test_a_server_that_takes_no_artifact_costs_the_run_nothing(
+    prefect_server: None, share: Path, sample: Path, fake_imod: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no artifacts today")
+
+    monkeypatch.setattr("em_workflows.artifacts.create_markdown_artifact", refuse)
+    assert run(x_no_api=True, x_file_name="ts1.st")["files"][0]["status"] == "success"
 
 
 def test_a_run_that_is_repeated_does_only_what_is_not_done(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tiltflow.report.measure import measure_volume
-from tiltflow.report.pictures import LONGEST_SIDE, scale_bar, write_slices, write_view
+from tiltflow.report.pictures import LONGEST_SIDE, scale_bar, small_view, write_slices, write_view
 
 
 def read(folder, entry):
@@ -45,8 +45,17 @@ def test_large_views_become_small_pictures_and_the_entry_tells_their_size(tmp_pa
     view = np.random.default_rng(0).normal(1000, 50, (900, 2400)).astype(np.int16)
     entry = write_view(tmp_path, view, 0.5, -0.04)
     picture = read(tmp_path, entry)
-    assert picture.shape == (entry.height, entry.width) == (225, 600)
+    assert picture.shape == (entry.height, entry.width) == (180, 480)
     assert "Scale bar 200 nm" in entry.caption
+
+
+def test_a_picture_to_draw_on_is_small_faded_and_has_few_grey_values(tmp_path):
+    view = np.random.default_rng(0).normal(1000, 50, (900, 900)).astype(np.int16)
+    behind = small_view(tmp_path / write_view(tmp_path, view, 0.5, 0.0).path)
+    assert behind.shape == (320, 320)
+    assert behind.max() < 180
+    assert len(np.unique(behind)) < 24
+    assert small_view(tmp_path) is None
 
 
 def test_the_bar_is_as_long_as_the_caption_says(tmp_path):

@@ -49,11 +49,31 @@ def test_the_questions_are_answered_in_order(full):
     assert full.find("section", id="worked").find_previous("h2") is None
 
 
-def test_the_verdict_comes_first_with_its_reasons_and_two_numbers(full):
+def test_the_verdict_comes_first_with_a_picture_two_numbers_and_what_they_do_not_say(full):
     verdict = full.find("section", class_="verdict")
     assert verdict["class"] == ["verdict", "good"]
-    assert "the alignment is off by an estimated 0.12 px (0.12 nm)" in verdict.get_text()
+    assert verdict.img["src"].startswith("data:image/jpeg;base64,")
+    told = [heading(tag) for tag in verdict.find_all("li")]
+    assert "it rests on 12 beads" in told
+    assert not [reason for reason in told if "0.12 px" in reason or "0.36 px" in reason], "the numbers beside say it"
     assert [heading(tag) for tag in verdict.find_all("dd")] == ["0.12 px", "0.36 px"]
+
+
+def test_a_verdict_that_is_not_good_gives_every_reason_and_no_other(page, make):
+    record = make.record(error_px=0.7)
+    record.alignment.doubts = ["the axis wanders"]
+    told = [heading(tag) for tag in page(record).find("section", class_="verdict").find_all("li")]
+    assert told == [
+        "points that the fit has not seen are 2.10 px (2.10 nm) off",
+        "the alignment is off by an estimated 0.70 px (0.70 nm)",
+        "the fit misses its own points by 1.40 px (1.40 nm)",
+        "the axis wanders",
+    ]
+
+
+def test_residuals_are_drawn_on_the_view_they_were_found_in(full):
+    drawing = full.find("figure", id="plot-vectors").svg
+    assert drawing.find("image")["href"].startswith("data:image/png;base64,")
 
 
 def test_every_check_stands_with_its_limits(full):
@@ -78,7 +98,7 @@ def test_every_plot_has_a_caption_that_says_what_good_looks_like(full):
 
 def test_pictures_and_the_movie_are_in_the_page_itself(full):
     images = full.find_all("img")
-    assert len(images) == 5
+    assert len(images) == 6
     for image in images:
         kind, content = image["src"].split(",", 1)
         assert kind == "data:image/jpeg;base64"

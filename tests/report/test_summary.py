@@ -1,9 +1,12 @@
 """What a flow publishes of a run."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
-from tiltflow.model import Thresholds
-from tiltflow.report import evidence_metadata, summary_markdown
+from tiltflow.model import SeriesResult, Thresholds
+from tiltflow.pipeline import close_lost
+from tiltflow.report import evidence_metadata, record_of, summary_markdown
 from tiltflow.report.gather import describe_volume
 
 
@@ -28,6 +31,35 @@ def test_names_and_messages_can_neither_break_the_table_nor_make_markup(make):
 
 def test_thresholds_of_the_site_hold_for_the_summary(make):
     assert "1 poor" in summary_markdown([make.record()], Thresholds(error_good_px=0.01, error_poor_px=0.05))
+
+
+def test_the_summary_says_where_the_page_is():
+    assert summary_markdown([], page=Path("/a_b/index.html")).endswith("The whole report: /a\\_b/index.html\n")
+
+
+def test_a_series_without_a_record_is_told_by_its_result(tmp_path, make):
+    lost = SeriesResult(Path("/in/TS_1.st"), "error", message="its worker died", stage="worker", output=tmp_path)
+    assert record_of(lost).failure.reason == "its worker died"
+    make.save(make.record("TS_1"), tmp_path)
+    assert record_of(lost).status == "error", "the record of an earlier run is not this one's"
+    assert record_of(replace(lost, status="success")).alignment is not None
+
+
+def test_the_record_of_a_lost_series_is_closed_where_it_stood(tmp_path, make):
+    record = make.record()
+    record.status, record.stages[-1].status = "running", "running"
+    make.save(record, tmp_path)
+    lost = SeriesResult(Path(record.source), "error", message="its worker died", stage="worker", output=tmp_path)
+    close_lost(lost, Thresholds())
+    closed = record_of(lost)
+    assert (closed.status, closed.failure.stage, closed.stages[-1].status) == ("error", "gen_zarr", "failed")
+    assert "its worker died" in (tmp_path / "report.html").read_text()
+
+
+def test_the_record_of_an_earlier_run_stays_as_it_is(tmp_path, make):
+    before = make.save(make.record(), tmp_path).read_text()
+    close_lost(SeriesResult(Path("/in/TS_01.mrc"), "error", message="its worker died", output=tmp_path), Thresholds())
+    assert (tmp_path / "run.json").read_text() == before
 
 
 def test_no_series_at_all_is_said():

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiltflow.model import Thresholds, Trust
+from tiltflow.record import ValueEntry
 from tiltflow.report.gather import describe_volume
 from tiltflow.report.verdict import entry, examine, from_entry, judge
 
@@ -50,6 +51,38 @@ def test_a_limit_in_nanometres_is_to_be_kept_as_well(record):
 def test_nanometres_follow_the_pixel_size(record):
     record.input["pixel_size"].value = 25.0
     assert judge(record, LIMITS).reasons[0].endswith("0.12 px (0.30 nm)")
+
+
+@pytest.mark.parametrize(
+    ("header_deg", "expected"), [(-9.0, Trust.GOOD), (171.0, Trust.GOOD), (20.0, Trust.DOUBTFUL), (82.0, Trust.DOUBTFUL)]
+)
+def test_an_axis_far_from_the_headers_is_a_doubt_whichever_way_it_is_written(record, header_deg, expected):
+    record.input["axis_angle"] = ValueEntry(value=header_deg, unit="deg", source="title line")
+    assert level(record, "tilt axis") is expected
+    assert judge(record, LIMITS).level is expected
+
+
+def unmeasured(record):
+    """Leave an alignment nothing that measures its error."""
+    record.alignment.error_px = record.alignment.leave_out_px = record.alignment.residual_mean_px = None
+    record.alignment.tracks_used = None
+    return record
+
+
+def test_what_nobody_measured_is_poor_when_the_axis_speaks_against_it_too(record):
+    unmeasured(record).input["axis_angle"] = ValueEntry(value=50.0, unit="deg", source="title line")
+    verdict = judge(record, LIMITS)
+    assert verdict.level is Trust.POOR
+    assert verdict.reasons[0].endswith("nothing measures its error, its tilt axis is 58° away from the header's")
+
+
+def test_what_nobody_measured_is_poor_when_no_specimen_is_to_be_seen(record, measured, make):
+    unmeasured(record).volume = describe_volume(measured, make.voxel_nm)
+    assert judge(record, LIMITS).level is Trust.DOUBTFUL
+    record.volume.section_low_nm = record.volume.section_high_nm = None
+    verdict = judge(record, LIMITS)
+    assert verdict.level is Trust.POOR
+    assert "no specimen stands out" in verdict.reasons[0]
 
 
 def test_without_a_pixel_size_the_pixels_are_judged_alone(record):

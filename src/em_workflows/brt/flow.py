@@ -20,6 +20,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.futures import PrefectFuture, as_completed
 
+from em_workflows.artifacts import publish_summary
 from em_workflows.brt.tasks import brt_series, callback
 from em_workflows.hooks import tell_error, tell_running, tell_success
 from em_workflows.runners import choose_runner, series_at_once, site_for
@@ -28,8 +29,9 @@ from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_toke
 from tiltflow.delivery.layout import Layout, find_series, look_alikes, resolve_input
 from tiltflow.errors import TiltflowError
 from tiltflow.model import SeriesResult, Site
-from tiltflow.pipeline import recorded_run
+from tiltflow.pipeline import close_lost, recorded_run
 from tiltflow.recipe import BrtParameters, Recipe, make_recipe
+from tiltflow.report import INDEX_NAME, PAGE_NAME, evidence_metadata, record_of
 from tiltflow.settings import load_settings
 
 _LOST = "worker"
@@ -125,13 +127,18 @@ def brt_flow(
     site, at_once = site_for(settings, len(sources)), series_at_once(settings, len(sources))
     if x_file_name:
         results, folder = process(sources, recipe, site, layout, at_once), layout.output_of(sources[0])
+        page = folder / PAGE_NAME
     else:
         folder = layout.output
+        page = folder / INDEX_NAME
         with recorded_run(sources, recipe, folder, site, at_once) as recorder:
             results = process(sources, recipe, site, layout, at_once)
             for result in results:
                 recorder.done(result)
-    body = build_callback(results, layout)
+    records = {result.source: record_of(result) for result in results}
+    publish_summary(list(records.values()), site.thresholds, page)
+    evidence = {source: evidence_metadata(record) for source, record in records.items()} if settings.evidence_in_callback else {}
+    body = build_callback(results, layout, evidence)
     callback(body, folder / CALLBACK_NAME, url, secret, settings.callback_patience_s)
     if not any(result.ok for result in results):
         raise TiltflowError(f"None of the {len(results)} series succeeded; {results[0].source.name}: {results[0].message}")
@@ -164,6 +171,9 @@ def brt_series_of_a_run(sources: Sequence[Path], recipe: Recipe, site: Site, lay
     results = {result.source: result for result in process(sources, at_once)}
     lost = [result.source for result in results.values() if result.stage == _LOST]
     results |= {result.source: result for result in process(lost, 1)}
+    for result in results.values():
+        if result.stage == _LOST:
+            close_lost(result, site.thresholds)
     return [results[source] for source in sources]
 
 

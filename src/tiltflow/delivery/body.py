@@ -7,7 +7,7 @@ assets.  A body that breaks it is never sent.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -123,8 +123,10 @@ class StatusBody(_Part):
     status: Status
 
 
-def build_callback(results: Sequence[SeriesResult], layout: Layout) -> CallbackBody:
-    """Return the body for the results of a run.
+def build_callback(
+    results: Sequence[SeriesResult], layout: Layout, evidence: Mapping[Path, dict[str, Any]] | None = None
+) -> CallbackBody:
+    """Return the body for the results of a run; `evidence` is what stands as the image metadata of a source.
 
     Raises
     ------
@@ -132,7 +134,7 @@ def build_callback(results: Sequence[SeriesResult], layout: Layout) -> CallbackB
         If a result cannot be told in the terms of the contract.
     """
     try:
-        return CallbackBody(files=tuple(_file_part(result, layout) for result in results))
+        return CallbackBody(files=tuple(_file_part(result, layout, (evidence or {}).get(result.source)) for result in results))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise DeliveryError(f"The results do not fit the callback: {problems}.") from error
@@ -144,7 +146,7 @@ def write_callback(body: CallbackBody, path: Path) -> Path:
     return path
 
 
-def _file_part(result: SeriesResult, layout: Layout) -> FilePart:
+def _file_part(result: SeriesResult, layout: Layout, evidence: dict[str, Any] | None) -> FilePart:
     name = result.source.stem
     output = result.output or layout.output_of(result.source)
     assets = tuple(_asset_part(asset, output, layout) for asset in result.assets) if result.ok else ()
@@ -153,7 +155,7 @@ def _file_part(result: SeriesResult, layout: Layout) -> FilePart:
         status="success" if result.ok else "error",
         message=None if result.ok else result.message,
         title=name,
-        image_set=(ImagePart(image_name=name, assets=assets),),
+        image_set=(ImagePart(image_name=name, image_metadata=evidence, assets=assets),),
     )
 
 

@@ -5,7 +5,7 @@
 a result with `status="error"`, its stage and its reason; it never costs another series anything.
 """
 
-from tiltflow.pipeline.closing import earlier_result
+from tiltflow.pipeline.closing import close_lost, earlier_result
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.run import process, recorded_run, run
@@ -18,6 +18,7 @@ __all__ = [
     "RunResult",
     "SeriesProgress",
     "StepOutcome",
+    "close_lost",
     "earlier_result",
     "finish_step",
     "process",

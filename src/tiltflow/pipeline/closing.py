@@ -13,7 +13,7 @@ import tiltflow
 from tiltflow import describe
 from tiltflow.delivery.publish import publish
 from tiltflow.errors import CommandError, FormatError, TiltflowError
-from tiltflow.model import Asset, AssetType, SeriesResult
+from tiltflow.model import Asset, AssetType, SeriesResult, Thresholds
 from tiltflow.pipeline.job import RECORD_NAME, Job, StepOutcome
 from tiltflow.recipe import Recipe
 from tiltflow.record import ProductEntry, Recorder, SeriesRecord, read_record
@@ -60,12 +60,30 @@ def resume(job: Job) -> Recorder:
         return Recorder.start(job.record_path, job.source, tiltflow.__version__)
 
 
-def conclude(job: Job, recorder: Recorder) -> None:
+def conclude(recorder: Recorder, thresholds: Thresholds) -> None:
     """Judge the result, and write the page of the series."""
     with harmless(recorder, "the report"):
-        recorder.record.verdict = verdict.entry(verdict.judge(recorder.record, job.site.thresholds), job.site.thresholds)
+        recorder.record.verdict = verdict.entry(verdict.judge(recorder.record, thresholds), thresholds)
         recorder.save()
-        write_series_page(job.output, recorder.record, job.site.thresholds)
+        write_series_page(recorder.path.parent, recorder.record, thresholds)
+
+
+def close_lost(result: SeriesResult, thresholds: Thresholds) -> None:
+    """Close the record of a series whose process died before it could: the stage it was in is the one that failed."""
+    if result.output is None:
+        return
+    path = result.output / RECORD_NAME
+    try:
+        if read_record(path).status != "running":
+            return  # of an earlier run: this one died before it began
+        recorder = Recorder.resume(path)
+    except (OSError, FormatError):
+        recorder = Recorder.start(path, result.source, tiltflow.__version__)
+    at_work = next((entry for entry in reversed(recorder.record.stages) if entry.status == "running"), None)
+    if at_work is not None:
+        at_work.status = "failed"
+    recorder.fail(at_work.name if at_work else result.stage or "start", result.message or "its process died")
+    conclude(recorder, thresholds)
 
 
 @contextmanager

@@ -140,7 +140,7 @@ def finish_step(
         _log.info("%s: scratch folder kept: %s", job.name, job.workdir)
     else:
         remove_scratch(job.workdir)
-    conclude(job, recorder)
+    conclude(recorder, job.site.thresholds)
     if error is not None and not isinstance(error, Exception):
         raise error
     return result_of(recorder.record, job.output)

@@ -8,7 +8,7 @@ record.  Everything else is made from the record alone, at any time: :func:`judg
 from tiltflow.report.rebuild import rebuild_pages
 from tiltflow.report.run_pages import INDEX_NAME, METRICS_NAME, write_run_pages
 from tiltflow.report.series_page import PAGE_NAME, write_series_page
-from tiltflow.report.summary import evidence_metadata, summary_markdown
+from tiltflow.report.summary import evidence_metadata, record_of, summary_markdown
 from tiltflow.report.verdict import judge
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "evidence_metadata",
     "judge",
     "rebuild_pages",
+    "record_of",
     "summary_markdown",
     "write_run_pages",
     "write_series_page",

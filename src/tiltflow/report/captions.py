@@ -69,7 +69,7 @@ CAPTIONS: Mapping[str, Caption] = {
     "spectrum": Caption(
         "Power spectrum",
         "Power in sections through the specimen, from coarse to fine detail.",
-        "a smooth fall.",
+        "a smooth curve without peaks: it falls, or makes a broad hill where the filter of the reconstruction lifts noise.",
         "Sharp peaks are a fixed pattern of the camera or the scan; waves are the transfer function of the microscope, expected in "
         "cryo.",
     ),

@@ -9,9 +9,11 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from PIL import Image as Pillow
+from PIL import ImageOps
 
 _TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
 _QUALITY = 80
+_CUTOFF_PERCENT = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class Embedder:
         self._folder = folder
         self._left = budget
 
+    def spend(self, size: int) -> None:
+        """Take bytes off the budget that the page needs for something else."""
+        self._left -= size
+
     def file(self, relative: str) -> Embedded | None:
         """Return a picture or movie of the folder, embedded if there is room; None if it is not there."""
         path = self.find(relative)
@@ -49,7 +55,10 @@ class Embedder:
         return Embedded(data_uri(path.read_bytes(), _TYPES[path.suffix.lower()]), inside=True)
 
     def picture(self, relative: str, longest_side: int) -> Embedded | None:
-        """Return a picture of the folder, embedded no larger than so many pixels; None if it is not there or is no picture."""
+        """Return a picture of the folder with its contrast stretched, embedded no larger than so many pixels.
+
+        None if it is not there or is no picture.
+        """
         path = self.find(relative)
         if path is None:
             return None
@@ -59,6 +68,7 @@ class Embedder:
         except OSError:
             return None
         small.thumbnail((longest_side, longest_side))
+        small = ImageOps.autocontrast(small, cutoff=_CUTOFF_PERCENT)
         buffer = io.BytesIO()
         small.save(buffer, "JPEG", quality=_QUALITY)
         self._left -= 4 * -(-buffer.tell() // 3)

@@ -18,11 +18,12 @@ from tiltflow.report.measure import VolumeMeasure
 FOLDER = "report"
 """Beside the record: where the pictures of a series lie."""
 
-LONGEST_SIDE = 600
+LONGEST_SIDE = 480
 
 _QUALITY = 85
 _BLACK_WHITE = (0.3, 99.7)
 _BAR_SHARE = 0.25
+_BEHIND_SIDE, _BEHIND_STEP, _FADED = 320, 8, (24, 168)
 
 Name = Literal["zero_tilt", "slice_xy", "slice_xz", "slice_yz"]
 
@@ -43,6 +44,18 @@ def write_slices(folder: Path, measured: VolumeMeasure, voxel_nm: float) -> list
         _write(folder, "slice_xz", measured.xz, deep, "Along the beam, across the tilt axis (x to the right, z up)"),
         _write(folder, "slice_yz", measured.yz, deep, "Along the beam and the tilt axis (y to the right, z up)"),
     ]
+
+
+def small_view(path: Path) -> NDArray[np.uint8] | None:
+    """Return a picture `(y, x)` to draw on: faded, small, and of few grey values, so that it costs little; None if it is none."""
+    try:
+        with Pillow.open(path) as opened:
+            small = opened.convert("L")
+    except OSError:
+        return None
+    small.thumbnail((_BEHIND_SIDE, _BEHIND_SIDE), Pillow.Resampling.BOX)
+    faded = _FADED[0] + np.asarray(small, np.float32) * ((_FADED[1] - _FADED[0]) / 255)
+    return np.asarray(np.round(faded / _BEHIND_STEP) * _BEHIND_STEP, np.uint8)
 
 
 def scale_bar(width_nm: float) -> float:

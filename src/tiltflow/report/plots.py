@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from tiltflow.model import Thresholds
 from tiltflow.record import AlignmentEntry, HalvesEntry, SeriesRecord, VolumeEntry
 from tiltflow.report.captions import CAPTIONS, Caption
 from tiltflow.report.figures import BAD, FAINT, FIRST, GOOD, INK, SECOND, THIRD, draw
+from tiltflow.report.pictures import small_view
 from tiltflow.report.verdict import pixel_size_nm
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ _TILT = "tilt, degrees"
 _WIDE = 5.6
 _SMALLEST_BAR_S = 0.05
 _MOST_STAGES = 24
+_ON_PICTURE = ("#ffd23f", "#ff5d5d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +46,17 @@ class Plot:
         return CAPTIONS[self.name]
 
 
-def alignment_plots(record: SeriesRecord, thresholds: Thresholds) -> Iterator[Plot]:
-    """Yield the plots that tell whether the alignment is right."""
+def alignment_plots(record: SeriesRecord, thresholds: Thresholds, view: Path | None = None) -> Iterator[Plot]:
+    """Yield the plots that tell whether the alignment is right; `view` is the picture of the view nearest to zero tilt."""
     found, tilt = record.alignment, _nominal_tilts(record)
     if found is None or tilt is None or len(found.included) != len(tilt):
         return
     views = _Views(found, tilt, thresholds, pixel_size_nm(record))
-    for make in (_residuals, _tracks, _correlation, _shifts, _refined_tilts, _axis):
-        plot = make(views)
+    field = (_number(record, "width"), _number(record, "height"))
+    first = (_residuals(views), _vectors(found, field, view))
+    for plot in (*first, *(make(views) for make in (_tracks, _correlation, _shifts, _refined_tilts, _axis))):
         if plot is not None:
             yield plot
-    vectors = _vectors(found, _number(record, "width"), _number(record, "height"))
-    if vectors is not None:
-        yield vectors
 
 
 def volume_plots(record: SeriesRecord) -> Iterator[Plot]:
@@ -198,9 +199,9 @@ def _refined_tilts(views: _Views) -> Plot | None:
     def paint(axes: Axes) -> None:
         axes.plot(views.tilt[views.order], change[views.order], "o-", color=FIRST)
         axes.axhline(0, color=INK, linewidth=0.8)
-        views.finish(axes, "refined - nominal, degrees")
+        views.finish(axes, "change of tilt, degrees")
 
-    return _plot("tilts", paint, views.remark)
+    return _plot("tilts", paint, views.remark, left=0.75)
 
 
 def _axis(views: _Views) -> Plot | None:
@@ -232,17 +233,23 @@ def _axis(views: _Views) -> Plot | None:
     return _plot("axis", paint, " ".join([*said, views.remark]))
 
 
-def _vectors(found: AlignmentEntry, width: float, height: float) -> Plot | None:
+def _vectors(found: AlignmentEntry, field: tuple[float, float], view: Path | None) -> Plot | None:
+    width, height = field
     vectors = np.asarray(found.residual_vectors_px or np.empty((0, 4)), float)
     if not len(vectors) or not width or not height:
         return None
     x, y, dx, dy = vectors.T
     largest = float(np.hypot(dx, dy).max())
     scale = 0.12 * max(width, height) / largest if largest > 0 else 1.0
+    behind = small_view(view) if view is not None else None
+    arrows, points = (FIRST, SECOND) if behind is None else _ON_PICTURE
 
     def paint(axes: Axes) -> None:
-        axes.quiver(x, y, dx * scale, dy * scale, angles="xy", scale_units="xy", scale=1, color=FIRST, width=0.005)
-        axes.plot(x, y, "o", color=SECOND, markersize=3)
+        if behind is not None:
+            axes.imshow(behind, cmap="gray", vmin=0, vmax=255, extent=(0, width, 0, height), interpolation="none", resample=False)
+            axes.grid(visible=False)
+        axes.quiver(x, y, dx * scale, dy * scale, angles="xy", scale_units="xy", scale=1, color=arrows, width=0.006)
+        axes.plot(x, y, "o", color=points, markersize=3)
         axes.set(xlim=(0, width), ylim=(0, height), aspect="equal", xlabel="x, px", ylabel="y, px")
         axes.spines[["top", "right"]].set_visible(True)
 

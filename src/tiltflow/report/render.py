@@ -107,7 +107,7 @@ def figure(number: Quantity) -> str:
     ('0.36 px', '25')
     """
     value = f"{number.value:.2f}" if isinstance(number.value, float) else str(number.value)
-    return f"{value} {number.unit}".rstrip()
+    return value + _UNITS.get(number.unit, f" {number.unit}" if number.unit else "")
 
 
 def _shorten(text: str) -> str:

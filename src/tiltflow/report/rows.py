@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tiltflow.model import Thresholds, Trust, Verdict
 from tiltflow.record import SeriesRecord
-from tiltflow.report.verdict import judge
+from tiltflow.report.verdict import examine, faults, judge
 
 _URGENT_FIRST = (Trust.FAILED, Trust.POOR, Trust.DOUBTFUL, Trust.UNFINISHED, Trust.GOOD)
 
@@ -25,11 +26,14 @@ class Row:
         What is known of it, and what it is worth.
     folder
         Its folder, relative to that of the run.
+    faults
+        How many of the reasons for the verdict, which come first, are not good ones.
     """
 
     record: SeriesRecord
     verdict: Verdict
     folder: str
+    faults: int = 0
 
     @property
     def urgency(self) -> int:
@@ -40,6 +44,11 @@ class Row:
     def why(self) -> str:
         """The weightiest reason for the verdict."""
         return self.verdict.reasons[0] if self.verdict.reasons else ""
+
+    @property
+    def trouble(self) -> str:
+        """All that is not good; the file is called by its name alone."""
+        return "; ".join(self.verdict.reasons[: self.faults]).replace(self.record.source, Path(self.record.source).name)
 
     @property
     def seconds(self) -> float:
@@ -53,7 +62,8 @@ class Row:
 
 def row_of(record: SeriesRecord, thresholds: Thresholds, folder: str) -> Row:
     """Return the row of a series."""
-    return Row(record, judge(record, thresholds), folder)
+    verdict = judge(record, thresholds)
+    return Row(record, verdict, folder, faults(verdict, examine(record, thresholds) if record.status == "success" else ()))
 
 
 def _of_alignment(name: str) -> Callable[[Row], Value]:

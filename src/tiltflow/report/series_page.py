@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiltflow.model import AssetType, Thresholds
+from tiltflow.model import AssetType, Thresholds, Verdict
 from tiltflow.record import SeriesRecord
 from tiltflow.report.embed import Embedded, Embedder
 from tiltflow.report.hints import AGAIN, what_to_try
 from tiltflow.report.methods import describe_methods
 from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
 from tiltflow.report.render import render
-from tiltflow.report.verdict import examine, judge
+from tiltflow.report.verdict import Check, examine, faults, judge
 
 PAGE_NAME = "report.html"
 
@@ -22,6 +22,7 @@ MOST_BYTES = 5_000_000
 
 _FOR_TEXT = 300_000
 _KEY_IMAGE_SIDE = 600
+_SIGHT_SIDE = 240
 _MOVIES = {
     AssetType.REC_MOVIE: "Through the volume, section by section, each the mean of five",
     AssetType.TILT_MOVIE: "The aligned tilt series: the specimen should turn about a line that stands still",
@@ -35,31 +36,47 @@ class Shown:
     name: str
     file: Embedded
     caption: str
+    path: str = ""
 
 
 def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds) -> Path:
     """Write `report.html` of a series into its folder, from the record and the small files that lie there; return its path."""
-    finished = record.status == "success"
-    alignment, volume = list(alignment_plots(record, thresholds)), list(volume_plots(record))
-    drawn = sum(len(plot.svg) for plot in [*alignment, *volume])
-    embedder = Embedder(folder, MOST_BYTES - _FOR_TEXT - drawn)
+    verdict = judge(record, thresholds)
+    checks = examine(record, thresholds) if record.status == "success" else ()
+    embedder = Embedder(folder, MOST_BYTES - _FOR_TEXT)
+    made = {picture.name: picture.path for picture in record.pictures}
+    view = embedder.find(made["zero_tilt"]) if "zero_tilt" in made else None
+    alignment, volume = list(alignment_plots(record, thresholds, view)), list(volume_plots(record))
+    embedder.spend(sum(len(plot.svg) for plot in [*alignment, *volume]))
     return render(
         "series.html",
         folder / PAGE_NAME,
         record=record,
-        verdict=judge(record, thresholds),
-        checks=examine(record, thresholds) if finished else (),
+        verdict=verdict,
+        checks=checks,
+        reasons=_told(verdict, checks),
+        sight=embedder.picture(made["slice_xy"], _SIGHT_SIDE) if "slice_xy" in made else None,
         pictures={shown.name: shown for shown in _pictures(record, embedder)},
         movies=list(_movies(record, embedder)),
         alignment_plots=alignment,
         volume_plots=volume,
         time_plot=time_plot(record),
-        methods=describe_methods(record) if finished else None,
+        methods=describe_methods(record) if checks else None,
         hints=what_to_try(record.failure) if record.failure is not None else (),
         again=AGAIN,
+        source_name=Path(record.source).name,
         seconds=sum(stage.seconds or 0.0 for stage in record.stages),
         index=(folder.parent / "index.html").name if (folder.parent / "run.json").is_file() else None,
     )
+
+
+def _told(verdict: Verdict, checks: Sequence[Check]) -> tuple[str, ...]:
+    """Return the reasons that stand beside the two decisive numbers: all that is not good, or else what the numbers do not say."""
+    bad = faults(verdict, checks)
+    if bad:
+        return verdict.reasons[:bad]
+    decisive = list(verdict.numbers)[:2]
+    return tuple(check.finding for check in checks if check.name not in decisive)
 
 
 def _pictures(record: SeriesRecord, embedder: Embedder) -> Iterator[Shown]:
@@ -72,7 +89,7 @@ def _pictures(record: SeriesRecord, embedder: Embedder) -> Iterator[Shown]:
         if product.type == AssetType.KEY_IMAGE:
             file = embedder.picture(product.path, _KEY_IMAGE_SIDE)
             if file is not None:
-                yield Shown("key_image", file, "The middle view of the aligned stack.")
+                yield Shown("key_image", file, "The middle view of the aligned stack, its contrast stretched.")
 
 
 def _movies(record: SeriesRecord, embedder: Embedder) -> Iterator[Shown]:
@@ -81,4 +98,4 @@ def _movies(record: SeriesRecord, embedder: Embedder) -> Iterator[Shown]:
             if product.type == kind:
                 file = embedder.file(product.path)
                 if file is not None:
-                    yield Shown(str(kind), file, caption)
+                    yield Shown(str(kind), file, caption, product.path)

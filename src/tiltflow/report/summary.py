@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from tiltflow.model import Thresholds, Trust
-from tiltflow.record import SeriesRecord
+import tiltflow
+from tiltflow.errors import FormatError
+from tiltflow.model import SeriesResult, Thresholds, Trust
+from tiltflow.record import FailureEntry, SeriesRecord, read_record
 from tiltflow.report.render import MARKS, time_text
 from tiltflow.report.rows import Row, row_of
+from tiltflow.report.run_pages import RECORD_NAME
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
 
@@ -30,8 +35,30 @@ _EVIDENCE = (
 )
 
 
-def summary_markdown(records: Sequence[SeriesRecord], thresholds: Thresholds | None = None) -> str:
-    """Return a table of all series, those that need a look first, and how many of each verdict there are."""
+def record_of(result: SeriesResult) -> SeriesRecord:
+    """Return the record of a series that is done; where there is none that agrees, what the result itself tells."""
+    if result.output is not None:
+        try:
+            record = read_record(result.output / RECORD_NAME)
+        except (OSError, FormatError):
+            pass
+        else:
+            if record.status == result.status:
+                return record
+    reason = result.message or result.status
+    return SeriesRecord(
+        name=result.source.stem,
+        source=str(result.source),
+        status="error",
+        message=reason,
+        tiltflow=tiltflow.__version__,
+        started=datetime.now(UTC),
+        failure=FailureEntry(stage=result.stage or "start", reason=reason),
+    )
+
+
+def summary_markdown(records: Sequence[SeriesRecord], thresholds: Thresholds | None = None, page: Path | None = None) -> str:
+    """Return a table of all series, those that need a look first, how many of each verdict there are, and where the page is."""
     rows = [row_of(record, thresholds or Thresholds(), "") for record in records]
     counts = Counter(row.verdict.level for row in rows)
     tally = ", ".join(f"{counts[level]} {level}" for level in Trust if counts[level])
@@ -42,6 +69,8 @@ def summary_markdown(records: Sequence[SeriesRecord], thresholds: Thresholds | N
         "|---|---|---:|---:|---:|---:|---:|---|",
     ]
     lines += [_line(row) for row in sorted(rows, key=lambda row: row.urgency)]
+    if page is not None:
+        lines += ["", f"The whole report: {_escaped(str(page))}"]
     return "\n".join(lines) + "\n"
 
 

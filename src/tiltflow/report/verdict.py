@@ -6,8 +6,9 @@ verdict.  What nobody has measured is never good: an alignment without an error 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 
 from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import AlignmentEntry, NumberEntry, SeriesRecord, VerdictEntry
@@ -65,11 +66,18 @@ def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
         return (Check("alignment", Trust.DOUBTFUL, nothing),)
     pixel_nm = pixel_size_nm(record)
     return (
+        *_unmeasured(record, found, thresholds),
         *_alignment(found, thresholds, pixel_nm),
         *(Check("doubt of the engine", Trust.DOUBTFUL, doubt) for doubt in found.doubts),
+        *_axis(record, found, thresholds),
         *_support(found, thresholds),
         *_volume(record, thresholds),
     )
+
+
+def faults(verdict: Verdict, checks: Sequence[Check]) -> int:
+    """Return how many of the reasons for a verdict, which come first, are not good ones; all of them where nothing was checked."""
+    return sum(check.level is not Trust.GOOD for check in checks) if checks else len(verdict.reasons)
 
 
 def entry(verdict: Verdict, thresholds: Thresholds) -> VerdictEntry:
@@ -103,11 +111,41 @@ def length(value_px: float, pixel_nm: float | None) -> str:
     return f"{value_px:.2f} px" + (f" ({value_px * pixel_nm:.2f} nm)" if pixel_nm else "")
 
 
+def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
+    """Yield what is left to say when nothing measures the error of the alignment: poor, if all other signs speak against it."""
+    if found.error_px is not None or found.leave_out_px is not None:
+        return
+    against = []
+    off = axis_off_deg(record, found)
+    if off is not None and off > limits.axis_good_deg:
+        against.append(f"its tilt axis is {off:.0f}° away from the header's")
+    if record.volume is not None and record.volume.contrast is not None and record.volume.section_low_nm is None:
+        against.append("no specimen stands out in the volume")
+    how = "the coarse alignment alone" if found.method == "coarse" else f"an alignment by {found.method}"
+    said = ", ".join([f"it is {how}", "nothing measures its error", *against])
+    yield Check("alignment", Trust.POOR if against else Trust.DOUBTFUL, said)
+
+
+def axis_off_deg(record: SeriesRecord, found: AlignmentEntry) -> float | None:
+    """Return how far the tilt axis of an alignment is from the one that was read, 0 to 90 degrees; None if one is unknown."""
+    known = record.input.get("axis_angle")
+    used = [angle for angle, included in zip(found.rotation_deg, found.included, strict=False) if included]
+    if known is None or not isinstance(known.value, (int, float)) or not used:
+        return None
+    return abs((median(used) - known.value + 90) % 180 - 90)
+
+
+def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
+    """Yield whether the data agree with the header about the tilt axis."""
+    off = axis_off_deg(record, found)
+    if off is not None:
+        level = Trust.GOOD if off <= limits.axis_good_deg else Trust.DOUBTFUL
+        said = f"the tilt axis is {off:.1f}° away from the one in the header"
+        yield Check("tilt axis", level, said, f"good up to {limits.axis_good_deg:g}°", Quantity(round(off, 2), "deg"))
+
+
 def _alignment(found: AlignmentEntry, limits: Thresholds, pixel_nm: float | None) -> Iterator[Check]:
     """Yield what the figures of the alignment say."""
-    if found.error_px is None and found.leave_out_px is None:
-        how = "the coarse alignment alone" if found.method == "coarse" else f"an alignment by {found.method}"
-        yield Check("alignment", Trust.DOUBTFUL, f"it is {how}, and nothing measures its error")
     if found.error_px is not None:
         good, poor = (limits.error_good_px, limits.error_good_nm), (limits.error_poor_px, limits.error_poor_nm)
         yield _length("alignment error", found.error_px, good, poor, pixel_nm, "the alignment is off by an estimated {}")

@@ -1,0 +1,29 @@
+"""What Prefect shows of a run beside its states: the summary as an artifact of the flow run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect.artifacts import create_markdown_artifact
+
+from tiltflow.model import Thresholds
+from tiltflow.record import SeriesRecord
+from tiltflow.report import summary_markdown
+
+ARTIFACT_KEY = "tilt-series"
+
+_log = logging.getLogger(__name__)
+
+
+def publish_summary(records: Sequence[SeriesRecord], thresholds: Thresholds, page: Path) -> None:
+    """Publish a table of all series and where their page is; a server that does not take it costs the run nothing."""
+    try:
+        create_markdown_artifact(
+            summary_markdown(records, thresholds, page),
+            key=ARTIFACT_KEY,
+            description="Whether to trust each tomogram of the run, those that need a look first.",
+        )
+    except Exception:  # noqa: BLE001  the boundary: no report is worth a run
+        _log.warning("the summary could not be published; it stands in %s", page, exc_info=True)
