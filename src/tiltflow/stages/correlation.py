@@ -1,4 +1,4 @@
-"""Cross-correlation of stretched views: filtering, peaks and how clear they are."""
+"""Peaks of cross-correlations, how clear they are, and the filter before them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 Images = NDArray[np.float32]
-Spectrum = NDArray[np.complex64]
 Floats = NDArray[np.float64]
 
 
@@ -51,34 +49,10 @@ def band_pass(shape: tuple[int, int], sigma1: float, radius2: float, sigma2: flo
     return np.asarray(gain, np.float32)
 
 
-def whiten(spectrum: Spectrum, shape: tuple[int, int]) -> Spectrum:
-    """Return a spectrum divided by its root mean square over rings: edges and textures of all sizes count alike."""
-    ring = np.rint(np.hypot(*frequencies(shape)) * max(shape)).astype(np.intp).ravel()
-    power = np.abs(spectrum.ravel()) ** 2
-    mean = np.bincount(ring, power) / np.maximum(np.bincount(ring), 1)
-    floor = 1e-12 * float(mean.max()) if mean.size else 0.0
-    return np.asarray(spectrum / np.sqrt(np.maximum(mean, floor) + 1e-30)[ring].reshape(spectrum.shape), np.complex64)
-
-
-def correlate(reference: Spectrum, image: Spectrum, shape: tuple[int, int]) -> Images:
-    """Return the correlation map: its peak at `(y, x)`, modulo the shape, says that the image is displaced by that much."""
-    return np.asarray(fft.irfft2(np.conj(reference) * image, shape), np.float32)
-
-
-def find_peak(correlation: Images, reach: tuple[float, float] | None = None) -> Peak:
-    """Return the highest point, to a fraction of a pixel by parabolas through its neighbours.
-
-    Parameters
-    ----------
-    reach
-        Largest displacement along y and x; None for half the map.
-    """
+def find_peak(correlation: Images) -> Peak:
+    """Return the highest point, to a fraction of a pixel by parabolas through its neighbours."""
     ny, nx = correlation.shape
-    searched = correlation
-    if reach is not None:
-        y, x = (np.abs(np.fft.fftfreq(n, 1 / n)) for n in (ny, nx))
-        searched = np.where((y[:, None] <= reach[0]) & (x[None, :] <= reach[1]), correlation, -np.inf)
-    j, i = np.unravel_index(int(np.argmax(searched)), correlation.shape)
+    j, i = np.unravel_index(int(np.argmax(correlation)), correlation.shape)
     dy = _vertex(*(float(correlation[(j + k) % ny, i]) for k in (-1, 0, 1)))
     dx = _vertex(*(float(correlation[j, (i + k) % nx]) for k in (-1, 0, 1)))
     spread = float(correlation.std()) or 1.0

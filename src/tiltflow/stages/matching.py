@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from tiltflow.parallel import map_threads
-from tiltflow.stages.slab import Band, Prediction, Slab, Spectra, blindness, depth_phases, precision
+from tiltflow.stages.slab import Band, Prediction, Rings, Slab, Spectra, blindness, depth_phases, precisions
 from tiltflow.stages.stretched import StretchedViews, ViewGeometry
 
 Floats = NDArray[np.float64]
@@ -142,16 +142,15 @@ class Matcher:
 
         def at(index: int) -> Images:
             total = np.zeros((PARAMETERS, PARAMETERS, views, views), np.float32)
+            rings = Rings.of(band.group[index][::_STRIDE])
             phases = depth_phases(band.q[index], tangents, slab.z)
-            blind = blindness(band.q[index], tangents)
-            for group in range(band.groups):
-                members = np.flatnonzero(band.group[index][::_STRIDE] == group)
-                if members.size:
-                    link = np.asarray(precision(slab, phases, group, blind) / slab.signal[group], np.complex64)
-                    part = changes[index // _STRIDE][:, :, members].transpose(1, 0, 2)
-                    # Many small products: one large one would start threads of its own.
-                    products = np.matmul(part.conj()[:, None], part.transpose(0, 2, 1)[None, :])
-                    total += np.real(products * link)
+            inverses, _ = precisions(slab, phases, rings.groups, blindness(band.q[index], tangents))
+            links = np.asarray(inverses / slab.signal[rings.groups][:, None, None], np.complex64)
+            for k, ring in rings:
+                part = changes[index // _STRIDE][:, :, rings.order[ring]].transpose(1, 0, 2)
+                # Many small products: one large one would start threads of its own.
+                products = np.matmul(part.conj()[:, None], part.transpose(0, 2, 1)[None, :])
+                total += products.real * links[k].real - products.imag * links[k].imag
             return total
 
         matrix = np.zeros((PARAMETERS, PARAMETERS, views, views))

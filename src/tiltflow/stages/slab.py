@@ -19,10 +19,12 @@ Machine Learning, 2006, eq. 5.12).  IMOD has no counterpart.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 from tiltflow.parallel import map_threads
 
@@ -33,8 +35,43 @@ Spectra = NDArray[np.complex64]
 
 _LEAST = 1e-6
 """No variance falls below this fraction of the signal's."""
+_STRIDE = 2
+"""Only every second frequency along x is learnt from: those between add little, as the field fills most of the frame."""
 _NYQUIST = 0.42
 """Frequency, cycles per pixel of a view, above which its interpolation is not to be trusted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rings:
+    """The frequencies of one q within the band, ring by ring.
+
+    Attributes
+    ----------
+    order
+        Where they are among the frequencies along y.
+    groups
+        The rings that this q meets.
+    starts, counts
+        Where in `order` each of these begins, and how many frequencies it has.
+    """
+
+    order: NDArray[np.intp]
+    groups: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    counts: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, group: NDArray[np.intp]) -> Rings:
+        """Return the rings of frequencies whose ring is `group`, -1 outside the band."""
+        order = np.argsort(group, kind="stable")
+        order = order[np.count_nonzero(group < 0) :]
+        groups, starts, counts = np.unique(group[order], return_index=True, return_counts=True)
+        return cls(order, groups, starts, counts)
+
+    def __iter__(self) -> Iterator[tuple[int, slice]]:
+        """Yield the number of each ring among those that are met, and its part of `order`."""
+        for k, (start, count) in enumerate(zip(self.starts.tolist(), self.counts.tolist(), strict=True)):
+            yield k, slice(start, start + count)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +90,8 @@ class Band:
         `(q, p)`: the ring of each frequency, -1 outside the band.
     groups
         Number of rings.
+    rings
+        For each q, its frequencies ring by ring.
     """
 
     shape: tuple[int, int]
@@ -62,6 +101,7 @@ class Band:
     rows: NDArray[np.intp]
     group: NDArray[np.intp]
     groups: int
+    rings: tuple[Rings, ...]
 
     @classmethod
     def up_to(cls, shape: tuple[int, int], highest: float, groups: int) -> Band:
@@ -72,7 +112,7 @@ class Band:
         q, p = q[columns], p[rows]
         radius = np.hypot(q[:, None], p[None, :])
         group = np.where(radius < highest, np.floor(radius / highest * groups), -1).astype(np.intp)
-        return cls(shape, q, p, columns, rows, group, groups)
+        return cls(shape, q, p, columns, rows, group, groups, tuple(map(Rings.of, group)))
 
     def crop(self, transform: NDArray[np.complex64]) -> NDArray[np.complex64]:
         """Return the band `(q, p)` of a real transform of the frame."""
@@ -168,11 +208,30 @@ def blindness(q: float, tangents: Floats) -> Floats:
     return np.asarray((q / (_NYQUIST * cosine)) ** 12)
 
 
-def precision(slab: Slab, phases: Complexes, group: int, blind: Floats) -> Complexes:
-    """Return the inverse of the covariance over the signal's power, `(views, views)`."""
+def precisions(slab: Slab, phases: Complexes, groups: NDArray[np.intp], blind: Floats) -> tuple[Complexes, Floats]:
+    """Return the inverses of the covariances in some rings over the signal's power, `(groups, views, views)`, and their log-determinants.
+
+    Raises
+    ------
+    LinAlgError
+        If a covariance is not positive: the model has become no model.
+    """
     covariance = (phases * slab.profile) @ phases.conj().T
-    covariance[np.diag_indices(len(covariance))] += slab.noise[group] * slab.view_noise + blind + _LEAST
-    return np.asarray(np.linalg.inv(covariance))
+    views = len(covariance)
+    noise = slab.noise[groups][:, None] * slab.view_noise + blind + _LEAST
+    lower, determinants = np.empty((len(groups), views, views), np.complex128), np.empty(len(groups))
+    for k in range(len(groups)):
+        noisy = np.array(covariance, order="F")
+        noisy[np.diag_indices(views)] += noise[k]
+        root, failed = lapack.zpotrf(noisy, lower=1, overwrite_a=1)
+        if failed:
+            raise np.linalg.LinAlgError("the covariance of the views is not positive")
+        determinants[k] = -2 * np.sum(np.log(np.real(np.diag(root))))
+        lower[k], _ = lapack.zpotri(root, lower=1, overwrite_c=1)
+    below = np.tril(lower, -1)
+    inverses = below + below.conj().transpose(0, 2, 1)
+    inverses[:, np.arange(views), np.arange(views)] = np.real(np.diagonal(lower, axis1=1, axis2=2))
+    return inverses, determinants
 
 
 def learn(
@@ -183,20 +242,20 @@ def learn(
     Each variance is multiplied by what its component explains over what the model expects it to.
     """
 
-    def at(index: int) -> tuple[Floats, Floats, Floats, Floats]:
+    def at(index: int) -> tuple[Floats, Floats, Floats]:
         return _explained(slab, band, index, spectra[index], tangents)
 
-    sums = [np.zeros(()) for _ in range(4)]
-    for parts in map_threads(at, range(len(band.q)), threads):
+    sums = [np.zeros(()) for _ in range(3)]
+    for parts in map_threads(at, range(0, len(band.q), _STRIDE), threads):
         sums = [total + part for total, part in zip(sums, parts, strict=True)]
-    by_depth, noise, power, _ = sums
+    by_depth, noise, power = sums
     # Rows of `power`: squares of whitened data, their number, log-determinants.
     signal = slab.signal * np.where(power[1] > 0, power[0] / np.maximum(power[1], 1), 1.0)
     profile = slab.profile * (_ratio(*by_depth) if depth else 1.0)
     by_group, by_view = noise.sum(axis=2), noise.sum(axis=1)
     view_noise = np.clip(slab.view_noise * _ratio(*by_view), 0.05, 1e4)
     view_noise /= np.exp(np.median(np.log(view_noise)))
-    likelihood = -float(np.sum(power[2]) + np.sum(power[1] * np.log(np.maximum(signal, 1e-300))) + np.sum(power[1]))
+    likelihood = -_STRIDE * float(np.sum(power[2]) + np.sum(power[1] * np.log(np.maximum(signal, 1e-300))) + np.sum(power[1]))
     learnt = replace(
         slab,
         profile=profile / profile.sum(),
@@ -211,30 +270,30 @@ def _ratio(explained: Floats, expected: Floats) -> Floats:
     return np.asarray(np.where(expected > 0, explained / np.maximum(expected, 1e-300), 1.0))
 
 
-def _explained(
-    slab: Slab, band: Band, index: int, data: NDArray[np.complex64], tangents: Floats
-) -> tuple[Floats, Floats, Floats, Floats]:
+def _explained(slab: Slab, band: Band, index: int, data: NDArray[np.complex64], tangents: Floats) -> tuple[Floats, Floats, Floats]:
     """Return, for one q, what depths, noise and signal explain, and what they are expected to."""
-    views = len(tangents)
-    depth, noise, power = np.zeros((2, len(slab.z))), np.zeros((2, band.groups, views)), np.zeros((3, band.groups))
+    rings = band.rings[index]
+    depth, noise, power = np.zeros((2, len(slab.z))), np.zeros((2, band.groups, len(tangents))), np.zeros((3, band.groups))
+    if not rings.groups.size:
+        return depth, noise, power
     phases = depth_phases(band.q[index], tangents, slab.z)
     blind = blindness(band.q[index], tangents)
-    seen = blind < 0.1
-    for group in range(band.groups):
-        members = np.flatnonzero(band.group[index] == group)
-        if not members.size:
-            continue
-        inverse = precision(slab, phases, group, blind)
-        weighted = inverse @ data[:, members]
-        signal = slab.signal[group]
-        depth[0] += np.sum(np.abs(phases.conj().T @ weighted) ** 2, axis=1) / signal
-        depth[1] += len(members) * np.real(np.sum(phases.conj() * (inverse @ phases), axis=0))
-        noise[0, group] = np.where(seen, np.sum(np.abs(weighted) ** 2, axis=1) / signal, 0)
-        noise[1, group] = np.where(seen, len(members) * np.real(np.diag(inverse)), 0)
-        power[0, group] = np.real(np.vdot(data[:, members], weighted)) / signal
-        power[1, group] = len(members) * views
-        power[2, group] = -len(members) * np.linalg.slogdet(inverse)[1]
-    return depth, noise, power, np.zeros(())
+    inverses, determinants = precisions(slab, phases, rings.groups, blind)
+    given = data[:, rings.order] / np.sqrt(np.repeat(slab.signal[rings.groups], rings.counts))
+    weighted = np.empty(given.shape, np.complex128)
+    for k, part in rings:
+        weighted[:, part] = inverses[k] @ given[:, part]
+    seen, counts = blind < 0.1, rings.counts[:, None]
+    # What a depth z explains is the quadratic form of its phases; those of all rings add up.
+    for row, form in enumerate((weighted @ weighted.conj().T, np.tensordot(rings.counts, inverses, 1))):
+        depth[row] = np.real(np.sum(phases.conj() * (form @ phases), axis=0))
+    squares = weighted.real**2 + weighted.imag**2
+    noise[0, rings.groups] = np.where(seen, np.add.reduceat(squares, rings.starts, axis=1).T, 0)
+    noise[1, rings.groups] = np.where(seen, counts * np.real(np.diagonal(inverses, axis1=1, axis2=2)), 0)
+    power[0, rings.groups] = np.add.reduceat(np.real(np.sum(given.conj() * weighted, axis=0)), rings.starts)
+    power[1, rings.groups] = rings.counts * len(tangents)
+    power[2, rings.groups] = rings.counts * -determinants
+    return depth, noise, power
 
 
 def predict(slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, threads: int = 1) -> Prediction:
@@ -242,22 +301,23 @@ def predict(slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, threa
     predicted, by_tilt, weighted = (np.zeros_like(spectra) for _ in range(3))
 
     def at(index: int) -> None:
+        rings = band.rings[index]
+        if not rings.groups.size:
+            return
         phases = depth_phases(band.q[index], tangents, slab.z)
-        blind = blindness(band.q[index], tangents)
+        inverses, _ = precisions(slab, phases, rings.groups, blindness(band.q[index], tangents))
         # A change of tilt by dt moves content at depth z by z / cos^2 t dt.
         moved = (phases * (-2j * np.pi * band.q[index] * slab.z * slab.profile)) @ phases.conj().T * (1 + tangents**2)[:, None]
         np.fill_diagonal(moved, 0)
-        for group in range(band.groups):
-            members = np.flatnonzero(band.group[index] == group)
-            if not members.size:
-                continue
-            inverse = precision(slab, phases, group, blind)
-            alone = np.real(np.diag(inverse))[:, None]
-            solved = inverse @ spectra[index][:, members]
-            predicted[index][:, members] = spectra[index][:, members] - solved / alone
-            own = np.sum(moved * inverse.T, axis=1)[:, None]
-            by_tilt[index][:, members] = moved @ solved - own * solved / alone
-            weighted[index][:, members] = solved / slab.signal[group]
+        alone = np.real(np.diagonal(inverses, axis1=1, axis2=2))
+        own = np.sum(moved * inverses.transpose(0, 2, 1), axis=2)
+        for k, part in rings:
+            members = rings.order[part]
+            data = spectra[index][:, members]
+            solved = inverses[k] @ data
+            predicted[index][:, members] = data - solved / alone[k][:, None]
+            by_tilt[index][:, members] = moved @ solved - (own[k] / alone[k])[:, None] * solved
+            weighted[index][:, members] = solved / slab.signal[rings.groups[k]]
 
     for _ in map_threads(at, range(len(band.q)), threads):
         pass
@@ -278,19 +338,16 @@ def foretell(
     tangent
         Of the tilt of the view to come.
     """
-    all_tangents = np.append(tangents, tangent)
-    predicted = np.zeros(band.group.shape, np.complex64)
-    variance = np.ones(band.group.shape, np.float32)
-    for index, q in enumerate(band.q):
-        phases = depth_phases(float(q), all_tangents, slab.z)
-        covariance = (phases * slab.profile) @ phases.conj().T
-        blind = blindness(float(q), all_tangents)
-        for group in range(band.groups):
-            members = np.flatnonzero(band.group[index] == group)
-            if members.size:
-                noisy = covariance[:-1, :-1] + np.diag(slab.noise[group] / reliability + blind[:-1])
-                weights = np.linalg.solve(noisy, covariance[:-1, -1])
-                predicted[index, members] = weights.conj() @ spectra[index][:, members]
-                left = 1 + slab.noise[group] + blind[-1] - np.real(np.vdot(covariance[:-1, -1], weights))
-                variance[index, members] = slab.signal[group] * left
-    return predicted, variance
+    tilts = np.append(tangents, tangent)
+    phases = np.exp(-2j * np.pi * band.q[:, None, None] * tilts[:, None] * slab.z)
+    covariance = (phases * slab.profile) @ phases.conj().transpose(0, 2, 1)
+    blind = np.array([blindness(float(q), tilts) for q in band.q])
+    known, sought = covariance[:, None, :-1, :-1], covariance[:, None, :-1, -1]
+    noise = slab.noise[:, None] / reliability + blind[:, None, :-1]
+    weights = np.linalg.solve(known + noise[..., None] * np.eye(len(tangents)), sought[..., None])[..., 0].conj()
+    left = 1 + slab.noise + blind[:, -1:] - np.real(np.sum(weights * sought, axis=2))
+    columns = np.arange(len(band.q))[:, None]
+    inside = band.group >= 0
+    predicted = np.where(inside, np.einsum("qpv,qvp->qp", weights[columns, band.group], spectra), 0)
+    variance = np.where(inside, (slab.signal * left)[columns, band.group], 1)
+    return np.asarray(predicted, np.complex64), np.asarray(variance, np.float32)
