@@ -60,22 +60,26 @@ def survey(series: Series, params: BeadParams, threads: int) -> Look:
 
     exams = list(map_threads(examine, views, threads))
 
-    def spots_of(sign: int, size: float) -> list[Spots]:
-        return list(map_threads(lambda exam: exam.spots(sign, size), exams, threads))
+    def spots_of(size: float, *signs: int) -> list[tuple[Spots, ...]]:
+        return list(map_threads(lambda exam: exam.spots(size, signs), exams, threads))
 
-    def best_of(sign: int, sizes: Floats) -> tuple[float, float]:
-        scores = np.array([sum(float(np.sum(s.z[:count] ** 2)) for s in spots_of(sign, size)) for size in sizes])
-        return _top(sizes, scores), float(scores.max())
+    def scores_of(sizes: Floats, *signs: int) -> Floats:
+        """Return how clear the clearest spots are, `(signs, sizes)`."""
+        found = [spots_of(size, *signs) for size in sizes]
+        return np.array([[sum(np.sum(s[n].z[:count] ** 2) for s in views) for views in found] for n in range(len(signs))], float)
 
     signs = (-1, 1) if params.light is None else (1 if params.light else -1,)
-    tried = {sign: best_of(sign, diameter * (_SIZES if params.adjust_size else np.ones(1))) for sign in signs}
-    sign = max(signs, key=lambda s: tried[s][1])
-    size = tried[sign][0]
+    sizes = diameter * (_SIZES if params.adjust_size else np.ones(1))
+    scores = scores_of(sizes, *signs)
+    best = int(np.argmax(scores.max(axis=1)))
+    sign, size = signs[best], _top(sizes, scores[best])
     # Once the beads are known the noise can be told from them, which sharpens the filter and with it the scale of sizes.
-    exams = list(map_threads(lambda pair: pair[0].without(pair[1], size), zip(exams, spots_of(sign, size), strict=True), threads))
+    exams = list(
+        map_threads(lambda pair: pair[0].without(pair[1][0], size), zip(exams, spots_of(size, sign), strict=True), threads)
+    )
     if params.adjust_size:
-        size = best_of(sign, size * _FINER)[0]
-    spots = spots_of(sign, size)
+        size = _top(size * _FINER, scores_of(size * _FINER, sign)[0])
+    spots = [found for (found,) in spots_of(size, sign)]
     profile = mean_profile([exam.image for exam in exams], spots, sign, size, count)
     return Look(sign, size, profile, np.exp(np.mean([np.log(exam.noise) for exam in exams], axis=0)))
 
@@ -93,10 +97,12 @@ class _Exam:
     def of(cls, image: Image, grid: Grid, diameter: float) -> _Exam:
         return cls(image, grid, transform_view(image, grid), noise_spectrum(image, grid, None, diameter))
 
-    def spots(self, sign: int, size: float) -> Spots:
-        """Return the spots like spheres of a size."""
-        filter_ = matched_filter(sign * sphere_profile(size, 2 * size), self.noise, self.grid)
-        return find_spots(respond(self.spectrum, filter_, self.grid), filter_.energy, size, _LEAST_Z, size / 2)
+    def spots(self, size: float, signs: Sequence[int]) -> tuple[Spots, ...]:
+        """Return the spots like spheres of a size, for each sign: the filter of dark ones is minus that of light ones."""
+        filter_ = matched_filter(sphere_profile(size, 2 * size), self.noise, self.grid)
+        response = respond(self.spectrum, filter_, self.grid)
+        turned = (response if sign > 0 else -response for sign in signs)
+        return tuple(find_spots(each, filter_.energy, size, _LEAST_Z, size / 2) for each in turned)
 
     def without(self, spots: Spots, size: float) -> _Exam:
         """Return the view with the noise that is left between the spots."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
+from scipy import linalg, sparse
 
 from tiltflow.kernels import solve as kernels
 from tiltflow.stages.solve.observations import Observations
@@ -117,7 +117,10 @@ def _independent(geometry: Geometry, observations: Observations, residual: Float
         points,
         point_right,
     )
-    return _Blocks(linalg.block_diag(*view_normal), view_right.ravel(), cross.reshape(tracks, 3, -1), points, point_right)
+    diagonal = np.zeros((views, PER_VIEW, views, PER_VIEW))
+    diagonal[np.arange(views), :, np.arange(views)] = view_normal
+    size = views * PER_VIEW
+    return _Blocks(diagonal.reshape(size, size), view_right.ravel(), cross.reshape(tracks, 3, size), points, point_right)
 
 
 def _joint(geometry: Geometry, observations: Observations, residual: Floats) -> _Blocks:
@@ -150,10 +153,16 @@ def reduced_system(normal: Normal, geometry: Geometry, map_: Floats) -> tuple[Fl
     """
     translations = np.zeros((len(geometry.views), PER_VIEW, 3))
     translations[:, [SHIFT_X, SHIFT_Y]] = geometry.point_jacobians()
-    matrix = map_.T @ normal.matrix @ map_
+    matrix = congruent(normal.matrix, map_)
     null = np.linalg.qr(map_.T @ translations.reshape(-1, 3))[0]
     matrix += null @ null.T * (np.trace(matrix) / len(matrix))
     return matrix, map_.T @ normal.right
+
+
+def congruent(matrix: Floats, map_: Floats) -> Floats:
+    """Return map' M map of a symmetric matrix; the map is nearly all zeros, which saves most of the work."""
+    few = sparse.csr_array(map_.T)
+    return np.asarray(few @ (few @ matrix).T)
 
 
 def adjust(

@@ -57,7 +57,9 @@ def track_weights(length: Floats, k: float) -> Floats:
 def _smoothed_medians(length: Floats, rank: NDArray[np.int64]) -> Floats:
     """Return the median of each view, smoothed over its neighbours in tilt, `(views,)`."""
     counts = np.sum(~np.isnan(length), axis=0)
-    medians = np.array([np.nanmedian(column) if count else np.nan for column, count in zip(length.T, counts, strict=True)])
+    # NaN sorts last.
+    ordered, view = np.sort(length, axis=0), np.arange(length.shape[1])
+    medians = (ordered[np.maximum(counts - 1, 0) // 2, view] + ordered[np.minimum(counts // 2, len(length) - 1), view]) / 2
     order = np.argsort(rank)
     sorted_medians, sorted_counts = medians[order], counts[order].astype(float)
     smooth = np.empty(len(order))
