@@ -16,7 +16,6 @@ from tiltflow.errors import DirectiveError, LocationError, ParameterError, Unsup
 from tiltflow.formats.directives import Directive, parse_directives
 from tiltflow.formats.known_directives import known_directives
 from tiltflow.recipe import BrtParameters, StageParams, from_directives, make_recipe, render_adoc, report_directives
-from tiltflow.recipe.awaited import AWAITED
 from tiltflow.recipe.lookup import Lookup
 from tiltflow.recipe.parameters import IMOD_NAMES
 from tiltflow.recipe.template import LOWER_LAYERS
@@ -447,13 +446,14 @@ class TestFates:
     def test_a_value_that_asks_for_nothing_is_accepted(self, directive):
         assert fate(directive, directive.split(" = ")[0]).status == "ignored"
 
-    @pytest.mark.parametrize("name", list(AWAITED))
-    def test_what_the_native_engine_does_not_do_yet_is_refused(self, name):
-        sample = next(f"{name} = {value}" for sampled, value, _ in samples() if sampled == name)
-        assert fate(sample, name).status == "refused"
-        assert fate(sample, name, "imod").status == "used"
-        with pytest.raises(UnsupportedError, match=re.escape(sample)):
-            translate(BASE + sample)
+    def test_sirt_with_local_alignments_is_refused_and_each_alone_is_not(self):
+        sirt, local = "runtime.Reconstruction.any.useSirt = 1\n", "comparam.align.tiltalign.LocalAlignments = 1\n"
+        name = sirt.split(" = ")[0]
+        assert fate(sirt + local, name).status == "refused"
+        assert fate(sirt + local, name, "imod").status == "used"
+        assert translate(BASE + sirt).sirt is not None
+        assert translate(BASE + local).solve.local is not None
+        assert translate(BASE + sirt + local + "runtime.Fiducials.any.fiducialless = 1").sirt is not None
 
     def test_a_manual_seed_matters_only_where_beads_are_tracked(self):
         text = "runtime.Fiducials.any.seedingMethod = 0\nruntime.Fiducials.any.trackingMethod = 1"

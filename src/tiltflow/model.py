@@ -120,13 +120,16 @@ class Evidence:
     for them before the solution; `tracks_rejected` counts those that the solution threw out.  `axis_angle_error_deg` is the standard
     error of the angle from the data.  `positions_per_view` counts the tracks that each view was fitted
     with, `positions_lost_per_view` those that are missing or were rejected there.  `residual_vectors_px` holds x, y of each track
-    on the view nearest to zero tilt, raw pixels from its corner, and how far the fit is from it there, dx and dy.
+    on the view nearest to zero tilt, raw pixels from its corner, and how far the fit is from it there, dx and dy.  Where local
+    areas are used all of these are with them, and `global_residual_mean_px` and `global_leave_out_px` without.
     """
 
     residual_mean_px: float | None = None
     residual_sd_px: float | None = None
     residual_weighted_mean_px: float | None = None
     leave_out_px: float | None = None
+    global_residual_mean_px: float | None = None
+    global_leave_out_px: float | None = None
     residual_per_view_px: tuple[float, ...] | None = None
     residual_vectors_px: tuple[tuple[float, float, float, float], ...] | None = None
     positions_per_view: tuple[int, ...] | None = None

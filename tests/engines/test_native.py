@@ -35,8 +35,10 @@ def make_job(folder, params=SMALL, parameters=PARAMETERS, overrides=(), **recipe
 
 @pytest.fixture(scope="module")
 def gold(tmp_path_factory):
-    """A series with gold and a dark view through the whole engine, aligned stack binned by 2."""
-    series, job = make_job(tmp_path_factory.mktemp("gold"), overrides=["runtime.AlignedStack.any.binByFactor=2"])
+    """A series with gold and a dark view through the whole engine, aligned stack binned by 2, local areas asked for."""
+    areas = ["TargetPatchSizeXandY=150,150", "MinFidsTotalAndEachSurface=4,1", "LocalAlignments=1"]
+    overrides = ["runtime.AlignedStack.any.binByFactor=2", *(f"comparam.align.tiltalign.{each}" for each in areas)]
+    series, job = make_job(tmp_path_factory.mktemp("gold"), overrides=overrides)
     engine = NativeEngine()
     engine.check(job)
     return series, job, engine.reconstruct(job)
@@ -48,6 +50,12 @@ def test_gold_alignment_is_near_the_truth(gold):
     assert found.rms_px < 0.1
     assert result.alignment.method == "gold"
     assert not result.alignment.evidence.doubts
+
+
+def test_a_rigid_specimen_says_that_it_needs_no_local_areas(gold):
+    _, _, result = gold
+    assert result.alignment.local is None
+    assert any("local areas" in note and "global alignment is used" in note for note in result.alignment.evidence.notes)
 
 
 def test_beads_lie_in_the_volume_where_the_truth_puts_them(gold):

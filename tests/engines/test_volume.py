@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from tiltflow import describe
+from tiltflow.engines.alignment_files import write_alignment_files
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.halves import HALVES, make_halves
 from tiltflow.engines.volume import make_volume
 from tiltflow.errors import StageError
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
-from tiltflow.model import Alignment, Site
+from tiltflow.model import Alignment, LocalAlignment, Site
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder, read_record
 
@@ -106,3 +110,25 @@ def test_without_a_wish_no_halves_are_made(tmp_path):
 def test_three_views_make_no_halves(tmp_path):
     with pytest.raises(StageError, match="3 views"):
         make_halves(make_job(tmp_path, "runtime.Tiltflow.any.halfVolumes=1"), tmp_path / "B.st", alignment(3))
+
+
+def test_local_areas_reach_the_volume_and_lie_beside_the_alignment(tmp_path):
+    job = make_job(tmp_path, "comparam.tilt.tilt.LOG=")
+    plain = alignment()
+    moved = np.tile(np.eye(2, 3), (2, VIEWS, 1, 1))
+    moved[..., 0, 2] = 3 * np.sin(np.deg2rad(TILT))
+    local = LocalAlignment(np.array([[-18.0, 0], [18, 0]]), (2, 1), moved, np.zeros((2, VIEWS)), np.array([8, 9]))
+    volumes = [
+        open_mrc(make_volume(job, tmp_path / "B.st", replace(plain, local=areas))).read_block().astype(float)
+        for areas in (None, local)
+    ]
+    # Areas that all move by 3 sin t in view t lift the specimen by 3 voxels.
+    inner = np.s_[:, 12:-12, 16:-16]
+    higher = np.corrcoef(volumes[0][:-3][inner].ravel(), volumes[1][3:][inner].ravel())[0, 1]
+    assert higher > 0.97 > np.corrcoef(volumes[0][inner].ravel(), volumes[1][inner].ravel())[0, 1]
+    write_alignment_files(job.workdir, job.series, replace(plain, local=local))
+    written = json.loads((job.workdir / "B_local.json").read_text())
+    assert written["areas_along_x_and_y"] == [2, 1]
+    assert [area["tracks"] for area in written["areas"]] == [8, 9]
+    np.testing.assert_allclose(written["areas"][1]["transforms"][0], [1, 0, 0, 1, moved[1, 0, 0, 2], 0], atol=1e-6)
+    assert describe.alignment(replace(plain, local=local), job.series)["local_areas"] == 2

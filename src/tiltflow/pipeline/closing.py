@@ -21,7 +21,16 @@ from tiltflow.report import verdict, write_series_page
 
 _log = logging.getLogger(__name__)
 
-_FILES = ("*.log", "{name}.adoc", "{name}.xf", "{name}.tlt", "{name}.xtilt", "{name}_align.json", "{name}_fid.txt")
+_FILES = (
+    "*.log",
+    "{name}.adoc",
+    "{name}.xf",
+    "{name}.tlt",
+    "{name}.xtilt",
+    "{name}_align.json",
+    "{name}_local.json",
+    "{name}_fid.txt",
+)
 _VOLUMES = ("{name}_ali.mrc", "{name}_rec.mrc", "{name}_rec_even.mrc", "{name}_rec_odd.mrc")
 _LAST_LINES = 20
 

@@ -12,7 +12,6 @@ from typing import Any
 from tiltflow.errors import ParameterError
 from tiltflow.formats.directives import Directive
 from tiltflow.formats.series import SeriesHints
-from tiltflow.recipe.awaited import refuse_awaited
 from tiltflow.recipe.fate import EngineName, fate_of
 from tiltflow.recipe.lookup import Lookup
 from tiltflow.recipe.report import DirectiveReport
@@ -50,7 +49,6 @@ def from_directives(directives: Iterable[Directive], engine: EngineName = "nativ
         except ParameterError as error:
             lookup.faults.append(str(error))
     params = StageParams(**values)
-    refuse_awaited(lookup, params)
     rows = tuple(fate_of(directive, lookup, params.method, engine) for directive in directives)
     faults = tuple(dict.fromkeys(lookup.faults))
     if engine != "imod" and not any(map(lookup.has, _THICKNESS)):
@@ -215,6 +213,8 @@ def _sirt(ask: Lookup) -> SirtParams | None:
         relaxation = default.relaxation
     if not wanted or (both and trimmed == 0):
         return None
+    if ask.flag("comparam.align.tiltalign.LocalAlignments", default=False) and tracking_method(ask) != "projection":
+        ask.refuse(step + "useSirt", "SIRT takes no local alignments: set comparam.align.tiltalign.LocalAlignments to 0")
     return SirtParams(
         iterations=iterations,
         relaxation=relaxation,

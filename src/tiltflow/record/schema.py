@@ -124,6 +124,10 @@ class AlignmentEntry(_Entry):
     residual_weighted_mean_nm: float | None = None
     leave_out_px: float | None = None
     leave_out_nm: float | None = None
+    global_residual_mean_px: float | None = None
+    global_residual_mean_nm: float | None = None
+    global_leave_out_px: float | None = None
+    global_leave_out_nm: float | None = None
     error_px: float | None = None
     error_nm: float | None = None
     residual_per_view_px: list[float | None] | None = None

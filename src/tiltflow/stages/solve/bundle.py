@@ -131,7 +131,8 @@ def _weigh(problem: Problem, fit: Fit, params: SolveParams) -> Fit:
     """Alternate between fitting and weighing until the weights settle."""
     observations = problem.observations
     for _ in range(_WEIGHT_CYCLES if params.robust else 2):
-        weights = _robust_weights(problem, fit.geometry, params) if params.robust else fit.weights
+        residual = fit.geometry.residual(observations)
+        weights = robust_weights(problem, residual, params) if params.robust else fit.weights
         settled = float(np.abs(weights - fit.weights).max()) < 0.01
         geometry, values = adjust(fit.geometry, observations.weighted(weights), fit.variables, fit.sigma, values=fit.values)
         sigma = _noise(geometry, observations, weights, fit.variables.count)
@@ -141,10 +142,11 @@ def _weigh(problem: Problem, fit: Fit, params: SolveParams) -> Fit:
     return fit
 
 
-def _robust_weights(problem: Problem, geometry: Geometry, params: SolveParams) -> Floats:
+def robust_weights(problem: Problem, residual: Floats, params: SolveParams) -> Floats:
+    """Return the weights `(tracks, views)` that residuals `(tracks, views, 2)` leave the positions."""
     observations = problem.observations
     seen = observations.seen
-    squared = observations.squared(geometry.residual(observations))
+    squared = observations.squared(residual)
     if observations.joint is not None:
         typical = np.sqrt(np.maximum(squared.sum(axis=1), 0.0) / np.maximum(seen.sum(axis=1), 1))
         whole = track_weights(np.where(seen, typical[:, None], np.nan), params.k_factor)

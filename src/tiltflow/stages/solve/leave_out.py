@@ -69,11 +69,8 @@ def leave_tracks_out(
     by_point = geometry.point_jacobians().reshape(-1, 3)
     trace = 0.0
     for track in range(len(observations.xy)):
-        one = slice(track, track + 1)
-        alone = Observations(
-            observations.xy[one], observations.information[one], None if observations.joint is None else observations.joint[one]
-        )
-        own = Geometry(geometry.views, geometry.points[one])
+        alone = observations.only(track)
+        own = Geometry(geometry.views, geometry.points[track : track + 1])
         part = normal_equations(own, alone)
         matrix, right = map_.T @ part.matrix @ map_, map_.T @ part.right
         trace += float(np.trace(np.linalg.solve(whole, matrix)))

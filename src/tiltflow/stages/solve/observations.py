@@ -45,6 +45,22 @@ class Observations:
         whole = np.average(weights, axis=1, weights=np.maximum(self.seen, 1e-300))
         return Observations(self.xy, information, self.joint * whole[:, None, None, None, None])
 
+    def only(self, track: int) -> Observations:
+        """Return the positions of one track."""
+        one = slice(track, track + 1)
+        return Observations(self.xy[one], self.information[one], None if self.joint is None else self.joint[one])
+
+    def pull(self, by_point: Floats, residual: Floats) -> tuple[Floats, Floats]:
+        """Return the normal equations of the points, `(tracks, 3, 3)` and `(tracks, 3)`, given how positions follow them."""
+        if self.joint is not None:
+            weighed = np.einsum("jvakb,kbn->jvan", self.joint, by_point, optimize=True)
+        else:
+            xx, xy, yy = np.moveaxis(self.information, -1, 0)
+            weight = np.stack([np.stack([xx, xy], axis=-1), np.stack([xy, yy], axis=-1)], axis=-2)
+            weighed = np.einsum("jvab,vbn->jvan", weight, by_point, optimize=True)
+        normal = np.einsum("vam,jvan->jmn", by_point, weighed, optimize=True)
+        return np.asarray(normal), np.asarray(np.einsum("jvan,jva->jn", weighed, residual, optimize=True))
+
     def squared(self, residual: Floats) -> Floats:
         """Return the weighted squares `(tracks, views)` of residuals `(tracks, views, 2)`; their sum is what a fit makes small."""
         if self.joint is not None:

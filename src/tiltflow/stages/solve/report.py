@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow import geometry
-from tiltflow.model import Evidence
+from tiltflow.model import Evidence, LocalAlignment
 from tiltflow.stages.solve.bundle import Fit
+from tiltflow.stages.solve.local import LocalFit, fit_areas
 from tiltflow.stages.solve.normal import Geometry
 from tiltflow.stages.solve.params import SolveParams
 from tiltflow.stages.solve.problem import Problem
@@ -28,17 +31,31 @@ def assemble(problem: Problem, fit: Fit, params: SolveParams, notes: tuple[str, 
     transforms, aligned_tilt, y_per_z = aligning(views)
     pick = np.ix_(problem.track, problem.view)
     shape = (problem.tracks, len(problem.tilt_deg))
+    found, said = fit_areas(problem, fit, normalised, params)
     points, weights = np.full((problem.tracks, 3), np.nan), np.zeros(shape)
-    points[problem.track], weights[pick] = normalised.points, fit.weights
+    points[problem.track] = normalised.points
     residuals = np.full((*shape, 2), np.nan)
-    seen = problem.observations.seen
-    residuals[pick] = np.where(seen[..., None], normalised.residual(problem.observations), np.nan)
+    seen = problem.observations.seen[..., None]
+    if found is None:
+        weights[pick], residuals[pick] = fit.weights, np.where(seen, normalised.residual(problem.observations), np.nan)
+    else:
+        weights[pick], residuals[pick] = found.weights, np.where(seen, found.residual, np.nan)
     included = np.zeros(shape[1], bool)
     included[problem.view] = True
     used = normalised.points[fit.weights.any(axis=1)]
     surfaces = fit_surfaces(used, params.surfaces)
     if len(surfaces.heights) > params.surfaces:
         notes = (*notes, "the points lie on two surfaces, although one was to be analysed: two planes were fitted to them")
+    evidence = _evidence(problem, fit, residuals, weights, views, params, (*notes, said) if said else notes)
+    if found is not None:
+        rigid = fit.geometry.residual(problem.observations)
+        evidence = replace(
+            evidence,
+            leave_out_px=found.unseen_px,
+            error_px=found.error_px,
+            global_leave_out_px=evidence.leave_out_px,
+            global_residual_mean_px=float(np.hypot(rigid[..., 0], rigid[..., 1])[problem.observations.seen].mean()),
+        )
     return Solution(
         image_shape=problem.image_shape,
         included=included,
@@ -57,8 +74,23 @@ def assemble(problem: Problem, fit: Fit, params: SolveParams, notes: tuple[str, 
         tilt_offset_deg=surfaces.tilt_offset_deg,
         pitch_deg=surfaces.pitch_deg,
         z_range_px=(float(used[:, 2].min()), float(used[:, 2].max())),
-        evidence=_evidence(problem, fit, residuals, weights, views, params, notes),
+        evidence=evidence,
+        local=None if found is None else _local(found, problem, views),
     )
+
+
+def _local(found: LocalFit, problem: Problem, views: Floats) -> LocalAlignment:
+    """Return the areas as corrections of the global alignment, for all views."""
+    order = problem.view[np.argsort(problem.rank)]
+    changes = found.changes[:, np.argsort(problem.rank)]
+    transforms, tilt, _ = aligning(views)
+    out = np.empty((len(changes), *transforms.shape))
+    delta = np.empty((len(changes), len(views)))
+    for area, change in enumerate(changes):
+        every = [np.interp(problem.tilt_deg, problem.tilt_deg[order], values) for values in change.T]
+        forward, local_tilt, _ = aligning(views + np.stack(every, axis=1))
+        out[area], delta[area] = geometry.compose(geometry.invert(transforms), forward), local_tilt - tilt
+    return LocalAlignment(found.areas.centres, found.areas.grid, out, delta, found.areas.members.sum(axis=1))
 
 
 def aligning(views: Floats) -> tuple[Floats, Floats, Floats]:

@@ -105,9 +105,8 @@ def choose_variables(params: SolveParams, tilt_deg: Floats) -> Variables:
     rank[np.argsort(tilt_deg, kind="stable")] = np.arange(len(tilt_deg))
     kinds: list[Kind] = []
 
-    def add(name: str, parameter: int, group: int, spread: Spread, *, learnable: bool = True) -> None:
-        nodes = _nodes(len(rank), group)
-        kinds.append(Kind(name, parameter, _interpolation(rank, nodes), nodes, spread, learnable))
+    def add(name: str, parameter: int, group: int, spread: Spread) -> None:
+        kinds.append(grouped_kind(name, parameter, rank, group, spread))
 
     rotation_sd = float(np.deg2rad(params.rotation_sd_deg))
     if params.rotation == "one":
@@ -128,6 +127,12 @@ def choose_variables(params: SolveParams, tilt_deg: Floats) -> Variables:
     if params.skew:
         add("skew", SKEW, params.skew_group, Spread(float(np.deg2rad(params.skew_sd_deg))))
     return Variables(len(rank), tuple(kinds))
+
+
+def grouped_kind(name: str, parameter: int, rank: Floats, group: int, spread: Spread) -> Kind:
+    """Return a kind that has a value every `group` views in their order `rank`, `(views,)`, and changes linearly between them."""
+    nodes = _nodes(len(rank), group)
+    return Kind(name, parameter, _interpolation(rank, nodes), nodes, spread, learnable=True)
 
 
 def _nodes(views: int, group: int) -> Floats:
