@@ -120,7 +120,7 @@ def judge_one(name: str, seed: int, size: int, views: int) -> Outcome:
     series = simulate(params)
     thickness = round(2.4 * params.thickness_px)  # nobody has told it where the section lies
     recipe = make_recipe(
-        BrtParameters(thickness=thickness, **kind.asked), overrides=["runtime.AlignedStack.any.binByFactor=2"], engine="native"
+        BrtParameters(thickness=thickness, **kind.asked), overrides=["runtime.AlignedStack.any.binByFactor=4"], engine="native"
     )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

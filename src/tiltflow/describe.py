@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import platform
+import re
 from dataclasses import asdict, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +20,7 @@ from tiltflow.recipe import Recipe, StageParams
 from tiltflow.record import DirectiveEntry, ProductEntry, RecipeEntry, ValueEntry
 
 _CHECKSUM_BLOCK = 1 << 20
+_PARAMETER = re.compile(r"\w+\.\w+")
 _LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr")
 
 
@@ -55,7 +57,7 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
 
 
 def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
-    """Return the recipe with every directive and its fate."""
+    """Return the recipe with every directive and its fate, and what no directive has set."""
     return RecipeEntry(
         template=made.template,
         digest=made.digest,
@@ -66,7 +68,20 @@ def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
             DirectiveEntry(name=row.name, value=row.value, status=row.status, reason=row.reason, origin=row.origin)
             for row in made.report.rows
         ],
+        defaulted=_defaulted(made) if made.engine != "imod" else [],
     )
+
+
+def _defaulted(made: Recipe) -> list[str]:
+    """Return the parameters of the stages, as `stage.name`, that no directive in use names."""
+    set_by_directives = {word for row in made.report.rows if row.status == "used" for word in _PARAMETER.findall(row.reason)}
+    return [
+        name
+        for stage in fields(StageParams)
+        if is_dataclass(params := getattr(made, stage.name))
+        for field in fields(params)
+        if (name := f"{stage.name}.{field.name}") not in set_by_directives
+    ]
 
 
 def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:

@@ -60,6 +60,21 @@ def test_a_run_leaves_a_page_for_every_series_an_index_a_table_and_a_record(done
     assert [entry.verdict for entry in kept.series] == [one.verdict.level for one in result.results]
 
 
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_file_whose_name_is_up_to_no_good_is_harmless(small_series, recipe, site, tmp_path, fake_imod, make, sound):
+    source = small_series.rename(small_series.with_name(f"{make.hostile}.mrc"))
+    if not sound:
+        source.write_text("this is no image")
+    assert run([source], recipe, site, tmp_path / "out").results[0].ok == sound
+    for page in (tmp_path / "out" / make.hostile / "report.html", tmp_path / "out" / "index.html"):
+        soup = BeautifulSoup(page.read_text(), "html.parser")
+        assert make.hostile in soup.get_text()
+        assert not soup.find_all(attrs={"onerror": True})
+        assert all(image["src"].startswith("data:image/") for image in soup.find_all("img"))
+    with (tmp_path / "out" / "metrics.csv").open(newline="") as file:
+        assert [row["series"] for row in csv.DictReader(file)] == [make.hostile]
+
+
 def test_the_verdict_rests_on_the_figures_that_imod_logged(done):
     record = read_record(done[1] / "B" / "run.json")
     assert record.verdict.numbers["leave-out error"].value == pytest.approx(0.6)

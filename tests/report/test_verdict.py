@@ -58,7 +58,7 @@ def test_nanometres_follow_the_pixel_size(record):
 )
 def test_an_axis_far_from_the_headers_is_a_doubt_whichever_way_it_is_written(record, header_deg, expected):
     record.input["axis_angle"] = ValueEntry(value=header_deg, unit="deg", source="title line")
-    assert level(record, "tilt axis") is expected
+    assert level(record, "axis off by") is expected
     assert judge(record, LIMITS).level is expected
 
 
@@ -73,7 +73,8 @@ def test_what_nobody_measured_is_poor_when_the_axis_speaks_against_it_too(record
     unmeasured(record).input["axis_angle"] = ValueEntry(value=50.0, unit="deg", source="title line")
     verdict = judge(record, LIMITS)
     assert verdict.level is Trust.POOR
-    assert verdict.reasons[0].endswith("nothing measures its error, its tilt axis is 58° away from the header's")
+    assert verdict.reasons[0].endswith("nothing measures its error and its tilt axis is not the header's")
+    assert "the tilt axis is 58.0° away from the one in the header" in verdict.reasons
 
 
 def test_what_nobody_measured_is_poor_when_no_specimen_is_to_be_seen(record, measured, make):

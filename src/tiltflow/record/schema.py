@@ -77,7 +77,8 @@ class EngineEntry(_Entry):
 class RecipeEntry(_Entry):
     """The recipe: `digest` is equal when the result must be, `requested` is that of the request, before an engine was chosen.
 
-    `stages` holds what the directives mean to the native engine.
+    `stages` holds what the directives mean to the native engine; `defaulted` names those parameters of it, as `stage.name`, that no
+    directive has set.
     """
 
     template: str
@@ -86,6 +87,7 @@ class RecipeEntry(_Entry):
     parameters: dict[str, Any]
     directives: list[DirectiveEntry] = Field(default_factory=list)
     stages: dict[str, Any] = Field(default_factory=dict)
+    defaulted: list[str] = Field(default_factory=list)
 
 
 class FailureEntry(_Entry):

@@ -118,11 +118,11 @@ def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds)
     against = []
     off = axis_off_deg(record, found)
     if off is not None and off > limits.axis_good_deg:
-        against.append(f"its tilt axis is {off:.0f}° away from the header's")
+        against.append("its tilt axis is not the header's")
     if record.volume is not None and record.volume.contrast is not None and record.volume.section_low_nm is None:
         against.append("no specimen stands out in the volume")
     how = "the coarse alignment alone" if found.method == "coarse" else f"an alignment by {found.method}"
-    said = ", ".join([f"it is {how}", "nothing measures its error", *against])
+    said = " and ".join([f"it is {how}, nothing measures its error", *against])
     yield Check("alignment", Trust.POOR if against else Trust.DOUBTFUL, said)
 
 
@@ -141,7 +141,7 @@ def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> It
     if off is not None:
         level = Trust.GOOD if off <= limits.axis_good_deg else Trust.DOUBTFUL
         said = f"the tilt axis is {off:.1f}° away from the one in the header"
-        yield Check("tilt axis", level, said, f"good up to {limits.axis_good_deg:g}°", Quantity(round(off, 2), "deg"))
+        yield Check("axis off by", level, said, f"good up to {limits.axis_good_deg:g}°", Quantity(round(off, 2), "deg"))
 
 
 def _alignment(found: AlignmentEntry, limits: Thresholds, pixel_nm: float | None) -> Iterator[Check]:
@@ -210,7 +210,8 @@ def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
     if seen.contrast is not None:
         level = _rising(seen.contrast, limits.contrast_good, limits.contrast_poor)
         text = f"good from {limits.contrast_good:g}, poor below {limits.contrast_poor:g}"
-        said = f"the specimen has {seen.contrast:.2f} times the texture of the empty volume"
+        stands = "has" if seen.section_low_nm is not None else "hardly stands out: it has"
+        said = f"the specimen {stands} {seen.contrast:.2f} times the texture of the empty volume"
         yield Check("contrast", level, said, text, Quantity(seen.contrast))
     if seen.section_low_nm is not None and seen.section_high_nm is not None:
         thick = round(seen.section_high_nm - seen.section_low_nm, 1)
