@@ -113,6 +113,19 @@ def test_the_end_of_the_log_is_kept_for_a_failure_of_our_own(done):
     assert "interrupted transfer" in soup.get_text()
 
 
+def test_the_index_grows_while_the_run_goes_on(small_series, recipe, site, tmp_path, fake_imod):
+    other = Path(shutil.copy(small_series, small_series.with_name("C.st")))
+    seen = []
+
+    def watch(progress):
+        if progress.name == "C" and progress.result is None and not seen:
+            seen.append(BeautifulSoup((tmp_path / "out" / "index.html").read_text(), "html.parser"))
+
+    run([small_series, other], recipe, site, tmp_path / "out", on_progress=watch)
+    assert [row.a.get_text() for row in seen[0].find("table").tbody.find_all("tr")] == ["B"]
+    assert "not finished, 1 not begun" in seen[0].header.get_text()
+
+
 def test_a_report_that_cannot_be_written_costs_the_series_nothing(small_series, recipe, site, tmp_path, fake_imod):
     (tmp_path / "B" / "report.html").mkdir(parents=True)
     (tmp_path / "B" / "report").write_text("in the way")

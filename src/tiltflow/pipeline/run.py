@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from tiltflow.recipe import Recipe
 from tiltflow.record import RunRecord, RunRecorder, RunSeriesEntry
 from tiltflow.report import write_run_pages
 
+_REFRESH_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +50,7 @@ def run(
     """
     stop = threading.Event()
     results: dict[Path, SeriesResult] = {}
+    pages = _Pages(output, site)
 
     def report(progress: SeriesProgress) -> None:
         if stop.is_set() and progress.result is None:
@@ -59,6 +62,7 @@ def run(
             source, recipe, site, output=output / source.stem, keep_volumes=keep_volumes, redo=redo, on_progress=report
         )
         recorder.done(result)
+        pages.refresh()
         return result
 
     with recorded_run(sources, recipe, output, site, jobs) as recorder:
@@ -140,7 +144,31 @@ def recorded_run(sources: Sequence[Path], recipe: Recipe, output: Path, site: Si
         recorder.close("interrupted")
         raise
     finally:
+        _write_pages(output, site)
+
+
+class _Pages:
+    """The pages of a run that is going on: written again when a series is done, but not all the time."""
+
+    def __init__(self, output: Path, site: Site) -> None:
+        self._output = output
+        self._site = site
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def refresh(self) -> None:
+        """Write the pages if they have not been written for a while, and nobody else is at it."""
+        if time.monotonic() < self._next or not self._lock.acquire(blocking=False):
+            return
         try:
-            write_run_pages(output, site.thresholds)
-        except Exception:  # noqa: BLE001  the boundary: no report is worth a run
-            _log.warning("the index of %s could not be written", output, exc_info=True)
+            _write_pages(self._output, self._site)
+            self._next = time.monotonic() + _REFRESH_S
+        finally:
+            self._lock.release()
+
+
+def _write_pages(output: Path, site: Site) -> None:
+    try:
+        write_run_pages(output, site.thresholds)
+    except Exception:  # noqa: BLE001  the boundary: no report is worth a run
+        _log.warning("the index of %s could not be written", output, exc_info=True)
