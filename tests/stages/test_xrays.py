@@ -72,6 +72,77 @@ def test_a_hit_on_a_dark_bead_is_found(series):
     assert abs(int(repaired[0][y, x]) - int(before)) < 600
 
 
+CLUSTERS = [
+    [(0, 0), (0, 1)],
+    [(0, 0), (0, 1), (1, 0)],
+    [(y, x) for y in range(2) for x in range(3)],
+    [(y, x) for y in range(3) for x in range(3)],
+]
+"""Of 2, 3, 6 and 9 pixels."""
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS, ids=len)
+@pytest.mark.parametrize("distance", [0.0, 4.0, 7.0], ids=["on a bead", "on its edge", "beside it"])
+def test_clusters_on_and_beside_beads_are_replaced_and_the_beads_stay(series, cluster, distance, rng):
+    images = series.images
+    hit, where = images.copy(), np.zeros(images.shape, bool)
+    for view in range(3):
+        for x, y in series.truth.beads_xy[view][::2]:
+            angle = rng.uniform(0, 2 * np.pi)
+            left, bottom = int(x + distance * np.cos(angle)), int(y + distance * np.sin(angle))
+            for dy, dx in cluster:
+                if 0 <= bottom + dy < 256 and 0 <= left + dx < 256:
+                    where[view, bottom + dy, left + dx] = True
+    hit[where] = np.minimum(hit[where].astype(int) + 10_000, 32_000)
+    repaired = RepairedStack(hit, find_xrays(hit))
+    noise = np.std(images[0][:40, :40])
+    for view in range(3):
+        change = np.abs(repaired[view].astype(float) - images[view])
+        assert change[where[view]].max() < 0.2 * 10_000
+        assert np.sqrt(np.mean(change[where[view]] ** 2)) < (4 if distance == 4.0 else 3) * noise
+        assert np.sum(change[~where[view]] > 3 * noise) <= 2
+
+
+def test_hits_on_the_border_are_replaced(series, rng):
+    hit = series.images.copy()
+    for view in range(3):
+        for k in range(12):
+            place, depth = int(rng.integers(0, 255)), int(rng.integers(0, 3))
+            y, x = [(depth, place), (255 - depth, place), (place, depth), (place, 255 - depth)][k % 4]
+            hit[view, y, x] = 25_000
+            if k % 3 == 0:
+                hit[view, min(y + 1, 255), x] = 20_000
+    repaired = RepairedStack(hit, find_xrays(hit))
+    noise = np.std(series.images[0][:40, :40])
+    for view in range(3):
+        assert np.abs(repaired[view].astype(float) - series.images[view]).max() < 9 * noise
+
+
+def test_the_border_is_left_alone_where_that_is_asked_for(series):
+    hit = series.images.copy()
+    hit[:, 3, 50], hit[:, 4, 90] = 25_000, 25_000
+    repaired = RepairedStack(hit, find_xrays(hit, XrayParams(edge_exclusion=4)))
+    assert repaired[0][3, 50] == 25_000
+    assert repaired[0][4, 90] < 6_000
+
+
+@pytest.mark.parametrize("diameter", [6, 10, 20])
+def test_light_beads_cut_by_the_border_are_left_alone(diameter):
+    series = _series(bead_nm=diameter, dose=4000)
+    images = np.asarray(8000 - series.images, np.int16)
+    x, y = series.truth.beads_xy[0].T
+    x, y = x.astype(int), y.astype(int)
+    for left in np.unique(x[(x > 20) & (x < 200)]):
+        cut = np.ascontiguousarray(images[:1, :, left + diameter // 2 - 1 :])
+        assert find_xrays(cut).pixels_per_view[0] == 0
+
+
+def test_an_image_too_small_to_have_surroundings_is_left_alone():
+    tiny = np.zeros((1, 3, 4), np.int16)
+    tiny[0, 1, 1] = 30_000
+    assert find_xrays(tiny).pixels_per_view[0] == 0
+
+
 def test_threads_change_nothing(series, rng):
     hit, _ = _hit(series.images, rng)
     one, two = find_xrays(hit), find_xrays(hit, threads=2)

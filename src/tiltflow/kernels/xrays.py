@@ -60,20 +60,25 @@ def find_candidates(
 ) -> int:
     """Write the flat indices of pixels that may be hits into `out`; return how many there are.
 
-    They are above the threshold of their block, or above all four pixels two steps away by the other one.  `margin` is at least
-    two.  The count goes on when `out` is full, so that the caller can tell.
+    They are above the threshold of their block, or above all four pixels two steps away by the other one; next to an edge of the
+    image, above those that there are.  The count goes on when `out` is full, so that the caller can tell.
     """
     ny, nx = image.shape
     found = 0
     for by in range(len(edges_y) - 1):
         for y in range(max(edges_y[by], margin), min(edges_y[by + 1], ny - margin)):
+            below, above = image[y - 2 if y >= 2 else y + 2], image[y + 2 if y + 2 < ny else y - 2]
+            row = image[y]
             for bx in range(len(edges_x) - 1):
                 limit, fall = np.float32(threshold[by, bx]), np.float32(step_threshold[by, bx])
                 for x in range(max(edges_x[bx], margin), min(edges_x[bx + 1], nx - margin)):
-                    value = image[y, x]
+                    value = row[x]
                     base = value - fall
                     if value > limit or (
-                        base > image[y, x - 2] and base > image[y, x + 2] and base > image[y - 2, x] and base > image[y + 2, x]
+                        base > row[x - 2 if x >= 2 else x + 2]
+                        and base > row[x + 2 if x + 2 < nx else x - 2]
+                        and base > below[x]
+                        and base > above[x]
                     ):
                         if found < len(out):
                             out[found] = y * nx + x
@@ -152,15 +157,20 @@ def is_hit(
 
     The projection of a sphere four pixels across covers at least eight pixels at half its height and falls by at most 0.58 of it
     from pixel to pixel; larger spheres are flatter.  Three standard deviations are taken off the fall, as it is the steepest of
-    many.
+    many.  Of a bead that the edge of the image cuts the steep limb may be left, but not less than a few pixels of it.
     """
-    nx = image.shape[1]
+    ny, nx = image.shape
     height = 0.0
+    cut = False
     for k in range(count):
-        height = max(height, float(image[group[k] // nx, group[k] % nx]) - base)
+        y, x = group[k] // nx, group[k] % nx
+        height = max(height, float(image[y, x]) - base)
+        cut = cut or y == 0 or x == 0 or y == ny - 1 or x == nx - 1
     half = 0
     for k in range(count):
         half += image[group[k] // nx, group[k] % nx] - base > 0.5 * height
+    if cut:
+        return half <= BEAD_AREA // 2
     if half <= BEAD_AREA:
         return True
     step = steepest_step(image, group, count)

@@ -6,7 +6,8 @@ faster than the projection of a sphere can, so that beads four pixels or more ac
 replaced by a polynomial surface fitted to the ring around it.
 
 Answers to IMOD's `ccderaser -find`, and takes its criteria.  It differs in the test of shape, which lets it find hits on top of
-dark beads; and in that nothing is written: the repairs are a short list per view, put in place when a view is read.
+dark beads; in that it looks at the edges of the image, too; and in that nothing is written: the repairs are a short list per view,
+put in place when a view is read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _LARGEST_GROUP = 200
 """Pixels; what is larger is no hit."""
 _RING_PIXELS = 128
 """Room for the pixels of a ring around a candidate."""
+_SMALLEST = 5
+"""Pixels along the side of the smallest image that has surroundings to compare a pixel with."""
 _USUAL_CANDIDATES = 0.01
 """Fraction of the pixels of a view that there is room for at first."""
 _MOST_CANDIDATES = 0.25
@@ -50,7 +53,8 @@ class XrayParams:
     grow_criterion
         Standard deviations above the surroundings down to which a hit grows over its neighbours.
     edge_exclusion
-        Pixels along the edges that are left alone.
+        Pixels along the edges that are left alone.  IMOD leaves 4; a hit there would darken every picture scaled to its brightest
+        pixel.
     annulus_width
         Width of the ring around a hit, pixels, that its replacement is fitted to.
     scan_size
@@ -67,7 +71,7 @@ class XrayParams:
     giant_criterion: float = 12.0
     big_diff_criterion: float = 19.0
     grow_criterion: float = 4.0
-    edge_exclusion: int = 4
+    edge_exclusion: int = 0
     annulus_width: float = 2.0
     scan_size: int = 100
     polynomial_order: int = 2
@@ -152,19 +156,20 @@ def _find_in_view(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArr
     from tiltflow.kernels import xrays as kernels  # numba is slow to import
 
     image = np.ascontiguousarray(image)
+    nothing = np.empty(0, np.int64), np.empty(0, np.float32), 0
+    if min(image.shape) < _SMALLEST:
+        return nothing
     edges_y, edges_x = (_edges(n, params.scan_size) for n in image.shape)
     mean, sd, step_sd = np.empty((3, len(edges_y) - 1, len(edges_x) - 1))
     kernels.block_statistics(image, edges_y, edges_x, mean, sd, step_sd)
     candidates = np.empty(int(_USUAL_CANDIDATES * image.size) + 1, np.int64)
-    margin = max(params.edge_exclusion, 2)
     thresholds = mean + params.peak_criterion * sd, params.diff_criterion * step_sd
-    count = kernels.find_candidates(image, edges_y, edges_x, *thresholds, margin, candidates)
-    nothing = np.empty(0, np.int64), np.empty(0, np.float32), 0
+    count = kernels.find_candidates(image, edges_y, edges_x, *thresholds, params.edge_exclusion, candidates)
     if count == 0 or count > _MOST_CANDIDATES * image.size:
         return nothing
     if count > len(candidates):
         candidates = np.empty(count, np.int64)
-        kernels.find_candidates(image, edges_y, edges_x, *thresholds, margin, candidates)
+        kernels.find_candidates(image, edges_y, edges_x, *thresholds, params.edge_exclusion, candidates)
     indices, starts = np.empty(len(candidates), np.int64), np.empty(count + 1, np.int64)
     state, ring = np.zeros(image.shape, np.uint8), np.empty(_RING_PIXELS)
     hits = kernels.examine(
