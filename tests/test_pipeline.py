@@ -12,7 +12,7 @@ from tiltflow import pipeline
 from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.errors import ParameterError, StageError, TiltflowError
 from tiltflow.model import Site
-from tiltflow.pipeline import Job, finish_step, process, product_step, reconstruct_step, run
+from tiltflow.pipeline import Job, finish_step, forecast, process, product_step, reconstruct_step, run
 from tiltflow.products.catalogue import PRODUCTS, STEPS
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
@@ -73,6 +73,44 @@ def test_the_record_says_where_each_value_was_read_and_why_this_engine(small_ser
     assert record.recipe is not None
     assert record.recipe.digest == recipe.digest
     assert {"used", "removed"} & {row.status for row in record.recipe.directives}
+
+
+def test_the_plan_stands_in_the_record_before_the_work_and_what_does_not_fit_is_refused(
+    small_series, recipe, site, tmp_path, fake_imod
+):
+    process(small_series, recipe, site, output=tmp_path / "B")
+    stages = {stage.name: stage.numbers for stage in read_record(tmp_path / "B" / "run.json").stages}
+    assert list(stages).index("plan") < list(stages).index("batchruntomo")
+    assert {"memory", "scratch", "results", "time"} == set(stages["plan"])
+    assert stages["plan"]["memory"].unit == "bytes"
+    assert "of memory" in (tmp_path / "B" / "B.log").read_text()
+
+    fake_imod.setattr("tiltflow.engines.plan.available_memory", lambda: 1000)
+    result = process(small_series, recipe, site, output=tmp_path / "C")
+    assert (result.status, result.stage) == ("error", "plan")
+    assert "--jobs" in (result.message or "")
+
+
+def test_a_run_is_forecast_from_the_series_that_are_still_to_be_done(small_series, recipe, site, tmp_path, fake_imod):
+    other = Path(shutil.copy(small_series, small_series.with_name("C.st")))
+    bad = small_series.with_name("A.mrc")
+    bad.write_text("this is no image")
+    out = tmp_path / "out"
+    expected = forecast([bad, small_series, other], recipe, site, out, jobs=2)
+    assert expected is not None
+    assert expected.line.startswith("2 series to do: up to 0.")
+    assert expected.shortages == ()
+    run([small_series], recipe, site, out)
+    left = forecast([small_series, other], recipe, site, out)
+    assert left is not None
+    assert left.line.startswith("1 series to do")
+    assert forecast([bad], recipe, site, out) is None
+
+    fake_imod.setattr("tiltflow.pipeline.outlook.available_memory", lambda: 1000)
+    fake_imod.setattr("tiltflow.pipeline.outlook.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 1000))
+    short = forecast([small_series, other], recipe, site, out, redo=True)
+    assert short is not None
+    assert ["memory" in short.shortages[0], "scratch" in short.shortages[1], "results" in short.shortages[2]] == [True] * 3
 
 
 def test_scratch_is_gone_after_success_and_after_failure_unless_it_is_kept(small_series, recipe, site, tmp_path, fake_imod):

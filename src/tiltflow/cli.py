@@ -143,6 +143,7 @@ def run(
     from tiltflow.delivery import callback, layout
     from tiltflow.delivery.portal import Portal
     from tiltflow.engines.choice import choose_engine
+    from tiltflow.pipeline import forecast
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import BrtParameters, make_recipe
     from tiltflow.report import INDEX_NAME, evidence_metadata, record_of
@@ -175,8 +176,12 @@ def run(
         for remark in layout.look_alikes(sources):
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
-    with _stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
         site = site_from(settings, jobs)
+        if expected := forecast(sources, recipe, site, output, jobs=jobs, redo=redo):
+            console.err.print(expected.line, markup=False)
+            for shortage in expected.shortages:
+                console.err.print(f"! {shortage}", style="yellow", markup=False)
+    with _stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
         results = run_series(sources, recipe, site, output, jobs=jobs, redo=redo, on_progress=on_progress).results
     evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if settings.evidence_in_callback else {}
     body = callback.build_callback(results, layout.plain_layout(input_dir, output), evidence)

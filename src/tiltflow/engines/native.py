@@ -8,7 +8,6 @@ aligned stack and the volume.
 from __future__ import annotations
 
 import platform
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +18,14 @@ from tiltflow.engines.alignment_files import write_alignment_files
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.halves import make_halves
 from tiltflow.engines.positioning import position_specimen
-from tiltflow.engines.volume import make_volume, reconstruct_params, title
-from tiltflow.errors import ResourceError, StageError
+from tiltflow.engines.volume import make_volume, title
+from tiltflow.errors import StageError
 from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc
 from tiltflow.model import Alignment, Reconstruction, Stack
 from tiltflow.recipe.fate import EngineName
-from tiltflow.stages.reconstruct import volume_shape
-from tiltflow.stages.sections import GREYS
 from tiltflow.stages.stack import align_stack, aligned_shape
 from tiltflow.stages.views import find_bad_views
 from tiltflow.stages.xrays import RepairedStack, find_xrays
-
-_DISK_RESERVE = 1.05
 
 
 class NativeEngine:
@@ -44,36 +39,7 @@ class NativeEngine:
         return f"tiltflow {tiltflow.__version__} (Python {platform.python_version()})"
 
     def check(self, job: EngineJob) -> None:
-        """Refuse work that does not fit the scratch disk.
-
-        Raises
-        ------
-        ResourceError
-            If the aligned stack and the volume need more space than the work folder has.
-        """
-        needed, free = self.scratch_bytes(job), shutil.disk_usage(job.workdir).free
-        with job.recorder.stage("plan") as notes:
-            notes.number("scratch", needed, "bytes")
-            notes.number("scratch_free", free, "bytes")
-        if needed * _DISK_RESERVE > free:
-            raise ResourceError(
-                f"{job.series.path.name}: the aligned stack and the volume need {needed / 1e9:.1f} GB in {job.workdir}, which has "
-                f"{free / 1e9:.1f} GB free: give another scratch folder, a larger aligned binning "
-                "(runtime.AlignedStack.any.binByFactor) or a smaller thickness"
-            )
-
-    def scratch_bytes(self, job: EngineJob) -> int:
-        """Return the size of the aligned stack and the volume, from the header alone."""
-        with open_mrc(job.series.path) as raw:
-            dtype = np.dtype(_aligned_dtype(raw))
-        views = job.series.shape[0]
-        ny, nx = aligned_shape(job.series.shape, job.recipe.stack)
-        params = reconstruct_params(job, dtype)
-        voxel_bytes = np.dtype(GREYS[params.grey_mode][0]).itemsize
-        volumes = voxel_bytes + (2 * max(voxel_bytes, 2) if job.recipe.halves else 0)
-        if job.recipe.trim.to_bytes and params.mode != 0:
-            volumes += 1
-        return int(views * ny * nx * dtype.itemsize + np.prod(volume_shape((views, ny, nx), params)) * volumes)
+        """Take on every series: what this engine cannot do is refused when the recipe is made for it."""
 
     def reconstruct(self, job: EngineJob) -> Reconstruction:
         """Align the series and reconstruct its volume.

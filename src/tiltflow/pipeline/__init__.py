@@ -8,11 +8,13 @@ a result with `status="error"`, its stage and its reason; it never costs another
 from tiltflow.pipeline.closing import close_lost, earlier_result
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
+from tiltflow.pipeline.outlook import Forecast, forecast
 from tiltflow.pipeline.run import process, recorded_run, run
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 
 __all__ = [
     "RECORD_NAME",
+    "Forecast",
     "Job",
     "OnProgress",
     "RunResult",
@@ -21,6 +23,7 @@ __all__ = [
     "close_lost",
     "earlier_result",
     "finish_step",
+    "forecast",
     "process",
     "product_step",
     "reconstruct_step",

@@ -11,6 +11,7 @@ from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
 from tiltflow.engines.base import EngineJob, StageProgress, silent
 from tiltflow.engines.choice import choose_engine
+from tiltflow.engines.plan import check_room, plan_series
 from tiltflow.errors import ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Reconstruction, SeriesResult
@@ -28,6 +29,7 @@ from tiltflow.pipeline.closing import (
 )
 from tiltflow.pipeline.job import Job, StepOutcome
 from tiltflow.products.catalogue import STEPS, ProductContext
+from tiltflow.recipe.fate import EngineName
 from tiltflow.record import EngineEntry, Recorder
 from tiltflow.report.gather import gather_view, gather_volume
 
@@ -69,6 +71,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         for problem in work.recipe.report.problems:
             recorder.warn(f"{problem.message} ({problem.where})")
         engine.check(work)
+    _plan(job, work, engine.name)
     with one_thread_for_algebra():
         result = engine.reconstruct(work)
     if result.alignment is not None:
@@ -76,6 +79,17 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
     with recorder.stage("measure"), harmless(recorder, "the measure of the volume"):
         gather_volume(recorder, result.volume, job.output, threads=job.site.threads)
     return result
+
+
+def _plan(job: Job, work: EngineJob, engine: EngineName) -> None:
+    """Say what the work will take, and refuse it if that is more than there is."""
+    with work.recorder.stage("plan") as notes:
+        plan = plan_series(work.series, work.recipe, engine, job.site.threads, keep_volumes=job.keep_volumes)
+        for name, size in (("memory", plan.memory), ("scratch", plan.scratch), ("results", plan.results)):
+            notes.number(name, size, "bytes")
+        notes.number("time", round(plan.seconds), "s")
+        _log.info("%s: takes %s", job.name, plan)
+        check_room(plan, work.series.path.name, job.workdir, job.output)
 
 
 def product_step(job: Job, step_name: str, progress: StageProgress = silent) -> StepOutcome:

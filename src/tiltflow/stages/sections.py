@@ -193,8 +193,13 @@ class _Slab:
         return float(self._low.min()), float(self._high.max()), float(self._sums.sum(dtype=np.float64))
 
 
-def _blocks(ny: int, bytes_a_row: int) -> list[tuple[int, int]]:
-    rows = int(np.clip(_SLAB_BYTES // bytes_a_row, 1, _MOST_ROWS))
+def slab_rows(nz: int, nx: int) -> int:
+    """Return how many sections of `(nz, nx)` voxels make a slab."""
+    return int(np.clip(_SLAB_BYTES // (4 * nz * nx), 1, _MOST_ROWS))
+
+
+def _blocks(ny: int, nz: int, nx: int) -> list[tuple[int, int]]:
+    rows = slab_rows(nz, nx)
     return [(y0, min(y0 + rows, ny)) for y0 in range(0, ny, rows)]
 
 
@@ -207,12 +212,12 @@ def _level_slabs(maker: SectionMaker, grid: VolumeGrid, mode: int, threads: int)
         slab.spent = clock.spent
         return slab
 
-    yield from map_threads(make, _blocks(grid.ny, 4 * grid.section.nz * grid.section.nx), threads)
+    yield from map_threads(make, _blocks(grid.ny, grid.section.nz, grid.section.nx), threads)
 
 
 def _turned_slabs(maker: SectionMaker, grid: VolumeGrid, mode: int, threads: int, seconds: dict[str, float]) -> Iterator[_Slab]:
     """Yield slabs of the turned volume; the sections of lines are kept for as long as it needs them."""
-    blocks = _blocks(grid.ny, 4 * grid.line_nz * grid.section.nx)
+    blocks = _blocks(grid.ny, grid.line_nz, grid.section.nx)
 
     def make_lines(block: tuple[int, int]) -> tuple[int, NDArray[np.float32], dict[str, float]]:
         clock = Clock()

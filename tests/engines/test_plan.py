@@ -1,0 +1,122 @@
+"""What the work will take, from the header, and what is said when there is not that much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tiltflow.engines import plan as planning
+from tiltflow.engines.plan import Plan, check_room, plan_series
+from tiltflow.errors import ResourceError
+from tiltflow.formats.mrc import MrcWriter
+from tiltflow.formats.series import read_series
+from tiltflow.recipe import BrtParameters, make_recipe
+
+GB = 10**9
+PLAN = Plan({"raw views": GB, "pyramid": GB // 2}, scratch=3 * GB, results=4 * GB, seconds=100.0)
+
+
+def series_of(path: Path, views: int, size: int, dtype: type = np.int16):
+    """Return a series whose file is a hole: nothing but a header is written."""
+    label = "    Tilt axis angle = -8.0, binning = 1"
+    tilt = np.linspace(-60, 60, views)
+    with MrcWriter(path, (views, size, size), dtype, pixel_size_angstrom=10, labels=[label], is_stack=True, tilt_deg=tilt) as out:
+        out.set_statistics(0, 1, 0.5)
+        _ = out.data
+    return read_series(path)
+
+
+def recipe_of(thickness: int, binning: int, *more: str):
+    return make_recipe(
+        BrtParameters(thickness=thickness), overrides=[f"runtime.AlignedStack.any.binByFactor={binning}", *more], engine="native"
+    )
+
+
+def test_the_sizes_are_those_of_the_files(tmp_path):
+    series = series_of(tmp_path / "B.st", 21, 512)
+    plan = plan_series(series, recipe_of(100, 2), "native", 2)
+    stack, volume = 21 * 256 * 256 * 2, 50 * 256 * 256 * 2
+    assert plan.scratch > stack + 2 * volume  # the averaged volume is as large
+    assert plan.scratch < stack + 4 * volume + 10e6
+    assert plan.results == plan.scratch
+    without = plan_series(series, recipe_of(100, 2), "native", 2, keep_volumes=False)
+    assert plan.results - without.results == stack + volume
+
+
+def test_real_numbers_halves_and_bytes_are_counted(tmp_path):
+    whole = series_of(tmp_path / "B.st", 11, 256)
+    real = series_of(tmp_path / "R.st", 11, 256, np.float32)
+    volume = 64 * 256 * 256 * 2
+    base = plan_series(whole, recipe_of(64, 1), "native", 1).scratch
+    assert plan_series(real, recipe_of(64, 1), "native", 1).scratch > 1.8 * (base - 10e6)
+    halves = recipe_of(64, 1, "runtime.Tiltflow.any.halfVolumes=1")
+    assert plan_series(whole, halves, "native", 1).scratch - base == 2 * volume
+
+
+def test_imod_needs_room_for_its_copies_of_the_raw_stack(tmp_path):
+    series = series_of(tmp_path / "B.st", 11, 256)
+    ours = plan_series(series, recipe_of(64, 2), "native", 1)
+    imods = plan_series(series, recipe_of(64, 2), "imod", 1)
+    assert imods.scratch - ours.scratch >= 3 * 11 * 256 * 256 * 2
+    assert imods.results == ours.results
+
+
+def test_memory_grows_with_a_view_and_a_thread_and_not_with_the_number_of_views(tmp_path):
+    few, many = series_of(tmp_path / "B.st", 5, 4096), series_of(tmp_path / "C.st", 61, 4096)
+    one, two = (plan_series(few, recipe_of(200, 4), "native", threads).memory for threads in (1, 2))
+    assert two - one > 4096 * 4096 * 7
+    assert plan_series(many, recipe_of(200, 4), "native", 2).memory == pytest.approx(two, rel=0.05)
+
+
+def test_more_voxels_and_fewer_threads_take_longer(tmp_path):
+    series = series_of(tmp_path / "B.st", 41, 1024)
+    quick = plan_series(series, recipe_of(200, 4), "native", 2).seconds
+    assert plan_series(series, recipe_of(200, 1), "native", 2).seconds > 1.5 * quick
+    assert plan_series(series, recipe_of(200, 4), "native", 1).seconds > quick
+
+
+def test_it_is_said_in_one_line():
+    assert str(PLAN) == "up to 1.0 GB of memory (raw views), 3.0 GB of scratch, 4.0 GB of results, about 2 min"
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine whose free memory and disk a test sets."""
+    has = SimpleNamespace(memory=16 * GB, disk=100 * GB)
+    monkeypatch.setattr(planning, "available_memory", lambda: has.memory)
+    monkeypatch.setattr(planning.shutil, "disk_usage", lambda _path: SimpleNamespace(free=has.disk))
+    return has
+
+
+def test_work_that_fits_is_taken_on(machine, tmp_path):
+    check_room(PLAN, "B.st", tmp_path, tmp_path)
+    machine.memory = None
+    check_room(PLAN, "B.st", tmp_path, tmp_path)
+
+
+def test_too_little_memory_is_refused_with_figures_and_advice(machine, tmp_path):
+    machine.memory = GB // 2
+    with pytest.raises(ResourceError, match=r"B\.st: the work needs 1\.0 GB of memory, and 0\.5 GB are available: .*--threads"):
+        check_room(PLAN, "B.st", tmp_path, tmp_path)
+
+
+def test_one_disk_must_hold_scratch_and_results(machine, tmp_path):
+    machine.disk = 6 * GB
+    with pytest.raises(ResourceError, match=r"B\.st: scratch and results need 7\.0 GB in .*, which has 6\.0 GB free.*binByFactor"):
+        check_room(PLAN, "B.st", tmp_path, tmp_path)
+
+
+def test_of_two_disks_each_must_hold_its_own(machine, tmp_path, monkeypatch):
+    real = Path.stat
+    scratch, results = tmp_path / "scratch", tmp_path / "results"
+    monkeypatch.setattr(
+        Path, "stat", lambda path, **k: SimpleNamespace(st_dev=path.name) if path.parent == tmp_path else real(path, **k)
+    )
+    machine.disk = 6 * GB
+    check_room(PLAN, "B.st", scratch, results)
+    machine.disk = int(3.5 * GB)
+    with pytest.raises(ResourceError, match=r"the results need 4\.0 GB in .*results"):
+        check_room(PLAN, "B.st", scratch, results)
