@@ -176,7 +176,7 @@ def _timed(
     params = ReconstructParams(thickness=thickness, **changes)
     trim = Trim(volume_shape(stack.shape, params), TrimParams())
     cpu, wall = time.process_time(), time.perf_counter()
-    with MrcWriter(path, trim.output_shape, np.int16, pixel_size_angstrom=1.0) as out:
+    with MrcWriter(path, trim.output_shape, np.int16, pixel_size_angstrom=1.0, take_statistics=False) as out:
 
         def sink(y0: int, slab: NDArray[Any]) -> None:
             placed = trim.place(y0, slab)
@@ -184,6 +184,7 @@ def _timed(
                 out.write_block(placed[1], y=placed[0][1].start)
 
         result = reconstruct(stack, tilt, params, sink=sink, threads=threads, **distortion)
+        out.set_statistics(result.minimum, result.maximum, result.mean)
     return result, time.process_time() - cpu, time.perf_counter() - wall
 
 

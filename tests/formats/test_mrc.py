@@ -361,6 +361,20 @@ def test_statistics_can_be_given(tmp_path: Path) -> None:
     assert (header.minimum, header.maximum, header.mean) == (-3, 7, 0.5)
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_statistics_that_are_neither_taken_nor_given_are_read_at_the_end(
+    tmp_path: Path, rng: np.random.Generator, dtype: type
+) -> None:
+    volume = rng.normal(0, 1000, (5, 6, 7)).astype(np.int16)
+    with MrcWriter(tmp_path / "out.mrc", volume.shape, dtype, pixel_size_angstrom=1, take_statistics=False) as out:
+        out.write_block(volume[:, :3])
+        out.write_block(volume[:, 3:], y=3)
+    header = read_header(tmp_path / "out.mrc")
+    assert (header.minimum, header.maximum) == (volume.min(), volume.max())
+    assert header.mean == pytest.approx(volume.mean(), abs=1e-2)
+    assert np.array_equal(open_mrc(tmp_path / "out.mrc").data, volume)
+
+
 def test_blocks_of_rows_from_several_threads_make_the_same_file(tmp_path: Path, rng: np.random.Generator) -> None:
     volume = rng.normal(0, 1000, (37, 50, 33)).astype(np.float32)
     written(tmp_path / "sections.mrc", volume, dtype=np.int16)

@@ -41,6 +41,7 @@ def test_sizes_are_cut_about_the_centre_in_pixels_or_as_fractions() -> None:
     np.testing.assert_array_equal(out, full[2:7, 2:4, 2:6].transpose(1, 0, 2))
     larger = Trim(full.shape, TrimParams(size_x=100))
     assert larger.output_shape == (6, 10, 8)
+    assert larger.keeps_all
 
 
 def test_a_slab_outside_of_what_is_kept_goes_nowhere() -> None:
@@ -48,6 +49,7 @@ def test_a_slab_outside_of_what_is_kept_goes_nowhere() -> None:
     assert trim.place(0, np.zeros((4, 4, 4))) is None
     assert trim.place(8, np.zeros((4, 4, 4))) is None
     assert trim.output_shape == (4, 4, 4)
+    assert not trim.keeps_all
 
 
 @pytest.mark.parametrize("bad", [{"z_range": (0, 30)}, {"x_range": (9, 2)}, {"thickness": 0.0}, {"y_range": (30, 40)}])

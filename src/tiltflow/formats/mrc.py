@@ -36,6 +36,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from tiltflow.errors import FormatError, ParameterError, ResourceError
 from tiltflow.formats.extended import render_serialem_tilts
 from tiltflow.formats.mrcheader import HEADER_BYTES, IMOD_STAMP, RMS_NOT_COMPUTED, SIGNED_BYTES, MrcHeader, read_header
+from tiltflow.formats.reserve import reserve
 
 __all__ = ["MrcFile", "MrcHeader", "MrcWriter", "convert", "open_mrc", "read_header", "render_label"]
 
@@ -149,6 +150,9 @@ class MrcWriter:
         Whether the sections are images of their own and not planes of a volume.
     tilt_deg
         Tilt of each section, for an extended header as SerialEM writes it.
+    take_statistics
+        Whether the header's statistics are taken of what is written, which costs as much as the writing; otherwise
+        :meth:`set_statistics` gives them, or the file is read at the end.
 
     Examples
     --------
@@ -168,6 +172,7 @@ class MrcWriter:
         origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
         is_stack: bool = False,
         tilt_deg: ArrayLike | None = None,
+        take_statistics: bool = True,
     ) -> None:
         self.path = Path(path)
         self.shape = shape
@@ -187,8 +192,9 @@ class MrcWriter:
         self._next = 0
         self._statistics: tuple[float, float, float] | None = None
         self._moments = _Moments()
+        self._take_statistics = take_statistics
         self._lock = threading.Lock()
-        self._mapped = False
+        self._mapped = self._reserved = False
         self._partial = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.partial")
         self._descriptor = self._create()
         self._closer = weakref.finalize(self, _discard, self._descriptor, self._partial)
@@ -229,15 +235,30 @@ class MrcWriter:
         if block.ndim != 3 or block.shape[2] != nx or not (0 <= z <= nz - len(block) and 0 <= y <= ny - block.shape[1]):
             raise ValueError(f"{self.path}: a block {block.shape} at section {z}, row {y} does not fit a file {self.shape}")
         moments = _Moments()
+        self._reserve()
         for sections, rows in _pieces(block.shape):
             piece = block[sections, rows]
-            low, high = moments.add(piece)
-            voxels = np.ascontiguousarray(_convert(piece, self.dtype, low, high))
+            if self._take_statistics or piece.dtype != self.dtype:
+                low, high = moments.add(piece)
+                piece = _convert(piece, self.dtype, low, high)
+            else:
+                moments.seen += piece.size
+            voxels = np.ascontiguousarray(piece)
             for section, place in zip(voxels, range(z + sections.start, nz), strict=False):
                 first = (place * ny + y + rows.start) * nx
                 self._put(section.reshape(-1).view(np.uint8).data, self._offset + first * self.dtype.itemsize)
         with self._lock:
             self._moments.merge(moments)
+
+    def _reserve(self) -> None:
+        with self._lock:
+            if self._reserved:
+                return
+            try:
+                reserve(self._descriptor, self._offset + self._voxels * self.dtype.itemsize)
+            except OSError as error:
+                raise ResourceError(f"{self.path}: no room for {self._voxels} voxels: {error.strerror}") from error
+            self._reserved = True
 
     def set_statistics(self, minimum: float, maximum: float, mean: float) -> None:
         """Give the header's statistics instead of those of what was written."""
@@ -289,7 +310,7 @@ class MrcWriter:
         if self._statistics is not None:
             return self._statistics
         moments = self._moments
-        if self._mapped:
+        if self._mapped or not self._take_statistics:
             moments = _Moments()
             for section in self.data:
                 moments.add(section)

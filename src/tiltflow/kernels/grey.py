@@ -29,9 +29,10 @@ def round_into(
     low: NDArray[np.float32],
     high: NDArray[np.float32],
     total: NDArray[np.float32],
+    row: int,
     out: NDArray[np.integer],
 ) -> None:
-    """Write the values of a two-dimensional array, rounded half up and held within `least..most`, into integers.
+    """Write the values of a two-dimensional array, rounded half up and held within `least..most`, to integers `out[:, row]`.
 
     The values before are taken into the statistics of each column, as by :func:`statistics`.
     """
@@ -42,4 +43,4 @@ def round_into(
             low[i] = min(low[i], value)
             high[i] = max(high[i], value)
             total[i] += value
-            out[j, i] = np.int32(np.floor(min(max(value + half, floor), ceiling)))
+            out[j, row, i] = np.int32(np.floor(min(max(value + half, floor), ceiling)))

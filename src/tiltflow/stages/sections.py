@@ -174,7 +174,9 @@ class _Slab:
     def __init__(self, grid: VolumeGrid, mode: int, y0: int, y1: int) -> None:
         dtype, self._least, self._most = GREYS[mode]
         self.y0 = y0
-        self.greys: NDArray[Any] = np.empty((y1 - y0, grid.section.nz, grid.section.nx), dtype)
+        # Rows of one height lie together, as they do in the volume once y and z are exchanged, so that they are written as they are.
+        self._heights: NDArray[Any] = np.empty((grid.section.nz, y1 - y0, grid.section.nx), dtype)
+        self.greys = self._heights.transpose(1, 0, 2)
         self._low, self._high = np.full(grid.section.nx, np.inf, np.float32), np.full(grid.section.nx, -np.inf, np.float32)
         self._sums = np.zeros((y1 - y0, grid.section.nx), np.float32)
         self.spent: dict[str, float] = {}
@@ -186,7 +188,7 @@ class _Slab:
             self.greys[j] = section
             statistics(section, *columns)
         else:
-            round_into(section, self._least, self._most, *columns, self.greys[j])
+            round_into(section, self._least, self._most, *columns, j, self._heights)
 
     def statistics(self) -> tuple[float, float, float]:
         """Return the least, the greatest and the sum of the grey values before rounding."""

@@ -84,6 +84,11 @@ class Trim:
         return (along, through, across) if self.reorient == 0 else (through, along, across)
 
     @property
+    def keeps_all(self) -> bool:
+        """Whether nothing is cut away or added."""
+        return (self.sections, self.rows, self.columns) == tuple((0, n) for n in self.full_shape)
+
+    @property
     def z_axis(self) -> int:
         """Axis of the trimmed volume that runs along the beam."""
         return 1 if self.reorient == 0 else 0
