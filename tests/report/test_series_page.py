@@ -122,8 +122,18 @@ def test_a_movie_too_large_for_the_page_is_linked_and_the_page_stays_small(page,
     record.products = [ProductEntry(type="recMovie", path="keyMov_TS.mp4", bytes=MOST_BYTES)]
     soup = page(record)
     assert soup.find("video")["src"] == "keyMov_TS.mp4"
-    assert "lies beside it" in soup.find("video").find_parent("figure").get_text()
+    assert "lies beside this page" in soup.find("video").find_parent("figure").get_text()
     assert (tmp_path / "report.html").stat().st_size < MOST_BYTES
+
+
+def test_of_a_movie_too_large_for_the_page_a_small_copy_is_in_it(page, record, make, tmp_path):
+    (tmp_path / "keyMov 1#.mp4").write_bytes(bytes(MOST_BYTES))
+    (tmp_path / "report").mkdir()
+    make.movie(tmp_path / "report" / "recMovie.mp4", frames=2)
+    record.products = [ProductEntry(type="recMovie", path="keyMov 1#.mp4", bytes=MOST_BYTES)]
+    figure = page(record).find("video").find_parent("figure")
+    assert figure.video["src"].startswith("data:video/mp4;base64,")
+    assert figure.a["href"] == "keyMov%201%23.mp4"
 
 
 def test_a_key_image_of_any_size_is_shown_small(page, record, tmp_path):

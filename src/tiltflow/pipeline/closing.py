@@ -18,6 +18,7 @@ from tiltflow.pipeline.job import RECORD_NAME, Job, StepOutcome
 from tiltflow.recipe import Recipe
 from tiltflow.record import ProductEntry, Recorder, SeriesRecord, read_record
 from tiltflow.report import verdict, write_series_page
+from tiltflow.report.previews import write_previews
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ def resume(job: Job) -> Recorder:
 
 def conclude(recorder: Recorder, thresholds: Thresholds) -> None:
     """Judge the result, and write the page of the series."""
+    with harmless(recorder, "the small copies of the movies"):
+        write_previews(recorder.path.parent, recorder.record)
     with harmless(recorder, "the report"):
         recorder.record.verdict = verdict.entry(verdict.judge(recorder.record, thresholds), thresholds)
         recorder.save()

@@ -12,6 +12,7 @@ from tiltflow.report.embed import Embedded, Embedder
 from tiltflow.report.hints import AGAIN, what_to_try
 from tiltflow.report.methods import describe_methods
 from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
+from tiltflow.report.previews import preview_path
 from tiltflow.report.render import render
 from tiltflow.report.verdict import Check, examine, faults, judge
 
@@ -31,12 +32,12 @@ _MOVIES = {
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture or movie on the page."""
+    """A picture or movie on the page; `whole` is where the file lies that the page holds a smaller copy of, or none."""
 
     name: str
     file: Embedded
     caption: str
-    path: str = ""
+    whole: str = ""
 
 
 def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds) -> Path:
@@ -97,5 +98,7 @@ def _movies(record: SeriesRecord, embedder: Embedder) -> Iterator[Shown]:
         for product in record.products:
             if product.type == kind:
                 file = embedder.file(product.path)
-                if file is not None:
-                    yield Shown(str(kind), file, caption, product.path)
+                if file is None:
+                    continue
+                small = embedder.file(preview_path(kind)) if not file.inside else None
+                yield Shown(str(kind), small or file, caption, "" if file.inside else product.path)
