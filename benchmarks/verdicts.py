@@ -108,8 +108,8 @@ def main() -> None:
         for outcome in pool.map(judge_one, *zip(*work, strict=True)):
             outcomes.append(outcome)
             print(line(outcome), file=sys.stderr, flush=True)
-    if asked.details:
-        write_details(asked.details, outcomes)
+            if asked.details:
+                write_details(asked.details, outcomes)
     print(confusion(outcomes))
 
 

@@ -62,6 +62,14 @@ def test_an_axis_far_from_the_headers_is_a_doubt_whichever_way_it_is_written(rec
     assert judge(record, LIMITS).level is expected
 
 
+def test_an_axis_of_its_own_and_an_empty_volume_are_a_lost_alignment_whatever_it_claims(record, measured, make):
+    record.input["axis_angle"] = ValueEntry(value=50.0, unit="deg", source="title line")
+    record.volume = describe_volume(measured, make.voxel_nm)
+    assert judge(record, LIMITS).level is Trust.DOUBTFUL
+    record.volume.section_low_nm = record.volume.section_high_nm = None
+    assert judge(record, LIMITS).level is Trust.POOR
+
+
 def unmeasured(record):
     """Leave an alignment nothing that measures its error."""
     record.alignment.error_px = record.alignment.leave_out_px = record.alignment.residual_mean_px = None

@@ -119,7 +119,7 @@ def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds)
     off = axis_off_deg(record, found)
     if off is not None and off > limits.axis_good_deg:
         against.append("its tilt axis is not the header's")
-    if record.volume is not None and record.volume.contrast is not None and record.volume.section_low_nm is None:
+    if _is_empty(record):
         against.append("no specimen stands out in the volume")
     how = "the coarse alignment alone" if found.method == "coarse" else f"an alignment by {found.method}"
     said = " and ".join([f"it is {how}, nothing measures its error", *against])
@@ -136,12 +136,21 @@ def axis_off_deg(record: SeriesRecord, found: AlignmentEntry) -> float | None:
 
 
 def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
-    """Yield whether the data agree with the header about the tilt axis."""
+    """Yield whether the data agree with the header about the tilt axis; an axis of its own and an empty volume are a lost alignment."""
     off = axis_off_deg(record, found)
-    if off is not None:
-        level = Trust.GOOD if off <= limits.axis_good_deg else Trust.DOUBTFUL
-        said = f"the tilt axis is {off:.1f}° away from the one in the header"
-        yield Check("axis off by", level, said, f"good up to {limits.axis_good_deg:g}°", Quantity(round(off, 2), "deg"))
+    if off is None:
+        return
+    level = Trust.GOOD if off <= limits.axis_good_deg else Trust.POOR if _is_empty(record) else Trust.DOUBTFUL
+    said = f"the tilt axis is {off:.1f}° away from the one in the header"
+    if level is Trust.POOR:
+        said += ", and no specimen stands out in the volume"
+    text = f"good up to {limits.axis_good_deg:g}°, poor beyond when the volume is empty"
+    yield Check("axis off by", level, said, text, Quantity(round(off, 2), "deg"))
+
+
+def _is_empty(record: SeriesRecord) -> bool:
+    """Return whether the volume was looked at, and no specimen stands out in it."""
+    return record.volume is not None and record.volume.contrast is not None and record.volume.section_low_nm is None
 
 
 def _alignment(found: AlignmentEntry, limits: Thresholds, pixel_nm: float | None) -> Iterator[Check]:
