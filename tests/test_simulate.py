@@ -7,8 +7,8 @@ import pytest
 
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
-from tiltflow.kernels.phantom import add_ellipsoid
-from tiltflow.simulate import SimulationParams, score, simulate
+from tiltflow.kernels.phantom import add_ellipsoid, fill_ellipsoid
+from tiltflow.simulate import SimulationParams, render_specimen, score, simulate
 
 SMALL = SimulationParams(size=96, views=5, beads=6, thickness_px=20, crowding=0.3)
 
@@ -25,6 +25,35 @@ def test_the_thickest_chord_of_a_sphere_is_its_diameter():
     add_ellipsoid(image, 16.5, 16.5, np.eye(3) / 10**2, 10.0, 1.0)
     assert image[16, 16] == pytest.approx(20.0, abs=0.05)
     assert image[0, 0] == 0
+
+
+def test_voxels_of_an_ellipsoid_add_up_to_its_projection():
+    turn, axes = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0], np.array([9.0, 6.0, 12.0])
+    shape = turn @ np.diag(1 / axes**2) @ turn.T
+    volume, image = np.zeros((40, 48, 44), np.float32), np.zeros((48, 44))
+    fill_ellipsoid(volume, 20.3, 24.1, 19.6, shape, 12.0, 2.0)
+    add_ellipsoid(image, 20.3, 24.1, shape, 12.0, 2.0)
+    assert volume.sum() == pytest.approx(2.0 * 4 / 3 * np.pi * axes.prod(), rel=2e-3)
+    assert np.abs(volume.sum(axis=0) - image).max() < 0.15 * image.max()
+    assert np.abs(volume.sum(axis=0) - image).mean() < 0.004 * image.max()
+
+
+def test_the_specimen_in_voxels_is_what_the_views_show():
+    steady = replace(
+        SMALL,
+        views=1,
+        max_tilt_deg=0,
+        dose=1e6,
+        axis_deg=0,
+        rotation_jitter_deg=0,
+        tilt_error_deg=0,
+        magnification_jitter=0,
+        hot_pixels=0,
+        pitch_deg=8,
+    )
+    seen = np.log(simulate(steady).images[0].astype(float))
+    shadow = render_specimen(steady, 60).sum(axis=0)
+    assert np.corrcoef(seen.ravel(), -shadow.ravel())[0, 1] > 0.98
 
 
 def test_the_same_seed_gives_the_same_series_on_any_number_of_threads():

@@ -22,7 +22,7 @@ from scipy import fft, ndimage
 
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
-from tiltflow.kernels.phantom import add_ellipsoid
+from tiltflow.kernels.phantom import add_ellipsoid, fill_ellipsoid
 from tiltflow.model import Progress
 from tiltflow.parallel import map_threads
 
@@ -146,6 +146,20 @@ def simulate(params: SimulationParams, *, threads: int = 1, progress: Progress |
         pixel_size_angstrom=params.pixel_nm * 10,
         truth=truth,
     )
+
+
+def render_specimen(params: SimulationParams, thickness: int) -> NDArray[np.float32]:
+    """Return the density of the specimen that :func:`simulate` shows, as voxels `(thickness, size, size)`: z upwards, y, x.
+
+    It is what a perfect reconstruction would give, to a scale and a level: pitched as in the views, before the drift of the stage.
+    """
+    _, _, objects = _scene(params, np.random.default_rng(params.seed))
+    turn = _about("x", params.pitch_deg)
+    volume = np.zeros((thickness, params.size, params.size), np.float32)
+    for item in objects:
+        x, y, z = turn @ item.centre + np.array([params.size, params.size, thickness]) / 2
+        fill_ellipsoid(volume, x, y, z, turn @ item.matrix @ turn.T, item.reach, item.density)
+    return volume
 
 
 def score(truth: Truth, transforms: ArrayLike, tilt_deg: ArrayLike) -> Score:

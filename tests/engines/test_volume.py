@@ -132,3 +132,10 @@ def test_local_areas_reach_the_volume_and_lie_beside_the_alignment(tmp_path):
     assert [area["tracks"] for area in written["areas"]] == [8, 9]
     np.testing.assert_allclose(written["areas"][1]["transforms"][0], [1, 0, 0, 1, moved[1, 0, 0, 2], 0], atol=1e-6)
     assert describe.alignment(replace(plain, local=local), job.series)["local_areas"] == 2
+
+
+@pytest.mark.parametrize(("skew", "warned"), [(0.0, False), (1e-3, False), (0.05, True)])
+def test_sirt_says_that_it_does_not_follow_a_skew(tmp_path, skew, warned):
+    job = make_job(tmp_path, "runtime.Reconstruction.any.useSirt=1", "comparam.sirtsetup.sirtsetup.LeaveIterations=1")
+    make_volume(job, tmp_path / "B.st", replace(alignment(), y_per_z=np.full(VIEWS, skew)))
+    assert any("z factors" in warning for warning in job.recorder.record.warnings) == warned

@@ -19,7 +19,7 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc, render_label
 from tiltflow.model import Alignment
 from tiltflow.record import StageNotes
-from tiltflow.stages.reconstruct import ReconstructParams, ReconstructResult, reconstruct, volume_shape
+from tiltflow.stages.reconstruct import ReconstructParams, ReconstructResult, reconstruct, volume_shape, z_factors_matter
 from tiltflow.stages.sections import GREYS, Sink
 from tiltflow.stages.sirt import SirtResult, reconstruct_sirt
 from tiltflow.stages.trim import Contrast, Trim, scale_to_bytes
@@ -43,6 +43,8 @@ def make_volume(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Pat
         else:
             made = write_volume(job, aligned, alignment, params, trim, path)
         _note(notes, made, params)
+        if isinstance(made, SirtResult) and z_factors_matter(alignment.y_per_z, np.flatnonzero(alignment.included), params):
+            notes.warn("SIRT takes no z factors: where the specimen skews, its top and bottom are blurred along the tilt axis")
     return path
 
 

@@ -188,8 +188,8 @@ class CellBackprojector:
         cells = self._cells(y0, tops)
         clock.lap("cut")
         end_row = cells.row + (cells.count - 1) * cells.step[..., 1]
-        low = int(np.clip(np.floor(min(cells.row.min(), end_row.min())), 0, ny - 1))
-        high = int(np.clip(np.ceil(max(cells.row.max(), end_row.max())) + 1, low + 1, ny))
+        low = int(np.clip(np.floor(min(cells.row.min(), end_row.min())) - 2, 0, ny - 1))
+        high = int(np.clip(np.ceil(max(cells.row.max(), end_row.max())) + 3, low + 1, ny))
         lines = read_lines(self._aligned, w, low, high)
         clock.lap("read")
         filtered = filter_lines(lines, w.weights)

@@ -190,7 +190,7 @@ def reconstruct(
     grid = volume_grid(aligned.shape, params)
     axis = axis_position(aligned.shape, params)
     maker: SectionMaker
-    if local is None and not _matters(y_per_z, weighting.views, params):
+    if local is None and not z_factors_matter(y_per_z, weighting.views, params):
         maker = Backprojector(aligned, weighting, grid, axis)
     else:
         skew = None if y_per_z is None else np.asarray(y_per_z, np.float64)
@@ -210,8 +210,8 @@ def reconstruct(
     )
 
 
-def _matters(y_per_z: ArrayLike | None, views: NDArray[np.int64], params: ReconstructParams) -> bool:
-    """Return whether a displacement along y reaches a tenth of a pixel at the top or the bottom of the volume."""
+def z_factors_matter(y_per_z: ArrayLike | None, views: NDArray[np.int64], params: ReconstructParams) -> bool:
+    """Return whether heights are displaced along y by a tenth of a pixel at the top or the bottom of the volume."""
     if y_per_z is None:
         return False
     height = (params.thickness / 2 + abs(params.shift_z)) / params.binning
