@@ -123,6 +123,19 @@ def test_scratch_is_gone_after_success_and_after_failure_unless_it_is_kept(small
     assert len(list(site.scratch.iterdir())) == 1
 
 
+def test_scratch_holds_no_products_and_nothing_hidden_is_left_beside_the_results(small_series, recipe, site, tmp_path, fake_imod):
+    kept = Site(scratch=site.scratch, keep_workdir=True)
+    process(small_series, recipe, kept, output=tmp_path / "B")
+    (work,) = site.scratch.iterdir()
+    names = {product.asset_type: product.file_name("B", 5) for product in PRODUCTS}
+    assert not {path.name for path in work.rglob("*")} & set(names.values())
+    assert all((tmp_path / "B" / name).exists() for name in names.values())
+    assert not list((tmp_path / "B").glob(".*"))
+    fake_imod.setattr("tiltflow.products.movies.make_section_movie", lambda *_a, **_k: 1 / 0)
+    assert not process(small_series, recipe, site, output=tmp_path / "C").ok
+    assert not list((tmp_path / "C").glob(".*"))
+
+
 def test_a_failed_series_has_stage_reason_and_logs_but_no_products(small_series, recipe, site, tmp_path, fake_imod):
     fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
     result = process(small_series, recipe, site, output=tmp_path / "B")

@@ -151,7 +151,7 @@ class Settings(_Section):
     )
     scratch: AbsolutePath | None = Field(
         default=None,
-        description="Where scratch folders are made: fast, local, with room for aligned stack, volume and products of a series.",
+        description="Where scratch folders are made: fast, local, with room for the aligned stack and the volume of a series.",
     )
     keep_workdir: bool = Field(default=False, description="Keep the scratch folders.")
     threads: int | None = Field(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tiltflow.delivery import publish as module
-from tiltflow.delivery.publish import publish, size_of, write_beside
+from tiltflow.delivery.publish import publish, size_of, staging_folder, write_beside
 from tiltflow.errors import DeliveryError, ResourceError
 
 
@@ -154,6 +154,33 @@ def test_staging_of_a_killed_run_is_removed_and_that_of_a_live_one_kept(scratch:
     publish([scratch / "tiltMov_B.mp4"], output)
     assert not killed.exists()
     assert alive.exists()
+
+
+def test_what_was_made_beside_its_place_takes_no_more_room(scratch: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    staged = staging_folder(output, "work")
+    shutil.copytree(scratch, staged)
+    publish([staged / "tiltMov_B.mp4", staged / "B_rec.zarr", scratch.rename(tmp_path / "B_ali")], output)
+    for name in ("tiltMov_B.mp4", "B_rec.zarr/0/0/0.0"):
+        assert (output / name).samefile(staged / name)
+    before = tree(output / "B_rec.zarr")
+    shutil.rmtree(staged)
+    assert tree(output / "B_rec.zarr") == before
+    assert (output / "B_ali" / "tiltMov_B.mp4").read_bytes() == b"movie"
+
+
+def test_without_hard_links_what_was_made_beside_its_place_is_copied(
+    scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_target: Path, _source: Path) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    output = tmp_path / "out"
+    staged = staging_folder(output, "work")
+    shutil.copytree(scratch, staged)
+    publish([staged / "B_rec.zarr"], output)
+    assert tree(output / "B_rec.zarr") == tree(scratch / "B_rec.zarr")
 
 
 def test_the_size_of_a_folder_is_that_of_its_files(scratch: Path) -> None:

@@ -50,9 +50,9 @@ class Plan:
     memory_by_stage
         Peak of the resident memory in the stages that take the most, bytes.
     scratch
-        Bytes in the scratch folder: the aligned stack, volumes, and products until they are published.
+        Bytes in the scratch folder: the aligned stack and the volumes.
     results
-        Bytes in the folder of the results.
+        Bytes in the folder of the results, where the products are made.
     seconds
         Wall time, as far as that can be told.
     """
@@ -120,7 +120,7 @@ def plan_series(series: TiltSeries, recipe: Recipe, engine: EngineName, threads:
     )
     return Plan(
         memory_by_stage=_memory(s, threads),
-        scratch=scratch + products,
+        scratch=scratch,
         results=results,
         seconds=_START_SECONDS + work * (_ALONE + (1 - _ALONE) / max(threads, 1)),
     )

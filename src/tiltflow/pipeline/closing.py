@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tiltflow
 from tiltflow import describe
-from tiltflow.delivery.publish import publish
+from tiltflow.delivery.publish import publish, staging_folder
 from tiltflow.errors import CommandError, FormatError, TiltflowError
 from tiltflow.model import Asset, AssetType, SeriesResult, Thresholds
 from tiltflow.pipeline.job import RECORD_NAME, Job, StepOutcome
@@ -34,9 +34,6 @@ _FILES = (
 )
 _VOLUMES = ("{name}_ali.mrc", "{name}_rec.mrc", "{name}_rec_even.mrc", "{name}_rec_odd.mrc")
 _LAST_LINES = 20
-
-PRODUCTS_FOLDER = "products"
-"""Where products are made, inside the work folder."""
 
 
 def earlier_result(source: Path, recipe: Recipe, output: Path) -> SeriesResult | None:
@@ -138,12 +135,17 @@ def files_to_keep(job: Job, patterns: Sequence[str] = _FILES) -> list[Path]:
     return sorted({path for pattern in patterns for path in job.workdir.glob(pattern.format(name=glob.escape(job.name)))})
 
 
+def products_folder(job: Job) -> Path:
+    """Return where the products are made: hidden beside their place, so that they need no room in the work folder."""
+    return staging_folder(job.output, job.workdir.name)
+
+
 def publish_products(job: Job, outcomes: Sequence[StepOutcome]) -> list[ProductEntry]:
     """Put products and volumes into the folder of the series, all or none, and return their entries."""
     assets = [asset for outcome in outcomes for asset in outcome.assets]
     tops = sorted({Path(asset.path).parts[0] for asset in assets})
     volumes = files_to_keep(job, _VOLUMES) if job.keep_volumes else []
-    publish([*(job.workdir / PRODUCTS_FOLDER / top for top in tops), *volumes], job.output)
+    publish([*(products_folder(job) / top for top in tops), *volumes], job.output)
     return [describe.product(asset, job.output) for asset in assets]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable
 
 import tiltflow
@@ -17,11 +18,11 @@ from tiltflow.formats.series import read_series
 from tiltflow.model import Reconstruction, SeriesResult
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.closing import (
-    PRODUCTS_FOLDER,
     conclude,
     files_to_keep,
     harmless,
     last_lines,
+    products_folder,
     publish_products,
     reason,
     result_of,
@@ -105,8 +106,8 @@ def product_step(job: Job, step_name: str, progress: StageProgress = silent) -> 
     step = next((step for step in STEPS if step.name == step_name), None)
     if step is None:
         raise ParameterError(f"There is no product step {step_name!r}; there are {', '.join(step.name for step in STEPS)}")
-    folder = job.workdir / PRODUCTS_FOLDER
-    folder.mkdir(exist_ok=True)
+    folder = products_folder(job)
+    folder.mkdir(parents=True, exist_ok=True)
     context = ProductContext(
         name=job.name,
         aligned=job.workdir / f"{job.name}_ali.mrc",
@@ -154,6 +155,8 @@ def finish_step(
         _log.info("%s: scratch folder kept: %s", job.name, job.workdir)
     else:
         remove_scratch(job.workdir)
+    if error is None or not job.site.keep_workdir:
+        shutil.rmtree(products_folder(job), ignore_errors=True)
     conclude(recorder, job.site.thresholds)
     if error is not None and not isinstance(error, Exception):
         raise error
