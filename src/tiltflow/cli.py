@@ -178,9 +178,9 @@ def run(
         portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
         site = site_from(settings, jobs)
         if expected := forecast(sources, recipe, site, output, jobs=jobs, redo=redo):
-            console.err.print(expected.line, markup=False)
+            console.err.print(expected.line, markup=False, soft_wrap=True)
             for shortage in expected.shortages:
-                console.err.print(f"! {shortage}", style="yellow", markup=False)
+                console.err.print(f"! {shortage}", style="yellow", markup=False, soft_wrap=True)
     with _stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
         results = run_series(sources, recipe, site, output, jobs=jobs, redo=redo, on_progress=on_progress).results
     evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if settings.evidence_in_callback else {}
