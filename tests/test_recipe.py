@@ -322,6 +322,11 @@ class TestTranslation:
         params = translate(f"runtime.AlignedStack.any.binByFactor = 4\nsetupset.copyarg.gold = 10\n{text}\n")
         assert params.reconstruct.thickness == thickness
 
+    @pytest.mark.parametrize("directive", ["binnedThickness", "fallbackThickness"])
+    def test_only_a_thickness_to_fall_back_to_gives_way_to_the_one_found(self, directive):
+        params = translate(f"setupset.copyarg.gold = 10\nruntime.Reconstruction.any.{directive} = 90\n")
+        assert params.position.sets_thickness is (directive == "fallbackThickness")
+
     def test_two_thicknesses_contradict_each_other(self):
         with pytest.raises(ParameterError, match=r"THICKNESS and .*binnedThickness both give the thickness"):
             translate(BASE + "runtime.Reconstruction.any.binnedThickness = 30")

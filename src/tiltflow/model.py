@@ -195,6 +195,8 @@ class Alignment:
         Tilt about x that levels the specimen in the reconstruction, minus its pitch: IMOD's XAXISTILT.
     z_shift
         Shift of the reconstruction along z, unbinned pixels.
+    thickness
+        Of the volume, unbinned pixels, where positioning decides it; None for the one asked for.
     local
         Corrections by area, where they were solved.
     y_per_z
@@ -208,6 +210,7 @@ class Alignment:
     method: str
     x_axis_tilt_deg: float = 0.0
     z_shift: float = 0.0
+    thickness: int | None = None
     evidence: Evidence = field(default_factory=Evidence)
     local: LocalAlignment | None = None
     y_per_z: NDArray[np.float64] | None = None

@@ -37,7 +37,7 @@ def test_a_pitched_and_lifted_section_is_found(series: tuple[np.ndarray, np.ndar
     assert found.x_axis_tilt_deg == pytest.approx(-PITCH, abs=0.5)
     assert found.tilt_offset_deg == pytest.approx(0, abs=0.5)
     assert found.z_shift == pytest.approx(LIFT, abs=4)
-    assert found.thickness == pytest.approx(THICKNESS, rel=0.15)
+    assert found.thickness == pytest.approx(THICKNESS, rel=0.1)
 
 
 def test_without_gold_it_is_right_or_says_that_it_cannot_tell(series: tuple[np.ndarray, np.ndarray]) -> None:
@@ -45,7 +45,7 @@ def test_without_gold_it_is_right_or_says_that_it_cannot_tell(series: tuple[np.n
     found = position_section(views, tilt, replace(PARAMS, has_gold_beads=False), binning=2, threads=2)
     assert found.beads == 0
     if found.confident:
-        assert found.x_axis_tilt_deg == pytest.approx(-PITCH, abs=1.5)
+        assert found.x_axis_tilt_deg == pytest.approx(-PITCH, abs=3 * found.pitch_error_deg)
         assert found.z_shift == pytest.approx(LIFT, abs=4)
     else:
         assert "disagree" in found.reason
@@ -71,16 +71,31 @@ def test_noise_is_left_where_it_is(rng: np.random.Generator) -> None:
     found = position_section(views, np.linspace(-60, 60, 21), PositionParams(sample_type=2, thickness=120), binning=2)
     assert not found.confident
     assert "nothing was changed" in found.reason
-    assert (found.tilt_offset_deg, found.x_axis_tilt_deg, found.z_shift, found.thickness) == (0, 0, 0, 120)
+    assert (found.tilt_offset_deg, found.x_axis_tilt_deg, found.z_shift) == (0, 0, 0)
+    assert found.thickness in {120, 240}
 
 
-@pytest.mark.parametrize("thickness", [48, 84])
-def test_a_volume_too_thin_for_the_section_is_not_trusted(series: tuple[np.ndarray, np.ndarray], thickness: int) -> None:
+def test_a_section_that_reaches_the_ends_is_looked_for_in_a_thicker_volume(series: tuple[np.ndarray, np.ndarray]) -> None:
     views, tilt = series
-    found = position_section(views, tilt, replace(PARAMS, thickness=thickness), binning=2)
+    found = position_section(views, tilt, replace(PARAMS, thickness=84), binning=2)
+    assert found.confident, found.reason
+    assert found.z_shift == pytest.approx(LIFT, abs=4)
+    assert found.thickness == pytest.approx(THICKNESS, rel=0.1)
+
+
+def test_a_volume_far_too_thin_for_the_section_is_not_trusted(series: tuple[np.ndarray, np.ndarray]) -> None:
+    views, tilt = series
+    found = position_section(views, tilt, replace(PARAMS, thickness=48), binning=2)
     assert not found.confident
     assert "nothing was changed" in found.reason
-    assert found.thickness == thickness
+    assert (found.tilt_offset_deg, found.x_axis_tilt_deg, found.z_shift, found.thickness) == (0, 0, 0, 96)
+
+
+def test_blank_views_hold_no_section() -> None:
+    blank = np.full((15, 64, 64), 700, np.float32)
+    found = position_section(blank, np.linspace(-56, 56, 15), PositionParams(sample_type=1, thickness=120), binning=2)
+    assert not found.confident
+    assert "does not stand out" in found.reason
 
 
 def test_an_unknown_sample_type_is_refused() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tiltflow.engines.machine import available_memory
+from tiltflow.engines.thickness import greatest_thickness
 from tiltflow.errors import ResourceError
 from tiltflow.formats.mrc import read_header
 from tiltflow.model import TiltSeries
@@ -130,7 +131,7 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
     raw = read_header(series.path).dtype
     views, ny, nx = series.shape
     aligned = aligned_shape(series.shape, recipe.stack)
-    params = replace(recipe.reconstruct, binning=recipe.stack.binning)
+    params = replace(recipe.reconstruct, binning=recipe.stack.binning, thickness=greatest_thickness(recipe))
     full = volume_shape((views, *aligned), params)
     whole = raw.kind in "iu" and raw.itemsize <= 2
     mode = (1 if whole else 2) if params.mode is None else params.mode

@@ -59,6 +59,7 @@ def reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignmen
         params,
         x_axis_tilt_deg=params.x_axis_tilt_deg + alignment.x_axis_tilt_deg,
         shift_z=params.shift_z + alignment.z_shift,
+        thickness=params.thickness if alignment.thickness is None else alignment.thickness,
     )
 
 

@@ -118,6 +118,7 @@ def _position(ask: Lookup) -> PositionParams:
         thickness=ask.whole(step + "thickness", 0, least=1) or None,
         whole_tomogram=ask.flag(step + "wholeTomogram", default.whole_tomogram),
         has_gold_beads=ask.flag(step + "hasGoldBeads", default.has_gold_beads),
+        sets_thickness=ask.has(_THICKNESS[2]),
         extra_thickness=ask.whole("runtime.Reconstruction.any.extraThickness", 0),
     )
 

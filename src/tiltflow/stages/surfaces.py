@@ -1,202 +1,200 @@
-"""The slab that a specimen fills in a small volume: from its texture, and from gold on its surfaces.
+"""The slab that a section fills in a small volume, from its texture (:mod:`tiltflow.stages.texture`).
 
 Heights are voxels above the centre of the volume, z up.  A slab lies between two planes
-`z = centre + x tan(tilt) + y tan(pitch) ± thickness / 2`.
+`z = bottom + x tan(tilt) + y tan(pitch)` and `z = top + ...`.
 
-**Slopes from texture.**  The volume is cut into columns, and the energy of its fine structure measured at every height of each.
-What a specimen adds to the noise is learned together with the slab: the slab is the one that maximises the sum of the log
-likelihood ratio of inside to outside over its cells, and the two distributions are those of the cells inside and outside.
+**Slopes and centre.**  A slab divides the cells of all columns into shells by their depth: outside, close to a surface, and deeper.
+Each shell has levels of texture of its own, whose distribution is taken from the cells that fall into it; the likelihood of the slab
+is the sum over shells and levels of `n log(n / N)`, with n cells of the level among the N of the shell.  It is greatest when no
+texture lies outside and the shells are as unlike each other as can be: neither an edge of some shape nor a threshold is assumed.
+The search begins with the slopes for which the levels at the same height are most alike, which needs no surfaces.
 
-**Slopes from gold.**  Beads that lie on one surface, or on two parallel ones, give the slopes more sharply than texture does.
+**Thickness.**  Along planes of these slopes the mean of the energy, where strong structures count, and that of its root, where weak
+ones do, each make one hump.  To its width at half the height comes what lies farther out, down to its feet, where a small part of
+the height is left; from this rim the blur in z, which is known, is taken off as widths of Gaussians add.  A section with texture up
+to its surfaces has no rim left then.  One whose texture thins out has, and a fifth is put on it for what is too sparse to be seen,
+as in simulated sections of 60 to 150 pixels.
 
-**Surfaces.**  Along planes of these slopes the energy of all columns is averaged: a profile with one hump.  A surface is where its
-excess falls below a small part of the peak, so that the sparse structures next to a surface still count.
+**Errors.**  The field is cut into tiles, and the slab found again with each of them left out in turn (jackknife).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.optimize import isotonic_regression
+
+from tiltflow.stages.texture import LEVELS, Columns
 
 Floats = NDArray[np.float64]
+Slopes = tuple[float, float]
 
 STEEPEST_DEG = 12.0
 """Slopes are searched up to this."""
+LEAST_THICKNESS = 6
+"""Voxels."""
 
-_EDGES = np.linspace(-4.0, 12.0, 65)
-_FOOT = 0.06
-"""Part of the excess at the peak of the profile that is left at a surface; from simulated sections of 50 to 150 pixels."""
+_RIMS = (0.1, 0.25)
+"""Depths, as parts of the thickness, at which one shell ends and the next begins."""
+_TILES = 4
+"""Along each side of the field, for the jackknife."""
+_FEET = (0.05, 0.10)
+"""Part of the hump that is left at its feet, of the energy and of its root."""
+_BLUR = 9.5
+"""By how much the blur in z alone sets the feet apart from half the height, both sides together, voxels."""
+_PUT_ON = 1.2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slab:
-    """A slab; angles in degrees, lengths in voxels."""
+    """A slab and the standard errors of what describes it; angles in degrees, heights in voxels.
+
+    `contrast` is the height of the hump that the slab makes in the mean of the texture along its planes, over the scatter of this
+    mean outside.
+    """
 
     tilt_deg: float
     pitch_deg: float
     centre: float
     thickness: float
-
-
-@dataclass(frozen=True, slots=True)
-class Surfaces:
-    """The heights of two surfaces, voxels, and how far the hump between them rises above the noise of the profile."""
-
-    bottom: float
-    top: float
+    tilt_error_deg: float
+    pitch_error_deg: float
+    centre_error: float
+    thickness_error: float
     contrast: float
 
 
-@dataclass(frozen=True, slots=True)
-class Gold:
-    """One or two parallel planes of beads: their slopes, and the height of each at the centre of the volume."""
-
-    tilt_deg: float
-    pitch_deg: float
-    heights: tuple[float, ...]
-    beads: int
-    spread: float
-    """Root mean square distance of beads from their plane, voxels."""
+def fit_slopes(columns: Columns) -> tuple[Slopes, Slopes]:
+    """Return the slopes (tilt, pitch) of the most likely slab, and their errors."""
+    levelled = _Levelled(columns)
+    slopes = _climb(levelled.alikeness, _coarse(levelled.alikeness), 2.0, 0.25)
+    slopes = _climb(levelled.likelihood, slopes, 0.5, 0.12)
+    return _sharpen(levelled, slopes)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Columns:
-    """Log energy of the texture, in `noise` units of its scatter: `energy[y, x, z]`, of columns at `y` and `x` from the centre."""
-
-    energy: Floats
-    noise: float
-    y: Floats
-    x: Floats
-    lowest: float
-    """Height of the first z."""
-
-
-def columns(volume: NDArray[np.float32], scale: float, *, block: int = 12, widest: float = 4.0, kept: float = 0.9) -> Columns:
-    """Return the energy of structures of a volume `(y, z, x)` whose first row is its top.
-
-    Parameters
-    ----------
-    scale
-        Sigma of the smoothing, voxels; structures above `widest` times it do not count.
-    block
-        Side of a column.
-    kept
-        Part of the voxels of a cell, the darkest, that counts: beads and streaks are few and bright.
-    """
-    smooth = ndimage.gaussian_filter(volume[:, ::-1], scale, truncate=3)
-    smooth -= ndimage.gaussian_filter(smooth, (widest * scale, 0, widest * scale), truncate=3)
-    ny, nz, nx = volume.shape
-    # The columns at either end of x are seen by few tilted views.
-    by, bx = max(ny // block, 1), max(int(0.9 * nx) // block, 1)
-    side_y, side_x = min(block, ny), min(block, nx)
-    y0, x0 = (ny - by * side_y) // 2, (nx - bx * side_x) // 2
-    ends = int(np.ceil(3 * scale))
-    inner = smooth[y0 : y0 + by * side_y, ends : nz - ends, x0 : x0 + bx * side_x]
-    squares = (inner**2).reshape(by, side_y, -1, bx, side_x).transpose(0, 3, 2, 1, 4).reshape(by, bx, nz - 2 * ends, -1)
-    count = max(int(kept * squares.shape[-1]), 1)
-    if count < squares.shape[-1]:
-        squares = np.partition(squares, count - 1, axis=-1)[..., :count]
-    energy = np.log(squares.mean(axis=-1) + 1e-30).astype(np.float64)
-    energy -= np.percentile(energy, 25, axis=-1, keepdims=True)
-    noise = max(float(np.median(np.abs(np.diff(energy[..., :: max(round(2 * scale), 1)], axis=-1)))) / 0.954, 1e-9)
-    return Columns(
-        energy=energy / noise,
-        noise=noise,
-        y=y0 + (np.arange(by) + 0.5) * side_y - ny / 2,
-        x=x0 + (np.arange(bx) + 0.5) * side_x - nx / 2,
-        lowest=ends + 0.5 - nz / 2,
+def fit_slab(columns: Columns, slopes: Slopes, errors: Slopes = (0.0, 0.0)) -> Slab:
+    """Return the most likely slab of given slopes (tilt, pitch)."""
+    levelled = _Levelled(columns)
+    centre, centre_error = _centre(levelled, slopes)
+    thickness, thickness_error, contrast = _thickness(levelled, slopes, centre)
+    return Slab(
+        tilt_deg=slopes[0],
+        pitch_deg=slopes[1],
+        centre=centre,
+        thickness=thickness,
+        tilt_error_deg=errors[0],
+        pitch_error_deg=errors[1],
+        centre_error=centre_error,
+        thickness_error=thickness_error,
+        contrast=contrast,
     )
 
 
-def find_surfaces(cells: Columns, slopes_deg: tuple[float, float]) -> Surfaces:
-    """Return where the specimen begins and ends along planes of the given slopes (tilt, pitch)."""
-    mean = _levelled(cells.energy, cells, slopes_deg) / (len(cells.y) * len(cells.x))
-    excess = ndimage.gaussian_filter1d(np.exp(cells.noise * mean), 1.0)
-    scatter = 1.4826 * float(np.median(np.abs(np.diff(excess, 2)))) / np.sqrt(6)
-    peak = int(np.argmax(ndimage.gaussian_filter1d(excess, 2.0)))
-    ends, feet = [], []
-    for side in (excess[peak::-1], excess[peak:]):
-        foot = float(side.min())
-        level = foot + _FOOT * (side[0] - foot)
-        k = max(int(np.argmax(side <= level)), 1)
-        rise = side[k - 1] - side[k] if len(side) > 1 else 0.0
-        ends.append(k - 1 + (side[k - 1] - level) / rise if rise > 0 else 0.0)
-        feet.append(foot)
-    contrast = (excess[peak] - max(feet)) / max(scatter, 1e-9)
-    return Surfaces(cells.lowest + peak - ends[0], cells.lowest + peak + ends[1], float(contrast))
+class _Levelled:
+    """Counts cells by level and height above planes of given slopes."""
+
+    def __init__(self, columns: Columns) -> None:
+        by, bx, nz = columns.level.shape
+        self._x, self._y, self._energy = columns.x, columns.y, columns.energy
+        steepest = np.tan(np.deg2rad(STEEPEST_DEG + 2))
+        self._pad = int(np.ceil(steepest * (np.abs(columns.x).max() + np.abs(columns.y).max()))) + 1
+        self.heights = nz + 2 * self._pad
+        """Heights counted, the first at :attr:`lowest`."""
+        self.lowest = columns.lowest - self._pad
+        tile = (np.arange(by) * _TILES // by)[:, None] * _TILES + np.arange(bx) * _TILES // bx
+        cell = columns.level + LEVELS * (np.arange(nz) + self._pad)
+        self._place = (cell + LEVELS * self.heights * tile[..., None]).reshape(by, bx, nz)
+        starts = np.arange(0, self.heights + 1, 2)
+        first, last = np.triu_indices(len(starts), LEAST_THICKNESS // 2)
+        self._pairs = starts[first].astype(np.float64), starts[last].astype(np.float64)
+
+    def counts(self, slopes: Slopes) -> Floats:
+        """Return the cells at each height and level of every tile, `(tiles, heights, levels)`."""
+        place = self._place - LEVELS * self._rise(slopes)[..., None]
+        size = _TILES**2 * self.heights * LEVELS
+        return np.bincount(place.ravel(), minlength=size).reshape(_TILES**2, self.heights, LEVELS).astype(np.float64)
+
+    def profiles(self, slopes: Slopes) -> tuple[Floats, Floats]:
+        """Return the sums of the energy and of its root at each height of every tile, `(2, tiles, heights)`, and the cells."""
+        place = self._place // LEVELS - self._rise(slopes)[..., None]
+        size, shape = _TILES**2 * self.heights, (_TILES**2, self.heights)
+        sums = [np.bincount(place.ravel(), each.ravel(), size).reshape(shape) for each in (self._energy, np.sqrt(self._energy))]
+        return np.array(sums), np.bincount(place.ravel(), minlength=size).reshape(shape).astype(np.float64)
+
+    def _rise(self, slopes: Slopes) -> NDArray[np.int64]:
+        tilt, pitch = np.tan(np.deg2rad(slopes))
+        return np.asarray(np.rint(tilt * self._x + pitch * self._y[:, None]).astype(np.int64))
+
+    @property
+    def reach(self) -> float:
+        """Half the width of the field."""
+        return float(np.abs(self._x).max())
+
+    def alikeness(self, slopes: Slopes) -> float:
+        """Return how alike the levels at the same height are."""
+        counts = ndimage.gaussian_filter1d(self.counts(slopes).sum(axis=0), 1.5, axis=0)
+        return float(_information(counts).sum())
+
+    def likelihood(self, slopes: Slopes) -> float:
+        """Return the log likelihood of the best slab of these slopes."""
+        return float(_likelihoods(_below(self.counts(slopes).sum(axis=0)), *self._pairs).max())
+
+    def best(self, counts: Floats) -> tuple[float, float]:
+        """Return where the best slab begins and ends, in heights counted from the first, to two."""
+        best = int(np.argmax(_likelihoods(_below(counts), *self._pairs)))
+        return float(self._pairs[0][best]), float(self._pairs[1][best])
 
 
-def fit_slab(cells: Columns, rounds: int = 4) -> Slab:
-    """Return the most likely slab, its slopes within some 12 degrees."""
-    nz = cells.energy.shape[-1]
-    likelihood = np.clip(cells.energy - 1.5, -0.7, 2.0)
-    slopes = _coarse(likelihood, cells)
-    for _ in range(rounds):
-        slopes = _steepest_ascent(likelihood, cells, slopes)
-        _, first, last = _best_run(_levelled(likelihood, cells, slopes))
-        height = np.arange(nz) - _rise(cells, slopes)[..., None]
-        inside = (height >= first) & (height < last)
-        outside = (height < first - 3) | (height >= last + 3)
-        if not inside.any() or not outside.any():
-            break
-        ratio = _log_ratio(cells.energy[inside], cells.energy[outside])
-        likelihood = np.interp(cells.energy, (_EDGES[1:] + _EDGES[:-1]) / 2, ratio)
-    return Slab(slopes[0], slopes[1], cells.lowest - 0.5 + (first + last) / 2, float(last - first))
+def _information(counts: Floats) -> Floats:
+    """Return the sum over the last axis of `n log(n / N)`."""
+    total = counts.sum(axis=-1)
+    return np.asarray((counts * np.log(np.maximum(counts, 1e-9))).sum(axis=-1) - total * np.log(np.maximum(total, 1e-9)))
 
 
-def _log_ratio(inside: Floats, outside: Floats) -> Floats:
-    """Return the log likelihood ratio of inside to outside in each bin of energy; it never falls with the energy."""
-    counts = np.array([np.histogram(np.clip(e, _EDGES[0], _EDGES[-1]), _EDGES)[0] for e in (inside, outside)], np.float64)
-    counts = ndimage.gaussian_filter1d(counts, 1.5)
-    pooled = counts.sum(axis=0)
-    # Where neither has a cell, the prior makes them equal, and the order makes the bin follow its neighbours.
-    prior = 20 * (pooled + 1e-6) / (pooled + 1e-6).sum()
-    shares = (counts + prior) / (counts.sum(axis=1, keepdims=True) + 20)
-    ratio = np.log(shares[0]) - np.log(shares[1])
-    ordered = isotonic_regression(ratio, weights=pooled + 1e-6).x
-    return np.asarray(np.clip(ordered, -2, 2))
+def _below(counts: Floats) -> Floats:
+    """Return the cells of each level below every height, `(heights + 1, levels)`."""
+    return np.concatenate([np.zeros((1, counts.shape[1])), np.cumsum(counts, axis=0)])
 
 
-def _rise(cells: Columns, slopes: tuple[float, float]) -> Floats:
-    tilt, pitch = np.tan(np.deg2rad(slopes))
-    return np.asarray(tilt * cells.x[None, :] + pitch * cells.y[:, None])
+def _likelihoods(below: Floats, first: Floats, last: Floats) -> Floats:
+    """Return the log likelihoods of slabs between the heights `first` and `last`, counted from the first one."""
+
+    def up_to(at: Floats) -> Floats:
+        k = np.clip(at.astype(np.int64), 0, len(below) - 2)
+        part = (at - k)[:, None]
+        return np.asarray(below[k] * (1 - part) + below[k + 1] * part)
+
+    rest, sum_ = np.broadcast_to(below[-1], (len(first), below.shape[1])), np.zeros(len(first))
+    for depth in (0.0, *_RIMS):
+        rim = depth * (last - first)
+        deeper = up_to(last - rim) - up_to(first + rim)
+        sum_ += _information(rest - deeper)
+        rest = deeper
+    return np.asarray(sum_ + _information(rest))
 
 
-def _levelled(likelihood: Floats, cells: Columns, slopes: tuple[float, float]) -> Floats:
-    """Return the sum over columns along planes of the given slopes, `(z,)`."""
-    nz = likelihood.shape[-1]
-    at = np.arange(nz) + _rise(cells, slopes)[..., None]
-    k = np.clip(np.floor(at).astype(np.int64), 0, nz - 2)
-    f = np.clip(at - k, 0, 1)
-    levelled = np.take_along_axis(likelihood, k, -1) * (1 - f) + np.take_along_axis(likelihood, k + 1, -1) * f
-    return np.asarray(levelled.sum(axis=(0, 1)))
+def _near(first: float, last: float, reach: float = 5.0, step: float = 0.5) -> tuple[Floats, Floats]:
+    """Return the slabs whose surfaces lie near those of one."""
+    around = np.arange(-reach, reach + step / 2, step)
+    firsts, lasts = (grid.ravel() for grid in np.meshgrid(np.maximum(first + around, 0.0), last + around))
+    kept = lasts - firsts >= LEAST_THICKNESS
+    return firsts[kept], lasts[kept]
 
 
-def _best_run(profile: Floats) -> tuple[float, int, int]:
-    """Return the greatest sum of consecutive values, where they begin, and one past where they end."""
-    total = np.concatenate([[0.0], np.cumsum(profile)])
-    gain = total - np.minimum.accumulate(total)
-    last = int(np.argmax(gain))
-    first = int(np.argmin(total[: last + 1]))
-    return float(gain[last]), first, last
+def _coarse(score: Callable[[Slopes], float]) -> Slopes:
+    grid = np.arange(-STEEPEST_DEG, STEEPEST_DEG + 0.1, 4.0)
+    return max(((float(t), float(p)) for t in grid for p in grid), key=score)
 
 
-def _coarse(likelihood: Floats, cells: Columns) -> tuple[float, float]:
-    grid = np.arange(-STEEPEST_DEG, STEEPEST_DEG + 0.1, 3.0)
-    candidates = [(float(t), float(p)) for t in grid for p in grid]
-    return max(candidates, key=lambda s: _best_run(_levelled(likelihood, cells, s))[0])
-
-
-def _steepest_ascent(likelihood: Floats, cells: Columns, slopes: tuple[float, float]) -> tuple[float, float]:
-    best = _best_run(_levelled(likelihood, cells, slopes))[0]
-    step = 1.5
-    while step > 0.05:
+def _climb(score: Callable[[Slopes], float], slopes: Slopes, step: float, least: float) -> Slopes:
+    """Return the slopes of the greatest score near some, by pattern search with steps from `step` down to `least` degrees."""
+    best = score(slopes)
+    while step >= least:
         around = [(slopes[0] + i * step, slopes[1] + j * step) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
-        scores = [_best_run(_levelled(likelihood, cells, s))[0] for s in around]
+        scores = [score(each) if max(map(abs, each)) <= STEEPEST_DEG else -np.inf for each in around]
         if max(scores) > best:
             best, slopes = max(scores), around[int(np.argmax(scores))]
         else:
@@ -204,69 +202,92 @@ def _steepest_ascent(likelihood: Floats, cells: Columns, slopes: tuple[float, fl
     return slopes
 
 
-def find_gold(volume: NDArray[np.float32], threshold: float = 8.0, apart: float = 4.0, most: int = 300) -> Floats:
-    """Return the positions `(beads, 3)`, x y z voxels from the centre with z up, of what stands out like gold.
+def _sharpen(levelled: _Levelled, slopes: Slopes) -> tuple[Slopes, Slopes]:
+    """Return the slopes to a fraction of the grid of the search, and their errors.
 
-    Spots that stand `threshold` standard deviations out of the noise and are not much weaker than the strongest few, at most
-    `most` of them, at least `apart` from each other.
+    Around the best slopes the likelihood is a paraboloid; it is fitted to a grid, for all tiles and without each of them.
     """
-    smooth = ndimage.gaussian_filter(volume[:, ::-1], 1.0, truncate=3)
-    smooth -= ndimage.gaussian_filter(smooth, 6.0, truncate=3)
-    noise = 1.4826 * float(np.median(np.abs(smooth)))
-    # Gold is of one sign, the one of the strongest voxels.
-    if -float(smooth.min()) > float(smooth.max()):
-        smooth = -smooth
-    at = np.argwhere(smooth > threshold * noise)
-    strength = smooth[tuple(at.T)]
-    order = np.argsort(-strength)
-    at, strength = at[order], strength[order]
-    if len(at):
-        strongest = float(np.median(strength[:5]))
-        at = at[strength > 0.4 * strongest][: 100 * most]
-    beads: list[int] = []
-    taken = np.zeros(len(at), bool)
-    for i in range(len(at)):
-        if not taken[i]:
-            beads.append(i)
-            taken |= ((at - at[i]) ** 2).sum(axis=1) <= apart**2
-        if len(beads) == most:
-            break
-    centred = at[beads] + 0.5 - np.array(volume.shape) / 2
-    return np.asarray(centred[:, [2, 0, 1]])
+    step = min(float(np.rad2deg(np.arctan(1.5 / levelled.reach))), 1.0)
+    grid = np.array([(i, j) for i in (-2, -1, 0, 1, 2) for j in (-2, -1, 0, 1, 2)], np.float64)
+    scores = np.empty((_TILES**2 + 1, len(grid)))
+    pairs = _near(*levelled.best(levelled.counts(slopes).sum(axis=0)), step=1.0)
+    for column, (i, j) in enumerate(grid):
+        counts = levelled.counts((slopes[0] + i * step, slopes[1] + j * step))
+        whole = counts.sum(axis=0)
+        scores[0, column] = _likelihoods(_below(whole), *pairs).max()
+        for tile, part in enumerate(counts):
+            scores[tile + 1, column] = _likelihoods(_below(whole - part), *pairs).max()
+    i, j = grid.T
+    design = np.stack([np.ones_like(i), i, j, i * i, i * j, j * j], axis=1)
+    tops = np.array([_summit(*each[1:]) for each in np.linalg.lstsq(design, scores.T, rcond=None)[0].T])
+    best = np.array(slopes) + step * tops[0]
+    errors = step * _jackknife(tops[1:])
+    return (float(best[0]), float(best[1])), (float(errors[0]), float(errors[1]))
 
 
-def fit_gold(beads: Floats, reach: float = 3.0) -> Gold | None:
-    """Return the plane, or the two parallel planes, that three quarters of the beads lie on within `reach`; None if they do not."""
-    if len(beads) < 6 or np.linalg.svd(beads[:, :2] - beads[:, :2].mean(axis=0), compute_uv=False)[1] < 20 * reach:
-        return None
-    grid = np.arange(-STEEPEST_DEG, STEEPEST_DEG + 0.1, 0.5)
-    candidates = [(float(t), float(p)) for t in grid for p in grid]
-    slopes = np.tan(np.deg2rad(max(candidates, key=lambda s: _gathered(beads, np.tan(np.deg2rad(s)), reach)[0])))
-    for _ in range(5):
-        heights = beads[:, 2] - beads[:, :2] @ slopes
-        _, levels = _gathered(beads, slopes, reach)
-        distance = np.abs(heights[:, None] - np.array(levels))
-        plane, used = distance.argmin(axis=1), distance.min(axis=1) <= reach
-        if used.sum() < max(6, 0.75 * len(beads)):
-            return None
-        design = np.column_stack([beads[used, :2], plane[used][:, None] == np.arange(len(levels))])
-        solution = np.linalg.lstsq(design, beads[used, 2], rcond=None)[0]
-        slopes, levels = solution[:2], tuple(solution[2:])
-    spread = float(np.sqrt(np.mean((beads[used, 2] - design @ solution) ** 2)))
-    tilt, pitch = np.rad2deg(np.arctan(slopes))
-    return Gold(float(tilt), float(pitch), tuple(float(h) for h in sorted(levels)), int(used.sum()), spread)
+def _summit(a: float, b: float, aa: float, ab: float, bb: float) -> Floats:
+    """Return where `a i + b j + aa i² + ab i j + bb j²` is greatest, at most two from the origin; the origin if nowhere."""
+    if aa >= 0 or 4 * aa * bb <= ab * ab:
+        return np.zeros(2)
+    return np.clip(np.linalg.solve([[2 * aa, ab], [ab, 2 * bb]], [-a, -b]), -2, 2)
 
 
-def _gathered(beads: Floats, slopes: Floats, reach: float) -> tuple[float, tuple[float, ...]]:
-    """Return how well beads gather on one or two levels along planes of given slopes, and the levels."""
-    heights = np.sort(beads[:, 2] - beads[:, :2] @ slopes)
-    near = np.maximum(1 - ((heights[:, None] - heights) / reach) ** 2, 0)
-    support = near.sum(axis=1)
-    first = int(np.argmax(support))
-    apart = np.where(np.abs(heights - heights[first]) > 3 * reach, support, 0)
-    second = int(np.argmax(apart))
-    levels = [heights[first]]
-    if apart[second] >= max(3.0, 0.15 * len(beads)):
-        levels.append(heights[second])
-    nearest = np.abs(heights[:, None] - np.array(levels)).min(axis=1)
-    return float(np.maximum(1 - (nearest / reach) ** 2, 0).sum()), tuple(float(h) for h in levels)
+def _jackknife(values: Floats) -> Floats:
+    """Return the standard error of what was estimated with each of n parts left out, `(n, values)`."""
+    n = len(values)
+    return np.asarray(np.sqrt((n - 1) / n * ((values - values.mean(axis=0)) ** 2).sum(axis=0)))
+
+
+def _centre(levelled: _Levelled, slopes: Slopes) -> tuple[float, float]:
+    """Return the height of the middle of the most likely slab of given slopes, and its error."""
+    counts = levelled.counts(slopes)
+    whole = counts.sum(axis=0)
+    firsts, lasts = _near(*levelled.best(whole))
+    found = []
+    for some in (whole, *(whole - part for part in counts)):
+        best = int(np.argmax(_likelihoods(_below(some), firsts, lasts)))
+        found.append((firsts[best] + lasts[best]) / 2)
+    return float(levelled.lowest - 0.5 + found[0]), float(_jackknife(np.array(found[1:])))
+
+
+def _thickness(levelled: _Levelled, slopes: Slopes, centre: float) -> tuple[float, float, float]:
+    """Return the thickness of the slab of given slopes, its error, and its contrast."""
+    sums, cells = levelled.profiles(slopes)
+    whole, count = sums.sum(axis=1), cells.sum(axis=0)
+    full = np.flatnonzero(count >= 0.8 * count.max())
+    inner = slice(full[0], full[-1] + 1)
+    middle = int(np.clip(round(centre - levelled.lowest), full[0], full[-1])) - int(full[0])
+    found = []
+    for without in (None, *range(_TILES**2)):
+        left, among = (whole, count) if without is None else (whole - sums[:, without], count - cells[without])
+        profiles = left[:, inner] / np.maximum(among[inner], 1)
+        half = _width(profiles[0], middle, 0.5)
+        rim = float(np.mean([_width(each, middle, foot) for each, foot in zip(profiles, _FEET, strict=True)])) - half
+        found.append(max(half + _PUT_ON * float(np.sqrt(max(rim**2 - _BLUR**2, 0.0))), LEAST_THICKNESS))
+    root = whole[1, inner] / count[inner]
+    return found[0], float(_jackknife(np.array(found[1:]))), _contrast(root, middle, found[0])
+
+
+def _width(profile: Floats, middle: int, part: float) -> float:
+    """Return the width of the hump around a height of a profile where a part of its height is left."""
+    smooth = ndimage.gaussian_filter1d(profile, 0.7)
+    near = slice(max(middle - 8, 0), middle + 9)
+    peak = int(near.start + np.argmax(ndimage.gaussian_filter1d(profile, 2.0)[near]))
+    width = 0.0
+    for side in (smooth[peak::-1], smooth[peak:]):
+        ground = float(np.percentile(side, 15))
+        level = ground + part * (side[0] - ground)
+        k = int(np.argmax(side <= level))
+        width += k - 1 + (side[k - 1] - level) / (side[k - 1] - side[k]) if k > 0 else len(side) - 1
+    return width
+
+
+def _contrast(profile: Floats, middle: int, thickness: float) -> float:
+    """Return the height of the hump of a profile over the scatter outside it."""
+    away = np.abs(np.arange(len(profile)) - middle)
+    inside, outside = profile[away <= thickness / 4], profile[away > 0.6 * thickness + 2]
+    if len(outside) < 3:
+        return 0.0
+    ground = float(np.median(outside))
+    scatter = 1.4826 * float(np.median(np.abs(outside - ground)))
+    return float((inside.mean() - ground) / max(scatter, 1e-6 * abs(ground), 1e-30))
