@@ -97,11 +97,14 @@ class Tracks:
         `(track, view, 2, 2)`, or that of all positions of a track together `(track, view, 2, view, 2)`; None for equal ones.
     kind
         `bead` or `patch`.
+    crowding
+        By how much the tracks together know less than as many that have nothing in common: above 1 for patches that overlap.
     """
 
     xy: NDArray[np.float64]
     kind: str
     weight: NDArray[np.float64] | None = None
+    crowding: float = 1.0
 
     @property
     def seen(self) -> NDArray[np.bool_]:

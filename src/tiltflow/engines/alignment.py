@@ -159,9 +159,17 @@ def _patches(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
         progress=job.stage_progress("tracking patches"),
     )
     notes.number("median_correlation", float(np.nanmedian(result.correlation)))
+    notes.number("error_limit", result.error_limit_px, "px")
     for text in result.notes:
         notes.note(text)
-    return _solved(job, start, "patches", result.tracks, (), notes)
+    doubts: tuple[str, ...] = ()
+    if result.error_limit_px > job.recipe.doubt_px:
+        told = f"patches put the error at {result.error_px:.2f} px, and {result.error_limit_px:.2f} px cannot be excluded"
+        doubts = (f"{told}: more than {job.recipe.doubt_px:g} px",)
+    found = _solved(job, start, "patches", result.tracks, doubts, notes)
+    # The solution takes the likelihood at its word; the patches left out in turn do not.
+    error_px = max(result.error_px, found.evidence.error_px or 0.0)
+    return replace(found, evidence=replace(found.evidence, error_px=error_px))
 
 
 def _solved(job: EngineJob, start: _Start, method: str, tracks: Tracks, doubts: tuple[str, ...], notes: StageNotes) -> Alignment:
@@ -179,7 +187,8 @@ def _solved(job: EngineJob, start: _Start, method: str, tracks: Tracks, doubts: 
         notes.note(text)
     evidence = solution.evidence
     leave_out = evidence.leave_out_px
-    if leave_out is not None and leave_out > job.recipe.doubt_px:
+    # A patch drifts by more than the alignment is off; what patches left out mean for that is judged where they are tracked.
+    if method == "gold" and leave_out is not None and leave_out > job.recipe.doubt_px:
         doubts = (*doubts, f"points that the fit has not seen are {leave_out:.2f} px off, more than {job.recipe.doubt_px:g} px")
     return replace(solution.alignment(method), evidence=replace(evidence, doubts=doubts, error_px=evidence.error_px or leave_out))
 

@@ -42,3 +42,35 @@ def cut_window(
             c = u0 * image[q + 1, p - 1] + u1 * image[q + 1, p] + u2 * image[q + 1, p + 1] + u3 * image[q + 1, p + 2]
             d = u0 * image[q + 2, p - 1] + u1 * image[q + 2, p] + u2 * image[q + 2, p + 1] + u3 * image[q + 2, p + 2]
             out[j, i] = taper_y[j] * taper_x[i] * (v0 * a + v1 * b + v2 * c + v3 * d)
+
+
+@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+def fill_covariance(
+    table: NDArray[np.complex64],
+    step: float,
+    band: NDArray[np.int64],
+    frequency: NDArray[np.float64],
+    tangent: NDArray[np.float64],
+    strength: NDArray[np.float64],
+    out: NDArray[np.complex64],
+) -> None:
+    """Write `strength_i strength_k table[band](frequency (tangent_i - tangent_k))` to `out` `(bins, views, views)`, 1 on the diagonal.
+
+    `table` `(bands, places)` is sampled every `step` from 0 on; for negative places it is the complex conjugate.
+    """
+    views = len(tangent)
+    last = table.shape[1] - 2
+    for b in range(len(band)):
+        row = table[band[b]]
+        for i in range(views):
+            out[b, i, i] = 1.0
+            for k in range(i):
+                place = frequency[b] * (tangent[i] - tangent[k]) / step
+                distance = abs(place)
+                n = min(int(distance), last)
+                f = np.float32(min(distance - n, 1.0))
+                value = (row[n] + f * (row[n + 1] - row[n])) * np.float32(strength[b, i] * strength[b, k])
+                if place < 0:
+                    value = value.conjugate()
+                out[b, i, k] = value
+                out[b, k, i] = value.conjugate()

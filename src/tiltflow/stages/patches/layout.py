@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.stages.patches.params import PatchParams
+from tiltflow.stages.patches.spectra import taper
 
 _FEWEST_ALONG = 3
 _MARGIN = 0.97
@@ -20,6 +21,17 @@ class Layout:
     centres: NDArray[np.float64]
     size_px: tuple[int, int]
     notes: tuple[str, ...]
+
+    @property
+    def crowding(self) -> float:
+        """By how much the information of all patches is counted twice where they overlap: 1 for patches apart."""
+        shared = np.ones((len(self.centres), len(self.centres)))
+        for axis, size in enumerate(self.size_px):
+            weight = taper(size).astype(float) ** 2
+            alike = np.correlate(weight, weight, "full")[size - 1 :]
+            distance = np.abs(self.centres[:, None, axis] - self.centres[None, :, axis])
+            shared *= np.interp(distance, np.arange(size), alike / alike[0], right=0.0)
+        return float(shared.sum(axis=1).mean())
 
 
 def lay_out(params: PatchParams, image_shape: tuple[int, int]) -> Layout:

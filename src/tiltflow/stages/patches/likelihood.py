@@ -10,35 +10,39 @@ along the series, which a chain of neighbours cannot exclude, is known to be unc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.stages.patches.spectra import Cells
+from tiltflow.stages.patches.coherence import Covariance
+from tiltflow.stages.patches.spectra import Cells, Spectra
 
 Floats = NDArray[np.float64]
 
 _WEAKEST = 2e-4
 """Smallest stiffness of a mode, as a fraction of the stiffest."""
+_NOTHING = 1e-7
+"""Stiffness of a mode that nothing is known of, as a fraction of the stiffest."""
 _DRIFT_DEGREES = 6
 _SD_OF_MEDIAN = 1.4826
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Displacements:
-    """What the views of every patch say.
+class Comparison:
+    """What the views of one patch say.
 
     Attributes
     ----------
     slope
-        `(patches, views, 2)` of the log-likelihood by displacement in the plane of the specimen, raw pixels.
+        `(views, 2)` of the log-likelihood by displacement in the plane of the specimen, raw pixels.
     curvature
-        `(views, 2, views, 2)` of minus the log-likelihood, the mean over the patches.
+        `(views, 2, views, 2)` of minus the log-likelihood.
     expected
         The same as the model expects it once all views are in place.
     agreement
-        `(patches, views)` correlation of each view with what the others foretell of it, where they can.
+        `(views,)` correlation of each view with what the others foretell of it, where they can.
     """
 
     slope: Floats
@@ -48,55 +52,59 @@ class Displacements:
 
 
 def compare(
-    spectra: NDArray[np.complex64],
-    cross: NDArray[np.complex128],
-    believed: NDArray[np.complex128],
-    settled: NDArray[np.complex128],
-    cells: Cells,
-    independent: float,
-) -> Displacements:
-    """Return slopes and curvature.
+    spectra: Spectra, cross: Covariance, precision: Covariance, settled: Covariance, cells: Cells, independent: float
+) -> Comparison:
+    """Return slope and curvature for one patch.
 
     Parameters
     ----------
-    spectra
-        `(views, cells, patches)`.
-    cross
-        `(bins, views, views)` from :func:`coherence.cross_spectra`.
-    believed, settled
-        `(twins, views, views)`: K as it is now, with views that may be displaced, and as it will be without.
+    spectra, cross
+        Of the patch; see :func:`tiltflow.stages.patches.coherence.cross_spectra`.
+    precision
+        K^-1 as it is now, with views that may be displaced.
+    settled
+        K as it will be without.
+    cells
+        The frequencies.
     independent
-        Fraction of the cells that are independent.
+        Fraction of them that are independent.
     """
-    views, _, patches = spectra.shape
-    diagonal = np.arange(views)
-    precision = np.linalg.inv(believed)
-    off = precision.astype(np.complex64)
-    off[:, diagonal, diagonal] = 0
-    slope = np.zeros((patches, views, 2))
-    product, found, foretold = (np.zeros((views, patches)) for _ in range(3))
-    springs, expected = np.zeros((views, views, 3)), np.zeros((views, views, 3))
     scale = 2 * independent
-    for b in range(cells.bins):
-        part = slice(cells.start[b], cells.start[b + 1])
-        a = spectra[:, part]
-        pull = (off[cells.twin[b]] @ a.reshape(views, -1)).reshape(a.shape)
-        q = 2 * np.pi * np.stack([cells.x[part], cells.y[part]])
-        joined = a.conj() * pull
-        slope -= scale * np.einsum("aq,vqp->pva", q, joined.imag)
-        own = precision[cells.twin[b], diagonal, diagonal].real[:, None]
-        known = 1 - 1 / own
-        product -= known * joined.real.sum(axis=1) / own
-        found += known * (np.abs(a) ** 2).sum(axis=1)
-        foretold += known * (np.abs(pull) ** 2).sum(axis=1) / own**2
-        count = a.shape[1]
-        moments = np.array([(q[0] ** 2).sum(), (q[0] * q[1]).sum(), (q[1] ** 2).sum()]) / count
-        # conj(a_i) M_ik a_k: what joins views i and k.
-        twin = cells.twin[b]
-        springs += scale * count * moments * (precision[twin] * cross[b]).real[..., None]
-        expected += scale * count * moments * (precision[twin] * settled[twin].T).real[..., None]
-    agreement = product / np.sqrt(np.maximum(found * foretold, 1e-30))
-    return Displacements(slope, _stiffness(springs), _stiffness(expected), agreement.T)
+    pull = precision @ spectra
+    twist = (spectra.conj() * pull).imag
+    x, y = 2 * np.pi * cells.bin_x, (2 * np.pi * cells.y * cells.valid).astype(np.float32)
+    slope = -scale * np.stack([x @ twist.sum(axis=2), (twist @ y[..., None])[..., 0].sum(axis=0)], axis=-1)
+    # Over a bin the x frequency is one, and the y frequency as often negative as positive: its springs are those of the mean square.
+    mean = np.divide(y.sum(axis=1), cells.count), np.divide((y**2).sum(axis=1), cells.count)
+    moments = scale * np.stack([x**2, x * mean[0], mean[1]])
+    # conj(a_i) M_ik a_k: what joins views i and k.
+    found = (moments @ _joined(precision, cross)).T
+    likely = ((moments * cells.count) @ _joined(precision, np.swapaxes(settled, 1, 2))).T
+    shape = (*precision.shape[1:], 3)
+    return Comparison(
+        np.asarray(slope, np.float64),
+        _stiffness(found.reshape(shape)),
+        _stiffness(likely.reshape(shape)),
+        _agreement(spectra, cross, pull, precision),
+    )
+
+
+def _joined(precision: Covariance, other: Covariance) -> Floats:
+    """Return the real part of the products, `(bins, views^2)`."""
+    product = precision.real * other.real - precision.imag * other.imag
+    return np.asarray(product.reshape(len(product), -1))
+
+
+def _agreement(spectra: Spectra, cross: Covariance, pull: Spectra, precision: Covariance) -> Floats:
+    """Return the correlation of each view with a - pull / own, what the others foretell, weighted by how much they can."""
+    own = np.einsum("bii->bi", precision).real
+    power = np.einsum("bii->bi", cross).real
+    together = (spectra.conj() * pull).real.sum(axis=2) / own
+    foretold = power - 2 * together + (pull.real**2 + pull.imag**2).sum(axis=2) / own**2
+    known = 1 - 1 / own
+    product = (known * (power - together)).sum(axis=0)
+    norm = (known * power).sum(axis=0) * (known * foretold).sum(axis=0)
+    return np.asarray(product / np.sqrt(np.maximum(norm, 1e-30)), np.float64)
 
 
 def _stiffness(springs: Floats) -> Floats:
@@ -117,29 +125,34 @@ class Settled:
     ----------
     moved
         `(patches, views, 2)` in the plane of the specimen, raw pixels.
-    covariance
-        `(2 views, 2 views)` of the displacements of a patch, as the likelihood has it.
-    alive
-        `(2 views,)` whether a view has anything to say.
+    slopes
+        `(patches, 2 views)` of the log-likelihood.
+    stiffness
+        `(2 views, 2 views)` of a patch, as the likelihood has it.
     """
 
     moved: Floats
-    covariance: Floats
-    alive: NDArray[np.bool_]
+    slopes: Floats
+    stiffness: Floats
 
-    def information(self, drift: Floats, shapes: Floats) -> Floats:
-        """Return the inverse covariance of the displacements of a patch, `(views, 2, views, 2)`.
+    def tempered(self, drift: Floats, shapes: Floats) -> tuple[Floats, Floats]:
+        """Return the inverse covariance of the displacements of a patch `(2 views, 2 views)`, and what they pull `(patches, 2 views)`.
 
         The likelihood knows nothing of what makes a real specimen differ from chance, which shows in slow drifts along the series:
         they stray from patch to patch by far more than they should.  So every patch is allowed to drift along `shapes`
         `(2 views, shapes)` by the standard deviations `drift` `(shapes,)`.
         """
-        keep = self.alive
-        wider = self.covariance + (shapes * drift**2) @ shapes.T
-        out = np.zeros_like(wider)
-        out[np.ix_(keep, keep)] = np.linalg.inv(wider[np.ix_(keep, keep)])
-        views = len(keep) // 2
-        return np.asarray(out.reshape(views, 2, views, 2))
+        allowed = (shapes * drift**2) @ shapes.T
+        temper = np.linalg.inv(np.eye(len(allowed)) + self.stiffness @ allowed)
+        information = temper @ self.stiffness
+        return 0.5 * (information + information.T), self.slopes @ temper.T
+
+
+def own_place(tilt: Floats) -> Floats:
+    """Return how the views of a patch move with its own x, height and y, `(2 views, 3)`: what says nothing of the views."""
+    out = np.zeros((len(tilt), 2, 3))
+    out[:, 0, 0], out[:, 0, 1], out[:, 1, 2] = 1.0, np.tan(tilt), 1.0
+    return out.reshape(-1, 3)
 
 
 def drift_shapes(tilt: Floats) -> Floats:
@@ -162,23 +175,26 @@ def measure_drift(residual: Floats, shapes: Floats) -> Floats:
     return np.asarray(_SD_OF_MEDIAN * np.median(np.abs(amplitude), axis=0))
 
 
-def settle(displacements: Displacements, caution: float, unsettled_px: float) -> Settled:
-    """Return the displacements at the top of the likelihood.
+def settle(comparisons: Sequence[Comparison], caution: float, unsettled_px: float) -> Settled:
+    """Return the displacements of all patches at the top of the likelihood.
 
     The curvature is `caution` parts the expected one and the rest the one that was found, which is exact but, with views far from their
     places, may be unstable.  Modes that are soft are held at a small stiffness, and where the data say nothing a view stays within
     `unsettled_px`.  A displacement common to all views is a mere matter of where the patch is said to lie: it is given a stiffness.
     """
-    views = displacements.slope.shape[1]
-    found, expected = displacements.curvature.reshape(2 * views, -1), displacements.expected.reshape(2 * views, -1)
+    slopes = np.stack([each.slope for each in comparisons])
+    views = slopes.shape[1]
+    found, expected = (
+        np.mean([getattr(each, name).reshape(2 * views, -1) for each in comparisons], axis=0) for name in ("curvature", "expected")
+    )
     matrix = (1 - caution) * _definite(found) + caution * _definite(expected)
     common = np.kron(np.ones((views, 1)), np.eye(2)) / np.sqrt(views)
-    alive = np.repeat(np.abs(displacements.slope).sum(axis=(0, 2)) > 0, 2)
     values, modes = np.linalg.eigh(0.5 * (matrix + matrix.T) + common @ common.T * np.trace(matrix) / len(matrix))
-    slopes = displacements.slope.reshape(len(displacements.slope), -1)
-    values = np.maximum(values, _WEAKEST * values[-1]) + 1 / (len(slopes) * unsettled_px**2)
-    covariance = (modes / values) @ modes.T
-    return Settled((slopes @ covariance).reshape(displacements.slope.shape), covariance, alive)
+    slopes = slopes.reshape(len(slopes), -1)
+    held = np.maximum(values, _WEAKEST * values[-1]) + 1 / (len(slopes) * unsettled_px**2)
+    moved = slopes @ (modes / held) @ modes.T
+    stiffness = (modes * np.maximum(values, _NOTHING * values[-1])) @ modes.T
+    return Settled(moved.reshape(len(slopes), views, 2), slopes, stiffness)
 
 
 def _definite(matrix: Floats) -> Floats:

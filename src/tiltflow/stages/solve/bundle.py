@@ -11,7 +11,6 @@ from tiltflow.stages.solve.expected import expected_error
 from tiltflow.stages.solve.learn import learn_spreads
 from tiltflow.stages.solve.leave_out import LeaveOut, leave_out, leave_tracks_out, view_covariance
 from tiltflow.stages.solve.normal import Geometry, adjust, normal_equations, reduced_system
-from tiltflow.stages.solve.observations import Observations
 from tiltflow.stages.solve.params import SolveParams
 from tiltflow.stages.solve.problem import Problem
 from tiltflow.stages.solve.robust import point_weights, track_weights
@@ -72,7 +71,7 @@ def fit_bundle(problem: Problem, params: SolveParams, start: Geometry | None = N
     observations = problem.observations
     variables = choose_variables(params, problem.used_tilt_deg)
     weights = np.where(observations.seen, 1.0, 0.0)
-    sigma = _noise(geometry, observations, weights, 0)
+    sigma = _noise(problem, geometry, weights, 0)
     values = _values(problem, geometry, variables)
     geometry, values = adjust(geometry, observations, variables, sigma, values=values)
     fit = _weigh(problem, Fit(geometry, values, variables, weights, sigma), params)
@@ -135,7 +134,7 @@ def _weigh(problem: Problem, fit: Fit, params: SolveParams) -> Fit:
         weights = robust_weights(problem, residual, params) if params.robust else fit.weights
         settled = float(np.abs(weights - fit.weights).max()) < 0.01
         geometry, values = adjust(fit.geometry, observations.weighted(weights), fit.variables, fit.sigma, values=fit.values)
-        sigma = _noise(geometry, observations, weights, fit.variables.count)
+        sigma = _noise(problem, geometry, weights, fit.variables.count)
         fit = replace(fit, geometry=geometry, values=values, weights=weights, sigma=sigma)
         if params.robust and settled:
             break
@@ -159,14 +158,15 @@ def robust_weights(problem: Problem, residual: Floats, params: SolveParams) -> F
     return weights
 
 
-def _noise(geometry: Geometry, observations: Observations, weights: Floats, view_variables: int) -> float:
+def _noise(problem: Problem, geometry: Geometry, weights: Floats, view_variables: int) -> float:
     """Return the standard deviation of a coordinate of unit weight, pixels."""
+    observations = problem.observations
     squared = observations.squared(geometry.residual(observations))
     measured = observations.measured(weights)
     used = int((weights.sum(axis=1) > 0).sum())
     unknowns = view_variables + 3 * used + 2 * observations.xy.shape[1]
     freedom = max(measured - unknowns, 0.2 * measured, 1.0)
-    return max(float(np.sqrt((weights * squared).sum() / freedom)), 1e-4)
+    return max(float(np.sqrt(problem.crowding * (weights * squared).sum() / freedom)), 1e-4)
 
 
 def _learn(problem: Problem, fit: Fit) -> Fit:

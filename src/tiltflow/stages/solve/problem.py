@@ -36,6 +36,8 @@ class Problem:
         How many tracks there are; indices of the used views and tracks.
     notes
         What was left out, and why.
+    crowding
+        Of the tracks: by how much their errors weigh more than their scatter tells.
     """
 
     observations: Observations
@@ -47,6 +49,7 @@ class Problem:
     track: NDArray[np.int64]
     view: NDArray[np.int64]
     notes: tuple[str, ...]
+    crowding: float = 1.0
 
     @property
     def used_tilt_deg(self) -> Floats:
@@ -107,6 +110,7 @@ def pose(
         track=track,
         view=view,
         notes=tuple(notes),
+        crowding=tracks.crowding,
     )
 
 
