@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tiltflow.errors import ParameterError
+from tiltflow.stages.filters import density_weights, padded_length, radial_filter
 from tiltflow.stages.reconstruct import (
     ReconstructParams,
     ReconstructResult,
@@ -16,6 +18,7 @@ from tiltflow.stages.reconstruct import (
     reconstruct,
     volume_shape,
 )
+from tiltflow.stages.weighting import filter_lines
 
 GOLDEN = {
     "wbp": {},
@@ -198,6 +201,39 @@ def test_the_mode_sets_the_type_and_the_scale_the_values(rng: np.random.Generato
     bytes_, _ = volume(views, tilt, ReconstructParams(**common, mode=0))
     assert bytes_.dtype == np.uint8
     np.testing.assert_array_equal(bytes_, np.clip(np.floor(reals + 0.5), 0, 255))
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"radial_cutoff": 0.2, "radial_falloff": 0.1}, {"cutoff": 0.2, "falloff": 0.1}),
+        ({"falloff_is_true_sigma": True}, {"true_sigma": True}),
+        ({"hamming_start": 0.15}, {"hamming_start": 0.15}),
+        ({"fake_sirt_iterations": 8}, {"sirt_iterations": 8}),
+    ],
+)
+def test_the_filter_asked_for_is_the_one_that_lines_pass(rng: np.random.Generator, changes: Any, options: Any) -> None:
+    view = rng.normal(0, 100, (1, 4, 64)).astype(np.float32)
+    out, _ = volume(view, [0.0], ReconstructParams(thickness=5, mode=2, scale_factor=1.0, **changes))
+    radial = radial_filter(padded_length(64), **options).astype(np.float32)
+    expected = filter_lines(view, radial[None])[0]
+    for row in range(5):
+        np.testing.assert_allclose(out[:, row], expected, atol=1e-4 * np.abs(expected).max())
+    plain, _ = volume(view, [0.0], ReconstructParams(thickness=5, mode=2, scale_factor=1.0))
+    assert np.abs(plain - out).max() > 0.02 * np.abs(plain).max()
+
+
+@pytest.mark.parametrize("neighbours", [0, 1, 3])
+def test_views_weigh_by_the_gaps_around_them(rng: np.random.Generator, neighbours: int) -> None:
+    views = rng.normal(0, 100, (6, 2, 48)).astype(np.float32)
+    views -= views.mean()
+    tilt = np.array([-40.0, -38, -20, 0, 10, 35])
+    params = ReconstructParams(thickness=6, mode=2, scale_factor=6.0, density_neighbours=neighbours)
+    together, _ = volume(views, tilt, params)
+    alone = [volume(views, tilt, replace(params, scale_factor=1.0), included=np.arange(6) == v)[0] for v in range(6)]
+    expected = np.tensordot(density_weights(tilt, neighbours), alone, 1)
+    inner = (..., slice(12, -12))
+    np.testing.assert_allclose(together[inner], expected[inner], atol=2e-3 * np.abs(expected).max())
 
 
 def test_a_logarithm_of_counts_that_are_not_positive_is_held() -> None:
