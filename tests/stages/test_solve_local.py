@@ -14,6 +14,7 @@ from tiltflow.stages.cells import distortion
 from tiltflow.stages.reconstruct import ReconstructParams, reconstruct
 from tiltflow.stages.solve import LocalParams, Solution, SolveParams
 from tiltflow.stages.solve.areas import Areas, lay_out_areas
+from tiltflow.stages.solve.observations import Observations
 from tiltflow.stages.stack import StackParams, align_stack
 
 Floats = NDArray[np.float64]
@@ -193,3 +194,21 @@ def _heights(sections: NDArray[np.float32], points: Floats, margin: int = 12) ->
         if margin < index[0] < ny - margin and margin < index[2] < nx - margin:
             found[n] = sections[tuple(slice(max(i - 5, 0), i + 6) for i in index)].max()
     return found
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_weights_act_alike_whether_positions_are_weighed_together_or_one_by_one(rng, joint):
+    roots = rng.normal(size=(3, 5, 2, 2))
+    blocks = roots @ np.swapaxes(roots, -1, -2)
+    information = np.stack([blocks[..., 0, 0], blocks[..., 0, 1], blocks[..., 1, 1]], axis=-1)
+    whole = np.zeros((3, 5, 2, 5, 2))
+    for view in range(5):
+        whole[:, view, :, view] = blocks[:, view]
+    observations = Observations(rng.normal(size=(3, 5, 2)), information, whole if joint else None)
+    columns, by_point = rng.normal(size=(10, 4)), rng.normal(size=(5, 2, 3))
+    dense = whole.reshape(3, 10, 10)
+    np.testing.assert_allclose(observations.weigh(1, columns), dense[1] @ columns)
+    normal, right = observations.pull(by_point, observations.xy)
+    rays = by_point.reshape(10, 3)
+    np.testing.assert_allclose(normal, rays.T @ dense @ rays)
+    np.testing.assert_allclose(right, np.einsum("mk,jmn,jn->jk", rays, dense, observations.xy.reshape(3, 10)))

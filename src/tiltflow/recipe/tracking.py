@@ -65,6 +65,7 @@ def bead_params(ask: Lookup) -> BeadParams:
         two_surfaces=ask.flag(seed + "TwoSurfaces", default.two_surfaces),
         target_number=ask.whole(seed + "TargetNumberOfBeads", default.target_number, least=1),
         local_area_px=float(area) if local else None,
+        areas=_local_params(ask),
         rounds=ask.whole(track + "RoundsOfTracking", default.rounds, least=1),
     )
 

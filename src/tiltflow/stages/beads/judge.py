@@ -13,7 +13,7 @@ from tiltflow.stages.beads.cameras import cameras_of_solution
 from tiltflow.stages.beads.measure import Work
 from tiltflow.stages.beads.record import BeadParams, BeadResult
 from tiltflow.stages.beads.series import Series
-from tiltflow.stages.solve import SolveParams, solve
+from tiltflow.stages.solve import LocalParams, SolveParams, solve
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -25,6 +25,9 @@ _FAINT, _APART = 0.4, 2.0
 _MANY, _SEVERAL = 12, 6
 _LOOSE_OF_MANY, _LOOSE_OF_FEW, _FAR = 2.5, 4.0, 6.0
 _LEAST_LOOSE, _LEAST_FAR = 0.03, 0.05
+_BENT = 2.0
+"""How much farther off tracks may be when the specimen is expected to bend."""
+
 _CYCLES = 6
 _WEIGHTS = (0.05, 5.0)
 _MEDIAN_OF_SQUARED_DISTANCE = 1.386
@@ -32,7 +35,7 @@ _FEW, _COMPLETE, _LOST = 4, 0.8, 0.2
 
 
 def judge(series: Series, work: Work, params: BeadParams) -> Work:
-    """Return the tracks that are gold and move like one rigid body, with the geometry that they tell."""
+    """Return the tracks that are gold and move like one rigid body, or with their area of it, with the geometry that they tell."""
     seen = np.isfinite(work.sigma).sum(axis=1)
     work = work.keep(seen >= _LEAST_VIEWS, "seen in too few views")
     seen = np.isfinite(work.sigma).sum(axis=1)
@@ -42,8 +45,8 @@ def judge(series: Series, work: Work, params: BeadParams) -> Work:
     for _ in range(_CYCLES):
         if len(work.points) < max(params.fewest, 2):
             break
-        work = _solved(series, work)
-        loose, far = _misfits(work, params.diameter_px)
+        work = _solved(series, work, params.areas)
+        loose, far = _misfits(work, params.diameter_px, 1.0 if params.areas is None else _BENT)
         if not loose.any() and not far.any():
             break
         work = work.drop(far, "off the rigid body").keep(~loose, "moving by themselves")
@@ -76,7 +79,7 @@ def _median(values: Floats, axis: int) -> Floats:
     return np.where(some, np.nanmedian(filled, axis=axis), np.nan)
 
 
-def _misfits(work: Work, diameter: float) -> tuple[Bools, Bools]:
+def _misfits(work: Work, diameter: float, patience: float) -> tuple[Bools, Bools]:
     """Return the tracks that move by themselves, `(tracks,)`, and single positions far off, `(tracks, views)`.
 
     Only the worst tracks at a time, as one bad track spoils the residuals of its neighbours.
@@ -84,21 +87,21 @@ def _misfits(work: Work, diameter: float) -> tuple[Bools, Bools]:
     count = len(work.points)
     scatter = np.nanmean(work.residual, axis=1)
     typical = float(np.median(scatter))
-    limit = np.maximum(typical * (_LOOSE_OF_MANY if count > _MANY else _LOOSE_OF_FEW), _LEAST_LOOSE * diameter)
+    limit = patience * np.maximum(typical * (_LOOSE_OF_MANY if count > _MANY else _LOOSE_OF_FEW), _LEAST_LOOSE * diameter)
     limit = np.maximum(limit, _LOOSE_OF_FEW * np.nanmean(work.sigma, axis=1))
     worst = np.argsort(-scatter)[: max(count // 10, 1)]
     loose = np.isin(np.arange(count), worst) & (scatter > limit)
-    far_off = _FAR * np.fmax(np.maximum(typical, scatter)[:, None], work.sigma)
+    far_off = patience * _FAR * np.fmax(np.maximum(typical, scatter)[:, None], work.sigma)
     return loose, (work.residual > np.maximum(far_off, _LEAST_FAR * diameter)) & ~loose[:, None]
 
 
-def _solved(series: Series, work: Work) -> Work:
-    """Return the tracks with the geometry that they tell."""
+def _solved(series: Series, work: Work, areas: LocalParams | None) -> Work:
+    """Return the tracks with the geometry that they tell, and what it leaves of them, with local areas if these are wanted."""
     axis = float(np.median(geometry.axis_angles(series.start)))
     count = len(work.points)
     # Among few tracks robust weights pick sides: whichever half of a view agrees with itself.
     many = count > _MANY
-    params = SolveParams(leave_out=False, stretch=many, skew=many, robust=count > _SEVERAL)
+    params = SolveParams(leave_out=False, stretch=many, skew=many, robust=count > _SEVERAL, local=areas)
     tracks = Tracks(work.xy, "bead", position_weights(work.sigma, work.residual))
     solution = solve(tracks, series.tilt_deg, axis, params, image_shape=series.shape, included=series.included, start=series.start)
     residual = np.hypot(*np.moveaxis(solution.residuals, -1, 0))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.model import Tracks
+from tiltflow.stages.solve import LocalParams
 
 LEAST_IN_VIEW = 3
 """Beads that place a view: its shift, rotation, magnification and tilt."""
@@ -42,6 +43,8 @@ class BeadParams:
     local_area_px
         Size of the areas in which beads may move together differently from the rest, as a specimen that warps does (beadtrack's
         LocalAreaTargetSize, 1000); None for one rigid body (LocalAreaTracking 0).
+    areas
+        Local areas that beads are judged by where the alignment is to have them (tiltalign's LocalAlignments); None for one rigid body.
     rounds
         Times that all positions are measured and the model is solved (beadtrack's RoundsOfTracking, 2); fewer when nothing changes.
     border_px
@@ -58,6 +61,7 @@ class BeadParams:
     thickness_px: float | None = None
     search_px: float | None = None
     local_area_px: float | None = 1000.0
+    areas: LocalParams | None = None
     rounds: int = 2
     border_px: float | None = None
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tiltflow.stages.solve.areas import Areas, lay_out_areas
 from tiltflow.stages.solve.bundle import Fit, robust_weights
 from tiltflow.stages.solve.expected import expected_error
-from tiltflow.stages.solve.normal import Geometry, normal_equations
+from tiltflow.stages.solve.normal import Geometry
 from tiltflow.stages.solve.params import LocalParams, SolveParams
 from tiltflow.stages.solve.problem import Problem
 from tiltflow.stages.solve.surfaces import fit_surfaces
@@ -177,13 +177,17 @@ class _Work:
     def _equations(self, weights: Floats) -> _Equations:
         weighted = self._observations.weighted(weights)
         tracks, n = len(weights), self._map.shape[2]
-        flat = self._map.reshape(-1, n)
+        by_point = self._geometry.point_jacobians().reshape(-1, 3)
         out = _Equations(np.zeros((tracks, n, n)), np.zeros((tracks, n)))
         for track in np.flatnonzero(self._areas.held & (weights.max(axis=1) > 0)).tolist():
-            normal = normal_equations(
-                Geometry(self._geometry.views, self._geometry.points[track : track + 1]), weighted.only(track)
-            )
-            out.matrix[track], out.right[track] = flat.T @ normal.matrix @ flat, flat.T @ normal.right
+            design = (self._by_view[track] @ self._map).reshape(-1, n)
+            weighed, pulled = weighted.weigh(track, design), weighted.weigh(track, by_point)
+            normal, across = by_point.T @ pulled, design.T @ pulled
+            # The point moves with the areas: it is worked out, and held weakly where it is seen at one tilt alone.
+            through = np.linalg.solve(normal + 1e-7 * np.trace(normal) * np.eye(3), across.T).T
+            residual = self._residual[track].ravel()
+            out.matrix[track] = design.T @ weighed - through @ across.T
+            out.right[track] = weighed.T @ residual - through @ (pulled.T @ residual)
         return out
 
     def _covariance(self, spreads: dict[str, Spread]) -> Floats:
@@ -236,13 +240,13 @@ class _Work:
     def _noise(self, equations: _Equations, weights: Floats, spreads: dict[str, Spread], noise: float) -> float:
         """Return the standard deviation of a coordinate of unit weight that is left, pixels."""
         covariance, squares, freedom = self._covariance(spreads), 0.0, 0.0
+        rigid = weights * self._observations.squared(self._without_points(self._residual, weights))
         for inside in self._areas.members:
             s, b = equations.of(inside)
             gain = np.linalg.solve(noise**2 * np.eye(len(b)) + s @ covariance, np.column_stack([b, s]))
             value, fitted = covariance @ gain[:, 0], float(np.trace(covariance @ gain[:, 1:]))
             some = weights * inside[:, None]
-            rest = (some * self._observations.squared(self._without_points(self._residual, weights))).sum()
-            squares += float(rest) - 2 * float(b @ value) + float(value @ s @ value)
+            squares += float(rigid[inside].sum()) - 2 * float(b @ value) + float(value @ s @ value)
             freedom += self._observations.measured(some) - 3 * float((some.sum(axis=1) > 0).sum()) - fitted
         return max(float(np.sqrt(max(squares, 0.0) / max(freedom, 1.0))), 1e-4)
 

@@ -50,6 +50,14 @@ class Observations:
         one = slice(track, track + 1)
         return Observations(self.xy[one], self.information[one], None if self.joint is None else self.joint[one])
 
+    def weigh(self, track: int, columns: Floats) -> Floats:
+        """Return what the weights of a track make of `(2 views, n)` numbers that belong to its positions."""
+        if self.joint is not None:
+            return np.asarray(self.joint[track].reshape(len(columns), -1) @ columns)
+        x, y = columns[0::2], columns[1::2]
+        xx, xy, yy = self.information[track].T[..., None]
+        return np.stack([xx * x + xy * y, xy * x + yy * y], axis=1).reshape(columns.shape)
+
     def pull(self, by_point: Floats, residual: Floats) -> tuple[Floats, Floats]:
         """Return the normal equations of the points, `(tracks, 3, 3)` and `(tracks, 3)`, given how positions follow them."""
         if self.joint is not None:
