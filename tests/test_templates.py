@@ -118,6 +118,13 @@ def test_the_cryo_template_is_truly_for_cryo_and_honours_the_gold(name):
     assert pairs(CRYO).items() <= found.items()
 
 
+@pytest.mark.parametrize(("method", "options"), [(0, ("1", "2", "1")), (1, ("-1", "0", "0"))], ids=["gold", "patches"])
+def test_the_cryo_template_frees_every_view_for_gold_alone(method, options):
+    recipe = make_recipe(BrtParameters(tracking_method=method), "cryo_brt", engine="imod")
+    found = pairs(render_adoc(recipe, name="a", stackext="mrc", dataset_directory="/x"))
+    assert tuple(found[f"comparam.align.tiltalign.{name}Option"] for name in ("Rot", "Tilt", "Mag")) == options
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_what_was_not_asked_for_is_left_out(template):
     text = render_adoc(make_recipe(template=template), name="a", stackext="mrc", dataset_directory="/x")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.stages.solve.expected import expected_error
+from tiltflow.stages.solve.expected import expected_error, view_misfit
 from tiltflow.stages.solve.learn import learn_spreads
 from tiltflow.stages.solve.leave_out import LeaveOut, leave_out, leave_tracks_out, view_covariance
 from tiltflow.stages.solve.normal import Geometry, adjust, normal_equations, reduced_system
@@ -115,13 +115,16 @@ def _judge(problem: Problem, fit: Fit) -> Fit:
     lasting = view_covariance(fit.geometry, normal, fit.variables, noise) * noise**2
     if weighted.joint is None:
         left_out = leave_out(fit.geometry, weighted, normal, covariance)
+        residual = fit.geometry.residual(problem.observations)
+        misfit = view_misfit(fit.geometry, residual, np.where(fit.weights > 0, 1.0, 0.0))
     else:
+        misfit = 0.0
         left_out = leave_tracks_out(fit.geometry, weighted, normal, fit.variables, fit.sigma)
     return replace(
         fit,
         persistence=persistence,
         left_out=left_out,
-        error_px=expected_error(fit.geometry, lasting, (nx / 2, ny / 2)),
+        error_px=float(np.hypot(expected_error(fit.geometry, lasting, (nx / 2, ny / 2)), misfit)),
         axis_error=float(np.sqrt(max(np.mean(lasting[ROTATION::PER_VIEW, ROTATION::PER_VIEW]), 0.0))),
     )
 
