@@ -31,8 +31,15 @@ lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
 	@$(BIN)/lint-imports --no-cache | tail -n 4
 	@$(BIN)/codespell src tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md && echo "codespell: clean"
 
-bench: $(VENV)/.dev  ## print the benchmark tables (ratios against references of the same run)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+bench: $(VENV)/.dev  ## print the benchmark tables, one seed each (GOLDEN=folder adds IMOD's volumes)
+	@for script in benchmarks/*.py; do \
+	    case $$script in \
+	        */alignment.py|*/verdicts.py) options="--seeds 1" ;; \
+	        */golden.py) test -n "$(GOLDEN)" || continue; options="$(GOLDEN)/tilt" ;; \
+	        *) options= ;; \
+	    esac; \
+	    echo "== $$script $$options"; $(BIN)/python $$script $$options || exit 1; \
+	done
 
 docs: $(VENV)/.dev  ## write the generated pages and pictures of docs/
 	@$(BIN)/tiltflow demo --output demo-output
