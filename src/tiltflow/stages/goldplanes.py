@@ -30,15 +30,15 @@ class Gold:
     pitch_error_deg: float = 0.0
 
 
-def find_gold(volume: NDArray[np.float32], threshold: float = 8.0, apart: float = 4.0, most: int = 300) -> Floats:
+def find_gold(volume: NDArray[np.float32], threshold: float = 8.0, apart: float = 4.0, most: int = 200) -> Floats:
     """Return the positions `(beads, 3)`, x y z voxels from the centre with z up, of what stands out like gold.
 
     Spots that stand `threshold` standard deviations out of the noise and are not much weaker than the strongest few, at most
     `most` of them, at least `apart` from each other.
     """
     smooth = ndimage.gaussian_filter(volume[:, ::-1], 1.0, truncate=3)
-    smooth -= ndimage.gaussian_filter(smooth, 6.0, truncate=3)
-    noise = 1.4826 * float(np.median(np.abs(smooth)))
+    smooth -= ndimage.uniform_filter(smooth, 15)
+    noise = 1.4826 * float(np.median(np.abs(smooth[::2, ::2, ::2])))
     # Gold is of one sign, the one of the strongest voxels.
     if -float(smooth.min()) > float(smooth.max()):
         smooth = -smooth
@@ -65,7 +65,7 @@ def fit_gold(beads: Floats, reach: float = 3.0) -> Gold | None:
     """Return the plane, or the two parallel planes, that three quarters of the beads lie on within `reach`; None if they do not."""
     if len(beads) < 6 or np.linalg.svd(beads[:, :2] - beads[:, :2].mean(axis=0), compute_uv=False)[1] < 20 * reach:
         return None
-    grid = np.arange(-_STEEPEST_DEG, _STEEPEST_DEG + 0.1, 0.5)
+    grid = np.arange(-_STEEPEST_DEG, _STEEPEST_DEG + 0.1, 1.0)
     candidates = [(float(t), float(p)) for t in grid for p in grid]
     slopes = np.tan(np.deg2rad(max(candidates, key=lambda s: _gathered(beads, np.tan(np.deg2rad(s)), reach)[0])))
     for _ in range(5):

@@ -29,7 +29,7 @@ from tiltflow.stages.weighting import chosen_views
 
 _LEAST_CONTRAST = 5.0
 _MOST_SLOPE_ERROR_DEG = 1.0
-_MOST_SURFACE_ERROR = 0.15
+_MOST_SURFACE_ERROR = 0.2
 """Part of the thickness."""
 _LEAST_SLOPE_ERROR_DEG = 0.1
 _ENDS = 4
