@@ -81,7 +81,7 @@ def test_what_nobody_measured_is_poor_when_the_axis_speaks_against_it_too(record
     unmeasured(record).input["axis_angle"] = ValueEntry(value=50.0, unit="deg", source="title line")
     verdict = judge(record, LIMITS)
     assert verdict.level is Trust.POOR
-    assert verdict.reasons[0].endswith("nothing measures its error and its tilt axis is not the header's")
+    assert verdict.reasons[0].endswith("nothing measures its error; its tilt axis is not the header's")
     assert "the tilt axis is 58.0° away from the one in the header" in verdict.reasons
 
 

@@ -313,7 +313,7 @@ def _halves(seen: HalvesEntry) -> Plot:
 
 
 def _plot(
-    name: str, paint: Callable[[Axes], None], remark: str = "", *, size: tuple[float, float] = (_WIDE, 2.7), left: float = 0.62
+    name: str, paint: Callable[[Axes], None], remark: str = "", *, size: tuple[float, float] = (_WIDE, 2.7), left: float = 0.7
 ) -> Plot:
     return Plot(name, draw(name, CAPTIONS[name].shows, paint, size=size, left=left), remark.strip())
 

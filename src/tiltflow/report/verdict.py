@@ -115,15 +115,14 @@ def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds)
     """Yield what is left to say when nothing measures the error of the alignment: poor, if all other signs speak against it."""
     if found.error_px is not None or found.leave_out_px is not None:
         return
-    against = []
     off = axis_off_deg(record, found)
-    if off is not None and off > limits.axis_good_deg:
-        against.append("its tilt axis is not the header's")
-    if _is_empty(record):
-        against.append("no specimen stands out in the volume")
     how = "the coarse alignment alone" if found.method == "coarse" else f"an alignment by {found.method}"
-    said = " and ".join([f"it is {how}, nothing measures its error", *against])
-    yield Check("alignment", Trust.POOR if against else Trust.DOUBTFUL, said)
+    said, level = f"it is {how}, and nothing measures its error", Trust.DOUBTFUL
+    if _is_empty(record):
+        said, level = f"{said}; no specimen stands out in the volume", Trust.POOR
+    elif off is not None and off > limits.axis_good_deg:
+        said, level = f"{said}; its tilt axis is not the header's", Trust.POOR
+    yield Check("alignment", level, said)
 
 
 def axis_off_deg(record: SeriesRecord, found: AlignmentEntry) -> float | None:
@@ -143,7 +142,7 @@ def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> It
     level = Trust.GOOD if off <= limits.axis_good_deg else Trust.POOR if _is_empty(record) else Trust.DOUBTFUL
     said = f"the tilt axis is {off:.1f}° away from the one in the header"
     if level is Trust.POOR:
-        said += ", and no specimen stands out in the volume"
+        said += ", and the volume is empty"
     text = f"good up to {limits.axis_good_deg:g}°, poor beyond when the volume is empty"
     yield Check("axis off by", level, said, text, Quantity(round(off, 2), "deg"))
 
