@@ -9,11 +9,10 @@ is the sum over shells and levels of `n log(n / N)`, with n cells of the level a
 texture lies outside and the shells are as unlike each other as can be: neither an edge of some shape nor a threshold is assumed.
 The search begins with the slopes for which the levels at the same height are most alike, which needs no surfaces.
 
-**Thickness.**  Along planes of these slopes the mean of the energy, where strong structures count, and that of its root, where weak
-ones do, each make one hump.  To its width at half the height comes what lies farther out, down to its feet, where a small part of
-the height is left; from this rim the blur in z, which is known, is taken off as widths of Gaussians add.  A section with texture up
-to its surfaces has no rim left then.  One whose texture thins out has, and a fifth is put on it for what is too sparse to be seen,
-as in simulated sections of 60 to 150 pixels.
+**Thickness.**  Along planes of these slopes the mean of the energy makes a hump.  To its width at half the height comes what lies
+farther out, down to its feet, where a small part of the height is left; from this rim the blur in z, which is known, is taken off
+as widths of Gaussians add.  A section with texture up to its surfaces has no rim left then.  One whose texture thins out has, and
+three tenths are put on it for what is too sparse to be seen, as in simulated sections of 60 to 150 pixels.
 
 **Errors.**  The field is cut into tiles, and the slab found again with each of them left out in turn (jackknife).
 """
@@ -41,11 +40,12 @@ _RIMS = (0.1, 0.25)
 """Depths, as parts of the thickness, at which one shell ends and the next begins."""
 _TILES = 4
 """Along each side of the field, for the jackknife."""
-_FEET = (0.05, 0.10)
-"""Part of the hump that is left at its feet, of the energy and of its root."""
-_BLUR = 9.5
-"""By how much the blur in z alone sets the feet apart from half the height, both sides together, voxels."""
-_PUT_ON = 1.2
+_FOOT = 0.05
+"""Part of the hump that is left at its feet."""
+_BLUR = 11.0
+"""By how much the blur in z of the longest waves of the band, which are the strongest, sets the feet apart from half the height, both
+sides together, voxels."""
+_PUT_ON = 1.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +118,11 @@ class _Levelled:
         return np.bincount(place.ravel(), minlength=size).reshape(_TILES**2, self.heights, LEVELS).astype(np.float64)
 
     def profiles(self, slopes: Slopes) -> tuple[Floats, Floats]:
-        """Return the sums of the energy and of its root at each height of every tile, `(2, tiles, heights)`, and the cells."""
-        place = self._place // LEVELS - self._rise(slopes)[..., None]
+        """Return the sum of the energy at each height of every tile, `(tiles, heights)`, and the cells it is the sum of."""
+        place = (self._place // LEVELS - self._rise(slopes)[..., None]).ravel()
         size, shape = _TILES**2 * self.heights, (_TILES**2, self.heights)
-        sums = [np.bincount(place.ravel(), each.ravel(), size).reshape(shape) for each in (self._energy, np.sqrt(self._energy))]
-        return np.array(sums), np.bincount(place.ravel(), minlength=size).reshape(shape).astype(np.float64)
+        sums = np.bincount(place, self._energy.ravel(), size).reshape(shape)
+        return sums, np.bincount(place, minlength=size).reshape(shape).astype(np.float64)
 
     def _rise(self, slopes: Slopes) -> NDArray[np.int64]:
         tilt, pitch = np.tan(np.deg2rad(slopes))
@@ -253,19 +253,19 @@ def _centre(levelled: _Levelled, slopes: Slopes) -> tuple[float, float]:
 def _thickness(levelled: _Levelled, slopes: Slopes, centre: float) -> tuple[float, float, float]:
     """Return the thickness of the slab of given slopes, its error, and its contrast."""
     sums, cells = levelled.profiles(slopes)
-    whole, count = sums.sum(axis=1), cells.sum(axis=0)
+    whole, count = sums.sum(axis=0), cells.sum(axis=0)
     full = np.flatnonzero(count >= 0.8 * count.max())
     inner = slice(full[0], full[-1] + 1)
     middle = int(np.clip(round(centre - levelled.lowest), full[0], full[-1])) - int(full[0])
     found = []
     for without in (None, *range(_TILES**2)):
-        left, among = (whole, count) if without is None else (whole - sums[:, without], count - cells[without])
-        profiles = left[:, inner] / np.maximum(among[inner], 1)
-        half = _width(profiles[0], middle, 0.5)
-        rim = float(np.mean([_width(each, middle, foot) for each, foot in zip(profiles, _FEET, strict=True)])) - half
+        left, among = (whole, count) if without is None else (whole - sums[without], count - cells[without])
+        profile = left[inner] / np.maximum(among[inner], 1)
+        half = _width(profile, middle, 0.5)
+        rim = _width(profile, middle, _FOOT) - half
         found.append(max(half + _PUT_ON * float(np.sqrt(max(rim**2 - _BLUR**2, 0.0))), LEAST_THICKNESS))
-    root = whole[1, inner] / count[inner]
-    return found[0], float(_jackknife(np.array(found[1:]))), _contrast(root, middle, found[0])
+    contrast = _contrast(np.sqrt(whole[inner] / count[inner]), middle, found[0])
+    return found[0], float(_jackknife(np.array(found[1:]))), contrast
 
 
 def _width(profile: Floats, middle: int, part: float) -> float:
