@@ -114,13 +114,18 @@ def _kinds(params: LocalParams, problem: Problem) -> tuple[Kind, ...]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Equations:
-    """S `(tracks, n, n)` and b `(tracks, n)` of each track, its point worked out, in squared pixels."""
+    """S and b of every area, their points worked out, in squared pixels: `(areas, folds, n, n)` and `(areas, folds, n)`.
+
+    The folds of the tracks are kept apart, so that any of them can be left out.
+    """
 
     matrix: Floats
     right: Floats
 
-    def of(self, tracks: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        return self.matrix[tracks].sum(axis=0), self.right[tracks].sum(axis=0)
+    def of(self, area: int, without: int | None = None) -> tuple[Floats, Floats]:
+        """Return those of an area, without one of the folds."""
+        folds = [fold for fold in range(_FOLDS) if fold != without]
+        return self.matrix[area, folds].sum(axis=0), self.right[area, folds].sum(axis=0)
 
 
 class _Work:
@@ -131,6 +136,9 @@ class _Work:
         self._observations = problem.observations
         self._shares = areas.shares(*geometry.points[:, :2].T)
         self._residual = geometry.residual(problem.observations)
+        # Neighbours in order of x fall into different folds.
+        self._fold = np.empty(len(geometry.points), np.int64)
+        self._fold[np.argsort(geometry.points[:, 0], kind="stable")] = np.arange(len(geometry.points)) % _FOLDS
         self._by_view = np.stack([geometry.view_jacobians(point) for point in geometry.points])
         views = len(geometry.views)
         self._map = np.zeros((views, PER_VIEW, sum(kind.map.shape[1] for kind in kinds)))
@@ -149,12 +157,12 @@ class _Work:
         noise = self._noise(equations, weights, spreads, fit.sigma)
         for _ in range(_ROUNDS):
             spreads = self._learn(equations, spreads, noise)
-            values = self._solve(equations, spreads, noise, self._areas.members)
+            values = self._solve(equations, spreads, noise)
             if self._params.robust:
                 weights = robust_weights(self._problem, self._left(values, weights), self._params)
                 equations = self._equations(weights)
             noise = self._noise(equations, weights, spreads, noise)
-        values = self._solve(equations, spreads, noise, self._areas.members)
+        values = self._solve(equations, spreads, noise)
         unseen = self._unseen(equations, spreads, noise, weights)
         idle = np.zeros_like(values)
         before, after = self._mean(idle, weights), self._mean(values, weights)
@@ -176,9 +184,9 @@ class _Work:
 
     def _equations(self, weights: Floats) -> _Equations:
         weighted = self._observations.weighted(weights)
-        tracks, n = len(weights), self._map.shape[2]
+        areas, n = len(self._areas.members), self._map.shape[2]
         by_point = self._geometry.point_jacobians().reshape(-1, 3)
-        out = _Equations(np.zeros((tracks, n, n)), np.zeros((tracks, n)))
+        out = _Equations(np.zeros((areas, _FOLDS, n, n)), np.zeros((areas, _FOLDS, n)))
         for track in np.flatnonzero(self._areas.held & (weights.max(axis=1) > 0)).tolist():
             design = (self._by_view[track] @ self._map).reshape(-1, n)
             weighed, pulled = weighted.weigh(track, design), weighted.weigh(track, by_point)
@@ -186,8 +194,10 @@ class _Work:
             # The point moves with the areas: it is worked out, and held weakly where it is seen at one tilt alone.
             through = np.linalg.solve(normal + 1e-7 * np.trace(normal) * np.eye(3), across.T).T
             residual = self._residual[track].ravel()
-            out.matrix[track] = design.T @ weighed - through @ across.T
-            out.right[track] = weighed.T @ residual - through @ (pulled.T @ residual)
+            matrix, right = design.T @ weighed - through @ across.T, weighed.T @ residual - through @ (pulled.T @ residual)
+            for area in np.flatnonzero(self._areas.members[:, track]):
+                out.matrix[area, self._fold[track]] += matrix
+                out.right[area, self._fold[track]] += right
         return out
 
     def _covariance(self, spreads: dict[str, Spread]) -> Floats:
@@ -197,18 +207,18 @@ class _Work:
             out[block, block] = kind.covariance(spreads[kind.name])
         return out
 
-    def _solve(self, equations: _Equations, spreads: dict[str, Spread], noise: float, members: NDArray[np.bool_]) -> Floats:
+    def _solve(self, equations: _Equations, spreads: dict[str, Spread], noise: float, without: int | None = None) -> Floats:
         """Return the variables of every area, `(areas, n)`: C (1 + S C)^-1 b, which needs no inverse of C."""
         covariance = self._covariance(spreads)
         values = []
-        for inside in members:
-            s, b = equations.of(inside)
+        for area in range(len(self._areas.members)):
+            s, b = equations.of(area, without)
             values.append(covariance @ np.linalg.solve(noise**2 * np.eye(len(b)) + s @ covariance, b))
         return np.array(values)
 
     def _learn(self, equations: _Equations, spreads: dict[str, Spread], noise: float) -> dict[str, Spread]:
         """Return spreads that explain the areas better: the update of :mod:`tiltflow.stages.solve.learn`, over all areas."""
-        systems = [equations.of(inside) for inside in self._areas.members]
+        systems = [equations.of(area) for area in range(len(self._areas.members))]
         for _ in range(_LEARNING):
             covariance = self._covariance(spreads)
             explained = {(kind.name, part): 0.0 for kind in self._kinds for part in ("scatter", "drift")}
@@ -241,8 +251,8 @@ class _Work:
         """Return the standard deviation of a coordinate of unit weight that is left, pixels."""
         covariance, squares, freedom = self._covariance(spreads), 0.0, 0.0
         rigid = weights * self._observations.squared(self._without_points(self._residual, weights))
-        for inside in self._areas.members:
-            s, b = equations.of(inside)
+        for area, inside in enumerate(self._areas.members):
+            s, b = equations.of(area)
             gain = np.linalg.solve(noise**2 * np.eye(len(b)) + s @ covariance, np.column_stack([b, s]))
             value, fitted = covariance @ gain[:, 0], float(np.trace(covariance @ gain[:, 1:]))
             some = weights * inside[:, None]
@@ -274,15 +284,11 @@ class _Work:
 
     def _unseen(self, equations: _Equations, spreads: dict[str, Spread], noise: float, weights: Floats) -> float:
         """Return the mean distance of tracks from where areas put them that were solved without them."""
-        members, held = self._areas.members, self._areas.held
-        # Neighbours in order of x fall into different folds.
-        fold = np.empty(len(held), np.int64)
-        fold[np.argsort(self._geometry.points[:, 0], kind="stable")] = np.arange(len(held)) % _FOLDS
         left = np.zeros_like(self._residual)
-        for one in range(_FOLDS):
-            out = fold == one
-            left[out] = self._left(self._solve(equations, spreads, noise, members & ~out), weights)[out]
-        return self._mean_of(left, weights, held)
+        for fold in range(_FOLDS):
+            out = self._fold == fold
+            left[out] = self._left(self._solve(equations, spreads, noise, fold), weights)[out]
+        return self._mean_of(left, weights, self._areas.held)
 
     def _error(self, fit: Fit, equations: _Equations, spreads: dict[str, Spread], noise: float) -> float | None:
         """Return the error that is expected: that of the global geometry by the noise that is left, and that of the areas."""
@@ -290,8 +296,8 @@ class _Work:
             return None
         covariance, flat = self._covariance(spreads), self._map.reshape(-1, self._map.shape[2])
         squares = []
-        for inside in self._areas.members:
-            s, _ = equations.of(inside)
+        for area, inside in enumerate(self._areas.members):
+            s, _ = equations.of(area)
             posterior = covariance @ np.linalg.inv(np.eye(len(s)) + s @ covariance / noise**2)
             nx, ny = (max(np.ptp(axis[inside]) / 2, 1.0) for axis in self._geometry.points[:, :2].T)
             squares.append(expected_error(self._geometry, flat @ ((posterior + posterior.T) / 2) @ flat.T, (nx, ny)) ** 2)
