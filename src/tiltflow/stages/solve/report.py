@@ -26,7 +26,10 @@ _SHIFTS = [SHIFT_X, SHIFT_Y]
 
 def assemble(problem: Problem, fit: Fit, params: SolveParams, notes: tuple[str, ...]) -> Solution:
     """Return the solution over all tracks and views."""
-    normalised = _place_origin(_normalise_scale(fit.geometry), problem, params)
+    carries = np.asarray(fit.weights.any(axis=1))
+    scaled = _normalise_scale(fit.geometry)
+    surfaces = fit_surfaces(scaled.points[carries], params.surfaces)
+    normalised = _place_origin(scaled, problem, params, carries, surfaces.pitch_deg)
     views = _all_views(normalised.views, problem)
     transforms, aligned_tilt, y_per_z = aligning(views)
     pick = np.ix_(problem.track, problem.view)
@@ -42,8 +45,7 @@ def assemble(problem: Problem, fit: Fit, params: SolveParams, notes: tuple[str, 
         weights[pick], residuals[pick] = found.weights, np.where(seen, found.residual, np.nan)
     included = np.zeros(shape[1], bool)
     included[problem.view] = True
-    used = normalised.points[fit.weights.any(axis=1)]
-    surfaces = fit_surfaces(used, params.surfaces)
+    height = _levelled(normalised.points[carries], surfaces.pitch_deg)
     if len(surfaces.heights) > params.surfaces:
         notes = (*notes, "the points lie on two surfaces, although one was to be analysed: two planes were fitted to them")
     evidence = _evidence(problem, fit, residuals, weights, views, params, (*notes, said) if said else notes)
@@ -73,7 +75,7 @@ def assemble(problem: Problem, fit: Fit, params: SolveParams, notes: tuple[str, 
         weights=weights,
         tilt_offset_deg=surfaces.tilt_offset_deg,
         pitch_deg=surfaces.pitch_deg,
-        z_range_px=(float(used[:, 2].min()), float(used[:, 2].max())),
+        z_range_px=(float(height.min()), float(height.max())),
         evidence=evidence,
         local=None if found is None else _local(found, problem, views),
     )
@@ -119,10 +121,19 @@ def _normalise_scale(fitted: Geometry) -> Geometry:
     return Geometry(views, fitted.points * np.exp(mean))
 
 
-def _place_origin(fitted: Geometry, problem: Problem, params: SolveParams) -> Geometry:
+def _levelled(points: Floats, pitch_deg: float) -> Floats:
+    """Return the heights of points `(n, 3)` in the volume that is levelled by their pitch, `(n,)`."""
+    pitch = np.deg2rad(pitch_deg)
+    return np.asarray(points[:, 2] * np.cos(pitch) - points[:, 1] * np.sin(pitch))
+
+
+def _place_origin(
+    fitted: Geometry, problem: Problem, params: SolveParams, carries: NDArray[np.bool_], pitch_deg: float
+) -> Geometry:
     """Move the specimen so that its origin is seen where the start puts it.
 
-    Without a start, the raw view nearest zero tilt stays in place and the points' range along z is centred.
+    Without a start, the raw view nearest zero tilt stays in place, and the range of heights of the points that carry weight is
+    centred in the volume that is levelled by their pitch.
     """
     jacobians = fitted.point_jacobians()
     shifts = fitted.views[:, _SHIFTS]
@@ -132,9 +143,12 @@ def _place_origin(fitted: Geometry, problem: Problem, params: SolveParams) -> Ge
         move[:] = np.linalg.lstsq(jacobians.reshape(-1, 3), (wanted - shifts).ravel(), rcond=None)[0]
     else:
         flattest = int(np.argmin(np.abs(fitted.views[:, TILT])))
-        move[2] = 0.5 * (fitted.points[:, 2].min() + fitted.points[:, 2].max())
-        target = -shifts[flattest] - jacobians[flattest, :, 2] * move[2]
-        move[:2] = np.linalg.solve(jacobians[flattest, :, :2], target)
+        for _ in range(2):
+            target = -shifts[flattest] - jacobians[flattest, :, 2] * move[2]
+            move[:2] = np.linalg.solve(jacobians[flattest, :, :2], target)
+            height = _levelled(fitted.points[carries] - move, pitch_deg)
+            move[2] += 0.5 * (height.min() + height.max()) / np.cos(np.deg2rad(pitch_deg))
+        move[:2] = np.linalg.solve(jacobians[flattest, :, :2], -shifts[flattest] - jacobians[flattest, :, 2] * move[2])
     move[2] -= params.z_shift_px
     views = fitted.views.copy()
     views[:, _SHIFTS] += jacobians @ move

@@ -44,7 +44,7 @@ class Solution:
     tilt_offset_deg, pitch_deg
         What would lay the points flat: an angle to add to every tilt, and the tilt about x left to undo.
     z_range_px
-        Lowest and highest point along z.
+        Lowest and highest point along z, in the volume that is levelled by the pitch.
     evidence
         How good it is.
     local
