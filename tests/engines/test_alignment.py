@@ -77,7 +77,7 @@ def test_views_left_out_are_named_with_the_reason(gold):
     assert set(np.flatnonzero(~alignment.included)) == set(reasons)
     warned = " ".join(job.recorder.record.warnings)
     assert "view 4" in warned
-    assert "view 21 holds too few beads to be placed, and is left out" in warned
+    assert "left out, as too few beads are seen there to place it: view 21" in warned
     told = json.loads((folder / "B_align.json").read_text())
     assert told["excluded_views"] == {str(view): reason for view, reason in reasons.items()}
 

@@ -7,7 +7,7 @@ tried; every attempt is recorded with its figures and the best is used.  A site 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -141,10 +141,21 @@ def _gold(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
             notes.note(f"{what} left out: {', '.join(f'{count} {reason}' for reason, count in counts.items() if count)}")
     included = start.included & result.placed
     adrift = {int(view): "holds too few beads to be placed" for view in np.flatnonzero(start.included & ~included)}
-    for view, reason in adrift.items():
-        notes.warn(f"view {view + 1} {reason}, and is left out")
+    if adrift:
+        notes.warn(f"left out, as too few beads are seen there to place it: {_listed(sorted(adrift))}")
     found = _solved(job, replace(start, included=included), "gold", result.tracks, bead_doubts(result, included), notes)
     return replace(found, evidence=replace(found.evidence, excluded_views=adrift, rejected=dict(result.rejected)))
+
+
+def _listed(views: Sequence[int]) -> str:
+    """Return views, counted from 0 and in order, as ranges counted from 1: `view 3, views 7-9`."""
+    runs: list[list[int]] = []
+    for view in views:
+        if runs and view == runs[-1][-1] + 1:
+            runs[-1].append(view)
+        else:
+            runs.append([view])
+    return ", ".join(f"view {run[0] + 1}" if len(run) == 1 else f"views {run[0] + 1}-{run[-1] + 1}" for run in runs)
 
 
 def _patches(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
