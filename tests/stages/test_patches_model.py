@@ -13,6 +13,7 @@ from tiltflow.stages.patches.coherence import (
     covariance,
     cross_spectra,
     fit_coherence,
+    inverse,
     pair_views,
     unsettled,
 )
@@ -108,6 +109,13 @@ def test_the_covariance_of_views_is_a_valid_one_and_unsettled_views_agree_less(c
     assert np.all(np.abs(loose[:, between]) <= np.abs(settled[:, between]) + 1e-6)
     highest = np.argmax(cells.bin_y)
     assert np.abs(loose[highest][between]).max() < 0.2 * np.abs(settled[highest][between]).max()
+
+
+def test_covariances_are_inverted_and_what_is_none_is_refused(cells: Cells) -> None:
+    settled = covariance(slab(40.0, 0.9), cells, TILT)
+    np.testing.assert_allclose(inverse(settled) @ settled, np.broadcast_to(np.eye(len(TILT)), settled.shape), atol=2e-4)
+    with pytest.raises(np.linalg.LinAlgError, match="not positive"):
+        inverse(-settled)
 
 
 def test_slope_and_curvature_are_those_of_the_likelihood(cells: Cells, rng: np.random.Generator) -> None:

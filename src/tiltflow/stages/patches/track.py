@@ -19,6 +19,7 @@ from tiltflow.stages.patches.coherence import (
     covariance,
     cross_spectra,
     fit_coherence,
+    inverse,
     pair_views,
     rate_views,
     unsettled,
@@ -214,7 +215,7 @@ class _Tracker:
 
         def believe(model: Coherence) -> tuple[Covariance, Covariance]:
             settled = covariance(model, cells, tilt)
-            return np.linalg.inv(unsettled(settled, cells, tilt, unsettled_px)), settled
+            return inverse(unsettled(settled, cells, tilt, unsettled_px)), settled
 
         shared = None if own else believe(model)
 
