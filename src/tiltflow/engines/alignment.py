@@ -19,8 +19,8 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.errors import StageError
 from tiltflow.model import Alignment, Evidence, Stack, Tracks
 from tiltflow.record import StageNotes
+from tiltflow.stages.beads import MOVING, track_beads
 from tiltflow.stages.beads import doubts as bead_doubts
-from tiltflow.stages.beads import track_beads
 from tiltflow.stages.coarse import CoarseResult, align_coarse
 from tiltflow.stages.patches import track_patches
 from tiltflow.stages.refine import refine_by_projection
@@ -139,6 +139,11 @@ def _gold(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
     for what, counts in (("tracks", result.rejected), ("positions", result.dropped)):
         if any(counts.values()):
             notes.note(f"{what} left out: {', '.join(f'{count} {reason}' for reason, count in counts.items() if count)}")
+    if result.rejected.get(MOVING, 0) > len(result.tracks.xy):
+        notes.warn(
+            f"{result.rejected[MOVING]} beads do not move like the {len(result.tracks.xy)} that the alignment rests on: the specimen may "
+            "bend while it is looked at, which local alignments (--local-alignments 1) would follow"
+        )
     included = start.included & result.placed
     adrift = {int(view): "holds too few beads to be placed" for view in np.flatnonzero(start.included & ~included)}
     if adrift:

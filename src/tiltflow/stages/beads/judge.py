@@ -11,7 +11,7 @@ from tiltflow import geometry
 from tiltflow.model import Tracks
 from tiltflow.stages.beads.cameras import cameras_of_solution
 from tiltflow.stages.beads.measure import Work
-from tiltflow.stages.beads.record import BeadParams, BeadResult
+from tiltflow.stages.beads.record import MOVING, BeadParams, BeadResult
 from tiltflow.stages.beads.series import Series
 from tiltflow.stages.solve import LocalParams, SolveParams, solve
 
@@ -49,7 +49,7 @@ def judge(series: Series, work: Work, params: BeadParams) -> Work:
         loose, far = _misfits(work, params.diameter_px, 1.0 if params.areas is None else _BENT)
         if not loose.any() and not far.any():
             break
-        work = work.drop(far, "off the rigid body").keep(~loose, "moving by themselves")
+        work = work.drop(far, "off the rigid body").keep(~loose, MOVING)
     return work
 
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from tiltflow.model import Tracks
 from tiltflow.stages.solve import LocalParams
 
+MOVING = "moving by themselves"
+"""Why tracks are thrown out that do not follow the rest of the specimen."""
+
 LEAST_IN_VIEW = 3
 """Beads that place a view: its shift, rotation, magnification and tilt."""
 
