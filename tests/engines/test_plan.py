@@ -71,6 +71,16 @@ def test_memory_grows_with_a_view_and_a_thread_and_not_with_the_number_of_views(
     assert plan_series(many, recipe_of(200, 4), "native", 2).memory == pytest.approx(two, rel=0.05)
 
 
+def test_patches_take_memory_where_they_may_be_tracked(tmp_path):
+    series = series_of(tmp_path / "B.st", 61, 1024)
+    tracked, matched = (
+        plan_series(series, make_recipe(BrtParameters(thickness=100, **how), engine="native"), "native", 2)
+        for how in ({"tracking_method": 1}, {"fiducialless": 1})
+    )
+    assert str(tracked).startswith("up to 0.7 GB of memory (patches)")
+    assert matched.memory < 0.5 * GB
+
+
 def test_more_voxels_and_fewer_threads_take_longer(tmp_path):
     series = series_of(tmp_path / "B.st", 41, 1024)
     quick = plan_series(series, recipe_of(200, 4), "native", 2).seconds

@@ -30,6 +30,8 @@ _PROGRAM_BYTES = 380 << 20
 """Interpreter, libraries and compiled kernels, once all of them are loaded."""
 _ENCODER_FRAMES, _LARGEST_FRAME = 80, 1 << 20
 """Frames that the encoder of movies holds, and the pixels of the largest."""
+_PATCH_BYTES = 20
+"""For each pixel of all binned views: the views, and the transforms of all patches, which overlap."""
 _LIKELY_PITCH_DEG = 3.0
 _CHUNK = 128
 
@@ -88,6 +90,7 @@ class _Sizes:
     full: tuple[int, int, int]
     kept: tuple[int, int, int]
     voxel_bytes: int
+    tracked_px: int
 
 
 def plan_series(series: TiltSeries, recipe: Recipe, engine: EngineName, threads: int, *, keep_volumes: bool = True) -> Plan:
@@ -135,6 +138,8 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
     full = volume_shape((views, *aligned), params)
     whole = raw.kind in "iu" and raw.itemsize <= 2
     mode = (1 if whole else 2) if params.mode is None else params.mode
+    binning = -(-max(ny, nx) // recipe.patches.max_size_px)
+    may_track = recipe.method == "patches" or (recipe.method == "gold" and recipe.ladder)
     return _Sizes(
         views=views,
         raw_px=ny * nx,
@@ -144,6 +149,7 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
         full=full,
         kept=Trim(full, recipe.trim).output_shape,
         voxel_bytes=1 if recipe.trim.to_bytes else np.dtype(GREYS[mode][0]).itemsize,
+        tracked_px=(ny // binning) * (nx // binning) if may_track else 0,
     )
 
 
@@ -158,6 +164,7 @@ def _memory(s: _Sizes, threads: int) -> dict[str, int]:
     pyramid = 4 * row + threads * 8 * _CHUNK**3
     parts = {
         "raw views": views,
+        "patches": _PATCH_BYTES * s.views * s.tracked_px,
         "aligned stack": aligned,
         "reconstruction": _slabs(s, threads),
         "movies": movies,
