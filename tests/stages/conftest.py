@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tiltflow.model import Tracks
-from tiltflow.simulate import Truth, score
+from tiltflow.simulate import SimulatedSeries, SimulationParams, Truth, score, simulate
+from tiltflow.stages.coarse import CoarseResult, align_coarse
 from tiltflow.stages.solve import Solution, SolveParams, solve
 
 Floats = NDArray[np.float64]
@@ -111,3 +112,24 @@ def make_point_case(
         dark_views=(),
     )
     return PointCase(Tracks(xy, "bead"), truth, points, stretches, skews)
+
+
+TEXTURED = SimulationParams(size=256, views=25, beads=6, thickness_px=50, hot_pixels=0, pitch_deg=2.0)
+
+
+@pytest.fixture(scope="session")
+def textured() -> SimulatedSeries:
+    """A small series of a section full of texture, for the stages that align without tracks."""
+    return simulate(TEXTURED, threads=2)
+
+
+@pytest.fixture(scope="session")
+def empty() -> SimulatedSeries:
+    """A series of nothing but noise."""
+    return simulate(replace(TEXTURED, beads=0, crowding=0.0), threads=2)
+
+
+@pytest.fixture(scope="session")
+def coarse(textured: SimulatedSeries) -> CoarseResult:
+    """The textured series placed by coarse alignment, the angle of the axis 4 degrees off in its header."""
+    return align_coarse(textured.images, textured.nominal_deg, textured.header_axis_deg + 4, threads=2)

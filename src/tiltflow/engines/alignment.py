@@ -21,6 +21,7 @@ from tiltflow.model import Alignment, Evidence, Stack, Tracks
 from tiltflow.record import StageNotes
 from tiltflow.stages.beads import MOVING, track_beads
 from tiltflow.stages.beads import doubts as bead_doubts
+from tiltflow.stages.certainty import doubts as match_doubts
 from tiltflow.stages.coarse import CoarseResult, align_coarse
 from tiltflow.stages.patches import track_patches
 from tiltflow.stages.refine import refine_by_projection
@@ -224,9 +225,10 @@ def _projection(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
     notes.number("iterations", result.iterations)
     for text in result.notes:
         notes.note(text)
-    doubts: tuple[str, ...] = ()
-    if result.error_px > job.recipe.doubt_px:
-        doubts = (f"two halves of the data disagree by {result.error_px:.2f} px, more than {job.recipe.doubt_px:g} px",)
+    notes.number("recognised", float(np.nanmedian(result.recognised)), "sd")
+    used = start.included
+    change_deg = (result.tilt_deg - job.series.tilt_deg)[used]
+    doubts = match_doubts(result.recognised[used], result.error_px, change_deg, job.recipe.doubt_px)
     return Alignment(
         transforms=result.transforms,
         tilt_deg=result.tilt_deg,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tiltflow.stages.belief import Free
 from tiltflow.stages.binned import BinnedViews
-from tiltflow.stages.fitting import Fit, sloped, turned
+from tiltflow.stages.fitting import Fit, turned
 from tiltflow.stages.stretched import ViewGeometry
 
 Floats = NDArray[np.float64]
@@ -75,10 +75,9 @@ def find_axis(views: BinnedViews, where: ViewGeometry, given_deg: float, *, thre
     fit.step(Free(), lessons=3)
     width, found, spread = _WIDTH_DEG, where.axis_deg + offset, np.inf
     for _ in range(_ROUNDS):
-        move, spread = (float(np.rad2deg(value)) for value in fit.search(turned, np.deg2rad(width), rounds=1))
+        move, spread = (float(np.rad2deg(value)) for value in fit.search(np.deg2rad(width), _SLOPE_WIDTH))
         found += move
         fit.step(Free())
-        fit.search(sloped, _SLOPE_WIDTH, rounds=1)
         if abs(move) < _CLOSE_DEG:
             break
         width = max(width / 3, 1.0) if abs(move) < width else width

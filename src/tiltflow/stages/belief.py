@@ -142,6 +142,8 @@ def _dispersion(information: Floats, gradients: Floats) -> float:
     """Return the variance of the parts of the gradient over what the information lets expect; at least 1."""
     parts = gradients[np.any(gradients != 0, axis=1)]
     parts = parts - parts.mean(axis=0)
-    ridge = 1e-6 * np.diag(np.diag(information))
+    # Views of which nothing can be predicted hold no information at all.
+    diagonal = np.diag(information)
+    ridge = np.diag(1e-6 * diagonal + 1e-9 * float(diagonal.max()) + 1e-30)
     expected = np.sum(parts * np.linalg.solve(information + ridge, parts.T).T)
     return float(max(expected / information.shape[0] * len(parts) / max(len(parts) - 1, 1), 1.0))

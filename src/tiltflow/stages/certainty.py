@@ -17,8 +17,56 @@ from tiltflow.stages.matching import PARAMETERS, Step
 
 Floats = NDArray[np.float64]
 
+_RECOGNISED = 12.0
+"""Least median height of the correlations of views with their predictions, standard deviations.  Views of noise that were moved to
+where they fit reach 3 to 5, dim views of a specimen 20 and more."""
+_LOST = 6.0
+"""A view that is not recognised may be anywhere."""
+_MOST_LOST = 0.1
+_TILT_CHANGE_DEG = 1.0
+"""Angles that scatter by more about those of the header are wrong in the header, or wrong here."""
 _GRID = (-0.4, -0.2, 0.0, 0.2, 0.4)
 """Where in the field displacements are looked at, as fractions of it."""
+
+
+def doubts(heights: Floats, error_px: float, tilt_change_deg: Floats, limit_px: float) -> tuple[str, ...]:
+    """Return the reasons not to trust an alignment without tracks.
+
+    Parameters
+    ----------
+    heights
+        How clearly each view that takes part is recognised (:meth:`tiltflow.stages.matching.Matcher.heights`), `(views,)`.
+    error_px
+        What its error is expected to be, raw pixels; NaN where nothing tells.
+    tilt_change_deg
+        Refined minus nominal tilts, `(views,)`.
+    limit_px
+        Largest error that raises no doubt.
+    """
+    found = []
+    height, scatter = float(np.median(heights)), float(np.std(tilt_change_deg))
+    lost = len(lost_views(heights))
+    if lost > _MOST_LOST * len(heights):
+        found.append(f"{lost} of {len(heights)} views are not recognised by what the others predict")
+    if height < _RECOGNISED:
+        found.append(
+            f"views are hardly recognised by what the others predict: {height:.1f} standard deviations above chance, "
+            f"less than {_RECOGNISED:g}"
+        )
+    if np.isnan(error_px):
+        found.append("matching views with each other found nothing better than the coarse alignment, whose error nothing measures")
+    elif error_px > limit_px:
+        found.append(f"parts of the field disagree by {error_px:.2f} px, more than {limit_px:g} px")
+    if scatter > _TILT_CHANGE_DEG:
+        found.append(
+            f"the images want tilts that scatter by {scatter:.1f} degrees about those given: the angles or their order may be wrong"
+        )
+    return tuple(found)
+
+
+def lost_views(heights: Floats) -> NDArray[np.intp]:
+    """Return the views that may be anywhere; NaN for those that take no part."""
+    return np.flatnonzero(heights < _LOST)
 
 
 def expected_error_px(fit: Fit, step: Step, free: Free) -> tuple[float, Floats]:

@@ -200,9 +200,11 @@ def _factor(views: BinnedViews, size: int) -> int:
 
 
 def _misfits(correlation: Floats) -> tuple[str, ...]:
+    if np.isnan(correlation).all():
+        return ()
     usual = float(np.nanmedian(correlation))
     return tuple(
-        f"view {view} does not fit the others: its correlation is {correlation[view]:.2f}, that of most {usual:.2f}"
+        f"view {view + 1} does not fit the others: its correlation is {correlation[view]:.2f}, that of most {usual:.2f}"
         for view in np.flatnonzero(correlation < 0.5 * usual)
     )
 

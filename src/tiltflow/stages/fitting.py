@@ -8,8 +8,7 @@ wide maximum.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +28,29 @@ _WINDOW = 0.1
 """Width of the border of the field that fades, as a fraction of it."""
 _TAPER_PX = 8.0
 """Width of the border of a view that fades, pixels of the frame."""
+_FARTHEST = 1.5
+"""Longest move of a search, in widths."""
 _LONGEST = np.array([3.0, 3.0, 0.02, 0.01, 0.02, 0.05])
 """Longest step of each parameter: pixels of the frame, radians, fraction, radians, radians, radians."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assessment:
+    """What a geometry is worth.
+
+    Attributes
+    ----------
+    likelihood
+        Its logarithm.
+    correlation
+        Of each view with its prediction, `(views,)`.
+    heights
+        How clearly each view is recognised, `(views,)` standard deviations (:meth:`Matcher.heights`).
+    """
+
+    likelihood: float
+    correlation: Floats
+    heights: Floats
 
 
 class Fit:
@@ -116,15 +136,15 @@ class Fit:
         deviation[:, 4] = self.where.tilts - self._nominal
         return answer(step, free, deviation, self.where.tilts, self.belief)
 
-    def assess(self, where: ViewGeometry, *, lessons: int = 4) -> tuple[float, Floats]:
-        """Return the log-likelihood of a geometry and the correlation of each view with its prediction, with a model of its own."""
+    def assess(self, where: ViewGeometry, *, lessons: int = 4) -> Assessment:
+        """Return what a geometry is worth, with a model of its own."""
         matcher, tangents = self._matcher, np.tan(where.tilts)
         spectra = matcher.spectra(where, None)
         slab, value = Slab.vague(self.slab.thickness, matcher.band.groups, len(tangents)), 0.0
         for _ in range(lessons):
             slab, value = learn(slab, matcher.band, spectra, tangents, threads=self._threads)
         prediction = predict(slab, matcher.band, spectra, tangents, threads=self._threads)
-        return value, matcher.correlation(where, spectra, prediction)
+        return Assessment(value, matcher.correlation(where, spectra, prediction), matcher.heights(spectra, prediction))
 
     def likelihood(self, where: ViewGeometry, *, lessons: int = 2) -> float:
         """Return the log-likelihood of a geometry after the model, made to forget half of what it knows, has learnt from it.
@@ -137,26 +157,26 @@ class Fit:
             slab, value = learn(slab, self._matcher.band, spectra, tangents, threads=self._threads)
         return value
 
-    def search(
-        self, change: Callable[[ViewGeometry, float], ViewGeometry], width: float, *, rounds: int = 2
-    ) -> tuple[float, float]:
-        """Move to the most likely value of one property; return the move and its standard deviation as the likelihood has it.
+    def search(self, width: float, slope_width: float) -> tuple[float, float]:
+        """Turn the axis and slope the specimen to where both are most likely; return the turn and its standard deviation, radians.
 
-        Each round lays a parabola through three values, and narrows the interval to a third when the best lies inside.
+        The two imitate each other, so that a paraboloid is laid through six values around the present ones.  The standard deviation
+        is the one that the likelihood has, infinite when the axis turned by more than its width.
         """
-        total, spread = 0.0, np.inf
-        for _ in range(rounds):
-            low, here, high = (self.likelihood(change(self.where, offset)) for offset in (-width, 0.0, width))
-            curvature = low - 2 * here + high
-            if curvature < 0:
-                best = float(np.clip(0.5 * (low - high) / curvature, -1.5, 1.5)) * width
-                spread = width / np.sqrt(-curvature)
-            else:
-                best = width if high > low else -width
-            self.where = change(self.where, best)
-            total += best
-            width /= 3 if abs(best) < width else 1
-        return total, spread
+        scale = np.array([width, slope_width])
+        places = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [1, 1]])
+        values = np.array([self.likelihood(sloped(turned(self.where, x), y)) for x, y in places * scale])
+        x, y = places.T
+        design = np.stack([np.ones(6), x, y, x * x / 2, x * y, y * y / 2], axis=1)
+        _, *gradient, xx, xy, yy = np.linalg.solve(design, values)
+        curvature = -np.array([[xx, xy], [xy, yy]])
+        concave = bool(np.all(np.linalg.eigvalsh(curvature) > 0))
+        best = np.linalg.solve(curvature, gradient) if concave else places[np.argmax(values)]
+        best = np.asarray(best / max(1.0, float(np.abs(best).max()) / _FARTHEST), np.float64)
+        move, slope = best * scale
+        self.where = sloped(turned(self.where, move), slope)
+        inside = concave and abs(best[0]) < 1
+        return float(move), float(width * np.sqrt(np.linalg.inv(curvature)[0, 0])) if inside else np.inf
 
 
 def moved(where: ViewGeometry, change: Floats, pixel: float) -> ViewGeometry:
@@ -177,8 +197,3 @@ def turned(where: ViewGeometry, angle: float) -> ViewGeometry:
 def sloped(where: ViewGeometry, slope: float) -> ViewGeometry:
     """Return the geometry with the specimen steeper along the tilt axis."""
     return replace(where, slope=where.slope + slope)
-
-
-def tilted(where: ViewGeometry, angle: float) -> ViewGeometry:
-    """Return the geometry with all tilts larger by an angle, radians."""
-    return replace(where, tilts=where.tilts + angle)

@@ -20,9 +20,9 @@ from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Progress, Stack
 from tiltflow.stages.belief import Free
 from tiltflow.stages.binned import BinnedViews, part_of, read_binned, tell
-from tiltflow.stages.certainty import expected_error_px
+from tiltflow.stages.certainty import expected_error_px, lost_views
 from tiltflow.stages.coarse import chosen_views, spread_over_tilt
-from tiltflow.stages.fitting import Fit, sloped, turned
+from tiltflow.stages.fitting import Fit
 from tiltflow.stages.matching import Step
 from tiltflow.stages.stretched import ViewGeometry
 
@@ -91,8 +91,11 @@ class RefineResult:
         Of each view with its prediction from the others, `(views,)`; NaN for views left out.
     correlation_start
         The same for the alignment that was given.
+    recognised
+        How clearly each view is recognised by its prediction, standard deviations above chance, `(views,)`; NaN for views left out.
     error_px
-        Root mean square error of the alignment, raw pixels, as the parts of the field that know nothing of each other have it.
+        Root mean square error of the alignment, raw pixels, as the parts of the field that know nothing of each other have it; NaN
+        when the start is given back.
     thickness_px, x_axis_tilt_deg
         Thickness and inclination along the tilt axis of the specimen that explain the data best.
     iterations
@@ -108,6 +111,7 @@ class RefineResult:
     axis_angle_deg: float
     correlation: NDArray[np.float64]
     correlation_start: NDArray[np.float64]
+    recognised: NDArray[np.float64]
     error_px: float
     thickness_px: float
     x_axis_tilt_deg: float
@@ -160,34 +164,36 @@ def refine_by_projection(
     begin = ViewGeometry.from_transforms(given[chosen], tilts[chosen])
     journey = _Journey(views, begin, params, threads, part_of(progress, 0.2, 0.95))
     fit, step = journey.run()
-    before, correlation_start = fit.assess(begin)
-    after, correlation = fit.assess(fit.where)
+    before = fit.assess(begin)
+    after = fit.assess(fit.where)
     tell(progress, 1.0)
-    improved = after > before
-    where = fit.where if improved else begin
+    improved = after.likelihood > before.likelihood
+    where, best = (fit.where, after) if improved else (begin, before)
     error_px, _ = expected_error_px(fit, step, journey.free)
     transforms, refined = _for_all_views(given, tilts, chosen, where)
     return RefineResult(
         transforms=transforms,
         tilt_deg=refined,
         axis_angle_deg=where.axis_deg,
-        correlation=_scattered(len(tilts), chosen, correlation if improved else correlation_start),
-        correlation_start=_scattered(len(tilts), chosen, correlation_start),
+        correlation=_scattered(len(tilts), chosen, best.correlation),
+        correlation_start=_scattered(len(tilts), chosen, before.correlation),
+        recognised=_scattered(len(tilts), chosen, best.heights),
         error_px=error_px if improved else np.nan,
         thickness_px=fit.thickness_px,
         x_axis_tilt_deg=float(np.rad2deg(np.arctan(fit.where.slope))),
         iterations=journey.iterations,
         improved=improved,
-        notes=_notes(improved, where.axis_deg, axis_angle_deg),
+        notes=_notes(improved, where.axis_deg, axis_angle_deg, chosen[lost_views(best.heights)]),
     )
 
 
-def _notes(improved: bool, axis_deg: float, start_deg: float) -> tuple[str, ...]:
+def _notes(improved: bool, axis_deg: float, start_deg: float, lost: NDArray[np.intp]) -> tuple[str, ...]:
+    notes = [f"view {view + 1} is not recognised by what the others predict of it" for view in lost]
     if not improved:
-        return ("no alignment more likely than the start was found: the start is kept",)
-    if abs(axis_deg - start_deg) > _CLOSE_DEG:
-        return (f"the tilt axis was moved from {start_deg:.1f} to {axis_deg:.1f} degrees",)
-    return ()
+        notes.append("no alignment more likely than the start was found: the start is kept")
+    elif abs(axis_deg - start_deg) > _CLOSE_DEG:
+        notes.append(f"the tilt axis was moved from {start_deg:.1f} to {axis_deg:.1f} degrees")
+    return tuple(notes)
 
 
 class _Journey:
@@ -240,22 +246,26 @@ class _Journey:
         """Settle the shifts, and find the axis, on the smallest images."""
         for _ in range(2):
             self._step(fit, Free(), 3)
-        width = _AXIS_WIDTH_DEG
-        for _ in range(_AXIS_ROUNDS if self._params.refine_axis else 0):
-            move, _ = fit.search(turned, np.deg2rad(width), rounds=1)
-            self._step(fit, Free(), 2)
-            width = max(width / 3, 1.0) if abs(move) < np.deg2rad(width) else width
-            if abs(move) < np.deg2rad(_CLOSE_DEG):
-                break
+        if self._params.refine_axis:
+            self._search(fit, np.deg2rad(_AXIS_WIDTH_DEG), np.deg2rad(_CLOSE_DEG))
         self._where = fit.centred()
+
+    def _search(self, fit: Fit, width: float, close: float) -> None:
+        """Find axis and slope together, the shifts following, until the axis stays."""
+        slope_width = np.deg2rad(_SLOPE_WIDTH_DEG)
+        for _ in range(_AXIS_ROUNDS):
+            move, _ = fit.search(width, slope_width)
+            self._step(fit, Free(), 2)
+            if abs(move) < width:
+                width, slope_width = max(width / 3, close), slope_width / 2
+            if abs(move) < close:
+                break
 
     def _level(self, fit: Fit) -> None:
         """Find the inclination of the specimen along the axis, and the axis once more."""
         self._step(fit, Free(), 3)
-        fit.search(sloped, np.deg2rad(_SLOPE_WIDTH_DEG))
         if self._params.refine_axis:
-            fit.search(turned, np.deg2rad(_CLOSE_DEG), rounds=1)
-        self._step(fit, Free(), 2)
+            self._search(fit, np.deg2rad(_CLOSE_DEG), np.deg2rad(_CLOSE_DEG) / 4)
 
     def _settle(self, fit: Fit) -> Step:
         """Move all that is free until it stays."""

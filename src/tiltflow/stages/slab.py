@@ -190,11 +190,14 @@ class Prediction:
         Its derivative by the tilt of the view, radians, at fixed x and y.
     weighted
         Residual over its variance: what the gradient of any parameter is made of.
+    certainty
+        The inverse of that variance.
     """
 
     predicted: Spectra
     by_tilt: Spectra
     weighted: Spectra
+    certainty: NDArray[np.float32]
 
 
 def depth_phases(q: float, tangents: Floats, z: Floats) -> Complexes:
@@ -299,6 +302,7 @@ def _explained(slab: Slab, band: Band, index: int, data: NDArray[np.complex64], 
 def predict(slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, threads: int = 1) -> Prediction:
     """Return each view as predicted by the others, how that changes with its tilt, and the weighted residual."""
     predicted, by_tilt, weighted = (np.zeros_like(spectra) for _ in range(3))
+    certainty = np.zeros(spectra.shape, np.float32)
 
     def at(index: int) -> None:
         rings = band.rings[index]
@@ -318,10 +322,11 @@ def predict(slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, threa
             predicted[index][:, members] = data - solved / alone[k][:, None]
             by_tilt[index][:, members] = moved @ solved - (own[k] / alone[k])[:, None] * solved
             weighted[index][:, members] = solved / slab.signal[rings.groups[k]]
+            certainty[index][:, members] = alone[k][:, None] / slab.signal[rings.groups[k]]
 
     for _ in map_threads(at, range(len(band.q)), threads):
         pass
-    return Prediction(predicted, by_tilt, weighted)
+    return Prediction(predicted, by_tilt, weighted, certainty)
 
 
 def foretell(
