@@ -26,7 +26,7 @@ from tiltflow.stages.sections import GREYS, slab_rows
 from tiltflow.stages.stack import aligned_shape
 from tiltflow.stages.trim import Trim
 
-_PROGRAM_BYTES = 380 << 20
+_PROGRAM_BYTES = 400 << 20
 """Interpreter, libraries and compiled kernels, once all of them are loaded."""
 _ENCODER_FRAMES, _LARGEST_FRAME = 80, 1 << 20
 """Frames that the encoder of movies holds, and the pixels of the largest."""
