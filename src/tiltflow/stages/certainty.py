@@ -17,9 +17,9 @@ from tiltflow.stages.matching import PARAMETERS, Step
 
 Floats = NDArray[np.float64]
 
-_RECOGNISED = 12.0
+_RECOGNISED = 16.0
 """Least median height of the correlations of views with their predictions, standard deviations.  Views of noise that were moved to
-where they fit reach 3 to 5, dim views of a specimen 20 and more."""
+where they fit reach 3 to 6, those of series that end a pixel or more off up to 14, of dim but sound ones about 30."""
 _LOST = 6.0
 """A view that is not recognised may be anywhere."""
 _MOST_LOST = 0.1
