@@ -129,7 +129,7 @@ def judge_one(name: str, seed: int, size: int, views: int) -> Outcome:
         write_series(source, series)
         try:
             reconstruct_step(Job(source, recipe, Site(threads=1), root / "B", scratch))
-        except TiltflowError as error:
+        except (TiltflowError, ArithmeticError, ValueError) as error:  # in a run, whatever it is fails this series and no other
             return Outcome(name, seed, Trust.FAILED, "", None, None, None, None, None, None, None, str(error))
         record = read_record(root / "B" / "run.json")
         true = score(series.truth, read_transforms(scratch / "B.xf"), read_tilts(scratch / "B.tlt"))
