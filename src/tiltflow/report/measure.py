@@ -148,7 +148,7 @@ def measure_volume(volume: Stack, voxel_nm: float, *, threads: int = 1) -> Volum
         texture=profile,
         contrast=contrast,
         extent=extent,
-        xy=np.mean([_finite(volume[z]) for z in _around(middle, nz, slab)], axis=0, dtype=np.float32),
+        xy=_mean_section(volume, _around(middle, nz, slab)),
         xz=np.stack([row[0] for row in rows]),
         yz=np.stack([row[1] for row in rows]),
         z_step=z_step,
@@ -203,6 +203,14 @@ def _finite(section: NDArray[np.generic]) -> Image:
     if not bad.any():
         return image
     return np.where(bad, image[~bad].mean() if not bad.all() else 0, image).astype(np.float32)
+
+
+def _mean_section(volume: Stack, sections: range) -> Image:
+    """Return the mean of some sections, of which one at a time is held."""
+    total = _finite(volume[sections[0]]).copy()
+    for z in sections[1:]:
+        total += _finite(volume[z])
+    return total / np.float32(len(sections))
 
 
 def _around(middle: int, length: int, width: int = _SLICE_WIDTH) -> range:
