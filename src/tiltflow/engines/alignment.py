@@ -19,8 +19,8 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.errors import StageError
 from tiltflow.model import Alignment, Evidence, Stack, Tracks
 from tiltflow.record import StageNotes
-from tiltflow.stages.beads import MOVING, track_beads
 from tiltflow.stages.beads import doubts as bead_doubts
+from tiltflow.stages.beads import track_beads
 from tiltflow.stages.certainty import doubts as match_doubts
 from tiltflow.stages.coarse import CoarseResult, align_coarse
 from tiltflow.stages.patches import track_patches
@@ -61,10 +61,11 @@ def align_series(job: EngineJob, stack: Stack, excluded: Mapping[int, str]) -> A
                 found = _METHODS[method](job, start, notes)
                 _note(notes, found.evidence)
         except (StageError, np.linalg.LinAlgError) as error:
+            why = str(error) if isinstance(error, StageError) else f"the images tell too little for it ({error})"
             if not job.recipe.ladder:
-                raise StageError(f"{job.series.path.name}: alignment by {method} failed: {error}") from error
-            job.recorder.warn(f"alignment by {method} is not possible: {error}")
-            log.append({"method": method, "failed": str(error)})
+                raise StageError(f"{job.series.path.name}: alignment by {method} failed: {why}") from error
+            job.recorder.warn(f"alignment by {method} is not possible: {why}")
+            log.append({"method": method, "failed": why})
             continue
         attempts.append(found)
         log.append({"method": method, **_figures(found.evidence), "doubts": list(found.evidence.doubts)})
@@ -140,11 +141,6 @@ def _gold(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
     for what, counts in (("tracks", result.rejected), ("positions", result.dropped)):
         if any(counts.values()):
             notes.note(f"{what} left out: {', '.join(f'{count} {reason}' for reason, count in counts.items() if count)}")
-    if result.rejected.get(MOVING, 0) > len(result.tracks.xy):
-        notes.warn(
-            f"{result.rejected[MOVING]} beads do not move like the {len(result.tracks.xy)} that the alignment rests on: the specimen may "
-            "bend while it is looked at, which local alignments (--local-alignments 1) would follow"
-        )
     included = start.included & result.placed
     adrift = {int(view): "holds too few beads to be placed" for view in np.flatnonzero(start.included & ~included)}
     if adrift:

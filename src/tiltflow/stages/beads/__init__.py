@@ -6,7 +6,7 @@ Answers to IMOD's autofidseed, imodfindbeads and beadtrack.
 from __future__ import annotations
 
 from tiltflow.stages.beads.judge import doubts
-from tiltflow.stages.beads.record import MOVING, BeadParams, BeadResult
+from tiltflow.stages.beads.record import BeadParams, BeadResult
 from tiltflow.stages.beads.track import track_beads
 
-__all__ = ["MOVING", "BeadParams", "BeadResult", "doubts", "track_beads"]
+__all__ = ["BeadParams", "BeadResult", "doubts", "track_beads"]

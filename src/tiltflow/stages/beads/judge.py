@@ -131,6 +131,11 @@ def doubts(result: BeadResult, included: ArrayLike | None = None) -> tuple[str, 
     count = len(result.tracks.xy)
     if count < _FEW:
         reasons.append(f"{count} beads alone carry the alignment")
+    if (moving := result.rejected.get(MOVING, 0)) > count:
+        reasons.append(
+            f"{moving} beads do not move like the {count} that the alignment rests on: the specimen may bend while it is looked at, "
+            "which local alignments (--local-alignments 1) would follow"
+        )
     if result.completeness < _COMPLETE:
         reasons.append(
             f"in {1 - result.completeness:.0%} of the places where a bead should be seen there is none: the spots may not be gold"
