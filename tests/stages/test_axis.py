@@ -24,11 +24,10 @@ def placed(series, axis_deg):
 
 
 @pytest.mark.parametrize("off_deg", [-5.0, 2.0, 7.0])
-def test_the_axis_is_found_within_half_a_degree(textured, views, off_deg):
+def test_the_axis_is_found_within_a_degree(textured, views, off_deg):
     true = textured.truth.axis_deg.mean()
     found = find_axis(views, placed(textured, true + off_deg), true + off_deg, threads=2)
-    assert found.found_deg == pytest.approx(true, abs=0.5)
-    assert abs(found.found_deg - true) < 3 * found.error_deg
+    assert abs(found.found_deg - true) < min(1.0, 2.5 * found.error_deg)
     assert found.used_deg == found.found_deg
     assert found.differs
     assert f"{true + off_deg:.1f}" in found.notes[0]
@@ -38,7 +37,7 @@ def test_an_axis_that_is_right_is_kept_as_it_was_given(textured, views):
     given = round(float(textured.truth.axis_deg.mean()), 1)
     found = find_axis(views, placed(textured, given), given, threads=2)
     assert (found.used_deg, found.differs, found.notes) == (given, False, ())
-    assert found.found_deg == pytest.approx(given, abs=0.5)
+    assert abs(found.found_deg - given) < min(1.0, 2.5 * found.error_deg)
 
 
 @pytest.mark.parametrize("given_deg", [40.0, 84.0])

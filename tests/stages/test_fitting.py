@@ -44,10 +44,11 @@ def test_axis_and_slope_are_searched_for_together(views, true):
     spoilt = sloped(turned(true, np.deg2rad(1.5)), 0.03)
     fit = Fit(views, spoilt, 70.0, threads=2)
     fit.step(Free(), lessons=3)
-    turns = [fit.search(np.deg2rad(width), 0.035) for width in (2.0, 1.0)]
-    assert np.rad2deg(sum(turn for turn, _ in turns)) == pytest.approx(-1.5, abs=0.4)
+    searches = [fit.search(np.deg2rad(width), 0.035) for width in (2.0, 1.0)]
+    assert np.rad2deg(sum(search.turn for search in searches)) == pytest.approx(-1.5, abs=0.4)
     assert fit.where.slope == pytest.approx(SLOPE, abs=0.015)
-    assert 0 < turns[1][1] < np.deg2rad(0.5)
+    assert 0 < searches[1].spread < np.deg2rad(0.5)
+    assert searches[1].settled
 
 
 def test_the_truth_is_more_likely_and_better_recognised_than_a_wrong_axis(views, true):

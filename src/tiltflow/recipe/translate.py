@@ -20,6 +20,7 @@ from tiltflow.recipe.tracking import bead_params, gold_diameter_nm, patch_params
 from tiltflow.stages.coarse import CoarseParams
 from tiltflow.stages.position import PositionParams
 from tiltflow.stages.reconstruct import ReconstructParams
+from tiltflow.stages.refine import RefineParams
 from tiltflow.stages.sirt import SirtParams
 from tiltflow.stages.stack import StackParams
 from tiltflow.stages.trim import TrimParams
@@ -100,15 +101,19 @@ def _views(ask: Lookup) -> ViewParams:
 
 
 def _coarse(ask: Lookup) -> CoarseParams:
-    """Return how views are correlated; the data tell whether there is a fixed pattern unless the directive does."""
+    """Return how views are correlated; a fixed pattern is looked for even where IMOD would have to be asked to."""
     xcorr, default = "comparam.xcorr.tiltxcorr.", CoarseParams()
-    exclude = xcorr + "ExcludeCentralPeak"
     return CoarseParams(
         filter_sigma1=ask.number(xcorr + "FilterSigma1", default.filter_sigma1, least=0),
         filter_radius2=ask.number(xcorr + "FilterRadius2", default.filter_radius2, least=0),
         filter_sigma2=ask.number(xcorr + "FilterSigma2", default.filter_sigma2, least=0),
-        exclude_central_peak=ask.flag(exclude, default=False) if ask.has(exclude) else default.exclude_central_peak,
+        exclude_central_peak=ask.flag(xcorr + "ExcludeCentralPeak", default.exclude_central_peak),
     )
+
+
+def _refine(ask: Lookup) -> RefineParams:
+    default = RefineParams()
+    return RefineParams(exclude_central_peak=ask.flag("comparam.xcorr.tiltxcorr.ExcludeCentralPeak", default.exclude_central_peak))
 
 
 def _position(ask: Lookup) -> PositionParams:
@@ -248,6 +253,7 @@ _STAGES: Mapping[str, Callable[[Lookup], Any]] = {
     "xrays": _xrays,
     "views": _views,
     "coarse": _coarse,
+    "refine": _refine,
     "method": tracking_method,
     "gold_nm": gold_diameter_nm,
     "beads": bead_params,

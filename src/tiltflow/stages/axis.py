@@ -30,12 +30,17 @@ _SLOPE_WIDTH = 0.035
 """Half width of the search for the slope of the specimen along the axis, which an axis that is off can imitate."""
 _CLOSE_DEG = 0.3
 """The search ends when a round moves the axis by less."""
-_ROUNDS = 5
-_TRUST = 5.0
+_ROUNDS = 7
+_TRUST = 8.0
 """Factor from the standard deviation that the likelihood gives to the one seen: neighbouring frequencies are not independent."""
-_LEAST_ERROR_DEG = 0.2
-_LEAST_DIFFERENCE_DEG = 1.0
-"""Smaller differences from the given angle are left to the alignment that follows."""
+_LEAST_ERROR_DEG = 0.5
+"""No angle is believed to be better known than this: about what is seen on simulated sections."""
+_RECOGNISED = 6.0
+"""Standard deviations that a typical view's correlation with its prediction must reach for the images to tell anything; noise has 4."""
+_OVERRULED = 4.0
+"""The given angle is overruled by one that lies so many standard deviations away; the alignment that follows sees to the rest."""
+_CLEAR = 4.0
+"""What a place of the scan must be more likely than the given one by, in units of how much neighbouring places differ by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +80,30 @@ def find_axis(views: BinnedViews, where: ViewGeometry, given_deg: float, *, thre
     fit.step(Free(), lessons=3)
     width, found, spread = _WIDTH_DEG, where.axis_deg + offset, np.inf
     for _ in range(_ROUNDS):
-        move, spread = (float(np.rad2deg(value)) for value in fit.search(np.deg2rad(width), _SLOPE_WIDTH))
+        search = fit.search(np.deg2rad(width), _SLOPE_WIDTH)
+        move, spread = float(np.rad2deg(search.turn)), float(np.rad2deg(search.spread))
         found += move
         fit.step(Free())
-        if abs(move) < _CLOSE_DEG:
+        if abs(move) < _CLOSE_DEG and search.settled:
             break
         width = max(width / 3, 1.0) if abs(move) < width else width
     error = max(_TRUST * spread, _LEAST_ERROR_DEG)
-    if not np.isfinite(error) or error > _WIDTH_DEG:
+    if not np.isfinite(error) or error > _WIDTH_DEG or np.median(fit.assess(fit.where).heights) < _RECOGNISED:
         return Axis.unknown(given_deg)
-    if abs(found - given_deg) <= max(3 * error, _LEAST_DIFFERENCE_DEG):
+    if abs(found - given_deg) <= _OVERRULED * error:
         return Axis(given_deg, found, error, given_deg)
     note = f"the images put the tilt axis at {found:.1f} +- {error:.1f} degrees, the header at {given_deg:.1f}: the images are used"
     return Axis(given_deg, found, error, found, (note,))
 
 
 def _scan(views: BinnedViews, where: ViewGeometry, thickness_px: float, threads: int) -> float:
-    """Return how far from the given angle, degrees, the likelihood is highest on a grid over half a turn; 0 when near."""
+    """Return how far from the given angle, degrees, the likelihood is highest on a grid over half a turn; 0 when near or unclear."""
     small = views.binned(max(max(views.images.shape[1:]) // _SCAN_SIZE, 1))
     fit = Fit(small, where, thickness_px, groups=4, threads=threads)
     fit.step(Free(), lessons=3)
     offsets = np.arange(-90.0, 90.0, _SCAN_STEP_DEG)
-    likelihoods = [fit.likelihood(turned(fit.where, np.deg2rad(offset)), lessons=3) for offset in offsets]
-    best = float(offsets[int(np.argmax(likelihoods))])
-    return best if abs(best) > _SCAN_STEP_DEG else 0.0
+    likelihoods = np.array([fit.likelihood(turned(fit.where, np.deg2rad(offset)), lessons=3) for offset in offsets])
+    best = int(np.argmax(likelihoods))
+    rough = float(np.median(np.abs(np.diff(likelihoods, 2))))
+    clear = likelihoods[best] - likelihoods[offsets == 0].item() > _CLEAR * rough
+    return float(offsets[best]) if abs(offsets[best]) > _SCAN_STEP_DEG and clear else 0.0

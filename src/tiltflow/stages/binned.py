@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from tiltflow.model import Progress, Stack
 from tiltflow.parallel import map_threads
+from tiltflow.stages.pattern import find_pattern
 
 Images = NDArray[np.float32]
 
@@ -36,11 +37,14 @@ class BinnedViews:
         Raw pixels per pixel along each side.
     raw_shape
         `(ny, nx)` of the raw images.
+    pattern
+        Part of the power that stayed with the camera and was taken out.
     """
 
     images: Images
     binning: int
     raw_shape: tuple[int, int]
+    pattern: float = 0.0
 
     def binned(self, factor: int) -> BinnedViews:
         """Return the same views binned further."""
@@ -49,11 +53,17 @@ class BinnedViews:
         views, ny, nx = self.images.shape
         ny, nx = ny // factor, nx // factor
         blocks = self.images[:, : ny * factor, : nx * factor].reshape(views, ny, factor, nx, factor)
-        return BinnedViews(blocks.mean(axis=(2, 4), dtype=np.float32), self.binning * factor, self.raw_shape)
+        return BinnedViews(blocks.mean(axis=(2, 4), dtype=np.float32), self.binning * factor, self.raw_shape, self.pattern)
 
 
 def read_binned(
-    stack: Stack, views: NDArray[np.intp], max_size_px: int, *, threads: int = 1, progress: Progress | None = None
+    stack: Stack,
+    views: NDArray[np.intp],
+    max_size_px: int,
+    *,
+    take_out_pattern: bool = True,
+    threads: int = 1,
+    progress: Progress | None = None,
 ) -> BinnedViews:
     """Return the views of a stack binned until their larger side is at most `max_size_px`, and flattened.
 
@@ -61,6 +71,8 @@ def read_binned(
     ----------
     views
         Which ones, in this order.
+    take_out_pattern
+        Whether to look for a pattern that stays with the camera, and to take it out.
     """
     from tiltflow.kernels.warp import bin_mean  # numba is slow to import
 
@@ -78,7 +90,10 @@ def read_binned(
     for place, image in enumerate(map_threads(prepare, (int(view) for view in views), threads)):
         images[place] = image
         tell(progress, (place + 1) / len(views))
-    return BinnedViews(images, binning, (ny, nx))
+    pattern = find_pattern(images) if take_out_pattern else None
+    if pattern is not None:
+        images -= pattern.image
+    return BinnedViews(images, binning, (ny, nx), 0.0 if pattern is None else pattern.fraction)
 
 
 def _flatten(image: Images) -> Images:

@@ -63,7 +63,7 @@ class CoarseParams:
     max_size_px
         Views are binned until their larger side is at most this.
     exclude_central_peak
-        Whether to ignore the correlation peak that a fixed pattern makes at zero shift; None to decide from the data.
+        Whether to look for a pattern that stays with the camera, and to take it out (:mod:`tiltflow.stages.pattern`).
     find_axis
         Whether to estimate the angle of the tilt axis from the data and use it when it clearly disagrees with the header's.
     """
@@ -72,7 +72,7 @@ class CoarseParams:
     filter_radius2: float = 0.25
     filter_sigma2: float = 0.05
     max_size_px: int = 256
-    exclude_central_peak: bool | None = None
+    exclude_central_peak: bool = True
     find_axis: bool = True
 
 
@@ -134,7 +134,14 @@ def align_coarse(
     params = params or CoarseParams()
     tilts = np.asarray(tilt_deg, float)
     chosen = chosen_views(stack, tilts, included)
-    views = read_binned(stack, chosen, params.max_size_px, threads=threads, progress=part_of(progress, 0.0, 0.4))
+    views = read_binned(
+        stack,
+        chosen,
+        params.max_size_px,
+        take_out_pattern=params.exclude_central_peak,
+        threads=threads,
+        progress=part_of(progress, 0.0, 0.4),
+    )
     where, correlation = _place(views, tilts[chosen], axis_angle_deg, params, threads)
     tell(progress, 0.7)
     axis = Axis.unknown(axis_angle_deg)
@@ -160,7 +167,7 @@ def align_coarse(
         axis_angle_from_data_deg=axis.found_deg,
         axis_angle_error_deg=axis.error_deg,
         correlation=correlations,
-        notes=(*axis.notes, *_misfits(correlations)),
+        notes=(*_pattern(views), *axis.notes, *_misfits(correlations)),
     )
 
 
@@ -192,6 +199,12 @@ def spread_over_tilt(tilts: Floats, chosen: NDArray[np.intp], values: Floats) ->
     spread = np.interp(tilts, tilts[chosen][order], values[order])
     spread[chosen] = values
     return spread
+
+
+def _pattern(views: BinnedViews) -> tuple[str, ...]:
+    if not views.pattern:
+        return ()
+    return (f"a pattern that stays with the camera, {views.pattern:.0%} of the contrast, was taken out before views were compared",)
 
 
 def _factor(views: BinnedViews, size: int) -> int:

@@ -17,7 +17,7 @@ from tiltflow import geometry
 from tiltflow.stages.belief import Answer, Belief, Free, answer
 from tiltflow.stages.binned import BinnedViews
 from tiltflow.stages.matching import PARAMETERS, Matcher, Step
-from tiltflow.stages.slab import Band, Slab, Spectra, learn, predict
+from tiltflow.stages.slab import Band, Slab, Spectra, evidence_alone, learn, predict
 from tiltflow.stages.stretched import Frame, StretchedViews, ViewGeometry
 
 Floats = NDArray[np.float64]
@@ -34,6 +34,26 @@ _LONGEST = np.array([3.0, 3.0, 0.02, 0.01, 0.02, 0.05])
 """Longest step of each parameter: pixels of the frame, radians, fraction, radians, radians, radians."""
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search for axis and slope came to.
+
+    Attributes
+    ----------
+    turn, slope
+        By how much the axis was turned, radians, and the slope changed.
+    spread
+        Standard deviation of the turn as the likelihood has it, radians; infinite when the best lies beyond what was looked at.
+    settled
+        Whether the best slope lies within what was looked at, or the images tell none.
+    """
+
+    turn: float
+    slope: float
+    spread: float
+    settled: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
     """What a geometry is worth.
@@ -41,7 +61,7 @@ class Assessment:
     Attributes
     ----------
     likelihood
-        Its logarithm.
+        Its logarithm, over that of views that know nothing of each other.
     correlation
         Of each view with its prediction, `(views,)`.
     heights
@@ -144,39 +164,43 @@ class Fit:
         for _ in range(lessons):
             slab, value = learn(slab, matcher.band, spectra, tangents, threads=self._threads)
         prediction = predict(slab, matcher.band, spectra, tangents, threads=self._threads)
+        value -= evidence_alone(matcher.band, spectra)
         return Assessment(value, matcher.correlation(where, spectra, prediction), matcher.heights(spectra, prediction))
 
     def likelihood(self, where: ViewGeometry, *, lessons: int = 2) -> float:
         """Return the log-likelihood of a geometry after the model, made to forget half of what it knows, has learnt from it.
 
+        It is that over views which know nothing of each other (:func:`tiltflow.stages.slab.evidence_alone`).
         Nothing is filled in outside the views: the predictions would speak for the geometry that they were made at.
         """
         spectra, tangents = self._matcher.spectra(where, None), np.tan(where.tilts)
         slab, value = self.slab.loosened(), 0.0
         for _ in range(lessons + 1):
             slab, value = learn(slab, self._matcher.band, spectra, tangents, threads=self._threads)
-        return value
+        return value - evidence_alone(self._matcher.band, spectra)
 
-    def search(self, width: float, slope_width: float) -> tuple[float, float]:
-        """Turn the axis and slope the specimen to where both are most likely; return the turn and its standard deviation, radians.
+    def search(self, width: float, slope_width: float) -> Search:
+        """Turn the axis and slope the specimen to where both are most likely.
 
-        The two imitate each other, so that a paraboloid is laid through six values around the present ones.  The standard deviation
-        is the one that the likelihood has, infinite when the axis turned by more than its width.
+        The two imitate each other, so that a paraboloid is laid through six values around the present ones; where it has no top,
+        each is moved on its own.
         """
         scale = np.array([width, slope_width])
         places = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [1, 1]])
         values = np.array([self.likelihood(sloped(turned(self.where, x), y)) for x, y in places * scale])
         x, y = places.T
         design = np.stack([np.ones(6), x, y, x * x / 2, x * y, y * y / 2], axis=1)
-        _, *gradient, xx, xy, yy = np.linalg.solve(design, values)
-        curvature = -np.array([[xx, xy], [xy, yy]])
-        concave = bool(np.all(np.linalg.eigvalsh(curvature) > 0))
-        best = np.linalg.solve(curvature, gradient) if concave else places[np.argmax(values)]
+        _, *slopes, xx, xy, yy = np.linalg.solve(design, values)
+        gradient, curvature = np.array(slopes), -np.array([[xx, xy], [xy, yy]])
+        if not np.all(np.linalg.eigvalsh(curvature) > 0):
+            curvature = np.diag(np.maximum(np.diag(curvature), np.abs(gradient) / _FARTHEST + 1e-9))
+        best = np.linalg.solve(curvature, gradient)
         best = np.asarray(best / max(1.0, float(np.abs(best).max()) / _FARTHEST), np.float64)
-        move, slope = best * scale
-        self.where = sloped(turned(self.where, move), slope)
-        inside = concave and abs(best[0]) < 1
-        return float(move), float(width * np.sqrt(np.linalg.inv(curvature)[0, 0])) if inside else np.inf
+        turn, slope = (float(move) for move in best * scale)
+        self.where = sloped(turned(self.where, turn), slope)
+        inside = np.abs(best) < 1
+        spread = width * float(np.sqrt(np.linalg.inv(curvature)[0, 0]))
+        return Search(turn, slope, spread if inside[0] else np.inf, bool(inside[1]))
 
 
 def moved(where: ViewGeometry, change: Floats, pixel: float) -> ViewGeometry:

@@ -60,6 +60,8 @@ class RefineParams:
         At each resolution.
     thickness_px
         Thickness of the specimen to begin with, raw pixels; None to begin with a generous one.
+    exclude_central_peak
+        Whether to look for a pattern that stays with the camera, and to take it out.
     refine_axis
         Whether the angle of the tilt axis is searched for.
     refine_rotation, refine_magnification, refine_tilt
@@ -69,6 +71,7 @@ class RefineParams:
     max_size_px: int = 256
     max_iterations: int = 4
     thickness_px: float | None = None
+    exclude_central_peak: bool = True
     refine_axis: bool = True
     refine_rotation: bool = True
     refine_magnification: bool = True
@@ -160,7 +163,14 @@ def refine_by_projection(
         raise StageError(
             f"Views are matched with predictions from the others, and {len(chosen)} are too few for that; align by gold"
         )
-    views = read_binned(stack, chosen, params.max_size_px, threads=threads, progress=part_of(progress, 0.0, 0.2))
+    views = read_binned(
+        stack,
+        chosen,
+        params.max_size_px,
+        take_out_pattern=params.exclude_central_peak,
+        threads=threads,
+        progress=part_of(progress, 0.0, 0.2),
+    )
     begin = ViewGeometry.from_transforms(given[chosen], tilts[chosen])
     journey = _Journey(views, begin, params, threads, part_of(progress, 0.2, 0.95))
     fit, step = journey.run()
@@ -254,11 +264,13 @@ class _Journey:
         """Find axis and slope together, the shifts following, until the axis stays."""
         slope_width = np.deg2rad(_SLOPE_WIDTH_DEG)
         for _ in range(_AXIS_ROUNDS):
-            move, _ = fit.search(width, slope_width)
+            search = fit.search(width, slope_width)
             self._step(fit, Free(), 2)
-            if abs(move) < width:
-                width, slope_width = max(width / 3, close), slope_width / 2
-            if abs(move) < close:
+            if abs(search.turn) < width:
+                width = max(width / 3, close)
+            if search.settled:
+                slope_width /= 2
+            if abs(search.turn) < close and search.settled:
                 break
 
     def _level(self, fit: Fit) -> None:

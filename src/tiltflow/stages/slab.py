@@ -37,6 +37,8 @@ _LEAST = 1e-6
 """No variance falls below this fraction of the signal's."""
 _STRIDE = 2
 """Only every second frequency along x is learnt from: those between add little, as the field fills most of the frame."""
+_FAINTEST = 0.02
+"""Least power of a view in a ring, relative to that of the others."""
 _NYQUIST = 0.42
 """Frequency, cycles per pixel of a view, above which its interpolation is not to be trusted."""
 
@@ -267,6 +269,24 @@ def learn(
         view_noise=view_noise,
     )
     return learnt, likelihood
+
+
+def evidence_alone(band: Band, spectra: Spectra) -> float:
+    """Return the log-likelihood of views that know nothing of each other: each has a power of its own in every ring.
+
+    Interpolation changes the power of a view, noise included, with the angle at which it is sampled.  A likelihood speaks of where
+    views belong only by what it has more than this.
+    """
+    power, counts = np.zeros((band.groups, spectra.shape[1])), np.zeros((band.groups, 1))
+    for index in range(0, len(band.q), _STRIDE):
+        rings = band.rings[index]
+        if rings.groups.size:
+            data = spectra[index][:, rings.order]
+            power[rings.groups] += np.add.reduceat(data.real**2 + data.imag**2, rings.starts, axis=1).T
+            counts[rings.groups] += rings.counts[:, None]
+    # A view that is not there has no power, and tells nothing.
+    power = np.maximum(power, _FAINTEST * power.mean(axis=1, keepdims=True) + 1e-30) / np.maximum(counts, 1)
+    return -_STRIDE * float(np.sum(counts * (np.log(power) + 1)))
 
 
 def _ratio(explained: Floats, expected: Floats) -> Floats:

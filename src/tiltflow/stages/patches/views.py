@@ -11,6 +11,7 @@ from scipy import fft, ndimage
 from tiltflow.model import Image, Stack
 from tiltflow.parallel import map_threads
 from tiltflow.stages.patches.params import PatchParams
+from tiltflow.stages.pattern import find_pattern
 
 _CLIP_SD = 5.0
 _FLATTEN_PER_WINDOW = 0.08
@@ -43,7 +44,7 @@ def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, w
     """Return the views at full working resolution, then binned by 2 and by 4 more.
 
     Each view is divided by its own local mean, so that beam, thickness and exposure fall out, clipped, and brought to zero mean and
-    unit contrast.
+    unit contrast.  What stays with the camera is taken out.
     """
     ny, nx = int(stack.shape[1]), int(stack.shape[2])
     binning = max(-(-max(ny, nx) // params.max_size_px), 1)
@@ -55,6 +56,8 @@ def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, w
         return flatten(bin_image(np.asarray(stack[view], np.float32), binning), sigma)
 
     images = np.stack(list(map_threads(work, range(len(included)), threads)))
+    if (pattern := find_pattern(images[included])) is not None:
+        images[included] -= pattern.image
     levels = [_level(images, binning)]
     for _ in range(2):
         images = np.stack([bin_image(image, 2) for image in images])
