@@ -49,7 +49,7 @@ comparam.eraser.ccderaser.MaximumRadius = 4.2
 comparam.xcorr.tiltxcorr.FilterSigma1 = 0.02
 comparam.xcorr.tiltxcorr.FilterRadius2 = 0.125
 comparam.xcorr.tiltxcorr.FilterSigma2 = 0.03
-comparam.xcorr.tiltxcorr.ExcludeCentralPeak = 1
+comparam.xcorr.tiltxcorr.ExcludeCentralPeak = 0
 comparam.prenewst.newstack.BinByFactor = 2 with comparam.xcorr_pt.tiltxcorr.SizeOfPatchesXandY = 200,200
 runtime.Fiducials.any.fiducialless = 1
 runtime.Fiducials.any.trackingMethod = 1
