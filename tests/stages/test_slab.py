@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tiltflow.stages.slab import Band, Slab, blindness, depth_phases, foretell, learn, precisions, predict
+from tiltflow.stages.band import Band
+from tiltflow.stages.slab import Slab, blindness, depth_phases, foretell, learn, precisions, predict
 
 TANGENTS = np.tan(np.deg2rad(np.linspace(-60, 60, 13)))
 BAND = Band.up_to((40, 48), 0.35, 4)

@@ -23,11 +23,12 @@ from tiltflow.errors import ParameterError
 from tiltflow.model import Progress, Stack
 from tiltflow.parallel import map_threads
 from tiltflow.stages.axis import Axis, find_axis
+from tiltflow.stages.band import Band
 from tiltflow.stages.belief import Free
 from tiltflow.stages.binned import BinnedViews, part_of, read_binned, tell
 from tiltflow.stages.correlation import band_pass, find_peak
 from tiltflow.stages.fitting import Fit
-from tiltflow.stages.slab import Band, Slab, Spectra, foretell
+from tiltflow.stages.slab import Slab, Spectra, foretell
 from tiltflow.stages.stretched import Frame, StretchedViews, ViewGeometry
 
 Floats = NDArray[np.float64]

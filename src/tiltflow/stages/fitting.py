@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow import geometry
+from tiltflow.stages.band import Band
 from tiltflow.stages.belief import Answer, Belief, Free, answer
 from tiltflow.stages.binned import BinnedViews
 from tiltflow.stages.matching import PARAMETERS, Matcher, Step
-from tiltflow.stages.slab import Band, Slab, Spectra, evidence_alone, learn, predict
+from tiltflow.stages.slab import Slab, Spectra, evidence_alone, learn, predict
 from tiltflow.stages.stretched import Frame, StretchedViews, ViewGeometry
 
 Floats = NDArray[np.float64]

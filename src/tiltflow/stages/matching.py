@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from tiltflow.parallel import map_threads
-from tiltflow.stages.slab import Band, Prediction, Rings, Slab, Spectra, blindness, depth_phases, precisions
+from tiltflow.stages.band import Band, Rings
+from tiltflow.stages.slab import Prediction, Slab, Spectra, blindness, depth_phases, precisions
 from tiltflow.stages.stretched import StretchedViews, ViewGeometry
 
 Floats = NDArray[np.float64]
