@@ -71,8 +71,11 @@ def bin_image(image: Image, factor: int) -> Image:
     """Return the means of blocks of `factor` x `factor` pixels; what is left over at the far edges is dropped."""
     if factor == 1:
         return image
-    ny, nx = image.shape[0] // factor, image.shape[1] // factor
-    return np.asarray(image[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).mean(axis=(1, 3)), np.float32)
+    from tiltflow.kernels.warp import bin_mean  # numba is slow to import
+
+    binned = np.empty((image.shape[0] // factor, image.shape[1] // factor), np.float32)
+    bin_mean(np.ascontiguousarray(image, np.float32), factor, binned)
+    return binned
 
 
 def flatten(image: Image, sigma: float) -> Image:
