@@ -78,7 +78,7 @@ def kernels(size: int, views: int, thickness: int) -> float:
     work = size * thickness * views / 1e9
 
     def stretch() -> None:
-        stretch_lines(filtered, s.even, s.odd, s.count, s.inside, s.start, s.step, fill, lines)
+        stretch_lines(filtered, s.even, s.odd, s.count, s.inside, s.pixel, s.fraction, fill, lines)
 
     def smear() -> None:
         backproject(lines, s.even, s.odd, s.shift, s.slope, np.float32(0), section)

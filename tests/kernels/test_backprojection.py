@@ -10,8 +10,8 @@ from tiltflow.stages.lines import Section, stretched_lines
 
 
 def stretched(filtered: np.ndarray, samples, fill: np.ndarray) -> np.ndarray:
-    lines = np.full(samples.length, np.nan, np.float32)
-    stretch_lines(filtered, samples.even, samples.odd, samples.count, samples.inside, samples.start, samples.step, fill, lines)
+    s, lines = samples, np.full(samples.length, np.nan, np.float32)
+    stretch_lines(filtered, s.even, s.odd, s.count, s.inside, s.pixel, s.fraction, fill, lines)
     return lines
 
 

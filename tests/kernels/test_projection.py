@@ -14,13 +14,13 @@ def forward(section: np.ndarray, s: StretchedLines, width: int) -> np.ndarray:
     lines = np.full(s.length, np.nan, np.float32)
     project(section, s.even, s.odd, s.shift, s.slope, lines)
     out = np.full((len(s.start), width), np.nan, np.float32)
-    relax_lines(lines, s.even, s.odd, s.inside, s.start, s.step, out)
+    relax_lines(lines, s.even, s.odd, s.inside, s.pixel, s.fraction, out)
     return out
 
 
 def backward(views: np.ndarray, s: StretchedLines, nz: int, nx: int) -> np.ndarray:
     lines = np.empty(s.length, np.float32)
-    stretch_lines(views, s.even, s.odd, s.count, s.inside, s.start, s.step, np.zeros(len(views), np.float32), lines)
+    stretch_lines(views, s.even, s.odd, s.count, s.inside, s.pixel, s.fraction, np.zeros(len(views), np.float32), lines)
     out = np.full((nz, nx), np.nan, np.float32)
     backproject(lines, s.even, s.odd, s.shift, s.slope, np.float32(0), out)
     return out

@@ -44,6 +44,17 @@ def test_samples_inside_are_those_within_the_view() -> None:
         np.testing.assert_array_equal(inside, (at > -1e-5) & (at < 31 + 1e-5))
 
 
+def test_every_sample_within_the_view_lies_between_two_of_its_pixels() -> None:
+    s = stretched_lines(np.array([-50.0, 0.0, 20.0]), 32, Section(64, 10), 17.3)
+    for v in range(3):
+        at = s.start[v] + s.step[v] * np.arange(*s.inside[v])
+        k = np.arange(*s.inside[v])
+        place = np.where(k % 2 == 0, s.even[v], s.odd[v]) + k // 2
+        np.testing.assert_allclose(s.pixel[place] + s.fraction[place], at, atol=1e-5)
+        assert s.pixel[place].max() <= 30
+        assert -1e-5 < s.fraction[place].min() < s.fraction[place].max() < 1 + 1e-5
+
+
 def test_even_and_odd_samples_of_all_views_have_places_of_their_own() -> None:
     s = stretched_lines(np.linspace(-70, 70, 9), 40, Section(40, 30))
     taken = np.zeros(s.length, int)

@@ -36,7 +36,7 @@ def views(truth: np.ndarray) -> np.ndarray:
     s = stretched_lines(TILT, NX, Section(NX, NZ))
     lines, out = np.empty(s.length, np.float32), np.empty((len(TILT), NX), np.float32)
     project(truth, s.even, s.odd, s.shift, s.slope, lines)
-    relax_lines(lines, s.even, s.odd, s.inside, s.start, s.step, out)
+    relax_lines(lines, s.even, s.odd, s.inside, s.pixel, s.fraction, out)
     return np.repeat(out[:, None], 2, axis=1)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tiltflow.errors import ParameterError
-from tiltflow.stages.filters import padded_length
+from tiltflow.stages import weighting
+from tiltflow.stages.filters import pad_lines, padded_length
 from tiltflow.stages.weighting import chosen_views, filter_lines, read_lines, weigh
 
 
@@ -15,6 +16,17 @@ def test_a_flat_filter_changes_nothing_but_the_scale(rng: np.random.Generator) -
     scale = np.array([1.0, 2.0, -0.5], np.float32)
     flat = np.repeat(scale[:, None], padded_length(50) // 2 + 1, axis=1)
     np.testing.assert_allclose(filter_lines(lines, flat), lines * scale[:, None, None], atol=1e-5)
+
+
+def test_lines_are_filtered_in_place_and_any_number_at_once(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = rng.normal(size=(7, 3, 50)).astype(np.float32)
+    weights = rng.random((7, padded_length(50) // 2 + 1)).astype(np.float32)
+    spectrum = np.fft.rfft(pad_lines(lines, padded_length(50)).astype(float)) * weights[:, None]
+    expected = np.fft.irfft(spectrum, padded_length(50))[..., :50]
+    by_row = np.ascontiguousarray(lines.transpose(1, 0, 2))
+    monkeypatch.setattr(weighting, "_CACHED_BYTES", 4 * 3 * padded_length(50) * 2)
+    filter_lines(by_row.transpose(1, 0, 2), weights, out=by_row.transpose(1, 0, 2))
+    np.testing.assert_allclose(by_row.transpose(1, 0, 2), expected, atol=1e-5)
 
 
 def test_views_are_those_included_and_not_excluded() -> None:

@@ -243,10 +243,9 @@ class MrcWriter:
                 piece = _convert(piece, self.dtype, low, high)
             else:
                 moments.seen += piece.size
-            voxels = np.ascontiguousarray(piece)
-            for section, place in zip(voxels, range(z + sections.start, nz), strict=False):
+            for section, place in zip(piece, range(z + sections.start, nz), strict=False):
                 first = (place * ny + y + rows.start) * nx
-                self._put(section.reshape(-1).view(np.uint8).data, self._offset + first * self.dtype.itemsize)
+                self._put(np.ascontiguousarray(section).reshape(-1).view(np.uint8).data, self._offset + first * self.dtype.itemsize)
         with self._lock:
             self._moments.merge(moments)
 

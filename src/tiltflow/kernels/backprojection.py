@@ -25,36 +25,30 @@ def stretch_lines(
     odd: NDArray[np.int64],
     count: NDArray[np.int64],
     inside: NDArray[np.int64],
-    start: NDArray[np.float64],
-    step: NDArray[np.float64],
+    pixel: NDArray[np.uint32],
+    fraction: NDArray[np.float32],
     fill: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
     """Write the stretched lines of one section into `out`, all views one after the other.
 
-    Sample k of view v lies at pixel `start[v] + k step[v]` of the line `filtered[v]`, and is interpolated linearly for
-    `inside[v, 0] <= k < inside[v, 1]`; it is `fill[v]` elsewhere.  Even samples go to `even[v] + k // 2`, odd ones to
-    `odd[v] + k // 2`.
+    The sample at place k lies `fraction[k]` of the way from pixel `pixel[k]` of the line `filtered[v]` to the next, and is
+    interpolated linearly.  Even samples of view v begin at place `even[v]`, odd ones at `odd[v]`; those before sample `inside[v, 0]`
+    and from `inside[v, 1]` on are `fill[v]`.
     """
     for v in range(filtered.shape[0]):
-        line = filtered[v]
-        last = line.shape[0] - 2
+        here, next_one = filtered[v, :-1], filtered[v, 1:]
         for parity in range(2):
-            target = even[v] if parity == 0 else odd[v]
-            half = (count[v] + 1 - parity) // 2
-            low = min(max((inside[v, 0] + 1 - parity) // 2, 0), half)
-            high = min(max((inside[v, 1] + 1 - parity) // 2, low), half)
-            segment = out[target : target + half]
-            for k in range(low):
-                segment[k] = fill[v]
-            first, stride = start[v] + parity * step[v], 2 * step[v]
-            for k in range(low, high):
-                p = first + stride * k
-                i = min(max(np.int32(p), 0), last)
-                f = np.float32(p - i)
-                segment[k] = line[i] + f * (line[i + 1] - line[i])
-            for k in range(high, half):
-                segment[k] = fill[v]
+            begin = even[v] if parity == 0 else odd[v]
+            end = begin + (count[v] + 1 - parity) // 2
+            low, high = begin + (inside[v, 0] + 1 - parity) // 2, begin + (inside[v, 1] + 1 - parity) // 2
+            for k in range(begin, low):
+                out[k] = fill[v]
+            for k in range(high, end):
+                out[k] = fill[v]
+            i, f, segment = pixel[low:high], fraction[low:high], out[low:high]
+            for k in range(segment.shape[0]):
+                segment[k] = here[i[k]] + f[k] * (next_one[i[k]] - here[i[k]])
 
 
 @njit(nogil=True, cache=True, fastmath=True, error_model="numpy")

@@ -51,19 +51,19 @@ def relax_lines(
     even: NDArray[np.int64],
     odd: NDArray[np.int64],
     inside: NDArray[np.int64],
-    start: NDArray[np.float64],
-    step: NDArray[np.float64],
+    pixel: NDArray[np.uint32],
+    fraction: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
     """Write into the lines of the views, `out[v, x]`, what their stretched samples add; samples beyond a view are lost."""
     out[:] = 0
+    one = np.float32(1)
     for v in range(out.shape[0]):
-        line = out[v]
-        last = line.shape[0] - 2
-        for k in range(inside[v, 0], inside[v, 1]):
-            p = start[v] + step[v] * k
-            i = min(max(np.int32(p), 0), last)
-            f = np.float32(p - i)
-            value = stretched[(odd[v] if k & 1 else even[v]) + (k >> 1)]
-            line[i] += (np.float32(1) - f) * value
-            line[i + 1] += f * value
+        here, next_one = out[v, :-1], out[v, 1:]
+        for parity in range(2):
+            begin = even[v] if parity == 0 else odd[v]
+            low, high = begin + (inside[v, 0] + 1 - parity) // 2, begin + (inside[v, 1] + 1 - parity) // 2
+            i, f, samples = pixel[low:high], fraction[low:high], stretched[low:high]
+            for k in range(samples.shape[0]):
+                here[i[k]] += (one - f[k]) * samples[k]
+                next_one[i[k]] += f[k] * samples[k]

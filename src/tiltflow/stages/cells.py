@@ -192,14 +192,14 @@ class CellBackprojector:
         high = int(np.clip(np.ceil(max(cells.row.max(), end_row.max())) + 3, low + 1, ny))
         lines = read_lines(self._aligned, w, low, high)
         clock.lap("read")
-        filtered = filter_lines(lines, w.weights)
+        filter_lines(lines, w.weights, out=lines)
         clock.lap("filter")
         scratch = np.empty(int((cells.count + 4).sum(axis=-1).max()), np.float32)
         block = np.empty(int(self._size.prod(axis=1).max()), np.float32)
         section = np.empty((self._grid.line_nz, self._grid.section.nx), np.float32)
         for j in range(len(tops)):
             backproject_cells(
-                filtered,
+                lines,
                 self._corner,
                 self._size,
                 cells.column[j],

@@ -57,6 +57,9 @@ class StretchedLines:
         `(views, 2)`: first and one past the last sample within the view.
     start, step
         Pixel of the line where sample 0 lies, and from sample to sample.
+    pixel, fraction
+        `(length,)`: the same sample by sample, in the order of the array of all lines: the pixel before, and how far it is from there
+        to the next one.  They mean nothing beyond the view.
     shift, slope
         The voxel of row z and column x lies at sample `shift + slope z + 2 x`.
     length
@@ -69,6 +72,8 @@ class StretchedLines:
     inside: Integers
     start: Floats
     step: Floats
+    pixel: NDArray[np.uint32]
+    fraction: NDArray[np.float32]
     shift: Floats
     slope: Floats
     length: int
@@ -107,13 +112,24 @@ def stretched_lines(tilt_deg: Floats, width: int, section: Section, axis_px: flo
     high = (np.floor(2 * (seen_last - first) + 1e-6) + 1).astype(np.int64)
     half = count // 2 + 1
     begin = np.concatenate([[0], np.cumsum(2 * half)])
+    even, odd = begin[:-1], begin[:-1] + half
+    start, step = first * cosine + axis - 0.5, cosine / 2
+    pixel, fraction = np.zeros(begin[-1], np.uint32), np.zeros(begin[-1], np.float32)
+    for v, samples in enumerate(count):
+        at = start[v] + step[v] * np.arange(samples)
+        before = np.clip(np.floor(at), 0, max(width - 2, 0))
+        for parity, place in enumerate((even[v], odd[v])):
+            here, places = before[parity::2], slice(place, place + len(before[parity::2]))
+            pixel[places], fraction[places] = here, at[parity::2] - here
     return StretchedLines(
-        even=begin[:-1],
-        odd=begin[:-1] + half,
+        even=even,
+        odd=odd,
         count=count,
         inside=np.clip(np.stack([low, np.maximum(low, high)], axis=1), 0, count[:, None]),
-        start=first * cosine + axis - 0.5,
-        step=cosine / 2,
+        start=start,
+        step=step,
+        pixel=pixel,
+        fraction=fraction,
         shift=2 * (section.x_first + section.z_first * slope - first),
         slope=-2 * slope,
         length=int(begin[-1]),

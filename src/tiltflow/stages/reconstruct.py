@@ -12,6 +12,7 @@ The volume is made in the order of y, in slabs of a few sections, so that neithe
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -24,7 +25,7 @@ from tiltflow.model import LocalAlignment, Progress, Stack
 from tiltflow.stages.cells import TOLERANCE_PX, CellBackprojector, distortion
 from tiltflow.stages.filters import density_weights, padded_length, radial_filter
 from tiltflow.stages.lines import Section, stretched_lines
-from tiltflow.stages.sections import GREYS, Clock, SectionMaker, Sink, VolumeGrid, assemble
+from tiltflow.stages.sections import GREYS, Clock, SectionMaker, Sink, VolumeGrid, assemble, slab_rows
 from tiltflow.stages.weighting import Weighting, chosen_views, filter_lines, read_lines, weigh
 
 
@@ -261,8 +262,10 @@ class Backprojector:
 
     def __init__(self, aligned: Stack, weighting: Weighting, grid: VolumeGrid, axis_px: float) -> None:
         self._aligned, self._weighting = aligned, weighting
-        self._top, self._shape = grid.whole.z_first, (grid.line_nz, grid.section.nx)
+        self._top = grid.whole.z_first
         self._samples = stretched_lines(weighting.tilt_deg, aligned.shape[2], grid.whole, axis_px)
+        section = grid.line_nz, grid.section.nx
+        self._scratch = _Scratch((slab_rows(*section), len(weighting.views), aligned.shape[2]), self._samples.length, section)
 
     @property
     def outside(self) -> float:
@@ -271,17 +274,35 @@ class Backprojector:
 
     def sections(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
         """Yield the section of each line from y0 on."""
-        s, w = self._samples, self._weighting
-        lines = read_lines(self._aligned, w, y0, y0 + len(tops))
+        s, w, scratch = self._samples, self._weighting, self._scratch
+        by_row = scratch.lines[: len(tops)]
+        lines = by_row.transpose(1, 0, 2)
+        read_lines(self._aligned, w, y0, y0 + len(tops), out=lines)
         clock.lap("read")
-        filtered = filter_lines(lines, w.weights)
+        filter_lines(lines, w.weights, out=lines)
         clock.lap("filter")
-        stretched, section = np.empty(s.length, np.float32), np.empty(self._shape, np.float32)
-        for j, top in enumerate(tops):
-            line = np.ascontiguousarray(filtered[:, j])
-            stretch_lines(line, s.even, s.odd, s.count, s.inside, s.start, s.step, w.fill, stretched)
+        for line, top in zip(by_row, tops, strict=True):
+            stretch_lines(line, s.even, s.odd, s.count, s.inside, s.pixel, s.fraction, w.fill, scratch.stretched)
             clock.lap("stretch")
             shift = s.shift + s.slope * (self._top - top)
-            backproject(stretched, s.even, s.odd, shift, s.slope, np.float32(w.base), section)
+            backproject(scratch.stretched, s.even, s.odd, shift, s.slope, np.float32(w.base), scratch.section)
             clock.lap("back-project")
-            yield section
+            yield scratch.section
+
+
+class _Scratch(threading.local):
+    """Arrays that each thread makes once and uses for all of its slabs: fresh memory costs as much as what is done in it.
+
+    Attributes
+    ----------
+    lines
+        `(rows, views, nx)`.
+    stretched
+        The samples of one line of all views.
+    section
+        `(nz, nx)`.
+    """
+
+    def __init__(self, lines: tuple[int, int, int], samples: int, section: tuple[int, int]) -> None:
+        self.lines, self.stretched = np.empty(lines, np.float32), np.empty(samples, np.float32)
+        self.section = np.empty(section, np.float32)

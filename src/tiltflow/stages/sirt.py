@@ -228,13 +228,13 @@ class _Rays:
         """Return the projections, `(views, width)`; the array is used again."""
         s = self._samples
         project(section, s.even, s.odd, self._shift, s.slope, self._stretched)
-        relax_lines(self._stretched, s.even, s.odd, s.inside, s.start, s.step, self._lines)
+        relax_lines(self._stretched, s.even, s.odd, s.inside, s.pixel, s.fraction, self._lines)
         return self._lines
 
     def smear(self, lines: Lines, out: NDArray[np.float32]) -> None:
         """Write the sum over the views of their lines, smeared back over the section."""
         s = self._samples
-        stretch_lines(lines, s.even, s.odd, s.count, s.inside, s.start, s.step, self._zero, self._stretched)
+        stretch_lines(lines, s.even, s.odd, s.count, s.inside, s.pixel, s.fraction, self._zero, self._stretched)
         backproject(self._stretched, s.even, s.odd, self._shift, s.slope, np.float32(0), out)
 
 

@@ -17,6 +17,9 @@ from tiltflow.stages.filters import DC, pad_lines, padded_length
 LOG_FLOOR = 1e-3
 """Grey values below this part of the mean have the logarithm of it."""
 
+_CACHED_BYTES = 1 << 19
+"""Padded lines that are filtered at once: with their spectra they stay in the second-level cache."""
+
 
 @runtime_checkable
 class ReadsRows(Protocol):
@@ -105,24 +108,34 @@ def _mean_grey(aligned: Stack, views: NDArray[np.int64]) -> float:
     return float(np.mean([np.asarray(aligned[int(v)][::every]).mean(dtype=np.float64) for v in views]))
 
 
-def read_lines(aligned: Stack, weighting: Weighting, y0: int, y1: int) -> NDArray[np.float32]:
-    """Return the lines of rows `y0..y1` of the views, `(views, rows, nx)`, as logarithms if asked for."""
-    lines = np.empty((len(weighting.views), y1 - y0, aligned.shape[2]), np.float32)
+def read_lines(
+    aligned: Stack, weighting: Weighting, y0: int, y1: int, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Return the lines of rows `y0..y1` of the views, `(views, rows, nx)`, as logarithms if asked for; in `out` if it is given."""
+    lines = np.empty((len(weighting.views), y1 - y0, aligned.shape[2]), np.float32) if out is None else out
+    by_rows = aligned if isinstance(aligned, ReadsRows) else None
     for line, v in zip(lines, weighting.views.tolist(), strict=True):
-        if isinstance(aligned, ReadsRows):
-            line[...] = aligned.read_block(slice(v, v + 1), slice(y0, y1))[0]
-        else:
-            line[...] = aligned[v][y0:y1]
+        line[...] = aligned[v][y0:y1] if by_rows is None else by_rows.read_block(slice(v, v + 1), slice(y0, y1))[0]
     if weighting.log_offset is not None:
         lines += np.float32(weighting.log_offset)
         np.log10(np.maximum(lines, np.float32(weighting.log_floor), out=lines), out=lines)
     return lines
 
 
-def filter_lines(lines: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return lines `(views, rows, nx)` whose frequencies are multiplied by `weights`, `(views, frequencies)`."""
-    width = lines.shape[-1]
+def filter_lines(
+    lines: NDArray[np.float32], weights: NDArray[np.float32], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Return lines `(views, rows, nx)` whose frequencies are multiplied by `weights`, `(views, frequencies)`.
+
+    They are written to `out` if it is given, which may be `lines`.
+    """
+    views, rows, width = lines.shape
     length = padded_length(width)
-    spectrum = scipy.fft.rfft(pad_lines(lines, length), axis=-1, overwrite_x=True)
-    spectrum *= weights[:, None]
-    return np.asarray(scipy.fft.irfft(spectrum, length, axis=-1, overwrite_x=True)[..., :width])
+    filtered = np.empty_like(lines) if out is None else out
+    at_once = max(_CACHED_BYTES // (rows * length * lines.itemsize), 1)
+    for first in range(0, views, at_once):
+        some = slice(first, first + at_once)
+        spectrum = scipy.fft.rfft(pad_lines(lines[some], length), axis=-1)
+        spectrum *= weights[some, None]
+        filtered[some] = scipy.fft.irfft(spectrum, length, axis=-1, overwrite_x=True)[..., :width]
+    return filtered
