@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tiltflow import geometry
 from tiltflow.formats.mrc import MrcWriter, open_mrc
+from tiltflow.kernels import kernel
 from tiltflow.kernels.backprojection import backproject, stretch_lines
 from tiltflow.kernels.projection import project
 from tiltflow.model import LocalAlignment, Stack
@@ -36,7 +36,7 @@ from tiltflow.stages.trim import Trim, TrimParams
 Floats = NDArray[np.float32]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def plain_loop(lines: Floats, cosine: Floats, sine: Floats, out: Floats) -> None:
     """Back-project in the obvious way: voxel by voxel, view by view, one interpolation each."""
     nz, nx = out.shape

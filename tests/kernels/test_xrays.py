@@ -21,26 +21,6 @@ def test_block_statistics_are_those_of_the_pixels_within_three_standard_deviatio
     assert np.allclose(step_sd, 5 * np.sqrt(2), rtol=0.1)
 
 
-def test_the_surface_that_fills_a_hit_is_the_least_squares_polynomial_of_its_ring(rng):
-    y, x = np.mgrid[:20, :24]
-    image = (3 + 0.5 * x - 0.2 * y + 0.05 * x * y - 0.03 * y**2 + rng.normal(0, 0.1, x.shape)).astype(np.float32)
-    group = np.array([9 * 24 + 11, 9 * 24 + 12, 10 * 24 + 11])
-    state = np.zeros(image.shape, np.uint8)
-    state.reshape(-1)[group] = 1
-    out = np.empty(3, np.float32)
-    work = np.empty((10, 10)), np.empty(10), np.empty(10), np.empty(128)
-    kernels.fill(image, state, group, np.array([0, 3]), 2.0, 2, *work, out)
-
-    gy, gx = np.divmod(group, 24)
-    near = ((y[..., None] - gy) ** 2 + (x[..., None] - gx) ** 2 <= 4).any(-1) & (state == 0)
-
-    def terms(y, x):
-        return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1).astype(float)
-
-    coefficients = np.linalg.lstsq(terms(y[near], x[near]), image[near], rcond=None)[0]
-    assert np.allclose(out, terms(gy, gx) @ coefficients, atol=1e-3)
-
-
 def test_growth_collects_all_connected_pixels_and_no_others():
     image = np.zeros((12, 12), np.float32)
     image[3:5, 3:6] = 5

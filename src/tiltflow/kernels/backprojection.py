@@ -11,14 +11,15 @@ stays in the first-level cache; it is bound by the loads.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tiltflow.kernels import kernel
 
 TILE_X = 512
 TILE_Z = 16
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def stretch_lines(
     filtered: NDArray[np.float32],
     even: NDArray[np.int64],
@@ -51,7 +52,7 @@ def stretch_lines(
                 segment[k] = here[i[k]] + f[k] * (next_one[i[k]] - here[i[k]])
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def backproject(
     lines: NDArray[np.float32],
     even: NDArray[np.int64],
@@ -97,7 +98,7 @@ def backproject(
                         row[x] += g0 * a0[x] + f0 * b0[x]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy", inline="always")
+@kernel(fastmath=True)
 def _neighbours(even: int, odd: int, sample: float, x: int) -> tuple[int, int, np.float32]:
     """Return where the sample before and the one after lie for voxel x, and the fraction between them."""
     k = int(sample)
@@ -108,7 +109,7 @@ def _neighbours(even: int, odd: int, sample: float, x: int) -> tuple[int, int, n
     return even + half, odd + half, f
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def turn_about_x(
     here: NDArray[np.float32],
     there: NDArray[np.float32],

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tiltflow.kernels import kernel
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel()
 def local_maxima(response: Image, threshold: float, radius: float, margin: int, out: NDArray[np.int32]) -> int:
     """Write `(row, column)` of the pixels above `threshold` that are the highest within `radius`; return how many there are.
 
@@ -41,7 +42,7 @@ def local_maxima(response: Image, threshold: float, radius: float, margin: int, 
     return count
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel()
 def ring_scale(response: Image, j: int, i: int, inner: float, outer: float, ceiling: float) -> float:
     """Return the mean of `min(|response|, ceiling)` over a ring of pixels around `[j, i]`."""
     ny, nx = response.shape
@@ -56,7 +57,7 @@ def ring_scale(response: Image, j: int, i: int, inner: float, outer: float, ceil
     return total / max(count, 1)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel()
 def blank_discs(image: Image, xy: Floats, radius: float) -> int:
     """Set the pixels within `radius` of points, corner-based, to zero in place; return how many were set."""
     ny, nx = image.shape
@@ -71,7 +72,7 @@ def blank_discs(image: Image, xy: Floats, radius: float) -> int:
     return count
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def radial_power(spectrum: NDArray[np.complex64], bins: NDArray[np.int32], out: Floats) -> None:
     """Add `|spectrum|^2` to `out` by radial bin; the columns between the first and the last count twice."""
     rows, columns = spectrum.shape
@@ -82,7 +83,7 @@ def radial_power(spectrum: NDArray[np.complex64], bins: NDArray[np.int32], out: 
             out[bins[j, i]] += power if i == 0 else 2 * power
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def scale_by_bin(spectrum: NDArray[np.complex64], bins: NDArray[np.int32], gain: Image, out: NDArray[np.complex64]) -> None:
     """Write the spectrum times the gain of each radial bin."""
     rows, columns = spectrum.shape
@@ -91,7 +92,7 @@ def scale_by_bin(spectrum: NDArray[np.complex64], bins: NDArray[np.int32], gain:
             out[j, i] = spectrum[j, i] * gain[bins[j, i]]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel()
 def add_to_rings(
     image: Image, x: float, y: float, sign: float, reach: float, width: float, sums: Floats, squares: Floats, counts: Floats
 ) -> None:
@@ -124,7 +125,7 @@ def add_to_rings(
                 counts[ring] += 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel()
 def sweep_depth(
     base: Floats,
     step: Floats,
@@ -178,7 +179,7 @@ def sweep_depth(
                     hits[k] += 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel()
 def densest(differences: Floats, owner: NDArray[np.int64], owners: int, radius: float) -> tuple[int, int]:
     """Return the index of the difference with most owners within `radius`, and how many these are."""
     best, most = -1, 0
@@ -196,7 +197,7 @@ def densest(differences: Floats, owner: NDArray[np.int64], owners: int, radius: 
     return best, most
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel()
 def ascend(
     image: Image,
     start_x: float,
@@ -261,7 +262,7 @@ def ascend(
             return
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel()
 def add_profile(image: Image, x: float, y: float, amplitude: float, profile: Floats, spacing: float) -> None:
     """Add a round profile, sampled `spacing` pixels apart, at a point, corner-based, to an image in place."""
     ny, nx = image.shape

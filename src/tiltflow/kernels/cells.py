@@ -8,13 +8,13 @@ stretching, but there are only as many samples as a cell is wide, and as its ray
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tiltflow.kernels import kernel
 from tiltflow.kernels.backprojection import backproject
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def backproject_cells(
     filtered: NDArray[np.float32],
     corner: NDArray[np.int64],
@@ -65,7 +65,7 @@ def backproject_cells(
             out[z0 + z, x0 : x0 + nx] = voxels[z]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def cut_line(
     image: NDArray[np.float32],
     column: float,
@@ -110,7 +110,7 @@ def cut_line(
             out[k] = mixed[i] + f * (mixed[i + 1] - mixed[i])
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def _mix_rows(image: NDArray[np.float32], row: float, slope: float, first: int, last: int, out: NDArray[np.float32]) -> None:
     """Write into `out[i]`, for the columns `first <= i < last`, the image at row `row + slope (i - first)`, held within its rows.
 
@@ -145,7 +145,7 @@ def _mix_rows(image: NDArray[np.float32], row: float, slope: float, first: int, 
         i = end
 
 
-@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+@kernel()
 def _inside(start: float, step: float, least: float, most: float, n: int) -> tuple[int, int]:
     """Return the first and one past the last k of `n` for which `start + k step` lies between two bounds."""
     if abs(step) < 1e-12:

@@ -6,11 +6,12 @@ Minima, maxima and sums are kept by column: independent lanes are five times as 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tiltflow.kernels import kernel
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+
+@kernel(fastmath=True)
 def statistics(image: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32], total: NDArray[np.float32]) -> None:
     """Take a two-dimensional array into the least, the greatest and the sum of each column, `(columns,)`."""
     for j in range(image.shape[0]):
@@ -21,7 +22,7 @@ def statistics(image: NDArray[np.float32], low: NDArray[np.float32], high: NDArr
             total[i] += value
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def round_into(
     image: NDArray[np.float32],
     least: int,

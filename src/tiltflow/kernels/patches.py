@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tiltflow.kernels import kernel
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+
+@kernel(fastmath=True)
 def cut_window(
     image: NDArray[np.float32],
     origin: NDArray[np.float64],
@@ -44,7 +45,7 @@ def cut_window(
             out[j, i] = taper_y[j] * taper_x[i] * (v0 * a + v1 * b + v2 * c + v3 * d)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def fill_covariance(
     table: NDArray[np.complex64],
     step: float,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tiltflow.kernels import kernel
 
-@njit(nogil=True, cache=True, fastmath=True)
+
+@kernel(fastmath=True)
 def add_ellipsoid(
     image: NDArray[np.float64], cx: float, cy: float, shape: NDArray[np.float64], reach: float, density: float
 ) -> None:
@@ -35,7 +36,7 @@ def add_ellipsoid(
             image[j, i] += density * total / 9.0
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@kernel(fastmath=True)
 def fill_ellipsoid(
     volume: NDArray[np.float32], cx: float, cy: float, cz: float, shape: NDArray[np.float64], reach: float, density: float
 ) -> None:

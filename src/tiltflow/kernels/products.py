@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tiltflow.kernels import kernel
 
 Floats = NDArray[np.float32]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def section_moments(block: Floats, minimum: Floats, maximum: Floats, total: NDArray[np.float64]) -> None:
     """Write the least, the greatest and the sum of the values of each section of `block`, `(sections, rows, nx)`."""
     sections, rows, nx = block.shape
@@ -33,7 +34,7 @@ def section_moments(block: Floats, minimum: Floats, maximum: Floats, total: NDAr
         minimum[k], maximum[k], total[k] = low, high, whole_sum
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def running_mean(block: Floats, window: int, whole: bool, out: Floats) -> None:
     """Write the mean of every `window` sections in a row, `(sections - window + 1, rows, nx)`; cut toward zero if `whole`."""
     sections, rows, nx = out.shape
@@ -53,7 +54,7 @@ def running_mean(block: Floats, window: int, whole: bool, out: Floats) -> None:
                     out[k, j, i] = out[k, j, i] / count
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def change_levels(block: Floats, scale: Floats, offset: Floats, whole: bool, out: NDArray[Any]) -> None:
     """Write `scale * value + offset`, one pair a section, rounded to the nearest whole number if `whole`."""
     sections, rows, nx = block.shape
@@ -65,7 +66,7 @@ def change_levels(block: Floats, scale: Floats, offset: Floats, whole: bool, out
                 out[k, j, i] = np.floor(value + half) if whole else value
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def grey_picture(
     image: Floats, scale: float, offset: float, whole: bool, slope: float, intercept: float, out: NDArray[np.uint8]
 ) -> None:
@@ -80,7 +81,7 @@ def grey_picture(
             out[ny - 1 - j, i] = np.uint8(min(max(value * slope + intercept, 0.0), 255.0))
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def bin_whole(block: NDArray[Any], bin_z: int, bin_y: int, bin_x: int, sums: NDArray[np.int32], out: NDArray[Any]) -> None:
     """Write the means of 2 x 2 x 2 whole numbers, `floor(mean + 0.5)`; a factor of 1 leaves an axis as it is.
 
@@ -103,7 +104,7 @@ def bin_whole(block: NDArray[Any], bin_z: int, bin_y: int, bin_x: int, sums: NDA
                 out[k, j, i] = (2 * sums[bin_x * i] + 4) >> 3
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def bin_real(block: NDArray[Any], bin_z: int, bin_y: int, bin_x: int, sums: Floats, out: Floats) -> None:
     """Write the means of 2 x 2 x 2 values as they are; otherwise as :func:`bin_whole`."""
     nz, ny, nx = block.shape
@@ -124,7 +125,7 @@ def bin_real(block: NDArray[Any], bin_z: int, bin_y: int, bin_x: int, sums: Floa
                 out[k, j, i] = (sums[bin_x * i] + sums[bin_x * i]) * eighth
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def count_whole(block: NDArray[Any], lowest: int, counts: NDArray[np.int64]) -> None:
     """Add each voxel to `counts[value - lowest]`."""
     sections, rows, nx = block.shape
@@ -134,7 +135,7 @@ def count_whole(block: NDArray[Any], lowest: int, counts: NDArray[np.int64]) -> 
                 counts[np.int64(block[k, j, i]) - lowest] += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def count_real(block: Floats, bits: NDArray[np.uint32], limit: float, counts: NDArray[np.int64]) -> tuple[float, float, float]:
     """Add each voxel within `limit` to the bin of the first 16 bits of its float32 in ascending order; return min, max, sum.
 
@@ -157,7 +158,7 @@ def count_real(block: Floats, bits: NDArray[np.uint32], limit: float, counts: ND
     return low, high, total
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def count_between(block: Floats, low: float, high: float, limit: float, counts: NDArray[np.int64]) -> None:
     """Add each voxel within `limit` to one of equal bins from `low` to `high`; the first and last bin take what lies beyond."""
     sections, rows, nx = block.shape
@@ -171,7 +172,7 @@ def count_between(block: Floats, low: float, high: float, limit: float, counts: 
                     counts[int(min(max((value - low) * per_unit + 1.0, 0.0), inner + 1.0))] += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def fill_unusable(block: Floats, limit: float, value: float) -> int:
     """Set voxels that are not numbers or beyond `limit` to `value`, in place; return how many there were."""
     sections, rows, nx = block.shape

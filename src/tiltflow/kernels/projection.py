@@ -7,13 +7,13 @@ a weight the other scatters with the same weight.  Iterative methods converge to
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tiltflow.kernels import kernel
 from tiltflow.kernels.backprojection import TILE_X
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def project(
     section: NDArray[np.float32],
     even: NDArray[np.int64],
@@ -45,7 +45,7 @@ def project(
                     far[x] += f * row[x]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def relax_lines(
     stretched: NDArray[np.float32],
     even: NDArray[np.int64],

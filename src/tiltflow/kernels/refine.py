@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tiltflow.kernels import kernel
 
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def sample_view(
     coefficients: Image, origin: Floats, step_x: Floats, step_y: Floats, taper: float, out: Image, weight: Image
 ) -> None:
@@ -51,7 +52,7 @@ def sample_view(
             out[j, i] = total
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def sensitivities(
     by_x: Image,
     by_y: Image,

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tiltflow.kernels import kernel
 
 Floats = NDArray[np.float64]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def predict(views: Floats, points: Floats, out: Floats) -> None:
     """Write where `points` `(tracks, 3)` are seen under `views` `(views, 7)` to `out` `(tracks, views, 2)`."""
     jacobian = np.empty((2, 3))
@@ -29,7 +30,7 @@ def predict(views: Floats, points: Floats, out: Floats) -> None:
                 out[j, i, a] = views[i, a] + along
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def point_jacobian(view: Floats, out: Floats) -> None:
     """Write the derivative of a position by the point's x, y and z to `out` `(2, 3)`."""
     c, s = math.cos(view[3]), math.sin(view[3])
@@ -41,7 +42,7 @@ def point_jacobian(view: Floats, out: Floats) -> None:
     out[0, 2], out[1, 2] = ca * s, sa * s
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def view_jacobian(view: Floats, point: Floats, out: Floats) -> None:
     """Write the derivative of a point's position by the seven parameters of its view to `out` `(2, 7)`."""
     c, s = math.cos(view[3]), math.sin(view[3])
@@ -59,7 +60,7 @@ def view_jacobian(view: Floats, point: Floats, out: Floats) -> None:
     out[0, 6], out[1, 6] = -sa * x, ca * x
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def accumulate(
     views: Floats,
     points: Floats,
@@ -109,7 +110,7 @@ def accumulate(
                 view_normal[i, b, a] = view_normal[i, a, b]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def whiten(factor: Floats, cross: Floats, right: Floats) -> None:
     """Solve `L y = cross` and `L y = right` in place for every track; `factor` `(tracks, 3, 3)` is lower triangular."""
     for j in range(factor.shape[0]):
@@ -125,7 +126,7 @@ def whiten(factor: Floats, cross: Floats, right: Floats) -> None:
                 cross[j, a, k] /= pivot
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def leave_out(
     views: Floats,
     points: Floats,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tiltflow.kernels import kernel
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+
+@kernel(fastmath=True)
 def _cubic_at(image: NDArray[np.float32], x: np.float32, y: np.float32) -> np.float32:
     """Return the cubic convolution (a = -1) at pixel coordinates; the 4 x 4 pixels around must exist."""
     one, two = np.float32(1), np.float32(2)
@@ -24,7 +25,7 @@ def _cubic_at(image: NDArray[np.float32], x: np.float32, y: np.float32) -> np.fl
     return np.float32(v0 * a + v1 * b + v2 * c + v3 * d)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def _linear_at(image: NDArray[np.float32], x: np.float32, y: np.float32) -> np.float32:
     i, j = np.int32(x), np.int32(y)
     fx, fy = x - np.float32(i), y - np.float32(j)
@@ -33,7 +34,7 @@ def _linear_at(image: NDArray[np.float32], x: np.float32, y: np.float32) -> np.f
     return np.float32(a + fy * (b - a))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel()
 def _steps_inside(start: float, step: float, low: float, high: float, n: int) -> tuple[int, int]:
     """Return the range of k in 0..n where `low <= start + k step <= high`."""
     if abs(step) < 1e-12:
@@ -45,7 +46,7 @@ def _steps_inside(start: float, step: float, low: float, high: float, n: int) ->
     return (first, last) if first < last else (0, 0)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def warp(
     image: NDArray[np.float32],
     pad: int,
@@ -101,7 +102,7 @@ def warp(
                 out[j, i] = fill + np.float32(weight) * (edge - fill)
 
 
-@njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+@kernel(fastmath=True)
 def bin_mean(image: NDArray[np.float32], factor: int, out: NDArray[np.float32]) -> None:
     """Write the means of blocks of `factor` x `factor` pixels into `out`; what is left over at the far edges is not read."""
     scale = np.float32(1.0 / (factor * factor))

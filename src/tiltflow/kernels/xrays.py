@@ -1,12 +1,13 @@
-"""Loops that find x-ray hits in one image and fit what belongs in their place."""
+"""Loops that find x-ray hits in one image."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tiltflow.kernels import kernel
 
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -22,7 +23,7 @@ BEAD_STEP = 0.62
 """Fall from pixel to pixel, as a fraction of its height, that no bead reaches."""
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@kernel(fastmath=True)
 def block_statistics(image: Image, edges_y: Ints, edges_x: Ints, mean: Floats, sd: Floats, step_sd: Floats) -> None:
     """Mean, standard deviation and that of the difference of horizontal neighbours, of each block, twice clipped.
 
@@ -54,7 +55,7 @@ def block_statistics(image: Image, edges_y: Ints, edges_x: Ints, mean: Floats, s
             mean[by, bx], sd[by, bx], step_sd[by, bx] = centre, spread, step_spread
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def find_candidates(
     image: Image, edges_y: Ints, edges_x: Ints, threshold: Floats, step_threshold: Floats, margin: int, out: Ints
 ) -> int:
@@ -86,7 +87,7 @@ def find_candidates(
     return found
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def ring_median(image: Image, y: int, x: int, work: Floats) -> float:
     """Median of the pixels at a distance of 3 to 5.5 pixels."""
     ny, nx = image.shape
@@ -105,7 +106,7 @@ def ring_median(image: Image, y: int, x: int, work: Floats) -> float:
     return (work[(count - 1) // 2] + work[count // 2]) / 2 if count else 0.0
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def grow(image: Image, seed: int, floor: float, state: NDArray[np.uint8], group: Ints) -> int:
     """Collect the connected pixels above `floor` around `seed` into `group`, and mark them in `state`; return how many.
 
@@ -130,7 +131,7 @@ def grow(image: Image, seed: int, floor: float, state: NDArray[np.uint8], group:
     return -count if rejected or count == len(group) else count
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def steepest_step(image: Image, group: Ints, count: int) -> float:
     """Largest fall from a pixel of the group to one of its four neighbours."""
     ny, nx = image.shape
@@ -149,7 +150,7 @@ def steepest_step(image: Image, group: Ints, count: int) -> float:
     return largest
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def is_hit(
     image: Image, group: Ints, count: int, base: float, step_sd: float, max_area: float, giant: float, big_diff: float
 ) -> bool:
@@ -180,109 +181,7 @@ def is_hit(
     return sharp and height > giant * step_sd / math.sqrt(2.0) and step > big_diff * step_sd
 
 
-@njit(nogil=True, cache=True)
-def _monomials(y: float, x: float, order: int, terms: Floats) -> None:
-    """Write the monomials of `(y, x)` up to `order` into `terms`: each degree is the one before times x, and a power of y."""
-    terms[0] = 1.0
-    last = 0
-    for degree in range(1, order + 1):
-        first = last + 1
-        for power in range(degree):
-            terms[first + power] = terms[first + power - degree] * x
-        last = first + degree
-        terms[last] = terms[first - 1] * y
-
-
-@njit(nogil=True, cache=True)
-def _solve(normal: Floats, right: Floats, n: int) -> bool:
-    """Solve the leading `n` equations in place by Cholesky's method; say whether they could be."""
-    for i in range(n):
-        for j in range(i + 1):
-            total = normal[i, j]
-            for k in range(j):
-                total -= normal[i, k] * normal[j, k]
-            if i == j:
-                if total <= 1e-9:
-                    return False
-                normal[i, i] = math.sqrt(total)
-            else:
-                normal[i, j] = total / normal[j, j]
-    for i in range(n):
-        for k in range(i):
-            right[i] -= normal[i, k] * right[k]
-        right[i] /= normal[i, i]
-    for i in range(n - 1, -1, -1):
-        for k in range(i + 1, n):
-            right[i] -= normal[k, i] * right[k]
-        right[i] /= normal[i, i]
-    return True
-
-
-@njit(nogil=True, cache=True)
-def fill(
-    image: Image,
-    state: NDArray[np.uint8],
-    indices: Ints,
-    starts: Ints,
-    width: float,
-    order: int,
-    normal: Floats,
-    right: Floats,
-    terms: Floats,
-    ring: Floats,
-    out: Image,
-) -> None:
-    """Fit a polynomial to the unmarked pixels within `width` of each hit; write its values at the pixels of the hit into `out`.
-
-    Hit k is `indices[starts[k] : starts[k + 1]]`.  Coordinates are scaled to its size.  What the fit gives is kept within the range
-    of the pixels it rests on; the median of the surroundings stands in where there are too few of them.  `normal`, `right`,
-    `terms` and `ring` are scratch.
-    """
-    ny, nx = image.shape
-    terms_in_use = (order + 1) * (order + 2) // 2
-    reach = math.ceil(width)
-    for hit in range(len(starts) - 1):
-        first, last = starts[hit], starts[hit + 1]
-        for i in range(terms_in_use):
-            right[i] = 0.0
-            for j in range(i + 1):
-                normal[i, j] = 0.0
-        top, bottom, left, west = ny, 0, nx, 0
-        for k in range(first, last):
-            y, x = indices[k] // nx, indices[k] % nx
-            top, bottom, left, west = min(top, y), max(bottom, y), min(left, x), max(west, x)
-        cy, cx = (top + bottom) / 2, (left + west) / 2
-        scale = max(bottom - top, west - left) / 2 + reach
-        used, lowest, highest = 0, np.inf, -np.inf
-        for y in range(max(top - reach, 0), min(bottom + reach + 1, ny)):
-            for x in range(max(left - reach, 0), min(west + reach + 1, nx)):
-                near = False
-                for k in range(first, last):
-                    dy, dx = y - indices[k] // nx, x - indices[k] % nx
-                    near = near or dy * dy + dx * dx <= width * width
-                if near and state[y, x] != 1:
-                    value = float(image[y, x])
-                    _monomials((y - cy) / scale, (x - cx) / scale, order, terms)
-                    for i in range(terms_in_use):
-                        right[i] += terms[i] * value
-                        for j in range(i + 1):
-                            normal[i, j] += terms[i] * terms[j]
-                    used += 1
-                    lowest, highest = min(lowest, value), max(highest, value)
-        fitted = used > terms_in_use and _solve(normal, right, terms_in_use)
-        base = 0.0 if fitted else ring_median(image, indices[first] // nx, indices[first] % nx, ring)
-        for k in range(first, last):
-            value = base
-            if fitted:
-                _monomials((indices[k] // nx - cy) / scale, (indices[k] % nx - cx) / scale, order, terms)
-                value = 0.0
-                for i in range(terms_in_use):
-                    value += terms[i] * right[i]
-                value = min(max(value, lowest), highest)
-            out[k] = value
-
-
-@njit(nogil=True, cache=True)
+@kernel()
 def examine(
     image: Image,
     candidates: Ints,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tiltflow.errors import ParameterError
 from tiltflow.model import Progress, Stack
 from tiltflow.parallel import map_threads
+from tiltflow.stages.filling import fill_groups
 
 _LARGEST_GROUP = 200
 """Pixels; what is larger is no hit."""
@@ -187,9 +188,13 @@ def _find_in_view(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArr
         indices,
     )
     indices = indices[: starts[hits]].copy()
-    values = np.empty(len(indices), np.float32)
-    work = np.empty((10, 10)), np.empty(10), np.empty(10), ring
-    kernels.fill(image, state, indices, starts[: hits + 1], params.annulus_width, params.polynomial_order, *work, values)
+    if hits == 0:
+        return nothing
+    starts = starts[: hits + 1]
+    values, fitted = fill_groups(image, state == 1, indices, starts, params.annulus_width, params.polynomial_order)
+    for hit in np.flatnonzero(~fitted):
+        y, x = divmod(int(indices[starts[hit]]), image.shape[1])
+        values[starts[hit] : starts[hit + 1]] = kernels.ring_median(image, y, x, ring)
     return indices, values, hits
 
 
