@@ -4,7 +4,8 @@
 
 Prints a table of rates and ratios: the back-projection kernel against a plain scalar loop compiled the same way, against `tilt`
 when IMOD is on the PATH, and against what the memory can do; the whole step from the stack on disk to the volume on disk; x-axis
-tilt; SIRT; and the aligned stack before it.  Rates are voxel-views per CPU second, as wall time depends on what else is running.
+tilt; SIRT; and the aligned stack before it.  Rates are voxel-views per CPU second of the quickest of three, as wall time depends on
+what else is running.
 """
 
 from __future__ import annotations
@@ -140,7 +141,10 @@ def whole_step(path: Path, tilt: NDArray[np.float64], thickness: int, threads: i
                 {"x_axis_tilt_deg": 5.0, "y_per_z": 0.0052 * np.sin(np.deg2rad(tilt)), "local": areas(stack.shape[2], tilt)},
             ),
         ):
-            result, cpu, wall = _timed(stack, tilt, thickness, path.with_suffix(".rec"), threads, dict(changes))
+            result, cpu, wall = min(
+                (_timed(stack, tilt, thickness, path.with_suffix(".rec"), threads, changes) for _ in range(3)),
+                key=lambda timed: timed[1],
+            )
             rate = result.voxel_views / cpu / 1e9
             plain = plain or rate
             times = f"{plain / rate:.2f} times the plain one; " if changes else ""
@@ -172,8 +176,9 @@ def areas(size: int, tilt: NDArray[np.float64]) -> LocalAlignment:
 def _timed(
     stack: Stack, tilt: NDArray[np.float64], thickness: int, path: Path, threads: int, changes: dict[str, Any]
 ) -> tuple[ReconstructResult, float, float]:
-    distortion = {name: changes.pop(name) for name in ("local", "y_per_z") if name in changes}
-    params = ReconstructParams(thickness=thickness, **changes)
+    path.unlink(missing_ok=True)
+    distortion = {name: changes[name] for name in ("local", "y_per_z") if name in changes}
+    params = ReconstructParams(thickness=thickness, **{name: value for name, value in changes.items() if name not in distortion})
     trim = Trim(volume_shape(stack.shape, params), TrimParams())
     cpu, wall = time.process_time(), time.perf_counter()
     with MrcWriter(path, trim.output_shape, np.int16, pixel_size_angstrom=1.0, take_statistics=False) as out:

@@ -17,8 +17,8 @@ from tiltflow.stages.filters import DC, pad_lines, padded_length
 LOG_FLOOR = 1e-3
 """Grey values below this part of the mean have the logarithm of it."""
 
-_CACHED_BYTES = 1 << 19
-"""Padded lines that are filtered at once: with their spectra they stay in the second-level cache."""
+_CACHED_BYTES = 1 << 20
+"""Of the padded lines that are filtered at once: they and their spectra stay in the caches, and in memory that is used again."""
 
 
 @runtime_checkable
