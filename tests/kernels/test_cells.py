@@ -20,7 +20,8 @@ def test_a_line_is_cut_bilinearly_and_filled_beyond_the_image(
     image = (rng.normal() * np.arange(ny)[:, None] + rng.normal() * np.arange(nx) + 3).astype(np.float32)
     lines = np.full(n, np.nan, np.float32)
     even, odd = lines[: n // 2], lines[n // 2 :]
-    cut_line(image, column, row, column_step, row_step, np.float32(-77), np.empty(nx, np.float32), even, odd)
+    scratch = np.empty(nx, np.float32), np.empty(len(even), np.uint32), np.empty(len(even), np.float32)
+    cut_line(image, column, row, column_step, row_step, np.float32(-77), *scratch, even, odd)
     found = np.stack([even, odd], axis=1).ravel()
     k = np.arange(n)
     x, y = column + k * column_step, row + k * row_step
@@ -37,6 +38,7 @@ def test_a_line_is_cut_bilinearly_and_filled_beyond_the_image(
 def test_a_single_row_is_interpolated_along_itself(rng: np.random.Generator) -> None:
     image = rng.normal(size=(1, 30)).astype(np.float32)
     even, odd = np.empty(20, np.float32), np.empty(20, np.float32)
-    cut_line(image, 2.25, 0.3, 0.5, 0.0, np.float32(0), np.empty(30, np.float32), even, odd)
+    scratch = np.empty(30, np.float32), np.empty(len(even), np.uint32), np.empty(len(even), np.float32)
+    cut_line(image, 2.25, 0.3, 0.5, 0.0, np.float32(0), *scratch, even, odd)
     at = 2.25 + 0.5 * np.arange(40)
     np.testing.assert_allclose(np.stack([even, odd], axis=1).ravel(), np.interp(at, np.arange(30), image[0]), atol=1e-5)

@@ -40,6 +40,8 @@ def backproject_cells(
     views = filtered.shape[0]
     even, odd = np.empty(views, np.int64), np.empty(views, np.int64)
     mixed = np.empty(filtered.shape[2], np.float32)
+    longest = count.max() // 2 + 1
+    pixel, fraction = np.empty(longest, np.uint32), np.empty(longest, np.float32)
     for c in range(corner.shape[0]):
         place = 0
         for v in range(views):
@@ -54,6 +56,8 @@ def backproject_cells(
                 step[c, v, 1],
                 fill[v],
                 mixed,
+                pixel,
+                fraction,
                 lines[even[v] : odd[v]],
                 lines[odd[v] : odd[v] + half],
             )
@@ -74,6 +78,8 @@ def cut_line(
     row_step: float,
     fill: np.float32,
     mixed: NDArray[np.float32],
+    pixel: NDArray[np.uint32],
+    fraction: NDArray[np.float32],
     even: NDArray[np.float32],
     odd: NDArray[np.float32],
 ) -> None:
@@ -81,7 +87,7 @@ def cut_line(
 
     Sample k lies at `column + k column_step`, `row + k row_step`, the first step above 0.  Rows are interpolated where the line
     crosses the columns, columns then; it is `fill` beyond the columns, or more than a row beyond the rows.  `mixed` is scratch of
-    as many pixels as the image has columns.
+    as many pixels as the image has columns, `pixel` and `fraction` are of as many as there are even samples.
     """
     ny, nx = image.shape
     n = even.shape[0] + odd.shape[0]
@@ -96,18 +102,23 @@ def cut_line(
     last = min(max(int(column + (high - 1) * column_step), first), nx - 2) + 2
     slope = row_step / column_step
     _mix_rows(image, row + (first - column) * slope, slope, first, last, mixed)
+    next_one = mixed[1:]
     for parity in range(2):
         out = odd if parity else even
         half = out.shape[0]
         begin, end = min((low + 1 - parity) // 2, half), min((high + 1 - parity) // 2, half)
         out[:begin] = fill
         out[end:] = fill
-        start, stride = column + parity * column_step, 2 * column_step
-        for k in range(begin, end):
+        samples = out[begin:end]
+        start, stride = column + (parity + 2 * begin) * column_step, 2 * column_step
+        # All positions first, then all values: the compiler makes vectors of the one loop, and of both together slow ones.
+        for k in range(samples.shape[0]):
             p = start + stride * k
-            i = min(max(np.int32(p), first), last - 2)
-            f = np.float32(p - i)
-            out[k] = mixed[i] + f * (mixed[i + 1] - mixed[i])
+            pixel[k] = min(max(np.int32(p), first), last - 2)
+            fraction[k] = np.float32(p - pixel[k])
+        for k in range(samples.shape[0]):
+            i = pixel[k]
+            samples[k] = mixed[i] + fraction[k] * (next_one[i] - mixed[i])
 
 
 @kernel(fastmath=True)
