@@ -223,12 +223,13 @@ def _turned_slabs(maker: SectionMaker, grid: VolumeGrid, mode: int, threads: int
     """Yield slabs of the turned volume; the sections of lines are kept for as long as it needs them."""
     blocks = _blocks(grid.ny, grid.line_nz, grid.section.nx)
 
-    def make_lines(block: tuple[int, int]) -> tuple[int, NDArray[np.float32], dict[str, float]]:
+    def make_lines(block: tuple[int, int]) -> tuple[int, list[NDArray[np.float32]], dict[str, float]]:
         clock = Clock()
-        out = np.empty((block[1] - block[0], grid.line_nz, grid.section.nx), np.float32)
-        for j, section in enumerate(maker.sections(block[0], grid.tops[slice(*block)], clock)):
-            out[j] = section
-        return block[0], out, clock.spent
+        kept = []
+        for section in maker.sections(block[0], grid.tops[slice(*block)], clock):
+            kept.append(section.copy())
+            clock.lap("turn")
+        return block[0], kept, clock.spent
 
     def windows() -> Iterator[tuple[tuple[int, int], dict[int, NDArray[np.float32]]]]:
         lines: dict[int, NDArray[np.float32]] = {}
