@@ -70,14 +70,6 @@ def test_radial_power_counts_the_hidden_half_of_the_spectrum(image: np.ndarray) 
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_a_gain_by_bin_multiplies_every_frequency(rng: np.random.Generator) -> None:
-    spectrum = (rng.normal(size=(6, 4)) + 1j * rng.normal(size=(6, 4))).astype(np.complex64)
-    bins, gain = rng.integers(0, 5, (6, 4)).astype(np.int32), rng.random(5).astype(np.float32)
-    out = np.empty_like(spectrum)
-    kernel.scale_by_bin(spectrum, bins, gain, out)
-    np.testing.assert_allclose(out, spectrum * gain[bins], rtol=1e-6)
-
-
 def test_rings_hold_the_sums_of_their_pixels(image: np.ndarray) -> None:
     sums, squares, counts = np.zeros(17), np.zeros(17), np.zeros(17)
     kernel.add_to_rings(image, 30.2, 25.9, -1.0, 8.0, 0.5, sums, squares, counts)

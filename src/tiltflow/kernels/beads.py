@@ -83,15 +83,6 @@ def radial_power(spectrum: NDArray[np.complex64], bins: NDArray[np.int32], out: 
             out[bins[j, i]] += power if i == 0 else 2 * power
 
 
-@kernel(fastmath=True)
-def scale_by_bin(spectrum: NDArray[np.complex64], bins: NDArray[np.int32], gain: Image, out: NDArray[np.complex64]) -> None:
-    """Write the spectrum times the gain of each radial bin."""
-    rows, columns = spectrum.shape
-    for j in range(rows):
-        for i in range(columns):
-            out[j, i] = spectrum[j, i] * gain[bins[j, i]]
-
-
 @kernel()
 def add_to_rings(
     image: Image, x: float, y: float, sign: float, reach: float, width: float, sums: Floats, squares: Floats, counts: Floats

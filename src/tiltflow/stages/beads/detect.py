@@ -73,9 +73,7 @@ def matched_filter(profile: Floats, noise: Floats, grid: Grid) -> Matched:
 
 def respond(spectrum: Spectrum, filter_: Matched, grid: Grid) -> Image:
     """Return R, `(ny, nx)`."""
-    filtered = np.empty_like(spectrum)
-    kernel.scale_by_bin(spectrum, grid.bins, filter_.gain.astype(np.float32), filtered)
-    full = fft.irfft2(filtered, grid.padded)
+    full = fft.irfft2(spectrum * filter_.gain.astype(np.float32).take(grid.bins), grid.padded)
     (ny, nx), pad = grid.shape, grid.pad
     return np.ascontiguousarray(full[pad : pad + ny, pad : pad + nx], np.float32)
 
