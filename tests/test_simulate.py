@@ -56,6 +56,14 @@ def test_the_specimen_in_voxels_is_what_the_views_show():
     assert np.corrcoef(seen.ravel(), -shadow.ravel())[0, 1] > 0.98
 
 
+def test_nothing_but_gold_lies_beyond_the_surfaces_of_the_slab():
+    filled = replace(SMALL, beads=0, thickness_px=40, pitch_deg=0, z_offset_px=6, crowding=4)
+    density = np.abs(render_specimen(filled, 80)).sum(axis=(1, 2))
+    heights = np.flatnonzero(density > 1e-3 * density.max()) + 0.5 - 40
+    assert heights[0] > 6 - 20 - 2
+    assert heights[-1] < 6 + 20 + 2
+
+
 def test_the_same_seed_gives_the_same_series_on_any_number_of_threads():
     np.testing.assert_array_equal(simulate(SMALL).images, simulate(SMALL, threads=2).images)
 

@@ -282,8 +282,11 @@ def _cell(params: SimulationParams, rng: np.random.Generator) -> list[_Ellipsoid
     for _ in range(count // 2 + 1):
         start, direction = place(8), rng.normal(size=3) * [1, 1, 0.15]
         direction /= np.linalg.norm(direction)
+        axes = np.array([4.5, 2.6, 2.6])
         for step in range(int(rng.uniform(30, 90))):
-            add(start + 4.0 * step * direction, np.array([4.5, 2.6, 2.6]), np.eye(3), 0.8)
+            centre = start + 4.0 * step * direction
+            if abs(centre[2] - params.z_offset_px) <= thickness / 2 - axes[2]:
+                add(centre, axes, np.eye(3), 0.8)
     return objects
 
 

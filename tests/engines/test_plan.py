@@ -81,6 +81,18 @@ def test_patches_take_memory_where_they_may_be_tracked(tmp_path):
     assert matched.memory < 0.5 * GB
 
 
+def test_looking_for_the_specimen_takes_memory_where_it_is_asked_for(tmp_path):
+    series = series_of(tmp_path / "B.st", 61, 1024)
+    with_it, without = (
+        plan_series(series, recipe_of(100, 4, *more), "native", 1).memory_by_stage
+        for more in (("runtime.Positioning.any.sampleType=1",), ())
+    )
+    small = 256 * 256
+    assert with_it["positioning"] - without["positioning"] > small * 61 * 12 + small * 2 * 125 * 12
+    assert with_it["positioning"] - without["positioning"] < 0.4 * GB
+    assert {**with_it, "positioning": 0} == {**without, "positioning": 0}
+
+
 def test_more_voxels_and_fewer_threads_take_longer(tmp_path):
     series = series_of(tmp_path / "B.st", 41, 1024)
     quick = plan_series(series, recipe_of(200, 4), "native", 2).seconds

@@ -110,6 +110,21 @@ def test_a_thickness_far_from_the_one_to_fall_back_to_is_not_believed(
     assert any("fallbackThickness" in warning for warning in job.recorder.record.warnings)
 
 
+def test_a_thickness_that_cannot_be_told_leaves_the_one_to_fall_back_to(tmp_path: Path) -> None:
+    """Gold on one side and little dose: beads say how the section lies, noise hides where it ends."""
+    series = simulate(
+        SimulationParams(
+            seed=10, size=224, views=21, thickness_px=THICKNESS, pitch_deg=3, beads=24, crowding=1.0, dose=15, hot_pixels=0
+        ),
+        threads=2,
+    )
+    job, alignment = make_job(tmp_path, series, POSITION, *FALL_BACK, "runtime.Reconstruction.any.fallbackThickness=100")
+    found = position(job, alignment)
+    assert found.x_axis_tilt_deg == pytest.approx(-3, abs=1)
+    assert reconstruct_params(job, np.dtype(np.int16), found).thickness == 100
+    assert any("thickness of the specimen cannot be told" in warning for warning in job.recorder.record.warnings)
+
+
 def test_the_plan_holds_for_the_greatest_thickness(tmp_path: Path, series: SimulatedSeries) -> None:
     fixed, _ = make_job(tmp_path, series, POSITION)
     (tmp_path / "found").mkdir()

@@ -33,11 +33,11 @@ def test_slopes_and_surfaces_of_textured_slabs_are_found(
     slopes, errors = fit_slopes(texture)
     assert slopes == pytest.approx((tilt, pitch), abs=0.3)
     assert max(errors) < 0.3
-    found = fit_slab(texture, slopes, errors)
+    found = fit_slab(texture, slopes)
     assert found.centre == pytest.approx(centre, abs=1)
     assert found.thickness == pytest.approx(thickness, rel=0.1)
     assert found.centre_error < 1
-    assert found.thickness_error < 0.05 * thickness
+    assert found.thickness_error < 0.08 * thickness
     assert found.contrast > 20
 
 
@@ -54,5 +54,5 @@ def test_a_few_structures_tell_the_slopes_less_well_and_the_errors_say_so(rng: n
 def test_noise_alone_has_no_contrast(rng: np.random.Generator) -> None:
     noise = ndimage.gaussian_filter(rng.normal(size=SHAPE), (1.5, 2.0, 1.5)).astype(np.float32)
     texture = columns(noise)
-    slopes, errors = fit_slopes(texture)
-    assert fit_slab(texture, slopes, errors).contrast < 5
+    slopes, _ = fit_slopes(texture)
+    assert fit_slab(texture, slopes).contrast < 5

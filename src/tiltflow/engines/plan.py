@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from tiltflow.engines.machine import available_memory
+from tiltflow.engines.positioning import small_binning
 from tiltflow.engines.thickness import greatest_thickness
 from tiltflow.errors import ResourceError
 from tiltflow.formats.mrc import read_header
 from tiltflow.model import TiltSeries
 from tiltflow.recipe import EngineName, Recipe
+from tiltflow.stages.position import THICKER, search_height
 from tiltflow.stages.reconstruct import volume_shape
 from tiltflow.stages.sections import GREYS, slab_rows
 from tiltflow.stages.stack import aligned_shape
@@ -32,6 +34,8 @@ _ENCODER_FRAMES, _LARGEST_FRAME = 80, 1 << 20
 """Frames that the encoder of movies holds, and the pixels of the largest."""
 _PATCH_BYTES = 20
 """For each pixel of all binned views: the views, and the transforms of all patches, which overlap."""
+_SMALL_PIXEL_BYTES, _SMALL_VOXEL_BYTES = 20, 14
+"""For each pixel of the small views that the specimen is looked for in, and each voxel of the small volume."""
 _LIKELY_PITCH_DEG = 3.0
 _CHUNK = 128
 
@@ -91,6 +95,8 @@ class _Sizes:
     kept: tuple[int, int, int]
     voxel_bytes: int
     tracked_px: int
+    small_px: int
+    small_nz: int
 
 
 def plan_series(series: TiltSeries, recipe: Recipe, engine: EngineName, threads: int, *, keep_volumes: bool = True) -> Plan:
@@ -139,6 +145,7 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
     whole = raw.kind in "iu" and raw.itemsize <= 2
     mode = (1 if whole else 2) if params.mode is None else params.mode
     binning = -(-max(ny, nx) // recipe.patches.max_size_px)
+    small = small_binning(series.shape)
     may_track = recipe.method == "patches" or (recipe.method == "gold" and recipe.ladder)
     return _Sizes(
         views=views,
@@ -150,6 +157,8 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
         kept=Trim(full, recipe.trim).output_shape,
         voxel_bytes=1 if recipe.trim.to_bytes else np.dtype(GREYS[mode][0]).itemsize,
         tracked_px=(ny // binning) * (nx // binning) if may_track else 0,
+        small_px=(ny // small) * (nx // small) if recipe.position.sample_type else 0,
+        small_nz=THICKER * search_height(recipe.position, nx // small, small) // small,
     )
 
 
@@ -166,6 +175,7 @@ def _memory(s: _Sizes, threads: int) -> dict[str, int]:
         "raw views": views,
         "patches": _PATCH_BYTES * s.views * s.tracked_px,
         "aligned stack": aligned,
+        "positioning": s.small_px * (_SMALL_PIXEL_BYTES * s.views + _SMALL_VOXEL_BYTES * s.small_nz),
         "reconstruction": _slabs(s, threads),
         "movies": movies,
         "pyramid": pyramid,

@@ -78,10 +78,16 @@ def _thickness(recipe: Recipe, found: PositionResult, notes: StageNotes) -> int 
     """Return the thickness of the volume, raw pixels; None for the one that was asked for."""
     asked = recipe.reconstruct.thickness
     if not recipe.position.sets_thickness:
-        if found.thickness > asked:
+        if found.thickness_told and found.thickness > asked:
             notes.warn(
                 f"the specimen is {found.thickness:.0f} px thick, and the volume asked for {asked} px: parts of it are cut off"
             )
+        return None
+    if not found.thickness_told:
+        notes.warn(
+            f"the thickness of the specimen cannot be told, it is {found.thickness:.0f} px but uncertain by {found.thickness_error:.0f}: "
+            f"the volume is of the {asked} px to fall back to (runtime.Reconstruction.any.fallbackThickness)"
+        )
         return None
     if not BELIEVED[0] * asked <= found.thickness <= BELIEVED[1] * asked:
         notes.warn(

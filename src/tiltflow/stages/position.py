@@ -1,17 +1,18 @@
 """Where the specimen lies: its two surfaces in a low-resolution volume, and what levels and centres it.
 
-Two small volumes are made from a small aligned stack: one as it is, where gold shows, and one of views in which all that stands out
-(gold, dirt) was replaced by its surroundings and that are filtered so that the volume is sharp in depth, where only the texture of
-the specimen is left (:mod:`tiltflow.stages.texture`).  The surfaces come from texture (:mod:`tiltflow.stages.surfaces`), and from
-gold where the two agree; so do the slopes, each with the weight of its error.  A section that reaches the ends of the volume is
-looked for again in a thicker one.  The part of IMOD's `findsection`, `cryoposition` and `tomopitch`; the method differs.
+Small volumes are made from a small aligned stack: one as it is, where gold shows (:mod:`tiltflow.stages.goldplanes`), and others of
+views in which all that stands out (gold, dirt) was replaced by its surroundings and that are filtered so that the volume is sharp in
+depth, where only the texture of the specimen is left (:mod:`tiltflow.stages.texture`).  Slopes and surfaces come from both, each with
+the weight of its error (:mod:`tiltflow.stages.agreement`).  A section that reaches the ends of the volume is looked for again in a
+thicker one.  The part of IMOD's `findsection`, `cryoposition` and `tomopitch`; the method differs.
 
-The result is trusted when the texture stands out, and both slopes and surfaces keep to their place whichever part of the field is
-left out.  If not it says why, and asks for no change.
+The result is trusted when the specimen stands out, and slopes and height keep to their place whichever part of the field is left out.
+If not it says why, and asks for no change.  The thickness is trusted, or not, on its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,21 +22,25 @@ from scipy import ndimage
 from tiltflow.errors import ParameterError
 from tiltflow.model import Progress, Stack
 from tiltflow.parallel import map_threads
+from tiltflow.stages.agreement import Placed, place
 from tiltflow.stages.goldplanes import Gold, find_gold, fit_gold
 from tiltflow.stages.reconstruct import ReconstructParams, axis_position, reconstruct, volume_grid, volume_shape
-from tiltflow.stages.surfaces import STEEPEST_DEG, Slab, Slopes, fit_slab, fit_slopes
-from tiltflow.stages.texture import Columns, columns, coverage, sharp_in_depth
+from tiltflow.stages.surfaces import STEEPEST_DEG
+from tiltflow.stages.texture import LONG, SHORT, Columns, Waves, columns, coverage, sharp_in_depth
 from tiltflow.stages.weighting import chosen_views
 
-_LEAST_CONTRAST = 5.0
 _MOST_SLOPE_ERROR_DEG = 1.0
-_MOST_SURFACE_ERROR = 0.2
-"""Part of the thickness."""
-_LEAST_SLOPE_ERROR_DEG = 0.1
+_TELLS_SLOPES_DEG = 0.3
+"""With this error slopes are within half a degree nine times out of ten."""
+_MOST_CENTRE_ERROR = 0.2
+_MOST_THICKNESS_ERROR = 0.1
+"""Parts of the thickness."""
 _ENDS = 4
 """Voxels next to the ends of the volume where no surface is believed."""
 _THINNEST = 24
 """Voxels of the volume that is searched, at least."""
+THICKER = 2
+"""The second volume, where the first is too thin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +92,10 @@ class PositionResult:
         Of the specimen.
     confident
         Whether the numbers may be used; if not, angles and shift are 0 and the thickness is that of the volume searched.
+    slopes_told
+        Whether tilt and pitch are known to half a degree.
+    thickness_told
+        Whether the thickness is known to about a tenth of it, and may be used too.
     reason
         What was seen, in a sentence.
     contrast
@@ -102,6 +111,8 @@ class PositionResult:
     z_shift: float
     thickness: float
     confident: bool
+    slopes_told: bool
+    thickness_told: bool
     reason: str
     tilt_error_deg: float = 0.0
     pitch_error_deg: float = 0.0
@@ -137,14 +148,14 @@ def position_section(
     views = chosen_views(aligned.shape[0], included)
     given = base or ReconstructParams(thickness=binning)
     tilt = np.asarray(tilt_deg, np.float64)[views] + given.offset_deg
-    height = max(params.thickness or _search_thickness(aligned.shape[2] * binning), _THINNEST * binning)
+    height = search_height(params, aligned.shape[2], binning)
     prepared = list(map_threads(lambda v: _prepared(aligned[int(v)]), views, threads))
     plain = np.stack([view for view, _ in prepared])
-    sharp = np.stack(list(map_threads(lambda k: sharp_in_depth(prepared[k][1], float(tilt[k])), range(len(views)), threads)))
-    search = _Search(plain, sharp, tilt, params, given, binning, threads)
+    bare = np.stack([view for _, view in prepared])
+    search = _Search(plain, bare, tilt, params, given, binning, threads)
     found = search.within(height)
     if found.cut_off:
-        found = search.within(2 * height)
+        found = search.within(THICKER * height)
     if progress is not None:
         progress(1.0)
     return found
@@ -156,14 +167,14 @@ class _Search:
     def __init__(
         self,
         plain: NDArray[np.float32],
-        sharp: NDArray[np.float32],
+        bare: NDArray[np.float32],
         tilt_deg: NDArray[np.float64],
         params: PositionParams,
         base: ReconstructParams,
         binning: int,
         threads: int,
     ) -> None:
-        self._plain, self._sharp, self._tilt, self._params = plain, sharp, tilt_deg, params
+        self._plain, self._bare, self._tilt, self._params = plain, bare, tilt_deg, params
         self._threads = threads
         self._recipe = ReconstructParams(
             thickness=binning,
@@ -180,10 +191,17 @@ class _Search:
         """Return what is found in a volume of a height, raw pixels."""
         recipe = replace(self._recipe, thickness=height)
         gold = fit_gold(find_gold(self._volume(self._plain, recipe))) if self._params.has_gold_beads else None
-        shape = self._sharp.shape
+        shape = self._bare.shape
         seen = coverage(volume_grid(shape, recipe).section, shape[2], axis_position(shape, recipe), self._tilt)
-        texture = columns(self._volume(self._sharp, recipe), seen)
-        return find_section(texture, binning=recipe.binning, gold=gold)
+        long, *short = (self._texture(waves, recipe, seen) for waves in (LONG, *SHORT))
+        return find_section(long, short, binning=recipe.binning, gold=gold)
+
+    def _texture(self, waves: Waves, recipe: ReconstructParams, seen: NDArray[np.float64]) -> Columns:
+        def sharpened(k: int) -> NDArray[np.float32]:
+            return sharp_in_depth(self._bare[k], float(self._tilt[k]), waves)
+
+        views = np.stack(list(map_threads(sharpened, range(len(self._tilt)), self._threads)))
+        return columns(self._volume(views, recipe), seen, waves)
 
     def _volume(self, views: NDArray[np.float32], recipe: ReconstructParams) -> NDArray[np.float32]:
         out = np.empty(volume_shape(views.shape, recipe), np.float32)
@@ -195,49 +213,56 @@ class _Search:
         return out
 
 
-def find_section(texture: Columns, *, binning: float = 1.0, gold: Gold | None = None) -> PositionResult:
+def find_section(
+    texture: Columns, sharper: Sequence[Columns] = (), *, binning: float = 1.0, gold: Gold | None = None
+) -> PositionResult:
     """Find the specimen in the texture of a small volume whose voxels are `binning` raw pixels wide.
 
     Parameters
     ----------
+    sharper
+        The texture of shorter waves, which tells more where it stands out.
     gold
         The planes that gold was found on.
     """
     nz = texture.level.shape[-1]
-    slopes, errors = fit_slopes(texture)
-    source = "texture"
-    if gold is not None:
-        slopes, errors = _with_gold(slopes, errors, gold)
-        source = f"{gold.beads} beads on {len(gold.heights)} plane{'s' * (len(gold.heights) > 1)} and texture"
-    slab = fit_slab(texture, slopes, errors)
-    bottom, top = _surfaces(slab, gold)
-    level = float(np.prod(np.cos(np.deg2rad(slopes)))) * binning
-    found = PositionResult(
-        tilt_offset_deg=-slopes[0],
-        x_axis_tilt_deg=-slopes[1],
-        z_shift=(bottom + top) / 2 * level,
-        thickness=(top - bottom) * level,
-        confident=True,
-        reason=f"slopes from {source}; texture {slab.contrast:.0f} times its noise",
-        tilt_error_deg=errors[0],
-        pitch_error_deg=errors[1],
-        centre_error=slab.centre_error * level,
-        thickness_error=slab.thickness_error * level,
-        contrast=slab.contrast,
+    placed = place(texture, sharper, gold)
+    level = float(np.prod(np.cos(np.deg2rad(placed.slopes)))) * binning
+    cut_off = max(-placed.bottom, placed.top) > nz / 2 - _ENDS
+    doubt = _doubt(placed, cut_off)
+    told = placed.thickness_error <= _MOST_THICKNESS_ERROR * placed.thickness
+    return PositionResult(
+        tilt_offset_deg=0.0 if doubt else -placed.slopes[0],
+        x_axis_tilt_deg=0.0 if doubt else -placed.slopes[1],
+        z_shift=0.0 if doubt else (placed.bottom + placed.top) / 2 * level,
+        thickness=nz * binning if doubt else placed.thickness * level,
+        confident=not doubt,
+        slopes_told=max(placed.slope_errors) <= _TELLS_SLOPES_DEG and not doubt,
+        thickness_told=told and not doubt,
+        reason=doubt or _summary(placed, level, told),
+        tilt_error_deg=placed.slope_errors[0],
+        pitch_error_deg=placed.slope_errors[1],
+        centre_error=placed.centre_error * level,
+        thickness_error=placed.thickness_error * level,
+        contrast=placed.contrast,
         beads=0 if gold is None else gold.beads,
-        cut_off=max(-bottom, top) > nz / 2 - _ENDS,
-    )
-    doubt = _doubt(slab, found.cut_off)
-    if not doubt:
-        return found
-    return replace(
-        found, tilt_offset_deg=0.0, x_axis_tilt_deg=0.0, z_shift=0.0, thickness=nz * binning, confident=False, reason=doubt
+        cut_off=cut_off,
     )
 
 
-def _search_thickness(width: int) -> int:
-    """Return IMOD's thickness of the volume searched for raw images of a width."""
-    return next((t for below, t in ((512, 250), (1024, 400), (2048, 500)) if width < below), 600)
+def _summary(placed: Placed, level: float, told: bool) -> str:
+    """Return how well the position is known and from what, in a sentence."""
+    part, slope_error = 100 * placed.thickness_error / placed.thickness, max(placed.slope_errors)
+    only = " only" * (slope_error > _TELLS_SLOPES_DEG)
+    return f"from {placed.source}: slopes to {slope_error:.1f} degrees{only}, centre to {placed.centre_error * level:.1f} px, " + (
+        f"thickness to {part:.0f} %" if told else f"but the thickness cannot be told, it is uncertain by {part:.0f} %"
+    )
+
+
+def search_height(params: PositionParams, width: int, binning: int) -> int:
+    """Return the thickness of the volume searched first, raw pixels, for a small stack of a width; that of IMOD if none is asked for."""
+    usual = next((t for below, t in ((512, 250), (1024, 400), (2048, 500)) if width * binning < below), 600)
+    return max(params.thickness or usual, _THINNEST * binning)
 
 
 def _prepared(view: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -259,53 +284,19 @@ def _blurred(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     return np.asarray(ndimage.uniform_filter(ndimage.uniform_filter(image, side, mode="nearest"), side, mode="nearest"))
 
 
-def _with_gold(slopes: Slopes, errors: Slopes, gold: Gold) -> tuple[Slopes, Slopes]:
-    """Return the mean of the slopes of texture and gold, weighted by their errors, and its errors."""
-    both = np.array([slopes, (gold.tilt_deg, gold.pitch_deg)])
-    spread = np.array([errors, (gold.tilt_error_deg, gold.pitch_error_deg)])
-    weight = 1 / np.maximum(spread, _LEAST_SLOPE_ERROR_DEG) ** 2
-    mean, error = (both * weight).sum(axis=0) / weight.sum(axis=0), 1 / np.sqrt(weight.sum(axis=0))
-    return (float(mean[0]), float(mean[1])), (float(error[0]), float(error[1]))
-
-
-def _surfaces(slab: Slab, gold: Gold | None) -> tuple[float, float]:
-    """Return bottom and top of the slab, moved to gold that lies near them.
-
-    With gold on one of them the other follows from the centre, and counts so with two thirds: the centre is known better than the
-    thickness.
-    """
-    half = slab.thickness / 2
-    bottom, top = slab.centre - half, slab.centre + half
-    near = {side: _nearest(gold, height, half / 2) for side, height in ((-1, bottom), (1, top))}
-    if near[-1] is not None and near[1] is not None:
-        return near[-1], near[1]
-    if near[1] is not None:
-        return bottom + (2 * slab.centre - near[1] - bottom) * 2 / 3, near[1]
-    if near[-1] is not None:
-        return near[-1], top + (2 * slab.centre - near[-1] - top) * 2 / 3
-    return bottom, top
-
-
-def _nearest(gold: Gold | None, height: float, reach: float) -> float | None:
-    """Return the height of the plane of gold that lies nearest to a surface, within a reach."""
-    heights = () if gold is None else gold.heights
-    return min((h for h in heights if abs(h - height) < reach), key=lambda h: abs(h - height), default=None)
-
-
-def _doubt(slab: Slab, cut_off: bool) -> str:
-    """Return why a slab is not to be trusted; nothing if it is."""
-    slope_error = max(slab.tilt_error_deg, slab.pitch_error_deg)
-    surface_error = max(slab.centre_error, slab.thickness_error) / slab.thickness
-    if slab.contrast < _LEAST_CONTRAST:
-        doubt = f"the specimen does not stand out: its texture is {slab.contrast:.0f} times its noise, {_LEAST_CONTRAST:.0f} needed"
+def _doubt(placed: Placed, cut_off: bool) -> str:
+    """Return why a section is not to be trusted; nothing if it is."""
+    slope_error, centre_error = max(placed.slope_errors), placed.centre_error / placed.thickness
+    if not placed.stands_out:
+        doubt = f"the specimen does not stand out: its texture is {placed.contrast:.1f} times its noise"
     elif cut_off:
         doubt = "the specimen reaches the ends of the volume searched: give a greater thickness for positioning"
-    elif max(abs(slab.tilt_deg), abs(slab.pitch_deg)) >= STEEPEST_DEG:
+    elif max(map(abs, placed.slopes)) >= STEEPEST_DEG:
         doubt = f"the slope of the texture is beyond the {STEEPEST_DEG:g} degrees searched"
     elif slope_error > _MOST_SLOPE_ERROR_DEG:
         doubt = f"parts of the field disagree about the slopes, by a standard error of {slope_error:.1f} degrees"
-    elif surface_error > _MOST_SURFACE_ERROR:
-        doubt = f"parts of the field disagree about the surfaces, by {100 * surface_error:.0f} % of the thickness (standard error)"
+    elif centre_error > _MOST_CENTRE_ERROR:
+        doubt = f"parts of the field disagree about its height, by {100 * centre_error:.0f} % of the thickness (standard error)"
     else:
         return ""
     return f"{doubt}; nothing was changed"

@@ -9,23 +9,23 @@ is the sum over shells and levels of `n log(n / N)`, with n cells of the level a
 texture lies outside and the shells are as unlike each other as can be: neither an edge of some shape nor a threshold is assumed.
 The search begins with the slopes for which the levels at the same height are most alike, which needs no surfaces.
 
-**Thickness.**  Along planes of these slopes the mean of the energy makes a hump.  To its width at half the height comes what lies
-farther out, down to its feet, where a small part of the height is left; from this rim the blur in z, which is known, is taken off
-as widths of Gaussians add.  A section with texture up to its surfaces has no rim left then.  One whose texture thins out has, and
-three tenths are put on it for what is too sparse to be seen, as in simulated sections of 60 to 150 pixels.
+**Thickness.**  Along planes of these slopes the mean of the energy makes a hump, which ends where the section does
+(:mod:`tiltflow.stages.edges`).  Each band of waves says so on its own; their mean counts.
 
-**Errors.**  The field is cut into tiles, and the slab found again with each of them left out in turn (jackknife).
+**Errors.**  The field is cut into tiles, and the slab found again with each of them left out in turn (jackknife).  To the error of the
+thickness comes by how much bands of waves disagree, and what remains for the best of fields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tiltflow.stages.edges import thickness_of
 from tiltflow.stages.texture import LEVELS, Columns
 
 Floats = NDArray[np.float64]
@@ -40,56 +40,56 @@ _RIMS = (0.1, 0.25)
 """Depths, as parts of the thickness, at which one shell ends and the next begins."""
 _TILES = 4
 """Along each side of the field, for the jackknife."""
-_FOOT = 0.05
-"""Part of the hump that is left at its feet."""
-_BLUR = 11.0
-"""By how much the blur in z of the longest waves of the band, which are the strongest, sets the feet apart from half the height, both
-sides together, voxels."""
-_PUT_ON = 1.3
+_LEAST_THICKNESS_ERROR = 0.04
+"""Part of the thickness; that of simulated sections with thousands of structures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slab:
-    """A slab and the standard errors of what describes it; angles in degrees, heights in voxels.
+    """A slab and the standard errors of what describes it; heights in voxels.
 
     `contrast` is the height of the hump that the slab makes in the mean of the texture along its planes, over the scatter of this
     mean outside.
     """
 
-    tilt_deg: float
-    pitch_deg: float
     centre: float
     thickness: float
-    tilt_error_deg: float
-    pitch_error_deg: float
     centre_error: float
     thickness_error: float
     contrast: float
 
 
-def fit_slopes(columns: Columns) -> tuple[Slopes, Slopes]:
-    """Return the slopes (tilt, pitch) of the most likely slab, and their errors."""
+def fit_slopes(columns: Columns, *, sharper: Sequence[Columns] = ()) -> tuple[Slopes, Slopes]:
+    """Return the slopes (tilt, pitch) of the most likely slab, and their errors.
+
+    Parameters
+    ----------
+    sharper
+        The same columns of shorter waves, which take part once the slopes are known roughly.
+    """
     levelled = _Levelled(columns)
     slopes = _climb(levelled.alikeness, _coarse(levelled.alikeness), 2.0, 0.25)
     slopes = _climb(levelled.likelihood, slopes, 0.5, 0.12)
-    return _sharpen(levelled, slopes)
+    return _sharpen([levelled, *map(_Levelled, sharper)], slopes)
 
 
-def fit_slab(columns: Columns, slopes: Slopes, errors: Slopes = (0.0, 0.0)) -> Slab:
-    """Return the most likely slab of given slopes (tilt, pitch)."""
+def fit_slab(columns: Columns, slopes: Slopes, *, sharper: Sequence[Columns] = ()) -> Slab:
+    """Return the most likely slab of given slopes (tilt, pitch).
+
+    Parameters
+    ----------
+    sharper
+        The same columns of shorter waves, which tell the thickness better.
+    """
     levelled = _Levelled(columns)
     centre, centre_error = _centre(levelled, slopes)
-    thickness, thickness_error, contrast = _thickness(levelled, slopes, centre)
+    thickness, thickness_error = _thickness([columns, *sharper], slopes, centre)
     return Slab(
-        tilt_deg=slopes[0],
-        pitch_deg=slopes[1],
         centre=centre,
         thickness=thickness,
-        tilt_error_deg=errors[0],
-        pitch_error_deg=errors[1],
         centre_error=centre_error,
         thickness_error=thickness_error,
-        contrast=contrast,
+        contrast=_contrast(levelled, slopes, centre, thickness),
     )
 
 
@@ -202,21 +202,23 @@ def _climb(score: Callable[[Slopes], float], slopes: Slopes, step: float, least:
     return slopes
 
 
-def _sharpen(levelled: _Levelled, slopes: Slopes) -> tuple[Slopes, Slopes]:
+def _sharpen(textures: Sequence[_Levelled], slopes: Slopes) -> tuple[Slopes, Slopes]:
     """Return the slopes to a fraction of the grid of the search, and their errors.
 
     Around the best slopes the likelihood is a paraboloid; it is fitted to a grid, for all tiles and without each of them.
     """
-    step = min(float(np.rad2deg(np.arctan(1.5 / levelled.reach))), 1.0)
+    first = textures[0]
+    step = min(float(np.rad2deg(np.arctan(1.5 / first.reach))), 1.0)
     grid = np.array([(i, j) for i in (-2, -1, 0, 1, 2) for j in (-2, -1, 0, 1, 2)], np.float64)
-    scores = np.empty((_TILES**2 + 1, len(grid)))
-    pairs = _near(*levelled.best(levelled.counts(slopes).sum(axis=0)), step=1.0)
-    for column, (i, j) in enumerate(grid):
-        counts = levelled.counts((slopes[0] + i * step, slopes[1] + j * step))
-        whole = counts.sum(axis=0)
-        scores[0, column] = _likelihoods(_below(whole), *pairs).max()
-        for tile, part in enumerate(counts):
-            scores[tile + 1, column] = _likelihoods(_below(whole - part), *pairs).max()
+    scores = np.zeros((_TILES**2 + 1, len(grid)))
+    pairs = _near(*first.best(first.counts(slopes).sum(axis=0)), step=1.0)
+    for levelled in textures:
+        for column, (i, j) in enumerate(grid):
+            counts = levelled.counts((slopes[0] + i * step, slopes[1] + j * step))
+            whole = counts.sum(axis=0)
+            scores[0, column] += _likelihoods(_below(whole), *pairs).max()
+            for tile, part in enumerate(counts):
+                scores[tile + 1, column] += _likelihoods(_below(whole - part), *pairs).max()
     i, j = grid.T
     design = np.stack([np.ones_like(i), i, j, i * i, i * j, j * j], axis=1)
     tops = np.array([_summit(*each[1:]) for each in np.linalg.lstsq(design, scores.T, rcond=None)[0].T])
@@ -250,40 +252,38 @@ def _centre(levelled: _Levelled, slopes: Slopes) -> tuple[float, float]:
     return float(levelled.lowest - 0.5 + found[0]), float(_jackknife(np.array(found[1:])))
 
 
-def _thickness(levelled: _Levelled, slopes: Slopes, centre: float) -> tuple[float, float, float]:
-    """Return the thickness of the slab of given slopes, its error, and its contrast."""
+def _thickness(textures: Sequence[Columns], slopes: Slopes, centre: float) -> tuple[float, float]:
+    """Return the thickness of the slab of given slopes and centre, and its error."""
+    found = np.array([_thicknesses(each, slopes, centre) for each in textures])
+    mean = np.exp(np.log(found).mean(axis=0))
+    disagreement = float(np.ptp(found[:, 0])) / 2
+    return float(mean[0]), float(np.hypot(np.hypot(_jackknife(mean[1:]), disagreement), _LEAST_THICKNESS_ERROR * mean[0]))
+
+
+def _thicknesses(texture: Columns, slopes: Slopes, centre: float) -> list[float]:
+    """Return the thickness of the whole field, and of the field without each of its tiles."""
+    levelled = _Levelled(texture)
     sums, cells = levelled.profiles(slopes)
-    whole, count = sums.sum(axis=0), cells.sum(axis=0)
-    full = np.flatnonzero(count >= 0.8 * count.max())
-    inner = slice(full[0], full[-1] + 1)
-    middle = int(np.clip(round(centre - levelled.lowest), full[0], full[-1])) - int(full[0])
+    inner, middle = _inner(levelled, cells.sum(axis=0), centre)
     found = []
-    for without in (None, *range(_TILES**2)):
-        left, among = (whole, count) if without is None else (whole - sums[without], count - cells[without])
-        profile = left[inner] / np.maximum(among[inner], 1)
-        half = _width(profile, middle, 0.5)
-        rim = _width(profile, middle, _FOOT) - half
-        found.append(max(half + _PUT_ON * float(np.sqrt(max(rim**2 - _BLUR**2, 0.0))), LEAST_THICKNESS))
-    contrast = _contrast(np.sqrt(whole[inner] / count[inner]), middle, found[0])
-    return found[0], float(_jackknife(np.array(found[1:]))), contrast
+    for used in (np.ones(len(sums), bool), *~np.eye(len(sums), dtype=bool)):
+        profile = sums[used, inner].sum(axis=0) / np.maximum(cells[used, inner].sum(axis=0), 1)
+        found.append(max(thickness_of(profile, middle, texture.waves.blur), float(LEAST_THICKNESS)))
+    return found
 
 
-def _width(profile: Floats, middle: int, part: float) -> float:
-    """Return the width of the hump around a height of a profile where a part of its height is left."""
-    smooth = ndimage.gaussian_filter1d(profile, 0.7)
-    near = slice(max(middle - 8, 0), middle + 9)
-    peak = int(near.start + np.argmax(ndimage.gaussian_filter1d(profile, 2.0)[near]))
-    width = 0.0
-    for side in (smooth[peak::-1], smooth[peak:]):
-        ground = float(np.percentile(side, 15))
-        level = ground + part * (side[0] - ground)
-        k = int(np.argmax(side <= level))
-        width += k - 1 + (side[k - 1] - level) / (side[k - 1] - side[k]) if k > 0 else len(side) - 1
-    return width
+def _inner(levelled: _Levelled, cells: Floats, centre: float) -> tuple[slice, float]:
+    """Return the heights that most columns reach, and where among them the centre lies."""
+    full = np.flatnonzero(cells >= 0.8 * cells.max())
+    middle = float(np.clip(centre - levelled.lowest, full[0], full[-1]))
+    return slice(int(full[0]), int(full[-1]) + 1), middle - float(full[0])
 
 
-def _contrast(profile: Floats, middle: int, thickness: float) -> float:
-    """Return the height of the hump of a profile over the scatter outside it."""
+def _contrast(levelled: _Levelled, slopes: Slopes, centre: float, thickness: float) -> float:
+    """Return the height of the hump of the texture over the scatter outside it."""
+    sums, cells = (each.sum(axis=0) for each in levelled.profiles(slopes))
+    heights, middle = _inner(levelled, cells, centre)
+    profile = np.sqrt(sums[heights] / cells[heights])
     away = np.abs(np.arange(len(profile)) - middle)
     inside, outside = profile[away <= thickness / 4], profile[away > 0.6 * thickness + 2]
     if len(outside) < 3:

@@ -9,8 +9,8 @@ filtered first, so that the volume holds one band of waves across the axis, `k`,
 With k_z = k tan t, what the volume shows of a point is a Gaussian in z, of `1 / (2 π 0.9 k)` voxels, without side lobes: above and
 below a section the volume holds noise alone.
 
-Waves shorter than the band would be sharper still, but there neighbouring views no longer overlap a short way above the section,
-and what they show of it singly cannot be told from texture.
+The longest waves are the strongest, and tell where the section is whatever the dose.  Shorter ones are sharper, and tell where it ends;
+but neighbouring views overlap less far above the section the shorter they are, and what views show singly cannot be told from texture.
 
 **Levels.**  The energy of a column's voxels at one height, less that of its emptiest heights, is noted as one of a few levels of its
 logarithm, over a range of ten at most; a strong structure then counts little more than a weak one.
@@ -32,12 +32,29 @@ Images = NDArray[np.float32]
 LEVELS = 8
 _BLOCK = 8
 """Side of a column, voxels."""
-_LOWEST, _HIGHEST, _HIGHEST_ALONG = 0.03, 0.08, 0.12
-"""The band across the tilt axis, and the end of it along the axis, cycles per voxel."""
 _STEEPEST_TAN = 0.9
 _LEAST_SEEN = 0.2
 _FAINTEST = 0.1
 """Part of the strongest energy below which structures differ no more than noise does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waves:
+    """A band of waves, cycles per voxel: its lowest and highest across the tilt axis, and its highest along it."""
+
+    lowest: float
+    highest: float
+    highest_along: float
+
+    @property
+    def blur(self) -> float:
+        """Standard deviation in z of the energy that a volume of these waves shows of a point, voxels."""
+        middle = (self.lowest + self.highest) / 2
+        return float(1 / (2 * np.pi * _STEEPEST_TAN * middle * np.sqrt(2)))
+
+
+LONG = Waves(0.03, 0.08, 0.12)
+SHORT = Waves(0.06, 0.12, 0.16), Waves(0.1, 0.18, 0.2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +71,8 @@ class Columns:
         Of the columns, voxels from the centre of the volume.
     lowest
         Height of the first z.
+    waves
+        That the volume is made of.
     """
 
     level: NDArray[np.int64]
@@ -61,16 +80,17 @@ class Columns:
     y: Floats
     x: Floats
     lowest: float
+    waves: Waves
 
 
-def sharp_in_depth(view: Images, tilt_deg: float) -> Images:
+def sharp_in_depth(view: Images, tilt_deg: float, waves: Waves = LONG) -> Images:
     """Return a view filtered so that back-projection shows its structures sharp in z."""
     cosine, tangent = np.cos(np.deg2rad(tilt_deg)), np.tan(np.deg2rad(tilt_deg))
     ny, nx = view.shape
-    length = scipy.fft.next_fast_len(nx + int(1 / _LOWEST), real=True)
+    length = scipy.fft.next_fast_len(nx + int(1 / waves.lowest), real=True)
     k = np.fft.rfftfreq(length) * cosine
-    across = (1 - np.exp(-((k / _LOWEST) ** 4))) * np.exp(-((k / _HIGHEST) ** 2) / 2 - (tangent / _STEEPEST_TAN) ** 2 / 2)
-    along = np.exp(-((np.fft.fftfreq(ny) / _HIGHEST_ALONG) ** 2) / 2)
+    across = (1 - np.exp(-((k / waves.lowest) ** 4))) * np.exp(-((k / waves.highest) ** 2) / 2 - (tangent / _STEEPEST_TAN) ** 2 / 2)
+    along = np.exp(-((np.fft.fftfreq(ny) / waves.highest_along) ** 2) / 2)
     spectrum = scipy.fft.rfft2(view, (ny, length))
     spectrum *= (along[:, None] * across).astype(np.float32)
     return np.asarray(scipy.fft.irfft2(spectrum, (ny, length))[:, :nx], np.float32)
@@ -94,13 +114,15 @@ def coverage(section: Section, width: int, axis_px: float, tilt_deg: Floats) -> 
     return seen / whole
 
 
-def columns(volume: Images, seen: Floats | None = None) -> Columns:
+def columns(volume: Images, seen: Floats | None = None, waves: Waves = LONG) -> Columns:
     """Return the texture of a volume `(y, z, x)`, its first row the top, made from views that are :func:`sharp_in_depth`.
 
     Parameters
     ----------
     seen
         What :func:`coverage` says of its sections; None for fully seen ones.
+    waves
+        That its views were left with.
     """
     ny, nz, nx = volume.shape
     by, bx = ny // _BLOCK, nx // _BLOCK
@@ -121,4 +143,5 @@ def columns(volume: Images, seen: Floats | None = None) -> Columns:
         y=y0 + (np.arange(by) + 0.5) * _BLOCK - ny / 2,
         x=x0 + (np.arange(bx) + 0.5) * _BLOCK - nx / 2,
         lowest=0.5 - nz / 2,
+        waves=waves,
     )
