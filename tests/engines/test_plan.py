@@ -85,10 +85,10 @@ def test_looking_for_the_specimen_takes_memory_where_it_is_asked_for(tmp_path):
     series = series_of(tmp_path / "B.st", 61, 1024)
     with_it, without = (
         plan_series(series, recipe_of(100, 4, *more), "native", 1).memory_by_stage
-        for more in (("runtime.Positioning.any.sampleType=1",), ())
+        for more in (("runtime.Positioning.any.sampleType=1", "runtime.Positioning.any.thickness=400"), ())
     )
-    small = 256 * 256
-    assert with_it["positioning"] - without["positioning"] > small * 61 * 12 + small * 2 * 125 * 12
+    small, heights = 256 * 256, 2 * 400 // 4
+    assert with_it["positioning"] - without["positioning"] > 12 * small * (61 + heights)
     assert with_it["positioning"] - without["positioning"] < 0.4 * GB
     assert {**with_it, "positioning": 0} == {**without, "positioning": 0}
 

@@ -114,7 +114,7 @@ def test_a_thickness_that_cannot_be_told_leaves_the_one_to_fall_back_to(tmp_path
     """Gold on one side and little dose: beads say how the section lies, noise hides where it ends."""
     series = simulate(
         SimulationParams(
-            seed=10, size=224, views=21, thickness_px=THICKNESS, pitch_deg=3, beads=24, crowding=1.0, dose=15, hot_pixels=0
+            seed=12, size=224, views=21, thickness_px=THICKNESS, pitch_deg=3, beads=24, crowding=1.0, dose=18, hot_pixels=0
         ),
         threads=2,
     )

@@ -18,6 +18,8 @@ from tiltflow.stages.surfaces import Slab, Slopes, fit_slab, fit_slopes
 from tiltflow.stages.texture import Columns
 
 _LEAST_CONTRAST = 5.0
+_MOST_SPREAD, _GRID_SPREAD = 0.04, 0.3
+"""Of gold about its planes: part of the thickness, and voxels, as spots are found at whole ones."""
 _LEAST_SLOPE_ERROR_DEG = 0.1
 _LEAST_CENTRE_ERROR = 0.5
 _LEAST_GOLD_ERROR = 0.5
@@ -70,6 +72,8 @@ def place(texture: Columns, sharper: Sequence[Columns], gold: Gold | None) -> Pl
     """
     slopes, errors = fit_slopes(texture, sharper=sharper)
     source = "texture"
+    if gold is not None and not _lies_on_planes(gold, fit_slab(texture, slopes)):
+        gold = None
     if gold is not None:
         slopes, errors = joint_slopes(slopes, errors, gold)
         source = f"{gold.beads} beads on {len(gold.heights)} plane{'s' * (len(gold.heights) > 1)} and texture"
@@ -140,6 +144,11 @@ def joint_surfaces(slab: Slab, gold: Gold | None) -> tuple[float, float, float, 
     )
     error = float(np.hypot(error, gold_error))
     return min(marked, other), max(marked, other), error / 2, error
+
+
+def _lies_on_planes(gold: Gold, slab: Slab) -> bool:
+    """Return whether beads scatter about their planes much less than spots within a section would, as far as that can be told."""
+    return slab.contrast < _LEAST_CONTRAST or gold.spread < _MOST_SPREAD * slab.thickness + _GRID_SPREAD
 
 
 def _between(gold: Gold) -> tuple[float, float, float, float]:

@@ -38,7 +38,7 @@ _GRID = 0.25
 """Of the ends that are tried, voxels."""
 _SLACK = 1.0
 """By how much the ends may differ: the middle is known to half of it."""
-_PUT_ON = 0.115
+_PUT_ON = 0.11
 """Part of the thickness, both surfaces together."""
 _NEAR = 6
 """Voxels from the middle within which the top of the hump is looked for."""
@@ -89,7 +89,7 @@ def thickness_of(profile: Floats, middle: float, blur: float) -> float:
     misfit[np.abs(ends[:, None] - ends) > _SLACK] = np.inf
     i, j = np.unravel_index(np.argmin(misfit), misfit.shape)
     steepness = float(np.mean([flank.steepness(blur) for flank in flanks]))
-    return float((ends[i] + ends[j]) * (1 + _PUT_ON * (1 - steepness**2)))
+    return float((ends[i] + ends[j]) * (1 + _PUT_ON * (1 - steepness**4)))
 
 
 def _flank(values: Floats, distance: Floats, top: float) -> _Flank:

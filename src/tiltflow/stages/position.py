@@ -30,8 +30,8 @@ from tiltflow.stages.texture import LONG, SHORT, Columns, Waves, columns, covera
 from tiltflow.stages.weighting import chosen_views
 
 _MOST_SLOPE_ERROR_DEG = 1.0
-_TELLS_SLOPES_DEG = 0.3
-"""With this error slopes are within half a degree nine times out of ten."""
+_TELLS_SLOPES_DEG = 0.25
+"""Twice this is half a degree."""
 _MOST_CENTRE_ERROR = 0.2
 _MOST_THICKNESS_ERROR = 0.1
 """Parts of the thickness."""

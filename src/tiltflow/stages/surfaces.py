@@ -9,8 +9,8 @@ is the sum over shells and levels of `n log(n / N)`, with n cells of the level a
 texture lies outside and the shells are as unlike each other as can be: neither an edge of some shape nor a threshold is assumed.
 The search begins with the slopes for which the levels at the same height are most alike, which needs no surfaces.
 
-**Thickness.**  Along planes of these slopes the mean of the energy makes a hump, which ends where the section does
-(:mod:`tiltflow.stages.edges`).  Each band of waves says so on its own; their mean counts.
+**Thickness.**  Along planes of these slopes the mean of the energy of short waves makes a hump, which ends where the section
+does (:mod:`tiltflow.stages.edges`).  Each band of waves says so on its own; their mean counts.
 
 **Errors.**  The field is cut into tiles, and the slab found again with each of them left out in turn (jackknife).  To the error of the
 thickness comes by how much bands of waves disagree, and what remains for the best of fields.
@@ -79,11 +79,11 @@ def fit_slab(columns: Columns, slopes: Slopes, *, sharper: Sequence[Columns] = (
     Parameters
     ----------
     sharper
-        The same columns of shorter waves, which tell the thickness better.
+        The same columns of shorter waves, which tell the thickness; none for those of the others.
     """
     levelled = _Levelled(columns)
     centre, centre_error = _centre(levelled, slopes)
-    thickness, thickness_error = _thickness([columns, *sharper], slopes, centre)
+    thickness, thickness_error = _thickness(sharper or [columns], slopes, centre)
     return Slab(
         centre=centre,
         thickness=thickness,
