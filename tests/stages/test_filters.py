@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiltflow.errors import ParameterError
-from tiltflow.stages.filters import density_weights, low_pass, pad_lines, padded_length, radial_filter, sirt_window
+from tiltflow.stages.filters import continue_lines, density_weights, low_pass, padded_length, radial_filter, sirt_window
 
 
 def test_the_ramp_counts_frequencies_up_to_the_cutoff_and_falls_as_a_gaussian_beyond() -> None:
@@ -72,7 +72,9 @@ def test_lines_are_padded_by_a_tenth_to_a_length_that_transforms_fast(width: int
 
 def test_padding_slopes_from_the_end_to_the_beginning() -> None:
     lines = np.array([[1.0, 2, 3, 5, 5, 5, 10, 11, 12]], np.float32)
-    padded = pad_lines(lines, 13)
+    padded = np.full((len(lines), 13), np.nan, np.float32)
+    padded[:, :9] = lines
+    continue_lines(padded, 9)
     np.testing.assert_array_equal(padded[:, :9], lines)
     np.testing.assert_allclose(padded[0, 9:], 11 - 9 * np.arange(1, 5) / 5, rtol=1e-6)
 

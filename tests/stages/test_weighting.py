@@ -7,8 +7,8 @@ import pytest
 
 from tiltflow.errors import ParameterError
 from tiltflow.stages import weighting
-from tiltflow.stages.filters import pad_lines, padded_length
-from tiltflow.stages.weighting import chosen_views, filter_lines, read_lines, weigh
+from tiltflow.stages.filters import continue_lines, padded_length
+from tiltflow.stages.weighting import chosen_views, filter_lines, filter_padded, read_lines, weigh
 
 
 def test_a_flat_filter_changes_nothing_but_the_scale(rng: np.random.Generator) -> None:
@@ -21,12 +21,18 @@ def test_a_flat_filter_changes_nothing_but_the_scale(rng: np.random.Generator) -
 def test_lines_are_filtered_in_place_and_any_number_at_once(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = rng.normal(size=(7, 3, 50)).astype(np.float32)
     weights = rng.random((7, padded_length(50) // 2 + 1)).astype(np.float32)
-    spectrum = np.fft.rfft(pad_lines(lines, padded_length(50)).astype(float)) * weights[:, None]
-    expected = np.fft.irfft(spectrum, padded_length(50))[..., :50]
+    length = padded_length(50)
+    padded = np.full((3, 7, length), np.nan, np.float32).transpose(1, 0, 2)
+    padded[..., :50] = lines
+    whole = padded.copy()
+    continue_lines(whole, 50)
+    expected = np.fft.irfft(np.fft.rfft(whole.astype(float)) * weights[:, None], length)[..., :50]
     by_row = np.ascontiguousarray(lines.transpose(1, 0, 2))
-    monkeypatch.setattr(weighting, "_CACHED_BYTES", 4 * 3 * padded_length(50) * 2)
+    monkeypatch.setattr(weighting, "_CACHED_BYTES", 4 * 3 * length * 2)
     filter_lines(by_row.transpose(1, 0, 2), weights, out=by_row.transpose(1, 0, 2))
     np.testing.assert_allclose(by_row.transpose(1, 0, 2), expected, atol=1e-5)
+    filter_padded(padded, 50, weights)
+    np.testing.assert_allclose(padded[..., :50], expected, atol=1e-5)
 
 
 def test_views_are_those_included_and_not_excluded() -> None:

@@ -23,7 +23,7 @@ from tiltflow.formats.mrc import read_header
 from tiltflow.model import TiltSeries
 from tiltflow.recipe import EngineName, Recipe
 from tiltflow.stages.position import THICKER, search_height
-from tiltflow.stages.reconstruct import volume_shape
+from tiltflow.stages.reconstruct import LINES_AT_ONCE, volume_shape
 from tiltflow.stages.sections import GREYS, slab_rows
 from tiltflow.stages.stack import aligned_shape
 from tiltflow.stages.trim import Trim
@@ -189,7 +189,7 @@ def _slabs(s: _Sizes, threads: int) -> int:
     rows = slab_rows(nz, nx)
     waiting = (2 * threads + 1) * rows
     kept = waiting + rows + int(nz * np.sin(np.deg2rad(_LIKELY_PITCH_DEG))) + 1
-    lines = threads * s.views * rows * nx * 16
+    lines = threads * s.views * LINES_AT_ONCE * nx * 8
     return 4 * nz * nx * (waiting + kept + threads) + lines
 
 

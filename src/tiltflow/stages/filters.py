@@ -39,19 +39,16 @@ def _without_small_factors(n: int) -> int:
     return n
 
 
-def pad_lines(lines: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    """Return lines `(..., width)` continued to `length` by a straight slope from their end to their beginning.
+def continue_lines(lines: NDArray[np.float32], width: int) -> None:
+    """Continue lines `(..., padded length)`, of which the first `width` pixels are given, by a straight slope to their beginning.
 
     Each end is the mean of three pixels, so that one noisy pixel does not tilt the slope.
     """
-    width = lines.shape[-1]
-    out = np.empty((*lines.shape[:-1], length), np.float32)
-    out[..., :width] = lines
-    end = lines[..., -3:].mean(axis=-1, keepdims=True)
+    end = lines[..., width - 3 : width].mean(axis=-1, keepdims=True)
     beginning = lines[..., :3].mean(axis=-1, keepdims=True)
-    t = (np.arange(1, length - width + 1) / (length - width + 1)).astype(np.float32)
-    out[..., width:] = end + (beginning - end) * t
-    return out
+    room = lines.shape[-1] - width
+    t = (np.arange(1, room + 1) / (room + 1)).astype(np.float32)
+    np.add(end, (beginning - end) * t, out=lines[..., width:])
 
 
 def radial_filter(

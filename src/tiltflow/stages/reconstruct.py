@@ -25,8 +25,11 @@ from tiltflow.model import LocalAlignment, Progress, Stack
 from tiltflow.stages.cells import TOLERANCE_PX, CellBackprojector, distortion
 from tiltflow.stages.filters import density_weights, padded_length, radial_filter
 from tiltflow.stages.lines import Section, stretched_lines
-from tiltflow.stages.sections import GREYS, Clock, SectionMaker, Sink, VolumeGrid, assemble, slab_rows
-from tiltflow.stages.weighting import Weighting, chosen_views, filter_lines, read_lines, weigh
+from tiltflow.stages.sections import GREYS, Clock, SectionMaker, Sink, VolumeGrid, assemble
+from tiltflow.stages.weighting import Weighting, chosen_views, filter_padded, read_lines, weigh
+
+LINES_AT_ONCE = 16
+"""Lines of all views that are filtered together, few enough to stay in the caches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +268,8 @@ class Backprojector:
         self._top = grid.whole.z_first
         self._samples = stretched_lines(weighting.tilt_deg, aligned.shape[2], grid.whole, axis_px)
         section = grid.line_nz, grid.section.nx
-        self._scratch = _Scratch((slab_rows(*section), len(weighting.views), aligned.shape[2]), self._samples.length, section)
+        lines = LINES_AT_ONCE, len(weighting.views), padded_length(aligned.shape[2])
+        self._scratch = _Scratch(lines, self._samples.length, section)
 
     @property
     def outside(self) -> float:
@@ -274,14 +278,20 @@ class Backprojector:
 
     def sections(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
         """Yield the section of each line from y0 on."""
+        for first in range(0, len(tops), LINES_AT_ONCE):
+            yield from self._few_sections(y0 + first, tops[first : first + LINES_AT_ONCE], clock)
+
+    def _few_sections(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
+        """Yield the section of each line, whose lines stay in the cache from being read to being projected back."""
         s, w, scratch = self._samples, self._weighting, self._scratch
+        width = self._aligned.shape[2]
         by_row = scratch.lines[: len(tops)]
         lines = by_row.transpose(1, 0, 2)
-        read_lines(self._aligned, w, y0, y0 + len(tops), out=lines)
+        read_lines(self._aligned, w, y0, y0 + len(tops), out=lines[..., :width])
         clock.lap("read")
-        filter_lines(lines, w.weights, out=lines)
+        filter_padded(lines, width, w.weights)
         clock.lap("filter")
-        for line, top in zip(by_row, tops, strict=True):
+        for line, top in zip(by_row[..., :width], tops, strict=True):
             stretch_lines(line, s.even, s.odd, s.count, s.inside, s.pixel, s.fraction, w.fill, scratch.stretched)
             clock.lap("stretch")
             shift = s.shift + s.slope * (self._top - top)
@@ -296,7 +306,7 @@ class _Scratch(threading.local):
     Attributes
     ----------
     lines
-        `(rows, views, nx)`.
+        `(rows, views, padded length)`.
     stretched
         The samples of one line of all views.
     section

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import ParameterError
 from tiltflow.model import Stack
-from tiltflow.stages.filters import DC, pad_lines, padded_length
+from tiltflow.stages.filters import DC, continue_lines, padded_length
 
 LOG_FLOOR = 1e-3
 """Grey values below this part of the mean have the logarithm of it."""
@@ -113,9 +113,15 @@ def read_lines(
 ) -> NDArray[np.float32]:
     """Return the lines of rows `y0..y1` of the views, `(views, rows, nx)`, as logarithms if asked for; in `out` if it is given."""
     lines = np.empty((len(weighting.views), y1 - y0, aligned.shape[2]), np.float32) if out is None else out
-    by_rows = aligned if isinstance(aligned, ReadsRows) else None
-    for line, v in zip(lines, weighting.views.tolist(), strict=True):
-        line[...] = aligned[v][y0:y1] if by_rows is None else by_rows.read_block(slice(v, v + 1), slice(y0, y1))[0]
+    if isinstance(aligned, ReadsRows):
+        gaps = np.flatnonzero(np.diff(weighting.views) != 1) + 1
+        done = 0
+        for run in np.split(weighting.views, gaps):
+            lines[done : done + len(run)] = aligned.read_block(slice(int(run[0]), int(run[-1]) + 1), slice(y0, y1))
+            done += len(run)
+    else:
+        for line, v in zip(lines, weighting.views.tolist(), strict=True):
+            line[...] = aligned[v][y0:y1]
     if weighting.log_offset is not None:
         lines += np.float32(weighting.log_offset)
         np.log10(np.maximum(lines, np.float32(weighting.log_floor), out=lines), out=lines)
@@ -130,12 +136,29 @@ def filter_lines(
     They are written to `out` if it is given, which may be `lines`.
     """
     views, rows, width = lines.shape
-    length = padded_length(width)
     filtered = np.empty_like(lines) if out is None else out
-    at_once = max(_CACHED_BYTES // (rows * length * lines.itemsize), 1)
-    for first in range(0, views, at_once):
-        some = slice(first, first + at_once)
-        spectrum = scipy.fft.rfft(pad_lines(lines[some], length), axis=-1)
-        spectrum *= weights[some, None]
-        filtered[some] = scipy.fft.irfft(spectrum, length, axis=-1, overwrite_x=True)[..., :width]
+    padded = np.empty((_at_once(rows, padded_length(width)), rows, padded_length(width)), np.float32)
+    for first in range(0, views, len(padded)):
+        some = slice(first, min(first + len(padded), views))
+        block = padded[: some.stop - first]
+        block[..., :width] = lines[some]
+        filter_padded(block, width, weights[some])
+        filtered[some] = block[..., :width]
     return filtered
+
+
+def filter_padded(lines: NDArray[np.float32], width: int, weights: NDArray[np.float32]) -> None:
+    """Filter the first `width` pixels of lines `(views, rows, padded length)` in place; what lies behind them is room to work in."""
+    views, rows, length = lines.shape
+    at_once = _at_once(rows, length)
+    for first in range(0, views, at_once):
+        block = lines[first : first + at_once]
+        continue_lines(block, width)
+        spectrum = scipy.fft.rfft(block, axis=-1)
+        spectrum *= weights[first : first + at_once, None]
+        block[..., :width] = scipy.fft.irfft(spectrum, length, axis=-1, overwrite_x=True)[..., :width]
+
+
+def _at_once(rows: int, length: int) -> int:
+    """Return how many views of so many lines are filtered at once, to stay in the cache."""
+    return max(_CACHED_BYTES // (4 * rows * length), 1)
