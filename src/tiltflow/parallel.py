@@ -1,6 +1,7 @@
 """Threads over blocks of an array: the one place that starts them.
 
-Kernels release the interpreter lock, so plain threads use all cores.  numba's own thread pool is not used: its portable
+Kernels release the interpreter lock, so plain threads use all cores; what takes less than some milliseconds an item is better done
+on one.  numba's own thread pool is not used: its portable
 layer aborts the process when two series run at once.
 """
 

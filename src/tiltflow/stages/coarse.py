@@ -21,7 +21,6 @@ from scipy import fft
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
 from tiltflow.model import Progress, Stack
-from tiltflow.parallel import map_threads
 from tiltflow.stages.axis import Axis, find_axis
 from tiltflow.stages.band import Band
 from tiltflow.stages.belief import Free
@@ -232,7 +231,7 @@ def _place(
     small, least = views.binned(_factor(views, 128)), views.binned(_factor(views, 64))
     if len(tilts) == 1:
         return start, np.full(1, np.nan)
-    walk = _Walk(small, axis_angle_deg, np.deg2rad(tilts), params, threads)
+    walk = _Walk(small, axis_angle_deg, np.deg2rad(tilts), params)
     where = walk.outward(start)
     fit = Fit(least, where, _THICKNESS * max(views.raw_shape), groups=_GROUPS, threads=threads)
     for _ in range(2):
@@ -259,7 +258,7 @@ def _usual(correlation: Floats, tilts: Floats) -> Floats:
 class _Walk:
     """Views placed one after the other by correlation with their predictions."""
 
-    def __init__(self, views: BinnedViews, axis_angle_deg: float, tilts: Floats, params: CoarseParams, threads: int) -> None:
+    def __init__(self, views: BinnedViews, axis_angle_deg: float, tilts: Floats, params: CoarseParams) -> None:
         self._frame = Frame.around(views, axis_angle_deg, _MARGIN)
         self._stretched = StretchedViews(views, self._frame, _TAPER * min(views.images.shape[1:]))
         highest = min(params.filter_radius2 + 2 * params.filter_sigma2, 0.4)
@@ -267,7 +266,6 @@ class _Walk:
         gain = band_pass(self._frame.shape, params.filter_sigma1, params.filter_radius2, params.filter_sigma2)
         self._gain = self._band.crop(np.asarray(gain, np.complex64)).real
         self._tilts = tilts
-        self._threads = threads
 
     def outward(self, where: ViewGeometry) -> ViewGeometry:
         """Place the views from the one nearest to zero tilt to either side."""
@@ -298,7 +296,7 @@ class _Walk:
 
     def _guess(self, where: ViewGeometry) -> Slab:
         """Return a model for the beginning: as much noise as signal at all frequencies."""
-        spectra = list(map_threads(lambda view: self._spectrum(view, where), range(0, len(self._tilts), 4), self._threads))
+        spectra = [self._spectrum(view, where) for view in range(0, len(self._tilts), 4)]
         power = np.mean([np.abs(spectrum) ** 2 for spectrum in spectra], axis=0)
         groups = np.array([power[self._band.group == group].mean() for group in range(_GROUPS)])
         slab = Slab.vague(_THICKNESS * max(self._frame.field), _GROUPS, len(self._tilts))

@@ -108,7 +108,6 @@ class Fit:
         self.last_move = np.inf
         self._nominal = where.tilts if nominal is None else nominal
         self.belief = Belief.open()
-        self._threads = threads
         self._matcher = Matcher(StretchedViews(views, frame, _TAPER_PX), band, frame.window(_WINDOW), threads=threads)
         self._filling: Spectra | None = None
         self._matrix: Floats | None = None
@@ -136,8 +135,8 @@ class Fit:
         matcher, tangents = self._matcher, np.tan(self.where.tilts)
         spectra = matcher.spectra(self.where, self._filling)
         for _ in range(lessons):
-            self.slab, _ = learn(self.slab, matcher.band, spectra, tangents, depth=depth, threads=self._threads)
-        prediction = predict(self.slab, matcher.band, spectra, tangents, threads=self._threads)
+            self.slab, _ = learn(self.slab, matcher.band, spectra, tangents, depth=depth)
+        prediction = predict(self.slab, matcher.band, spectra, tangents)
         step = matcher.step(self.where, self.slab, spectra, prediction, matrix=None if renew else self._matrix)
         self._matrix, self._filling = step.matrix, prediction.predicted
         found = self.answer(step, free)
@@ -163,8 +162,8 @@ class Fit:
         spectra = matcher.spectra(where, None)
         slab, value = Slab.vague(self.slab.thickness, matcher.band.groups, len(tangents)), 0.0
         for _ in range(lessons):
-            slab, value = learn(slab, matcher.band, spectra, tangents, threads=self._threads)
-        prediction = predict(slab, matcher.band, spectra, tangents, threads=self._threads)
+            slab, value = learn(slab, matcher.band, spectra, tangents)
+        prediction = predict(slab, matcher.band, spectra, tangents)
         value -= evidence_alone(matcher.band, spectra)
         return Assessment(value, matcher.correlation(where, spectra, prediction), matcher.heights(spectra, prediction))
 
@@ -177,7 +176,7 @@ class Fit:
         spectra, tangents = self._matcher.spectra(where, None), np.tan(where.tilts)
         slab, value = self.slab.loosened(), 0.0
         for _ in range(lessons + 1):
-            slab, value = learn(slab, self._matcher.band, spectra, tangents, threads=self._threads)
+            slab, value = learn(slab, self._matcher.band, spectra, tangents)
         return value - evidence_alone(self._matcher.band, spectra)
 
     def search(self, width: float, slope_width: float) -> Search:

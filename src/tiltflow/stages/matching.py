@@ -27,6 +27,8 @@ PARAMETERS = 6
 """Of each view: displacement along x and y (pixels of the frame), rotation, magnification, tilt (radians), and the slope."""
 _STRIDE = 2
 """Only every second frequency along x and y is needed for the matrix, as the window has smoothed them."""
+_WORTH_THREADS = 50_000
+"""Pixels of a frame from which threads help; what is done to smaller ones is over before a second thread has the interpreter."""
 _BLOCKS = 6
 """Blocks along each side of the frame, whose disagreement tells how sure the result is."""
 
@@ -56,9 +58,9 @@ class Matcher:
     def __init__(self, stretched: StretchedViews, band: Band, window: Images, *, threads: int = 1) -> None:
         self.stretched = stretched
         self.band = band
-        self.threads = threads
         self._window = window
         ny, nx = stretched.frame.shape
+        self.threads = threads if ny * nx >= _WORTH_THREADS else 1
         rows, columns = (np.minimum(np.arange(n) * _BLOCKS // n, _BLOCKS - 1) for n in (ny, nx))
         self._blocks = np.ascontiguousarray(rows[:, None] * _BLOCKS + columns[None, :], np.int32)
 

@@ -15,6 +15,8 @@ is expected to explain), so that the thickness of the section and a layer of gol
 
 The leave-out prediction of view i, from `a = C^-1 g` alone: `g_i - a_i / (C^-1)_ii` (Rasmussen and Williams, Gaussian Processes for
 Machine Learning, 2006, eq. 5.12).  IMOD has no counterpart.
+
+The many small systems are solved one after the other: threads would wait for the interpreter, and take longer than one alone.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from tiltflow.parallel import map_threads
 from tiltflow.stages.band import Band
 
 Floats = NDArray[np.float64]
@@ -155,19 +156,14 @@ def precisions(slab: Slab, phases: Complexes, groups: NDArray[np.intp], blind: F
     return inverses, determinants
 
 
-def learn(
-    slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, depth: bool = True, threads: int = 1
-) -> tuple[Slab, float]:
+def learn(slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, depth: bool = True) -> tuple[Slab, float]:
     """Return the model after one step towards the largest likelihood, and the log-likelihood of the one given.
 
     Each variance is multiplied by what its component explains over what the model expects it to.
     """
-
-    def at(index: int) -> tuple[Floats, Floats, Floats]:
-        return _explained(slab, band, index, spectra[index], tangents)
-
     sums = [np.zeros(()) for _ in range(3)]
-    for parts in map_threads(at, range(0, len(band.q), _STRIDE), threads):
+    for index in range(0, len(band.q), _STRIDE):
+        parts = _explained(slab, band, index, spectra[index], tangents)
         sums = [total + part for total, part in zip(sums, parts, strict=True)]
     by_depth, noise, power = sums
     # Rows of `power`: squares of whitened data, their number, log-determinants.
@@ -235,15 +231,13 @@ def _explained(slab: Slab, band: Band, index: int, data: NDArray[np.complex64], 
     return depth, noise, power
 
 
-def predict(slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, threads: int = 1) -> Prediction:
+def predict(slab: Slab, band: Band, spectra: Spectra, tangents: Floats) -> Prediction:
     """Return each view as predicted by the others, how that changes with its tilt, and the weighted residual."""
     predicted, by_tilt, weighted = (np.zeros_like(spectra) for _ in range(3))
     certainty = np.zeros(spectra.shape, np.float32)
-
-    def at(index: int) -> None:
-        rings = band.rings[index]
+    for index, rings in enumerate(band.rings):
         if not rings.groups.size:
-            return
+            continue
         phases = depth_phases(band.q[index], tangents, slab.z)
         inverses, _ = precisions(slab, phases, rings.groups, blindness(band.q[index], tangents))
         # A change of tilt by dt moves content at depth z by z / cos^2 t dt.
@@ -259,9 +253,6 @@ def predict(slab: Slab, band: Band, spectra: Spectra, tangents: Floats, *, threa
             by_tilt[index][:, members] = moved @ solved - (own[k] / alone[k])[:, None] * solved
             weighted[index][:, members] = solved / slab.signal[rings.groups[k]]
             certainty[index][:, members] = alone[k][:, None] / slab.signal[rings.groups[k]]
-
-    for _ in map_threads(at, range(len(band.q)), threads):
-        pass
     return Prediction(predicted, by_tilt, weighted, certainty)
 
 
