@@ -76,3 +76,23 @@ def test_the_sections_of_lines_hold_every_height_that_is_asked_of_them() -> None
             index = grid.tops[line] - height
             assert index[inside].min() >= 0
             assert index[inside].max() <= grid.line_nz - 1
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_slabs_have_the_memory_of_those_before_unless_somebody_keeps_them(keep: bool) -> None:
+    grid = VolumeGrid(96 * 4, Section(6, 14))
+    places: list[int] = []
+    kept: list[np.ndarray] = []
+
+    def sink(y0: int, slab: np.ndarray) -> None:
+        places.append(slab.__array_interface__["data"][0])
+        if keep:
+            kept.append(slab[:, ::2])
+
+    assemble(Planes(grid), grid, 1, sink)
+    assert len(places) == 8
+    assert len(set(places)) == (8 if keep else 1)
+    if keep:
+        whole = np.concatenate(kept)
+        y, z = np.arange(384)[:, None] + 0.5 - 192, 6.5 - np.arange(14)[::2]
+        np.testing.assert_array_equal(whole[..., 0], np.floor(3 * y + 2 * z + 0.5))

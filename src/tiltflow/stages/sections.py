@@ -8,7 +8,9 @@ beyond the first and the last line it has one fill value.
 
 from __future__ import annotations
 
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +26,8 @@ from tiltflow.parallel import map_threads
 from tiltflow.stages.lines import Section
 
 Sink = Callable[[int, NDArray[Any]], None]
-"""Receives the first row y0 and a slab of sections `(rows, nz, nx)`; their top (greatest z) is row 0, as in `_full_rec.mrc`."""
+"""Receives the first row y0 and a slab of sections `(rows, nz, nx)`, which it may keep; their top (greatest z) is row 0, as in
+`_full_rec.mrc`."""
 
 GREYS: Mapping[int, tuple[type[np.generic], int, int]] = {
     0: (np.uint8, 0, 255),
@@ -151,7 +154,9 @@ def assemble(
 ) -> Assembly:
     """Make the volume and hand it to `sink`, slab by slab in the order of y."""
     seconds: dict[str, float] = {}
-    slabs = _turned_slabs(maker, grid, mode, threads, seconds) if grid.pitch_deg else _level_slabs(maker, grid, mode, threads)
+    spare = _Spare()
+    make_slabs = _turned_slabs if grid.pitch_deg else _level_slabs
+    slabs = make_slabs(maker, grid, lambda y0, y1: _Slab(grid, mode, y0, y1, spare), threads, seconds)
     low, high, total = np.inf, -np.inf, 0.0
     for slab in slabs:
         least, greatest, added = slab.statistics()
@@ -162,6 +167,7 @@ def assemble(
         _add(seconds, slab.spent)
         if progress is not None:
             progress((slab.y0 + len(slab.greys)) / grid.ny)
+        spare.give(slab.end())
     return Assembly(low, high, total / (grid.ny * grid.section.nz * grid.section.nx), seconds)
 
 
@@ -170,14 +176,38 @@ def _add(seconds: dict[str, float], spent: Mapping[str, float]) -> None:
         seconds[phase] = seconds.get(phase, 0.0) + elapsed
 
 
+class _Spare:
+    """Memory of slabs that were handed on and that nobody keeps: fresh pages cost more than the rounding that fills them."""
+
+    def __init__(self) -> None:
+        self._arrays: deque[NDArray[Any]] = deque()
+
+    def take(self, shape: tuple[int, int, int], dtype: type[np.generic]) -> NDArray[Any]:
+        """Return an array of any content; any thread may ask."""
+        try:
+            array = self._arrays.pop()
+        except IndexError:
+            return np.empty(shape, dtype)
+        return array if array.shape == shape else np.empty(shape, dtype)
+
+    def give(self, arrays: list[NDArray[Any]]) -> None:
+        """Take the array in a list to be used again, unless somebody else refers to it or a view of it."""
+        if sys.getrefcount(arrays[0]) == _ONLY_THE_LIST:
+            self._arrays.append(arrays.pop())
+
+
+_ONLY_THE_LIST = 2
+"""References to an array that nobody has but a list, as `sys.getrefcount` counts them, its own among them."""
+
+
 class _Slab:
     """Sections of the volume in the making."""
 
-    def __init__(self, grid: VolumeGrid, mode: int, y0: int, y1: int) -> None:
+    def __init__(self, grid: VolumeGrid, mode: int, y0: int, y1: int, spare: _Spare) -> None:
         dtype, self._least, self._most = GREYS[mode]
         self.y0 = y0
         # Rows of one height lie together, as they do in the volume once y and z are exchanged, so that they are written as they are.
-        self._heights: NDArray[Any] = np.empty((grid.section.nz, y1 - y0, grid.section.nx), dtype)
+        self._heights = spare.take((grid.section.nz, y1 - y0, grid.section.nx), dtype)
         self.greys = self._heights.transpose(1, 0, 2)
         self._low, self._high = np.full(grid.section.nx, np.inf, np.float32), np.full(grid.section.nx, -np.inf, np.float32)
         self._sums = np.zeros((y1 - y0, grid.section.nx), np.float32)
@@ -191,6 +221,12 @@ class _Slab:
             statistics(section, *columns)
         else:
             round_into(section, self._least, self._most, *columns, j, self._heights)
+
+    def end(self) -> list[NDArray[Any]]:
+        """Let go of the memory of the slab, which is the only item of the list."""
+        arrays = [self._heights]
+        del self._heights, self.greys
+        return arrays
 
     def statistics(self) -> tuple[float, float, float]:
         """Return the least, the greatest and the sum of the grey values before rounding."""
@@ -207,9 +243,11 @@ def _blocks(ny: int, nz: int, nx: int) -> list[tuple[int, int]]:
     return [(y0, min(y0 + rows, ny)) for y0 in range(0, ny, rows)]
 
 
-def _level_slabs(maker: SectionMaker, grid: VolumeGrid, mode: int, threads: int) -> Iterator[_Slab]:
+def _level_slabs(
+    maker: SectionMaker, grid: VolumeGrid, begin: Callable[[int, int], _Slab], threads: int, _seconds: dict[str, float]
+) -> Iterator[_Slab]:
     def make(block: tuple[int, int]) -> _Slab:
-        slab, clock = _Slab(grid, mode, *block), Clock()
+        slab, clock = begin(*block), Clock()
         for j, section in enumerate(maker.sections(block[0], grid.tops[slice(*block)], clock)):
             slab.put(j, section)
             clock.lap("round")
@@ -219,7 +257,9 @@ def _level_slabs(maker: SectionMaker, grid: VolumeGrid, mode: int, threads: int)
     yield from map_threads(make, _blocks(grid.ny, grid.section.nz, grid.section.nx), threads)
 
 
-def _turned_slabs(maker: SectionMaker, grid: VolumeGrid, mode: int, threads: int, seconds: dict[str, float]) -> Iterator[_Slab]:
+def _turned_slabs(
+    maker: SectionMaker, grid: VolumeGrid, begin: Callable[[int, int], _Slab], threads: int, seconds: dict[str, float]
+) -> Iterator[_Slab]:
     """Yield slabs of the turned volume; the sections of lines are kept for as long as it needs them."""
     blocks = _blocks(grid.ny, grid.line_nz, grid.section.nx)
 
@@ -248,7 +288,7 @@ def _turned_slabs(maker: SectionMaker, grid: VolumeGrid, mode: int, threads: int
 
     def turn(window: tuple[tuple[int, int], dict[int, NDArray[np.float32]]]) -> _Slab:
         block, lines = window
-        slab, clock = _Slab(grid, mode, *block), Clock()
+        slab, clock = begin(*block), Clock()
         section = np.empty((grid.section.nz, grid.section.nx), np.float32)
         for row in range(*block):
             _turn(grid, row, lines, np.float32(maker.outside), section)
