@@ -146,7 +146,9 @@ def test_a_specimen_that_is_cut_off_is_doubted(record, measured, make):
     assert level(record, "thickness") is Trust.GOOD
     record.volume.section_cut = True
     assert level(record, "thickness") is Trust.DOUBTFUL
-    assert "cut off" in judge(record, LIMITS).reasons[0]
+    reason = judge(record, LIMITS).reasons[0]
+    assert "cut off" in reason
+    assert "sampleType" in reason
 
 
 def test_a_specimen_that_cannot_be_told_from_the_rest_has_no_thickness(record, measured, make):

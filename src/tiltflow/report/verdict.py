@@ -225,7 +225,10 @@ def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
         thick = round(seen.section_high_nm - seen.section_low_nm, 1)
         said = f"the specimen is about {thick:.0f} nm thick"
         if seen.section_cut:
-            said += " and reaches the edge of the volume: part of it may be cut off"
+            said += (
+                " and reaches the edge of the volume: part of it may be cut off; centre it "
+                "(runtime.Positioning.any.sampleType), or give a greater thickness"
+            )
         level = Trust.DOUBTFUL if seen.section_cut else Trust.GOOD
         yield Check("thickness", level, said, "good inside the volume", Quantity(thick, "nm"))
 
