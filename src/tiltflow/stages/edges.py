@@ -57,7 +57,7 @@ class _Flank:
 
     def misfit(self, end: float, blur: float) -> float:
         """Return the squared misfit of a flank that ends somewhere."""
-        return float(optimize.nnls(_shapes(self.distance, end, blur), self.values)[1]) ** 2
+        return float(optimize.nnls(_shapes(self.distance, end, blur), self.values, maxiter=100)[1]) ** 2
 
     def steepness(self, blur: float) -> float:
         """Return the width of a step over that of the flank, at most 1."""
