@@ -1,5 +1,6 @@
 """The record of a series: on disk at every moment, valid, and able to go on."""
 
+import errno
 import json
 import os
 import time
@@ -167,3 +168,31 @@ def test_the_record_of_a_run_follows_its_series(tmp_path):
 def test_a_series_record_is_no_run_record(recorder):
     with pytest.raises(FormatError, match="is not the record of a tiltflow run"):
         read_run(recorder.path)
+
+
+def test_a_full_disk_leaves_the_record_behind_until_there_is_room(tmp_path, monkeypatch, caplog):
+    recorder = Recorder.start(tmp_path / "run.json", tmp_path / "B.st", "1")
+
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        recorder.warn("first")
+        recorder.warn("second")
+    assert read_record(tmp_path / "run.json").warnings == []
+    assert sum("make room there" in line for line in caplog.messages) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    recorder.warn("third")
+    assert read_record(tmp_path / "run.json").warnings == ["first", "second", "third"]
+
+
+def test_a_record_that_may_not_be_written_is_an_error(tmp_path, monkeypatch):
+    recorder = Recorder.start(tmp_path / "run.json", tmp_path / "B.st", "1")
+
+    def denied(*_args, **_options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_text", denied)
+    with pytest.raises(PermissionError):
+        recorder.warn("first")

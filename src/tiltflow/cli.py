@@ -185,15 +185,21 @@ def run(
         results = run_series(sources, recipe, site, output, jobs=jobs, redo=redo, on_progress=on_progress).results
     evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if settings.evidence_in_callback else {}
     body = callback.build_callback(results, layout.plain_layout(input_dir, output), evidence)
-    kept = callback.write_callback(body, output / callback.CALLBACK_NAME)
     console.show_closing_table(results)
     console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
     status = _status(results)
+    kept = output / callback.CALLBACK_NAME
+    try:
+        callback.write_callback(body, kept)
+    except TiltflowError as error:
+        console.err.print(f"error: {kept.name} was not written: {error}", style="red", markup=False)
+        status = status or SOME_FAILED
     if portal:
         try:
             portal.tell(body)
         except TiltflowError as error:
-            console.err.print(f"error: the portal was not told: {error}\nThe message is kept in {kept}", style="red", markup=False)
+            remedy = f"The message is kept in {kept}" if kept.exists() else "run the same command again"
+            console.err.print(f"error: the portal was not told: {error}\n{remedy}", style="red", markup=False)
             status = status or SOME_FAILED
     raise typer.Exit(status)
 

@@ -11,7 +11,6 @@ to begin with (:func:`staging_folder`); such files are linked, which takes no ti
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
@@ -21,11 +20,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tiltflow.beside import NO_SPACE, written_beside
 from tiltflow.errors import DeliveryError, ResourceError
 
 _STAGING_PREFIX = ".tiltflow-staging-"
 _STAGING_AGE_S = 24 * 3600.0
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 _log = logging.getLogger(__name__)
 
@@ -75,12 +74,8 @@ def write_beside(path: Path, text: str) -> None:
     """
     with _explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with written_beside(path) as beside:
             beside.write_text(text, encoding="utf-8")
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 def size_of(path: Path) -> int:
@@ -133,7 +128,7 @@ def _require_space(paths: Sequence[Path], destination: Path) -> None:
     free = shutil.disk_usage(destination).free
     if needed > free:
         raise ResourceError(
-            f"Publishing needs {needed / 1e9:.2f} GB in {destination}, where {free / 1e9:.2f} GB are free; "
+            f"Publishing needs {needed / 1e9:.3g} GB in {destination}, where {free / 1e9:.3g} GB are free; "
             "make room and run again, what is there already is unharmed."
         )
 
@@ -162,6 +157,6 @@ def _explained(destination: Path) -> Iterator[None]:
     except ResourceError:
         raise
     except OSError as error:
-        if error.errno in _NO_SPACE:
+        if error.errno in NO_SPACE:
             raise ResourceError(f"No room left in {destination} ({error.strerror}); make room and run again.") from error
         raise DeliveryError(f"Cannot publish in {destination} ({error}); check its permissions and that it is mounted.") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import tiltflow
 from tiltflow import describe
+from tiltflow.beside import NO_SPACE
 from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline.closing import earlier_result
@@ -170,5 +171,6 @@ class _Pages:
 def _write_pages(output: Path, site: Site) -> None:
     try:
         write_run_pages(output, site.thresholds)
-    except Exception:  # noqa: BLE001  the boundary: no report is worth a run
-        _log.warning("the index of %s could not be written", output, exc_info=True)
+    except Exception as error:  # noqa: BLE001  the boundary: no report is worth a run
+        expected = isinstance(error, OSError) and error.errno in NO_SPACE
+        _log.warning("the index of %s could not be written: %s", output, error, exc_info=not expected)

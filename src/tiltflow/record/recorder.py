@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +15,14 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
+from tiltflow.beside import NO_SPACE, written_beside
 from tiltflow.model import Quantity, SeriesResult
 from tiltflow.record.schema import FailureEntry, NumberEntry, RunRecord, SeriesRecord, StageEntry, read_record
 
 _log = logging.getLogger(__name__)
+
+_behind: set[Path] = set()
+"""Records that there was no room for, of which a warning has told."""
 
 
 class StageNotes:
@@ -176,9 +179,17 @@ def _write(path: Path, record: BaseModel) -> None:
         text = record.model_dump_json(indent=1, by_alias=True)
     except PydanticSerializationError:  # a file name that is not UTF-8
         text = json.dumps(record.model_dump(mode="json", by_alias=True), indent=1)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(path)
+    try:
+        with written_beside(path) as beside:
+            beside.write_text(text + "\n", encoding="utf-8")
+        _behind.discard(path)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        # The work may still end well, or says itself why it cannot; what is known is written as soon as there is room.
+        if path not in _behind:
+            _log.warning("%s: is not up to date, for it cannot be written: %s; make room there", path, error.strerror)
+        _behind.add(path)
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from tiltflow.beside import written_beside
 from tiltflow.errors import StageError
 from tiltflow.record import PictureEntry
 from tiltflow.report.measure import VolumeMeasure
@@ -80,9 +80,8 @@ def _write(folder: Path, name: Name, plane: NDArray[np.float32], step_nm: tuple[
     marked = _with_bar(_grey(np.array(averaged)), max(1, round(bar_nm / nm_per_pixel)))
     path = folder / FOLDER / f"{name}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    Pillow.fromarray(marked).save(beside, "JPEG", quality=_QUALITY)
-    beside.replace(path)
+    with written_beside(path) as beside:
+        Pillow.fromarray(marked).save(beside, "JPEG", quality=_QUALITY)
     text = f"{caption}. Scale bar {bar_nm:g} nm."
     return PictureEntry(name=name, path=f"{FOLDER}/{path.name}", width=size[0], height=size[1], caption=text)
 

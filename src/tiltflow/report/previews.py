@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import av
 
+from tiltflow.beside import written_beside
 from tiltflow.model import AssetType
 from tiltflow.record import SeriesRecord
 from tiltflow.report.pictures import FOLDER
@@ -40,8 +40,11 @@ def write_previews(folder: Path, record: SeriesRecord) -> None:
 def write_preview(movie: Path, target: Path) -> None:
     """Write a movie anew with smaller pictures, and no more of them than it takes to see what it shows."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    with av.open(str(movie)) as source, av.open(str(beside), "w", format="mp4", options={"movflags": "+faststart"}) as out:
+    with (
+        written_beside(target) as beside,
+        av.open(str(movie)) as source,
+        av.open(str(beside), "w", format="mp4", options={"movflags": "+faststart"}) as out,
+    ):
         shown = source.streams.video[0]
         step = max(1, -(-shown.frames // _MOST_FRAMES))
         scale = min(1.0, _LONGEST_SIDE / max(shown.width, shown.height))
@@ -55,4 +58,3 @@ def write_preview(movie: Path, target: Path) -> None:
                 small.pts, small.time_base = index // step, 1 / rate
                 out.mux(stream.encode(small))
         out.mux(stream.encode())
-    beside.replace(target)

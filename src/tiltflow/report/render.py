@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from tiltflow.beside import written_beside
 from tiltflow.model import Quantity, Trust
 
 MARKS = {Trust.GOOD: "✓", Trust.DOUBTFUL: "?", Trust.POOR: "✗", Trust.FAILED: "✗", Trust.UNFINISHED: "…"}
@@ -32,9 +32,8 @@ _UNITS = {"deg": "°", "angstrom": " Å", "e/angstrom^2": " e/Å²"}
 def render(template: str, path: Path, **context: Any) -> Path:
     """Write a page from a template, beside its place and then renamed; return its path."""
     text = _environment().get_template(template).render(**context)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8", errors="replace")
-    beside.replace(path)
+    with written_beside(path) as beside:
+        beside.write_text(text, encoding="utf-8", errors="replace")
     return path
 
 

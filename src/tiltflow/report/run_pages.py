@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from tiltflow.beside import written_beside
 from tiltflow.errors import FormatError
 from tiltflow.model import AssetType, Thresholds, Trust
 from tiltflow.record import RunRecord, SeriesRecord, read_record, read_run
@@ -96,10 +96,8 @@ def _candidates(record: SeriesRecord) -> list[str]:
 
 
 def _write_metrics(path: Path, rows: list[Row]) -> Path:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w", newline="", encoding="utf-8", errors="replace") as file:
+    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.DictWriter(file, list(COLUMNS))
         writer.writeheader()
         writer.writerows(row.metrics() for row in rows)
-    beside.replace(path)
     return path
