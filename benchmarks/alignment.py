@@ -1,10 +1,10 @@
 """How well tilt series are aligned: the true error of simulated series, of every kind and method, beside IMOD's.
 
-    python benchmarks/alignment.py [--seeds 5] [--first-seed 1] [--jobs 2] [--row TEXT ...] [--series FOLDER] [--no-ladder]
+    python benchmarks/alignment.py [--seeds 5] [--first-seed 1] [--jobs 2] [--row TEXT ...] [--series FOLDER] [--no-fallback]
 
 The error is what blurs the tomogram, root mean square over beads and views, whatever origin, scale or tilt offset the alignment has
-(:func:`tiltflow.simulate.score`).  IMOD's figures are those of version 4.8.2 with the plastic template, one seed each.  `--series`
-reads `KIND_SEED.st` and `KIND_SEED.truth.json` from a folder where they are there, instead of simulating them.
+(:func:`tiltflow.simulate.simulated_series.score`).  IMOD's figures are those of version 4.8.2 with the plastic template, one seed
+each.  `--series` reads `KIND_SEED.st` and `KIND_SEED.truth.json` from a folder where they are there, instead of simulating them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native import align
+from tiltflow.engines.native.engine import align
 from tiltflow.errors import TiltflowError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
@@ -33,7 +33,7 @@ from tiltflow.model import Alignment, Site
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
-from tiltflow.simulate import SimulationParams, Truth, score, simulate
+from tiltflow.simulate.simulated_series import SimulationParams, Truth, score, simulate
 
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
@@ -87,7 +87,7 @@ class Outcome:
     true_px: float
     error_px: float | None
     leave_out_px: float | None
-    doubts: tuple[str, ...]
+    trust_warnings: tuple[str, ...]
     cpu_s: float
 
 
@@ -99,11 +99,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--row", action="append", help="only rows whose method and name contain this text, as 'patches: dose'")
     parser.add_argument("--series", type=Path, help="a folder of series made before")
-    parser.add_argument("--no-ladder", action="store_true", help="keep to the method asked for, also when it is in doubt")
+    parser.add_argument("--no-fallback", action="store_true", help="keep to the method asked for, also when it is in doubt")
     asked = parser.parse_args()
     rows = [row for row in ROWS if not asked.row or any(text in f"{row.method}: {row.name}" for text in asked.row)]
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
-    work = [(row, seed, asked.size, asked.series, not asked.no_ladder) for row in rows for seed in seeds]
+    work = [(row, seed, asked.size, asked.series, not asked.no_fallback) for row in rows for seed in seeds]
     outcomes = []
     with ProcessPoolExecutor(asked.jobs) as pool:
         for outcome in pool.map(align_one, *zip(*work, strict=True)):
@@ -112,25 +112,25 @@ def main() -> None:
     print(table(outcomes))
 
 
-def align_one(row: Row, seed: int, size: int, folder: Path | None, ladder: bool) -> Outcome:
+def align_one(row: Row, seed: int, size: int, folder: Path | None, fallback: bool) -> Outcome:
     """Simulate or find one series, align it as a user would ask for it, and measure its true error."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         source, truth = _series(row.kind, seed, size, folder, work)
         begin = time.process_time()
         try:
-            found = align_series(source, ASKED[row.method], work, ladder=ladder)
+            found = align_series(source, ASKED[row.method], work, fallback=fallback)
         except TiltflowError as error:
             return Outcome(row, seed, "failed", float("nan"), None, None, (str(error),), time.process_time() - begin)
     true = score(truth, found.transforms, found.tilt_deg)
     evidence = found.evidence
     spent = time.process_time() - begin
-    return Outcome(row, seed, found.method, true.rms_px, evidence.error_px, evidence.leave_out_px, evidence.doubts, spent)
+    return Outcome(row, seed, found.method, true.rms_px, evidence.error_px, evidence.leave_out_px, evidence.trust_warnings, spent)
 
 
-def align_series(source: Path, asked: Mapping[str, int], work: Path, *, ladder: bool = True, threads: int = 1) -> Alignment:
+def align_series(source: Path, asked: Mapping[str, int], work: Path, *, fallback: bool = True, threads: int = 1) -> Alignment:
     """Align one series with the native engine."""
-    recipe = make_recipe(BrtParameters(**asked), engine="native", ladder=ladder)
+    recipe = make_recipe(BrtParameters(**asked), engine="native", fallback=fallback)
     series = read_series(source, recipe.hints)
     recorder = Recorder.start(work / "run.json", source, "")
     recipe = recipe.for_engine("native").for_series(series.pixel_size_angstrom)
@@ -181,7 +181,7 @@ def line(outcome: Outcome) -> str:
     own, seen = (f"{value:5.2f}" if value is not None else "    -" for value in (outcome.error_px, outcome.leave_out_px))
     return (
         f"{outcome.row.method:8} {outcome.row.name:40} seed {outcome.seed}  true {outcome.true_px:6.3f} px  own {own}"
-        f"  leave-out {seen}  {outcome.cpu_s:5.1f} CPU s  {outcome.method}  {'; '.join(outcome.doubts)[:100]}"
+        f"  leave-out {seen}  {outcome.cpu_s:5.1f} CPU s  {outcome.method}  {'; '.join(outcome.trust_warnings)[:100]}"
     )
 
 
@@ -195,7 +195,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         ours = [outcome for outcome in outcomes if outcome.row == row]
         errors = [outcome.true_px for outcome in ours]
         median = statistics.median(errors)
-        doubtful = sum(bool(outcome.doubts) for outcome in ours)
+        doubtful = sum(bool(outcome.trust_warnings) for outcome in ours)
         lines.append(
             f"| {row.name} | {row.method} | {row.imod_px:.2f} | {row.target_px:.2f} | {median:.3f} | {max(errors):.3f} "
             f"| {'yes' if median <= row.target_px else 'no'} | {row.imod_px / median:.1f} | {doubtful} of {len(ours)} "

@@ -17,7 +17,7 @@ import numpy as np
 
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.tilts import read_tilts
-from tiltflow.stages.reconstruct import ReconstructParams, reconstruct
+from tiltflow.reconstruct.wbp import ReconstructParams, reconstruct
 
 SETS: dict[str, tuple[str, dict[str, Any]]] = {
     "wbp": ("plain", {}),

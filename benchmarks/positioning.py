@@ -28,17 +28,17 @@ import numpy as np
 from tiltflow import geometry
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native import align
-from tiltflow.engines.positioning import small_binning
+from tiltflow.engines.native.engine import align
+from tiltflow.engines.native.positioning import small_binning
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.model import Site
 from tiltflow.parallel import one_thread_for_algebra
+from tiltflow.position.specimen_search import PositionParams, PositionResult, position_section
 from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
 from tiltflow.record import Recorder
-from tiltflow.simulate import SimulatedSeries, SimulationParams, Truth, simulate
-from tiltflow.stages.position import PositionParams, PositionResult, position_section
-from tiltflow.stages.stack import StackParams, align_stack
+from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, Truth, simulate
 
 PITCH_DEG, CENTRE_PX, THICKNESS = 0.5, 4.0, 0.10
 """Largest errors within the limits; the last is a part of the thickness."""

@@ -28,11 +28,11 @@ from tiltflow.kernels import kernel
 from tiltflow.kernels.backprojection import backproject, stretch_lines
 from tiltflow.kernels.projection import project
 from tiltflow.model import LocalAlignment, Stack
-from tiltflow.stages.lines import Section, stretched_lines
-from tiltflow.stages.reconstruct import ReconstructParams, ReconstructResult, reconstruct, volume_shape
-from tiltflow.stages.sirt import SirtParams, reconstruct_sirt
-from tiltflow.stages.stack import StackParams, align_stack, round_to_int16
-from tiltflow.stages.trim import Trim, TrimParams
+from tiltflow.reconstruct.aligned_stack import StackParams, align_stack, round_to_int16
+from tiltflow.reconstruct.sirt import SirtParams, reconstruct_sirt
+from tiltflow.reconstruct.stretched_lines import Section, stretched_lines
+from tiltflow.reconstruct.trim import Trim, TrimParams
+from tiltflow.reconstruct.wbp import ReconstructParams, ReconstructResult, reconstruct, volume_shape
 
 Floats = NDArray[np.float32]
 

@@ -3,9 +3,10 @@
     python benchmarks/robustness.py [--case TEXT ...] [--mode MODE ...] [--size 384] [--seeds 1] [--jobs 1] [--keep FOLDER]
 
 Every case is a simulated series that is odd in one way, or spoilt in one way after it was made, and is aligned as a user would ask
-for it, with gold, with patches and with nothing, ladder on.  Printed are the true error (:func:`tiltflow.simulate.score`), what the
-alignment believes its own to be, and its doubts.  A series that is more than a pixel off and says nothing is a defect; the exit
-status is 1 when there is one.  `--keep` holds the series, so that they are simulated once.
+for it, with gold, with patches and with nothing, fallback on.  Printed are the true error
+(:func:`tiltflow.simulate.simulated_series.score`), what the alignment believes its own to be, and its trust warnings.  A series
+that is more than a pixel off and says nothing is a defect; the exit status is 1 when there is one.  `--keep` holds the series, so
+that they are simulated once.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from scipy import ndimage
 from alignment import ASKED, align_series
 from tiltflow.demo import write_series
 from tiltflow.errors import TiltflowError
-from tiltflow.simulate import SimulatedSeries, SimulationParams, Truth, score, simulate
+from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, Truth, score, simulate
 
 LIMIT_PX = 1.0
 """A larger error must be owned up to."""
@@ -201,7 +202,7 @@ class Verdict:
     method: str
     true_px: float
     error_px: float | None
-    doubts: tuple[str, ...]
+    trust_warnings: tuple[str, ...]
     cpu_s: float
 
     @property
@@ -210,7 +211,7 @@ class Verdict:
         off = not self.true_px <= LIMIT_PX
         if self.method == "failed":
             return "refused"
-        return ("off, said so" if self.doubts else "DEFECT") if off else ("doubted" if self.doubts else "good")
+        return ("off, said so" if self.trust_warnings else "DEFECT") if off else ("doubted" if self.trust_warnings else "good")
 
 
 def main() -> None:
@@ -227,7 +228,7 @@ def main() -> None:
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     work = [(name, seed, asked.size, tuple(asked.mode or ASKED), asked.keep) for name in names for seed in seeds]
     verdicts: list[Verdict] = []
-    print("| case | seed | mode | aligned by | true px | own px | verdict | CPU s | doubts |")
+    print("| case | seed | mode | aligned by | true px | own px | verdict | CPU s | warnings |")
     print("|---|---:|---|---|---:|---:|---|---:|---|")
     with ProcessPoolExecutor(asked.jobs) as pool:
         for found in pool.map(judge, *zip(*work, strict=True)):
@@ -252,7 +253,7 @@ def _verdict(name: str, seed: int, mode: str, source: Path, truth: Truth, work: 
     except TiltflowError as error:
         return Verdict(name, seed, mode, "failed", float("nan"), None, (str(error),), time.process_time() - begin)
     spent, true = time.process_time() - begin, score(truth, found.transforms, found.tilt_deg)
-    return Verdict(name, seed, mode, found.method, true.rms_px, found.evidence.error_px, found.evidence.doubts, spent)
+    return Verdict(name, seed, mode, found.method, true.rms_px, found.evidence.error_px, found.evidence.trust_warnings, spent)
 
 
 def _series(name: str, seed: int, size: int, folder: Path) -> tuple[Path, Truth]:
@@ -274,7 +275,7 @@ def line(verdict: Verdict) -> str:
     own = "-" if verdict.error_px is None else f"{verdict.error_px:.2f}"
     return (
         f"| {verdict.case} | {verdict.seed} | {verdict.mode} | {verdict.method} | {verdict.true_px:.2f} | {own} | {verdict.word} "
-        f"| {verdict.cpu_s:.0f} | {'; '.join(verdict.doubts)[:160]} |"
+        f"| {verdict.cpu_s:.0f} | {'; '.join(verdict.trust_warnings)[:160]} |"
     )
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.simulate import SimulationParams, render_specimen, simulate
-from tiltflow.stages.reconstruct import ReconstructParams, reconstruct
-from tiltflow.stages.sirt import SirtParams, reconstruct_sirt
+from tiltflow.reconstruct.sirt import SirtParams, reconstruct_sirt
+from tiltflow.reconstruct.wbp import ReconstructParams, reconstruct
+from tiltflow.simulate.simulated_series import SimulationParams, render_specimen, simulate
 
 Volume = NDArray[np.float32]
 

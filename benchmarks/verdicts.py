@@ -3,8 +3,8 @@
     python benchmarks/verdicts.py [--seeds 3] [--size 384] [--views 41] [--jobs 2] [--kind NAME ...] [--details FILE.csv]
 
 Each kind is aligned and reconstructed by the native engine as a user would ask for it.  The true error is what blurs the tomogram:
-root mean square over beads and views (:func:`tiltflow.simulate.score`).  No series above 1 px may be called good, and at least nine
-of ten below 0.3 px should be.
+root mean square over beads and views (:func:`tiltflow.simulate.simulated_series.score`).  No series above 1 px may be called good,
+and at least nine of ten below 0.3 px should be.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tiltflow.pipeline import Job, reconstruct_step
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import SeriesRecord, read_record
 from tiltflow.report import judge
-from tiltflow.simulate import SimulationParams, score, simulate
+from tiltflow.simulate.simulated_series import SimulationParams, score, simulate
 
 FINE_PX, BLURRED_PX = 0.3, 1.0
 

@@ -177,7 +177,7 @@ def main() -> None:
 def simulated(path: Path, size: int, views: int, threads: int) -> Path:
     """Write a simulated series."""
     from tiltflow.demo import write_series
-    from tiltflow.simulate import SimulationParams, simulate
+    from tiltflow.simulate.simulated_series import SimulationParams, simulate
 
     write_series(path, simulate(SimulationParams(size=size, views=views), threads=threads))
     return path

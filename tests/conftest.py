@@ -39,7 +39,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20260711)
 
 
-FAKE = Path(__file__).with_name("engines") / "fake_batchruntomo.py"
+FAKE = Path(__file__).parent / "engines" / "imod" / "fake_batchruntomo.py"
 
 
 def write_small_series(path: Path, views: int = 5, size: int = 64) -> Path:

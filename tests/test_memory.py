@@ -14,7 +14,7 @@ import pytest
 
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.record import read_record
-from tiltflow.simulate import SimulationParams, simulate
+from tiltflow.simulate.simulated_series import SimulationParams, simulate
 
 pytestmark = [
     pytest.mark.slow,

@@ -106,8 +106,8 @@ def test_a_run_is_forecast_from_the_series_that_are_still_to_be_done(small_serie
     assert left.line.startswith("1 series to do")
     assert forecast([bad], recipe, site, out) is None
 
-    fake_imod.setattr("tiltflow.pipeline.outlook.available_memory", lambda: 1000)
-    fake_imod.setattr("tiltflow.pipeline.outlook.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 1000))
+    fake_imod.setattr("tiltflow.pipeline.resource_forecast.available_memory", lambda: 1000)
+    fake_imod.setattr("tiltflow.pipeline.resource_forecast.shutil.disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 1000))
     short = forecast([small_series, other], recipe, site, out, redo=True)
     assert short is not None
     assert ["memory" in short.shortages[0], "scratch" in short.shortages[1], "results" in short.shortages[2]] == [True] * 3

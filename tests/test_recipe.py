@@ -160,7 +160,7 @@ def understood(text: str) -> StageParams:
     return from_directives(parse_directives(text, "test.adoc"))[0]
 
 
-def fate(text: str, name: str, engine="native"):
+def status_of(text: str, name: str, engine="native"):
     _, report = from_directives(parse_directives(BASE + text, "test.adoc"), engine)
     (row,) = [row for row in report.rows if row.name == name]
     return row
@@ -374,10 +374,10 @@ class TestAxes:
     def test_axis_a_overrides_any_and_axis_b_is_left_alone(self):
         text = "".join(f"runtime.AlignedStack.{axis}.binByFactor = {value}\n" for axis, value in (("a", 2), ("any", 4), ("b", 8)))
         assert translate(BASE + text).stack.binning == 2
-        assert fate(text, "runtime.AlignedStack.a.binByFactor").status == "used"
-        overridden = fate(text, "runtime.AlignedStack.any.binByFactor")
+        assert status_of(text, "runtime.AlignedStack.a.binByFactor").status == "used"
+        overridden = status_of(text, "runtime.AlignedStack.any.binByFactor")
         assert (overridden.status, overridden.reason) == ("ignored", "runtime.AlignedStack.a.binByFactor overrides it")
-        other = fate(text, "runtime.AlignedStack.b.binByFactor")
+        other = status_of(text, "runtime.AlignedStack.b.binByFactor")
         assert (other.status, other.reason) == ("ignored", "a single series is axis a")
 
     def test_a_command_file_may_bear_the_axis(self):
@@ -390,10 +390,10 @@ class TestAxes:
 class TestFates:
     def test_our_own_directives_never_reach_imod(self):
         name = "runtime.Tiltflow.any.halfVolumes"
-        assert fate(f"{name} = 1", name).status == "used"
-        row = fate(f"{name} = 1", name, "imod")
+        assert status_of(f"{name} = 1", name).status == "used"
+        row = status_of(f"{name} = 1", name, "imod")
         assert (row.status, "--engine native" in row.reason) == ("refused", True)
-        assert fate(f"{name} = 0", name, "imod").status == "ignored"
+        assert status_of(f"{name} = 0", name, "imod").status == "ignored"
         recipe = make_recipe(overrides=[f"{name}=1"])
         assert recipe.halves
         with pytest.raises(UnsupportedError, match=name):
@@ -403,7 +403,7 @@ class TestFates:
 
     def test_relaxation_outside_of_what_converges_is_wrong(self):
         name = "runtime.Tiltflow.any.sirtRelaxation"
-        assert fate(f"{name} = 2", name).status == "invalid"
+        assert status_of(f"{name} = 2", name).status == "invalid"
 
     @pytest.mark.parametrize(
         "directive",
@@ -430,11 +430,11 @@ class TestFates:
     )
     def test_what_would_change_the_result_is_refused_by_the_native_engine_alone(self, directive):
         name = directive.split(" = ")[0]
-        row = fate(directive, name)
+        row = status_of(directive, name)
         assert row.status == "refused"
         with pytest.raises(UnsupportedError, match=re.escape(f"{directive} (test.adoc:3): {row.reason}")):
             translate(BASE + directive)
-        assert fate(directive, name, "imod").status == "used"
+        assert status_of(directive, name, "imod").status == "used"
         translate(BASE + directive, "imod")
 
     @pytest.mark.parametrize(
@@ -447,13 +447,13 @@ class TestFates:
         ],
     )
     def test_a_value_that_asks_for_nothing_is_accepted(self, directive):
-        assert fate(directive, directive.split(" = ")[0]).status == "ignored"
+        assert status_of(directive, directive.split(" = ")[0]).status == "ignored"
 
     def test_sirt_with_local_alignments_is_refused_and_each_alone_is_not(self):
         sirt, local = "runtime.Reconstruction.any.useSirt = 1\n", "comparam.align.tiltalign.LocalAlignments = 1\n"
         name = sirt.split(" = ")[0]
-        assert fate(sirt + local, name).status == "refused"
-        assert fate(sirt + local, name, "imod").status == "used"
+        assert status_of(sirt + local, name).status == "refused"
+        assert status_of(sirt + local, name, "imod").status == "used"
         assert translate(BASE + sirt).sirt is not None
         assert translate(BASE + local).solve.local is not None
         assert translate(BASE + sirt + local + "runtime.Fiducials.any.fiducialless = 1").sirt is not None
@@ -464,20 +464,20 @@ class TestFates:
 
     def test_the_directives_of_beads_say_that_no_beads_are_tracked(self):
         text = "runtime.Fiducials.any.trackingMethod = 1\ncomparam.autofidseed.autofidseed.TargetNumberOfBeads = 9\n"
-        row = fate(text, "comparam.autofidseed.autofidseed.TargetNumberOfBeads")
+        row = status_of(text, "comparam.autofidseed.autofidseed.TargetNumberOfBeads")
         assert (row.status, row.reason) == ("ignored", "patches are tracked, not beads")
 
     def test_without_tracks_the_fine_alignment_says_so(self):
         text = "runtime.Fiducials.any.fiducialless = 1\ncomparam.align.tiltalign.LocalAlignments = 1\n"
-        assert fate(text, "comparam.align.tiltalign.LocalAlignments").reason.startswith("nothing is tracked")
+        assert status_of(text, "comparam.align.tiltalign.LocalAlignments").reason.startswith("nothing is tracked")
 
     def test_a_removal_says_what_holds_instead(self):
-        assert fate("setupset.copyarg.pixel =", "setupset.copyarg.pixel").reason == "as without it: from the header"
-        row = fate("comparam.tilt.tilt.LOG =", "comparam.tilt.tilt.LOG")
+        assert status_of("setupset.copyarg.pixel =", "setupset.copyarg.pixel").reason == "as without it: from the header"
+        row = status_of("comparam.tilt.tilt.LOG =", "comparam.tilt.tilt.LOG")
         assert (row.status, row.reason) == ("removed", "no logarithm is taken: the data are linear already")
 
     def test_ignored_directives_give_their_reason_and_every_row_its_origin(self):
-        row = fate("runtime.Cleanup.any.doCleanup = 1", "runtime.Cleanup.any.doCleanup")
+        row = status_of("runtime.Cleanup.any.doCleanup = 1", "runtime.Cleanup.any.doCleanup")
         assert row.status == "ignored"
         assert "--keep-workdir" in row.reason
         assert row.origin == "test.adoc:3"
@@ -499,7 +499,7 @@ class TestFates:
         text = "comparam.align.tiltalign.BrandNewOption = 1"
         with pytest.raises(DirectiveError, match="--engine imod passes it on"):
             translate(BASE + text)
-        row = fate(text, "comparam.align.tiltalign.BrandNewOption", "imod")
+        row = status_of(text, "comparam.align.tiltalign.BrandNewOption", "imod")
         assert (row.status, row.reason) == ("used", "not in tiltflow's catalogue; passed to the command file as it is")
 
     @pytest.mark.parametrize(

@@ -133,13 +133,13 @@ class TestDigest:
         value = {"gold": 15, "target_number_of_beads": 7, "thickness": 60}.get(field, 1)
         assert make_recipe(BrtParameters(**{field: value})).digest != make_recipe().digest
 
-    def test_overrides_engine_and_ladder_count(self):
+    def test_overrides_engine_and_fallback_count(self):
         digests = {
             make_recipe().digest,
             make_recipe(engine="native").digest,
             make_recipe(engine="imod").digest,
-            make_recipe(ladder=False).digest,
-            make_recipe(doubt_px=0.5).digest,
+            make_recipe(fallback=False).digest,
+            make_recipe(trust_limit_px=0.5).digest,
             make_recipe(template="cryo_brt").digest,
             make_recipe(overrides=["comparam.tilt.tilt.LOG=0"]).digest,
         }

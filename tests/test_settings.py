@@ -251,7 +251,7 @@ def test_every_setting_has_a_variable_that_sets_it(monkeypatch: pytest.MonkeyPat
         "runner": "dask",
         "keep_workdir": "true",
         "engine": "imod",
-        "ladder": "false",
+        "fallback": "false",
         "evidence_in_callback": "true",
         "slurm.directives": "--a",
         "slurm.prologue": "b",

@@ -142,7 +142,7 @@ def run(
     from tiltflow import console
     from tiltflow.delivery import callback, layout
     from tiltflow.delivery.portal import Portal
-    from tiltflow.engines.choice import choose_engine
+    from tiltflow.engines.registry import choose_engine
     from tiltflow.pipeline import forecast
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import BrtParameters, make_recipe
@@ -169,7 +169,7 @@ def run(
             engine=engine.value if engine else None,
         )
         recipe = make_recipe(
-            parameters, template=template, overrides=overrides or [], engine=settings.engine, ladder=settings.ladder
+            parameters, template=template, overrides=overrides or [], engine=settings.engine, fallback=settings.fallback
         )
         recipe.for_engine(choose_engine(recipe.engine)[0].name)  # so that a refusal comes before any work
         sources = layout.find_series(_folder(input_dir), file)

@@ -16,7 +16,7 @@ from tiltflow.formats.transforms import read_transforms
 from tiltflow.pipeline import run
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.settings import load_site
-from tiltflow.simulate import SimulatedSeries, SimulationParams, score, simulate
+from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
 
 _THICKNESS_PX = 140
 _FAILED = 3

@@ -118,7 +118,7 @@ class Evidence:
 
     Residuals and errors are pixels of the raw images.  `leave_out_px` is the mean distance of points to where a fit that has
     not seen them puts them: the honest number, as a fit with too many variables follows the noise.  `error_px` is what the method
-    believes the error of the alignment itself to be; `doubts` are the reasons not to trust it, none for a sound one.
+    believes the error of the alignment itself to be; `trust_warnings` are the reasons not to trust it, none for a sound one.
     `excluded_views` maps views, counted from 0, to the reason.  `rejected` maps reasons to the number of tracks that were thrown out
     for them before the solution; `tracks_rejected` counts those that the solution threw out.  `axis_angle_error_deg` is the standard
     error of the angle from the data.  `positions_per_view` counts the tracks that each view was fitted
@@ -148,7 +148,7 @@ class Evidence:
     axis_angle_error_deg: float | None = None
     correlation_per_view: tuple[float, ...] | None = None
     error_px: float | None = None
-    doubts: tuple[str, ...] = ()
+    trust_warnings: tuple[str, ...] = ()
     excluded_views: Mapping[int, str] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)
     attempts: tuple[Mapping[str, Any], ...] = ()

@@ -7,7 +7,7 @@ Each setting is taken from the first of these that gives it:
 3. the TOML file that `TILTFLOW_SETTINGS` names;
 4. the default.
 
-Settings decide how the work is done.  The two that can touch the result, `engine` and `ladder`, become part of the recipe and
+Settings decide how the work is done.  The two that can touch the result, `engine` and `fallback`, become part of the recipe and
 of its hash.
 """
 
@@ -160,7 +160,7 @@ class Settings(_Section):
     engine: Literal["auto", "native", "imod"] = Field(
         default="auto", description="What the flow aligns and reconstructs with; auto: IMOD where batchruntomo is on the PATH."
     )
-    ladder: bool = Field(
+    fallback: bool = Field(
         default=True, description="When the requested alignment cannot be trusted, the flow tries the next simpler method."
     )
     runner: Literal["threads", "dask", "slurm"] = Field(

@@ -87,8 +87,8 @@ def test_every_entry_is_whole(known):
     assert known.meaning
     assert known.note
     assert catalogue_name(known.name) == (known.name, "any")
-    assert known.native == "refused" or is_own(known.name) or not known.harmless
-    for value in (*known.harmless, *map(str, known.choices)):
+    assert known.native == "refused" or is_own(known.name) or not known.accepted
+    for value in (*known.accepted, *map(str, known.choices)):
         known.parse(value)
 
 

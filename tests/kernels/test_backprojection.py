@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tiltflow.kernels.backprojection import TILE_X, TILE_Z, backproject, stretch_lines, turn_about_x
-from tiltflow.stages.lines import Section, stretched_lines
+from tiltflow.reconstruct.stretched_lines import Section, stretched_lines
 
 
 def stretched(filtered: np.ndarray, samples, fill: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 
 from tiltflow.kernels.backprojection import TILE_X, backproject, stretch_lines
 from tiltflow.kernels.projection import project, relax_lines
-from tiltflow.stages.lines import Section, StretchedLines, stretched_lines
+from tiltflow.reconstruct.stretched_lines import Section, StretchedLines, stretched_lines
 
 
 def forward(section: np.ndarray, s: StretchedLines, width: int) -> np.ndarray:

@@ -15,8 +15,8 @@ from tiltflow.products.catalogue import (
     PRODUCTS,
     STEPS,
     ProductContext,
+    ProductStep,
     Source,
-    Step,
     StepResult,
     make_products,
     product,
@@ -76,7 +76,7 @@ def test_each_step_comes_after_those_whose_products_it_reads() -> None:
 
 def test_all_products_are_where_their_assets_say(context: ProductContext) -> None:
     told: list[float] = []
-    steps: list[tuple[Step, StepResult]] = []
+    steps: list[tuple[ProductStep, StepResult]] = []
     assets = make_products(context, on_step=lambda step, result: steps.append((step, result)), progress=told.append)
     assert [asset.type for asset in assets] == [entry.asset_type for entry in PRODUCTS]
     assert all((context.folder / asset.path).exists() for asset in assets)
@@ -122,7 +122,7 @@ def test_a_step_names_the_file_it_misses_and_who_makes_it(context: ProductContex
 
 
 @pytest.mark.parametrize("step", STEPS, ids=[step.name for step in STEPS])
-def test_a_folder_that_cannot_be_made_is_an_expected_error(context: ProductContext, step: Step) -> None:
+def test_a_folder_that_cannot_be_made_is_an_expected_error(context: ProductContext, step: ProductStep) -> None:
     make_products(context)
     with pytest.raises(ResourceError, match=r"/proc"):
         replace(step, reads=()).make(replace(context, folder=Path("/proc/nowhere")))

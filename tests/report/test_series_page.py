@@ -61,7 +61,7 @@ def test_the_verdict_comes_first_with_a_picture_two_numbers_and_what_they_do_not
 
 def test_a_verdict_that_is_not_good_gives_every_reason_and_no_other(page, make):
     record = make.record(error_px=0.7)
-    record.alignment.doubts = ["the axis wanders"]
+    record.alignment.trust_warnings = ["the axis wanders"]
     told = [heading(tag) for tag in page(record).find("section", class_="verdict").find_all("li")]
     assert told == [
         "points that the fit has not seen are 2.10 px (2.10 nm) off",
@@ -145,9 +145,9 @@ def test_a_key_image_of_any_size_is_shown_small(page, record, tmp_path):
 
 def test_all_text_of_the_user_is_shown_as_text(page, make):
     record = make.record(name=make.hostile)
-    record.alignment.doubts = [make.hostile]
+    record.alignment.trust_warnings = [make.hostile]
     record.alignment.excluded_views = {3: make.hostile}
-    record.alignment.attempts = [{"method": make.hostile, "failed": make.hostile, "doubts": [make.hostile]}] * 2
+    record.alignment.attempts = [{"method": make.hostile, "failed": make.hostile, "trust_warnings": [make.hostile]}] * 2
     record.warnings = [make.hostile]
     record.recipe.template = make.hostile
     record.recipe.directives = [DirectiveEntry(name=make.hostile, value=make.hostile, status="used", reason=make.hostile)]
@@ -254,7 +254,7 @@ def test_the_ladder_is_shown_when_more_than_one_way_was_tried(page, record):
     assert "was tried in" not in page(record).get_text()
     record.alignment.attempts = [
         {"method": "gold", "failed": "2 beads only"},
-        {"method": "patches", "error_px": 0.3, "doubts": ["drift"]},
+        {"method": "patches", "error_px": 0.3, "trust_warnings": ["drift"]},
     ]
     text = page(record).get_text(" ", strip=True)
     assert "The alignment was tried in 2 ways" in text

@@ -123,7 +123,7 @@ def test_a_low_residual_alone_is_not_trusted(record):
 
 
 def test_a_doubt_of_the_engine_is_a_reason(record):
-    record.alignment.doubts = ["only two beads could be followed"]
+    record.alignment.trust_warnings = ["only two beads could be followed"]
     verdict = judge(record, LIMITS)
     assert verdict.level is Trust.DOUBTFUL
     assert verdict.reasons[0] == "only two beads could be followed"

@@ -22,7 +22,7 @@ from tiltflow.delivery.callback import CallbackBody, RetryPolicy, send, write_ca
 from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.model import Reconstruction, SeriesResult, Site
 from tiltflow.pipeline import Job, StepOutcome
-from tiltflow.products.catalogue import STEPS, Step
+from tiltflow.products.catalogue import STEPS, ProductStep
 from tiltflow.recipe import Recipe
 
 P = ParamSpec("P")
@@ -54,7 +54,7 @@ def _finish(job: Job, outcomes: Sequence[StepOutcome], error: BaseException | No
     return pipeline.finish_step(job, outcomes, error, stage)
 
 
-def _product_task(step: Step) -> Task[[Job, str], StepOutcome]:
+def _product_task(step: ProductStep) -> Task[[Job, str], StepOutcome]:
     return _as_task(_make_products, step.name, step.description)
 
 

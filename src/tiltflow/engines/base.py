@@ -10,7 +10,7 @@ from typing import Protocol
 from tiltflow import describe
 from tiltflow.model import Alignment, Progress, Reconstruction, Site, TiltSeries
 from tiltflow.recipe import Recipe
-from tiltflow.recipe.fate import EngineName
+from tiltflow.recipe.directive_status import EngineName
 from tiltflow.record import AlignmentEntry, Recorder
 
 StageProgress = Callable[[str, float], None]

@@ -15,18 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tiltflow.engines.machine import available_memory
-from tiltflow.engines.positioning import small_binning
-from tiltflow.engines.thickness import greatest_thickness
+from tiltflow.engines.native.positioning import small_binning
+from tiltflow.engines.native.thickness import greatest_thickness
+from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import ResourceError
 from tiltflow.formats.mrc import read_header
 from tiltflow.model import TiltSeries
+from tiltflow.position.specimen_search import THICKER, search_height
 from tiltflow.recipe import EngineName, Recipe
-from tiltflow.stages.position import THICKER, search_height
-from tiltflow.stages.reconstruct import LINES_AT_ONCE, volume_shape
-from tiltflow.stages.sections import GREYS, slab_rows
-from tiltflow.stages.stack import aligned_shape
-from tiltflow.stages.trim import Trim
+from tiltflow.reconstruct.aligned_stack import aligned_shape
+from tiltflow.reconstruct.trim import Trim
+from tiltflow.reconstruct.volume_slabs import GREYS, slab_rows
+from tiltflow.reconstruct.wbp import LINES_AT_ONCE, volume_shape
 
 _PROGRAM_BYTES = 400 << 20
 """Interpreter, libraries and compiled kernels, once all of them are loaded."""
@@ -146,7 +146,7 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
     mode = (1 if whole else 2) if params.mode is None else params.mode
     binning = -(-max(ny, nx) // recipe.patches.max_size_px)
     small = small_binning(series.shape)
-    may_track = recipe.method == "patches" or (recipe.method == "gold" and recipe.ladder)
+    may_track = recipe.method == "patches" or (recipe.method == "gold" and recipe.fallback)
     return _Sizes(
         views=views,
         raw_px=ny * nx,

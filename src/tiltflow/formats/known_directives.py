@@ -48,7 +48,7 @@ class Known:
         What IMOD does without it.
     native
         What the native engine makes of it.
-    harmless
+    accepted
         Values of a refused directive that ask for nothing.
     note
         The stage's parameter, the reason, or what to do instead.
@@ -62,7 +62,7 @@ class Known:
     choices: tuple[int, ...]
     default: str
     native: Native
-    harmless: tuple[str, ...]
+    accepted: tuple[str, ...]
     note: str
     meaning: str
 
@@ -253,7 +253,7 @@ def _known(row: Mapping[str, str]) -> Known:
         choices=tuple(int(choice) for choice in choices.split()),
         default=row["default"],
         native=cast("Native", row["native"]),
-        harmless=tuple(filter(None, row["harmless"].split("|"))),
+        accepted=tuple(filter(None, row["accepted"].split("|"))),
         note=row["note"],
         meaning=row["meaning"],
     )
@@ -309,7 +309,7 @@ def _type_text(known: Known) -> str:
 def _native_text(known: Known) -> str:
     if known.native == "used":
         return f"**used**: {known.note}" if " " in known.note else f"**used**: `{known.note}`"
-    harmless = f" ({known.harmless[0]})" if known.harmless else ""
+    harmless = f" ({known.accepted[0]})" if known.accepted else ""
     return f"**{known.native}**{harmless}: {known.note}"
 
 

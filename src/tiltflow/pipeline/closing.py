@@ -69,9 +69,9 @@ def resume(job: Job) -> Recorder:
 
 def conclude(recorder: Recorder, thresholds: Thresholds) -> None:
     """Judge the result, and write the page of the series."""
-    with harmless(recorder, "the small copies of the movies"):
+    with as_extra(recorder, "the small copies of the movies"):
         write_previews(recorder.path.parent, recorder.record)
-    with harmless(recorder, "the report"):
+    with as_extra(recorder, "the report"):
         recorder.record.verdict = verdict.entry(verdict.judge(recorder.record, thresholds), thresholds)
         recorder.save()
         write_series_page(recorder.path.parent, recorder.record, thresholds)
@@ -96,7 +96,7 @@ def close_lost(result: SeriesResult, thresholds: Thresholds) -> None:
 
 
 @contextmanager
-def harmless(recorder: Recorder, what: str) -> Iterator[None]:
+def as_extra(recorder: Recorder, what: str) -> Iterator[None]:
     """Do what only tells of a result: if it fails, the result stands and a warning says so."""
     try:
         yield

@@ -11,16 +11,16 @@ from tiltflow import describe
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
 from tiltflow.engines.base import EngineJob, StageProgress, silent
-from tiltflow.engines.choice import choose_engine
 from tiltflow.engines.plan import check_room, plan_series
+from tiltflow.engines.registry import choose_engine
 from tiltflow.errors import ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Reconstruction, SeriesResult
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.closing import (
+    as_extra,
     conclude,
     files_to_keep,
-    harmless,
     last_lines,
     products_folder,
     publish_products,
@@ -30,7 +30,7 @@ from tiltflow.pipeline.closing import (
 )
 from tiltflow.pipeline.job import Job, StepOutcome
 from tiltflow.products.catalogue import STEPS, ProductContext
-from tiltflow.recipe.fate import EngineName
+from tiltflow.recipe.directive_status import EngineName
 from tiltflow.record import EngineEntry, Recorder
 from tiltflow.report.gather import gather_view, gather_volume
 
@@ -54,7 +54,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         for problem in series.problems:
             notes.warn(f"{problem.message} ({problem.where})")
         notes.number("views", series.shape[0])
-    with recorder.stage("picture"), harmless(recorder, "the picture of the raw series"):
+    with recorder.stage("picture"), as_extra(recorder, "the picture of the raw series"):
         gather_view(recorder, series, job.output)
     with recorder.stage("check"):
         engine, reason = choose_engine(job.recipe.engine)
@@ -77,7 +77,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         result = engine.reconstruct(work)
     if result.alignment is not None:
         work.note_alignment(result.alignment)
-    with recorder.stage("measure"), harmless(recorder, "the measure of the volume"):
+    with recorder.stage("measure"), as_extra(recorder, "the measure of the volume"):
         gather_volume(recorder, result.volume, job.output, threads=job.site.threads)
     return result
 

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from tiltflow.products.movies import MadeMovie
     from tiltflow.products.volumes import MadeVolume
 
-__all__ = ["PRODUCTS", "STEPS", "Product", "ProductContext", "Source", "Step", "StepResult", "make_products", "product"]
+__all__ = ["PRODUCTS", "STEPS", "Product", "ProductContext", "ProductStep", "Source", "StepResult", "make_products", "product"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ProductStep:
     """One step: an operator knows it by its name.
 
     Attributes
@@ -78,7 +78,7 @@ class Step:
 def make_products(
     context: ProductContext,
     *,
-    on_step: Callable[[Step, StepResult], None] | None = None,
+    on_step: Callable[[ProductStep, StepResult], None] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Asset, ...]:
     """Run all steps in order; return all assets.
@@ -203,8 +203,8 @@ def _gen_zarr(context: ProductContext, progress: Progress | None) -> StepResult:
     return StepResult((context.asset(AssetType.NEUROGLANCER_ZARR, neuroglancer_metadata(statistics)),), numbers, made.notes)
 
 
-STEPS: tuple[Step, ...] = (
-    Step(
+STEPS: tuple[ProductStep, ...] = (
+    ProductStep(
         "gen_tilt_movie",
         (Source.ALIGNED,),
         (AssetType.TILT_MOVIE, AssetType.KEY_IMAGE),
@@ -212,18 +212,18 @@ STEPS: tuple[Step, ...] = (
         _gen_tilt_movie,
     ),
     # The aligned stack tells the number of views, which is part of the name of the key image.
-    Step("gen_thumbs", (Source.ALIGNED, AssetType.KEY_IMAGE), (AssetType.THUMBNAIL,), "the small key image", _gen_thumbs),
-    Step("gen_ave_mrc", (Source.VOLUME,), (AssetType.AVERAGED_VOLUME,), "the mean of every five sections", _gen_ave_mrc),
-    Step(
+    ProductStep("gen_thumbs", (Source.ALIGNED, AssetType.KEY_IMAGE), (AssetType.THUMBNAIL,), "the small key image", _gen_thumbs),
+    ProductStep("gen_ave_mrc", (Source.VOLUME,), (AssetType.AVERAGED_VOLUME,), "the mean of every five sections", _gen_ave_mrc),
+    ProductStep(
         "gen_recon_movie",
         (AssetType.AVERAGED_VOLUME,),
         (AssetType.REC_MOVIE,),
         "the movie through the averaged volume",
         _gen_recon_movie,
     ),
-    Step(
+    ProductStep(
         "gen_ave_8_vol", (AssetType.AVERAGED_VOLUME,), (AssetType.VOLUME,), "the binned copy of the averaged volume", _gen_ave_8_vol
     ),
-    Step("gen_zarr", (Source.VOLUME,), (AssetType.NEUROGLANCER_ZARR,), "the pyramid and its display window", _gen_zarr),
+    ProductStep("gen_zarr", (Source.VOLUME,), (AssetType.NEUROGLANCER_ZARR,), "the pyramid and its display window", _gen_zarr),
 )
 """Every step, each after those whose products it reads."""

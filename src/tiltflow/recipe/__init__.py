@@ -6,7 +6,7 @@ directive.  Whatever decides only how the work is done (threads, folders, tools)
 the recipe.
 """
 
-from tiltflow.recipe.fate import EngineName
+from tiltflow.recipe.directive_status import EngineName
 from tiltflow.recipe.make import Recipe, make_recipe, render_adoc, report_directives
 from tiltflow.recipe.parameters import BrtParameters
 from tiltflow.recipe.report import DirectiveReport, DirectiveRow

@@ -13,7 +13,7 @@ from tiltflow.errors import DirectiveError, ParameterError
 from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
 from tiltflow.formats.known_directives import is_own
 from tiltflow.model import Problem
-from tiltflow.recipe.fate import EngineName
+from tiltflow.recipe.directive_status import EngineName
 from tiltflow.recipe.parameters import IMOD_NAMES, BrtParameters, option_of
 from tiltflow.recipe.report import DirectiveReport
 from tiltflow.recipe.stages import StageParams
@@ -50,9 +50,9 @@ class Recipe(StageParams):
         What became of each of them, as the engine sees it (as the native engine sees it while the engine is `auto`).
     engine
         Which engine does the work; `auto` leaves it to the machine.
-    ladder
+    fallback
         Whether the next method is tried when the one that was asked for cannot be trusted.
-    doubt_px
+    trust_limit_px
         Error of an alignment, pixels, from which it is not trusted.
     tracking_binning
         What templates have as `trackingBinning`: 1, until :meth:`for_series` has seen the pixel size.
@@ -63,8 +63,8 @@ class Recipe(StageParams):
     directives: tuple[Directive, ...]
     report: DirectiveReport
     engine: EngineName = "auto"
-    ladder: bool = True
-    doubt_px: float = 1.0
+    fallback: bool = True
+    trust_limit_px: float = 1.0
     tracking_binning: int = 1
 
     @property
@@ -83,7 +83,7 @@ class Recipe(StageParams):
             "directives": sorted((each.name, each.value) for each in self.directives if each.name not in named_only),
             "engine": self.engine,
             "follows_pixel_size": self.source.follows_pixel_size,
-            "ladder": [self.ladder, self.doubt_px],
+            "fallback": [self.fallback, self.trust_limit_px],
             "stages": {field.name: _plain(getattr(self, field.name)) for field in fields(StageParams)},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -124,8 +124,8 @@ def make_recipe(
     overrides: Iterable[str | tuple[str, str]] = (),
     engine: EngineName = "auto",
     *,
-    ladder: bool = True,
-    doubt_px: float = 1.0,
+    fallback: bool = True,
+    trust_limit_px: float = 1.0,
 ) -> Recipe:
     """Return the recipe for a template, the parameters that fill it in, and directives that override it.
 
@@ -148,7 +148,7 @@ def make_recipe(
         If there is no such template.
     """
     recipe = _draft(parameters or BrtParameters(), template, overrides, engine)
-    return replace(recipe, ladder=ladder, doubt_px=doubt_px).for_engine(engine)
+    return replace(recipe, fallback=fallback, trust_limit_px=trust_limit_px).for_engine(engine)
 
 
 def report_directives(

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tiltflow.align.beads import BeadParams
+from tiltflow.align.bundle import SolveParams
+from tiltflow.align.coarse.placement import CoarseParams
+from tiltflow.align.patches import PatchParams
+from tiltflow.align.projection.refinement import RefineParams
 from tiltflow.formats.series import SeriesHints
-from tiltflow.stages.beads import BeadParams
-from tiltflow.stages.coarse import CoarseParams
-from tiltflow.stages.patches import PatchParams
-from tiltflow.stages.position import PositionParams
-from tiltflow.stages.reconstruct import ReconstructParams
-from tiltflow.stages.refine import RefineParams
-from tiltflow.stages.sirt import SirtParams
-from tiltflow.stages.solve import SolveParams
-from tiltflow.stages.stack import StackParams
-from tiltflow.stages.trim import TrimParams
-from tiltflow.stages.views import ViewParams
-from tiltflow.stages.xrays import XrayParams
+from tiltflow.position.specimen_search import PositionParams
+from tiltflow.preprocess.bad_views import ViewParams
+from tiltflow.preprocess.xrays import XrayParams
+from tiltflow.reconstruct.aligned_stack import StackParams
+from tiltflow.reconstruct.sirt import SirtParams
+from tiltflow.reconstruct.trim import TrimParams
+from tiltflow.reconstruct.wbp import ReconstructParams
 
 Method = Literal["gold", "patches", "projection"]
 """What the fine alignment follows."""

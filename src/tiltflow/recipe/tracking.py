@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from tiltflow.align.beads import BeadParams
+from tiltflow.align.bundle import LocalParams, SolveParams
+from tiltflow.align.patches import PatchParams
 from tiltflow.recipe.lookup import Lookup
 from tiltflow.recipe.stages import Method
-from tiltflow.stages.beads import BeadParams
-from tiltflow.stages.patches import PatchParams
-from tiltflow.stages.solve import LocalParams, SolveParams
 
 T = TypeVar("T")
 

@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tiltflow.align.coarse.placement import CoarseParams
+from tiltflow.align.projection.refinement import RefineParams
 from tiltflow.errors import ParameterError
 from tiltflow.formats.directives import Directive
 from tiltflow.formats.series import SeriesHints
-from tiltflow.recipe.fate import EngineName, fate_of
+from tiltflow.position.specimen_search import PositionParams
+from tiltflow.preprocess.bad_views import ViewParams
+from tiltflow.preprocess.xrays import XrayParams
+from tiltflow.recipe.directive_status import EngineName, status_of
 from tiltflow.recipe.lookup import Lookup
 from tiltflow.recipe.report import DirectiveReport
 from tiltflow.recipe.stages import StageParams
 from tiltflow.recipe.tracking import bead_params, gold_diameter_nm, patch_params, solve_params, tracking_method
-from tiltflow.stages.coarse import CoarseParams
-from tiltflow.stages.position import PositionParams
-from tiltflow.stages.reconstruct import ReconstructParams
-from tiltflow.stages.refine import RefineParams
-from tiltflow.stages.sirt import SirtParams
-from tiltflow.stages.stack import StackParams
-from tiltflow.stages.trim import TrimParams
-from tiltflow.stages.views import ViewParams
-from tiltflow.stages.xrays import XrayParams
+from tiltflow.reconstruct.aligned_stack import StackParams
+from tiltflow.reconstruct.sirt import SirtParams
+from tiltflow.reconstruct.trim import TrimParams
+from tiltflow.reconstruct.wbp import ReconstructParams
 
 
 def from_directives(directives: Iterable[Directive], engine: EngineName = "native") -> tuple[StageParams, DirectiveReport]:
@@ -50,7 +50,7 @@ def from_directives(directives: Iterable[Directive], engine: EngineName = "nativ
         except ParameterError as error:
             lookup.faults.append(str(error))
     params = StageParams(**values)
-    rows = tuple(fate_of(directive, lookup, params.method, engine) for directive in directives)
+    rows = tuple(status_of(directive, lookup, params.method, engine) for directive in directives)
     faults = tuple(dict.fromkeys(lookup.faults))
     if engine != "imod" and not any(map(lookup.has, _THICKNESS)):
         faults += (f"no directive gives the thickness of the volume: set {_THICKNESS[0]}",)

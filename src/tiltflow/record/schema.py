@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tiltflow.errors import FormatError
 from tiltflow.model import Quantity, StageRecord, Trust
@@ -150,11 +150,25 @@ class AlignmentEntry(_Entry):
     axis_angle_nominal_deg: float | None = None
     axis_angle_from_data_deg: float | None = None
     axis_angle_error_deg: float | None = None
-    doubts: list[str] = Field(default_factory=list)
+    trust_warnings: list[str] = Field(default_factory=list)
     excluded_views: dict[int, str] = Field(default_factory=dict)
     rejected: dict[str, int] = Field(default_factory=dict)
     attempts: list[dict[str, Any]] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_0_1(cls, values: Any) -> Any:
+        """Read what version 0.1 called doubts."""
+        if not isinstance(values, dict):
+            return values
+        if "doubts" in values:
+            values = {**{key: value for key, value in values.items() if key != "doubts"}, "trust_warnings": values["doubts"]}
+        attempts = values.get("attempts")
+        if isinstance(attempts, list) and any(isinstance(one, dict) and "doubts" in one for one in attempts):
+            renamed = [{"trust_warnings" if key == "doubts" else key: value for key, value in one.items()} for one in attempts]
+            values = {**values, "attempts": renamed}
+        return values
 
 
 class VolumeEntry(_Entry):

@@ -68,7 +68,7 @@ def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
     return (
         *_unmeasured(record, found, thresholds),
         *_alignment(found, thresholds, pixel_nm),
-        *(Check("doubt of the engine", Trust.DOUBTFUL, doubt) for doubt in found.doubts),
+        *(Check("doubt of the engine", Trust.DOUBTFUL, doubt) for doubt in found.trust_warnings),
         *_axis(record, found, thresholds),
         *_support(found, thresholds),
         *_volume(record, thresholds),

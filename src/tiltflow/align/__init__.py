@@ -1,0 +1,6 @@
+"""Alignment: every view's place in the geometry of one specimen.
+
+One package a method (:mod:`~tiltflow.align.coarse`, :mod:`~tiltflow.align.beads`, :mod:`~tiltflow.align.patches`,
+:mod:`~tiltflow.align.projection`), the bundle adjustment that beads and patches share (:mod:`~tiltflow.align.bundle`), and the policy
+that says which method comes next and whose result is used (:mod:`~tiltflow.align.fallback`).
+"""

@@ -1,0 +1,157 @@
+"""What the beads of a series look like: darker or lighter, how large, and their profile, from the views nearest zero tilt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.align.beads.bead_views import BeadViews
+from tiltflow.align.beads.detection import Spots, find_spots, matched_filter, respond, strong
+from tiltflow.align.beads.noise_spectrum import Grid, Spectrum, noise_spectrum, transform_view
+from tiltflow.align.beads.params import BeadParams
+from tiltflow.align.beads.radial_profile import radii, sphere_profile
+from tiltflow.kernels import beads as kernel
+from tiltflow.model import Image
+from tiltflow.parallel import map_threads
+
+Floats = NDArray[np.float64]
+
+_SIZES = np.geomspace(0.6, 1.7, 7)
+_FINER = np.geomspace(0.85, 1.18, 5)
+_LEAST_Z = 5.0
+_VIEWS = 3
+_LEAST_COUNT = 8
+RING = 0.5
+"""Width of the rings over which beads are averaged, working pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BeadModel:
+    """What beads look like.
+
+    Attributes
+    ----------
+    sign
+        1 for beads lighter than their surroundings, -1 for darker ones: what to multiply an image by.
+    diameter
+        Working pixels.
+    profile
+        Over the radius, with a mean of 1 over the bead.
+    noise
+        Power by radial bin of a view without its beads.
+    """
+
+    sign: int
+    diameter: float
+    profile: Floats
+    noise: Floats
+
+
+def measure_bead_model(series: BeadViews, params: BeadParams, threads: int) -> BeadModel:
+    """Return the model of the beads, from the views nearest zero tilt."""
+    views = series.ordered[np.argsort(np.abs(series.tilt_deg[series.ordered]), kind="stable")[:_VIEWS]]
+    count, diameter = max(params.target_number, _LEAST_COUNT), series.diameter
+
+    def examine(view: int) -> _Exam:
+        return _Exam.of(series.read(view), series.grid, diameter)
+
+    exams = list(map_threads(examine, views, threads))
+
+    def spots_of(size: float, *signs: int) -> list[tuple[Spots, ...]]:
+        return list(map_threads(lambda exam: exam.spots(size, signs), exams, threads))
+
+    def scores_of(sizes: Floats, *signs: int) -> Floats:
+        """Return how clear the clearest spots are, `(signs, sizes)`."""
+        found = [spots_of(size, *signs) for size in sizes]
+        return np.array([[sum(np.sum(s[n].z[:count] ** 2) for s in views) for views in found] for n in range(len(signs))], float)
+
+    signs = (-1, 1) if params.light is None else (1 if params.light else -1,)
+    sizes = diameter * (_SIZES if params.adjust_size else np.ones(1))
+    scores = scores_of(sizes, *signs)
+    best = int(np.argmax(scores.max(axis=1)))
+    sign, size = signs[best], _top(sizes, scores[best])
+    # Once the beads are known the noise can be told from them, which sharpens the filter and with it the scale of sizes.
+    exams = list(
+        map_threads(lambda pair: pair[0].without(pair[1][0], size), zip(exams, spots_of(size, sign), strict=True), threads)
+    )
+    if params.adjust_size:
+        size = _top(size * _FINER, scores_of(size * _FINER, sign)[0])
+    spots = [found for (found,) in spots_of(size, sign)]
+    profile = mean_profile([exam.image for exam in exams], spots, sign, size, count)
+    return BeadModel(sign, size, profile, np.exp(np.mean([np.log(exam.noise) for exam in exams], axis=0)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Exam:
+    """A view under examination."""
+
+    image: Image
+    grid: Grid
+    spectrum: Spectrum
+    noise: Floats
+
+    @classmethod
+    def of(cls, image: Image, grid: Grid, diameter: float) -> _Exam:
+        return cls(image, grid, transform_view(image, grid), noise_spectrum(image, grid, None, diameter))
+
+    def spots(self, size: float, signs: Sequence[int]) -> tuple[Spots, ...]:
+        """Return the spots like spheres of a size, for each sign: the filter of dark ones is minus that of light ones."""
+        filter_ = matched_filter(sphere_profile(size, 2 * size), self.noise, self.grid)
+        response = respond(self.spectrum, filter_, self.grid)
+        turned = (response if sign > 0 else -response for sign in signs)
+        return tuple(find_spots(each, filter_.energy, size, _LEAST_Z, size / 2) for each in turned)
+
+    def without(self, spots: Spots, size: float) -> _Exam:
+        """Return the view with the noise that is left between the spots."""
+        return replace(self, noise=noise_spectrum(self.image, self.grid, strong(spots), 0.8 * size))
+
+
+def _top(sizes: Floats, scores: Floats) -> float:
+    """Return the size of the highest score, between the samples by a parabola in the logarithm."""
+    k = int(np.argmax(scores))
+    if k in {0, len(sizes) - 1}:
+        return float(sizes[k])
+    a, b, c = scores[k - 1 : k + 2]
+    offset = 0.5 * (a - c) / (a - 2 * b + c)
+    return float(np.exp(np.log(sizes[k]) + offset * (np.log(sizes[k + 1]) - np.log(sizes[k]))))
+
+
+def mean_profile(images: Sequence[Image], spots: Sequence[Spots], sign: int, diameter: float, count: int) -> Floats:
+    """Return the mean of the strongest lone beads over the radius."""
+    reach = 2.0 * diameter
+    rings = int(np.ceil(reach / RING)) + 1
+    sums, squares, counts = np.zeros(rings), np.zeros(rings), np.zeros(rings)
+    for image, found in zip(images, spots, strict=True):
+        clear = found.z > 0.4 * float(np.mean(found.z[:5])) if len(found) else np.zeros(0, bool)
+        clear[count:] = False
+        for n in np.flatnonzero(clear):
+            gaps = np.hypot(*(found.xy - found.xy[n]).T)
+            gaps[n] = np.inf
+            nearest = gaps[found.z > 0.3 * found.z[n]].min(initial=np.inf)
+            if nearest < 2.2 * diameter:
+                continue
+            kernel.add_to_rings(image, found.xy[n, 0], found.xy[n, 1], float(sign), reach, RING, sums, squares, counts)
+    return profile_of_rings(np.stack([sums, squares, counts]), diameter)
+
+
+def profile_of_rings(rings: Floats, diameter: float) -> Floats:
+    """Return the profile that sums, squares and counts over rings tell, `(3, rings)`: mean 1 over the bead, 0 far from it.
+
+    Values that do not rise above their own uncertainty are drawn to zero, lest the filter follow the noise of the mean.
+    """
+    reach = 2.0 * diameter
+    sums, squares, counts = rings
+    if counts[0] == 0:
+        return sphere_profile(diameter, reach)
+    mean = sums / np.maximum(counts, 1)
+    error2 = np.maximum(squares / np.maximum(counts, 1) - mean**2, 0) / np.maximum(counts, 1)
+    mean -= np.median(mean[int(1.3 * diameter / RING) :])
+    mean *= mean**2 / np.maximum(mean**2 + error2, 1e-30)
+    r = radii(reach)
+    profile = np.interp(r, (np.arange(len(mean)) + 0.5) * RING, mean) * np.clip((reach - r) / (0.5 * diameter), 0, 1)
+    bead = r < diameter / 2
+    level = float(np.sum((profile * r)[bead]) / np.sum(r[bead]))
+    return np.asarray(profile / level) if level > 0 else sphere_profile(diameter, reach)

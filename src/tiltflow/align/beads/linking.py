@@ -1,0 +1,249 @@
+"""Spots of all views joined into tracks: those that move like points of one rigid specimen.
+
+No spot is followed by looking for it near its last position.  A spot of one view is a ray through the specimen; for each depth
+along the ray the other views say whether they have a spot where it would be seen, and chance does not say so in many views.  The
+tracks found so near zero tilt give a geometry, which finds them in the next views outward.  The geometry of all views then says
+where every bead must be seen, brings back what was lost, and looks for beads that were missed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow import geometry
+from tiltflow.align.beads.cameras import Cameras, cameras_of_solution, cameras_of_transforms
+from tiltflow.align.beads.registration import chain_views, follow_views
+from tiltflow.align.beads.spot_field import SearchLimits, SpotField
+from tiltflow.align.bundle import SolveParams, solve
+from tiltflow.errors import StageError
+from tiltflow.kernels import beads as kernel
+from tiltflow.model import Tracks
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_WINDOW_DEG = 25.0
+_WINDOW_VIEWS = 9
+_SEED_VIEWS, _SEED_STEP = 3, 3
+_LEAST_SEEDS = 3
+_LEAST_SHARE = 0.5
+_LEAST_VIEWS = 5
+_LOST_SHARE = 0.4
+_VIEWS_A_STEP = 10
+_LEAST_NEIGHBOURS, _MOST_NEIGHBOURS = 4, 8
+
+_RIGID = SolveParams(
+    rotation="one", tilt="fixed", magnification="fixed", restrict=False, leave_out=False, adapt=False, robust=False
+)
+_FREE = SolveParams(leave_out=False, adapt=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Links:
+    """Tracks of spots.
+
+    Attributes
+    ----------
+    spot
+        `(tracks, views)`: index of a spot, -1 where there is none.
+    points
+        `(tracks, 3)`.
+    cameras
+        The geometry they were found with.
+    """
+
+    spot: Ints
+    points: Floats
+    cameras: Cameras
+
+
+def link(field: SpotField, start_transforms: Floats, reach: SearchLimits) -> Links:
+    """Return the tracks of the spots of a field; `start_transforms` `(views, 2, 3)` say roughly where each view belongs."""
+    start = chain_views(field, start_transforms, reach)
+    cameras = cameras_of_transforms(start, field.tilt_deg)
+    outward = field.outward
+    near = int((np.abs(field.tilt_deg[outward] - field.tilt_deg[outward[0]]) <= _WINDOW_DEG).sum())
+    window = outward[: max(near, min(_WINDOW_VIEWS, len(outward)))]
+    spot = _first_tracks(field, cameras, window, reach)
+    if len(spot) >= 2:
+        spot, cameras = _grow(field, spot, cameras, start, window, reach)
+        spot, cameras = _complete(field, spot, cameras, start, reach)
+    return Links(spot, cameras.locate(field.positions(spot), reach.depth), cameras)
+
+
+def _first_tracks(field: SpotField, cameras: Cameras, window: Ints, reach: SearchLimits) -> Ints:
+    """Return tracks through the views near zero tilt."""
+    none = np.full((0, len(field.tilt_deg)), -1, np.int64)
+    spot = none
+    for tolerance in (field.loose, max(reach.search, field.loose)):
+        spot = _add_seeds(field, cameras, window[:_SEED_VIEWS], window, none, reach, tolerance)
+        if len(spot) >= _LEAST_SEEDS:
+            break
+    return spot
+
+
+def _grow(field: SpotField, spot: Ints, cameras: Cameras, start: Floats, window: Ints, reach: SearchLimits) -> tuple[Ints, Cameras]:
+    """Return the tracks and the geometry, taken outward from the first views a few at a time."""
+    outward = field.outward
+    known = len(window)
+    cameras = _solved(field, spot, cameras, start, window, _RIGID)
+    while known < len(outward):
+        new = outward[known : known + _VIEWS_A_STEP]
+        known += len(new)
+        points = cameras.locate(field.positions(spot), reach.depth)
+        cameras = follow_views(field, cameras, points, new, reach)
+        spot = assign(field, cameras.project(points), outward[:known], field.loose)
+        cameras = _solved(field, spot, cameras, start, outward[:known], _RIGID)
+    return spot, cameras
+
+
+def _complete(field: SpotField, spot: Ints, cameras: Cameras, start: Floats, reach: SearchLimits) -> tuple[Ints, Cameras]:
+    """Return the tracks and the geometry with what was lost found again, and with the beads that were missed."""
+    outward = field.outward
+    for tolerance in (field.loose, field.tight):
+        spot = _again(field, spot, cameras, reach, tolerance)
+        spot = _find_lost_views(field, cameras, spot, reach)
+        spot = _drop_poor(field, cameras, spot, reach)
+        if len(spot) < 2:
+            return spot, cameras
+        cameras = _solved(field, spot, cameras, start, outward, _FREE)
+        spot = _add_seeds(field, cameras, outward[::_SEED_STEP], outward, spot, reach, tolerance)
+    return _drop_poor(field, cameras, _again(field, spot, cameras, reach, field.tight), reach), cameras
+
+
+def _solved(field: SpotField, spot: Ints, cameras: Cameras, start: Floats, views: Ints, params: SolveParams) -> Cameras:
+    """Return the cameras with those of `views` solved, and the others placed relative to them as the start has them."""
+    included = np.zeros(len(field.tilt_deg), bool)
+    included[views] = True
+    axis = float(np.median(geometry.axis_angles(start)))
+    tracks = Tracks(field.positions(spot) + field.centre, "bead")
+    try:
+        solution = solve(tracks, field.tilt_deg, axis, params, image_shape=field.shape, included=included, start=start)
+    except StageError:
+        return cameras
+    return cameras_of_solution(solution)
+
+
+def _again(field: SpotField, spot: Ints, cameras: Cameras, reach: SearchLimits, tolerance: float) -> Ints:
+    """Return the tracks with every view assigned again from the points that they tell."""
+    xy = field.positions(spot)
+    points = cameras.locate(xy, reach.depth)
+    seen = cameras.project(points)
+    return assign(field, seen + local_drift(xy, seen, points, field.tilt_deg, reach.area), field.outward, tolerance)
+
+
+def local_drift(xy: Floats, predicted: Floats, points: Floats, tilt_deg: Floats, area_px: float | None) -> Floats:
+    """Return how far tracks are off the rigid body together with their neighbours, `(tracks, views, 2)`.
+
+    It is the median over the nearest tracks within half of `area_px`, and over a view and the two next to it in tilt; 0 where there
+    are too few to tell, or where `area_px` is None.  Sections warp in the beam, by several pixels at worst.
+    """
+    drift = np.zeros_like(predicted)
+    if area_px is None or len(points) < _LEAST_NEIGHBOURS:
+        return drift
+    residual = xy - predicted
+    order = np.argsort(tilt_deg, kind="stable")
+    padded = np.pad(residual[:, order], ((0, 0), (1, 1), (0, 0)), constant_values=np.nan)
+    beside = np.stack([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=1)
+    for track, point in enumerate(points):
+        distance = np.hypot(*(points[:, :2] - point[:2]).T)
+        near = np.argsort(distance)[:_MOST_NEIGHBOURS]
+        near = near[distance[near] <= area_px / 2]
+        sample = beside[near].reshape(-1, *predicted.shape[1:])
+        counted = np.isfinite(sample[..., 0]).sum(axis=0) >= _LEAST_NEIGHBOURS
+        drift[track, order[counted]] = np.nanmedian(sample[:, counted], axis=0)
+    return drift
+
+
+def assign(field: SpotField, expected: Floats, views: Ints, tolerance: float) -> Ints:
+    """Return `(tracks, views)` the spot nearest to where each track is expected, no spot to two tracks, nearest pairs first."""
+    spot = np.full(expected.shape[:2], -1, np.int64)
+    for view in views:
+        spots = field.xy[field.of(int(view))]
+        distance2 = ((spots[None] - expected[:, view, None]) ** 2).sum(axis=-1)
+        track, target = np.nonzero(distance2 <= tolerance**2)
+        order = np.argsort(distance2[track, target], kind="stable")
+        free = np.ones(len(spots), bool)
+        for t, s in zip(track[order], target[order], strict=True):
+            if spot[t, view] < 0 and free[s]:
+                free[s] = False
+                spot[t, view] = field.first[view] + s
+    return spot
+
+
+def _find_lost_views(field: SpotField, cameras: Cameras, spot: Ints, reach: SearchLimits) -> Ints:
+    """Return the tracks with the views placed again that hold few of those they should."""
+    points = cameras.locate(field.positions(spot), reach.depth)
+    inside = field.inside(cameras.project(points))
+    share = (spot >= 0).sum(axis=0) / np.maximum(inside.sum(axis=0), 1)
+    lost = field.outward[share[field.outward] < _LOST_SHARE]
+    if not len(lost):
+        return spot
+    again = assign(field, follow_views(field, cameras, points, lost, reach).project(points), lost, field.loose)
+    better = lost[(again[:, lost] >= 0).sum(axis=0) > (spot[:, lost] >= 0).sum(axis=0)]
+    return np.where(np.isin(np.arange(spot.shape[1]), better), again, spot)
+
+
+def _add_seeds(
+    field: SpotField, cameras: Cameras, seed_views: Ints, views: Ints, spot: Ints, reach: SearchLimits, tolerance: float
+) -> Ints:
+    """Return the tracks with those added that free spots of `seed_views` begin, the best supported first."""
+    free = np.ones(len(field.xy), bool)
+    free[spot[spot >= 0]] = False
+    steps = int(np.clip(2 * reach.depth / max(0.5 * tolerance, 0.5), 16, 1000))
+    # Depth 0 is wherever most beads are, which may be either surface.
+    depths = np.linspace(-reach.depth, reach.depth, steps)
+    proposals: list[tuple[float, float, int, Floats]] = []
+    for view in seed_views:
+        members = np.arange(field.first[view], field.first[view + 1])
+        members = members[free[members]]
+        base, step = cameras.ray(int(view), field.xy[members])
+        for n, member in enumerate(members):
+            hits, possible = np.zeros(steps, np.int32), np.zeros(steps, np.int32)
+            kernel.sweep_depth(base[n], step, field.half, field.xy, field.first, free, views, depths, tolerance, hits, possible)
+            gain = hits - _LEAST_SHARE * possible
+            best = np.flatnonzero(gain == gain.max())
+            k = int(best[len(best) // 2])
+            if hits[k] >= _LEAST_VIEWS and gain[k] >= 0:
+                proposals.append((float(gain[k]), -float(possible[k]), int(member), base[n] + depths[k] * step))
+    rows = []
+    for _, _, member, seen in sorted(proposals, key=lambda p: p[:2], reverse=True):
+        if not free[member]:
+            continue
+        row = _gather(field, seen, views, free, tolerance)
+        point = cameras.locate(field.positions(row[None]), reach.depth)
+        row = _gather(field, cameras.project(point)[0], views, free, tolerance)
+        inside = (np.abs(seen[views]) < field.half).all(axis=1).sum()
+        if (row >= 0).sum() >= max(_LEAST_VIEWS, _LEAST_SHARE * inside):
+            free[row[row >= 0]] = False
+            rows.append(row)
+    return np.concatenate([spot, np.array(rows)]) if rows else spot
+
+
+def _gather(field: SpotField, seen: Floats, views: Ints, free: Bools, tolerance: float) -> Ints:
+    """Return the free spot nearest to where one point is seen in each of `views`, `(views,)`."""
+    row = np.full(len(field.tilt_deg), -1, np.int64)
+    for view in views:
+        members = field.of(int(view))
+        distance2 = ((field.xy[members] - seen[view]) ** 2).sum(axis=-1)
+        distance2[~free[members]] = np.inf
+        if len(distance2) and distance2.min() <= tolerance**2:
+            row[view] = field.first[view] + int(distance2.argmin())
+    return row
+
+
+def _drop_poor(field: SpotField, cameras: Cameras, spot: Ints, reach: SearchLimits) -> Ints:
+    """Return the tracks that have a spot in enough of the views whose field they are in, without doubles."""
+    points = cameras.locate(field.positions(spot), reach.depth)
+    found = (spot >= 0).sum(axis=1)
+    good = found >= np.maximum(_LEAST_VIEWS, _LEAST_SHARE * field.inside(cameras.project(points)).sum(axis=1))
+    order = np.argsort(-found, kind="stable")
+    for n, track in enumerate(order):
+        better = order[:n][good[order[:n]]]
+        if len(better) and (np.linalg.norm(points[better] - points[track], axis=1) < 0.5 * field.diameter).any():
+            good[track] = False
+    return np.asarray(spot[good])

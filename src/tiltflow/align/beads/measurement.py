@@ -1,0 +1,177 @@
+"""Every bead measured in every view whose field it is in, where the model says it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.align.beads.bead_model import RING, BeadModel, profile_of_rings
+from tiltflow.align.beads.bead_views import BeadViews
+from tiltflow.align.beads.cameras import Cameras
+from tiltflow.align.beads.centring import Centres, RadialFilter, RadialFilterFactory, centre_beads
+from tiltflow.align.beads.detection import LEAST_Z, Spots, strong
+from tiltflow.align.beads.linking import Links, local_drift
+from tiltflow.align.beads.params import BeadParams
+from tiltflow.align.beads.spot_field import SpotField
+from tiltflow.kernels import beads as kernel
+from tiltflow.model import Image
+from tiltflow.parallel import map_threads
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_MARGIN = 0.65
+_LIMIT, _LEAST_LIMIT_PX = 0.2, 1.5
+_OWN = 0.7
+_TEMPLATE_VIEWS = 7
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackSet:
+    """Tracks in the making.
+
+    Attributes
+    ----------
+    xy, amplitude, contrast, sigma
+        `(tracks, views, 2)` raw pixels from the corner, and `(tracks, views)`; NaN where not measured.
+    expected
+        Where a bead should be seen, in the field and not overlapped by another, `(tracks, views)`.
+    linked
+        Which positions were there before the model told where to look, `(tracks, views)`.
+    points, cameras, residual
+        The model: `(tracks, 3)`, the geometry, and the distance to it, `(tracks, views)`.
+    template
+        A profile for each view, once there are centres to average beads about.
+    rejected, dropped
+        Reason to number of tracks, and of positions.
+    """
+
+    xy: Floats
+    amplitude: Floats
+    contrast: Floats
+    sigma: Floats
+    expected: Bools
+    linked: Bools
+    points: Floats
+    cameras: Cameras
+    residual: Floats
+    template: tuple[Floats, ...] | None = None
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def keep(self, good: Bools, reason: str) -> TrackSet:
+        """Return the tracks that are good; the others are counted under the reason."""
+        rejected = dict(self.rejected)
+        if not good.all():
+            rejected[reason] = rejected.get(reason, 0) + int((~good).sum())
+        return replace(
+            self,
+            xy=self.xy[good],
+            amplitude=self.amplitude[good],
+            contrast=self.contrast[good],
+            sigma=self.sigma[good],
+            expected=self.expected[good],
+            linked=self.linked[good],
+            points=self.points[good],
+            residual=self.residual[good],
+            rejected=rejected,
+        )
+
+    def drop(self, bad: Bools, reason: str) -> TrackSet:
+        """Return the tracks without the bad positions `(tracks, views)`, which are counted under the reason."""
+        return replace(
+            self,
+            xy=np.where(bad[..., None], np.nan, self.xy),
+            amplitude=np.where(bad, np.nan, self.amplitude),
+            contrast=np.where(bad, np.nan, self.contrast),
+            sigma=np.where(bad, np.nan, self.sigma),
+            dropped={**self.dropped, reason: self.dropped.get(reason, 0) + int(bad.sum())},
+        )
+
+
+def begin(spots: SpotField, links: Links) -> TrackSet:
+    """Return tracks as they were linked, not yet measured."""
+    linked = links.spot >= 0
+    empty = np.full(linked.shape, np.nan)
+    xy = spots.positions(links.spot) + spots.centre
+    return TrackSet(xy, empty, empty, empty, linked, linked, links.points, links.cameras, empty)
+
+
+def measure(
+    series: BeadViews,
+    model: BeadModel,
+    noises: Sequence[Floats],
+    spots: Sequence[Spots],
+    work: TrackSet,
+    params: BeadParams,
+    threads: int,
+) -> TrackSet:
+    """Return the tracks with every position measured anew."""
+    rigid = work.cameras.project(work.points)
+    drift = local_drift(work.xy - series.centre, rigid, work.points, series.tilt_deg, params.local_area_px)
+    predicted = rigid + drift + series.centre
+    start = np.where(np.isnan(work.xy), predicted, work.xy) / series.binning
+    border = params.border_px if params.border_px is not None else _MARGIN * model.diameter * series.binning
+    inside = ((predicted > border) & (predicted < np.array(series.shape[::-1]) - border)).all(axis=-1) & series.included
+    make_eye = RadialFilterFactory.of(series.grid, model.diameter)
+
+    def look_at(view: int) -> tuple[Centres, Floats]:
+        eye = make_eye(work.template[view] if work.template else model.profile, noises[view])
+        return _measure_view(series.read(view), start[:, view], strong(spots[view]), eye, model)
+
+    shape = work.xy.shape[:2]
+    xy = np.full((*shape, 2), np.nan)
+    amplitude, contrast, sigma = np.full((3, *shape), np.nan)
+    overlapped = np.zeros(shape, bool)
+    rings = np.zeros((shape[1], 3, _rings(model)))
+    for view, (found, sums) in zip(series.ordered, map_threads(look_at, series.ordered, threads), strict=True):
+        seen = inside[:, view] & (found.z >= LEAST_Z) & ~found.overlapped
+        xy[seen, view] = found.xy[seen] * series.binning
+        amplitude[seen, view], contrast[seen, view] = found.amplitude[seen], found.contrast[seen]
+        sigma[seen, view] = found.sigma[seen] * series.binning
+        overlapped[:, view], rings[view] = found.overlapped, sums
+    expected = inside & ~overlapped
+    dropped = {
+        "two beads overlap": int((inside & overlapped).sum()),
+        "no bead where it should be seen": int((expected & np.isnan(sigma)).sum()),
+    }
+    template = _templates(rings, series, model)
+    return replace(
+        work,
+        xy=xy,
+        amplitude=amplitude,
+        contrast=contrast,
+        sigma=sigma,
+        expected=expected,
+        template=template,
+        dropped=dropped,
+    )
+
+
+def _measure_view(image: Image, start: Floats, spots: Floats, eye: RadialFilter, model: BeadModel) -> tuple[Centres, Floats]:
+    """Return the centres, and sums, squares and counts over rings about the lone beads, `(3, rings)`."""
+    own = np.hypot(*np.moveaxis(spots[:, None] - start[None], -1, 0)).min(axis=1, initial=np.inf) < _OWN * model.diameter
+    limit = max(_LIMIT * model.diameter, _LEAST_LIMIT_PX)
+    centres = centre_beads(image, start, spots[~own], eye, model.sign, limit)
+    sums = np.zeros((3, _rings(model)))
+    for x, y in centres.xy[centres.lone & (centres.z > LEAST_Z)]:
+        kernel.add_to_rings(image, x, y, float(model.sign), 2 * model.diameter, RING, sums[0], sums[1], sums[2])
+    return centres, sums
+
+
+def _rings(model: BeadModel) -> int:
+    return int(np.ceil(2 * model.diameter / RING)) + 1
+
+
+def _templates(rings: Floats, series: BeadViews, model: BeadModel) -> tuple[Floats, ...]:
+    """Return a profile for each view, from those nearest in tilt."""
+    out = [model.profile] * len(rings)
+    count = len(series.ordered)
+    for n, view in enumerate(series.ordered):
+        first = min(max(n - _TEMPLATE_VIEWS // 2, 0), max(count - _TEMPLATE_VIEWS, 0))
+        group = series.ordered[first : first + _TEMPLATE_VIEWS]
+        out[view] = profile_of_rings(rings[group].sum(axis=0), model.diameter)
+    return tuple(out)

@@ -1,0 +1,128 @@
+"""Views as spectra, and the noise in them: the power of everything that is not a bead, over the radial frequency."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from tiltflow.align.beads.radial_profile import hankel_matrix
+from tiltflow.kernels import beads as kernel
+from tiltflow.kernels.warp import bin_mean
+from tiltflow.model import Image, Stack
+
+Floats = NDArray[np.float64]
+Spectrum = NDArray[np.complex64]
+
+_CLIP_SD = 3.0
+_SPARSE = 3
+_FINE = 0.35
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """The frequencies of a padded view.
+
+    Attributes
+    ----------
+    shape, padded
+        `(ny, nx)` of a view and of what is transformed.
+    pad
+        Pixels that mirror the view before its first row and column.
+    bins
+        Radial bin of each frequency of the half spectrum.
+    counts, frequency
+        Number of frequencies of the whole spectrum in each bin, and its radius, cycles per pixel.
+    hankel
+        Makes of a profile its Fourier transform by radial bin.
+    """
+
+    shape: tuple[int, int]
+    padded: tuple[int, int]
+    pad: int
+    bins: NDArray[np.int32]
+    counts: Floats
+    frequency: Floats
+    hankel: Floats
+
+    def transform(self, profile: Floats) -> Floats:
+        """Return the Fourier transform of a round function by radial bin."""
+        samples = min(len(profile), self.hankel.shape[1])
+        return np.asarray(self.hankel[:, :samples] @ profile[:samples])
+
+
+def make_grid(shape: tuple[int, int], diameter: float) -> Grid:
+    """Return the grid of views of `shape`, mirrored by at least two diameters on every side; profiles reach four of them."""
+    pad = min(int(np.ceil(2 * diameter)), min(shape) - 1)
+    ny, nx = (fft.next_fast_len(n + 2 * pad, real=True) for n in shape)
+    steps = max(ny, nx)
+    radius = np.hypot(fft.fftfreq(ny)[:, None], fft.rfftfreq(nx)[None])
+    bins = np.rint(radius * steps).astype(np.int32)
+    doubled = np.full(bins.shape, 2.0)
+    doubled[:, 0] = 1.0
+    counts = np.bincount(bins.ravel(), doubled.ravel()).astype(np.float64)
+    frequency = np.arange(len(counts), dtype=np.float64) / steps
+    return Grid(shape, (ny, nx), pad, bins, counts, frequency, hankel_matrix(frequency, 4 * diameter))
+
+
+def read_view(stack: Stack, view: int, binning: int) -> Image:
+    """Return a view as float32, averaged over `binning` x `binning` pixels."""
+    image = np.asarray(stack[view], np.float32)
+    if binning == 1:
+        return image
+    out = np.empty((image.shape[0] // binning, image.shape[1] // binning), np.float32)
+    bin_mean(np.ascontiguousarray(image), binning, out)
+    return out
+
+
+def transform_view(image: Image, grid: Grid) -> Spectrum:
+    """Return the spectrum of a view, mirrored at its edges, without its mean."""
+    widths = [(grid.pad, padded - size - grid.pad) for padded, size in zip(grid.padded, grid.shape, strict=True)]
+    mirrored = np.pad(image - np.float32(image.mean()), widths, mode="symmetric")
+    return np.asarray(fft.rfft2(mirrored), np.complex64)
+
+
+def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px: float) -> Floats:
+    """Return the power of a view by radial bin, `(bins,)`, apart from the beads in it.
+
+    Known beads are blanked; where none are known yet, values far from the mean are clipped.
+    """
+    flat = image - np.float32(image.mean())
+    share = 0.0
+    if spots_xy is None:
+        sample = flat[::_SPARSE, ::_SPARSE]
+        middle = np.median(sample)
+        limit = _CLIP_SD * 1.4826 * np.median(np.abs(sample - middle))
+        np.clip(flat, middle - limit, middle + limit, out=flat)
+    elif len(spots_xy):
+        keep = np.ones(image.shape, np.float32)
+        share = kernel.blank_discs(keep, spots_xy, radius_px) / keep.size
+        flat -= np.float32((flat * keep).sum() / max(keep.sum(), 1))
+        flat *= keep
+    spectrum = transform_view(flat, grid)
+    power = np.zeros(len(grid.counts))
+    kernel.radial_power(spectrum, grid.bins, power)
+    power /= np.maximum(grid.counts, 1) * (1 - min(share, 0.9))
+    return _smooth(power)
+
+
+def fine_power(spectrum: Spectrum, grid: Grid) -> float:
+    """Return the mean power of a view at the finest frequencies, where there is little but the noise of counting."""
+    columns = grid.bins.shape[1]
+    first = int(_FINE * 2 * (columns - 1))
+    sample = spectrum[::_SPARSE, first:]
+    return float(np.mean(sample.real**2 + sample.imag**2))
+
+
+def _smooth(power: Floats) -> Floats:
+    """Return the spectrum averaged over its neighbours in the logarithm; bins without a frequency take their neighbours' value."""
+    filled = np.where(power > 0, power, np.nan)
+    good = np.flatnonzero(np.isfinite(filled))
+    if good.size == 0:
+        return np.ones_like(power)
+    logs = np.interp(np.arange(len(power)), good, np.log(filled[good]))
+    logs[0] = logs[1] if len(logs) > 1 else logs[0]
+    padded = np.pad(logs, 2, mode="edge")
+    return np.asarray(np.exp(np.convolve(padded, np.ones(5) / 5, mode="valid")))

@@ -1,0 +1,104 @@
+"""All spots of a series in one place, and how far chance may go in joining them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchLimits:
+    """How far things may be from where they are looked for, raw pixels.
+
+    Attributes
+    ----------
+    depth
+        Thickness that beads may spread over.
+    search
+        How far off a view may be placed at the start.
+    area
+        Size of the areas that may move by themselves; None for one rigid body.
+    """
+
+    depth: float
+    search: float
+    area: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpotField:
+    """The spots of a series and where they were seen.
+
+    Attributes
+    ----------
+    xy
+        All spots, `(spots, 2)`, raw pixels from the centre of their view.
+    first
+        `(views + 1,)`: the spots of view v are `first[v]:first[v + 1]`.
+    tilt_deg, included
+        `(views,)`.
+    shape
+        `(ny, nx)` of a view.
+    diameter
+        Of a bead, raw pixels.
+    """
+
+    xy: Floats
+    first: Ints
+    tilt_deg: Floats
+    included: NDArray[np.bool_]
+    shape: tuple[int, int]
+    diameter: float
+
+    @property
+    def half(self) -> Floats:
+        """How far from the centre a bead can be seen, x and y."""
+        return np.array(self.shape[::-1]) / 2 - self.diameter / 2
+
+    @property
+    def centre(self) -> Floats:
+        """What to add to a position to count it from the corner, x and y."""
+        return np.array(self.shape[::-1]) / 2
+
+    @property
+    def outward(self) -> Ints:
+        """The views that take part, the least tilted first."""
+        usable = np.flatnonzero(self.included)
+        return usable[np.argsort(np.abs(self.tilt_deg[usable]), kind="stable")].astype(np.int64)
+
+    @property
+    def loose(self) -> float:
+        """How near a spot must be to where it is expected while the geometry is rough."""
+        return max(0.4 * self.diameter, 2.0)
+
+    @property
+    def tight(self) -> float:
+        """How near once it is good."""
+        return max(0.15 * self.diameter, 1.0)
+
+    def of(self, view: int) -> slice:
+        """Return where the spots of a view are."""
+        return slice(int(self.first[view]), int(self.first[view + 1]))
+
+    def positions(self, spot: Ints) -> Floats:
+        """Return the positions of tracks of spots `(tracks, views)`, where -1 stands for none: `(tracks, views, 2)`, NaN."""
+        return np.where((spot >= 0)[..., None], self.xy[spot], np.nan)
+
+    def inside(self, seen: Floats) -> NDArray[np.bool_]:
+        """Return which positions `(..., views, 2)` are in the field of a view that takes part."""
+        return np.asarray((np.abs(seen) < self.half).all(axis=-1) & self.included)
+
+
+def make_spot_field(
+    xy: Sequence[Floats], tilt_deg: Floats, included: NDArray[np.bool_], shape: tuple[int, int], diameter: float
+) -> SpotField:
+    """Return the field of spots `(n, 2)` of each view, raw pixels from its corner."""
+    first = np.concatenate([[0], np.cumsum([len(p) for p in xy])]).astype(np.int64)
+    centred = np.concatenate([np.reshape(p, (-1, 2)) for p in xy]) - np.array(shape[::-1]) / 2
+    return SpotField(np.ascontiguousarray(centred), first, tilt_deg, included, shape, diameter)

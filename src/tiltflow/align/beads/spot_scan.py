@@ -1,0 +1,62 @@
+"""The spots of every view of a series."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.align.beads.bead_model import BeadModel
+from tiltflow.align.beads.bead_views import BeadViews
+from tiltflow.align.beads.detection import LEAST_Z, NO_SPOTS, Spots, find_spots, matched_filter, respond, strong
+from tiltflow.align.beads.noise_spectrum import Grid, Spectrum, fine_power, noise_spectrum, transform_view
+from tiltflow.model import Image, Progress
+from tiltflow.parallel import map_threads
+
+Floats = NDArray[np.float64]
+
+_ANCHOR_STEP = 3
+_MARGIN = 0.6
+
+
+def scan(series: BeadViews, model: BeadModel, threads: int, progress: Progress) -> tuple[list[Spots], list[Floats]]:
+    """Return the spots and the noise spectrum of each view; no spots of the views that take no part.
+
+    The shape of the noise is measured in every third view in order of tilt, its level in all.
+    """
+    views = len(series.tilt_deg)
+    spots, noises, levels = [NO_SPOTS] * views, [model.noise] * views, np.ones(views)
+    anchors = series.ordered[min(_ANCHOR_STEP // 2, len(series.ordered) - 1) :: _ANCHOR_STEP]
+    others = np.setdiff1d(series.ordered, anchors)
+
+    def scan_anchor(view: int) -> tuple[Spots, Floats, float]:
+        return _scan_anchor(series.read(view), model, series.grid)
+
+    def scan_other(view: int) -> tuple[Spots, Floats]:
+        nearest = anchors[np.argmin(np.abs(series.tilt_deg[anchors] - series.tilt_deg[view]))]
+        spectrum = transform_view(series.read(view), series.grid)
+        level = fine_power(spectrum, series.grid)
+        if level <= 0 or levels[nearest] <= 0:  # a blank view
+            return (NO_SPOTS if level <= 0 else _filtered(spectrum, model.noise, model, series.grid)), model.noise
+        noise = noises[nearest] * (level / levels[nearest])
+        return _filtered(spectrum, noise, model, series.grid), noise
+
+    for done, (view, found) in enumerate(zip(anchors, map_threads(scan_anchor, anchors, threads), strict=True), start=1):
+        spots[view], noises[view], levels[view] = found
+        progress(done / len(series.ordered))
+    for done, (view, pair) in enumerate(zip(others, map_threads(scan_other, others, threads), strict=True), start=1):
+        spots[view], noises[view] = pair
+        progress((len(anchors) + done) / len(series.ordered))
+    return spots, noises
+
+
+def _scan_anchor(image: Image, model: BeadModel, grid: Grid) -> tuple[Spots, Floats, float]:
+    """Return the spots of a view, its noise spectrum and level: once with the noise of the bead model, then with the view's own."""
+    spectrum = transform_view(image, grid)
+    beads = strong(_filtered(spectrum, model.noise, model, grid))
+    noise = noise_spectrum(image, grid, beads, 0.8 * model.diameter)
+    return _filtered(spectrum, noise, model, grid), noise, fine_power(spectrum, grid)
+
+
+def _filtered(spectrum: Spectrum, noise: Floats, model: BeadModel, grid: Grid) -> Spots:
+    filter_ = matched_filter(model.sign * model.profile, noise, grid)
+    return find_spots(respond(spectrum, filter_, grid), filter_.energy, model.diameter, LEAST_Z, _MARGIN * model.diameter)

@@ -1,0 +1,64 @@
+"""Bundle adjustment: tracks of features in, the geometry of every view out.  Answers to IMOD's tiltalign.
+
+The model is tiltalign's.  With c, s the cosine and sine of the tilt, a specimen point (x, y, z) is seen at
+
+    raw = shift + magnification * R(axis angle) ((1 + stretch) c x + s z,  y + skew x)
+
+Stretch and skew are changes of the specimen in its plane, before it is tilted.  A 2 x 2 matrix and a tilt slightly changed undo
+all of it but one term: after skewing, a height z is seen displaced along y by a fraction of itself, which the solution states as
+`y_per_z` (IMOD's second z factor).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tiltflow.align.bundle.adjustment import fit_bundle
+from tiltflow.align.bundle.assembly import assemble_solution
+from tiltflow.align.bundle.params import LocalParams, SolveParams
+from tiltflow.align.bundle.problem import build_problem
+from tiltflow.align.bundle.restriction import restrict
+from tiltflow.align.bundle.solution import Solution, project_solution, triangulate
+from tiltflow.model import Tracks
+
+__all__ = ["LocalParams", "Solution", "SolveParams", "project_solution", "solve", "triangulate"]
+
+
+def solve(
+    tracks: Tracks,
+    tilt_deg: ArrayLike,
+    axis_angle_deg: float,
+    params: SolveParams,
+    *,
+    image_shape: tuple[int, int],
+    included: ArrayLike | None = None,
+    start: ArrayLike | None = None,
+) -> Solution:
+    """Return the geometry that explains the tracks best.
+
+    Parameters
+    ----------
+    tracks
+        Positions in raw pixels.
+    tilt_deg, axis_angle_deg
+        Nominal tilts, `(views,)`, and angle of the tilt axis.
+    params
+        Which variables are free, and how outliers are treated.
+    image_shape
+        `(ny, nx)` of the raw images.
+    included
+        `(views,)` views to use; all by default.
+    start
+        A coarse alignment, `(views, 2, 3)`: it decides the specimen's origin, and places views that have no points.
+
+    Raises
+    ------
+    StageError
+        Fewer than two tracks are seen in three views.
+    """
+    problem = build_problem(
+        tracks, np.asarray(tilt_deg, float) + params.tilt_angle_offset_deg, axis_angle_deg, image_shape, included, start
+    )
+    params, notes = restrict(params, len(problem.track), len(problem.view), int(problem.observations.seen.sum()))
+    return assemble_solution(problem, fit_bundle(problem, params), params, notes)

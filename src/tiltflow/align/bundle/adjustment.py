@@ -1,0 +1,202 @@
+"""The order of the work: start, fit, weigh, learn, fit again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.align.bundle.empirical_bayes import learn_spreads
+from tiltflow.align.bundle.expected_error import expected_error, view_misfit
+from tiltflow.align.bundle.leave_out import LeaveOut, leave_out, leave_tracks_out, view_covariance
+from tiltflow.align.bundle.normal_equations import Geometry, adjust, normal_equations, reduced_system
+from tiltflow.align.bundle.params import SolveParams
+from tiltflow.align.bundle.problem import BundleProblem
+from tiltflow.align.bundle.robust_weights import point_weights, track_weights
+from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, TILT, Variables, choose_variables
+
+Floats = NDArray[np.float64]
+
+_WEIGHT_CYCLES = 12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BundleFit:
+    """A finished adjustment of the used tracks and views.
+
+    Attributes
+    ----------
+    geometry
+        Parameters of views and points.
+    values
+        Of the variables.
+    variables
+        What was free, with the spreads that were learnt.
+    weights
+        Robust weights, `(tracks, views)`.
+    sigma
+        Standard deviation of a coordinate of unit weight, pixels.
+    autocorrelation
+        By how much more errors weigh because they last from view to view.
+    left_out
+        Leave-out residuals, where asked for.
+    error_px
+        The error of the alignment that the fit expects.
+    axis_error
+        Standard error of the mean angle of the tilt axis, radians.
+    notes
+        What was learnt.
+    """
+
+    geometry: Geometry
+    values: Floats
+    variables: Variables
+    weights: Floats
+    sigma: float
+    autocorrelation: float = 1.0
+    left_out: LeaveOut | None = None
+    error_px: float | None = None
+    axis_error: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def fit_bundle(problem: BundleProblem, params: SolveParams, start: Geometry | None = None) -> BundleFit:
+    """Return the adjustment of a problem, from `start` if one is known.
+
+    Without, shifts come first (with angles given they are linear), then one angle of the tilt axis; then everything; weights and
+    spreads last, as they need residuals that mean something.
+    """
+    geometry = _begin(problem, params) if start is None else start
+    observations = problem.observations
+    variables = choose_variables(params, problem.used_tilt_deg)
+    weights = np.where(observations.seen, 1.0, 0.0)
+    sigma = _noise(problem, geometry, weights, 0)
+    values = _values(problem, geometry, variables)
+    geometry, values = adjust(geometry, observations, variables, sigma, values=values)
+    fit = _weigh(problem, BundleFit(geometry, values, variables, weights, sigma), params)
+    if params.adapt and variables.kinds:
+        fit = _weigh(problem, _learn(problem, fit), params)
+    return _judge(problem, fit) if params.leave_out else fit
+
+
+def _begin(problem: BundleProblem, params: SolveParams) -> Geometry:
+    observations = problem.observations
+    views = _nominal(problem)
+    geometry = Geometry(views, np.zeros((len(observations.xy), 3)))
+    geometry, _ = adjust(geometry, observations, Variables(len(views), ()), 1.0)
+    if params.rotation != "fixed":
+        stiff = replace(params, rotation="one", tilt="fixed", magnification="fixed", stretch=False, skew=False)
+        geometry, _ = adjust(geometry, observations, choose_variables(stiff, problem.used_tilt_deg), 1.0)
+    return geometry
+
+
+def _nominal(problem: BundleProblem) -> Floats:
+    views = np.zeros((len(problem.view), PER_VIEW))
+    views[:, ROTATION], views[:, TILT] = np.deg2rad(problem.axis_angle_deg), np.deg2rad(problem.used_tilt_deg)
+    return views
+
+
+def _values(problem: BundleProblem, geometry: Geometry, variables: Variables) -> Floats:
+    """Return the values of the variables that `geometry` holds, counted from the nominal."""
+    change = (geometry.views - _nominal(problem)).ravel()
+    return np.asarray(np.linalg.lstsq(variables.matrix(), change, rcond=None)[0])
+
+
+def _judge(problem: BundleProblem, fit: BundleFit) -> BundleFit:
+    """Return the fit with its leave-out residuals and the error it expects."""
+    weighted = problem.observations.weighted(fit.weights)
+    normal = normal_equations(fit.geometry, weighted)
+    covariance = view_covariance(fit.geometry, normal, fit.variables, fit.sigma)
+    ny, nx = problem.image_shape
+    autocorrelation = _autocorrelation(problem, fit)
+    # Errors that last make the views that much less certain; the priors hold them all the same.
+    noise = fit.sigma * np.sqrt(autocorrelation)
+    lasting = view_covariance(fit.geometry, normal, fit.variables, noise) * noise**2
+    if weighted.joint is None:
+        left_out = leave_out(fit.geometry, weighted, normal, covariance)
+        residual = fit.geometry.residual(problem.observations)
+        misfit = view_misfit(fit.geometry, residual, np.where(fit.weights > 0, 1.0, 0.0))
+    else:
+        misfit = 0.0
+        left_out = leave_tracks_out(fit.geometry, weighted, normal, fit.variables, fit.sigma)
+    return replace(
+        fit,
+        autocorrelation=autocorrelation,
+        left_out=left_out,
+        error_px=float(np.hypot(expected_error(fit.geometry, lasting, (nx / 2, ny / 2)), misfit)),
+        axis_error=float(np.sqrt(max(np.mean(lasting[ROTATION::PER_VIEW, ROTATION::PER_VIEW]), 0.0))),
+    )
+
+
+def _weigh(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> BundleFit:
+    """Alternate between fitting and weighing until the weights settle."""
+    observations = problem.observations
+    for _ in range(_WEIGHT_CYCLES if params.robust else 2):
+        residual = fit.geometry.residual(observations)
+        weights = robust_weights(problem, residual, params) if params.robust else fit.weights
+        settled = float(np.abs(weights - fit.weights).max()) < 0.01
+        geometry, values = adjust(fit.geometry, observations.weighted(weights), fit.variables, fit.sigma, values=fit.values)
+        sigma = _noise(problem, geometry, weights, fit.variables.count)
+        fit = replace(fit, geometry=geometry, values=values, weights=weights, sigma=sigma)
+        if params.robust and settled:
+            break
+    return fit
+
+
+def robust_weights(problem: BundleProblem, residual: Floats, params: SolveParams) -> Floats:
+    """Return the weights `(tracks, views)` that residuals `(tracks, views, 2)` leave the positions."""
+    observations = problem.observations
+    seen = observations.seen
+    squared = observations.squared(residual)
+    if observations.joint is not None:
+        typical = np.sqrt(np.maximum(squared.sum(axis=1), 0.0) / np.maximum(seen.sum(axis=1), 1))
+        whole = track_weights(np.where(seen, typical[:, None], np.nan), params.k_factor)
+        return np.where(seen, whole[:, None], 0.0)
+    length = np.where(seen, np.sqrt(squared), np.nan)
+    radius = np.where(seen, np.hypot(observations.xy[..., 0], observations.xy[..., 1]), np.nan)
+    weights = point_weights(length, radius, problem.rank, params.k_factor)
+    if params.weight_whole_tracks:
+        weights = weights * track_weights(length, params.k_factor)[:, None]
+    return weights
+
+
+def _noise(problem: BundleProblem, geometry: Geometry, weights: Floats, view_variables: int) -> float:
+    """Return the standard deviation of a coordinate of unit weight, pixels."""
+    observations = problem.observations
+    squared = observations.squared(geometry.residual(observations))
+    measured = observations.measured(weights)
+    used = int((weights.sum(axis=1) > 0).sum())
+    unknowns = view_variables + 3 * used + 2 * observations.xy.shape[1]
+    freedom = max(measured - unknowns, 0.2 * measured, 1.0)
+    return max(float(np.sqrt(problem.crowding * (weights * squared).sum() / freedom)), 1e-4)
+
+
+def _learn(problem: BundleProblem, fit: BundleFit) -> BundleFit:
+    """Return the fit with the spreads that its tracks speak for."""
+    normal = normal_equations(fit.geometry, problem.observations.weighted(fit.weights))
+    matrix, right = reduced_system(normal, fit.geometry, fit.variables.matrix())
+    noise = fit.sigma**2 * _autocorrelation(problem, fit)
+    spreads = learn_spreads(matrix / noise, (matrix @ fit.values + right) / noise, fit.variables)
+    notes = []
+    for name, spread in spreads.items():
+        scale, unit = (1.0, "") if name in {"magnification", "stretch"} else (180 / np.pi, " degrees")
+        notes.append(
+            f"{name}: strays by {spread.independent_sd * scale:.2g}{unit} from view to view and drifts by "
+            f"{spread.drift_sd * scale:.2g}{unit} a view, as learnt from the tracks"
+        )
+    return replace(fit, variables=fit.variables.with_spreads(spreads), notes=tuple(notes))
+
+
+def _autocorrelation(problem: BundleProblem, fit: BundleFit) -> float:
+    """Return by how much more the errors of tracks weigh because they last from view to view: (1 + r) / (1 - r)."""
+    if problem.observations.joint is not None:
+        return 1.0
+    order = np.argsort(problem.rank)
+    weights = fit.weights[:, order]
+    residual = fit.geometry.residual(problem.observations)[:, order] * np.sqrt(weights[..., None])
+    pairs = (weights[:, 1:] > 0) & (weights[:, :-1] > 0)
+    together = float((residual[:, 1:] * residual[:, :-1])[pairs].sum())
+    alone = float(0.5 * (residual[:, 1:] ** 2 + residual[:, :-1] ** 2)[pairs].sum())
+    r = min(max(together / max(alone, 1e-12), 0.0), 0.95)
+    return (1 + r) / (1 - r)

@@ -1,0 +1,209 @@
+"""Least squares over views and points: the points are eliminated exactly, what is left is a small dense system.
+
+With U, W, V the blocks of the normal equations of views, of views with points, and of points, the view parameters follow from
+(U - W V^-1 W') dp = g - W V^-1 h (Brown's Schur complement; Triggs et al. 2000, doi:10.1007/3-540-44480-7_21).  Each V is 3 x 3, so
+2,000 tracks over 120 views are one matrix product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+
+from tiltflow.align.bundle.observations import Observations
+from tiltflow.align.bundle.variables import PER_VIEW, SHIFT_X, SHIFT_Y, Variables
+from tiltflow.kernels import solve as kernels
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Geometry:
+    """Parameters of the views `(views, 7)` and the points `(tracks, 3)`."""
+
+    views: Floats
+    points: Floats
+
+    def residual(self, observations: Observations) -> Floats:
+        """Return measured minus predicted `(tracks, views, 2)`; 0 where unseen."""
+        out = np.empty_like(observations.xy)
+        kernels.predict(self.views, self.points, out)
+        return np.where(observations.seen[..., None], observations.xy - out, 0.0)
+
+    def point_jacobians(self) -> Floats:
+        """Return how positions follow a move of any point, `(views, 2, 3)`."""
+        out = np.empty((len(self.views), 2, 3))
+        for view, jacobian in zip(self.views, out, strict=True):
+            kernels.point_jacobian(view, jacobian)
+        return out
+
+    def view_jacobians(self, point: Floats) -> Floats:
+        """Return how the positions of a point follow the parameters of their view, `(views, 2, 7)`."""
+        out = np.empty((len(self.views), 2, PER_VIEW))
+        for view, jacobian in zip(self.views, out, strict=True):
+            kernels.view_jacobian(view, point, jacobian)
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Normal:
+    """Normal equations at a geometry, points eliminated.
+
+    `matrix` `(7 views, 7 views)` and `right` `(7 views,)` are the Schur complement; `factor`, `cross` and `point_right`
+    (the Cholesky factor L of each V, L^-1 W' and L^-1 h) lead back to the points; `cost` is the weighted sum of squares.
+    """
+
+    matrix: Floats
+    right: Floats
+    factor: Floats
+    cross: Floats
+    point_right: Floats
+    cost: float
+
+    def point_steps(self, view_steps: Floats) -> Floats:
+        """Return how the points follow a step of the views `(7 views,)`: `(tracks, 3)`."""
+        right = self.point_right - self.cross @ view_steps
+        return np.asarray(np.linalg.solve(np.swapaxes(self.factor, 1, 2), right[..., None])[..., 0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Blocks:
+    """U `(7 views, 7 views)`, g, W' `(tracks, 3, 7 views)`, V `(tracks, 3, 3)` and h of the module's formula."""
+
+    views: Floats
+    view_right: Floats
+    cross: Floats
+    points: Floats
+    point_right: Floats
+
+
+def normal_equations(geometry: Geometry, observations: Observations) -> Normal:
+    """Return the normal equations at `geometry`."""
+    residual = geometry.residual(observations)
+    blocks = (
+        _independent(geometry, observations, residual) if observations.joint is None else _joint(geometry, observations, residual)
+    )
+    # A track seen at nearly one tilt has no depth: hold it where it is, weakly.
+    scale = np.trace(blocks.points, axis1=1, axis2=2)
+    factor = np.asarray(np.linalg.cholesky(blocks.points + (1e-7 * scale + 1e-12)[:, None, None] * np.eye(3)), np.float64)
+    cross, point_right = blocks.cross, blocks.point_right
+    kernels.whiten(factor, cross, point_right)
+    flat = cross.reshape(-1, cross.shape[2])
+    return Normal(
+        matrix=blocks.views - flat.T @ flat,
+        right=blocks.view_right - flat.T @ point_right.ravel(),
+        factor=factor,
+        cross=cross,
+        point_right=point_right,
+        cost=float(observations.squared(residual).sum()),
+    )
+
+
+def _independent(geometry: Geometry, observations: Observations, residual: Floats) -> _Blocks:
+    tracks, views = observations.xy.shape[:2]
+    view_normal, view_right = np.zeros((views, PER_VIEW, PER_VIEW)), np.zeros((views, PER_VIEW))
+    cross, points, point_right = np.zeros((tracks, 3, views, PER_VIEW)), np.zeros((tracks, 3, 3)), np.zeros((tracks, 3))
+    kernels.accumulate(
+        geometry.views,
+        geometry.points,
+        residual,
+        observations.information,
+        view_normal,
+        view_right,
+        cross,
+        points,
+        point_right,
+    )
+    diagonal = np.zeros((views, PER_VIEW, views, PER_VIEW))
+    diagonal[np.arange(views), :, np.arange(views)] = view_normal
+    size = views * PER_VIEW
+    return _Blocks(diagonal.reshape(size, size), view_right.ravel(), cross.reshape(tracks, 3, size), points, point_right)
+
+
+def _joint(geometry: Geometry, observations: Observations, residual: Floats) -> _Blocks:
+    if observations.joint is None:
+        raise TypeError("positions without joint weights")
+    tracks, views = observations.xy.shape[:2]
+    size = views * PER_VIEW
+    blocks = _Blocks(
+        np.zeros((size, size)), np.zeros(size), np.empty((tracks, 3, size)), np.empty((tracks, 3, 3)), np.empty((tracks, 3))
+    )
+    by_point = geometry.point_jacobians().reshape(-1, 3)
+    for track, weight in enumerate(observations.joint.reshape(tracks, 2 * views, 2 * views)):
+        by_view = geometry.view_jacobians(geometry.points[track])
+        # The Jacobian by the views is block-diagonal: multiply block by block.
+        weighed = np.einsum("mva,vap->mvp", weight.reshape(2 * views, views, 2), by_view, optimize=True).reshape(2 * views, size)
+        normal = np.einsum("vap,vaq->vpq", by_view, weighed.reshape(views, 2, size), optimize=True).reshape(size, size)
+        errors = residual[track].ravel()
+        blocks.views[...] += normal
+        blocks.view_right[...] += weighed.T @ errors
+        blocks.cross[track] = by_point.T @ weighed
+        blocks.points[track] = by_point.T @ weight @ by_point
+        blocks.point_right[track] = by_point.T @ (weight @ errors)
+    return blocks
+
+
+def reduced_system(normal: Normal, geometry: Geometry, map_: Floats) -> tuple[Floats, Floats]:
+    """Return the normal matrix and right side of the variables.
+
+    A move of the whole specimen along x, y or z, which nothing determines, is held still.
+    """
+    translations = np.zeros((len(geometry.views), PER_VIEW, 3))
+    translations[:, [SHIFT_X, SHIFT_Y]] = geometry.point_jacobians()
+    matrix = congruent(normal.matrix, map_)
+    null = np.linalg.qr(map_.T @ translations.reshape(-1, 3))[0]
+    matrix += null @ null.T * (np.trace(matrix) / len(matrix))
+    return matrix, map_.T @ normal.right
+
+
+def congruent(matrix: Floats, map_: Floats) -> Floats:
+    """Return map' M map of a symmetric matrix; the map is nearly all zeros, which saves most of the work."""
+    few = sparse.csr_array(map_.T)
+    return np.asarray(few @ (few @ matrix).T)
+
+
+def adjust(
+    geometry: Geometry,
+    observations: Observations,
+    variables: Variables,
+    sigma: float,
+    *,
+    values: Floats | None = None,
+    cycles: int = 30,
+) -> tuple[Geometry, Floats]:
+    """Return the geometry of least squares and the values of the variables: Gauss-Newton, damped (Levenberg) when a step fails.
+
+    `sigma` is the standard deviation of a coordinate, pixels: what the priors are weighed against.  `values` are those that
+    `geometry` already holds, so that a prior goes on counting from where it started.
+    """
+    map_, precision = variables.matrix(), sigma**2 * variables.precision()
+    values = np.zeros(map_.shape[1]) if values is None else values
+    damping = 0.0
+    normal = normal_equations(geometry, observations)
+    objective = normal.cost + float(values @ precision @ values)
+    for _ in range(cycles):
+        matrix, right = reduced_system(normal, geometry, map_)
+        matrix += precision + 1e-9 * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
+        while True:
+            # Variables of different units, and priors: scaled to a unit diagonal first.
+            scale = 1 / np.sqrt(np.diag(matrix))
+            damped = matrix * scale * scale[:, None] + (damping + 1e-10) * np.eye(len(matrix))
+            step = scale * linalg.solve(damped, scale * (right - precision @ values), assume_a="pos")
+            view_steps = map_ @ step
+            trial = Geometry(geometry.views + view_steps.reshape(-1, PER_VIEW), geometry.points + normal.point_steps(view_steps))
+            trial_cost = float(observations.squared(trial.residual(observations)).sum())
+            trial_objective = trial_cost + float((values + step) @ precision @ (values + step))
+            if trial_objective <= objective * (1 + 1e-12) or damping > 1e6:
+                break
+            damping = max(10 * damping, 1e-4)
+        gain = objective - trial_objective
+        if gain < 0:
+            break
+        geometry, values, objective, damping = trial, values + step, trial_objective, 0.1 * damping if damping > 1e-5 else 0.0
+        if gain <= 1e-7 * objective + 1e-12:
+            break
+        normal = normal_equations(geometry, observations)
+    return geometry, values

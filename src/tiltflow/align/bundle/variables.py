@@ -1,0 +1,147 @@
+"""Which numbers are free: the map from variables to the seven parameters of every view, and how far each may stray.
+
+A grouped variable has a value every few views (in order of tilt) and changes linearly between them.  Every variable but the
+shifts carries a Gaussian prior: values stray independently from view to view (`independent_sd`) and drift (`drift_sd`, a random
+walk in order of tilt).  A prior is what decides where the tracks cannot: the tilts of a flat specimen near zero, or the
+rotation of a view with two points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.align.bundle.params import SolveParams
+
+Floats = NDArray[np.float64]
+
+SHIFT_X, SHIFT_Y, ROTATION, TILT, MAGNIFICATION, STRETCH, SKEW = range(7)
+PER_VIEW = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How far a variable strays, in its own unit (radians, or a fraction)."""
+
+    independent_sd: float
+    drift_sd: float = 0.0
+    mean_sd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """One kind of variable: `map` `(views, nodes)` gives each view its value, `rank` `(nodes,)` where the nodes lie."""
+
+    name: str
+    parameter: int
+    map: Floats
+    rank: Floats
+    spread: Spread
+    learnable: bool
+
+    def covariance(self, spread: Spread | None = None) -> Floats:
+        """Return the prior covariance of the nodes, `(nodes, nodes)`."""
+        spread = spread or self.spread
+        scatter, drift = spread.independent_sd**2 * np.eye(len(self.rank)), spread.drift_sd**2 * self.drift()
+        return np.asarray(scatter + drift + spread.mean_sd**2)
+
+    def drift(self) -> Floats:
+        """Return the covariance of a random walk of unit steps, up to a constant, `(nodes, nodes)`."""
+        distance = np.abs(self.rank[:, None] - self.rank[None])
+        return np.asarray(0.5 * (max(float(distance.max()), 1.0) - distance))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Variables:
+    """All free numbers: two shifts a view, then the kinds one after the other."""
+
+    views: int
+    kinds: tuple[Kind, ...]
+
+    @property
+    def count(self) -> int:
+        """Free numbers without the shifts: what tiltalign counts as view parameters."""
+        return sum(kind.map.shape[1] for kind in self.kinds)
+
+    @property
+    def blocks(self) -> dict[str, slice]:
+        """Where the variables of each kind lie."""
+        blocks, start = {}, 2 * self.views
+        for kind in self.kinds:
+            blocks[kind.name] = slice(start, start + kind.map.shape[1])
+            start += kind.map.shape[1]
+        return blocks
+
+    def matrix(self) -> Floats:
+        """Return the map `(7 views, variables)`."""
+        out = np.zeros((self.views, PER_VIEW, 2 * self.views + self.count))
+        index = np.arange(self.views)
+        out[index, SHIFT_X, 2 * index] = 1.0
+        out[index, SHIFT_Y, 2 * index + 1] = 1.0
+        for kind, block in zip(self.kinds, self.blocks.values(), strict=True):
+            out[:, kind.parameter, block] = kind.map
+        return out.reshape(self.views * PER_VIEW, -1)
+
+    def precision(self) -> Floats:
+        """Return the inverse prior covariance of all variables; zero for the shifts."""
+        n = 2 * self.views + self.count
+        out = np.zeros((n, n))
+        for kind, block in zip(self.kinds, self.blocks.values(), strict=True):
+            out[block, block] = np.linalg.inv(kind.covariance())
+        return out
+
+    def with_spreads(self, spreads: Mapping[str, Spread]) -> Variables:
+        """Return the same variables with other priors."""
+        kinds = tuple(replace(kind, spread=spreads.get(kind.name, kind.spread)) for kind in self.kinds)
+        return Variables(self.views, kinds)
+
+
+def choose_variables(params: SolveParams, tilt_deg: Floats) -> Variables:
+    """Return the variables that `params` ask for, for views at `tilt_deg` `(views,)`."""
+    rank = np.empty(len(tilt_deg))
+    rank[np.argsort(tilt_deg, kind="stable")] = np.arange(len(tilt_deg))
+    kinds: list[Kind] = []
+
+    def add(name: str, parameter: int, group: int, spread: Spread) -> None:
+        kinds.append(grouped_kind(name, parameter, rank, group, spread))
+
+    rotation_sd = float(np.deg2rad(params.rotation_sd_deg))
+    if params.rotation == "one":
+        kinds.append(
+            Kind("rotation", ROTATION, np.ones((len(rank), 1)), np.zeros(1), Spread(0.0, mean_sd=np.deg2rad(30)), learnable=False)
+        )
+    elif params.rotation != "fixed":
+        group = params.rotation_group if params.rotation == "grouped" else 1
+        add("rotation", ROTATION, group, Spread(rotation_sd, mean_sd=float(np.deg2rad(30))))
+    if params.tilt != "fixed":
+        group = params.tilt_group if params.tilt == "grouped" else 1
+        add("tilt", TILT, group, Spread(float(np.deg2rad(params.tilt_sd_deg))))
+    if params.magnification != "fixed":
+        group = params.magnification_group if params.magnification == "grouped" else 1
+        add("magnification", MAGNIFICATION, group, Spread(params.magnification_sd))
+    if params.stretch:
+        add("stretch", STRETCH, params.stretch_group, Spread(params.stretch_sd))
+    if params.skew:
+        add("skew", SKEW, params.skew_group, Spread(float(np.deg2rad(params.skew_sd_deg))))
+    return Variables(len(rank), tuple(kinds))
+
+
+def grouped_kind(name: str, parameter: int, rank: Floats, group: int, spread: Spread) -> Kind:
+    """Return a kind that has a value every `group` views in their order `rank`, `(views,)`, and changes linearly between them."""
+    nodes = _nodes(len(rank), group)
+    return Kind(name, parameter, _interpolation(rank, nodes), nodes, spread, learnable=True)
+
+
+def _nodes(views: int, group: int) -> Floats:
+    """Return the ranks, in order of tilt, at which a variable has a value of its own."""
+    if views == 1:
+        return np.zeros(1)
+    return np.linspace(0, views - 1, max(round((views - 1) / group), 1) + 1)
+
+
+def _interpolation(rank: Floats, nodes: Floats) -> Floats:
+    """Return `(views, nodes)`: the linear interpolation between the nodes."""
+    return np.stack([np.interp(rank, nodes, unit) for unit in np.eye(len(nodes))], axis=1)

@@ -1,0 +1,284 @@
+"""What one view says of another: the coherence of two views, from how contrast is spread over the depth of the specimen.
+
+In the plane of the specimen a detail at height z moves by z tan(tilt).  Two views i and k, at the x frequency X, therefore agree to
+
+    c = r_i r_k integral of p(z) exp(-2 pi i X (tan t_k - tan t_i) z) dz
+
+with r^2 the fraction of a view's power that is specimen and not noise, and p(z) the profile of contrast in depth: a slab, a layer of
+gold on one surface, or both.  p is read off the data: the coherence of all pairs of views as a function of X (tan t_k - tan t_i) is
+its Fourier transform, and p is nowhere negative (non-negative least squares), so that the covariance of the views is always a
+valid one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize
+from scipy.linalg import lapack
+
+from tiltflow.align.patches.patch_spectra import FrequencyCells, Spectra
+from tiltflow.kernels.patches import fill_covariance
+
+Floats = NDArray[np.float64]
+Covariance = NDArray[np.complex64]
+
+_BANDS = 5
+_BAND_EDGES = np.array([0.0, 0.1, 0.2, 0.35, 0.6, 1.3])
+_HEIGHTS = 81
+_STEPS = 48
+_FURTHEST = 3.0
+"""Pairs are compared until a detail at the greatest height has turned by this many cycles."""
+_MOST_COHERENT = 0.95
+_LEAST_COHERENT = 0.003
+_ROUGHNESS = 0.02
+_LOPSIDED = 0.5
+"""How strongly a profile is held to be symmetric: a lopsided one and a drift along the series look much alike."""
+_EVERY_BIN = 5
+"""Views are rated by every fifth bin: plenty for one number."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairing:
+    """Which pairs of views are compared at which frequencies: the same for all patches.
+
+    Attributes
+    ----------
+    bin, first, second
+        `(n,)` of the frequency and of the two views, the first at the smaller tilt.
+    key
+        `(n,)` where they are collected, over bands and steps.
+    weight
+        `(n,)` how many frequencies.
+    apart
+        `(n,)` X (tan t_k - tan t_i), cycles per raw pixel.
+    highest
+        Upper frequency that is compared.
+    deepest_px
+        Heights that are looked at reach from minus to plus this.
+    """
+
+    bin: NDArray[np.int64]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    key: NDArray[np.int64]
+    weight: Floats
+    apart: Floats
+    highest: float
+    deepest_px: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Coherence of pairs of views, collected by frequency in the image and by X (tan t_k - tan t_i).
+
+    Attributes
+    ----------
+    weight
+        `(bands, steps)` how many frequencies and pairs.
+    coherence
+        `(bands, steps)` their mean.
+    apart
+        `(bands, steps)` where they lie on average, cycles per raw pixel.
+    pairing
+        What was compared.
+    alive
+        `(views,)` whether a view shows anything.
+    """
+
+    weight: Floats
+    coherence: NDArray[np.complex128]
+    apart: Floats
+    pairing: Pairing
+    alive: NDArray[np.bool_]
+
+    def joined(self, others: Pairs, share: float) -> Pairs:
+        """Return these pairs with `share` of the weight of others."""
+        weight = np.maximum(self.weight + share * others.weight, 1e-12)
+        coherence = (self.weight * self.coherence + share * others.weight * others.coherence) / weight
+        apart = (self.weight * self.apart + share * others.weight * others.apart) / weight
+        return replace(self, weight=weight, coherence=coherence, apart=apart)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coherence:
+    """A model of the coherence between views.
+
+    Attributes
+    ----------
+    edges
+        `(bands + 1,)` of bands of frequency in the image, cycles per raw pixel.
+    heights
+        `(heights,)` raw pixels from the mean height.
+    profile
+        `(bands, heights)`, each summing to 1.
+    signal
+        `(bands,)` fraction of the power that is specimen.
+    quality
+        `(views,)` factor on r: how well a view agrees with the others, for what its frequency promises; 0 for views that show nothing.
+    """
+
+    edges: Floats
+    heights: Floats
+    profile: Floats
+    signal: Floats
+    quality: Floats
+
+    @property
+    def depth_px(self) -> float:
+        """Thickness of a slab with the spread of the profile at the lower frequencies, raw pixels."""
+        profile = self.profile[1:4].mean(axis=0)
+        mean = float(profile @ self.heights)
+        return float(np.sqrt(12 * (profile @ (self.heights - mean) ** 2)))
+
+
+def cross_spectra(spectra: Spectra) -> NDArray[np.complex64]:
+    """Return `(bins, views, views)`: the sum over cells of conj(a_i) a_k."""
+    return np.asarray(spectra.conj() @ np.swapaxes(spectra, 1, 2))
+
+
+def pair_views(cells: FrequencyCells, tilt: Floats, highest: float, deepest_px: float) -> Pairing:
+    """Return the pairs of views at `tilt` `(views,)`, radians, that say something of the profile."""
+    tangent, cosine = np.tan(tilt), np.cos(tilt)
+    first, second = np.nonzero(tangent[None] > tangent[:, None])
+    apart = cells.bin_x[:, None] * (tangent[second] - tangent[first])
+    radius = np.hypot(cells.bin_x[:, None] / np.minimum(cosine[first], cosine[second]), cells.bin_y[:, None])
+    band = np.searchsorted(highest * _BAND_EDGES, radius, side="right") - 1
+    step = (apart * (_STEPS * deepest_px / _FURTHEST)).astype(int)
+    index, pair = np.nonzero((band < _BANDS) & (step < _STEPS))
+    key = band[index, pair] * _STEPS + step[index, pair]
+    weight = cells.count[index].astype(float)
+    return Pairing(index, first[pair], second[pair], key, weight, apart[index, pair], highest, deepest_px)
+
+
+def collect_pairs(cross: NDArray[np.complex64], pairing: Pairing) -> Pairs:
+    """Return the coherence of all pairs of views; `cross` `(bins, views, views)`."""
+    power = np.maximum(np.einsum("bii->bi", cross).real, 0.0)
+    total = power.sum(axis=0)
+    alive = total > 1e-6 * total.max()
+    rate = np.where(alive, 1 / np.sqrt(np.maximum(power, 1e-12)), 0.0).astype(np.float32)
+    index, first, second = pairing.bin, pairing.first, pairing.second
+    value = cross[index, first, second] * (rate[index, first] * rate[index, second])
+    counted = pairing.weight * (alive[first] & alive[second])
+    weight, real, imaginary, place = (
+        np.bincount(pairing.key, counted * part, _BANDS * _STEPS).astype(float).reshape(_BANDS, _STEPS)
+        for part in (1.0, value.real, value.imag, pairing.apart)
+    )
+    known = np.maximum(weight, 1e-12)
+    return Pairs(weight, np.asarray((real + 1j * imaginary) / known, np.complex128), place / known, pairing, alive)
+
+
+def fit_coherence(pairs: Pairs) -> Coherence:
+    """Return the model that pairs of views speak for."""
+    deepest = pairs.pairing.deepest_px
+    heights = np.linspace(-deepest, deepest, _HEIGHTS)
+    profile, signal = np.empty((_BANDS, _HEIGHTS)), np.empty(_BANDS)
+    for n in range(_BANDS):
+        profile[n], signal[n] = _fit_profile(pairs.coherence[n], pairs.apart[n], pairs.weight[n], heights)
+    # The mean height of what is seen is what a patch's own height means.
+    mean = float((signal * (profile @ heights)).sum() / signal.sum())
+    return Coherence(pairs.pairing.highest * _BAND_EDGES, heights - mean, profile, signal, pairs.alive.astype(float))
+
+
+def _fit_profile(coherence: NDArray[np.complex128], apart: Floats, weight: Floats, heights: Floats) -> tuple[Floats, float]:
+    """Return the non-negative profile, summing to 1, and its sum: the coherence of a view with itself but for noise."""
+    known = weight > 1e-4 * weight.max()
+    if weight.max() < 1 or known.sum() < 4:
+        return np.full(_HEIGHTS, 1 / _HEIGHTS), _LEAST_COHERENT
+    w = np.maximum(np.sqrt(weight[known] / weight.max()), 0.15)[:, None]
+    wave = np.exp(-2j * np.pi * apart[known, None] * heights[None]) * w
+    target = coherence[known] * w[:, 0]
+    rough = _ROUGHNESS * np.sqrt(_HEIGHTS) * (np.eye(_HEIGHTS) - np.eye(_HEIGHTS, k=1))
+    system = np.vstack([wave.real, wave.imag, rough])
+    right = np.concatenate([target.real, target.imag, np.zeros(_HEIGHTS)])
+    answer = optimize.nnls(system, right)[0]
+    if answer.sum() > 0:
+        mirror = np.eye(_HEIGHTS)[:, ::-1]
+        middle = round(float(answer @ np.arange(_HEIGHTS) / answer.sum()) * 2) - (_HEIGHTS - 1)
+        lopsided = _LOPSIDED * (np.eye(_HEIGHTS) - np.roll(mirror, middle, axis=1))
+        answer = optimize.nnls(np.vstack([system, lopsided]), np.concatenate([right, np.zeros(_HEIGHTS)]))[0]
+    total = float(answer.sum())
+    return (
+        (answer / total, min(max(total, _LEAST_COHERENT), 1.0)) if total > 0 else (np.full(_HEIGHTS, 1 / _HEIGHTS), _LEAST_COHERENT)
+    )
+
+
+def covariance(model: Coherence, cells: FrequencyCells, tilt: Floats) -> Covariance:
+    """Return `(bins, views, views)`: the covariance of a_i and a_k that the model expects of views in place, 1 on the diagonal."""
+    bin_x, bin_y = cells.bin_x, cells.bin_y
+    radius = _frequency_seen(cells, tilt)
+    centres = 0.5 * (model.edges[1:] + model.edges[:-1])
+    strength = np.interp(radius, centres, model.signal, right=_LEAST_COHERENT) * model.quality**2
+    r = np.sqrt(np.minimum(strength, _MOST_COHERENT))
+    band = np.clip(np.searchsorted(model.edges, np.hypot(bin_x, bin_y), side="right") - 1, 0, _BANDS - 1)
+    tangent = np.tan(tilt)
+    furthest = max(float(np.ptp(tangent) * bin_x.max()), 1e-9)
+    places = max(int(furthest * 16 * np.abs(model.heights).max()), 64)
+    grid = np.linspace(0, furthest, places)
+    # Between the heights the profile is linear: without the sinc its transform would repeat itself.
+    wave = np.exp(-2j * np.pi * grid[:, None] * model.heights) * np.sinc(grid * (model.heights[1] - model.heights[0]))[:, None] ** 2
+    out = np.empty((len(bin_x), len(tilt), len(tilt)), np.complex64)
+    fill_covariance((model.profile @ wave.T).astype(np.complex64), grid[1], band, bin_x, tangent, r, out)
+    return out
+
+
+def unsettled(settled: Covariance, cells: FrequencyCells, tilt: Floats, px: float) -> Covariance:
+    """Return the covariance of views that may be displaced by `px` (standard deviation of a coordinate).
+
+    They agree the less, the higher the frequency.
+    """
+    decay = np.exp(-0.5 * (2 * np.pi * _frequency_seen(cells, tilt) * px) ** 2).astype(np.float32)
+    out = settled * decay[:, :, None]
+    out *= decay[:, None, :]
+    diagonal = np.arange(len(tilt))
+    out[:, diagonal, diagonal] = 1.0
+    return np.asarray(out)
+
+
+def inverse(covariance: Covariance) -> Covariance:
+    """Return the inverse of each covariance by Cholesky factors: half the work of one that is not known to be Hermitian.
+
+    Raises
+    ------
+    LinAlgError
+        If one is not positive: the model has become no model.
+    """
+    upper = np.empty_like(covariance)
+    for bin_, matrix in enumerate(covariance):
+        root, failed = lapack.cpotrf(matrix)
+        if failed:
+            raise np.linalg.LinAlgError("the covariance of the views is not positive")
+        upper[bin_], _ = lapack.cpotri(root, overwrite_c=1)
+    upper = np.triu(upper)
+    diagonal = np.arange(covariance.shape[1])
+    out = upper + np.swapaxes(upper, 1, 2).conj()
+    out[:, diagonal, diagonal] = upper[:, diagonal, diagonal].real
+    return np.asarray(out)
+
+
+def _frequency_seen(cells: FrequencyCells, tilt: Floats) -> Floats:
+    """Return the frequencies of the bins in each view, `(bins, views)`, cycles per raw pixel."""
+    return np.hypot(cells.bin_x[:, None] / np.cos(tilt), cells.bin_y[:, None])
+
+
+def rate_views(model: Coherence, expected: Covariance, cross: NDArray[np.complex64], cells: FrequencyCells) -> Coherence:
+    """Return the model with the quality of each view: least squares of its coherence with the others.
+
+    `expected` is the covariance of the model as it stands.
+    """
+    some = np.arange(0, len(cross), _EVERY_BIN)
+    found = cross[some].conj()
+    power = np.maximum(np.einsum("bii->bi", found).real, 1e-12)
+    found = found / np.sqrt(power[:, :, None] * power[:, None, :])
+    weight = cells.count[some, None, None]
+    wanted = expected[some] / np.maximum(model.quality[:, None] * model.quality[None], 1e-6)
+    agreement = (weight * (wanted.conj() * found).real).sum(axis=0)
+    norm = (weight * np.abs(wanted) ** 2).sum(axis=0)
+    np.fill_diagonal(agreement, 0.0)
+    np.fill_diagonal(norm, 0.0)
+    quality = model.quality.copy()
+    for _ in range(4):
+        quality = np.clip((agreement @ quality) / np.maximum(norm @ quality**2, 1e-12), 0.0, 1.3)
+    return replace(model, quality=np.where(model.quality > 0, quality, 0.0))

@@ -1,0 +1,203 @@
+"""How patches are displaced: the likelihood of all views of a patch together.
+
+The transforms a of a patch in all views are, where only chance and the specimen speak, normal with the covariance K of
+:mod:`coherence`.  If the views are displaced by d, the log-likelihood is -a' K^-1 a with a_i -> a_i exp(2 pi i q d_i) summed over the
+frequencies q.  Its slope at d = 0 compares every view with what all the others foretell of it (the best linear prediction, weighted by
+what each knows at this frequency); its curvature joins the views like springs, strong between neighbours and weak between
+far ones.  So one step of Newton gives the displacement of every view of a patch together with how certain it is - and a slow drift
+along the series, which a chain of neighbours cannot exclude, is known to be uncertain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.align.patches.coherence import Covariance
+from tiltflow.align.patches.patch_spectra import FrequencyCells, Spectra
+
+Floats = NDArray[np.float64]
+
+_WEAKEST = 2e-4
+"""Smallest stiffness of a mode, as a fraction of the stiffest."""
+_NOTHING = 1e-7
+"""Stiffness of a mode that nothing is known of, as a fraction of the stiffest."""
+_DRIFT_DEGREES = 6
+_SD_OF_MEDIAN = 1.4826
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """What the views of one patch say.
+
+    Attributes
+    ----------
+    slope
+        `(views, 2)` of the log-likelihood by displacement in the plane of the specimen, raw pixels.
+    curvature
+        `(views, 2, views, 2)` of minus the log-likelihood.
+    expected
+        The same as the model expects it once all views are in place.
+    agreement
+        `(views,)` correlation of each view with what the others foretell of it, where they can.
+    """
+
+    slope: Floats
+    curvature: Floats
+    expected: Floats
+    agreement: Floats
+
+
+def compare(
+    spectra: Spectra, cross: Covariance, precision: Covariance, settled: Covariance, cells: FrequencyCells, independent: float
+) -> Comparison:
+    """Return slope and curvature for one patch.
+
+    Parameters
+    ----------
+    spectra, cross
+        Of the patch; see :func:`tiltflow.align.patches.coherence.cross_spectra`.
+    precision
+        K^-1 as it is now, with views that may be displaced.
+    settled
+        K as it will be without.
+    cells
+        The frequencies.
+    independent
+        Fraction of them that are independent.
+    """
+    scale = 2 * independent
+    pull = precision @ spectra
+    twist = (spectra.conj() * pull).imag
+    x, y = 2 * np.pi * cells.bin_x, (2 * np.pi * cells.y * cells.valid).astype(np.float32)
+    slope = -scale * np.stack([x @ twist.sum(axis=2), (twist @ y[..., None])[..., 0].sum(axis=0)], axis=-1)
+    # Over a bin the x frequency is one, and the y frequency as often negative as positive: its springs are those of the mean square.
+    mean = np.divide(y.sum(axis=1), cells.count), np.divide((y**2).sum(axis=1), cells.count)
+    moments = scale * np.stack([x**2, x * mean[0], mean[1]])
+    # conj(a_i) M_ik a_k: what joins views i and k.
+    found = (moments @ _joined(precision, cross)).T
+    likely = ((moments * cells.count) @ _joined(precision, np.swapaxes(settled, 1, 2))).T
+    shape = (*precision.shape[1:], 3)
+    return Comparison(
+        np.asarray(slope, np.float64),
+        _stiffness(found.reshape(shape)),
+        _stiffness(likely.reshape(shape)),
+        _agreement(spectra, cross, pull, precision),
+    )
+
+
+def _joined(precision: Covariance, other: Covariance) -> Floats:
+    """Return the real part of the products, `(bins, views^2)`."""
+    product = precision.real * other.real - precision.imag * other.imag
+    return np.asarray(product.reshape(len(product), -1))
+
+
+def _agreement(spectra: Spectra, cross: Covariance, pull: Spectra, precision: Covariance) -> Floats:
+    """Return the correlation of each view with a - pull / own, what the others foretell, weighted by how much they can."""
+    own = np.einsum("bii->bi", precision).real
+    power = np.einsum("bii->bi", cross).real
+    together = (spectra.conj() * pull).real.sum(axis=2) / own
+    foretold = power - 2 * together + (pull.real**2 + pull.imag**2).sum(axis=2) / own**2
+    known = 1 - 1 / own
+    product = (known * (power - together)).sum(axis=0)
+    norm = (known * power).sum(axis=0) * (known * foretold).sum(axis=0)
+    return np.asarray(product / np.sqrt(np.maximum(norm, 1e-30)), np.float64)
+
+
+def _stiffness(springs: Floats) -> Floats:
+    """Return `(views, 2, views, 2)` from springs xx, xy, yy `(views, views, 3)`: no force when all views move together."""
+    views = len(springs)
+    diagonal = np.arange(views)
+    joined = springs.copy()
+    joined[diagonal, diagonal] = 0.0
+    joined[diagonal, diagonal] = -joined.sum(axis=1)
+    return np.asarray(joined[..., [0, 1, 1, 2]].reshape(views, views, 2, 2).transpose(0, 2, 1, 3))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SettledPatches:
+    """Displacements of every view of every patch, and how certain they are.
+
+    Attributes
+    ----------
+    moved
+        `(patches, views, 2)` in the plane of the specimen, raw pixels.
+    slopes
+        `(patches, 2 views)` of the log-likelihood.
+    stiffness
+        `(2 views, 2 views)` of a patch, as the likelihood has it.
+    """
+
+    moved: Floats
+    slopes: Floats
+    stiffness: Floats
+
+    def tempered(self, drift: Floats, shapes: Floats) -> tuple[Floats, Floats]:
+        """Return the inverse covariance of the displacements of a patch `(2 views, 2 views)`, and what they pull `(patches, 2 views)`.
+
+        The likelihood knows nothing of what makes a real specimen differ from chance, which shows in slow drifts along the series:
+        they stray from patch to patch by far more than they should.  So every patch is allowed to drift along `shapes`
+        `(2 views, shapes)` by the standard deviations `drift` `(shapes,)`.
+        """
+        allowed = (shapes * drift**2) @ shapes.T
+        temper = np.linalg.inv(np.eye(len(allowed)) + self.stiffness @ allowed)
+        information = temper @ self.stiffness
+        return 0.5 * (information + information.T), self.slopes @ temper.T
+
+
+def own_place(tilt: Floats) -> Floats:
+    """Return how the views of a patch move with its own x, height and y, `(2 views, 3)`: what says nothing of the views."""
+    out = np.zeros((len(tilt), 2, 3))
+    out[:, 0, 0], out[:, 0, 1], out[:, 1, 2] = 1.0, np.tan(tilt), 1.0
+    return out.reshape(-1, 3)
+
+
+def drift_shapes(tilt: Floats) -> Floats:
+    """Return slow drifts of unit root mean square, `(2 views, shapes)`: polynomials of the tangent of the tilt.
+
+    Along x the first two degrees are the patch's place and height; along y the first is its place.
+    """
+    tangent = np.tan(tilt) / np.abs(np.tan(tilt)).max()
+    basis = np.linalg.qr(np.vander(tangent, _DRIFT_DEGREES + 1, increasing=True))[0] * np.sqrt(len(tilt))
+    along_x, along_y = basis[:, 2:], basis[:, 1:]
+    out = np.zeros((len(tilt), 2, along_x.shape[1] + along_y.shape[1]))
+    out[:, 0, : along_x.shape[1]] = along_x
+    out[:, 1, along_x.shape[1] :] = along_y
+    return out.reshape(2 * len(tilt), -1)
+
+
+def measure_drift(residual: Floats, shapes: Floats) -> Floats:
+    """Return the standard deviation of each drift over the patches, from residuals `(patches, views, 2)` of a rigid specimen."""
+    amplitude = residual.reshape(len(residual), -1) @ shapes / (0.5 * len(shapes))
+    return np.asarray(_SD_OF_MEDIAN * np.median(np.abs(amplitude), axis=0))
+
+
+def settle(comparisons: Sequence[Comparison], caution: float, unsettled_px: float) -> SettledPatches:
+    """Return the displacements of all patches at the top of the likelihood.
+
+    The curvature is `caution` parts the expected one and the rest the one that was found, which is exact but, with views far from their
+    places, may be unstable.  Modes that are soft are held at a small stiffness, and where the data say nothing a view stays within
+    `unsettled_px`.  A displacement common to all views is a mere matter of where the patch is said to lie: it is given a stiffness.
+    """
+    slopes = np.stack([each.slope for each in comparisons])
+    views = slopes.shape[1]
+    found, expected = (
+        np.mean([getattr(each, name).reshape(2 * views, -1) for each in comparisons], axis=0) for name in ("curvature", "expected")
+    )
+    matrix = (1 - caution) * _definite(found) + caution * _definite(expected)
+    common = np.kron(np.ones((views, 1)), np.eye(2)) / np.sqrt(views)
+    values, modes = np.linalg.eigh(0.5 * (matrix + matrix.T) + common @ common.T * np.trace(matrix) / len(matrix))
+    slopes = slopes.reshape(len(slopes), -1)
+    held = np.maximum(values, _WEAKEST * values[-1]) + 1 / (len(slopes) * unsettled_px**2)
+    moved = slopes @ (modes / held) @ modes.T
+    stiffness = (modes * np.maximum(values, _NOTHING * values[-1])) @ modes.T
+    return SettledPatches(moved.reshape(len(slopes), views, 2), slopes, stiffness)
+
+
+def _definite(matrix: Floats) -> Floats:
+    """Return the nearest positive semidefinite matrix."""
+    values, modes = np.linalg.eigh(0.5 * (matrix + matrix.T))
+    return np.asarray((modes * np.maximum(values, 0.0)) @ modes.T)

@@ -1,0 +1,54 @@
+"""Where patches lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.align.patches.params import PatchParams
+from tiltflow.align.patches.patch_spectra import taper
+
+_FEWEST_ALONG = 3
+_MARGIN = 0.97
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatchLayout:
+    """Patch centres `(patches, 2)` from the image centre, and the size of a patch along x and y, raw pixels."""
+
+    centres: NDArray[np.float64]
+    size_px: tuple[int, int]
+    notes: tuple[str, ...]
+
+    @property
+    def crowding(self) -> float:
+        """By how much the information of all patches is counted twice where they overlap: 1 for patches apart."""
+        shared = np.ones((len(self.centres), len(self.centres)))
+        for axis, size in enumerate(self.size_px):
+            weight = taper(size).astype(float) ** 2
+            alike = np.correlate(weight, weight, "full")[size - 1 :]
+            distance = np.abs(self.centres[:, None, axis] - self.centres[None, :, axis])
+            shared *= np.interp(distance, np.arange(size), alike / alike[0], right=0.0)
+        return float(shared.sum(axis=1).mean())
+
+
+def lay_out_patches(params: PatchParams, image_shape: tuple[int, int]) -> PatchLayout:
+    """Return patches over the field of the untilted view, at least three along each side.
+
+    With fewer the tilts and magnifications of views could not be told from their shifts, so larger patches are made smaller.
+    """
+    notes = []
+    sizes, places = [], []
+    for wanted, side, name in zip(params.size_px, image_shape[::-1], "xy", strict=True):
+        largest = int(_MARGIN * side / (1 + (_FEWEST_ALONG - 1) * (1 - params.overlap)))
+        size = min(wanted, largest)
+        if size < wanted:
+            notes.append(f"patches of {wanted} px leave fewer than {_FEWEST_ALONG} along {name} ({side} px): made {size} px")
+        room = _MARGIN * side - size
+        count = max(int(np.ceil(room / (size * (1 - params.overlap)) - 1e-6)) + 1, _FEWEST_ALONG)
+        sizes.append(size)
+        places.append(np.linspace(-room / 2, room / 2, count))
+    centres = np.array([(x, y) for y in places[1] for x in places[0]])
+    return PatchLayout(centres, (sizes[0], sizes[1]), tuple(notes))

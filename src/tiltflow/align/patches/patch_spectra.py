@@ -1,0 +1,131 @@
+"""Fourier transforms of patches, in the plane of the specimen.
+
+A window is cut in the plane z of its patch: what the cosine stretch of IMOD's tiltxcorr does for the whole view, with the rotation,
+magnification and height that are known so far.  There a detail at height h above the plane moves by h tan(tilt), and nothing else
+moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from tiltflow.align.bundle.normal_equations import Geometry
+from tiltflow.align.patches.patch_views import Level
+from tiltflow.kernels.patches import cut_window
+from tiltflow.parallel import map_threads
+
+Floats = NDArray[np.float64]
+Spectra = NDArray[np.complex64]
+"""Transforms of one patch, `(bins, views, cells of a bin)`; 0 where a bin has fewer cells."""
+
+_BANDS_ALONG_Y = 5
+_TAPER = 0.25
+"""Fraction of a window at each side over which it fades."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrequencyCells:
+    """The frequencies that are compared, half of the plane, in bins of one x frequency and a range of the magnitude of y.
+
+    Attributes
+    ----------
+    row, column
+        `(bins, cells)` where a cell lies in the real transform of a window.
+    x, y
+        `(bins, cells)` frequencies, cycles per raw pixel of the specimen.
+    valid
+        `(bins, cells)` False where a bin has fewer cells.
+    """
+
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    x: Floats
+    y: Floats
+    valid: NDArray[np.bool_]
+
+    @property
+    def count(self) -> NDArray[np.int64]:
+        """Cells of each bin."""
+        return np.asarray(self.valid.sum(axis=1))
+
+    @property
+    def bin_x(self) -> Floats:
+        """The x frequency of each bin."""
+        return np.asarray(self.x[:, 0])
+
+    @property
+    def bin_y(self) -> Floats:
+        """The mean magnitude of the y frequency of each bin."""
+        return np.asarray(np.average(np.abs(self.y), axis=1, weights=self.valid))
+
+
+def window_shape(size_px: tuple[int, int], binning: int) -> tuple[int, int]:
+    """Return `(ny, nx)` of a window at a binning: lengths whose transform is fast."""
+    return fft.next_fast_len(max(size_px[1] // binning, 16), real=True), fft.next_fast_len(
+        max(size_px[0] // binning, 16), real=True
+    )
+
+
+def choose_cells(shape: tuple[int, int], binning: int, lowest: float, highest: float) -> FrequencyCells:
+    """Return the frequencies between `lowest` and `highest`, cycles per raw pixel, of windows of `shape`."""
+    fy, fx = fft.fftfreq(shape[0]) / binning, fft.rfftfreq(shape[1]) / binning
+    radius = np.hypot(fx[None], fy[:, None])
+    row, column = np.nonzero((radius >= lowest) & (radius <= highest) & ((fx[None] > 0) | (fy[:, None] > 0)))
+    band = np.minimum((np.abs(fy[row]) / highest * _BANDS_ALONG_Y).astype(int), _BANDS_ALONG_Y - 1)
+    key = column * _BANDS_ALONG_Y + band
+    order = np.argsort(key, kind="stable")
+    row, column, key = row[order], column[order], key[order]
+    _, start, count = np.unique(key, return_index=True, return_counts=True)
+    place = start[:, None] + np.minimum(np.arange(count.max()), count[:, None] - 1)
+    valid = np.arange(count.max()) < count[:, None]
+    return FrequencyCells(row[place], column[place], fx[column[place]], fy[row[place]], valid)
+
+
+def patch_spectra(level: Level, geometry: Geometry, cells: FrequencyCells, shape: tuple[int, int], threads: int) -> list[Spectra]:
+    """Return the whitened transforms of each patch: every view's own power spectrum is divided out.
+
+    `geometry` holds the views and the patches' centres in raw pixels, both from the image centre.
+    """
+    ny, nx = shape
+    taper_y, taper_x = taper(ny), taper(nx)
+    energy = np.sqrt(float((taper_y**2).sum()) * float((taper_x**2).sum()))
+    jacobians = geometry.point_jacobians()
+    middle = np.array([nx - 1, ny - 1]) / 2
+    centre = np.array(level.images.shape[:0:-1]) / 2 - 0.5
+    out = [np.empty((len(cells.row), len(jacobians), cells.row.shape[1]), np.complex64) for _ in geometry.points]
+
+    def work(view: int) -> None:
+        plane = jacobians[view, :, :2]
+        predicted = (geometry.points @ jacobians[view].T + geometry.views[view, :2]) / level.bin
+        seen = np.linalg.solve(plane.T, np.stack([cells.x.ravel(), cells.y.ravel()]))
+        power = np.interp(np.hypot(*seen) * level.bin, level.frequency, level.power[view], right=np.inf)
+        amplitude = np.sqrt(np.maximum(power, 1e-12) / abs(np.linalg.det(plane))).reshape(cells.x.shape) * energy
+        factor = np.where(cells.valid, 1 / amplitude, 0.0).astype(np.float32)
+        window = np.empty((ny, nx), np.float32)
+        for spectra, place in zip(out, predicted, strict=True):
+            cut_window(level.images[view], centre + place - plane @ middle, plane, taper_y, taper_x, window)
+            spectra[:, view] = fft.rfft2(window)[cells.row, cells.column] * factor
+
+    for _ in map_threads(work, range(len(jacobians)), threads):
+        pass
+    return out
+
+
+def independent_fraction(shape: tuple[int, int]) -> float:
+    """Return how many of the frequencies of a tapered window count: neighbours share what the taper mixes."""
+    fraction = 1.0
+    for n in shape:
+        square = taper(n).astype(float) ** 2
+        fraction *= float(square.sum() ** 2 / (n * (square**2).sum()))
+    return fraction
+
+
+def taper(n: int) -> NDArray[np.float32]:
+    """Return the window that fades towards both ends, `(n,)`."""
+    place = (np.arange(n) + 0.5) / n
+    edge = np.minimum(np.minimum(place, 1 - place) / _TAPER, 1.0)
+    return (0.5 - 0.5 * np.cos(np.pi * edge)).astype(np.float32)

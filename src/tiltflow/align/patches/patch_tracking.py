@@ -1,0 +1,313 @@
+"""The passes: cut out, compare, solve, until the views stay where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tiltflow import geometry
+from tiltflow.align.bundle.adjustment import BundleFit, fit_bundle
+from tiltflow.align.bundle.assembly import assemble_solution
+from tiltflow.align.bundle.normal_equations import Geometry
+from tiltflow.align.bundle.observations import Observations
+from tiltflow.align.bundle.params import SolveParams
+from tiltflow.align.bundle.problem import BundleProblem
+from tiltflow.align.bundle.variables import MAGNIFICATION, PER_VIEW, ROTATION, SHIFT_X, SHIFT_Y, TILT
+from tiltflow.align.patches.coherence import (
+    Coherence,
+    Covariance,
+    collect_pairs,
+    covariance,
+    cross_spectra,
+    fit_coherence,
+    inverse,
+    pair_views,
+    rate_views,
+    unsettled,
+)
+from tiltflow.align.patches.common_motion import CommonDisplacement, common_displacement
+from tiltflow.align.patches.jackknife import LeftOutFits, jackknife_error
+from tiltflow.align.patches.likelihood import Comparison, compare, drift_shapes, measure_drift, own_place, settle
+from tiltflow.align.patches.params import PatchParams, PatchResult
+from tiltflow.align.patches.patch_layout import PatchLayout, lay_out_patches
+from tiltflow.align.patches.patch_spectra import (
+    FrequencyCells,
+    Spectra,
+    choose_cells,
+    independent_fraction,
+    patch_spectra,
+    window_shape,
+)
+from tiltflow.align.patches.patch_views import Level, read_views
+from tiltflow.errors import StageError
+from tiltflow.model import Progress, Stack, Tracks
+from tiltflow.parallel import map_threads
+
+Floats = NDArray[np.float64]
+
+_FEWEST_VIEWS = 3
+_COARSE_PASSES = (0.2, 0.2, 0.45, 0.45)
+"""Fractions of the highest frequency that the first passes go up to."""
+_COARSE_ERROR_PX = 2.5
+"""Standard deviation of a coordinate by which a coarse alignment may be off."""
+_STEP_PX = 1.0
+"""How far a view may go in one pass on no evidence."""
+_CAUTION = 0.1
+"""Part of the expected curvature once views are nearly in place; see :func:`tiltflow.align.patches.likelihood.settle`."""
+_DRIFT_PX = 1.0
+"""How far patches are expected to drift before that is known."""
+_DEEPEST = 0.35
+"""Heights that are looked for, as a fraction of the image's larger side, either way."""
+_SHARED = 0.01
+"""Weight of the pairs of views of all patches in the profile of one."""
+
+
+def track_patches(
+    stack: Stack,
+    transforms: ArrayLike,
+    tilt_deg: ArrayLike,
+    params: PatchParams,
+    *,
+    included: ArrayLike | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> PatchResult:
+    """Follow patches through the views; `transforms` `(views, 2, 3)` is the coarse alignment, raw to aligned."""
+    start, tilt = np.asarray(transforms, float), np.asarray(tilt_deg, float)
+    use = np.ones(len(tilt), bool) if included is None else np.asarray(included, bool)
+    view = np.nonzero(use)[0]
+    if len(view) < _FEWEST_VIEWS:
+        raise StageError(f"{len(view)} views are left to follow patches through; at least {_FEWEST_VIEWS} are needed")
+    shape = (int(stack.shape[1]), int(stack.shape[2]))
+    layout = lay_out_patches(params, shape)
+    levels = [
+        replace(level, images=level.images[view], power=level.power[view])
+        for level in read_views(stack, use, params, min(layout.size_px), threads)
+    ]
+    if progress:
+        progress(0.2)
+    tracker = _Tracker(levels, layout, params, tilt, view, start, shape, threads)
+    state = tracker.begin()
+    highest = min(params.low_pass + params.low_pass_sigma, 0.4 / levels[0].bin)
+    for fraction in _COARSE_PASSES:
+        state = tracker.advance(state, fraction * highest, 1.0)
+    for number in range(params.passes):
+        state = tracker.advance(state, highest, _CAUTION, own=True)
+        if progress:
+            progress(0.4 + 0.6 * (number + 1) / params.passes)
+        if state.moved_px < params.settled_px:
+            break
+    return tracker.result(state)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pass:
+    """What a pass saw and made of it: the patches and, last, the field."""
+
+    problem: BundleProblem
+    fit: BundleFit
+    agreement: Floats
+    coherence: Coherence
+    said: LeftOutFits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """Where the views and patches are believed to be, and what is known of how far they may be off.
+
+    `moved_px` is by how much the last pass moved the views; `unsettled_px` by how much views and patches may still move; `drift` the
+    standard deviation of each slow drift of a patch; `noise` by how much squares are larger than they should be.
+    """
+
+    geometry: Geometry
+    moved_px: float = np.inf
+    unsettled_px: float = _COARSE_ERROR_PX
+    drift: Floats | None = None
+    noise: float = 1.0
+    weights: Floats | None = None
+    last: _Pass | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tracker:
+    levels: list[Level]
+    layout: PatchLayout
+    params: PatchParams
+    tilt_deg: Floats
+    view: NDArray[np.int64]
+    start: Floats
+    shape: tuple[int, int]
+    threads: int
+
+    def begin(self) -> _State:
+        """Return the geometry that the coarse alignment stands for."""
+        transforms = self.start[self.view]
+        views = np.zeros((len(self.view), PER_VIEW))
+        views[:, [SHIFT_X, SHIFT_Y]] = geometry.invert(transforms)[..., 2]
+        views[:, ROTATION] = np.deg2rad(geometry.axis_angles(transforms))
+        views[:, TILT] = np.deg2rad(self.tilt_deg[self.view])
+        views[:, MAGNIFICATION] = -0.5 * np.log(np.abs(np.linalg.det(transforms[..., :2])))
+        return _State(Geometry(views, np.column_stack([self.layout.centres, np.zeros(len(self.layout.centres))])))
+
+    def advance(self, state: _State, highest: float, caution: float, *, own: bool = False) -> _State:
+        """Return the state after one pass with frequencies up to `highest`, cycles per raw pixel.
+
+        `own` gives each patch a model of coherence of its own, for when the views are nearly in place.
+        """
+        level = self._level(highest)
+        window = window_shape(self.layout.size_px, level.bin)
+        lowest = max(self.params.high_pass_sigma / 4, 1.5 / (max(window) * level.bin))
+        cells = choose_cells(window, level.bin, lowest, highest)
+        tilt = state.geometry.views[:, TILT]
+        spectra = patch_spectra(level, state.geometry, cells, window, self.threads)
+        comparisons, model = self._compare(spectra, cells, tilt, window, state.unsettled_px, own=own)
+        settled = settle(comparisons, caution, max(state.unsettled_px, _STEP_PX))
+        shapes = drift_shapes(tilt)
+        drift = np.full(shapes.shape[1], _DRIFT_PX) if state.drift is None else state.drift
+        information, pulls = settled.tempered(drift, shapes)
+        stray = self._stray(state, information, pulls)
+        field = stray.information(tilt) * state.noise
+        problem = self._problem(state.geometry, settled.moved, information, field)
+        start = Geometry(state.geometry.views, np.vstack([state.geometry.points, np.zeros(3)]))
+        fit = fit_bundle(problem, SolveParams(leave_out=False, weight_whole_tracks=True), start)
+        after = Geometry(fit.geometry.views, fit.geometry.points[:-1])
+        residual = fit.geometry.residual(problem.observations)[:-1]
+        moved = _displaced(state.geometry, after)
+        rms_px = float(np.sqrt(2 * (moved**2).mean()))
+        place = np.linalg.qr(own_place(tilt))[0]
+        # What makes a patch drift makes the field drift, the less, the larger it is.
+        share = float(np.prod(self.layout.size_px)) / float(np.prod(self.shape))
+        worst = stray.covariance(tilt) + share * (shapes * drift**2) @ shapes.T
+        said = LeftOutFits(pulls - moved @ information, information, field, worst, self.layout.crowding)
+        agreement = np.stack([each.agreement for each in comparisons])
+        return _State(
+            geometry=after,
+            moved_px=float(np.sqrt(2 * ((moved - moved @ place @ place.T) ** 2).mean())),
+            unsettled_px=min(max(0.5 * rms_px, 0.1), state.unsettled_px),
+            drift=measure_drift(self._in_plane(state.geometry, residual), shapes),
+            noise=fit.sigma**2,
+            weights=fit.weights[:-1].mean(axis=1),
+            last=_Pass(problem, fit, agreement, model, said),
+        )
+
+    def _stray(self, state: _State, information: Floats, pulls: Floats) -> CommonDisplacement:
+        """Return how far the coarse alignment strays, by what the patches say of their common displacement from it."""
+        views = state.geometry.views
+        weights = np.ones(len(pulls)) if state.weights is None else state.weights
+        joint, pull = common_displacement(information, pulls, weights, views[:, TILT])
+        away = self._in_plane(state.geometry, views[None, :, [SHIFT_X, SHIFT_Y]] - self._coarse_shifts())[0].ravel()
+        return CommonDisplacement().learnt(joint / state.noise, (pull + joint @ away) / state.noise, views[:, TILT])
+
+    def _in_plane(self, believed: Geometry, raw: Floats) -> Floats:
+        """Return displacements `(n, views, 2)` in the images as displacements in the plane of the specimen."""
+        return np.asarray(np.einsum("vpa,jva->jvp", np.linalg.inv(believed.point_jacobians()[..., :2]), raw))
+
+    def _coarse_shifts(self) -> Floats:
+        return np.asarray(geometry.invert(self.start[self.view])[..., 2])
+
+    def _compare(
+        self,
+        spectra: list[Spectra],
+        cells: FrequencyCells,
+        tilt: Floats,
+        window: tuple[int, int],
+        unsettled_px: float,
+        *,
+        own: bool,
+    ) -> tuple[list[Comparison], Coherence]:
+        """Return what the views of each patch say, and the model of coherence of all patches together."""
+        together = cross_spectra(spectra[0])
+        for each in spectra[1:]:
+            together += cross_spectra(each)
+        pairing = pair_views(cells, tilt, float(np.hypot(cells.x, cells.y).max()), _DEEPEST * max(self.shape))
+        pairs = collect_pairs(together, pairing)
+        model = fit_coherence(pairs)
+        model = rate_views(model, covariance(model, cells, tilt), together, cells)
+        fraction = independent_fraction(window)
+
+        def believe(model: Coherence) -> tuple[Covariance, Covariance]:
+            settled = covariance(model, cells, tilt)
+            return inverse(unsettled(settled, cells, tilt, unsettled_px)), settled
+
+        shared = None if own else believe(model)
+
+        def work(patch: int) -> Comparison:
+            cross = cross_spectra(spectra[patch])
+            mine = shared
+            if mine is None:
+                special = fit_coherence(collect_pairs(cross, pairing).joined(pairs, _SHARED))
+                mine = believe(replace(special, quality=model.quality))
+            return compare(spectra[patch], cross, *mine, cells, fraction)
+
+        return list(map_threads(work, range(len(spectra)), self.threads)), model
+
+    def _level(self, highest: float) -> Level:
+        """Return the lowest resolution that holds the frequencies."""
+        return [level for level in self.levels if level is self.levels[0] or highest * level.bin <= 0.3][-1]
+
+    def _problem(self, believed: Geometry, moved: Floats, information: Floats, field_information: Floats) -> BundleProblem:
+        """Return the positions that the displacements mean, with their weights, as a problem to solve; the field comes last."""
+        jacobians = believed.point_jacobians()
+        plane = jacobians[..., :2]
+        predicted = np.einsum("vap,jp->jva", jacobians, believed.points) + believed.views[:, [SHIFT_X, SHIFT_Y]]
+        xy = np.concatenate([predicted + np.einsum("vap,jvp->jva", plane, moved), self._coarse_shifts()[None]])
+        back, views, tracks = np.linalg.inv(plane), len(plane), len(xy)
+        whole, field = (
+            np.einsum("vpa,vpwq,wqb->vawb", back, each.reshape(views, 2, views, 2), back)
+            for each in (information, field_information)
+        )
+        joint = np.concatenate([np.broadcast_to(whole, (tracks - 1, *whole.shape)), field[None]])
+        own = np.einsum("jvavb->jvab", joint)
+        weights = np.stack([own[..., 0, 0], own[..., 0, 1], own[..., 1, 1]], axis=-1)
+        return BundleProblem(
+            observations=Observations(xy, weights, joint),
+            tilt_deg=self.tilt_deg,
+            axis_angle_deg=float(np.mean(geometry.axis_angles(self.start[self.view]))),
+            image_shape=self.shape,
+            start=self.start,
+            tracks=tracks,
+            track=np.arange(tracks),
+            view=self.view,
+            notes=(),
+            crowding=self.layout.crowding,
+        )
+
+    def result(self, state: _State) -> PatchResult:
+        """Return what was followed over all views."""
+        last = state.last
+        if last is None:
+            raise StageError("no pass over the patches was made")
+        solution = assemble_solution(last.problem, last.fit, SolveParams(), ())
+        observations, views = last.problem.observations, len(self.tilt_deg)
+        tracks = len(observations.xy)
+        xy = np.full((tracks, views, 2), np.nan)
+        xy[:, self.view] = observations.xy + np.array(self.shape[::-1]) / 2
+        correlation = np.full((tracks, views), np.nan)
+        correlation[:-1, self.view] = last.agreement
+        weight = np.zeros((tracks, views, 2, views, 2))
+        if observations.joint is not None:
+            index = np.ix_(np.arange(tracks), self.view, np.arange(2), self.view, np.arange(2))
+            weight[index] = observations.joint
+        certainty = jackknife_error(last.fit, last.said, (self.shape[1] / 2, self.shape[0] / 2))
+        return PatchResult(
+            tracks=Tracks(xy=xy, kind="patch", weight=weight, crowding=self.layout.crowding),
+            correlation=correlation,
+            transforms=solution.transforms,
+            tilt_deg=solution.aligned_tilt_deg,
+            depth_px=last.coherence.depth_px,
+            error_px=certainty.error_px,
+            error_limit_px=certainty.limit_px,
+            notes=self.layout.notes,
+        )
+
+
+def _displaced(before: Geometry, after: Geometry) -> Floats:
+    """Return how patches move from one geometry to another in the plane of the specimen, `(patches, 2 views)`."""
+    first, last = (
+        np.einsum("vap,jp->jva", each.point_jacobians(), each.points) + each.views[:, [SHIFT_X, SHIFT_Y]]
+        for each in (before, after)
+    )
+    plane = np.linalg.inv(before.point_jacobians()[..., :2])
+    return np.asarray(np.einsum("vpa,jva->jvp", plane, last - first).reshape(len(first), -1))

@@ -1,0 +1,110 @@
+"""The views that patches are cut from: binned, flat, of unit contrast, and again at lower resolutions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from tiltflow.align.patches.params import PatchParams
+from tiltflow.model import Image, Stack
+from tiltflow.parallel import map_threads
+from tiltflow.preprocess.fixed_pattern import find_pattern
+
+_CLIP_SD = 5.0
+_FLATTEN_PER_WINDOW = 0.08
+"""Sigma of the Gaussian that a view is divided by, as a fraction of the window."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Level:
+    """Views at one resolution.
+
+    Attributes
+    ----------
+    images
+        `(views, ny, nx)`, mean 0; zeros for views left out.
+    bin
+        Raw pixels per pixel.
+    power
+        `(views, frequencies)` power spectrum over rings of `frequency`, per pixel.
+    frequency
+        Cycles per pixel of this level.
+    """
+
+    images: NDArray[np.float32]
+    bin: int
+    power: NDArray[np.float64]
+    frequency: NDArray[np.float64]
+
+
+def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, window_px: int, threads: int) -> list[Level]:
+    """Return the views at full working resolution, then binned by 2 and by 4 more.
+
+    Each view is divided by its own local mean, so that beam, thickness and exposure fall out, clipped, and brought to zero mean and
+    unit contrast.  What stays with the camera is taken out.
+    """
+    ny, nx = int(stack.shape[1]), int(stack.shape[2])
+    binning = max(-(-max(ny, nx) // params.max_size_px), 1)
+    sigma = max(_FLATTEN_PER_WINDOW * window_px / binning, 8.0)
+
+    def work(view: int) -> Image:
+        if not included[view]:
+            return np.zeros((ny // binning, nx // binning), np.float32)
+        return flatten(bin_image(np.asarray(stack[view], np.float32), binning), sigma)
+
+    images = np.stack(list(map_threads(work, range(len(included)), threads)))
+    if (pattern := find_pattern(images[included])) is not None:
+        images[included] -= pattern.image
+    levels = [_level(images, binning)]
+    for _ in range(2):
+        images = np.stack([bin_image(image, 2) for image in images])
+        if min(images.shape[1:]) < 48:
+            break
+        levels.append(_level(images, levels[-1].bin * 2))
+    return levels
+
+
+def bin_image(image: Image, factor: int) -> Image:
+    """Return the means of blocks of `factor` x `factor` pixels; what is left over at the far edges is dropped."""
+    if factor == 1:
+        return image
+    from tiltflow.kernels.warp import bin_mean  # numba is slow to import
+
+    binned = np.empty((image.shape[0] // factor, image.shape[1] // factor), np.float32)
+    bin_mean(np.ascontiguousarray(image, np.float32), factor, binned)
+    return binned
+
+
+def flatten(image: Image, sigma: float) -> Image:
+    """Return contrast about the local mean, clipped at five robust standard deviations, of unit standard deviation."""
+    floor = 0.05 * max(abs(float(np.median(image))), 1e-6)
+    local = ndimage.gaussian_filter(image, sigma, mode="nearest")
+    flat = image - local
+    # Only a mean well above zero scales: images already of zero mean are taken as they are.
+    if float(np.percentile(local, 1)) > floor:
+        flat /= local
+    spread = 1.4826 * float(np.median(np.abs(flat - np.median(flat))))
+    if spread <= 0:
+        return np.zeros_like(image)
+    flat = np.clip(flat, -_CLIP_SD * spread, _CLIP_SD * spread)
+    flat -= flat.mean()
+    return np.asarray(flat / flat.std(), np.float32)
+
+
+def _level(images: NDArray[np.float32], binning: int) -> Level:
+    ny, nx = images.shape[1:]
+    taper = np.outer(np.hanning(ny), np.hanning(nx)).astype(np.float32)
+    rings = min(ny, nx) // 2
+    radius = np.hypot(fft.fftfreq(ny)[:, None], fft.rfftfreq(nx)[None])
+    ring = np.minimum((radius * 2 * rings).astype(int), rings)
+    counts = np.bincount(ring.ravel(), minlength=rings + 1)
+    power = np.empty((len(images), rings + 1))
+    for view, image in enumerate(images):
+        spectrum = np.abs(fft.rfft2(image * taper)) ** 2
+        power[view] = np.bincount(ring.ravel(), spectrum.ravel(), rings + 1) / np.maximum(counts, 1)
+    power = ndimage.gaussian_filter1d(power, 1.5, axis=1) / float((taper**2).sum())
+    frequency = (np.arange(rings + 1) + 0.5) / (2 * rings)
+    return Level(images, binning, power, frequency)

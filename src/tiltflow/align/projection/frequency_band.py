@@ -1,0 +1,95 @@
+"""Which frequencies of a frame are compared, and how they are grouped: q along x, p along y, rings of equal radius."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rings:
+    """The frequencies of one q within the band, ring by ring.
+
+    Attributes
+    ----------
+    order
+        Where they are among the frequencies along y.
+    groups
+        The rings that this q meets.
+    starts, counts
+        Where in `order` each of these begins, and how many frequencies it has.
+    """
+
+    order: NDArray[np.intp]
+    groups: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    counts: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, group: NDArray[np.intp]) -> Rings:
+        """Return the rings of frequencies whose ring is `group`, -1 outside the band."""
+        order = np.argsort(group, kind="stable")
+        order = order[np.count_nonzero(group < 0) :]
+        groups, starts, counts = np.unique(group[order], return_index=True, return_counts=True)
+        return cls(order, groups, starts, counts)
+
+    def __iter__(self) -> Iterator[tuple[int, slice]]:
+        """Yield the number of each ring among those that are met, and its part of `order`."""
+        for k, (start, count) in enumerate(zip(self.starts.tolist(), self.counts.tolist(), strict=True)):
+            yield k, slice(start, start + count)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrequencyBand:
+    """Which frequencies of a frame are used, and how they are grouped.
+
+    Attributes
+    ----------
+    shape
+        Of the frame, `(ny, nx)`.
+    q, p
+        Frequencies along x (positive ones) and y, cycles per pixel.
+    columns, rows
+        Where they are in a real transform of the frame.
+    group
+        `(q, p)`: the ring of each frequency, -1 outside the band.
+    groups
+        Number of rings.
+    rings
+        For each q, its frequencies ring by ring.
+    """
+
+    shape: tuple[int, int]
+    q: Floats
+    p: Floats
+    columns: slice
+    rows: NDArray[np.intp]
+    group: NDArray[np.intp]
+    groups: int
+    rings: tuple[Rings, ...]
+
+    @classmethod
+    def up_to(cls, shape: tuple[int, int], highest: float, groups: int) -> FrequencyBand:
+        """Return the band of frequencies up to `highest`, cycles per pixel, in rings of equal width."""
+        q, p = (np.asarray(f, np.float64) for f in (np.fft.rfftfreq(shape[1]), np.fft.fftfreq(shape[0])))
+        columns = slice(1, int(np.searchsorted(q, highest)))
+        rows = np.flatnonzero(np.abs(p) < highest)
+        q, p = q[columns], p[rows]
+        radius = np.hypot(q[:, None], p[None, :])
+        group = np.where(radius < highest, np.floor(radius / highest * groups), -1).astype(np.intp)
+        return cls(shape, q, p, columns, rows, group, groups, tuple(map(Rings.of, group)))
+
+    def crop(self, transform: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """Return the band `(q, p)` of a real transform of the frame."""
+        return np.ascontiguousarray(transform[self.rows, self.columns].T)
+
+    def embed(self, values: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """Return the real transform whose band is `values`, `(q, p)`, and 0 elsewhere."""
+        transform = np.zeros((self.shape[0], self.shape[1] // 2 + 1), np.complex64)
+        transform[self.rows, self.columns] = values.T
+        return transform

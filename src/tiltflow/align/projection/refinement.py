@@ -1,0 +1,308 @@
+"""Alignment without tracks: every view is matched with what all the others say it must look like.
+
+The model of :mod:`tiltflow.align.projection.covariance_model` predicts each view from all others, as a projection of the best
+reconstruction without it would, but without a volume.  From coarse to fine, the axis angle and the slope of the specimen are
+searched for by the likelihood; then shift, rotation, magnification and tilt of all views are refined together
+(:mod:`tiltflow.align.projection.matching`).  The result is kept only when it is more likely than the start.
+
+IMOD has no counterpart: with `fiducialless 1` it keeps the coarse alignment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tiltflow import geometry
+from tiltflow.align.projection.included_views import included_views, spread_over_tilt
+from tiltflow.align.projection.matching import MatchStep
+from tiltflow.align.projection.posterior import FreeParameters
+from tiltflow.align.projection.projection_fit import ProjectionFit
+from tiltflow.align.projection.stretched_views import ViewGeometry
+from tiltflow.align.projection.uncertainty import expected_error_px, lost_views
+from tiltflow.errors import ParameterError, StageError
+from tiltflow.model import Progress, Stack
+from tiltflow.preprocess.binned_views import BinnedViews, part_of, read_binned, tell
+
+Floats = NDArray[np.float64]
+
+_FEWEST_VIEWS = 5
+_THICKNESS = 0.3
+"""Thickness that is allowed for before it is known, as a fraction of the field."""
+_LEVELS = (64, 128, 256)
+"""Sizes of the images at the steps from coarse to fine."""
+_HIGHEST = 0.4
+"""Highest frequency compared, cycles per pixel."""
+_HIGHEST_FINEST = 0.25
+"""The same for the finest images, where it costs most and tells least."""
+_ROOM = 1.3
+"""Factor from the thickness found on coarser images to the one allowed for."""
+_AXIS_WIDTH_DEG = 3.0
+_AXIS_ROUNDS = 4
+_CLOSE_DEG = 0.7
+"""The search for the axis on the smallest images ends with smaller moves."""
+_SLOPE_WIDTH_DEG = 2.0
+_SETTLED_PX = 0.02
+"""Pixels of the frame; a level is done when the views move less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefineParams:
+    """How far the refinement goes.
+
+    Attributes
+    ----------
+    max_size_px
+        Views are binned until their larger side is at most this.
+    max_iterations
+        At each resolution.
+    thickness_px
+        Thickness of the specimen to begin with, raw pixels; None to begin with a generous one.
+    exclude_central_peak
+        Whether to look for a pattern that stays with the camera, and to take it out.
+    refine_axis
+        Whether the angle of the tilt axis is searched for.
+    refine_rotation, refine_magnification, refine_tilt
+        Which parameters of each view are refined beside its shift.
+    """
+
+    max_size_px: int = 256
+    max_iterations: int = 4
+    thickness_px: float | None = None
+    exclude_central_peak: bool = True
+    refine_axis: bool = True
+    refine_rotation: bool = True
+    refine_magnification: bool = True
+    refine_tilt: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RefineResult:
+    """A refined alignment and the evidence for it.
+
+    Attributes
+    ----------
+    transforms
+        `(views, 2, 3)`: raw to aligned coordinates, unbinned pixels.
+    tilt_deg
+        Refined tilts, `(views,)`, with the common offset that levels the specimen.
+    axis_angle_deg
+        Mean angle of the tilt axis.
+    correlation
+        Of each view with its prediction from the others, `(views,)`; NaN for views left out.
+    correlation_start
+        The same for the alignment that was given.
+    recognised
+        How clearly each view is recognised by its prediction, standard deviations above chance, `(views,)`; NaN for views left out.
+    error_px
+        Root mean square error of the alignment, raw pixels, as the parts of the field that know nothing of each other have it; NaN
+        when the start is given back.
+    thickness_px, x_axis_tilt_deg
+        Thickness and inclination along the tilt axis of the specimen that explain the data best.
+    iterations
+        In all.
+    improved
+        Whether the result is better than the start; if not, the start is given back.
+    notes
+        Sentences that a user should read.
+    """
+
+    transforms: NDArray[np.float64]
+    tilt_deg: NDArray[np.float64]
+    axis_angle_deg: float
+    correlation: NDArray[np.float64]
+    correlation_start: NDArray[np.float64]
+    recognised: NDArray[np.float64]
+    error_px: float
+    thickness_px: float
+    x_axis_tilt_deg: float
+    iterations: int
+    improved: bool
+    notes: tuple[str, ...] = ()
+
+
+def refine_by_projection(
+    stack: Stack,
+    start: ArrayLike,
+    tilt_deg: ArrayLike,
+    axis_angle_deg: float,
+    included: ArrayLike | None = None,
+    params: RefineParams | None = None,
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> RefineResult:
+    """Refine an alignment by matching each view with its prediction from the others.
+
+    Parameters
+    ----------
+    stack
+        `(views, ny, nx)`.
+    start
+        Transforms `(views, 2, 3)`, raw to aligned, unbinned pixels.
+    tilt_deg
+        Nominal tilts, `(views,)`.
+    axis_angle_deg
+        Angle of the tilt axis that the start was made with.
+    included
+        Views that take part, `(views,)`; None for all.  The others follow their neighbours.
+
+    Raises
+    ------
+    StageError
+        If there are fewer than five views.
+    """
+    params = params or RefineParams()
+    tilts, given = np.asarray(tilt_deg, float), np.asarray(start, float)
+    chosen = included_views(stack, tilts, included)
+    if given.shape != (len(tilts), 2, 3):
+        raise ParameterError(f"The start has the shape {given.shape}; give one transform (2, 3) for each of {len(tilts)} views")
+    if len(chosen) < _FEWEST_VIEWS:
+        raise StageError(
+            f"Views are matched with predictions from the others, and {len(chosen)} are too few for that; align by gold"
+        )
+    views = read_binned(
+        stack,
+        chosen,
+        params.max_size_px,
+        take_out_pattern=params.exclude_central_peak,
+        threads=threads,
+        progress=part_of(progress, 0.0, 0.2),
+    )
+    begin = ViewGeometry.from_transforms(given[chosen], tilts[chosen])
+    journey = _Refinement(views, begin, params, threads, part_of(progress, 0.2, 0.95))
+    fit, step = journey.run()
+    before = fit.assess(begin)
+    after = fit.assess(fit.where)
+    tell(progress, 1.0)
+    improved = after.likelihood > before.likelihood
+    where, best = (fit.where, after) if improved else (begin, before)
+    error_px, _ = expected_error_px(fit, step, journey.free)
+    transforms, refined = _for_all_views(given, tilts, chosen, where)
+    return RefineResult(
+        transforms=transforms,
+        tilt_deg=refined,
+        axis_angle_deg=where.axis_deg,
+        correlation=_scattered(len(tilts), chosen, best.correlation),
+        correlation_start=_scattered(len(tilts), chosen, before.correlation),
+        recognised=_scattered(len(tilts), chosen, best.heights),
+        error_px=error_px if improved else np.nan,
+        thickness_px=fit.thickness_px,
+        x_axis_tilt_deg=float(np.rad2deg(np.arctan(fit.where.slope))),
+        iterations=journey.iterations,
+        improved=improved,
+        notes=_notes(improved, where.axis_deg, axis_angle_deg, chosen[lost_views(best.heights)]),
+    )
+
+
+def _notes(improved: bool, axis_deg: float, start_deg: float, lost: NDArray[np.intp]) -> tuple[str, ...]:
+    notes = [f"view {view + 1} is not recognised by what the others predict of it" for view in lost]
+    if not improved:
+        notes.append("no alignment more likely than the start was found: the start is kept")
+    elif abs(axis_deg - start_deg) > _CLOSE_DEG:
+        notes.append(f"the tilt axis was moved from {start_deg:.1f} to {axis_deg:.1f} degrees")
+    return tuple(notes)
+
+
+class _Refinement:
+    """The refinement from coarse to fine images."""
+
+    def __init__(
+        self, views: BinnedViews, where: ViewGeometry, params: RefineParams, threads: int, progress: Progress | None
+    ) -> None:
+        self.free = FreeParameters(
+            axis=params.refine_axis,
+            slope=True,
+            rotation=params.refine_rotation,
+            magnification=params.refine_magnification,
+            tilt=params.refine_tilt,
+        )
+        self.iterations = 0
+        self._views = views
+        self._where = where
+        self._nominal = where.tilts
+        self._params = params
+        self._threads = threads
+        self._progress = progress
+
+    def run(self) -> tuple[ProjectionFit, MatchStep]:
+        """Return the fit to the finest images and its last step."""
+        size = int(max(self._views.images.shape[1:]))
+        factors = sorted({max(size // level, 1) for level in _LEVELS} | {1}, reverse=True)
+        fit = self._fit(factors[0], self._params.thickness_px or _THICKNESS * max(self._views.raw_shape))
+        self._begin(fit)
+        for number, factor in enumerate(factors[1:] or factors):
+            fit = self._fit(factor, _ROOM * fit.thickness_px)
+            if number == 0:
+                self._level(fit)
+            step = self._settle(fit)
+            tell(self._progress, (number + 1) / len(factors))
+        return fit, step
+
+    def _fit(self, factor: int, thickness_px: float) -> ProjectionFit:
+        views = self._views.binned(factor)
+        highest = _HIGHEST_FINEST if factor == 1 else _HIGHEST
+        return ProjectionFit(views, self._where, thickness_px, nominal=self._nominal, highest=highest, threads=self._threads)
+
+    def _step(self, fit: ProjectionFit, free: FreeParameters, lessons: int, *, renew: bool = True) -> MatchStep:
+        step = fit.step(free, lessons=lessons, renew=renew)
+        self._where = fit.where
+        self.iterations += 1
+        return step
+
+    def _begin(self, fit: ProjectionFit) -> None:
+        """Settle the shifts, and find the axis, on the smallest images."""
+        for _ in range(2):
+            self._step(fit, FreeParameters(), 3)
+        if self._params.refine_axis:
+            self._search(fit, np.deg2rad(_AXIS_WIDTH_DEG), np.deg2rad(_CLOSE_DEG))
+        self._where = fit.centred()
+
+    def _search(self, fit: ProjectionFit, width: float, close: float) -> None:
+        """Find axis and slope together, the shifts following, until the axis stays."""
+        slope_width = np.deg2rad(_SLOPE_WIDTH_DEG)
+        for _ in range(_AXIS_ROUNDS):
+            search = fit.search(width, slope_width)
+            self._step(fit, FreeParameters(), 2)
+            if abs(search.turn) < width:
+                width = max(width / 3, close)
+            if search.settled:
+                slope_width /= 2
+            if abs(search.turn) < close and search.settled:
+                break
+
+    def _level(self, fit: ProjectionFit) -> None:
+        """Find the inclination of the specimen along the axis, and the axis once more."""
+        self._step(fit, FreeParameters(), 3)
+        if self._params.refine_axis:
+            self._search(fit, np.deg2rad(_CLOSE_DEG), np.deg2rad(_CLOSE_DEG) / 4)
+
+    def _settle(self, fit: ProjectionFit) -> MatchStep:
+        """Move all that is free until it stays."""
+        for number in range(self._params.max_iterations):
+            step = self._step(fit, self.free, 3 if number == 0 else 2, renew=number < 2)
+            if fit.last_move < _SETTLED_PX:
+                break
+        self._where = fit.centred()
+        return step
+
+
+def _for_all_views(start: Floats, tilts: Floats, chosen: NDArray[np.intp], where: ViewGeometry) -> tuple[Floats, Floats]:
+    """Return transforms and tilts of all views; those left out are corrected as their neighbours in tilt are."""
+    transforms, refined = start.copy(), tilts.copy()
+    found = where.transforms
+    correction = geometry.compose(geometry.invert(start[chosen]), found).reshape(len(chosen), 6)
+    spread = np.stack([spread_over_tilt(tilts, chosen, correction[:, k]) for k in range(6)], axis=1)
+    refined += spread_over_tilt(tilts, chosen, np.rad2deg(where.tilts) - tilts[chosen])
+    transforms = geometry.compose(start, spread.reshape(len(tilts), 2, 3))
+    transforms[chosen], refined[chosen] = found, np.rad2deg(where.tilts)
+    return transforms, refined
+
+
+def _scattered(views: int, chosen: NDArray[np.intp], values: Floats) -> Floats:
+    """Return values for all views, NaN for those left out."""
+    scattered = np.full(views, np.nan)
+    scattered[chosen] = values
+    return scattered

@@ -1,0 +1,145 @@
+"""Views turned, shifted and stretched to what they would show of a thin specimen at zero tilt.
+
+A point of the specimen at `(x, y, z)` is seen at `u = x cos t + z sin t, v = y`.  On the plane `z = s y` through the axis, s
+being the slope of the specimen along the tilt axis, `x = (u - s y sin t) / cos t`: a view sampled at `(x cos t + s y sin t, y)`
+shows that plane in place whatever the tilt, and what lies z above it displaced along x by `z tan t`.  All comparisons of whole
+views are made on such frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import fft, ndimage
+
+from tiltflow import geometry
+from tiltflow.preprocess.binned_views import BinnedViews
+
+Floats = NDArray[np.float64]
+Images = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewGeometry:
+    """How each view sees the specimen: `raw - centre = matrix (u, v) + shift`.
+
+    Attributes
+    ----------
+    matrices
+        `(views, 2, 2)`: aligned to raw coordinates, about the turn by the angle of the tilt axis.
+    shifts
+        `(views, 2)`, raw pixels.
+    tilts
+        `(views,)`, radians.
+    slope
+        z over y of the plane that stays in place.
+    """
+
+    matrices: Floats
+    shifts: Floats
+    tilts: Floats
+    slope: float = 0.0
+
+    @classmethod
+    def from_transforms(cls, transforms: ArrayLike, tilt_deg: ArrayLike, slope: float = 0.0) -> ViewGeometry:
+        """Return the geometry that transforms `(views, 2, 3)`, raw to aligned, undo."""
+        inverse = geometry.invert(transforms)
+        return cls(inverse[..., :2], inverse[..., 2], np.deg2rad(np.asarray(tilt_deg, float)), slope)
+
+    @property
+    def transforms(self) -> Floats:
+        """`(views, 2, 3)`, raw to aligned."""
+        return geometry.invert(geometry.transform(self.matrices, self.shifts))
+
+    @property
+    def axis_deg(self) -> float:
+        """Mean angle of the tilt axis, degrees."""
+        return float(np.rad2deg(np.angle(np.sum(self.matrices[:, 0, 0] + 1j * self.matrices[:, 1, 0]))))
+
+    def of(self, views: NDArray[np.intp]) -> ViewGeometry:
+        """Return the geometry of some of the views."""
+        return replace(self, matrices=self.matrices[views], shifts=self.shifts[views], tilts=self.tilts[views])
+
+    def displaced(self, shift_uv: Floats) -> ViewGeometry:
+        """Return the geometry of views whose content lies `shift_uv`, `(views, 2)` raw pixels in aligned directions, farther."""
+        return replace(self, shifts=self.shifts + np.einsum("vij,vj->vi", self.matrices, shift_uv))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The grid that views are stretched onto, centred on the axis.
+
+    Attributes
+    ----------
+    shape
+        `(ny, nx)`.
+    pixel
+        Raw pixels per pixel.
+    field
+        Extent of the raw image along y and x, pixels of the frame.
+    """
+
+    shape: tuple[int, int]
+    pixel: float
+    field: tuple[float, float]
+
+    @classmethod
+    def around(cls, views: BinnedViews, axis_angle_deg: float, margin: tuple[float, float]) -> Frame:
+        """Return a frame with the pixels of the binned views, larger than their field by the factors `margin` along y and x."""
+        ny, nx = views.images.shape[1:]
+        c, s = (abs(f(np.deg2rad(axis_angle_deg))) for f in (np.cos, np.sin))
+        field = float(np.hypot(ny * c, nx * s)), float(np.hypot(nx * c, ny * s))
+        rows, columns = (fft.next_fast_len(2 * round(n * m / 2), real=True) for n, m in zip(field, margin, strict=True))
+        return cls((rows, columns), float(views.binning), field)
+
+    def coordinates(self) -> tuple[Images, Images]:
+        """Return y `(ny, 1)` and x `(1, nx)` from the axis, pixels of the frame."""
+        y, x = (np.arange(n, dtype=np.float32) + np.float32(0.5 - n / 2) for n in self.shape)
+        return y[:, None], x[None, :]
+
+    def window(self, taper: float) -> Images:
+        """Return 1 inside the field, falling smoothly to 0 at its border over `taper` of its extent."""
+        y, x = (np.clip((n / 2 - np.abs(c)) / (taper * n), 0, 1) for n, c in zip(self.field, self.coordinates(), strict=True))
+        return np.asarray((y * y * (3 - 2 * y)) * (x * x * (3 - 2 * x)), np.float32)
+
+
+class StretchedViews:
+    """Binned views that can be sampled on a frame at any geometry."""
+
+    def __init__(self, views: BinnedViews, frame: Frame, taper_px: float) -> None:
+        self.frame = frame
+        self._views = views
+        self._taper = taper_px
+        self._coefficients = np.stack([ndimage.spline_filter(image, 3, np.float32, "mirror") for image in views.images])
+
+    def __len__(self) -> int:
+        return len(self._coefficients)
+
+    def sample(self, view: int, where: ViewGeometry) -> tuple[Images, Images]:
+        """Return a view on the frame and the weight of each pixel: 1 inside the image, 0 outside, smooth between.
+
+        Densities are those along rays perpendicular to the section: a view is multiplied by the cosine of its tilt.
+        """
+        from tiltflow.kernels.refine import sample_view  # numba is slow to import
+
+        cosine, sine = float(np.cos(where.tilts[view])), float(np.sin(where.tilts[view]))
+        matrix = where.matrices[view]
+        scale = self.frame.pixel / self._views.binning
+        step_x = matrix @ [cosine, 0.0] * scale
+        step_y = matrix @ [where.slope * sine, 1.0] * scale
+        ny, nx = self.frame.shape
+        corner = (np.array(self._views.raw_shape[::-1]) / 2 + where.shifts[view]) / self._views.binning
+        out, weight = np.empty((2, ny, nx), np.float32)
+        sample_view(
+            self._coefficients[view],
+            corner + step_x * (0.5 - nx / 2) + step_y * (0.5 - ny / 2),
+            step_x,
+            step_y,
+            self._taper,
+            out,
+            weight,
+        )
+        out *= np.float32(cosine)
+        return out, weight

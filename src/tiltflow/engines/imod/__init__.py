@@ -1,0 +1,1 @@
+"""IMOD's batchruntomo as an engine."""

@@ -1,0 +1,247 @@
+"""IMOD does the work: `batchruntomo` with a rendered directive file, its log streamed, its verdict read from its own words.
+
+`batchruntomo` is judged neither by the files it leaves nor by its exit status alone: a run succeeded when the status is 0, its log
+says so, no `ABORT SET` line stands against it, and the outputs can be read.  `ERROR:` lines of steps that it then did another way
+become warnings.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tiltflow import command
+from tiltflow.engines.base import EngineJob
+from tiltflow.errors import CommandError, EngineError, FormatError, UnsupportedError
+from tiltflow.formats.mrc import open_mrc
+from tiltflow.formats.tilts import read_tilts
+from tiltflow.formats.transforms import read_transforms
+from tiltflow.geometry import axis_angles
+from tiltflow.model import Alignment, Evidence, Reconstruction
+from tiltflow.recipe import render_adoc
+from tiltflow.recipe.directive_status import EngineName
+
+_log = logging.getLogger(__name__)
+
+PROGRAM = "batchruntomo"
+
+_LAST_STEP = 22
+_SIDE_FILES = (".rawtlt", ".mdoc", ".pl", ".defocus")
+_STEP = re.compile(r"[Rr]eached step (\d+(?:\.\d+)?)")
+_STARTED = re.compile(r"(?:Running|Starting|Executing)\s+(\S+\.com)|Successfully finished (\S+\.com)")
+_ERROR = re.compile(r"\bERROR:")
+_ABORT = re.compile(r"\bABORT (?:SET|AXIS):")
+_SUCCESS = re.compile(r"SUCCESSFULLY COMPLETED|Completed dataset")
+_RESIDUAL = re.compile(r"Residual error mean and sd:\s*([\d.]+)\s+([\d.]+)")
+_WEIGHTED = re.compile(r"Residual error (?:local|weighted) mean:\s*([\d.]+)")
+_RATIO = re.compile(r"Ratio of total measured values to all unknowns\s*=\s*(\d+)\s*/\s*(\d+)")
+_LEAVE_OUT = re.compile(r"Global\s+(?:non-robust\s+|robust\s+)?leave-out error[^:]*:\s*([\d.]+)")
+_OLD_NAMES = {"_ali.mrc": (".ali",), "_rec.mrc": (".rec",)}
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What the log has said so far."""
+
+    step: str = "0"
+    com_file: str | None = None
+    complaints: list[str] = field(default_factory=list)
+    aborted: bool = False
+    succeeded: bool = False
+
+    def take(self, line: str) -> None:
+        if found := _STEP.search(line):
+            self.step = found[1]
+        if found := _STARTED.search(line):
+            self.com_file = found[1] or found[2]
+        abort = bool(_ABORT.search(line))
+        if abort or _ERROR.search(line):
+            self.complaints.append(line.strip())
+        self.aborted |= abort
+        if _SUCCESS.search(line):
+            self.succeeded = True
+
+    @property
+    def where(self) -> str:
+        last = f", last command file {self.com_file}" if self.com_file else ""
+        return f"step {self.step}{last}"
+
+
+class ImodEngine:
+    """Runs `batchruntomo -di B.adoc -cp N -gpu G` in the work folder."""
+
+    name: EngineName = "imod"
+
+    @property
+    def version(self) -> str:
+        """IMOD's version as installed, or what is known instead."""
+        program = command.find_program(PROGRAM)
+        if program is None:
+            return "not installed"
+        for folder in (program.resolve().parent.parent, program.parent.parent):
+            file = folder / "VERSION"
+            if file.is_file():
+                return f"IMOD {file.read_text(encoding='utf-8', errors='replace').split()[0]}"
+        return f"IMOD of unknown version ({program})"
+
+    def check(self, job: EngineJob) -> None:
+        """Refuse the work when IMOD is absent.
+
+        Raises
+        ------
+        UnsupportedError
+            If `batchruntomo` is not on the PATH.
+        """
+        if command.find_program(PROGRAM) is None:
+            raise UnsupportedError(
+                f"The engine imod was asked for {job.series.path.name}, but {PROGRAM} is not on the PATH: load IMOD "
+                "(source IMOD-linux.sh), or use --engine native"
+            )
+
+    def reconstruct(self, job: EngineJob) -> Reconstruction:
+        """Run batchruntomo on a copy of the series and return its outputs.
+
+        Raises
+        ------
+        EngineError
+            If batchruntomo failed; the message quotes its own error lines and names the step.
+        """
+        with job.recorder.stage("batchruntomo") as notes:
+            directives = self._prepare(job)
+            reading = self._run(job, directives)
+            outputs = {suffix: self._output(job, suffix, reading) for suffix in ("_ali.mrc", "_rec.mrc", ".xf", ".tlt")}
+            alignment = self._alignment(job)
+            for name, value in _numbers(alignment.evidence).items():
+                notes.number(name, value, "px" if name.endswith("_px") else "")
+        return Reconstruction(
+            aligned=outputs["_ali.mrc"],
+            volume=outputs["_rec.mrc"],
+            transforms=outputs[".xf"],
+            tilts=outputs[".tlt"],
+            alignment=alignment,
+        )
+
+    def _prepare(self, job: EngineJob) -> Path:
+        """Copy the series and what lies beside it, because batchruntomo works on (and archives) its input; write the directives."""
+        source = job.series.path
+        shutil.copyfile(source, job.workdir / source.name)
+        for suffix in _SIDE_FILES:
+            for beside in (source.with_suffix(suffix), source.with_name(source.name + suffix)):
+                if beside.is_file():
+                    shutil.copyfile(beside, job.workdir / beside.name)
+        directives = job.path(".adoc")
+        text = render_adoc(
+            job.recipe,
+            name=job.series.name,
+            stackext=source.suffix.lstrip("."),
+            dataset_directory=str(job.workdir),
+        )
+        directives.write_text(text, encoding="utf-8")
+        return directives
+
+    def _run(self, job: EngineJob, directives: Path) -> _Reading:
+        args = ["-di", directives.name, "-cp", job.site.imod_cpus]
+        if job.site.imod_gpu is not None:
+            args += ["-gpu", job.site.imod_gpu]
+        reading = _Reading()
+        with (job.workdir / "batchruntomo.log").open("w", encoding="utf-8") as log:
+
+            def take(line: str) -> None:
+                log.write(line + "\n")
+                log.flush()
+                _log.debug("%s: %s", job.series.name, line)
+                before = reading.step
+                reading.take(line)
+                if reading.step != before:
+                    job.progress("batchruntomo", min(float(reading.step) / _LAST_STEP, 1.0))
+
+            try:
+                result = command.run(PROGRAM, args, cwd=job.workdir, on_line=take)
+            except CommandError as error:
+                raise self._failure(job, reading, error.last_lines, f"ended with status {error.status}") from error
+        if reading.aborted:
+            raise self._failure(job, reading, result.last_lines, "gave up")
+        if not reading.succeeded:
+            raise self._failure(job, reading, result.last_lines, "ended without saying that it completed the data set")
+        for complaint in reading.complaints:
+            job.recorder.warn(f"{PROGRAM} went on after: {complaint}")
+        return reading
+
+    def _failure(self, job: EngineJob, reading: _Reading, last_lines: tuple[str, ...], what: str) -> EngineError:
+        quoted = reading.complaints or [line for line in last_lines if line.strip()][-5:] or ["(it printed nothing)"]
+        return EngineError(
+            f"{PROGRAM} {what} on {job.series.path.name} at {reading.where}. IMOD says:\n  "
+            + "\n  ".join(quoted[-8:])
+            + "\nThe whole log is batchruntomo.log beside the results."
+        )
+
+    def _output(self, job: EngineJob, suffix: str, reading: _Reading) -> Path:
+        """Return an output under its modern name, after opening it."""
+        path = job.path(suffix)
+        for old in _OLD_NAMES.get(suffix, ()):
+            if not path.exists() and job.path(old).exists():
+                job.path(old).rename(path)
+        if not path.is_file():
+            found = ", ".join(sorted(item.name for item in job.workdir.iterdir() if item.is_file()))
+            raise EngineError(
+                f"{PROGRAM} said it completed {job.series.name} ({reading.where}) but left no {path.name}; it left: {found}"
+            )
+        try:
+            if suffix == ".xf":
+                rows = len(read_transforms(path))
+            elif suffix == ".tlt":
+                rows = len(read_tilts(path))
+            else:
+                rows = None
+                open_mrc(path)
+        except FormatError as error:
+            raise EngineError(f"{PROGRAM} said it completed {job.series.name}, but {path.name} cannot be read: {error}") from error
+        if rows is not None and rows != job.series.shape[0]:
+            raise EngineError(f"{path.name} has {rows} lines for {job.series.shape[0]} views of {job.series.path.name}")
+        return path
+
+    def _alignment(self, job: EngineJob) -> Alignment:
+        transforms = read_transforms(job.path(".xf"))
+        return Alignment(
+            transforms=transforms,
+            tilt_deg=read_tilts(job.path(".tlt")),
+            included=job.series.included,
+            method="coarse" if job.recipe.method == "projection" else job.recipe.method,
+            evidence=self._evidence(job, float(axis_angles(transforms).mean())),
+        )
+
+    def _evidence(self, job: EngineJob, axis_angle_deg: float) -> Evidence:
+        """Read the figures of the last fit from the logs that tiltalign leaves; nanometres become pixels."""
+        text = "\n".join(
+            path.read_text(encoding="utf-8", errors="replace")
+            for path in (job.workdir / "align.log", job.workdir / "taSolution.log")
+            if path.is_file()
+        )
+        pixel_nm = job.series.pixel_size_angstrom / 10
+
+        def pixels(pattern: re.Pattern[str], group: int = 1) -> float | None:
+            found = pattern.findall(text)
+            if not found:
+                return None
+            value = found[-1][group - 1] if isinstance(found[-1], tuple) else found[-1]
+            return float(value) / pixel_nm
+
+        ratio = _RATIO.findall(text)
+        return Evidence(
+            residual_mean_px=pixels(_RESIDUAL),
+            residual_sd_px=pixels(_RESIDUAL, 2),
+            residual_weighted_mean_px=pixels(_WEIGHTED),
+            leave_out_px=pixels(_LEAVE_OUT),
+            measurements=int(ratio[-1][0]) if ratio else None,
+            unknowns=int(ratio[-1][1]) if ratio else None,
+            axis_angle_nominal_deg=job.series.axis_angle_deg,
+            axis_angle_from_data_deg=axis_angle_deg,
+        )
+
+
+def _numbers(evidence: Evidence) -> dict[str, float]:
+    names = ("residual_mean_px", "residual_sd_px", "residual_weighted_mean_px", "leave_out_px", "measurements", "unknowns")
+    return {name: getattr(evidence, name) for name in names if getattr(evidence, name) is not None}

@@ -1,0 +1,72 @@
+"""What a run over many series takes, said before the first one starts."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiltflow.engines.plan import Plan, duration, gigabytes, plan_series
+from tiltflow.engines.registry import choose_engine
+from tiltflow.engines.system_memory import available_memory
+from tiltflow.errors import TiltflowError
+from tiltflow.formats.series import read_series
+from tiltflow.model import Site
+from tiltflow.pipeline.closing import earlier_result
+from tiltflow.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One line that says what the run takes, and sentences on what of it there is not."""
+
+    line: str
+    shortages: tuple[str, ...] = ()
+
+
+def forecast(
+    sources: Sequence[Path], recipe: Recipe, site: Site, output: Path, *, jobs: int = 1, redo: bool = False
+) -> Forecast | None:
+    """Return what the series that are still to be done take, `jobs` of them at once; None if that cannot be told of any.
+
+    Nothing is refused here: each series is when its turn comes, and those that fit are done.  One that cannot be read is left to the
+    run, which says why.
+    """
+    plans = list(_plans(sources, recipe, site, output, redo))
+    if not plans:
+        return None
+    together = min(max(jobs, 1), len(plans))
+    memory = sum(sorted((plan.memory for plan in plans), reverse=True)[:together])
+    scratch = sum(sorted((plan.scratch for plan in plans), reverse=True)[:together])
+    results, seconds = sum(plan.results for plan in plans), sum(plan.seconds for plan in plans) / together
+    line = (
+        f"{len(plans)} series to do: up to {gigabytes(memory)} of memory, {gigabytes(scratch)} of scratch, {gigabytes(results)} of "
+        f"results, about {duration(seconds)}"
+    )
+    return Forecast(line, tuple(_shortages(memory, scratch, results, site.scratch, output)))
+
+
+def _plans(sources: Sequence[Path], recipe: Recipe, site: Site, output: Path, redo: bool) -> Iterator[Plan]:
+    engine = choose_engine(recipe.engine)[0].name
+    fitted = recipe.for_engine(engine)
+    for source in sources:
+        if not redo and earlier_result(source, recipe, output / source.stem) is not None:
+            continue
+        try:
+            series = read_series(source, recipe.hints)
+            yield plan_series(series, fitted.for_series(series.pixel_size_angstrom), engine, site.threads)
+        except TiltflowError:
+            continue
+
+
+def _shortages(memory: int, scratch: int, results: int, scratch_folder: Path | None, output: Path) -> Iterator[str]:
+    available = available_memory()
+    if available is not None and memory > available:
+        yield f"{gigabytes(available)} of memory are available: run fewer series at once (--jobs) or use fewer threads (--threads)"
+    for what, size, folder in (("scratch", scratch, scratch_folder or Path(tempfile.gettempdir())), ("results", results, output)):
+        place = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
+        free = shutil.disk_usage(place).free
+        if size > free:
+            yield f"{place} has {gigabytes(free)} free for the {what}, so that the last series may fail: make room there"

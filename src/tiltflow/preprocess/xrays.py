@@ -1,0 +1,203 @@
+"""X-ray hits found and repaired: bright specks that no specimen makes, taken out before anything else looks at the images.
+
+A pixel is looked at when it stands out of its block (mean and standard deviation, both free of outliers) or out of the pixels
+two steps away.  The connected pixels around it that stand out too are a hit when they are smaller than a bead of gold or fall off
+faster than the projection of a sphere can, so that beads four pixels or more across are left alone, dark or light.  A hit is
+replaced by a polynomial surface fitted to the ring around it.
+
+Answers to IMOD's `ccderaser -find`, and takes its criteria.  It differs in the test of shape, which lets it find hits on top of
+dark beads; in that it looks at the edges of the image, too; and in that nothing is written: the repairs are a short list per view,
+put in place when a view is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.errors import ParameterError
+from tiltflow.model import Progress, Stack
+from tiltflow.parallel import map_threads
+from tiltflow.preprocess.pixel_filling import fill_groups
+
+_LARGEST_GROUP = 200
+"""Pixels; what is larger is no hit."""
+_RING_PIXELS = 128
+"""Room for the pixels of a ring around a candidate."""
+_SMALLEST = 5
+"""Pixels along the side of the smallest image that has surroundings to compare a pixel with."""
+_USUAL_CANDIDATES = 0.01
+"""Fraction of the pixels of a view that there is room for at first."""
+_MOST_CANDIDATES = 0.25
+"""Fraction of the pixels of a view that may stand out; more are no accidents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XrayParams:
+    """When a pixel is a hit.  Defaults are those of IMOD's ccderaser command file.
+
+    Attributes
+    ----------
+    enabled
+        Whether to look at all.
+    peak_criterion
+        Standard deviations above the local mean that make a pixel a candidate.
+    diff_criterion
+        Standard deviations of the difference between neighbours that a hit must stand above its surroundings.
+    giant_criterion
+        As `peak_criterion`, for a hit larger than `maximum_radius_px`.
+    big_diff_criterion
+        As `diff_criterion`, for a hit larger than `maximum_radius_px`.
+    grow_criterion
+        Standard deviations above the surroundings down to which a hit grows over its neighbours.
+    edge_exclusion
+        Pixels along the edges that are left alone.  IMOD leaves 4; a hit there would darken every picture scaled to its brightest
+        pixel.
+    annulus_width
+        Width of the ring around a hit, pixels, that its replacement is fitted to.
+    scan_size
+        Side of the blocks whose mean and standard deviation are the local ones, pixels.
+    polynomial_order
+        Order of the surface fitted to the ring, 0 to 3.
+    maximum_radius_px
+        Largest radius of an ordinary hit.
+    """
+
+    enabled: bool = True
+    peak_criterion: float = 10.0
+    diff_criterion: float = 8.0
+    giant_criterion: float = 12.0
+    big_diff_criterion: float = 19.0
+    grow_criterion: float = 4.0
+    edge_exclusion: int = 0
+    annulus_width: float = 2.0
+    scan_size: int = 100
+    polynomial_order: int = 2
+    maximum_radius_px: float = 2.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.polynomial_order <= 3:
+            raise ParameterError(
+                f"The order of the surface that replaces an x-ray hit is {self.polynomial_order}; give 0, 1, 2 (the default) or 3"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class XrayResult:
+    """What to put where: one array a view.
+
+    Attributes
+    ----------
+    indices
+        For each view the pixels to replace, as `y * nx + x`.
+    values
+        Their new values.
+    hits_per_view
+        Connected groups of replaced pixels, `(views,)`.
+    """
+
+    indices: tuple[NDArray[np.int64], ...]
+    values: tuple[NDArray[np.float32], ...]
+    hits_per_view: NDArray[np.int64]
+
+    @property
+    def pixels_per_view(self) -> NDArray[np.int64]:
+        """Replaced pixels, `(views,)`."""
+        return np.array([len(each) for each in self.indices], np.int64)
+
+
+class RepairedStack:
+    """A stack whose views are repaired as they are read; no repaired copy is ever stored."""
+
+    def __init__(self, stack: Stack, repairs: XrayResult) -> None:
+        self._stack = stack
+        self._repairs = repairs
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(views, ny, nx)`."""
+        return self._stack.shape
+
+    def __getitem__(self, view: int, /) -> NDArray[Any]:
+        image = self._stack[view]
+        indices = self._repairs.indices[view]
+        if not indices.size:
+            return image
+        repaired = np.array(image, order="C")
+        values = self._repairs.values[view]
+        if np.issubdtype(repaired.dtype, np.integer):
+            limits = np.iinfo(repaired.dtype)
+            repaired.reshape(-1)[indices] = np.clip(np.rint(values), limits.min, limits.max).astype(repaired.dtype)
+        else:
+            repaired.reshape(-1)[indices] = values
+        return repaired
+
+
+def find_xrays(stack: Stack, params: XrayParams | None = None, *, threads: int = 1, progress: Progress | None = None) -> XrayResult:
+    """Return the x-ray hits of every view, and what to put in their place."""
+    params = params or XrayParams()
+    views = stack.shape[0]
+    found = []
+    for repairs in map_threads(lambda view: _find_in_view(np.asarray(stack[view], np.float32), params), range(views), threads):
+        found.append(repairs)
+        if progress is not None:
+            progress(len(found) / views)
+    return XrayResult(
+        indices=tuple(indices for indices, _, _ in found),
+        values=tuple(values for _, values, _ in found),
+        hits_per_view=np.array([hits for _, _, hits in found], np.int64),
+    )
+
+
+def _find_in_view(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+    """Return the pixels to replace, their new values and the number of hits."""
+    from tiltflow.kernels import xrays as kernels  # numba is slow to import
+
+    image = np.ascontiguousarray(image)
+    nothing = np.empty(0, np.int64), np.empty(0, np.float32), 0
+    if min(image.shape) < _SMALLEST:
+        return nothing
+    edges_y, edges_x = (_edges(n, params.scan_size) for n in image.shape)
+    mean, sd, step_sd = np.empty((3, len(edges_y) - 1, len(edges_x) - 1))
+    kernels.block_statistics(image, edges_y, edges_x, mean, sd, step_sd)
+    candidates = np.empty(int(_USUAL_CANDIDATES * image.size) + 1, np.int64)
+    thresholds = mean + params.peak_criterion * sd, params.diff_criterion * step_sd
+    count = kernels.find_candidates(image, edges_y, edges_x, *thresholds, params.edge_exclusion, candidates)
+    if count == 0 or count > _MOST_CANDIDATES * image.size:
+        return nothing
+    if count > len(candidates):
+        candidates = np.empty(count, np.int64)
+        kernels.find_candidates(image, edges_y, edges_x, *thresholds, params.edge_exclusion, candidates)
+    indices, starts = np.empty(len(candidates), np.int64), np.empty(count + 1, np.int64)
+    state, ring = np.zeros(image.shape, np.uint8), np.empty(_RING_PIXELS)
+    hits = kernels.examine(
+        image,
+        candidates[:count],
+        edges_y,
+        edges_x,
+        step_sd,
+        (params.peak_criterion, params.diff_criterion, params.giant_criterion, params.big_diff_criterion, params.grow_criterion),
+        np.pi * params.maximum_radius_px**2,
+        state,
+        np.empty(_LARGEST_GROUP, np.int64),
+        ring,
+        starts,
+        indices,
+    )
+    indices = indices[: starts[hits]].copy()
+    if hits == 0:
+        return nothing
+    starts = starts[: hits + 1]
+    values, fitted = fill_groups(image, state == 1, indices, starts, params.annulus_width, params.polynomial_order)
+    for hit in np.flatnonzero(~fitted):
+        y, x = divmod(int(indices[starts[hit]]), image.shape[1])
+        values[starts[hit] : starts[hit + 1]] = kernels.ring_median(image, y, x, ring)
+    return indices, values, hits
+
+
+def _edges(n: int, size: int) -> NDArray[np.int64]:
+    """Return where blocks of about `size` begin and end."""
+    return np.linspace(0, n, max(round(n / size), 1) + 1).astype(np.int64)

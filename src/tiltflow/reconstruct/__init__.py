@@ -1,0 +1,1 @@
+"""From aligned views to the volume: aligned stack, weighted back-projection, SIRT, half volumes, trimming."""

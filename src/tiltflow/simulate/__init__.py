@@ -1,0 +1,1 @@
+"""Tilt series whose geometry is known, for demonstrations, tests and benchmarks."""

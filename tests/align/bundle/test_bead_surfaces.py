@@ -1,0 +1,69 @@
+"""Planes through the points: the pitch and the tilt offset that would lay the specimen flat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tiltflow.align.bundle import SolveParams
+from tiltflow.align.bundle.bead_surfaces import fit_surfaces
+
+
+def _points(rng, count, slope_x=0.0, slope_y=0.0, thickness=0.0, scatter=1.0, share=0.5):
+    xy = rng.uniform(-230, 230, (count, 2))
+    side = np.where(np.arange(count) < share * count, 0.5, -0.5)
+    z = xy @ [slope_x, slope_y] + side * thickness + rng.normal(0, scatter, count)
+    return np.column_stack([xy, z])
+
+
+def test_one_plane_gives_offset_and_pitch(rng):
+    fit = fit_surfaces(_points(rng, 25, slope_x=np.tan(np.deg2rad(2.0)), slope_y=np.tan(np.deg2rad(-1.5))), 1)
+    assert fit.tilt_offset_deg == pytest.approx(-2.0, abs=0.3)
+    assert fit.pitch_deg == pytest.approx(-1.5, abs=0.3)
+    assert len(fit.heights) == 1
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_two_planes_give_the_same_pitch_and_both_heights(rng, share):
+    points = _points(rng, 24, slope_y=np.tan(np.deg2rad(3.0)), thickness=80, share=share)
+    fit = fit_surfaces(points, 2)
+    assert fit.pitch_deg == pytest.approx(3.0, abs=0.4)
+    assert abs(fit.heights[0] - fit.heights[1]) == pytest.approx(80, abs=2)
+    upper = fit.member == np.argmax(fit.heights)
+    np.testing.assert_array_equal(upper, np.arange(24) < share * 24)
+
+
+def test_the_offset_lays_the_points_flat(point_case):
+    """What the solution calls the offset is what takes the slope along x away when it is added to the tilts."""
+    case = point_case(two_surfaces=True, thickness=80, pitch_deg=2.0)
+    params = SolveParams(surfaces=2, tilt="fixed")
+    first = case.solve(params)
+    second = case.solve(replace(params, tilt_angle_offset_deg=first.tilt_offset_deg))
+    assert abs(second.tilt_offset_deg) < 0.05 * max(abs(first.tilt_offset_deg), 1.0)
+    assert second.pitch_deg == pytest.approx(2.0, abs=0.6)
+    assert second.alignment("gold").x_axis_tilt_deg == -second.pitch_deg
+
+
+def test_beads_of_two_surfaces_are_told_apart_also_where_one_is_asked_for(rng):
+    """The trap: one plane through beads that lie left on one surface and right on the other slopes by tens of degrees."""
+    points = _points(rng, 24, slope_y=np.tan(np.deg2rad(1.0)), thickness=80)
+    points[:12, 0] = np.abs(points[:12, 0])
+    points[12:, 0] = -np.abs(points[12:, 0])
+    fit = fit_surfaces(points, 1)
+    assert abs(fit.tilt_offset_deg) < 1.5
+    assert fit.pitch_deg == pytest.approx(1.0, abs=0.4)
+    assert len(fit.heights) == 2
+
+
+def test_points_through_the_depth_of_ice_are_no_two_surfaces():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        points = rng.uniform(-1, 1, (15, 3)) * [230, 230, 75]
+        assert len(fit_surfaces(points, 1).heights) == 1, seed
+
+
+def test_a_handful_of_points_is_one_plane(rng):
+    points = _points(rng, 4, thickness=80)
+    assert len(fit_surfaces(points, 2).heights) == 1

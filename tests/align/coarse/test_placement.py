@@ -1,0 +1,94 @@
+"""Coarse alignment of simulated series whose geometry is known, sound ones and spoilt ones."""
+
+import numpy as np
+import pytest
+from scipy import optimize
+
+from tiltflow import geometry
+from tiltflow.align.coarse.placement import CoarseParams, align_coarse
+from tiltflow.errors import ParameterError
+from tiltflow.simulate.simulated_series import score
+
+FIXED_AXIS = CoarseParams(find_axis=False)
+
+
+def error_px(series, result):
+    return score(series.truth, result.transforms, series.nominal_deg).rms_px
+
+
+def misplaced_px(series, result):
+    """How far each view is from where the truth has it, whatever place of the specimen was put on the axis."""
+    tilt, axis = np.deg2rad(series.nominal_deg), geometry.rotation(-series.truth.axis_deg.mean())
+    u, v = axis @ (result.shifts_px - series.truth.shift_px).T
+    design = np.stack([np.cos(tilt), np.sin(tilt)], axis=1)
+    place, *_ = optimize.leastsq(lambda p: np.tanh((u - design @ p) / 5), [0.0, 0.0])
+    return np.hypot(u - design @ place, v - np.median(v))
+
+
+def test_views_are_placed_to_about_a_pixel(textured, coarse):
+    assert error_px(textured, coarse) < 1.0
+    assert np.all(coarse.correlation > 0.3)
+
+
+def test_an_axis_that_the_header_has_4_degrees_off_is_found_and_told(textured, coarse):
+    assert coarse.axis_angle_from_data_deg == pytest.approx(textured.truth.axis_deg.mean(), abs=0.5)
+    assert coarse.axis_angle_deg == coarse.axis_angle_from_data_deg
+    assert coarse.axis_angle_nominal_deg == textured.header_axis_deg + 4
+    assert any("tilt axis" in note and "header" in note for note in coarse.notes)
+
+
+def test_views_that_are_moved_by_a_fifth_of_the_field_are_found(textured):
+    """Most of the field is still shared; what comes in at the other side is not."""
+    images, moved = textured.images.copy(), {4: (51, 0), 11: (0, -51), 20: (-36, 36)}
+    for view, (x, y) in moved.items():
+        images[view] = np.roll(images[view], (y, x), axis=(0, 1))
+    result = align_coarse(images, textured.nominal_deg, textured.header_axis_deg, params=FIXED_AXIS, threads=2)
+    for view, move in moved.items():
+        result.shifts_px[view] -= move
+    assert misplaced_px(textured, result).max() < 2.0
+
+
+def test_views_of_something_else_lead_nobody_astray(textured):
+    images = textured.images.copy()
+    images[9] = np.rot90(images[9], 2).T
+    images[16] = np.random.default_rng(1).normal(2000, 100, images[16].shape)
+    result = align_coarse(images, textured.nominal_deg, textured.header_axis_deg, params=FIXED_AXIS, threads=2)
+    assert np.delete(misplaced_px(textured, result), [9, 16]).max() < 2.0
+    assert any("view 17 " in note for note in result.notes)
+    assert result.correlation[16] == np.nanmin(result.correlation)
+
+
+def test_a_view_that_is_left_out_gets_the_place_between_its_neighbours(textured):
+    included = np.arange(25) != 7
+    result = align_coarse(textured.images, textured.nominal_deg, textured.header_axis_deg, included, FIXED_AXIS, threads=2)
+    np.testing.assert_allclose(result.shifts_px[7], result.shifts_px[[6, 8]].mean(axis=0), atol=1e-6)
+    assert np.isnan(result.correlation[7])
+    assert np.isfinite(np.delete(result.correlation, 7)).all()
+
+
+def test_one_view_stays_where_it_is(textured):
+    result = align_coarse(textured.images[12:13], [0.0], -8.0)
+    assert not result.shifts_px.any()
+    assert np.isnan(result.axis_angle_from_data_deg)
+
+
+def test_progress_ends_at_1(textured):
+    heard = []
+    align_coarse(textured.images[10:15], textured.nominal_deg[10:15], -8.0, params=FIXED_AXIS, progress=heard.append)
+    assert heard == sorted(heard)
+    assert heard[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tilt_deg": [0.0, 3.0]}, "2 tilt angles for 25 views"),
+        ({"included": np.zeros(25, bool)}, "include at least one"),
+        ({"included": np.ones(3, bool)}, "of a stack of 25"),
+        ({"tilt_deg": np.linspace(-60, 95, 25)}, "95 degrees"),
+    ],
+)
+def test_what_cannot_be_aligned_is_refused(textured, change, message):
+    asked = {"tilt_deg": textured.nominal_deg, "included": None} | change
+    with pytest.raises(ParameterError, match=message):
+        align_coarse(textured.images, asked["tilt_deg"], -8.0, asked["included"])

@@ -1,0 +1,116 @@
+"""The IMOD engine against a stand-in batchruntomo that keeps the documented contract."""
+
+import numpy as np
+import pytest
+
+from tiltflow.engines.base import EngineJob
+from tiltflow.engines.imod.engine import ImodEngine
+from tiltflow.errors import EngineError, UnsupportedError
+from tiltflow.formats.mrc import open_mrc
+from tiltflow.formats.series import read_series
+from tiltflow.model import Site
+from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.record import Recorder
+
+
+@pytest.fixture
+def job(small_series, tmp_path):
+    workdir = tmp_path / "work"
+    workdir.mkdir()
+    recorder = Recorder.start(tmp_path / "out" / "run.json", small_series, "test")
+    recipe = make_recipe(BrtParameters(gold=15, thickness=120), engine="imod")
+    return EngineJob(read_series(small_series), recipe, Site(imod_cpus="3", imod_gpu="1"), workdir, recorder)
+
+
+def test_a_good_run_gives_the_four_files_and_the_evidence_of_its_logs(job, fake_imod):
+    result = ImodEngine().reconstruct(job)
+    assert open_mrc(result.volume).shape == (12, 16, 16)
+    assert open_mrc(result.aligned).shape == (5, 16, 16)
+    assert result.alignment is not None
+    evidence = result.alignment.evidence
+    assert evidence.residual_mean_px == pytest.approx(0.5)  # 0.5 nm at 1 nm a pixel
+    assert evidence.residual_sd_px == pytest.approx(0.25)
+    assert evidence.residual_weighted_mean_px == pytest.approx(0.45)
+    assert evidence.leave_out_px == pytest.approx(0.6)
+    assert (evidence.measurements, evidence.unknowns) == (1254, 124)
+    np.testing.assert_allclose(result.alignment.tilt_deg, -60 + 3 * np.arange(5))
+
+
+def test_batchruntomo_is_called_as_the_contract_says(job, fake_imod):
+    ImodEngine().reconstruct(job)
+    assert (job.workdir / "arguments.log").read_text() == "-di B.adoc -cp 3 -gpu 1"
+    directives = (job.workdir / "B.adoc").read_text()
+    assert "setupset.copyarg.gold = 15" in directives
+    assert "comparam.tilt.tilt.THICKNESS = 120" in directives
+    assert f"setupset.datasetDirectory = {job.workdir}" in directives
+
+
+def test_the_input_is_left_alone_and_side_files_travel_with_the_copy(job, fake_imod, small_series):
+    before = small_series.read_bytes()
+    small_series.with_name("B.st.mdoc").write_text("[ZValue = 0]\n")
+    ImodEngine().reconstruct(job)
+    assert small_series.read_bytes() == before
+    assert (job.workdir / "B.st.mdoc").is_file()
+    assert {path.name for path in small_series.parent.iterdir()} == {"B.st", "B.st.mdoc"}
+
+
+def test_names_of_older_imod_become_the_modern_ones(job, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "old-names")
+    assert ImodEngine().reconstruct(job).volume.name == "B_rec.mrc"
+
+
+@pytest.mark.parametrize("behaviour", ["abort", "abort-status-0"])
+def test_a_failure_quotes_imods_own_lines_and_names_the_step(job, fake_imod, behaviour):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", behaviour)
+    with pytest.raises(EngineError) as caught:
+        ImodEngine().reconstruct(job)
+    message = str(caught.value)
+    assert "ERROR: BEADTRACK - NO SEED POINTS FOUND" in message
+    assert "ABORT SET" in message
+    assert "step 5, last command file eraser.com" in message
+    assert "B.st" in message
+
+
+def test_files_alone_are_no_success(job, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "silent")
+    with pytest.raises(EngineError, match="without saying that it completed"):
+        ImodEngine().reconstruct(job)
+
+
+def test_success_in_words_without_a_volume_is_no_success(job, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "no-volume")
+    with pytest.raises(EngineError, match=r"left no B_rec\.mrc; it left: .*B_ali\.mrc"):
+        ImodEngine().reconstruct(job)
+
+
+def test_a_volume_that_ends_too_soon_is_no_success(job, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "broken-volume")
+    with pytest.raises(EngineError, match=r"B_rec\.mrc cannot be read"):
+        ImodEngine().reconstruct(job)
+
+
+def test_a_killed_batchruntomo_is_told_with_its_signal(job, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "killed")
+    with pytest.raises(EngineError, match="step 5"):
+        ImodEngine().reconstruct(job)
+
+
+def test_an_error_that_imod_got_over_is_a_warning(job, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "error-but-completed")
+    ImodEngine().reconstruct(job)
+    assert any("robust fitting failed" in warning for warning in job.recorder.record.warnings)
+
+
+def test_the_log_is_kept_as_it_is_printed(job, fake_imod):
+    ImodEngine().reconstruct(job)
+    assert "Reached step 14" in (job.workdir / "batchruntomo.log").read_text()
+
+
+def test_the_version_is_read_from_the_installation(fake_imod):
+    assert ImodEngine().version == "IMOD 4.12.99"
+
+
+def test_without_imod_the_engine_refuses_before_any_work(job, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(UnsupportedError, match="batchruntomo is not on the PATH"):
+        ImodEngine().check(job)

@@ -1,0 +1,98 @@
+"""Tests of putting sections of lines together into a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tiltflow.reconstruct.stretched_lines import Section
+from tiltflow.reconstruct.volume_slabs import Clock, VolumeGrid, assemble
+
+
+class Planes:
+    """Sections of a field that is linear in y and z, so that any interpolation between them is exact."""
+
+    outside = -7.0
+
+    def __init__(self, grid: VolumeGrid) -> None:
+        self.grid = grid
+        self.made: list[int] = []
+
+    def sections(self, y0: int, tops: np.ndarray, clock: Clock) -> Iterator[np.ndarray]:
+        for j, top in enumerate(tops):
+            self.made.append(y0 + j)
+            y = y0 + j + 0.5 - self.grid.ny / 2
+            z = top - np.arange(self.grid.line_nz)
+            yield np.broadcast_to((3 * y + 2 * z)[:, None], (len(z), self.grid.section.nx)).astype(np.float32)
+            clock.lap("make")
+
+
+def assembled(grid: VolumeGrid, threads: int = 1) -> tuple[np.ndarray, Planes]:
+    maker = Planes(grid)
+    slabs: list[np.ndarray] = []
+    result = assemble(maker, grid, 2, lambda _, slab: slabs.append(slab), threads=threads)
+    out = np.concatenate(slabs)
+    assert (result.minimum, result.maximum) == (out.min(), out.max())
+    assert result.mean == pytest.approx(out.mean(dtype=float), rel=1e-3, abs=1e-3)
+    assert set(result.seconds) >= {"make", "round", "write"}
+    return out, maker
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("pitch", [0.0, 3.0, -11.0, 40.0])
+def test_the_volume_is_the_field_seen_along_turned_axes(pitch: float, threads: int) -> None:
+    grid = VolumeGrid(45, Section(6, 14, 0.0, 2.5), pitch)
+    out, maker = assembled(grid, threads)
+    assert out.shape == (45, 14, 6)
+    a = np.deg2rad(pitch)
+    y = np.arange(45)[:, None] + 0.5 - 22.5
+    z = 2.5 + 6.5 - np.arange(14)
+    line, height = y * np.cos(a) - z * np.sin(a), y * np.sin(a) + z * np.cos(a)
+    seen = np.abs(line) <= 22 - 1e-9
+    np.testing.assert_allclose(out[seen], np.repeat((3 * line + 2 * height)[seen][:, None], 6, axis=1), atol=1e-3)
+    unseen = np.abs(line) > 22 + 1e-9
+    np.testing.assert_array_equal(out[unseen], -7)
+    assert sorted(maker.made) == list(range(45))
+
+
+def test_a_single_line_makes_a_single_section() -> None:
+    out, _ = assembled(VolumeGrid(1, Section(4, 5), 0.0))
+    assert out.shape == (1, 5, 4)
+    turned, _ = assembled(VolumeGrid(1, Section(4, 5), 2.0))
+    assert turned.shape == (1, 5, 4)
+
+
+def test_the_sections_of_lines_hold_every_height_that_is_asked_of_them() -> None:
+    for pitch in (-20.0, 5.0, 33.0):
+        grid = VolumeGrid(60, Section(3, 21, 0.0, -4.0), pitch)
+        rows, z_rows = np.mgrid[:60, :21]
+        y, z = rows + 0.5 - 30, grid.section.z_first - z_rows
+        height = y * grid.sine + z * grid.cosine
+        at = np.clip(np.floor(grid.line_at(rows, z_rows)).astype(int), 0, 58)
+        inside = (grid.line_at(rows, z_rows) >= 0) & (grid.line_at(rows, z_rows) <= 59)
+        for line in (at, at + 1):
+            index = grid.tops[line] - height
+            assert index[inside].min() >= 0
+            assert index[inside].max() <= grid.line_nz - 1
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_slabs_have_the_memory_of_those_before_unless_somebody_keeps_them(keep: bool) -> None:
+    grid = VolumeGrid(96 * 4, Section(6, 14))
+    places: list[int] = []
+    kept: list[np.ndarray] = []
+
+    def sink(y0: int, slab: np.ndarray) -> None:
+        places.append(slab.__array_interface__["data"][0])
+        if keep:
+            kept.append(slab[:, ::2])
+
+    assemble(Planes(grid), grid, 1, sink)
+    assert len(places) == 8
+    assert len(set(places)) == (8 if keep else 1)
+    if keep:
+        whole = np.concatenate(kept)
+        y, z = np.arange(384)[:, None] + 0.5 - 192, 6.5 - np.arange(14)[::2]
+        np.testing.assert_array_equal(whole[..., 0], np.floor(3 * y + 2 * z + 0.5))
