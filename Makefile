@@ -50,6 +50,7 @@ docs: $(VENV)/.dev  ## write the generated pages and pictures of docs/
 lock: $(VENV)/.dev  ## resolve the dependencies anew (needs uv)
 	$(UV_COMPILE) --group dev --extra prefect --extra portal -o requirements-dev.lock
 	$(UV_COMPILE) -c requirements-dev.lock -o requirements.lock
+	$(UV_COMPILE) --group dev --group docs --extra prefect --extra portal -c requirements-dev.lock -o requirements-docs.lock
 
 clean:  ## remove the environment and everything generated
 	rm -rf $(VENV) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

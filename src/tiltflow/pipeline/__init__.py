@@ -6,9 +6,9 @@ a result with `status="error"`, its stage and its reason; it never costs another
 """
 
 from tiltflow.pipeline.closing import close_lost, earlier_result
-from tiltflow.pipeline.resource_forecast import Forecast, forecast
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
+from tiltflow.pipeline.resource_forecast import Forecast, forecast
 from tiltflow.pipeline.run import process, recorded_run, run
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 
