@@ -205,6 +205,9 @@ class Alignment:
     y_per_z
         `(views,)` how far a height is displaced along y in the aligned view, as a fraction of it, where the specimen skews (IMOD's
         second z factor; the first is worked into the tilts).
+    tracks, track_weights
+        The positions that it was solved from, and the weight of each in the solution, `(track, view)`, 0 for those not used; None for
+        methods without tracks.
     """
 
     transforms: NDArray[np.float64]
@@ -217,6 +220,8 @@ class Alignment:
     evidence: Evidence = field(default_factory=Evidence)
     local: LocalAlignment | None = None
     y_per_z: NDArray[np.float64] | None = None
+    tracks: Tracks | None = None
+    track_weights: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import tiltflow
 from tiltflow import describe
-from tiltflow.beside import NO_SPACE
 from tiltflow.delivery.cleanup import make_scratch
+from tiltflow.disk import NO_SPACE
 from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline.closing import earlier_result
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome

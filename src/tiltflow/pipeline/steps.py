@@ -10,12 +10,13 @@ import tiltflow
 from tiltflow import describe
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
-from tiltflow.engines.base import EngineJob, StageProgress, silent
+from tiltflow.engines.base import EngineJob
 from tiltflow.engines.plan import check_room, plan_series
 from tiltflow.engines.registry import choose_engine
 from tiltflow.errors import ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Reconstruction, SeriesResult
+from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.closing import (
     as_extra,
@@ -37,7 +38,7 @@ from tiltflow.report.gather import gather_view, gather_volume
 _log = logging.getLogger(__name__)
 
 
-def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstruction:
+def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Reconstruction:
     """Read the series, let the engine align and reconstruct it, and record everything on the way.
 
     Raises
@@ -46,6 +47,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         With the reason, if the series cannot be processed.
     """
     recorder = Recorder.start(job.record_path, job.source, tiltflow.__version__)
+    recorder.on_progress = progress
     recorder.record.versions = describe.versions()
     recorder.record.recipe = describe.recipe(job.recipe, requested=job.recipe)
     with recorder.stage("read") as notes:
@@ -66,7 +68,6 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
             job.site,
             job.workdir,
             recorder,
-            progress,
         )
         recorder.record.recipe = describe.recipe(work.recipe, requested=job.recipe)
         for problem in work.recipe.report.problems:
@@ -93,7 +94,7 @@ def _plan(job: Job, work: EngineJob, engine: EngineName) -> None:
         check_room(plan, work.series.path.name, job.workdir, job.output)
 
 
-def product_step(job: Job, step_name: str, progress: StageProgress = silent) -> StepOutcome:
+def product_step(job: Job, step_name: str, progress: StageProgress = silent_progress) -> StepOutcome:
     """Make the products of one step of the catalogue from the engine's files in the work folder.
 
     Raises

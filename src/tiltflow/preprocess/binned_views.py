@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tiltflow.model import Progress, Stack
+from tiltflow.observer import tell
 from tiltflow.parallel import map_threads
 from tiltflow.preprocess.fixed_pattern import find_pattern
 
@@ -107,14 +108,3 @@ def _flatten(image: Images) -> Images:
     sigma = _BACKGROUND * max(image.shape)
     contrast -= ndimage.gaussian_filter(contrast, sigma, mode="nearest", truncate=3.0)
     return np.asarray(contrast - contrast.mean(), np.float32)
-
-
-def tell(progress: Progress | None, fraction: float) -> None:
-    """Report a fraction done to whoever listens."""
-    if progress is not None:
-        progress(fraction)
-
-
-def part_of(progress: Progress | None, first: float, last: float) -> Progress | None:
-    """Return a progress that fills part of another."""
-    return None if progress is None else lambda fraction: progress(first + fraction * (last - first))

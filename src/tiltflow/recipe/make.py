@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tiltflow.align.fallback import AlignParams
 from tiltflow.errors import DirectiveError, ParameterError
 from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
 from tiltflow.formats.known_directives import is_own
@@ -71,6 +72,21 @@ class Recipe(StageParams):
     def template(self) -> str:
         """The name of the template."""
         return self.source.name
+
+    @property
+    def align(self) -> AlignParams:
+        """How the native engine aligns."""
+        return AlignParams(
+            method=self.method,
+            fallback=self.fallback,
+            trust_limit_px=self.trust_limit_px,
+            gold_nm=self.gold_nm,
+            coarse=self.coarse,
+            beads=self.beads,
+            patches=self.patches,
+            refine=self.refine,
+            solve=self.solve,
+        )
 
     @property
     def digest(self) -> str:

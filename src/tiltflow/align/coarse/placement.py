@@ -29,7 +29,8 @@ from tiltflow.align.projection.posterior import FreeParameters
 from tiltflow.align.projection.projection_fit import ProjectionFit
 from tiltflow.align.projection.stretched_views import Frame, StretchedViews, ViewGeometry
 from tiltflow.model import Progress, Stack
-from tiltflow.preprocess.binned_views import BinnedViews, part_of, read_binned, tell
+from tiltflow.observer import part_of, tell
+from tiltflow.preprocess.binned_views import BinnedViews, read_binned
 
 Floats = NDArray[np.float64]
 

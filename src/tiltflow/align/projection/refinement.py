@@ -24,7 +24,8 @@ from tiltflow.align.projection.stretched_views import ViewGeometry
 from tiltflow.align.projection.uncertainty import expected_error_px, lost_views
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Progress, Stack
-from tiltflow.preprocess.binned_views import BinnedViews, part_of, read_binned, tell
+from tiltflow.observer import part_of, tell
+from tiltflow.preprocess.binned_views import BinnedViews, read_binned
 
 Floats = NDArray[np.float64]
 

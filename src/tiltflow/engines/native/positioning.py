@@ -16,10 +16,10 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.thickness import BELIEVED, whole_voxels
 from tiltflow.engines.native.volume import reconstruct_params
 from tiltflow.model import Alignment, Stack
+from tiltflow.observer import StageObserver
 from tiltflow.position.specimen_search import PositionResult, position_section
 from tiltflow.recipe import Recipe
 from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
-from tiltflow.record import StageNotes
 
 _SMALL_SIDE_PX = 300
 
@@ -41,7 +41,7 @@ def position_specimen(job: EngineJob, stack: Stack, alignment: Alignment) -> Ali
             included=alignment.included,
             base=reconstruct_params(job, np.dtype(np.float32), alignment),
             threads=threads,
-            progress=job.stage_progress("positioning"),
+            progress=notes.progress,
         )
         _note(notes, found)
         if not found.confident:
@@ -62,7 +62,7 @@ def small_binning(shape: tuple[int, ...]) -> int:
     return max(2, -(-max(shape[1:]) // _SMALL_SIDE_PX))
 
 
-def _note(notes: StageNotes, found: PositionResult) -> None:
+def _note(notes: StageObserver, found: PositionResult) -> None:
     notes.number("tilt_offset", found.tilt_offset_deg, "deg")
     notes.number("tilt_offset_error", found.tilt_error_deg, "deg")
     notes.number("x_axis_tilt", found.x_axis_tilt_deg, "deg")
@@ -74,7 +74,7 @@ def _note(notes: StageNotes, found: PositionResult) -> None:
     notes.note(found.reason)
 
 
-def _thickness(recipe: Recipe, found: PositionResult, notes: StageNotes) -> int | None:
+def _thickness(recipe: Recipe, found: PositionResult, notes: StageObserver) -> int | None:
     """Return the thickness of the volume, raw pixels; None for the one that was asked for."""
     asked = recipe.reconstruct.thickness
     if not recipe.position.sets_thickness:
