@@ -10,13 +10,13 @@ import tiltflow.reconstruct
 import tiltflow.simulate  # noqa: F401
 from tiltflow.front_door import align, apply, locate_specimen, make_products, read, reconstruct, run, simulate
 from tiltflow.model import AlignedViews, Alignment, TiltSeries
-
-__version__ = "0.2.0"
+from tiltflow.version import __version__
 
 __all__ = [
     "AlignedViews",
     "Alignment",
     "TiltSeries",
+    "__version__",
     "align",
     "apply",
     "locate_specimen",

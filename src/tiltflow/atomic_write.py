@@ -21,7 +21,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Give a hidden place beside `path` to write a file or a folder to, and rename it to `path` at the end.
 
     The hidden name ends in the suffix of `path`, since encoders choose the container by it.  After an exception nothing of it is
-    left, and what was there stays.  Folders above `path` are made.
+    left, and what was there stays.  Folders above `path` are made; a folder gives way to another folder only.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(8)}{path.suffix}")
     try:
         yield partial
-        if path.is_dir() and not path.is_symlink():
+        if partial.is_dir() and path.is_dir() and not path.is_symlink():
             _replace_folder(partial, path)
         else:
             partial.replace(path)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import tiltflow
 from tiltflow.errors import TiltflowError
+from tiltflow.version import __version__, build
 
 if TYPE_CHECKING:
     from tiltflow.model import SeriesResult
@@ -85,7 +85,8 @@ Engine = Annotated[
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"tiltflow {tiltflow.__version__}")
+        commit = build()
+        typer.echo(f"tiltflow {__version__}" + (f" ({commit})" if commit else ""))
         raise typer.Exit
 
 

@@ -18,6 +18,7 @@ from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Asset, TiltSeries
 from tiltflow.recipe import Recipe, StageParams
 from tiltflow.record import DirectiveEntry, ProductEntry, RecipeEntry, ValueEntry
+from tiltflow.version import build
 
 _CHECKSUM_BLOCK = 1 << 20
 _PARAMETER = re.compile(r"\w+\.\w+")
@@ -25,8 +26,9 @@ _LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr")
 
 
 def versions() -> dict[str, str]:
-    """Return what the work ran on: Python, the system, and the libraries whose versions can change a result."""
-    found = {"python": platform.python_version(), "system": platform.platform(terse=True)}
+    """Return what the work ran on: the commit of a checkout, Python, the system, and the libraries that can change a result."""
+    found = {"commit": build()} if build() else {}
+    found |= {"python": platform.python_version(), "system": platform.platform(terse=True)}
     for name in _LIBRARIES:
         try:
             found[name] = version(name)

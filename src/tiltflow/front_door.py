@@ -156,16 +156,16 @@ def align(
     Examples
     --------
     >>> import tiltflow
-    >>> simulated = tiltflow.simulate(size=128, views=15, beads=8, thickness_px=40, pixel_nm=2, bead_nm=16)
-    >>> alignment = tiltflow.align(simulated.series, gold_nm=16)
+    >>> simulated = tiltflow.simulate(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2, bead_nm=20)
+    >>> alignment = tiltflow.align(simulated.series, gold_nm=20)
     >>> alignment.method, simulated.error_of(alignment).rms_px < 0.3
     ('gold', True)
 
-    With arrays, and a method of one's own choice:
+    With arrays, and coarsely:
 
-    >>> alignment = tiltflow.align(simulated.images, "coarse", tilt_deg=simulated.nominal_deg, axis_angle_deg=-8, pixel_size_angstrom=20)
-    >>> alignment.transforms.shape
-    (15, 2, 3)
+    >>> asked = {"tilt_deg": simulated.nominal_deg, "axis_angle_deg": -8, "pixel_size_angstrom": 20}
+    >>> tiltflow.align(simulated.images, "coarse", **asked).transforms.shape
+    (21, 2, 3)
     """
     from tiltflow.align.fallback import AlignParams, align_views
     from tiltflow.preprocess.bad_views import ViewParams
@@ -286,7 +286,7 @@ def locate_specimen(
     from tiltflow.position.specimen_search import small_binning
     from tiltflow.reconstruct.wbp import ReconstructParams, follow_alignment
 
-    images = _images(series) if isinstance(series, TiltSeries) else _as_stack(series)
+    images: Any = _images(series) if isinstance(series, TiltSeries) else _as_stack(series)
     binning = small_binning(images.shape)
     threads = threads or usable_cores()
     return position_section(
@@ -555,7 +555,7 @@ def run(
     pairs = [(name, str(value)) for name, value in directives.items()] if isinstance(directives, Mapping) else list(directives)
     recipe = make_recipe(BrtParameters(**parameters), template, pairs, engine=engine, fallback=settings.fallback)
     sources = find_series(Path(folder), file)
-    more = {} if on_progress is None else {"on_progress": on_progress}
+    more: dict[str, Any] = {} if on_progress is None else {"on_progress": on_progress}
     return run_series(sources, recipe, site_from(settings, jobs), Path(output), jobs=jobs, redo=redo, **more)
 
 
@@ -565,7 +565,9 @@ def _as_series(
     """Return a series with what was given in place of its own."""
     if not isinstance(given, TiltSeries):
         if tilt_deg is None or pixel_size_angstrom is None:
-            raise ParameterError("An array of views needs tilt_deg= and pixel_size_angstrom= beside it (and axis_angle_deg=, if known)")
+            raise ParameterError(
+                "An array of views needs tilt_deg= and pixel_size_angstrom= beside it (and axis_angle_deg=, if known)"
+            )
         return TiltSeries.from_images(
             _repaired(_as_stack(given)), tilt_deg, pixel_size_angstrom=pixel_size_angstrom, axis_angle_deg=axis_angle_deg or 0.0
         )
@@ -612,8 +614,9 @@ def _as_file(given: Any, path: Path, pixel_size_angstrom: float, *, is_stack: bo
     from tiltflow.formats.mrc import MrcWriter
 
     images = _as_stack(given)
+    views, ny, nx = images.shape
     dtype = images.dtype if isinstance(images, np.ndarray) and images.dtype in (np.int16, np.uint8) else np.dtype(np.float32)
-    with MrcWriter(path, images.shape, dtype.type, pixel_size_angstrom=pixel_size_angstrom, is_stack=is_stack) as out:
-        for index in range(images.shape[0]):
+    with MrcWriter(path, (views, ny, nx), dtype.type, pixel_size_angstrom=pixel_size_angstrom, is_stack=is_stack) as out:
+        for index in range(views):
             out.write(np.asarray(images[index]))
     return path

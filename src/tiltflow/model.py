@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from tiltflow.errors import ParameterError
 
 Image = NDArray[np.float32]
 """One view or section, `(y, x)`."""
@@ -49,7 +51,7 @@ class TiltSeries:
     Attributes
     ----------
     path
-        The stack of images.
+        The stack of images; of arrays, a name.
     shape
         `(views, ny, nx)`.
     tilt_deg
@@ -66,6 +68,8 @@ class TiltSeries:
         Field name to a sentence that says where it was read.
     problems
         Disagreements and oddities.
+    images
+        The views, `(view, y, x)`, where they are at hand; None where whoever needs them opens `path`.
     """
 
     path: Path
@@ -77,11 +81,63 @@ class TiltSeries:
     exposure: NDArray[np.float64] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    images: Stack | None = None
+
+    @classmethod
+    def from_images(
+        cls,
+        images: Stack,
+        tilt_deg: ArrayLike,
+        *,
+        pixel_size_angstrom: float,
+        axis_angle_deg: float = 0.0,
+        name: str = "series",
+    ) -> TiltSeries:
+        """Return a series of views `(view, y, x)` that come from elsewhere.
+
+        Raises
+        ------
+        ParameterError
+            If there is not one tilt for each view.
+        """
+        tilts = np.asarray(tilt_deg, np.float64)
+        if tilts.shape != (images.shape[0],):
+            raise ParameterError(f"{tilts.size} tilt angles for {images.shape[0]} views; give one for each")
+        views, ny, nx = images.shape
+        return cls(
+            path=Path(name),
+            shape=(views, ny, nx),
+            tilt_deg=tilts,
+            pixel_size_angstrom=float(pixel_size_angstrom),
+            axis_angle_deg=float(axis_angle_deg),
+            included=np.ones(views, bool),
+            provenance=dict.fromkeys(("tilt_deg", "pixel_size_angstrom", "axis_angle_deg"), "given by the caller"),
+            images=images,
+        )
 
     @property
     def name(self) -> str:
         """The base name, which names every file made from it."""
         return self.path.stem
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AlignedViews:
+    """Views on the common frame whose tilt axis runs along y through the centre.
+
+    Attributes
+    ----------
+    images
+        `(view, y, x)`.
+    binning
+        Raw pixels to one of theirs.
+    pixel_size_angstrom
+        Size of one of their pixels; None where it is not known.
+    """
+
+    images: Stack
+    binning: int = 1
+    pixel_size_angstrom: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

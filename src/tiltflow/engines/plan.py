@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tiltflow.engines.native.positioning import small_binning
 from tiltflow.engines.native.thickness import greatest_thickness
 from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import ResourceError
 from tiltflow.formats.mrc import read_header
 from tiltflow.model import TiltSeries
-from tiltflow.position.specimen_search import THICKER, search_height
+from tiltflow.position.specimen_search import THICKER, search_height, small_binning
 from tiltflow.recipe import EngineName, Recipe
 from tiltflow.reconstruct.aligned_stack import aligned_shape
 from tiltflow.reconstruct.trim import Trim

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import tiltflow
 from tiltflow import describe
 from tiltflow.delivery.publish import publish, staging_folder
 from tiltflow.errors import CommandError, FormatError, TiltflowError
@@ -19,6 +18,7 @@ from tiltflow.recipe import Recipe
 from tiltflow.record import ProductEntry, Recorder, SeriesRecord, read_record
 from tiltflow.report import verdict, write_series_page
 from tiltflow.report.previews import write_previews
+from tiltflow.version import __version__
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def earlier_result(source: Path, recipe: Recipe, output: Path) -> SeriesResult |
         return None
     same = (
         record.status == "success"
-        and record.tiltflow == tiltflow.__version__
+        and record.tiltflow == __version__
         and record.recipe is not None
         and record.recipe.requested == recipe.digest
         and record.source == str(source)
@@ -64,7 +64,7 @@ def resume(job: Job) -> Recorder:
     try:
         return Recorder.resume(job.record_path)
     except (OSError, FormatError):
-        return Recorder.start(job.record_path, job.source, tiltflow.__version__)
+        return Recorder.start(job.record_path, job.source, __version__)
 
 
 def conclude(recorder: Recorder, thresholds: Thresholds) -> None:
@@ -87,7 +87,7 @@ def close_lost(result: SeriesResult, thresholds: Thresholds) -> None:
             return  # of an earlier run: this one died before it began
         recorder = Recorder.resume(path)
     except (OSError, FormatError):
-        recorder = Recorder.start(path, result.source, tiltflow.__version__)
+        recorder = Recorder.start(path, result.source, __version__)
     at_work = next((entry for entry in reversed(recorder.record.stages) if entry.status == "running"), None)
     if at_work is not None:
         at_work.status = "failed"

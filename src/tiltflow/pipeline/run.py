@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import tiltflow
 from tiltflow import describe
 from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.disk import NO_SPACE
@@ -24,6 +23,7 @@ from tiltflow.products.catalogue import STEPS
 from tiltflow.recipe import Recipe
 from tiltflow.record import RunRecord, RunRecorder, RunSeriesEntry
 from tiltflow.report import write_run_pages
+from tiltflow.version import __version__
 
 _REFRESH_S = 60.0
 _log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def _work(job: Job, on_progress: OnProgress) -> SeriesResult:
 def recorded_run(sources: Sequence[Path], recipe: Recipe, output: Path, site: Site, jobs: int = 1) -> Iterator[RunRecorder]:
     """Keep the record of a run in `output`, and write its pages however it ends."""
     record = RunRecord(
-        tiltflow=tiltflow.__version__,
+        tiltflow=__version__,
         versions=describe.versions(),
         started=datetime.now(UTC),
         jobs=jobs,

@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Iterable
 
-import tiltflow
 from tiltflow import describe
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
@@ -34,6 +33,7 @@ from tiltflow.products.catalogue import STEPS, ProductContext
 from tiltflow.recipe.directive_status import EngineName
 from tiltflow.record import EngineEntry, Recorder
 from tiltflow.report.gather import gather_view, gather_volume
+from tiltflow.version import __version__
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
     TiltflowError
         With the reason, if the series cannot be processed.
     """
-    recorder = Recorder.start(job.record_path, job.source, tiltflow.__version__)
+    recorder = Recorder.start(job.record_path, job.source, __version__)
     recorder.on_progress = progress
     recorder.record.versions = describe.versions()
     recorder.record.recipe = describe.recipe(job.recipe, requested=job.recipe)

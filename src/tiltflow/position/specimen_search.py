@@ -12,6 +12,7 @@ If not it says why, and asks for no change.  The thickness is trusted, or not, o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from tiltflow.errors import ParameterError
-from tiltflow.model import Progress, Stack
+from tiltflow.model import Alignment, Progress, Stack
 from tiltflow.parallel import map_threads
 from tiltflow.position.combination import Placed, place
 from tiltflow.position.gold_planes import Gold, find_gold, fit_gold
@@ -121,6 +122,30 @@ class PositionResult:
     contrast: float = 0.0
     beads: int = 0
     cut_off: bool = False
+
+    def level(self, alignment: Alignment, *, margin: int = 0) -> Alignment:
+        """Return the alignment that levels and centres the specimen; `alignment` itself where the specimen was not found.
+
+        Where the thickness is known, the volume becomes as thick as the specimen and a `margin`, raw pixels.
+        """
+        if not self.confident:
+            return alignment
+        return replace(
+            alignment,
+            tilt_deg=alignment.tilt_deg + self.tilt_offset_deg,
+            x_axis_tilt_deg=alignment.x_axis_tilt_deg + self.x_axis_tilt_deg,
+            z_shift=alignment.z_shift + self.z_shift,
+            thickness=math.ceil(self.thickness + margin) if self.thickness_told else alignment.thickness,
+        )
+
+
+_SMALL_SIDE_PX = 300
+"""Largest side of the small views that the specimen is searched in: a volume of them takes a second and still shows texture."""
+
+
+def small_binning(shape: tuple[int, ...]) -> int:
+    """Return the binning of the small stack that the specimen is searched in, for raw views `(views, ny, nx)`."""
+    return max(2, -(-max(shape[1:]) // _SMALL_SIDE_PX))
 
 
 def position_section(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-import tiltflow
 from tiltflow.align.fallback import align_views
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.alignment_files import write_alignment_files
@@ -24,6 +23,7 @@ from tiltflow.model import Alignment, Reconstruction, Stack
 from tiltflow.preprocess.preparation import prepare_views
 from tiltflow.recipe.directive_status import EngineName
 from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
+from tiltflow.version import __version__
 
 
 class NativeEngine:
@@ -34,7 +34,7 @@ class NativeEngine:
     @property
     def version(self) -> str:
         """Tiltflow's version and the Python it runs on."""
-        return f"tiltflow {tiltflow.__version__} (Python {platform.python_version()})"
+        return f"tiltflow {__version__} (Python {platform.python_version()})"
 
     def check(self, job: EngineJob) -> None:
         """Take on every series: what this engine cannot do is refused when the recipe is made for it."""

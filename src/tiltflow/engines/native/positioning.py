@@ -17,11 +17,9 @@ from tiltflow.engines.native.thickness import BELIEVED, whole_voxels
 from tiltflow.engines.native.volume import reconstruct_params
 from tiltflow.model import Alignment, Stack
 from tiltflow.observer import StageObserver
-from tiltflow.position.specimen_search import PositionResult, position_section
+from tiltflow.position.specimen_search import PositionResult, position_section, small_binning
 from tiltflow.recipe import Recipe
 from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
-
-_SMALL_SIDE_PX = 300
 
 
 def position_specimen(job: EngineJob, stack: Stack, alignment: Alignment) -> Alignment:
@@ -48,18 +46,7 @@ def position_specimen(job: EngineJob, stack: Stack, alignment: Alignment) -> Ali
             notes.warn(f"the specimen was not found, so the volume is where it was asked for: {found.reason}")
             return alignment
         thickness = _thickness(job.recipe, found, notes)
-    return replace(
-        alignment,
-        tilt_deg=alignment.tilt_deg + found.tilt_offset_deg,
-        x_axis_tilt_deg=alignment.x_axis_tilt_deg + found.x_axis_tilt_deg,
-        z_shift=alignment.z_shift + found.z_shift,
-        thickness=thickness,
-    )
-
-
-def small_binning(shape: tuple[int, ...]) -> int:
-    """Return the binning of the small stack that the specimen is looked for in, for raw views `(views, ny, nx)`."""
-    return max(2, -(-max(shape[1:]) // _SMALL_SIDE_PX))
+    return replace(found.level(alignment), thickness=thickness)
 
 
 def _note(notes: StageObserver, found: PositionResult) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import tiltflow
 from tiltflow.engines.base import EngineJob
 from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc, render_label
 from tiltflow.model import Alignment, Progress
@@ -22,7 +21,15 @@ from tiltflow.observer import StageObserver
 from tiltflow.reconstruct.sirt import SirtResult, reconstruct_sirt
 from tiltflow.reconstruct.trim import ByteContrast, Trim, scale_to_bytes
 from tiltflow.reconstruct.volume_slabs import GREYS, Sink
-from tiltflow.reconstruct.wbp import ReconstructParams, ReconstructResult, reconstruct, volume_shape, z_factors_matter
+from tiltflow.reconstruct.wbp import (
+    ReconstructParams,
+    ReconstructResult,
+    follow_alignment,
+    reconstruct,
+    volume_shape,
+    z_factors_matter,
+)
+from tiltflow.version import __version__
 
 _ROWS_AT_ONCE = 64
 
@@ -53,19 +60,12 @@ def reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignmen
     asked = job.recipe.reconstruct
     natural = 1 if np.issubdtype(dtype, np.integer) else 2
     params = replace(asked, binning=job.recipe.stack.binning, mode=natural if asked.mode is None else asked.mode)
-    if alignment is None:
-        return params
-    return replace(
-        params,
-        x_axis_tilt_deg=params.x_axis_tilt_deg + alignment.x_axis_tilt_deg,
-        shift_z=params.shift_z + alignment.z_shift,
-        thickness=params.thickness if alignment.thickness is None else alignment.thickness,
-    )
+    return params if alignment is None else follow_alignment(params, alignment)
 
 
 def title(what: str) -> str:
     """Return a title line of what tiltflow made now."""
-    return render_label(f"tiltflow {tiltflow.__version__}: {what}", datetime.now().astimezone())
+    return render_label(f"tiltflow {__version__}: {what}", datetime.now().astimezone())
 
 
 def write_volume(
