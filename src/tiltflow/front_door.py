@@ -198,7 +198,7 @@ def apply(
     Parameters
     ----------
     series
-        The series, or its raw views `(view, y, x)`.
+        The series, or its raw views `(view, y, x)`; x-ray hits are repaired.
     alignment
         From :func:`align`, or of your own: anything with transforms `(views, 2, 3)`.
     binning
@@ -230,7 +230,7 @@ def apply(
     from tiltflow.reconstruct.aligned_stack import StackParams, align_stack, aligned_shape
 
     pixel = series.pixel_size_angstrom if isinstance(series, TiltSeries) else None
-    images = _images(series) if isinstance(series, TiltSeries) else _as_stack(series)
+    images = _images(series)
     params = StackParams(binning=binning, linear=linear)
     out = np.empty((images.shape[0], *aligned_shape(images.shape, params)), np.float32)
     for view, image in enumerate(align_stack(images, alignment.transforms, params, threads=threads or usable_cores())):
@@ -286,7 +286,7 @@ def locate_specimen(
     from tiltflow.position.specimen_search import small_binning
     from tiltflow.reconstruct.wbp import ReconstructParams, follow_alignment
 
-    images: Any = _images(series) if isinstance(series, TiltSeries) else _as_stack(series)
+    images: Any = _images(series)
     binning = small_binning(images.shape)
     threads = threads or usable_cores()
     return position_section(
@@ -569,7 +569,7 @@ def _as_series(
                 "An array of views needs tilt_deg= and pixel_size_angstrom= beside it (and axis_angle_deg=, if known)"
             )
         return TiltSeries.from_images(
-            _repaired(_as_stack(given)), tilt_deg, pixel_size_angstrom=pixel_size_angstrom, axis_angle_deg=axis_angle_deg or 0.0
+            _as_stack(given), tilt_deg, pixel_size_angstrom=pixel_size_angstrom, axis_angle_deg=axis_angle_deg or 0.0
         )
     changes: dict[str, Any] = {}
     if tilt_deg is not None:
@@ -581,19 +581,16 @@ def _as_series(
     return replace(given, **changes)
 
 
-def _images(series: TiltSeries) -> Stack:
-    """Return the images of a series, opened if it has none yet."""
-    if series.images is not None:
-        return series.images
+def _images(series: TiltSeries | ArrayLike) -> Stack:
+    """Return the raw views of a series, opened if it has none yet, with x-ray hits repaired as they are read."""
     from tiltflow.formats.stacks import open_stack
-
-    return _repaired(open_stack(series.path))
-
-
-def _repaired(stack: Stack) -> Stack:
     from tiltflow.preprocess.preparation import RepairingStack
 
-    return RepairingStack(stack)
+    if not isinstance(series, TiltSeries):
+        stack = _as_stack(series)
+    else:
+        stack = open_stack(series.path) if series.images is None else series.images
+    return stack if isinstance(stack, RepairingStack) else RepairingStack(stack)
 
 
 def _as_stack(images: Any) -> Stack:
