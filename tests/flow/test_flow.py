@@ -17,12 +17,12 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
-from em_workflows.artifacts import ARTIFACT_KEY
 from em_workflows.brt.flow import brt_flow
-from em_workflows.brt.tasks import PRODUCT_TASKS
 from tiltflow.errors import LocationError, TiltflowError
 from tiltflow.products.catalogue import PRODUCTS, STEPS
 from tiltflow.record import read_record
+from tiltflow_flows.artifacts import ARTIFACT_KEY
+from tiltflow_flows.tasks import PRODUCT_TASKS
 
 pytestmark = pytest.mark.filterwarnings("default")  # Prefect's own deprecations are not ours to mend
 
@@ -197,7 +197,7 @@ def test_a_server_that_takes_no_artifact_costs_the_run_nothing(
     def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("no artifacts today")
 
-    monkeypatch.setattr("em_workflows.artifacts.create_markdown_artifact", refuse)
+    monkeypatch.setattr("tiltflow_flows.artifacts.create_markdown_artifact", refuse)
     assert run(x_no_api=True, x_file_name="ts1.st")["files"][0]["status"] == "success"
 
 
