@@ -5,10 +5,11 @@
 a result with `status="error"`, its stage and its reason; it never costs another series anything.
 """
 
-from tiltflow.pipeline.closing import close_lost, earlier_result
+from tiltflow.pipeline.conclusion import close_lost
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.resource_forecast import Forecast, forecast
+from tiltflow.pipeline.resume import earlier_result
 from tiltflow.pipeline.run import process, recorded_run, run
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 

@@ -16,9 +16,9 @@ from tiltflow import describe
 from tiltflow.beside import NO_SPACE
 from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.model import SeriesResult, Site
-from tiltflow.pipeline.closing import earlier_result
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
+from tiltflow.pipeline.resume import earlier_result
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 from tiltflow.products.catalogue import STEPS
 from tiltflow.recipe import Recipe

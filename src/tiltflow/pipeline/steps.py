@@ -13,22 +13,14 @@ from tiltflow.delivery.publish import publish
 from tiltflow.engines.base import EngineJob, StageProgress, silent
 from tiltflow.engines.plan import check_room, plan_series
 from tiltflow.engines.registry import choose_engine
-from tiltflow.errors import ParameterError, TiltflowError
+from tiltflow.errors import FormatError, ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Reconstruction, SeriesResult
 from tiltflow.parallel import one_thread_for_algebra
-from tiltflow.pipeline.closing import (
-    as_extra,
-    conclude,
-    files_to_keep,
-    last_lines,
-    products_folder,
-    publish_products,
-    reason,
-    result_of,
-    resume,
-)
+from tiltflow.pipeline.conclusion import conclude, result_of
+from tiltflow.pipeline.failure import last_lines, optional, reason
 from tiltflow.pipeline.job import Job, StepOutcome
+from tiltflow.pipeline.publication import files_to_keep, products_folder, publish_products
 from tiltflow.products.catalogue import STEPS, ProductContext
 from tiltflow.recipe.directive_status import EngineName
 from tiltflow.record import EngineEntry, Recorder
@@ -54,7 +46,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         for problem in series.problems:
             notes.warn(f"{problem.message} ({problem.where})")
         notes.number("views", series.shape[0])
-    with recorder.stage("picture"), as_extra(recorder, "the picture of the raw series"):
+    with recorder.stage("picture"), optional(recorder, "the picture of the raw series"):
         gather_view(recorder, series, job.output)
     with recorder.stage("check"):
         engine, reason = choose_engine(job.recipe.engine)
@@ -77,7 +69,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         result = engine.reconstruct(work)
     if result.alignment is not None:
         work.note_alignment(result.alignment)
-    with recorder.stage("measure"), as_extra(recorder, "the measure of the volume"):
+    with recorder.stage("measure"), optional(recorder, "the measure of the volume"):
         gather_volume(recorder, result.volume, job.output, threads=job.site.threads)
     return result
 
@@ -115,7 +107,7 @@ def product_step(job: Job, step_name: str, progress: StageProgress = silent) -> 
         folder=folder,
         threads=job.site.threads,
     )
-    with resume(job).stage(step.name) as notes:
+    with _recorder_of(job).stage(step.name) as notes:
         made = step.make(context, lambda fraction: progress(step.name, fraction))
         notes.numbers(made.numbers)
         for text in made.notes:
@@ -137,7 +129,7 @@ def finish_step(
         of tiltflow; an interrupt is recorded, then raised again.
     """
     outcomes = list(outcomes)
-    recorder = resume(job)
+    recorder = _recorder_of(job)
     try:
         publish(files_to_keep(job), job.output)
         if error is None:
@@ -161,3 +153,11 @@ def finish_step(
     if error is not None and not isinstance(error, Exception):
         raise error
     return result_of(recorder.record, job.output)
+
+
+def _recorder_of(job: Job) -> Recorder:
+    """Return the recorder of the series; a new one if the work failed before it could write any."""
+    try:
+        return Recorder.resume(job.record_path)
+    except (OSError, FormatError):
+        return Recorder.start(job.record_path, job.source, tiltflow.__version__)
