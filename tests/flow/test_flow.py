@@ -202,7 +202,13 @@ def test_a_server_that_takes_no_artifact_costs_the_run_nothing(
 
 
 def test_a_run_that_is_repeated_does_only_what_is_not_done(
-    prefect_server: None, portal: Any, share: Path, sample: Path, small_series: Path, fake_imod: Any
+    prefect_server: None,
+    portal: Any,
+    share: Path,
+    sample: Path,
+    small_series: Path,
+    fake_imod: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     fake_imod.setenv("TILTFLOW_ENGINE", "imod")
     first = run(x_no_api=True)
@@ -210,7 +216,10 @@ def test_a_run_that_is_repeated_does_only_what_is_not_done(
     log = movie.with_name("ts1.log")
     before = movie.stat().st_mtime_ns, log.read_text()
     shutil.copy(small_series, sample / "ts2.mrc")
+    caplog.clear()
     second = run(callback_url=portal.url)
+    kept = [line.name for line in caplog.records if line.getMessage() == "ts1.st: already done by this recipe, nothing to do"]
+    assert kept == ["prefect.task_runs"], "the log of the task on Prefect's page"
     assert [entry["status"] for entry in first["files"]] == ["success", "error", "success"]
     assert [entry["status"] for entry in second["files"]] == ["success"] * 3
     assert second["files"][0] == first["files"][0]
