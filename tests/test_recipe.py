@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from operator import attrgetter
 
@@ -15,7 +14,6 @@ from tiltflow.formats.directives import Directive, parse_directives
 from tiltflow.formats.known_directives import known_directives
 from tiltflow.recipe import BrtParameters, StageParams, from_directives, make_recipe, render_adoc
 from tiltflow.recipe.lookup import Lookup
-from tiltflow.recipe.parameters import IMOD_NAMES
 from tiltflow.recipe.template import LOWER_LAYERS
 from tiltflow.recipe.translate import _STAGES
 
@@ -164,58 +162,6 @@ def status_of(text: str, name: str, engine="native"):
     _, report = from_directives(parse_directives(BASE + text, "test.adoc"), engine)
     (row,) = [row for row in report.rows if row.name == name]
     return row
-
-
-class TestParameters:
-    def test_the_derived_variables_are_those_of_the_contract(self):
-        variables = BrtParameters(two_surfaces=1, thickness=121, gold=15).template_variables()
-        assert variables == {
-            "montage": 0,
-            "gold": 15,
-            "focus": 0,
-            "fiducialless": 0,
-            "trackingMethod": 0,
-            "TwoSurfaces": 1,
-            "TargetNumberOfBeads": 20,
-            "SurfacesToAnalyze": 2,
-            "LocalAlignments": 0,
-            "rpa_thickness": 181,
-            "THICKNESS": 121,
-        }
-
-    @pytest.mark.parametrize(
-        ("field", "value", "option", "imod"),
-        [
-            ("two_surfaces", 2, "--two-surfaces", "TwoSurfaces"),
-            ("two_surfaces", -1, "--two-surfaces", "TwoSurfaces"),
-            ("thickness", 0, "--thickness", "THICKNESS"),
-            ("thickness", -5, "--thickness", "THICKNESS"),
-            ("gold", -1, "--gold", "gold"),
-            ("gold", 10.5, "--gold", "gold"),
-            ("tracking_method", 3, "--tracking-method", "trackingMethod"),
-            ("fiducialless", "1", "--fiducialless", "fiducialless"),
-            ("local_alignments", 2, "--local-alignments", "LocalAlignments"),
-            ("target_number_of_beads", 0, "--target-number-of-beads", "TargetNumberOfBeads"),
-            ("montage", 2, "--montage", "montage"),
-            ("focus", None, "--focus", "focus"),
-        ],
-    )
-    def test_a_value_that_makes_no_sense_names_the_option_and_the_imod_name(self, field, value, option, imod):
-        with pytest.raises(ParameterError, match=rf"{field} is .*{option}, IMOD's {imod}"):
-            BrtParameters(**{field: value})
-
-    def test_a_checkbox_counts_as_zero_or_one(self):
-        assert BrtParameters(fiducialless=True).template_variables()["fiducialless"] == 1
-
-    def test_imod_names_and_fields_are_the_same_parameters(self):
-        values = {"montage": 1, "gold": 5, "focus": 1, "fiducialless": 1, "trackingMethod": 1, "TwoSurfaces": 1}
-        made = BrtParameters.from_imod_names(**values, TargetNumberOfBeads=7, LocalAlignments=1, THICKNESS=99)
-        assert dataclasses.astuple(made) == (1, 5, 1, 1, 1, 1, 7, 1, 99)
-        assert list(IMOD_NAMES) == [field.name for field in dataclasses.fields(BrtParameters)]
-
-    def test_an_unknown_name_is_an_error(self):
-        with pytest.raises(ParameterError, match=r"'thickness'; there are montage, .*THICKNESS"):
-            BrtParameters.from_imod_names(thickness=3)
 
 
 class TestTranslation:
