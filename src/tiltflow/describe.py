@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 import platform
-import re
 from dataclasses import asdict, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +20,6 @@ from tiltflow.record import DirectiveEntry, ProductEntry, RecipeEntry, ValueEntr
 from tiltflow.version import build
 
 _CHECKSUM_BLOCK = 1 << 20
-_PARAMETER = re.compile(r"\w+\.\w+")
 _LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr")
 
 
@@ -59,7 +57,7 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
 
 
 def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
-    """Return the recipe with every directive and its fate, and what no directive has set."""
+    """Return the recipe with every directive and its status, and what no directive has set."""
     return RecipeEntry(
         template=made.template,
         digest=made.digest,
@@ -75,8 +73,8 @@ def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
 
 
 def _defaulted(made: Recipe) -> list[str]:
-    """Return the parameters of the stages, as `stage.name`, that no directive in use names."""
-    set_by_directives = {word for row in made.report.rows if row.status == "used" for word in _PARAMETER.findall(row.reason)}
+    """Return the parameters of the stages, as `stage.name`, that no directive sets."""
+    set_by_directives = {name for row in made.report.rows for name in row.sets}
     return [
         name
         for stage in fields(StageParams)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -351,51 +351,51 @@ class Verdict:
     numbers: Mapping[str, Quantity] = field(default_factory=dict)
 
 
+_T = TypeVar("_T")
+
+
+def _threshold(default: _T, description: str) -> _T:
+    """Return a field of :class:`Thresholds`; the settings and their documentation read its metadata."""
+    return field(default=default, metadata={"description": description, "ge": 0})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """Up to where a number is good and from where on it is poor; what lies between is doubtful.
+    """Where a number counts as good and where as poor; what lies between is doubtful.
 
-    Lengths are judged in pixels of the raw images, because what blurs by less than a pixel cannot be seen; where a limit in
-    nanometres is given as well, both must be kept.
-
-    Attributes
-    ----------
-    error_good_px, error_poor_px, error_good_nm, error_poor_nm
-        Error of the alignment, as its method estimates it.
-    leave_out_good_px, leave_out_poor_px, leave_out_good_nm, leave_out_poor_nm
-        Distance of points to where a fit that has not seen them puts them.
-    residual_good_px, residual_poor_px, residual_good_nm, residual_poor_nm
-        Mean residual of the fit.
-    axis_good_deg
-        How far the tilt axis may be from the one that was read.
-    excluded_good, excluded_poor
-        Fraction of the views that was left out.
-    tracks_good, tracks_poor
-        Tracks that the alignment rests on: good from, poor below.
-    contrast_good, contrast_poor
-        Texture of the specimen relative to that of the empty volume above and below it: good from, poor below.  Lenient, as a sound
-        tomogram may have little contrast.
+    Each threshold is declared here alone: as the settings `verdict.*` a site can change it, and `docs/operating.md` lists them with
+    these descriptions.  None is negative.  Lengths are judged in pixels of the raw images, because what blurs by less than a pixel
+    cannot be seen; where a limit in nanometres is given as well, both must be kept.
     """
 
-    error_good_px: float = 0.5
-    error_poor_px: float = 1.0
-    error_good_nm: float | None = None
-    error_poor_nm: float | None = None
-    leave_out_good_px: float = 0.6
-    leave_out_poor_px: float = 1.2
-    leave_out_good_nm: float | None = None
-    leave_out_poor_nm: float | None = None
-    residual_good_px: float = 0.7
-    residual_poor_px: float = 1.4
-    residual_good_nm: float | None = None
-    residual_poor_nm: float | None = None
-    axis_good_deg: float = 10.0
-    excluded_good: float = 0.1
-    excluded_poor: float = 0.3
-    tracks_good: int = 8
-    tracks_poor: int = 4
-    contrast_good: float = 1.02
-    contrast_poor: float = 1.0
+    error_good_px: float = _threshold(0.5, "Estimated alignment error, raw pixels: good up to this.")
+    error_poor_px: float = _threshold(1.0, "Estimated alignment error, raw pixels: poor above this.")
+    error_good_nm: float | None = _threshold(None, "Estimated alignment error, nm, checked as well if given: good up to this.")
+    error_poor_nm: float | None = _threshold(None, "Estimated alignment error, nm, checked as well if given: poor above this.")
+    leave_out_good_px: float = _threshold(0.6, "Leave-out error, raw pixels: good up to this.")
+    leave_out_poor_px: float = _threshold(1.2, "Leave-out error, raw pixels: poor above this.")
+    leave_out_good_nm: float | None = _threshold(None, "Leave-out error, nm, checked as well if given: good up to this.")
+    leave_out_poor_nm: float | None = _threshold(None, "Leave-out error, nm, checked as well if given: poor above this.")
+    residual_good_px: float = _threshold(0.7, "Mean residual of the alignment, raw pixels: good up to this.")
+    residual_poor_px: float = _threshold(1.4, "Mean residual of the alignment, raw pixels: poor above this.")
+    residual_good_nm: float | None = _threshold(
+        None, "Mean residual of the alignment, nm, checked as well if given: good up to this."
+    )
+    residual_poor_nm: float | None = _threshold(
+        None, "Mean residual of the alignment, nm, checked as well if given: poor above this."
+    )
+    axis_good_deg: float = _threshold(
+        10.0,
+        "Difference between the tilt axis angle of the alignment and the one in the header, degrees: good up to this; "
+        "above it doubtful, and poor if no specimen stands out in the volume.",
+    )
+    excluded_good: float = _threshold(0.1, "Fraction of the views that is left out: good up to this.")
+    excluded_poor: float = _threshold(0.3, "Fraction of the views that is left out: poor above this.")
+    tracks_good: int = _threshold(8, "Number of tracks that the alignment rests on: good from this.")
+    tracks_poor: int = _threshold(4, "Number of tracks that the alignment rests on: poor below this.")
+    # Lenient, as a sound tomogram may have little contrast.
+    contrast_good: float = _threshold(1.02, "Texture of the specimen divided by that of the empty volume: good from this.")
+    contrast_poor: float = _threshold(1.0, "Texture of the specimen divided by that of the empty volume: poor below this.")
 
 
 @dataclass(frozen=True, slots=True)

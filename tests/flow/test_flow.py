@@ -20,6 +20,7 @@ from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from em_workflows.brt.flow import brt_flow
 from tiltflow.errors import LocationError, TiltflowError
 from tiltflow.products.catalogue import PRODUCTS, STEPS
+from tiltflow.recipe import PARAMETERS
 from tiltflow.record import read_record
 from tiltflow_flows.artifacts import ARTIFACT_KEY
 from tiltflow_flows.tasks import PRODUCT_TASKS
@@ -65,6 +66,10 @@ def test_the_door_is_the_contract_word_for_word() -> None:
         ("adoc_template", "str", "plastic_brt"),
     ]
     assert brt_flow.name == "BRT"
+
+
+def test_the_first_nine_parameters_are_those_that_the_command_has_in_the_same_order() -> None:
+    assert list(inspect.signature(brt_flow.fn).parameters)[:9] == [parameter.imod for parameter in PARAMETERS.values()]
 
 
 def test_importing_the_flow_defines_and_does_nothing_else(import_effects: Any) -> None:
