@@ -36,6 +36,7 @@ from pydantic_settings import (
 
 from tiltflow.errors import SettingsError
 from tiltflow.model import Site, Thresholds
+from tiltflow.parallel import usable_cores
 
 PREFIX = "TILTFLOW_"
 FILE_VARIABLE = "TILTFLOW_SETTINGS"
@@ -289,11 +290,6 @@ def load_token(token_file: Path | None = None) -> SecretStr | None:
         return settings.token
     path = token_file or settings.token_file
     return _read_token(path) if path is not None else None
-
-
-def usable_cores() -> int:
-    """Return the cores that this process may use: what Slurm, a container or `taskset` left it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_settings() -> tuple[SettingHelp, ...]:

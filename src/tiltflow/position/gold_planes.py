@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 
@@ -50,11 +51,11 @@ def find_gold(volume: NDArray[np.float32], threshold: float = 8.0, apart: float 
         strongest = float(np.median(strength[:5]))
         at = at[strength > 0.4 * strongest][: 100 * most]
     beads: list[int] = []
-    taken = np.zeros(len(at), bool)
+    taken, tree = np.zeros(len(at), bool), cKDTree(at)
     for i in range(len(at)):
         if not taken[i]:
             beads.append(i)
-            taken |= ((at - at[i]) ** 2).sum(axis=1) <= apart**2
+            taken[tree.query_ball_point(at[i], apart)] = True
         if len(beads) == most:
             break
     centred = at[beads] + 0.5 - np.array(volume.shape) / 2
