@@ -107,8 +107,8 @@ def _alignment(record: SeriesRecord) -> Iterator[_Sentence]:
         yield from _native_alignment(record, found)
     figures = {
         "a mean residual of": found.residual_mean_px,
-        "an error on points left out of the fit of": found.leave_out_px,
-        "an estimated error of": found.error_px,
+        "a leave-out error of": found.leave_out_px,
+        "an estimated alignment error of": found.error_px,
     }
     known = [f"{words} {length(value, pixel_size_nm(record))}" for words, value in figures.items() if value is not None]
     if known:
@@ -116,8 +116,8 @@ def _alignment(record: SeriesRecord) -> Iterator[_Sentence]:
 
 
 _IMOD_METHODS: Mapping[str, str] = {
-    "gold": "Views were aligned by gold beads that were tracked through the series.",
-    "patches": "Views were aligned by patches of the images that were tracked through the series.",
+    "gold": "Views were aligned by tracking gold fiducials through the series.",
+    "patches": "Views were aligned by patch tracking.",
     "coarse": "Views were aligned by cross-correlation alone.",
 }
 
@@ -126,21 +126,24 @@ def _native_alignment(record: SeriesRecord, found: AlignmentEntry) -> Iterator[_
     tracks = f"{found.tracks_used} " if found.tracks_used else ""
     coarse = "Views were aligned coarsely by cross-correlation with cosine stretching"
     solved = (
-        f"and the shift, rotation, magnification and tilt of the views were solved for by bundle adjustment with robust weights, "
-        f"after the model of tiltalign ({MASTRONARDE.short})"
+        f"and the shift, rotation, magnification and tilt angle of each view were solved for by bundle adjustment with robust weights, "
+        f"with the variables of tiltalign ({MASTRONARDE.short})"
     )
     if found.method == "gold":
         size = _stage_params(record, "gold_nm")
-        beads = f"gold beads of {size:g} nm" if size else "gold beads"
+        beads = f"gold fiducials of {size:g} nm" if size else "gold fiducials"
         yield f"{coarse}; {tracks}{beads} were then tracked through the series, {solved}.", (MASTRONARDE,)
     elif found.method == "patches":
-        yield f"{coarse}; {tracks}patches of the images were then tracked through the series, {solved}.", (MASTRONARDE,)
+        yield f"{coarse}; {tracks}image patches were then tracked through the series, {solved}.", (MASTRONARDE,)
     elif found.method == "projection":
-        yield f"{coarse}, and refined by matching every view with the projection of a volume made from the other views.", ()
+        yield (
+            f"{coarse} and refined without markers, by matching every view with the projection predicted from all other views.",
+            (),
+        )
     else:
-        yield f"{coarse}, and not refined further.", ()
+        yield f"{coarse}, without further refinement.", ()
     if found.local_areas:
-        yield f"The geometry was also solved for in {found.local_areas} overlapping areas of the field.", ()
+        yield f"The alignment was also solved for locally, in {found.local_areas} overlapping areas of the field.", ()
 
 
 def _volume(record: SeriesRecord) -> Iterator[_Sentence]:
@@ -164,14 +167,14 @@ def _native_volume(record: SeriesRecord) -> _Sentence:
             f" with a ramp filter up to {params['radial_cutoff']:g} cycles per pixel and a fall-off of {params['radial_falloff']:g}"
         )
     if params.get("fake_sirt_iterations"):
-        how += f", made to resemble {params['fake_sirt_iterations']} iterations of SIRT ({ZENG.short})"
+        how += f", modified to resemble {params['fake_sirt_iterations']} iterations of SIRT ({ZENG.short})"
         return f"{done} {how}.", (*cited, ZENG)
     return f"{done} {how}.", cited
 
 
 def _products(record: SeriesRecord) -> Iterator[_Sentence]:
     if any(product.type == "neuroglancerZarr" for product in record.products):
-        yield f"A multi-resolution copy was written as OME-Zarr ({MOORE.short}).", (MOORE,)
+        yield f"A multi-resolution copy was stored as OME-Zarr ({MOORE.short}).", (MOORE,)
 
 
 def _value(record: SeriesRecord, name: str) -> Any:

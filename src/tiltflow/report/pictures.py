@@ -30,7 +30,7 @@ Name = Literal["zero_tilt", "slice_xy", "slice_xz", "slice_yz"]
 
 def write_view(folder: Path, view: NDArray[Any], pixel_nm: float, tilt_deg: float) -> PictureEntry:
     """Write one raw view, `(y, x)`, as it came from the microscope, into the pictures beside the record in `folder`."""
-    text = f"The view at {round(tilt_deg, 1) + 0.0:.1f}°, as it was recorded"
+    text = f"The raw view at {round(tilt_deg, 1) + 0.0:.1f}° tilt"
     return _write(folder, "zero_tilt", np.asarray(view, np.float32), (pixel_nm, pixel_nm), text)
 
 
@@ -40,9 +40,9 @@ def write_slices(folder: Path, measured: VolumeMeasure, voxel_nm: float) -> list
     flat, deep = (voxel_nm, voxel_nm), (z_nm, voxel_nm)
     middle = "specimen" if measured.extent else "volume"
     return [
-        _write(folder, "slice_xy", measured.xy, flat, f"Across the beam (x to the right, y up), in the middle of the {middle}"),
-        _write(folder, "slice_xz", measured.xz, deep, "Along the beam, across the tilt axis (x to the right, z up)"),
-        _write(folder, "slice_yz", measured.yz, deep, "Along the beam and the tilt axis (y to the right, z up)"),
+        _write(folder, "slice_xy", measured.xy, flat, f"XY slice through the middle of the {middle} (x to the right, y up)"),
+        _write(folder, "slice_xz", measured.xz, deep, "XZ slice, perpendicular to the tilt axis (x to the right, z up)"),
+        _write(folder, "slice_yz", measured.yz, deep, "YZ slice, along the tilt axis (y to the right, z up)"),
     ]
 
 

@@ -17,11 +17,11 @@ from tiltflow.model import Quantity, Trust
 
 MARKS = {Trust.GOOD: "✓", Trust.DOUBTFUL: "?", Trust.POOR: "✗", Trust.FAILED: "✗", Trust.UNFINISHED: "…"}
 SENTENCES = {
-    Trust.GOOD: "Good: the figures give no reason to doubt this tomogram.",
-    Trust.DOUBTFUL: "Doubtful: look at the reasons before you trust this tomogram.",
+    Trust.GOOD: "Good: all figures are within their limits.",
+    Trust.DOUBTFUL: "Doubtful: check the reasons given here before you use this tomogram.",
     Trust.POOR: "Poor: do not trust this tomogram.",
     Trust.FAILED: "Failed: there is no tomogram.",
-    Trust.UNFINISHED: "Unfinished: the work is still going on, or it was ended.",
+    Trust.UNFINISHED: "Unfinished: the series is still being processed, or the run was stopped.",
 }
 
 _KIB = 1024.0
