@@ -6,7 +6,6 @@ succeeded.  Heavy modules are imported by the command that needs them, so that `
 
 from __future__ import annotations
 
-import enum
 import functools
 import inspect as introspection
 import itertools
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from tiltflow.errors import TiltflowError
+from tiltflow.recipe.engine_rules import AUTO, engine_names
 from tiltflow.recipe.parameters import PARAMETERS, BrtParameters, Parameter
 from tiltflow.version import __version__, build
 
@@ -42,14 +42,6 @@ app = typer.Typer(
 )
 
 
-class EngineName(enum.StrEnum):
-    """Which engine aligns and reconstructs."""
-
-    AUTO = "auto"
-    NATIVE = "native"
-    IMOD = "imod"
-
-
 _IMOD = "IMOD's parameters"
 _WHERE = "Where"
 _HOW = "How"
@@ -63,10 +55,11 @@ Overrides = Annotated[
     typer.Option("--set", metavar="DIRECTIVE=VALUE", help="Set any directive; may be repeated.", rich_help_panel=_HOW),
 ]
 Engine = Annotated[
-    EngineName | None,
+    str | None,
     typer.Option(
         "--engine",
-        help="What aligns and reconstructs; auto, the default, takes IMOD when batchruntomo is on the PATH, else native.",
+        metavar="|".join((AUTO, *engine_names())),
+        help="What aligns and reconstructs; auto, the default, takes the preferred engine of those that are available here.",
         rich_help_panel=_HOW,
     ),
 ]
@@ -172,7 +165,7 @@ def run(
             scratch=workdir.resolve() if workdir else None,
             keep_workdir=keep_workdir or None,
             threads=threads,
-            engine=engine.value if engine else None,
+            engine=engine,
         )
         recipe = make_recipe(
             parameters, template=template, overrides=overrides or [], engine=settings.engine, fallback=settings.fallback
@@ -242,7 +235,7 @@ def directives(
     from tiltflow.recipe import report_directives
 
     with _usage_errors():
-        report = report_directives(parameters, file, overrides or [], engine.value if engine else "auto")
+        report = report_directives(parameters, file, overrides or [], engine or AUTO)
     console.show_rows(
         [(row.name, row.value, row.status, row.reason) for row in report.rows], ("directive", "value", "status", "why")
     )

@@ -16,6 +16,7 @@ import numpy as np
 from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Asset, TiltSeries
 from tiltflow.recipe import Recipe, StageParams
+from tiltflow.recipe.engine_rules import rules_of
 from tiltflow.record import DirectiveEntry, ProductEntry, RecipeEntry, ValueEntry
 from tiltflow.version import build
 
@@ -68,7 +69,7 @@ def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
             DirectiveEntry(name=row.name, value=row.value, status=row.status, reason=row.reason, origin=row.origin)
             for row in made.report.rows
         ],
-        defaulted=_defaulted(made) if made.engine != "imod" else [],
+        defaulted=_defaulted(made) if not rules_of(made.engine).hands_on_to else [],
     )
 
 

@@ -496,7 +496,7 @@ def run(
     file: str | None = None,
     template: str = "plastic_brt",
     directives: Mapping[str, object] | Iterable[str] = (),
-    engine: Literal["auto", "native", "imod"] = "auto",
+    engine: str = "auto",
     jobs: int = 1,
     redo: bool = False,
     on_progress: OnProgress | None = None,
@@ -514,7 +514,7 @@ def run(
         The template of directives (`plastic_brt`, `cryo_brt` or a file), and directives that override it: `{"name": value}` or
         `["name=value"]`.
     engine
-        What aligns and reconstructs.
+        What aligns and reconstructs: `auto`, or the name of an engine.
     jobs
         Series at the same time.
     redo

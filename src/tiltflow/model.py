@@ -429,8 +429,8 @@ class Site:
         Where scratch folders are made; None for the system's temporary folder.
     threads
         Threads per series.
-    imod_cpus, imod_gpu
-        What `batchruntomo` is given as `-cp` and `-gpu`.
+    engine_options
+        What engines are told of this site, by the names of their options.
     thresholds
         What counts as good when a result is judged; the result itself stays as it is.
     """
@@ -438,7 +438,6 @@ class Site:
     mounts: Mapping[str, Path] = field(default_factory=dict)
     scratch: Path | None = None
     threads: int = 1
-    imod_cpus: str = "1"
-    imod_gpu: str | None = None
+    engine_options: Mapping[str, str | None] = field(default_factory=dict)
     keep_workdir: bool = False
     thresholds: Thresholds = field(default_factory=Thresholds)

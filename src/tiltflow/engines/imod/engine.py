@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tiltflow import command
 from tiltflow.engines.base import EngineJob
-from tiltflow.errors import CommandError, EngineError, FormatError, UnsupportedError
+from tiltflow.engines.imod.program import PROGRAM
+from tiltflow.errors import CommandError, EngineError, FormatError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
@@ -23,11 +24,9 @@ from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Evidence, Reconstruction
 from tiltflow.observer import StageObserver
 from tiltflow.recipe import render_adoc
-from tiltflow.recipe.directive_status import EngineName
 
 _log = logging.getLogger(__name__)
 
-PROGRAM = "batchruntomo"
 
 _LAST_STEP = 22
 _SIDE_FILES = (".rawtlt", ".mdoc", ".pl", ".defocus")
@@ -71,45 +70,21 @@ class _Reading:
         return f"step {self.step}{last}"
 
 
-class ImodEngine:
+def reconstruct_series(job: EngineJob) -> Reconstruction:
+    """Run batchruntomo on a copy of the series and return its outputs.
+
+    Raises
+    ------
+    EngineError
+        If batchruntomo failed; the message quotes its own error lines and names the step.
+    """
+    return _Batchruntomo().reconstruct(job)
+
+
+class _Batchruntomo:
     """Runs `batchruntomo -di B.adoc -cp N -gpu G` in the work folder."""
 
-    name: EngineName = "imod"
-
-    @property
-    def version(self) -> str:
-        """IMOD's version as installed, or what is known instead."""
-        program = command.find_program(PROGRAM)
-        if program is None:
-            return "not installed"
-        for folder in (program.resolve().parent.parent, program.parent.parent):
-            file = folder / "VERSION"
-            if file.is_file():
-                return f"IMOD {file.read_text(encoding='utf-8', errors='replace').split()[0]}"
-        return f"IMOD of unknown version ({program})"
-
-    def check(self, job: EngineJob) -> None:
-        """Refuse the work when IMOD is absent.
-
-        Raises
-        ------
-        UnsupportedError
-            If `batchruntomo` is not on the PATH.
-        """
-        if command.find_program(PROGRAM) is None:
-            raise UnsupportedError(
-                f"The engine imod was asked for {job.series.path.name}, but {PROGRAM} is not on the PATH: load IMOD "
-                "(source IMOD-linux.sh), or use --engine native"
-            )
-
     def reconstruct(self, job: EngineJob) -> Reconstruction:
-        """Run batchruntomo on a copy of the series and return its outputs.
-
-        Raises
-        ------
-        EngineError
-            If batchruntomo failed; the message quotes its own error lines and names the step.
-        """
         with job.recorder.stage("batchruntomo") as notes:
             directives = self._prepare(job)
             reading = self._run(job, directives, notes)
@@ -144,9 +119,9 @@ class ImodEngine:
         return directives
 
     def _run(self, job: EngineJob, directives: Path, notes: StageObserver) -> _Reading:
-        args = ["-di", directives.name, "-cp", job.site.imod_cpus]
-        if job.site.imod_gpu is not None:
-            args += ["-gpu", job.site.imod_gpu]
+        args = ["-di", directives.name, "-cp", job.site.engine_options["imod_cpus"] or "1"]
+        if (gpu := job.site.engine_options["imod_gpu"]) is not None:
+            args += ["-gpu", gpu]
         reading = _Reading()
         with (job.workdir / "batchruntomo.log").open("w", encoding="utf-8") as log:
 

@@ -1,4 +1,4 @@
-"""tiltflow's own engine: everything from raw views to the volume, with nothing installed beyond Python packages.
+"""The work of tiltflow's own engine, step by step.
 
 X-rays -> bad views -> alignment (:mod:`tiltflow.align.fallback`) -> aligned stack -> back-projection -> trim.  The raw stack is
 read view by view and repaired as it is read; sections go straight into the turned and trimmed volume, so scratch holds only the
@@ -7,7 +7,6 @@ aligned stack and the volume.
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 
 import numpy as np
@@ -21,43 +20,26 @@ from tiltflow.engines.native.volume import make_volume, title
 from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc
 from tiltflow.model import Alignment, Reconstruction, Stack
 from tiltflow.preprocess.preparation import prepare_views
-from tiltflow.recipe.directive_status import EngineName
 from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
-from tiltflow.version import __version__
 
 
-class NativeEngine:
-    """Aligns and reconstructs on this machine's processors."""
+def reconstruct_series(job: EngineJob) -> Reconstruction:
+    """Align the series and reconstruct its volume.
 
-    name: EngineName = "native"
-
-    @property
-    def version(self) -> str:
-        """Tiltflow's version and the Python it runs on."""
-        return f"tiltflow {__version__} (Python {platform.python_version()})"
-
-    def check(self, job: EngineJob) -> None:
-        """Take on every series: what this engine cannot do is refused when the recipe is made for it."""
-
-    def reconstruct(self, job: EngineJob) -> Reconstruction:
-        """Align the series and reconstruct its volume.
-
-        Raises
-        ------
-        StageError
-            If a stage finds that these data cannot give a result, with the reason.
-        """
-        with open_mrc(job.series.path) as raw:
-            stack, alignment = align(job, raw)
-            alignment = position_specimen(job, stack, alignment)
-            job.note_alignment(alignment)
-            write_alignment_files(job.workdir, job.series, alignment)
-            aligned = _make_aligned_stack(job, stack, raw, alignment)
-        volume = make_volume(job, aligned, alignment)
-        make_halves(job, aligned, alignment)
-        return Reconstruction(
-            aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment
-        )
+    Raises
+    ------
+    StageError
+        If a stage finds that these data cannot give a result, with the reason.
+    """
+    with open_mrc(job.series.path) as raw:
+        stack, alignment = align(job, raw)
+        alignment = position_specimen(job, stack, alignment)
+        job.note_alignment(alignment)
+        write_alignment_files(job.workdir, job.series, alignment)
+        aligned = _make_aligned_stack(job, stack, raw, alignment)
+    volume = make_volume(job, aligned, alignment)
+    make_halves(job, aligned, alignment)
+    return Reconstruction(aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment)
 
 
 def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
