@@ -19,7 +19,7 @@ from tiltflow.engines.native.positioning import small_binning
 from tiltflow.engines.native.thickness import greatest_thickness
 from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import ResourceError
-from tiltflow.formats.mrc import read_header
+from tiltflow.formats.stacks import open_stack
 from tiltflow.model import TiltSeries
 from tiltflow.position.specimen_search import THICKER, search_height
 from tiltflow.recipe import EngineName, Recipe
@@ -137,7 +137,8 @@ def plan_series(series: TiltSeries, recipe: Recipe, engine: EngineName, threads:
 
 
 def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
-    raw = read_header(series.path).dtype
+    with open_stack(series.path) as stack:
+        raw = stack.dtype
     views, ny, nx = series.shape
     aligned = aligned_shape(series.shape, recipe.stack)
     params = replace(recipe.reconstruct, binning=recipe.stack.binning, thickness=greatest_thickness(recipe))

@@ -20,8 +20,9 @@ from tiltflow.engines.native.halves import make_halves
 from tiltflow.engines.native.positioning import position_specimen
 from tiltflow.engines.native.volume import make_volume, title
 from tiltflow.errors import StageError
-from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc
-from tiltflow.model import Alignment, Reconstruction, Stack
+from tiltflow.formats.mrc import MrcWriter
+from tiltflow.formats.stacks import open_stack
+from tiltflow.model import Alignment, ImageStack, Reconstruction, Stack
 from tiltflow.preprocess.bad_views import find_bad_views
 from tiltflow.preprocess.xrays import RepairedStack, find_xrays
 from tiltflow.recipe.directive_status import EngineName
@@ -49,7 +50,7 @@ class NativeEngine:
         StageError
             If a stage finds that these data cannot give a result, with the reason.
         """
-        with open_mrc(job.series.path) as raw:
+        with open_stack(job.series.path) as raw:
             stack, alignment = align(job, raw)
             alignment = position_specimen(job, stack, alignment)
             job.note_alignment(alignment)
@@ -62,7 +63,7 @@ class NativeEngine:
         )
 
 
-def align(job: EngineJob, raw: MrcFile) -> tuple[Stack, Alignment]:
+def align(job: EngineJob, raw: ImageStack) -> tuple[Stack, Alignment]:
     """Return the views with x-ray hits repaired, and their alignment.
 
     Raises
@@ -74,7 +75,7 @@ def align(job: EngineJob, raw: MrcFile) -> tuple[Stack, Alignment]:
     return stack, align_series(job, stack, excluded)
 
 
-def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, dict[int, str]]:
+def _prepare(job: EngineJob, raw: ImageStack) -> tuple[Stack, dict[int, str]]:
     """Return the views with x-ray hits repaired, and which of them not to use for what reason."""
     threads = job.site.threads
     stack: Stack = raw
@@ -102,7 +103,7 @@ def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, dict[int, str]]:
     return stack, dict(sorted(excluded.items()))
 
 
-def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: Alignment) -> Path:
+def _make_aligned_stack(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment) -> Path:
     params = job.recipe.stack
     path = job.path("_ali.mrc")
     ny, nx = aligned_shape(stack.shape, params)
@@ -113,7 +114,7 @@ def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: A
             (stack.shape[0], ny, nx),
             _aligned_dtype(raw),
             pixel_size_angstrom=(pixel * params.binning, pixel * params.binning, pixel),
-            labels=[*raw.header.labels, title("aligned stack")],
+            labels=[*raw.labels, title("aligned stack")],
             is_stack=True,
             tilt_deg=alignment.tilt_deg,
         ) as out:
@@ -128,6 +129,6 @@ def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: A
     return path
 
 
-def _aligned_dtype(raw: MrcFile) -> type[np.generic]:
+def _aligned_dtype(raw: ImageStack) -> type[np.generic]:
     """16-bit integers hold what bytes and 16-bit integers held; all else becomes real."""
     return np.int16 if raw.dtype.name in {"int8", "uint8", "int16"} else np.float32
