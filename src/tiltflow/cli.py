@@ -117,7 +117,12 @@ def _option_of(parameter: Parameter) -> introspection.Parameter:
 @app.command()
 @_takes_parameters
 def run(
-    input_dir: Annotated[Path, typer.Argument(metavar="INPUT_DIR", help="Folder of tilt series: every .mrc .st .MRC .ST in it.")],
+    input_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT_DIR", help="Folder of tilt series: every .mrc .st .MRC .ST in it, and .tif .tiff with an .mdoc."
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the results: one folder a series.", rich_help_panel=_WHERE)
     ],
@@ -171,7 +176,7 @@ def run(
             parameters, template=template, overrides=overrides or [], engine=settings.engine, fallback=settings.fallback
         )
         recipe.for_engine(choose_engine(recipe.engine)[0].name)  # so that a refusal comes before any work
-        sources = layout.find_series(_folder(input_dir), file)
+        sources = layout.find_series(_folder(input_dir), file, by_mdoc=True)
         for remark in layout.look_alikes(sources):
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None

@@ -21,7 +21,7 @@ from tiltflow.record import DirectiveEntry, ProductEntry, RecipeEntry, ValueEntr
 from tiltflow.version import build
 
 _CHECKSUM_BLOCK = 1 << 20
-_LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr")
+_LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr", "tifffile")
 
 
 def versions() -> dict[str, str]:
@@ -45,6 +45,7 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
     views, ny, nx = known.shape
     header = "header of the stack"
     entries = {
+        "container": ValueEntry(value=known.container, source="contents of the file"),
         "views": ValueEntry(value=views, source=header),
         "width": ValueEntry(value=nx, unit="px", source=header),
         "height": ValueEntry(value=ny, unit="px", source=header),

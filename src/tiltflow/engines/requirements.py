@@ -9,12 +9,13 @@ or three, which tells an hour from a minute.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from tiltflow.engines.plan import Plan
 from tiltflow.engines.thickness import greatest_thickness
-from tiltflow.formats.mrc import read_header
+from tiltflow.formats.stacks import open_stack
 from tiltflow.model import TiltSeries
 from tiltflow.position.specimen_search import SECOND_SEARCH_FACTOR, search_height, small_binning
 from tiltflow.recipe import Recipe
@@ -95,7 +96,7 @@ def plan_series(series: TiltSeries, recipe: Recipe, threads: int, *, keep_volume
 def raw_copy_bytes(series: TiltSeries) -> int:
     """Return the bytes of a copy of the raw stack."""
     views, ny, nx = series.shape
-    return views * ny * nx * read_header(series.path).dtype.itemsize
+    return views * ny * nx * _raw_dtype(series).itemsize
 
 
 def untrimmed_volume_bytes(series: TiltSeries, recipe: Recipe) -> int:
@@ -104,8 +105,13 @@ def untrimmed_volume_bytes(series: TiltSeries, recipe: Recipe) -> int:
     return int(np.prod(s.full)) * s.voxel_bytes
 
 
+def _raw_dtype(series: TiltSeries) -> np.dtype[Any]:
+    with open_stack(series.path) as stack:
+        return stack.dtype
+
+
 def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
-    raw = read_header(series.path).dtype
+    raw = _raw_dtype(series)
     views, ny, nx = series.shape
     aligned = aligned_shape(series.shape, recipe.stack)
     params = replace(recipe.reconstruct, binning=recipe.stack.binning, thickness=greatest_thickness(recipe))

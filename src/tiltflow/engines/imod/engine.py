@@ -16,6 +16,7 @@ from pathlib import Path
 from tiltflow import command
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod.program import PROGRAM
+from tiltflow.engines.imod.stack_copy import copy_stack
 from tiltflow.errors import CommandError, EngineError, FormatError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.tilts import read_tilts
@@ -103,16 +104,19 @@ class _Batchruntomo:
     def _prepare(self, job: EngineJob) -> Path:
         """Copy the series and what lies beside it, because batchruntomo works on (and archives) its input; write the directives."""
         source = job.series.path
-        shutil.copyfile(source, job.workdir / source.name)
+        stack = copy_stack(job.series, job.workdir)
         for suffix in _SIDE_FILES:
-            for beside in (source.with_suffix(suffix), source.with_name(source.name + suffix)):
+            for beside, copy in (
+                (source.with_suffix(suffix), stack.stem + suffix),
+                (Path(f"{source}{suffix}"), stack.name + suffix),
+            ):
                 if beside.is_file():
-                    shutil.copyfile(beside, job.workdir / beside.name)
+                    shutil.copyfile(beside, job.workdir / copy)
         directives = job.path(".adoc")
         text = render_adoc(
             job.recipe,
             name=job.series.name,
-            stackext=source.suffix.lstrip("."),
+            stackext=stack.suffix.lstrip("."),
             dataset_directory=str(job.workdir),
         )
         directives.write_text(text, encoding="utf-8")

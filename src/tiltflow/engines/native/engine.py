@@ -17,8 +17,9 @@ from tiltflow.engines.native.alignment_files import write_alignment_files
 from tiltflow.engines.native.halves import make_halves
 from tiltflow.engines.native.positioning import position_specimen
 from tiltflow.engines.native.volume import make_volume, title
-from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc
-from tiltflow.model import Alignment, Reconstruction, Stack
+from tiltflow.formats.mrc import MrcWriter
+from tiltflow.formats.stacks import open_stack
+from tiltflow.model import Alignment, ImageStack, Reconstruction, Stack
 from tiltflow.preprocess.preparation import prepare_views
 from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
 
@@ -31,7 +32,7 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
     StageError
         If a stage finds that these data cannot give a result, with the reason.
     """
-    with open_mrc(job.series.path) as raw:
+    with open_stack(job.series.path) as raw:
         stack, alignment = align(job, raw)
         alignment = position_specimen(job, stack, alignment)
         job.note_alignment(alignment)
@@ -69,7 +70,7 @@ def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
     return stack, alignment
 
 
-def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: Alignment) -> Path:
+def _make_aligned_stack(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment) -> Path:
     params = job.recipe.stack
     path = job.path("_ali.mrc")
     ny, nx = aligned_shape(stack.shape, params)
@@ -80,7 +81,7 @@ def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: A
             (stack.shape[0], ny, nx),
             _aligned_dtype(raw),
             pixel_size_angstrom=(pixel * params.binning, pixel * params.binning, pixel),
-            labels=[*raw.header.labels, title("aligned stack")],
+            labels=[*raw.labels, title("aligned stack")],
             is_stack=True,
             tilt_deg=alignment.tilt_deg,
         ) as out:
@@ -93,6 +94,6 @@ def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: A
     return path
 
 
-def _aligned_dtype(raw: MrcFile) -> type[np.generic]:
+def _aligned_dtype(raw: ImageStack) -> type[np.generic]:
     """16-bit integers hold what bytes and 16-bit integers held; all else becomes real."""
     return np.int16 if raw.dtype.name in {"int8", "uint8", "int16"} else np.float32
