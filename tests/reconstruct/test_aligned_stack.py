@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
-from tiltflow.reconstruct.aligned_stack import StackParams, align_stack, align_view, aligned_shape, round_to_int16
+from tiltflow.formats.mrc import convert
+from tiltflow.reconstruct.aligned_stack import StackParams, align_stack, align_view, aligned_shape
 
 
 def inside_frame(shape: tuple[int, int], transform: np.ndarray, binning: int, margin: float) -> np.ndarray:
@@ -32,7 +33,7 @@ def test_cubic_interpolation_gives_the_grey_values_of_newstack_to_the_rounding(
     side = 256 // binning
     view = align_view(golden["raw"], golden["transform"], StackParams(binning=binning), (side, side))
     inside = inside_frame((side, side), golden["transform"], binning, 2)[rows]
-    difference = round_to_int16(view)[rows].astype(float) - golden[name]
+    difference = convert(view, np.int16)[rows].astype(float) - golden[name]
     assert inside.mean() > 0.5
     assert np.abs(difference[inside]).max() <= 1
     assert (difference[inside] == 0).mean() > 0.99
@@ -49,7 +50,7 @@ def test_every_view_of_the_shared_stack_agrees_with_newstack(shared: Path, binni
     views = align_stack(raw, transforms, StackParams(binning=binning), threads=2)
     for view, golden, transform in zip(views, expected, transforms, strict=True):
         inside = inside_frame(view.shape, transform, binning, 2)
-        assert np.abs(round_to_int16(view)[inside].astype(float) - golden[inside]).max() <= 1
+        assert np.abs(convert(view, np.int16)[inside].astype(float) - golden[inside]).max() <= 1
 
 
 def test_the_identity_changes_nothing(rng: np.random.Generator) -> None:
@@ -146,8 +147,3 @@ def test_the_output_size_can_be_given() -> None:
     assert aligned_shape((3, 64, 64), params) == (30, 50)
     view = align_view(np.ones((64, 64)), geometry.transform(np.eye(2)), params, (30, 50))
     np.testing.assert_allclose(view, 1.0)
-
-
-def test_rounding_is_half_up_and_held_within_16_bits() -> None:
-    values = np.array([-1.5, -0.5, 0.5, 2.49, 1e6, -1e6], np.float32)
-    assert round_to_int16(values).tolist() == [-1, 0, 1, 2, 32767, -32768]

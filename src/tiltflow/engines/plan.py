@@ -1,9 +1,9 @@
-"""What the work on a series takes: memory, disk and time, from the header and the recipe alone, before any of it starts.
+"""Memory, disk and time that the work on a series needs, from the header and the recipe alone, before any of it starts.
 
-Every stage streams, so that the peak of the memory is what the program itself takes and the few arrays that the hungriest stage
-holds at once.  These are counted here in bytes a pixel of a view, or a voxel of a slab, for each thread; `tests/test_memory.py`
-holds the counts against what the operating system measures.  The time is that of an ordinary core and right within a factor of two
-or three, which tells an hour from a minute.
+Every stage streams, so that the peak of the memory is that of the program itself plus the few arrays that the most demanding stage
+holds at once.  These are counted here in bytes for each pixel of a view, or voxel of a slab, and thread; `tests/test_memory.py`
+compares the counts with what the operating system measures.  The time is that of an ordinary core, to a factor of two or three,
+which distinguishes minutes from hours.
 """
 
 from __future__ import annotations
@@ -29,39 +29,47 @@ from tiltflow.reconstruct.volume_slabs import GREYS, slab_rows
 from tiltflow.reconstruct.wbp import LINES_AT_ONCE, volume_shape
 
 _PROGRAM_BYTES = 400 << 20
-"""Interpreter, libraries and compiled kernels, once all of them are loaded."""
+"""Interpreter, libraries and compiled kernels, once all of them are loaded: 300 to 380 MB were measured."""
 _ENCODER_FRAMES, _LARGEST_FRAME = 80, 1 << 20
-"""Frames that the encoder of movies holds, and the pixels of the largest."""
+"""Frames that x264 holds for its lookahead, references and threads, and the pixels of the largest frame of a movie."""
 _PATCH_BYTES = 20
-"""For each pixel of all binned views: the views, and the transforms of all patches, which overlap."""
+"""For each pixel of all binned views: the views (4 bytes), and the transforms of all patches, which overlap by half or so."""
 _SMALL_PIXEL_BYTES, _SMALL_VOXEL_BYTES = 20, 14
-"""For each pixel of the small views that the specimen is looked for in, and each voxel of the small volume."""
+"""For each pixel of the small views in which the specimen is searched (as they are, without gold, filtered, and read), and each voxel
+of the small volume (real numbers, smoothed, and a background)."""
 _LIKELY_PITCH_DEG = 3.0
+"""Pitch of the specimen for which sections of lines are kept; steeper ones need more memory than planned, within its reserve."""
 _CHUNK = 128
+"""Side of the chunks of the pyramid (:data:`tiltflow.formats.omezarr.CHUNK`)."""
 
 _RAW_PIXEL_NS, _VOXEL_NS, _VOXEL_VIEW_NS = 40.0, 60.0, 0.35
-"""CPU time of all that is done with each."""
+"""CPU time of all that is done with each raw pixel (alignment and aligned stack), voxel (products) and voxel of each view
+(back-projection), by `benchmarks/whole_run.py` and `benchmarks/reconstruction.py` on a core of 2023."""
 _START_SECONDS = 10.0
+"""Start of the program, and loading or compiling kernels."""
 _ALONE = 0.3
-"""Part of the CPU time that only one thread works."""
+"""Fraction of the CPU time in which only one thread works."""
 
 _DISK_RESERVE = 1.05
+"""Free space over the space needed: file systems lose a few percent to blocks and metadata."""
+_PRODUCT_BYTES = 8 << 20
+"""Pictures, movies and pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the work on a series takes.
+    """What the work on a series needs.
 
     Attributes
     ----------
     memory_by_stage
-        Peak of the resident memory in the stages that take the most, bytes.
+        Peak of the resident memory in the stages that need the most, bytes.
     scratch
         Bytes in the scratch folder: the aligned stack and the volumes.
     results
         Bytes in the folder of the results, where the products are made.
     seconds
-        Wall time, as far as that can be told.
+        Estimated wall time.
     """
 
     memory_by_stage: Mapping[str, int]
@@ -84,7 +92,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
-    """What there is to work on: pixels, voxels, and bytes of each of them."""
+    """Numbers of pixels and voxels, and bytes of each of them."""
 
     views: int
     raw_px: int
@@ -100,14 +108,18 @@ class _Sizes:
 
 
 def plan_series(series: TiltSeries, recipe: Recipe, engine: EngineName, threads: int, *, keep_volumes: bool = True) -> Plan:
-    """Return what the work on a series takes.
+    """Return what the work on a series needs.
 
     Parameters
     ----------
+    series
+        The tilt series.
     recipe
-        As this engine and this series have it.
+        As made for this engine and this series.
+    engine
+        Which engine does the work.
     threads
-        That it may use.
+        Threads that it may use.
     keep_volumes
         Whether aligned stack and volume are among the results.
     """
@@ -115,7 +127,7 @@ def plan_series(series: TiltSeries, recipe: Recipe, engine: EngineName, threads:
     stack = s.views * s.aligned_px * s.aligned_bytes
     volume = int(np.prod(s.kept)) * s.voxel_bytes
     # The averaged volume, its binned copy, and the pyramid if nothing of it could be compressed; pictures and movies are small.
-    products = int(volume * (1 + 1 / 8 + 8 / 7)) + stack // 4 + (8 << 20)
+    products = int(volume * (1 + 1 / 8 + 8 / 7)) + stack // 4 + _PRODUCT_BYTES
     scratch = stack + volume
     if recipe.halves:
         scratch += 2 * volume * max(s.voxel_bytes, 2) // s.voxel_bytes
@@ -163,7 +175,7 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
 
 
 def _memory(s: _Sizes, threads: int) -> dict[str, int]:
-    """Return the peak of each stage that can be the hungriest."""
+    """Return the peak of each stage that may need the most memory."""
     views = threads * s.raw_px * (2 * s.raw_bytes + 8)
     aligned = threads * (2 * s.raw_px * s.raw_bytes + 8 * s.aligned_px) + (2 * threads + 1) * 4 * s.aligned_px
     picture = max(s.aligned_px, s.kept[1] * s.kept[2])
@@ -184,7 +196,7 @@ def _memory(s: _Sizes, threads: int) -> dict[str, int]:
 
 
 def _slabs(s: _Sizes, threads: int) -> int:
-    """Return the bytes of slabs in the making and waiting, of the lines they are made of, and of sections kept for the pitch."""
+    """Return the bytes of slabs that are made and that wait, of the lines they are made of, and of sections kept for the pitch."""
     _, nz, nx = s.full
     rows = slab_rows(nz, nx)
     waiting = (2 * threads + 1) * rows
@@ -194,12 +206,21 @@ def _slabs(s: _Sizes, threads: int) -> int:
 
 
 def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
-    """Refuse work that does not fit into the memory or onto the disks.
+    """Refuse work for which memory or disk space is not sufficient.
+
+    Parameters
+    ----------
+    plan
+        What is needed.
+    name
+        Of the series, for the message.
+    scratch, results
+        Folders, whose disks must have room.
 
     Raises
     ------
     ResourceError
-        If it does not, with what is needed, what there is, and what to do.
+        With what is needed, what is available, and what to do.
     """
     memory = available_memory()
     if memory is not None and plan.memory > memory:
@@ -222,12 +243,12 @@ def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
 
 
 def gigabytes(size: int) -> str:
-    """Return a size for people."""
+    """Return a size in bytes as text in GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 
 def duration(seconds: float) -> str:
-    """Return a time that is roughly known for people."""
+    """Return an estimated time as text in seconds, minutes or hours."""
     if seconds < 90:
         return f"{max(round(seconds, -1), 10):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

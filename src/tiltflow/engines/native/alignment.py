@@ -1,8 +1,8 @@
-"""From raw views to an alignment that can be trusted, or to the best there is with the reasons for doubt.
+"""From raw views to an alignment that can be trusted, or to the best one with its trust warnings.
 
-Coarse alignment always comes first.  The method asked for follows: gold, patches, or matching views with projections of the
-others.  When it cannot be trusted (too few beads, too large an error on points it has not seen), the next one down the ladder is
-tried; every attempt is recorded with its figures and the best is used.  A site can switch the ladder off.
+Coarse alignment always comes first.  The method asked for follows: gold, patches, or projection matching.  If its result has trust
+warnings (too few beads, too large a leave-out error), the next method is tried; every attempt is recorded with its figures and the
+best is used.  A site can switch these fallback methods off.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ METHODS = ("gold", "patches", "projection", "coarse")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Start:
-    """What every method starts from."""
+    """The views, and the coarse alignment that every method starts from."""
 
     stack: Stack
     included: NDArray[np.bool_]
@@ -43,12 +43,19 @@ class _Start:
 def align_series(job: EngineJob, stack: Stack, excluded: Mapping[int, str]) -> Alignment:
     """Return the alignment of a series by the method that the recipe asks for, or by the next one that can be trusted.
 
-    `excluded` maps views that take no part, counted from 0, to the reason.
+    Parameters
+    ----------
+    job
+        Series, recipe, site and recorder.
+    stack
+        Raw views, `(views, ny, nx)`, x-ray hits repaired.
+    excluded
+        Reason for every view that takes no part, counted from 0.
 
     Raises
     ------
     StageError
-        If the method asked for fails and the ladder is switched off.
+        If the method asked for fails and fallback methods are switched off.
     """
     included = np.ones(stack.shape[0], bool)
     included[list(excluded)] = False
@@ -61,7 +68,7 @@ def align_series(job: EngineJob, stack: Stack, excluded: Mapping[int, str]) -> A
                 found = _METHODS[method](job, start, notes)
                 _note(notes, found.evidence)
         except (StageError, np.linalg.LinAlgError) as error:
-            why = str(error) if isinstance(error, StageError) else f"the images tell too little for it ({error})"
+            why = str(error) if isinstance(error, StageError) else f"the images do not determine the solution ({error})"
             if not job.recipe.fallback:
                 raise StageError(f"{job.series.path.name}: alignment by {method} failed: {why}") from error
             job.recorder.warn(f"alignment by {method} is not possible: {why}")
@@ -71,10 +78,10 @@ def align_series(job: EngineJob, stack: Stack, excluded: Mapping[int, str]) -> A
         log.append({"method": method, **_figures(found.evidence), "trust_warnings": list(found.evidence.trust_warnings)})
         if not found.evidence.trust_warnings:
             break
-        job.recorder.warn(f"alignment by {method} is in doubt: {'; '.join(found.evidence.trust_warnings)}")
+        job.recorder.warn(f"alignment by {method} has trust warnings: {'; '.join(found.evidence.trust_warnings)}")
     best = min(attempts, key=_rank)
     if best.method != job.recipe.method:
-        job.recorder.warn(f"aligned by {best.method} instead of {job.recipe.method}, as the ladder has it")
+        job.recorder.warn(f"aligned by {best.method} instead of {job.recipe.method}, as a fallback")
     evidence = replace(
         best.evidence,
         attempts=tuple(log),
@@ -85,9 +92,9 @@ def align_series(job: EngineJob, stack: Stack, excluded: Mapping[int, str]) -> A
 
 
 def _reasons(alignment: Alignment, excluded: Mapping[int, str]) -> dict[int, str]:
-    """Return why each view that the alignment leaves out takes no part."""
+    """Return the reason for every view that the alignment excludes."""
     reasons = {**excluded, **alignment.evidence.excluded_views}
-    return {int(view): reasons.get(int(view), "holds nothing that was tracked") for view in np.flatnonzero(~alignment.included)}
+    return {int(view): reasons.get(int(view), "has no tracked points") for view in np.flatnonzero(~alignment.included)}
 
 
 def _rungs(job: EngineJob) -> tuple[str, ...]:
@@ -121,7 +128,7 @@ def _coarse(job: EngineJob, stack: Stack, included: NDArray[np.bool_]) -> Coarse
 
 
 def _gold(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
-    """Track gold beads and solve for the geometry that their positions tell."""
+    """Track gold beads and solve for the geometry from their positions."""
     diameter_px = job.recipe.gold_nm * 10 / job.series.pixel_size_angstrom
     result = track_beads(
         start.stack,
@@ -161,7 +168,7 @@ def _listed(views: Sequence[int]) -> str:
 
 
 def _patches(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
-    """Track patches of texture and solve for the geometry that they tell together."""
+    """Track patches of texture and solve for the geometry from their positions."""
     result = track_patches(
         start.stack,
         start.coarse.transforms,
@@ -177,10 +184,10 @@ def _patches(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
         notes.note(text)
     trust_warnings: tuple[str, ...] = ()
     if result.error_limit_px > job.recipe.trust_limit_px:
-        told = f"patches put the error at {result.error_px:.2f} px, and {result.error_limit_px:.2f} px cannot be excluded"
-        trust_warnings = (f"{told}: more than {job.recipe.trust_limit_px:g} px",)
+        estimate = f"the estimated error is {result.error_px:.2f} px, with an upper limit of {result.error_limit_px:.2f} px"
+        trust_warnings = (f"{estimate}: more than {job.recipe.trust_limit_px:g} px",)
     found = _solved(job, start, "patches", result.tracks, trust_warnings, notes)
-    # The solution takes the likelihood at its word; the patches left out in turn do not.
+    # The error of the solution rests on the likelihood alone; that of the tracking is a jackknife over patches.
     error_px = max(result.error_px, found.evidence.error_px or 0.0)
     return replace(found, evidence=replace(found.evidence, error_px=error_px))
 
@@ -202,11 +209,11 @@ def _solved(
         notes.note(text)
     evidence = solution.evidence
     leave_out = evidence.leave_out_px
-    # A patch drifts by more than the alignment is off; what patches left out mean for that is judged where they are tracked.
+    # A patch drifts by more than the alignment is off, so that its leave-out error is no measure; its tracker has its own.
     if method == "gold" and leave_out is not None and leave_out > job.recipe.trust_limit_px:
         trust_warnings = (
             *trust_warnings,
-            f"points that the fit has not seen are {leave_out:.2f} px off, more than {job.recipe.trust_limit_px:g} px",
+            f"the leave-out error is {leave_out:.2f} px, more than {job.recipe.trust_limit_px:g} px",
         )
     return replace(
         solution.alignment(method),
@@ -215,7 +222,7 @@ def _solved(
 
 
 def _projection(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
-    """Match every view with what the others say it must look like."""
+    """Match every view with its prediction from the others."""
     result = refine_by_projection(
         start.stack,
         start.coarse.transforms,
@@ -249,15 +256,15 @@ def _projection(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
 
 
 def _coarse_only(job: EngineJob, start: _Start, notes: StageNotes) -> Alignment:
-    """Keep the coarse alignment, with an error that nobody has measured."""
-    notes.note("the coarse alignment is used as it is")
+    """Return the coarse alignment, whose error is unknown."""
+    notes.note("the coarse alignment is used unchanged")
     return Alignment(
         transforms=start.coarse.transforms,
         tilt_deg=np.array(job.series.tilt_deg),
         included=start.included,
         method="coarse",
         evidence=Evidence(
-            trust_warnings=("it is the coarse alignment alone, whose error nothing measures",),
+            trust_warnings=("it is the coarse alignment alone, whose error is not measured",),
             axis_angle_from_data_deg=start.coarse.axis_angle_from_data_deg,
             correlation_per_view=tuple(start.coarse.correlation.tolist()),
         ),
@@ -273,7 +280,7 @@ _METHODS: dict[str, Callable[[EngineJob, _Start, StageNotes], Alignment]] = {
 
 
 def _figures(evidence: Evidence) -> dict[str, Any]:
-    """Return the single numbers of the evidence that are known."""
+    """Return the scalar values of the evidence that are known."""
     return {name: value for name, value in asdict(evidence).items() if isinstance(value, (int, float)) and not np.isnan(value)}
 
 
@@ -284,6 +291,6 @@ def _note(notes: StageNotes, evidence: Evidence) -> None:
 
 
 def _with_shifts(evidence: Evidence, alignment: Alignment) -> Evidence:
-    """Add how far the views were moved: a large shift is a field that has little in common with the others."""
+    """Add the shifts of the views: a view with a large shift shows a field that has little in common with the others."""
     shifts = np.hypot(*alignment.transforms[alignment.included, :, 2].T)
     return replace(evidence, shift_rms_px=float(np.sqrt(np.mean(shifts**2))), shift_max_px=float(shifts.max()))

@@ -29,7 +29,7 @@ from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
 
 
 class NativeEngine:
-    """Aligns and reconstructs on this machine's processors."""
+    """Aligns and reconstructs with tiltflow's own code on this machine's processors."""
 
     name: EngineName = "native"
 
@@ -39,7 +39,7 @@ class NativeEngine:
         return f"tiltflow {tiltflow.__version__} (Python {platform.python_version()})"
 
     def check(self, job: EngineJob) -> None:
-        """Take on every series: what this engine cannot do is refused when the recipe is made for it."""
+        """Accept every series: what this engine cannot do is refused when the recipe is made for it."""
 
     def reconstruct(self, job: EngineJob) -> Reconstruction:
         """Align the series and reconstruct its volume.
@@ -47,7 +47,7 @@ class NativeEngine:
         Raises
         ------
         StageError
-            If a stage finds that these data cannot give a result, with the reason.
+            If these data cannot give a result, with the reason.
         """
         with open_mrc(job.series.path) as raw:
             stack, alignment = align(job, raw)
@@ -75,7 +75,7 @@ def align(job: EngineJob, raw: MrcFile) -> tuple[Stack, Alignment]:
 
 
 def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, dict[int, str]]:
-    """Return the views with x-ray hits repaired, and which of them not to use for what reason."""
+    """Return the views with x-ray hits repaired, and the reason for every view that is not to be used."""
     threads = job.site.threads
     stack: Stack = raw
     if job.recipe.xrays.enabled:
@@ -129,5 +129,5 @@ def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: A
 
 
 def _aligned_dtype(raw: MrcFile) -> type[np.generic]:
-    """16-bit integers hold what bytes and 16-bit integers held; all else becomes real."""
+    """Return 16-bit integers for stacks of bytes and 16-bit integers, and real numbers for all others."""
     return np.int16 if raw.dtype.name in {"int8", "uint8", "int16"} else np.float32
