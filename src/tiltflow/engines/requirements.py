@@ -25,21 +25,28 @@ from tiltflow.reconstruct.volume_slabs import GREYS, slab_rows
 from tiltflow.reconstruct.wbp import LINES_AT_ONCE, volume_shape
 
 _PROGRAM_BYTES = 400 << 20
-"""Interpreter, libraries and compiled kernels, once all of them are loaded."""
+"""Interpreter, libraries and compiled kernels, once all of them are loaded: 300 to 380 MB were measured."""
 _ENCODER_FRAMES, _LARGEST_FRAME = 80, 1 << 20
-"""Frames that the encoder of movies holds, and the pixels of the largest."""
+"""Frames that x264 holds for its lookahead, references and threads, and the pixels of the largest frame of a movie."""
 _PATCH_BYTES = 20
-"""For each pixel of all binned views: the views, and the transforms of all patches, which overlap."""
+"""For each pixel of all binned views: the views (4 bytes), and the transforms of all patches, which overlap by half or so."""
 _SMALL_PIXEL_BYTES, _SMALL_VOXEL_BYTES = 20, 14
-"""For each pixel of the small views that the specimen is looked for in, and each voxel of the small volume."""
+"""For each pixel of the small views in which the specimen is searched (as they are, without gold, filtered, and read), and each voxel
+of the small volume (real numbers, smoothed, and a background)."""
 _LIKELY_PITCH_DEG = 3.0
+"""Pitch of the specimen for which sections of lines are kept; steeper ones need more memory than planned, within its reserve."""
 _CHUNK = 128
+"""Side of the chunks of the pyramid (:data:`tiltflow.formats.omezarr.CHUNK`)."""
 
 _RAW_PIXEL_NS, _VOXEL_NS, _VOXEL_VIEW_NS = 40.0, 60.0, 0.35
-"""CPU time of all that is done with each."""
+"""CPU time of all that is done with each raw pixel (alignment and aligned stack), voxel (products) and voxel of each view
+(back-projection), by `benchmarks/whole_run.py` and `benchmarks/reconstruction.py` on a core of 2023."""
 _START_SECONDS = 10.0
+"""Start of the program, and loading or compiling kernels."""
 _ALONE = 0.3
-"""Part of the CPU time that only one thread works."""
+"""Fraction of the CPU time in which only one thread works."""
+_PRODUCT_BYTES = 8 << 20
+"""Pictures, movies and pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ def plan_series(series: TiltSeries, recipe: Recipe, threads: int, *, keep_volume
     stack = s.views * s.aligned_px * s.aligned_bytes
     volume = int(np.prod(s.kept)) * s.voxel_bytes
     # The averaged volume, its binned copy, and the pyramid if nothing of it could be compressed; pictures and movies are small.
-    products = int(volume * (1 + 1 / 8 + 8 / 7)) + stack // 4 + (8 << 20)
+    products = int(volume * (1 + 1 / 8 + 8 / 7)) + stack // 4 + _PRODUCT_BYTES
     scratch = stack + volume
     if recipe.halves:
         scratch += 2 * volume * max(s.voxel_bytes, 2) // s.voxel_bytes
