@@ -29,13 +29,14 @@ lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && echo "ruff: clean"
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 4
-	@$(BIN)/codespell src tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md && echo "codespell: clean"
+	@$(BIN)/codespell src door tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md && echo "codespell: clean"
 
 bench: $(VENV)/.dev  ## print the benchmark tables, one seed each (GOLDEN=folder adds IMOD's volumes)
 	@for script in benchmarks/*.py; do \
 	    case $$script in \
 	        */record.py) continue ;; \
 	        */alignment.py|*/verdicts.py) options="--seeds 1" ;; \
+	        */sensitivity.py) options="--package align.bundle --constant k_factor" ;; \
 	        */positioning.py) options="--series 6 --own 1" ;; \
 	        */golden.py) test -n "$(GOLDEN)" || continue; options="$(GOLDEN)/tilt" ;; \
 	        *) options= ;; \
@@ -49,10 +50,10 @@ pages: $(VENV)/.dev  ## write the generated pages, figures and pictures of docs/
 
 docs: $(VENV)/.docs  ## build the documentation site into site/; warnings are errors
 	@$(BIN)/python docs/generate.py --check
-	@$(BIN)/mkdocs build --strict --quiet && echo "the site is in site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "the site is in site/index.html"
 
 serve: $(VENV)/.docs  ## build the site and serve it on this machine, anew with every change
-	@$(BIN)/mkdocs serve
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 lock: $(VENV)/.dev  ## resolve the dependencies anew (needs uv)
 	$(UV_COMPILE) --group dev --extra prefect --extra portal -o requirements-dev.lock
@@ -79,9 +80,9 @@ $(VENV)/.core: requirements.lock pyproject.toml | $(BIN)/python
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+$(VENV)/.dev: requirements-dev.lock pyproject.toml door/pyproject.toml | $(BIN)/python
 	@$(PIP) install --no-compile --require-hashes -r requirements-dev.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PIP) install --no-deps --no-build-isolation -e . -e door
 	@touch $@
 
 $(VENV)/.docs: requirements-docs.lock $(VENV)/.dev

@@ -1,4 +1,4 @@
-"""What the site needs of mkdocs beyond its configuration: pages found by a pattern, and the front door's functions listed from the code."""
+"""What the site needs beyond the configuration of mkdocs: pages found by a pattern, and the functions of the front door."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_context: Any) -> str:
-    """Put a reference of every function and class that `tiltflow` exports where the page says so."""
+    """Put the reference of every function that `tiltflow` exports where the page has the mark."""
     if FRONT_DOOR not in markdown:
         return markdown
     exported = [getattr(tiltflow, name) for name in getattr(tiltflow, "__all__", ())]
-    public = [one for one in exported if inspect.isfunction(one) or inspect.isclass(one)]
-    return markdown.replace(FRONT_DOOR, "\n\n".join(f"::: {one.__module__}.{one.__qualname__}" for one in public))
+    functions = [one for one in exported if inspect.isfunction(one)]
+    return markdown.replace(FRONT_DOOR, "\n\n".join(f"::: {one.__module__}.{one.__qualname__}" for one in functions))
 
 
 def _named(entries: Any) -> list[str]:

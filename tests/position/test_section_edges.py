@@ -1,4 +1,4 @@
-"""Tests of where the texture of a section ends."""
+"""Tests of the thickness of a section from where its texture ends."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def blurred(profile: np.ndarray) -> np.ndarray:
     return np.asarray(ndimage.gaussian_filter1d(profile, BLUR))
 
 
-def slab(middle: float, thickness: float, ground: float = 0.2) -> np.ndarray:
+def section(middle: float, thickness: float, background: float = 0.2) -> np.ndarray:
     """Even texture between two surfaces, to a fraction of a voxel."""
     covered = np.clip(np.minimum(Z + 0.5, middle + thickness / 2) - np.maximum(Z - 0.5, middle - thickness / 2), 0, 1)
-    return np.asarray(ground + covered)
+    return np.asarray(background + covered)
 
 
 @settings(max_examples=30)
-@given(middle=st.floats(50, 70), thickness=st.floats(12, 60), ground=st.floats(0, 5))
-def test_even_texture_ends_at_the_surface(middle: float, thickness: float, ground: float) -> None:
-    """Nothing is put on where texture ends in a step, and the ground it stands on does not matter."""
-    profile = blurred(slab(middle, thickness, ground))
+@given(middle=st.floats(50, 70), thickness=st.floats(12, 60), background=st.floats(0, 5))
+def test_even_texture_ends_at_the_surface(middle: float, thickness: float, background: float) -> None:
+    """No correction is made where texture ends in a step, and the background does not matter."""
+    profile = blurred(section(middle, thickness, background))
     assert thickness_of(profile, middle, BLUR) == pytest.approx(thickness, abs=1 + 0.03 * thickness)
 
 
 @pytest.mark.parametrize("thickness", [20.0, 40.0, 60.0])
 @pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
-def test_texture_that_thins_out_ends_at_its_feet(thickness: float, power: float) -> None:
+def test_texture_that_thins_out_ends_at_its_base(thickness: float, power: float) -> None:
     depth = np.maximum(thickness / 2 - np.abs(Z - 60), 0)
     profile = blurred(0.3 + depth**power)
     assert thickness_of(profile, 60.0, BLUR) == pytest.approx(thickness, rel=0.12)
@@ -48,7 +48,7 @@ def test_flanks_of_unlike_shapes_have_one_end() -> None:
 
 
 def test_noise_does_not_matter_much(rng: np.random.Generator) -> None:
-    profile = blurred(slab(60, 30))
+    profile = blurred(section(60, 30))
     found = [thickness_of(profile + rng.normal(0, 0.03, len(Z)), 60.0, BLUR) for _ in range(20)]
     assert np.mean(found) == pytest.approx(30, rel=0.1)
     assert np.std(found) < 2

@@ -40,7 +40,7 @@ def test_a_pitched_and_lifted_section_is_found(series: tuple[np.ndarray, np.ndar
     assert found.thickness == pytest.approx(THICKNESS, rel=0.1)
 
 
-def test_without_gold_it_is_right_or_says_that_it_cannot_tell(series: tuple[np.ndarray, np.ndarray]) -> None:
+def test_without_gold_it_is_right_or_not_trusted(series: tuple[np.ndarray, np.ndarray]) -> None:
     views, tilt = series
     found = position_section(views, tilt, replace(PARAMS, has_gold_beads=False), binning=2, threads=2)
     assert found.beads == 0
@@ -48,10 +48,10 @@ def test_without_gold_it_is_right_or_says_that_it_cannot_tell(series: tuple[np.n
         assert found.x_axis_tilt_deg == pytest.approx(-PITCH, abs=3 * found.pitch_error_deg)
         assert found.z_shift == pytest.approx(LIFT, abs=4)
     else:
-        assert "disagree" in found.reason
+        assert "differ" in found.reason
 
 
-def test_what_it_asks_for_levels_and_centres_the_section(series: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_changes_asked_for_level_and_centre_the_section(series: tuple[np.ndarray, np.ndarray]) -> None:
     views, tilt = series
     turned = tilt - 3.0
     first = position_section(views, turned, PARAMS, binning=2, threads=2)
@@ -75,7 +75,7 @@ def test_noise_is_left_where_it_is(rng: np.random.Generator) -> None:
     assert found.thickness in {120, 240}
 
 
-def test_a_section_that_reaches_the_ends_is_looked_for_in_a_thicker_volume(series: tuple[np.ndarray, np.ndarray]) -> None:
+def test_a_section_that_reaches_the_ends_is_found_in_a_thicker_volume(series: tuple[np.ndarray, np.ndarray]) -> None:
     views, tilt = series
     found = position_section(views, tilt, replace(PARAMS, thickness=84), binning=2)
     assert found.confident, found.reason

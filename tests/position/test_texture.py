@@ -1,4 +1,4 @@
-"""Tests of what makes a small volume sharp in depth, and of the levels of its texture."""
+"""Tests of filtering for a volume sharp in depth, and of the levels of its texture."""
 
 from __future__ import annotations
 

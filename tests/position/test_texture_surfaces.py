@@ -1,4 +1,4 @@
-"""Tests of finding a slab by its texture."""
+"""Tests of finding a section by its texture."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tiltflow.position.texture_surfaces import fit_section, fit_slopes
 SHAPE = (160, 110, 160)
 
 
-def slab(
+def textured_section(
     rng: np.random.Generator, tilt_deg: float, pitch_deg: float, centre: float, thickness: float, strength: float
 ) -> np.ndarray:
-    """A volume `(y, z, x)`, top row first, of noise and of a slab with texture, blurred in z as volumes are."""
+    """A volume `(y, z, x)`, top row first, of noise and of a section with texture, blurred in z as volumes are."""
     y, z, x = (np.arange(n) + 0.5 - n / 2 for n in SHAPE)
     height = -z[None, :, None] - x[None, None, :] * np.tan(np.deg2rad(tilt_deg)) - y[:, None, None] * np.tan(np.deg2rad(pitch_deg))
     texture = rng.normal(size=SHAPE) * (np.abs(height - centre) < thickness / 2)
@@ -26,10 +26,10 @@ def slab(
 
 @pytest.mark.parametrize(("tilt", "pitch", "centre", "thickness"), [(0, 0, 0, 40), (4, -6, 8, 30), (-7, 3, -12, 50)])
 @pytest.mark.parametrize("strength", [1.5, 6.0])
-def test_slopes_and_surfaces_of_textured_slabs_are_found(
+def test_slopes_and_surfaces_of_textured_sections_are_found(
     rng: np.random.Generator, tilt: float, pitch: float, centre: float, thickness: float, strength: float
 ) -> None:
-    texture = columns(slab(rng, tilt, pitch, centre, thickness, strength))
+    texture = columns(textured_section(rng, tilt, pitch, centre, thickness, strength))
     slopes, errors = fit_slopes(texture)
     assert slopes == pytest.approx((tilt, pitch), abs=0.3)
     assert max(errors) < 0.3
@@ -41,13 +41,13 @@ def test_slopes_and_surfaces_of_textured_slabs_are_found(
     assert found.contrast > 20
 
 
-def test_a_few_structures_tell_the_slopes_less_well_and_the_errors_say_so(rng: np.random.Generator) -> None:
+def test_a_few_structures_give_larger_errors_of_the_slopes(rng: np.random.Generator) -> None:
     noise = ndimage.gaussian_filter(rng.normal(size=SHAPE), (1.5, 1.0, 1.5))
     spots = np.zeros(SHAPE)
     spots[rng.integers(5, 155, 40), rng.integers(35, 75, 40), rng.integers(5, 155, 40)] = 1500 * noise.std()
     slopes, errors = fit_slopes(columns((noise + ndimage.gaussian_filter(spots, (2.0, 3.0, 2.0))).astype(np.float32)))
     assert np.abs(slopes).max() < 4 * max(errors)
-    _, filled = fit_slopes(columns(slab(rng, 0, 0, 0, 40, 6.0)))
+    _, filled = fit_slopes(columns(textured_section(rng, 0, 0, 0, 40, 6.0)))
     assert max(errors) > 1.5 * max(filled)
 
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tiltflow import describe
-from tiltflow.model import Alignment, Progress, Reconstruction, Site, TiltSeries
+from tiltflow.model import Alignment, Reconstruction, Site, TiltSeries
 from tiltflow.recipe import Recipe
 from tiltflow.recipe.directive_status import EngineName
 from tiltflow.record import AlignmentEntry, Recorder
-
-StageProgress = Callable[[str, float], None]
-"""Receives the name of a stage and the fraction of it that is done, 0 to 1."""
-
-
-def silent(_stage: str, _fraction: float) -> None:
-    """Report progress to nobody."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +22,6 @@ class EngineJob:
     site: Site
     workdir: Path
     recorder: Recorder
-    progress: StageProgress = silent
 
     def path(self, suffix: str) -> Path:
         """Return a file of the work folder, named after the series: `path("_ali.mrc")`."""
@@ -40,10 +31,6 @@ class EngineJob:
         """Put an alignment into the record as soon as it is known, so that work which ends early leaves it."""
         self.recorder.record.alignment = AlignmentEntry.model_validate(describe.alignment(alignment, self.series))
         self.recorder.save()
-
-    def stage_progress(self, name: str) -> Progress:
-        """Return a function that reports the fraction done of one stage."""
-        return lambda fraction: self.progress(name, fraction)
 
 
 class Engine(Protocol):

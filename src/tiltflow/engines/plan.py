@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tiltflow.engines.native.positioning import small_binning
 from tiltflow.engines.native.thickness import greatest_thickness
 from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import ResourceError
 from tiltflow.formats.mrc import read_header
 from tiltflow.model import TiltSeries
-from tiltflow.position.specimen_search import THICKER, search_height
+from tiltflow.position.specimen_search import SECOND_SEARCH_FACTOR, search_height, small_binning
 from tiltflow.recipe import EngineName, Recipe
 from tiltflow.reconstruct.aligned_stack import aligned_shape
 from tiltflow.reconstruct.trim import Trim
@@ -158,7 +157,7 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
         voxel_bytes=1 if recipe.trim.to_bytes else np.dtype(GREYS[mode][0]).itemsize,
         tracked_px=(ny // binning) * (nx // binning) if may_track else 0,
         small_px=(ny // small) * (nx // small) if recipe.position.sample_type else 0,
-        small_nz=THICKER * search_height(recipe.position, nx // small, small) // small,
+        small_nz=SECOND_SEARCH_FACTOR * search_height(recipe.position, nx // small, small) // small,
     )
 
 

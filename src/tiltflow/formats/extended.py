@@ -17,6 +17,7 @@ extension of Thermo Fisher, whose record layout comes from mrcfile.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterable
@@ -96,8 +97,8 @@ def axis_angle_in_labels(labels: Iterable[str]) -> float | None:
     -4.3
     """
     for label in labels:
-        if found := _AXIS_IN_TITLE.search(label):
-            return float(found[1])
+        if (found := _AXIS_IN_TITLE.search(label)) and math.isfinite(angle := float(found[1])):
+            return angle
     return None
 
 

@@ -2,7 +2,7 @@
 
 Every directive says what the native engine makes of it:
 
-* `used`: it decides a parameter of a stage;
+* `used`: it decides parameters of the stages, those in the column `sets`;
 * `ignored`: it makes no difference here, and the reason why;
 * `refused`: it asks for something that the native engine does not do and that would change the result, and what to do instead.
   The values listed as harmless ask for nothing and are accepted.
@@ -50,8 +50,10 @@ class Known:
         What the native engine makes of it.
     accepted
         Values of a refused directive that ask for nothing.
+    sets
+        The parameters of the stages that a used directive decides, as `stage.parameter`, the main one first.
     note
-        The stage's parameter, the reason, or what to do instead.
+        The reason, or what to do instead; of a used directive what it does beside setting parameters.
     meaning
         One line for a scientist.
     """
@@ -63,8 +65,14 @@ class Known:
     default: str
     native: Native
     accepted: tuple[str, ...]
+    sets: tuple[str, ...]
     note: str
     meaning: str
+
+    @property
+    def effect(self) -> str:
+        """What the native engine makes of it, in words: the parameters that it decides, the reason, or what to do instead."""
+        return self.note or ", ".join(self.sets)
 
     def parse(self, text: str) -> Value:
         """Return the value that a text stands for.
@@ -254,6 +262,7 @@ def _known(row: Mapping[str, str]) -> Known:
         default=row["default"],
         native=cast("Native", row["native"]),
         accepted=tuple(filter(None, row["accepted"].split("|"))),
+        sets=tuple(row["sets"].split()),
         note=row["note"],
         meaning=row["meaning"],
     )
@@ -292,7 +301,7 @@ With IMOD's engine every directive goes to batchruntomo, but for tiltflow's own 
 them, so that engine refuses what they ask for. The native engine makes one of three things of it, and
 `tiltflow directives FILE` and `run.json` say which:
 
-* **used**: it decides the parameter of the stage that is named;
+* **used**: it decides the parameters of the stages that are named;
 * **ignored**: it concerns a step that is done in another way, or not needed; the reason is given;
 * **refused**: it asks for something that the native engine does not do and that would change what the specimen looks like.
   The run stops before any work, and says what to do. The values in brackets ask for nothing and are accepted.
@@ -307,7 +316,7 @@ def _type_text(known: Known) -> str:
 
 def _native_text(known: Known) -> str:
     if known.native == "used":
-        return f"**used**: {known.note}" if " " in known.note else f"**used**: `{known.note}`"
+        return f"**used**: {known.note or ', '.join(f'`{name}`' for name in known.sets)}"
     harmless = f" ({known.accepted[0]})" if known.accepted else ""
     return f"**{known.native}**{harmless}: {known.note}"
 

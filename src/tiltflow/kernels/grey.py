@@ -13,7 +13,7 @@ from tiltflow.kernels import kernel
 
 @kernel(fastmath=True)
 def statistics(image: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32], total: NDArray[np.float32]) -> None:
-    """Take a two-dimensional array into the least, the greatest and the sum of each column, `(columns,)`."""
+    """Update the least, the greatest and the sum of each column, `(columns,)`, with a two-dimensional array."""
     for j in range(image.shape[0]):
         for i in range(image.shape[1]):
             value = image[j, i]
@@ -33,9 +33,9 @@ def round_into(
     row: int,
     out: NDArray[np.integer],
 ) -> None:
-    """Write the values of a two-dimensional array, rounded half up and held within `least..most`, to integers `out[:, row]`.
+    """Write the values of a two-dimensional array, rounded half up and clamped to `least..most`, to integers `out[:, row]`.
 
-    The values before are taken into the statistics of each column, as by :func:`statistics`.
+    The values before rounding update the statistics of each column, as in :func:`statistics`.
     """
     half, floor, ceiling = np.float32(0.5), np.float32(least), np.float32(most)
     for j in range(image.shape[0]):

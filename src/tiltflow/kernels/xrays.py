@@ -1,4 +1,4 @@
-"""Loops that find x-ray hits in one image."""
+"""Loops that detect x-ray hits in one image."""
 
 from __future__ import annotations
 
@@ -14,26 +14,35 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 RING_INNER = 9
-"""Squared radius, pixels, from which the surroundings of a candidate are sampled: beyond any ordinary hit."""
+"""Squared radius, pixels, from which the surroundings of a candidate are sampled: 3 pixels, beyond the ordinary hit of 2.1."""
 RING_OUTER = 30
-"""Squared radius, pixels, up to which they are."""
+"""Squared radius, pixels, up to which they are: the 72 pixels between make the error of their median a seventh of the noise."""
+CLIP_SD = 3.0
+"""Standard deviations from the mean of a block beyond which pixels are outliers: 0.3 % of normal noise."""
+CLIP_PASSES = 3
+"""Passes of the clipping; hits of a percent of the pixels are gone after the second."""
 BEAD_AREA = 6
-"""Pixels above half its height that any bead has more of."""
+"""Pixels above half its height that are too few for a bead: spheres four pixels across have seven or more (:func:`is_hit`)."""
 BEAD_STEP = 0.62
-"""Fall from pixel to pixel, as a fraction of its height, that no bead reaches."""
+"""Fall from pixel to pixel, as a fraction of its height, that is too steep for a bead (:func:`is_hit`)."""
+STEP_SD = 3.0
+"""Standard deviations of the noise that are taken off the steepest fall of a group, which is the greatest of many."""
+GROW_HEIGHT = 0.1
+"""Fraction of its height at which a hit stops growing at the latest: a strong one must not grow over the tail of the camera's
+point spread."""
 
 
 @kernel(fastmath=True)
 def block_statistics(image: Image, edges_y: Ints, edges_x: Ints, mean: Floats, sd: Floats, step_sd: Floats) -> None:
-    """Mean, standard deviation and that of the difference of horizontal neighbours, of each block, twice clipped.
+    """Write mean and standard deviation of each block, and the standard deviation of differences of horizontal neighbours.
 
-    The blocks lie between consecutive `edges`; the outputs are `(blocks_y, blocks_x)`.  Every other row tells enough.  The later
-    passes leave out what lies beyond three standard deviations of the one before, so that the hits do not hide themselves.
+    The blocks lie between consecutive `edges`; the outputs are `(blocks_y, blocks_x)`.  Every other row is read.  Each pass leaves
+    out what lies beyond :data:`CLIP_SD` standard deviations of the one before, so that hits do not raise their own threshold.
     """
     for by in range(len(edges_y) - 1):
         for bx in range(len(edges_x) - 1):
             low, high, low_step, high_step = -np.inf, np.inf, -np.inf, np.inf
-            for _ in range(3):
+            for _ in range(CLIP_PASSES):
                 count, total, square = 0, 0.0, 0.0
                 steps, step_square = 0, 0.0
                 for y in range(edges_y[by], edges_y[by + 1], 2):
@@ -50,8 +59,8 @@ def block_statistics(image: Image, edges_y: Ints, edges_x: Ints, mean: Floats, s
                 centre = total / max(count, 1)
                 spread = math.sqrt(max(square / max(count, 1) - centre * centre, 0.0))
                 step_spread = math.sqrt(step_square / max(steps, 1))
-                low, high = centre - 3.0 * spread, centre + 3.0 * spread
-                low_step, high_step = -3.0 * step_spread, 3.0 * step_spread
+                low, high = centre - CLIP_SD * spread, centre + CLIP_SD * spread
+                low_step, high_step = -CLIP_SD * step_spread, CLIP_SD * step_spread
             mean[by, bx], sd[by, bx], step_sd[by, bx] = centre, spread, step_spread
 
 
@@ -61,8 +70,8 @@ def find_candidates(
 ) -> int:
     """Write the flat indices of pixels that may be hits into `out`; return how many there are.
 
-    They are above the threshold of their block, or above all four pixels two steps away by the other one; next to an edge of the
-    image, above those that there are.  The count goes on when `out` is full, so that the caller can tell.
+    A candidate exceeds `threshold` of its block, or exceeds all four pixels two steps away by `step_threshold` (near an edge of
+    the image, those that exist).  Counting goes on when `out` is full, so that the caller knows the length needed.
     """
     ny, nx = image.shape
     found = 0
@@ -110,8 +119,7 @@ def ring_median(image: Image, y: int, x: int, work: Floats) -> float:
 def grow(image: Image, seed: int, floor: float, state: NDArray[np.uint8], group: Ints) -> int:
     """Collect the connected pixels above `floor` around `seed` into `group`, and mark them in `state`; return how many.
 
-    The number is negative when the group cannot be a hit: there is no room for all of it, or it touches a rejected one (2 in
-    `state`).
+    The number is negative when the group cannot be a hit: it is larger than `group`, or touches a rejected one (2 in `state`).
     """
     ny, nx = image.shape
     group[0] = seed
@@ -154,11 +162,12 @@ def steepest_step(image: Image, group: Ints, count: int) -> float:
 def is_hit(
     image: Image, group: Ints, count: int, base: float, step_sd: float, max_area: float, giant: float, big_diff: float
 ) -> bool:
-    """Tell a hit from a bead: it is smaller than any bead, or falls off faster than a sphere can.
+    """Return whether a group is a hit and not a bead: smaller than any bead, or falling off faster than a sphere can.
 
-    The projection of a sphere four pixels across covers at least eight pixels at half its height and falls by at most 0.58 of it
-    from pixel to pixel; larger spheres are flatter.  Three standard deviations are taken off the fall, as it is the steepest of
-    many.  Of a bead that the edge of the image cuts the steep limb may be left, but not less than a few pixels of it.
+    The projection of a sphere four pixels across, at any position within a pixel and blurred by a camera with 0.4 pixels standard
+    deviation, covers at least seven pixels at half its height and falls by at most 0.58 of the height from pixel to pixel; larger
+    spheres are flatter.  :data:`STEP_SD` standard deviations are taken off the fall, as it is the steepest of many.  Of a bead that
+    the edge of the image cuts, only the steep limb may be left, but at least half of those pixels.
     """
     ny, nx = image.shape
     height = 0.0
@@ -175,7 +184,7 @@ def is_hit(
     if half <= BEAD_AREA:
         return True
     step = steepest_step(image, group, count)
-    sharp = step - 3.0 * step_sd > BEAD_STEP * height
+    sharp = step - STEP_SD * step_sd > BEAD_STEP * height
     if count <= max_area:
         return sharp
     return sharp and height > giant * step_sd / math.sqrt(2.0) and step > big_diff * step_sd
@@ -198,8 +207,8 @@ def examine(
 ) -> int:
     """Grow each candidate and keep the hits; return how many there are.
 
-    `criteria` are peak, diff, giant, big diff and grow.  `state` begins as zeros; hits become 1, other groups 2.  The pixels of hit
-    k are written to `indices[starts[k] : starts[k + 1]]`, as many hits as fit.
+    `criteria` are peak, diff, giant, big diff and grow.  `state` starts as zeros; pixels of hits become 1, those of rejected groups
+    2.  The pixels of hit k are written to `indices[starts[k] : starts[k + 1]]`; hits beyond the length of `indices` are rejected.
     """
     peak, diff, giant, big_diff, grow_criterion = criteria
     nx = image.shape[1]
@@ -221,7 +230,7 @@ def examine(
         height = image[y, x] - base
         if height <= peak * noise or height <= diff * step_sd[by, bx]:
             continue
-        grown = grow(image, seed, base + max(grow_criterion * noise, 0.1 * height), state, group)
+        grown = grow(image, seed, base + max(grow_criterion * noise, GROW_HEIGHT * height), state, group)
         count = abs(grown)
         small = grown > 0 and pixels + count <= len(indices)
         if not small or not is_hit(image, group, count, base, step_sd[by, bx], max_area, giant, big_diff):

@@ -14,7 +14,7 @@ from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Site
-from tiltflow.pipeline.closing import earlier_result
+from tiltflow.pipeline.resume import earlier_result
 from tiltflow.recipe import Recipe
 
 

@@ -1,8 +1,9 @@
-"""What texture and gold say together about where a section lies.
+"""The position of a section from texture and gold together.
 
-Each source counts with the inverse square of its error.  Where both disagree by more than their errors, the error of their mean grows
-by as much (the scale factor of the Particle Data Group: doi:10.1093/ptep/ptac097, section 5.2.2): a dozen beads may be pitched by half
-a degree on a surface that is not.  Where texture does not stand out, two planes of gold tell on their own.
+Each source is weighted by the inverse square of its standard error.  Where the two differ by more than their errors, the error of
+their mean is scaled up accordingly (the scale factor of the Particle Data Group: doi:10.1093/ptep/ptac097, section 5.2.2): a dozen
+beads may be pitched by half a degree on a surface that is not.  Where the texture does not exceed the noise, two planes of gold
+suffice alone.
 """
 
 from __future__ import annotations
@@ -18,17 +19,27 @@ from tiltflow.position.texture import Columns
 from tiltflow.position.texture_surfaces import SectionFit, SlopeFit, fit_section, fit_slopes
 
 _LEAST_CONTRAST = 5.0
-_MOST_SPREAD, _GRID_SPREAD = 0.04, 0.3
-"""Of gold about its planes: part of the thickness, and voxels, as spots are found at whole ones."""
+"""Contrast of texture from which it exceeds the noise: volumes of noise alone stay below 5."""
+_MOST_SPREAD = 0.04
+"""Greatest root mean square distance of gold from its planes, as a fraction of the thickness.  Gold on a surface has 0.02; spots
+spread through the section and taken within reach of planes have more."""
+_GRID_SPREAD = 0.3
+"""Voxels added to it, as spots are found at whole voxels: `1 / sqrt(12)`."""
 _LEAST_SLOPE_ERROR_DEG = 0.1
+"""Floor of the standard errors of slopes when they are combined: neither source is free of systematic errors of this size."""
 _LEAST_CENTRE_ERROR = 0.5
+"""Floor of the standard error of the centre, voxels: the spacing of the surfaces that are tried."""
 _LEAST_GOLD_ERROR = 0.5
-"""Voxels: how finely heights are searched, and how well gold marks a surface."""
+"""Floor of the standard error of the height of a plane of gold, voxels: half the size of a bead."""
+_GOLD_NEAR = 0.25
+"""Distance from a surface within which a plane of gold marks it, as a fraction of the thickness: halfway to the centre."""
+_FEWEST_PLANES_ALONE = 2
+"""Planes of gold that give a position without texture; one plane may be either surface."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """A section between two planes, and standard errors; heights in voxels above the centre of the volume, angles in degrees.
+class SectionPosition:
+    """The two planes of a section, and standard errors; heights in voxels above the centre of the volume, angles in degrees.
 
     Attributes
     ----------
@@ -36,12 +47,14 @@ class Placed:
         (tilt, pitch).
     bottom, top
         Heights of its surfaces at the centre of the volume.
+    centre_error, thickness_error
+        Standard errors of their mean and of their distance, voxels.
     contrast
-        Height of the texture's hump over the scatter of what lies outside.
+        Height of the peak of the texture over the scatter of what lies outside.
     source
-        What it is known from.
+        The data that it was derived from, in words.
     stands_out
-        Whether it is more than noise.
+        Whether it exceeds the noise.
     """
 
     slopes: SlopeFit
@@ -60,50 +73,50 @@ class Placed:
         return self.top - self.bottom
 
 
-def place(texture: Columns, sharper: Sequence[Columns], gold: Gold | None) -> Placed:
-    """Return the section that a volume shows.
+def combine(texture: Columns, finer: Sequence[Columns], gold: Gold | None) -> SectionPosition:
+    """Return the position of the section in a volume.
 
     Parameters
     ----------
-    texture, sharper
-        Of the longest waves, and of shorter ones.
+    texture, finer
+        Texture in the lowest frequency band, and in higher ones.
     gold
-        The planes that gold was found on.
+        The planes of gold, if there are any.
     """
-    slopes, errors = fit_slopes(texture, sharper=sharper)
+    slopes, errors = fit_slopes(texture, finer=finer)
     source = "texture"
     if gold is not None and not _lies_on_planes(gold, fit_section(texture, slopes)):
         gold = None
     if gold is not None:
         slopes, errors = joint_slopes(slopes, errors, gold)
         source = f"{gold.beads} beads on {len(gold.heights)} plane{'s' * (len(gold.heights) > 1)} and texture"
-    slab = fit_section(texture, slopes, sharper=sharper)
-    stands_out = slab.contrast >= _LEAST_CONTRAST
-    if stands_out or gold is None or len(gold.heights) < 2:
-        bottom, top, centre_error, thickness_error = joint_surfaces(slab, gold)
+    section = fit_section(texture, slopes, finer=finer)
+    stands_out = section.contrast >= _LEAST_CONTRAST
+    if stands_out or gold is None or len(gold.heights) < _FEWEST_PLANES_ALONE:
+        bottom, top, centre_error, thickness_error = joint_surfaces(section, gold)
     else:
         slopes, errors = (gold.tilt_deg, gold.pitch_deg), (gold.tilt_error_deg, gold.pitch_error_deg)
         bottom, top, centre_error, thickness_error = _between(gold)
         source, stands_out = f"{gold.beads} beads on 2 planes alone", True
-    return Placed(
+    return SectionPosition(
         slopes=slopes,
         slope_errors=errors,
         bottom=bottom,
         top=top,
         centre_error=centre_error,
         thickness_error=thickness_error,
-        contrast=slab.contrast,
+        contrast=section.contrast,
         source=source,
         stands_out=stands_out,
     )
 
 
-def agreed_mean(values: ArrayLike, errors: ArrayLike) -> tuple[float, float]:
-    """Return the mean of a few values weighted by their standard errors, and its error.
+def weighted_mean(values: ArrayLike, errors: ArrayLike) -> tuple[float, float]:
+    """Return the mean of a few values weighted by their standard errors, and its error, scaled up where they differ by more.
 
-    >>> agreed_mean([0.0, 2.0], [2.0, 2.0])
+    >>> weighted_mean([0.0, 2.0], [2.0, 2.0])
     (1.0, 1.4142135623730951)
-    >>> agreed_mean([0.0, 2.0], [0.5, 0.5])
+    >>> weighted_mean([0.0, 2.0], [0.5, 0.5])
     (1.0, 1.0)
     """
     value, error = np.asarray(values, float), np.asarray(errors, float)
@@ -114,55 +127,57 @@ def agreed_mean(values: ArrayLike, errors: ArrayLike) -> tuple[float, float]:
 
 
 def joint_slopes(slopes: SlopeFit, errors: SlopeFit, gold: Gold) -> tuple[SlopeFit, SlopeFit]:
-    """Return the slopes (tilt, pitch) of texture and gold together, and their errors; degrees."""
+    """Return the slopes (tilt, pitch) from texture and gold together, and their standard errors; degrees."""
     of_gold = (gold.tilt_deg, gold.tilt_error_deg), (gold.pitch_deg, gold.pitch_error_deg)
     (tilt, tilt_error), (pitch, pitch_error) = (
-        agreed_mean((slope, other), np.maximum((error, other_error), _LEAST_SLOPE_ERROR_DEG))
+        weighted_mean((slope, other), np.maximum((error, other_error), _LEAST_SLOPE_ERROR_DEG))
         for slope, error, (other, other_error) in zip(slopes, errors, of_gold, strict=True)
     )
     return (tilt, pitch), (tilt_error, pitch_error)
 
 
-def joint_surfaces(slab: SectionFit, gold: Gold | None) -> tuple[float, float, float, float]:
-    """Return bottom and top of a slab, moved to gold that lies near them, and the errors of their middle and distance; voxels.
+def joint_surfaces(section: SectionFit, gold: Gold | None) -> tuple[float, float, float, float]:
+    """Return bottom and top of a section, moved to gold that lies near them, and the errors of their middle and distance; voxels.
 
-    With gold on one of them, the other lies as far from the centre of the slab, which texture tells better than the thickness.
+    With gold on one surface, the other is mostly placed as far on the other side of the centre of the texture, which is known better
+    than the thickness.
     """
-    half = slab.thickness / 2
-    bottom, top = slab.centre - half, slab.centre + half
-    low, high = (_nearest(gold, height, half / 2) for height in (bottom, top))
-    centre_error = max(slab.centre_error, _LEAST_CENTRE_ERROR)
+    half = section.thickness / 2
+    bottom, top = section.centre - half, section.centre + half
+    low, high = (_nearest(gold, height, _GOLD_NEAR * section.thickness) for height in (bottom, top))
+    centre_error = max(section.centre_error, _LEAST_CENTRE_ERROR)
     if gold is None or (low is None and high is None):
-        return bottom, top, centre_error, slab.thickness_error
+        return bottom, top, centre_error, section.thickness_error
     if low is not None and high is not None:
         return _between(gold)
     marked, far = (high, bottom) if low is None else (low, top)
     assert marked is not None
     gold_error = _height_error(gold)
-    other, error = agreed_mean(
-        (far, 2 * slab.centre - marked), (np.hypot(centre_error, slab.thickness_error / 2), np.hypot(2 * centre_error, gold_error))
+    other, error = weighted_mean(
+        (far, 2 * section.centre - marked),
+        (np.hypot(centre_error, section.thickness_error / 2), np.hypot(2 * centre_error, gold_error)),
     )
     error = float(np.hypot(error, gold_error))
     return min(marked, other), max(marked, other), error / 2, error
 
 
-def _lies_on_planes(gold: Gold, slab: SectionFit) -> bool:
-    """Return whether beads scatter about their planes much less than spots within a section would, as far as that can be told."""
-    return slab.contrast < _LEAST_CONTRAST or gold.spread < _MOST_SPREAD * slab.thickness + _GRID_SPREAD
+def _lies_on_planes(gold: Gold, section: SectionFit) -> bool:
+    """Return whether beads scatter about their planes less than spots within the section would; true if no section is seen."""
+    return section.contrast < _LEAST_CONTRAST or gold.spread < _MOST_SPREAD * section.thickness + _GRID_SPREAD
 
 
 def _between(gold: Gold) -> tuple[float, float, float, float]:
-    """Return bottom and top that gold marks on two planes, and the errors of their middle and distance."""
+    """Return bottom and top as two planes of gold mark them, and the errors of their middle and distance; voxels."""
     error = _height_error(gold)
     return gold.heights[0], gold.heights[-1], error / np.sqrt(2), error * np.sqrt(2)
 
 
 def _height_error(gold: Gold) -> float:
-    """Return the standard error of the height of a plane of gold."""
+    """Return the standard error of the height of a plane of gold, voxels."""
     return max(gold.spread / float(np.sqrt(gold.beads / len(gold.heights))), _LEAST_GOLD_ERROR)
 
 
-def _nearest(gold: Gold | None, height: float, reach: float) -> float | None:
-    """Return the height of the plane of gold that lies nearest to a surface, within a reach."""
+def _nearest(gold: Gold | None, height: float, distance: float) -> float | None:
+    """Return the height of the plane of gold nearest to a surface, if one lies within a distance."""
     heights = () if gold is None else gold.heights
-    return min((h for h in heights if abs(h - height) < reach), key=lambda h: abs(h - height), default=None)
+    return min((h for h in heights if abs(h - height) < distance), key=lambda h: abs(h - height), default=None)

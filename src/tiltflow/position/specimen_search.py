@@ -1,17 +1,18 @@
-"""Where the specimen lies: its two surfaces in a low-resolution volume, and what levels and centres it.
+"""The position of the specimen: its two surfaces in a small volume, and the changes that level and centre it.
 
-Small volumes are made from a small aligned stack: one as it is, where gold shows (:mod:`tiltflow.position.gold_planes`), and others of
-views in which all that stands out (gold, dirt) was replaced by its surroundings and that are filtered so that the volume is sharp in
-depth, where only the texture of the specimen is left (:mod:`tiltflow.position.texture`).  SlopeFit and surfaces come from both, each with
-the weight of its error (:mod:`tiltflow.position.combination`).  A section that reaches the ends of the volume is looked for again in a
-thicker one.  The part of IMOD's `findsection`, `cryoposition` and `tomopitch`; the method differs.
+Several small volumes are reconstructed from a small aligned stack.  One of the views as they are shows gold
+(:mod:`tiltflow.position.gold_planes`).  For the others, gold, dirt and all else that is strong is replaced by its surroundings and the
+views are filtered to be sharp in depth, so that only the texture of the specimen is left (:mod:`tiltflow.position.texture`).  Slopes and
+surfaces come from both, weighted by their errors (:mod:`tiltflow.position.combination`).  If the section reaches the ends of the
+volume, a thicker one is searched.  Corresponds to IMOD's `findsection`, `cryoposition` and `tomopitch`; the method differs.
 
-The result is trusted when the specimen stands out, and slopes and height keep to their place whichever part of the field is left out.
-If not it says why, and asks for no change.  The thickness is trusted, or not, on its own.
+The result is trusted when the texture exceeds the noise, and slopes and height do not depend on which part of the field is left out.
+Otherwise the reason is given, and no change is asked for.  The thickness is trusted, or not, separately.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,45 +21,69 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from tiltflow.errors import ParameterError
-from tiltflow.model import Progress, Stack
+from tiltflow.model import Alignment, Progress, Stack
 from tiltflow.parallel import map_threads
-from tiltflow.position.combination import Placed, place
+from tiltflow.position.combination import SectionPosition, combine
 from tiltflow.position.gold_planes import Gold, find_gold, fit_gold
-from tiltflow.position.texture import LONG, SHORT, Columns, Waves, columns, coverage, sharp_in_depth
+from tiltflow.position.texture import HIGH_BANDS, LOW_BAND, Columns, TextureBand, columns, coverage, sharp_in_depth
 from tiltflow.position.texture_surfaces import STEEPEST_DEG
 from tiltflow.reconstruct.line_weighting import chosen_views
 from tiltflow.reconstruct.wbp import ReconstructParams, axis_position, reconstruct, volume_grid, volume_shape
 
 _MOST_SLOPE_ERROR_DEG = 1.0
-_TELLS_SLOPES_DEG = 0.25
-"""Twice this is half a degree."""
+"""Standard error of a slope beyond which the position is not used: it would lean the section by as much as it levels it."""
+_KNOWN_SLOPE_ERROR_DEG = 0.25
+"""Standard error of a slope up to which it is known to half a degree (two standard errors), the limit of
+`benchmarks/positioning.py`."""
 _MOST_CENTRE_ERROR = 0.2
+"""Standard error of the centre beyond which the position is not used, as a fraction of the thickness."""
 _MOST_THICKNESS_ERROR = 0.1
-"""Parts of the thickness."""
+"""Standard error of the thickness beyond which it is not used, as a fraction of the thickness."""
 _ENDS = 4
-"""Voxels next to the ends of the volume where no surface is believed."""
+"""Voxels next to the ends of the volume in which a surface means that the section may reach beyond: what slopes cut off there, and
+the blur."""
 _THINNEST = 24
-"""Voxels of the volume that is searched, at least."""
-THICKER = 2
-"""The second volume, where the first is too thin."""
+"""Voxels of the thickness of the volume searched, at least: the background and a section of a few voxels, both blurred."""
+SECOND_SEARCH_FACTOR = 2
+"""Thickness of the volume of the second search over that of the first, which the section reached beyond."""
+_USUAL_THICKNESS = ((512, 250), (1024, 400), (2048, 500)), 600
+"""Thickness of the volume searched for images narrower than a width, and for all others; raw pixels.  IMOD's `positioning`
+thickness."""
+_SCALE_FACTOR = 100.0
+"""Scale of the grey values of the small volumes; all that is taken from them are ratios."""
+
+_BACKGROUND_PART, _LEAST_BACKGROUND = 8, 5
+"""Side of the squares whose mean, taken twice, is the background of a view: this part of the field (one over), and pixels at least."""
+_SMOOTHING, _TRUNCATE = 1.0, 3.0
+"""Standard deviation of the Gaussian that a view is smoothed with to find gold and dirt, pixels, and where it is cut off, standard
+deviations."""
+_STRONG_SD = 5.0
+"""Standard deviations from the background beyond which pixels are gold or dirt and are replaced."""
+_STRONG_BORDER = 3
+"""Pixels around these that are replaced too: the limb of a bead, smoothed."""
+_LEAST_KEPT = 1e-2
+"""Least fraction of a square that is kept for its mean to be used."""
+_MAD_TO_SD = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionParams:
-    """How the section is looked for.
+    """How the specimen is searched for.
 
     Attributes
     ----------
     sample_type
-        0 not at all, 1 plastic, 2 cryo (`runtime.Positioning.any.sampleType`).
+        0 no positioning, 1 plastic, 2 cryo (`runtime.Positioning.any.sampleType`).
     thickness
-        Of the volume that is searched first, raw pixels (`runtime.Positioning.any.thickness`); None for a size by the image, as IMOD.
+        Of the volume that is searched first, raw pixels (`runtime.Positioning.any.thickness`); None for one by the width of the
+        images, as IMOD.
     whole_tomogram
         Search the whole volume (`wholeTomogram`); samples of it are not offered, as the whole takes a second.
     has_gold_beads
-        Gold lies on the specimen (`hasGoldBeads`).  It is found either way; without it no gold is looked for.
+        Gold may lie on the specimen and is searched for (`hasGoldBeads`).
     sets_thickness
-        The thickness found, with the extra, becomes that of the volume; the one asked for is what to fall back to
+        The thickness found, with the extra, becomes that of the volume, and the one given is the fallback
         (`runtime.Reconstruction.any.fallbackThickness`).
     extra_thickness
         Added to the thickness found, raw pixels (`extraThickness`).
@@ -78,7 +103,7 @@ class PositionParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionResult:
-    """Where the specimen lies; lengths in raw pixels, errors are standard errors.
+    """Where the specimen lies; lengths in raw pixels, angles in degrees, errors are standard errors.
 
     Attributes
     ----------
@@ -91,19 +116,21 @@ class PositionResult:
     thickness
         Of the specimen.
     confident
-        Whether the numbers may be used; if not, angles and shift are 0 and the thickness is that of the volume searched.
-    slopes_told
+        Whether the position may be used; if not, angles and shift are 0 and the thickness is that of the volume searched.
+    slopes_known
         Whether tilt and pitch are known to half a degree.
-    thickness_told
-        Whether the thickness is known to about a tenth of it, and may be used too.
+    thickness_known
+        Whether the thickness is known to a tenth of it, and may be used too.
     reason
-        What was seen, in a sentence.
+        How well the position is known and from what, or why it is not used; a sentence.
+    tilt_error_deg, pitch_error_deg, centre_error, thickness_error
+        Standard errors.
     contrast
-        Height of the texture's hump over the scatter of what lies outside.
+        Height of the peak of the texture over the scatter of what lies outside.
     beads
-        Beads of gold that set the slopes.
+        Gold beads that contributed to the slopes.
     cut_off
-        What was found reaches the ends of the volume searched.
+        The section found reaches the ends of the volume searched.
     """
 
     tilt_offset_deg: float
@@ -111,8 +138,8 @@ class PositionResult:
     z_shift: float
     thickness: float
     confident: bool
-    slopes_told: bool
-    thickness_told: bool
+    slopes_known: bool
+    thickness_known: bool
     reason: str
     tilt_error_deg: float = 0.0
     pitch_error_deg: float = 0.0
@@ -121,6 +148,33 @@ class PositionResult:
     contrast: float = 0.0
     beads: int = 0
     cut_off: bool = False
+
+    def level(self, alignment: Alignment, *, margin: int = 0) -> Alignment:
+        """Return the alignment that levels and centres the specimen; `alignment` itself where the specimen was not found.
+
+        Where the thickness is known, the volume becomes as thick as the specimen and a `margin`, raw pixels.
+        """
+        if not self.confident:
+            return alignment
+        return replace(
+            alignment,
+            tilt_deg=alignment.tilt_deg + self.tilt_offset_deg,
+            x_axis_tilt_deg=alignment.x_axis_tilt_deg + self.x_axis_tilt_deg,
+            z_shift=alignment.z_shift + self.z_shift,
+            thickness=math.ceil(self.thickness + margin) if self.thickness_told else alignment.thickness,
+        )
+
+
+_SMALL_SIDE_PX = 300
+"""Greatest side of the small views that the specimen is searched in: three bands of texture and gold take 1 to 3 CPU seconds, and a
+voxel is less than a tenth of a usual section."""
+_LEAST_BINNING = 2
+"""Least binning of the small views, which halves the noise of small images."""
+
+
+def small_binning(shape: tuple[int, ...]) -> int:
+    """Return the binning of the small stack that the specimen is searched in, for raw views `(views, ny, nx)`."""
+    return max(_LEAST_BINNING, -(-max(shape[1:]) // _SMALL_SIDE_PX))
 
 
 def position_section(
@@ -134,16 +188,31 @@ def position_section(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> PositionResult:
-    """Reconstruct a small volume and find the specimen in it.
+    """Reconstruct small volumes and find the specimen in them.
 
     Parameters
     ----------
     aligned
-        `(views, ny, nx)`: a small stack, of 150 to 300 pixels a side; all of it is held.
+        Aligned views `(views, ny, nx)`, the tilt axis along y, of 150 to 300 pixels a side; all of them are held in memory.
+    tilt_deg
+        `(views,)`, degrees.
+    params
+        How to search; the `sample_type` is not looked at.
     binning
-        Raw pixels to one of its.
+        Binning of the aligned views relative to the raw ones.
+    included
+        `(views,)`: which views take part; None for all.
     base
-        Offset, shift and x-axis tilt that the volume is made with already; the result is relative to them.
+        Offset, shift and x-axis tilt that the volume is already made with; the result is relative to them.
+    threads
+        Threads that filter and reconstruct.
+    progress
+        Called with the fraction done.
+
+    Returns
+    -------
+    PositionResult
+        The position, or why it is not known.
     """
     views = chosen_views(aligned.shape[0], included)
     given = base or ReconstructParams(thickness=binning)
@@ -155,14 +224,14 @@ def position_section(
     search = _Search(plain, bare, tilt, params, given, binning, threads)
     found = search.within(height)
     if found.cut_off:
-        found = search.within(THICKER * height)
+        found = search.within(SECOND_SEARCH_FACTOR * height)
     if progress is not None:
         progress(1.0)
     return found
 
 
 class _Search:
-    """Looks for the specimen in volumes of some height."""
+    """Searches volumes of some thickness for the specimen."""
 
     def __init__(
         self,
@@ -179,7 +248,7 @@ class _Search:
         self._recipe = ReconstructParams(
             thickness=binning,
             binning=binning,
-            scale_factor=100.0,
+            scale_factor=_SCALE_FACTOR,
             axis_offset=base.axis_offset,
             shift_x=base.shift_x,
             shift_z=base.shift_z,
@@ -188,20 +257,20 @@ class _Search:
         )
 
     def within(self, height: int) -> PositionResult:
-        """Return what is found in a volume of a height, raw pixels."""
+        """Return what is found in a volume of a thickness, raw pixels."""
         recipe = replace(self._recipe, thickness=height)
         gold = fit_gold(find_gold(self._volume(self._plain, recipe))) if self._params.has_gold_beads else None
         shape = self._bare.shape
         seen = coverage(volume_grid(shape, recipe).section, shape[2], axis_position(shape, recipe), self._tilt)
-        long, *short = (self._texture(waves, recipe, seen) for waves in (LONG, *SHORT))
-        return find_section(long, short, binning=recipe.binning, gold=gold)
+        lowest, *finer = (self._texture(band, recipe, seen) for band in (LOW_BAND, *HIGH_BANDS))
+        return find_section(lowest, finer, binning=recipe.binning, gold=gold)
 
-    def _texture(self, waves: Waves, recipe: ReconstructParams, seen: NDArray[np.float64]) -> Columns:
-        def sharpened(k: int) -> NDArray[np.float32]:
-            return sharp_in_depth(self._bare[k], float(self._tilt[k]), waves)
+    def _texture(self, band: TextureBand, recipe: ReconstructParams, seen: NDArray[np.float64]) -> Columns:
+        def filtered(k: int) -> NDArray[np.float32]:
+            return sharp_in_depth(self._bare[k], float(self._tilt[k]), band)
 
-        views = np.stack(list(map_threads(sharpened, range(len(self._tilt)), self._threads)))
-        return columns(self._volume(views, recipe), seen, waves)
+        views = np.stack(list(map_threads(filtered, range(len(self._tilt)), self._threads)))
+        return columns(self._volume(views, recipe), seen, band)
 
     def _volume(self, views: NDArray[np.float32], recipe: ReconstructParams) -> NDArray[np.float32]:
         out = np.empty(volume_shape(views.shape, recipe), np.float32)
@@ -214,69 +283,76 @@ class _Search:
 
 
 def find_section(
-    texture: Columns, sharper: Sequence[Columns] = (), *, binning: float = 1.0, gold: Gold | None = None
+    texture: Columns, finer: Sequence[Columns] = (), *, binning: float = 1.0, gold: Gold | None = None
 ) -> PositionResult:
-    """Find the specimen in the texture of a small volume whose voxels are `binning` raw pixels wide.
+    """Return the position of the specimen from the texture of a small volume, and gold.
 
     Parameters
     ----------
-    sharper
-        The texture of shorter waves, which tells more where it stands out.
+    texture
+        Of the lowest frequency band.
+    finer
+        Of higher bands, which refine slopes and thickness.
+    binning
+        Raw pixels to a voxel.
     gold
-        The planes that gold was found on.
+        The planes of gold, if there are any.
     """
     nz = texture.level.shape[-1]
-    placed = place(texture, sharper, gold)
-    level = float(np.prod(np.cos(np.deg2rad(placed.slopes)))) * binning
-    cut_off = max(-placed.bottom, placed.top) > nz / 2 - _ENDS
-    doubt = _doubt(placed, cut_off)
-    told = placed.thickness_error <= _MOST_THICKNESS_ERROR * placed.thickness
+    position = combine(texture, finer, gold)
+    level = float(np.prod(np.cos(np.deg2rad(position.slopes)))) * binning
+    cut_off = max(-position.bottom, position.top) > nz / 2 - _ENDS
+    problem = _problem(position, cut_off)
+    thickness_known = position.thickness_error <= _MOST_THICKNESS_ERROR * position.thickness
     return PositionResult(
-        tilt_offset_deg=0.0 if doubt else -placed.slopes[0],
-        x_axis_tilt_deg=0.0 if doubt else -placed.slopes[1],
-        z_shift=0.0 if doubt else (placed.bottom + placed.top) / 2 * level,
-        thickness=nz * binning if doubt else placed.thickness * level,
-        confident=not doubt,
-        slopes_told=max(placed.slope_errors) <= _TELLS_SLOPES_DEG and not doubt,
-        thickness_told=told and not doubt,
-        reason=doubt or _summary(placed, level, told),
-        tilt_error_deg=placed.slope_errors[0],
-        pitch_error_deg=placed.slope_errors[1],
-        centre_error=placed.centre_error * level,
-        thickness_error=placed.thickness_error * level,
-        contrast=placed.contrast,
+        tilt_offset_deg=0.0 if problem else -position.slopes[0],
+        x_axis_tilt_deg=0.0 if problem else -position.slopes[1],
+        z_shift=0.0 if problem else (position.bottom + position.top) / 2 * level,
+        thickness=nz * binning if problem else position.thickness * level,
+        confident=not problem,
+        slopes_known=max(position.slope_errors) <= _KNOWN_SLOPE_ERROR_DEG and not problem,
+        thickness_known=thickness_known and not problem,
+        reason=problem or _summary(position, level, thickness_known),
+        tilt_error_deg=position.slope_errors[0],
+        pitch_error_deg=position.slope_errors[1],
+        centre_error=position.centre_error * level,
+        thickness_error=position.thickness_error * level,
+        contrast=position.contrast,
         beads=0 if gold is None else gold.beads,
         cut_off=cut_off,
     )
 
 
-def _summary(placed: Placed, level: float, told: bool) -> str:
+def _summary(position: SectionPosition, level: float, thickness_known: bool) -> str:
     """Return how well the position is known and from what, in a sentence."""
-    part, slope_error = 100 * placed.thickness_error / placed.thickness, max(placed.slope_errors)
-    only = " only" * (slope_error > _TELLS_SLOPES_DEG)
-    return f"from {placed.source}: slopes to {slope_error:.1f} degrees{only}, centre to {placed.centre_error * level:.1f} px, " + (
-        f"thickness to {part:.0f} %" if told else f"but the thickness cannot be told, it is uncertain by {part:.0f} %"
+    part, slope_error = 100 * position.thickness_error / position.thickness, max(position.slope_errors)
+    only = " only" * (slope_error > _KNOWN_SLOPE_ERROR_DEG)
+    thickness = f"thickness to {part:.0f} %" if thickness_known else f"but the thickness is uncertain by {part:.0f} % and not used"
+    return (
+        f"from {position.source}: slopes to {slope_error:.1f} degrees{only}, centre to {position.centre_error * level:.1f} px, "
+        f"{thickness}"
     )
 
 
 def search_height(params: PositionParams, width: int, binning: int) -> int:
-    """Return the thickness of the volume searched first, raw pixels, for a small stack of a width; that of IMOD if none is asked for."""
-    usual = next((t for below, t in ((512, 250), (1024, 400), (2048, 500)) if width * binning < below), 600)
+    """Return the thickness of the volume searched first, raw pixels, for aligned views of a width and binning."""
+    by_width, otherwise = _USUAL_THICKNESS
+    usual = next((thickness for below, thickness in by_width if width * binning < below), otherwise)
     return max(params.thickness or usual, _THINNEST * binning)
 
 
 def _prepared(view: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return a view less its slow changes, in standard deviations, as it is and less all that stands out."""
+    """Return a view without its background, in standard deviations: as it is, and with strong features replaced by 0."""
     image = view.astype(np.float32)
-    wide = max(min(image.shape) // 8, 5)
-    rest = image - _blurred(image, wide)
-    smooth = ndimage.gaussian_filter(rest, 1.0, truncate=3)
-    sticks_out = np.abs(smooth) > 5 * 1.4826 * np.median(np.abs(smooth[::2, ::2]))
-    kept = (~ndimage.binary_dilation(sticks_out, iterations=3)).astype(np.float32)
-    around = _blurred(image * kept, wide) / np.maximum(_blurred(kept, wide), 1e-2)
+    side = max(min(image.shape) // _BACKGROUND_PART, _LEAST_BACKGROUND)
+    flat = image - _blurred(image, side)
+    smooth = ndimage.gaussian_filter(flat, _SMOOTHING, truncate=_TRUNCATE)
+    strong = np.abs(smooth) > _STRONG_SD * _MAD_TO_SD * np.median(np.abs(smooth[::2, ::2]))
+    kept = (~ndimage.binary_dilation(strong, iterations=_STRONG_BORDER)).astype(np.float32)
+    around = _blurred(image * kept, side) / np.maximum(_blurred(kept, side), _LEAST_KEPT)
     bare = (image - around) * kept
     spread = float(np.sqrt((bare**2).sum() / max(kept.sum(), 1.0)))
-    return rest / np.float32(max(float(rest.std()), 1e-6)), bare / np.float32(max(spread, 1e-6))
+    return flat / np.float32(max(float(flat.std()), 1e-6)), bare / np.float32(max(spread, 1e-6))
 
 
 def _blurred(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
@@ -284,19 +360,19 @@ def _blurred(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     return np.asarray(ndimage.uniform_filter(ndimage.uniform_filter(image, side, mode="nearest"), side, mode="nearest"))
 
 
-def _doubt(placed: Placed, cut_off: bool) -> str:
-    """Return why a section is not to be trusted; nothing if it is."""
-    slope_error, centre_error = max(placed.slope_errors), placed.centre_error / placed.thickness
-    if not placed.stands_out:
-        doubt = f"the specimen does not stand out: its texture is {placed.contrast:.1f} times its noise"
+def _problem(position: SectionPosition, cut_off: bool) -> str:
+    """Return why a position is not used; an empty text if it is."""
+    slope_error, centre_error = max(position.slope_errors), position.centre_error / position.thickness
+    if not position.stands_out:
+        problem = f"the specimen does not stand out from the noise: the contrast of its texture is {position.contrast:.1f}"
     elif cut_off:
-        doubt = "the specimen reaches the ends of the volume searched: give a greater thickness for positioning"
-    elif max(map(abs, placed.slopes)) >= STEEPEST_DEG:
-        doubt = f"the slope of the texture is beyond the {STEEPEST_DEG:g} degrees searched"
+        problem = "the specimen reaches the ends of the volume searched: give a greater thickness for positioning"
+    elif max(map(abs, position.slopes)) >= STEEPEST_DEG:
+        problem = f"the slope of the texture is beyond the {STEEPEST_DEG:g} degrees searched"
     elif slope_error > _MOST_SLOPE_ERROR_DEG:
-        doubt = f"parts of the field disagree about the slopes, by a standard error of {slope_error:.1f} degrees"
+        problem = f"the slopes differ between parts of the field, by a standard error of {slope_error:.1f} degrees"
     elif centre_error > _MOST_CENTRE_ERROR:
-        doubt = f"parts of the field disagree about its height, by {100 * centre_error:.0f} % of the thickness (standard error)"
+        problem = f"its height differs between parts of the field, by {100 * centre_error:.0f} % of the thickness (standard error)"
     else:
         return ""
-    return f"{doubt}; nothing was changed"
+    return f"{problem}; nothing was changed"

@@ -1,18 +1,19 @@
-"""The texture of a small volume, cell by cell: how much fine structure there is at every height of every column.
+"""The texture of a small volume: how much fine structure there is at every height of every column.
 
-**Sharp in depth.**  A back-projection smears what it shows along the beam: waves across the tilt axis of few cycles per pixel most,
-waves along it without end, and the last views on either side leave streaks that cross the whole volume.  Therefore the views are
-filtered first, so that the volume holds one band of waves across the axis, `k`, and the views fade out towards high tilts:
+**Views filtered for sharpness in depth.**  A back-projection smears structures along the beam: low frequencies across the tilt axis
+most, frequencies along it without end, and the last views on either side leave streaks across the whole volume.  The views are
+therefore filtered first, so that the volume holds one band of frequencies across the axis, `k`, and the views fade out towards high
+tilts:
 
     view_t(u, v)  *  band(u cos t)  *  exp(-(tan t / 0.9)² / 2)
 
-With k_z = k tan t, what the volume shows of a point is a Gaussian in z, of `1 / (2 π 0.9 k)` voxels, without side lobes: above and
-below a section the volume holds noise alone.
+With k_z = k tan t, the volume shows a point as a Gaussian in z, with a standard deviation of `1 / (2 π 0.9 k)` voxels and no side
+lobes: above and below a section the volume holds noise alone.
 
-The longest waves are the strongest, and tell where the section is whatever the dose.  Shorter ones are sharper, and tell where it ends;
-but neighbouring views overlap less far above the section the shorter they are, and what views show singly cannot be told from texture.
+The lowest band is the strongest and locates the section at any dose.  Higher ones resolve better where it ends; but far above the
+section neighbouring views overlap less the higher the frequency, and what single views show there resembles texture.
 
-**Levels.**  The energy of a column's voxels at one height, less that of its emptiest heights, is noted as one of a few levels of its
+**Levels.**  The energy of a column's voxels at one height, less that of its emptiest heights, is graded into a few levels of its
 logarithm, over a range of ten at most; a strong structure then counts little more than a weak one.
 """
 
@@ -30,17 +31,36 @@ Floats = NDArray[np.float64]
 Images = NDArray[np.float32]
 
 LEVELS = 8
+"""Grades of texture."""
 _BLOCK = 8
-"""Side of a column, voxels."""
+"""Side of a column, voxels: about the period of the middle of the bands, so that a column holds one structure or none."""
 _STEEPEST_TAN = 0.9
+"""Tangent of the tilt (42 degrees) whose view has the weight `exp(-1/2)`.  At 60 degrees it is 0.16: little is cut off at the ends
+of the usual tilt range, which would bring back the streaks."""
+_EDGE_POWER = 4
+"""Power of the lower edge of a band, `1 - exp(-(k / lowest)^4)`: steep enough to remove the mean, without ringing."""
 _LEAST_SEEN = 0.2
+"""Fraction of the views' weight that sees a voxel, below which its energy is not scaled up further."""
+_EMPTY_PERCENTILE = 20
+"""Percentile of the energies of a column that stands for its emptiest heights; a section fills less than four fifths of a volume."""
+_STRONGEST_PERCENTILE = 99
+"""Percentile of the energies that begins the highest level; the strongest percent are remnants of gold and dirt."""
 _FAINTEST = 0.1
-"""Part of the strongest energy below which structures differ no more than noise does."""
+"""Least unit of the logarithm, as a fraction of the strongest energy: in a volume with little noise, fainter structures are graded
+on a linear scale."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waves:
-    """A band of waves, cycles per voxel: its lowest and highest across the tilt axis, and its highest along it."""
+class TextureBand:
+    """A band of spatial frequencies, cycles per voxel.
+
+    Attributes
+    ----------
+    lowest, highest
+        Across the tilt axis.
+    highest_along
+        Along the tilt axis, where the band begins at 0.
+    """
 
     lowest: float
     highest: float
@@ -48,31 +68,33 @@ class Waves:
 
     @property
     def blur(self) -> float:
-        """Standard deviation in z of the energy that a volume of these waves shows of a point, voxels."""
+        """Standard deviation in z of the energy that a volume of this band shows of a point, voxels."""
         middle = (self.lowest + self.highest) / 2
         return float(1 / (2 * np.pi * _STEEPEST_TAN * middle * np.sqrt(2)))
 
 
-LONG = Waves(0.03, 0.08, 0.12)
-SHORT = Waves(0.06, 0.12, 0.16), Waves(0.1, 0.18, 0.2)
+LOW_BAND = TextureBand(0.03, 0.08, 0.12)
+"""Periods of 12 to 33 voxels: a 300 pixel view has ten of the longest, and organelles and their membranes are strongest here."""
+HIGH_BANDS = TextureBand(0.06, 0.12, 0.16), TextureBand(0.1, 0.18, 0.2)
+"""An octave higher each, and still below the noise of low doses; their blurs are 1.4 and 0.9 voxels, that of the lowest is 2.3."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """The levels of a volume's texture.
+    """The texture of a volume in columns of voxels.
 
     Attributes
     ----------
     level
         `(y, x, z)`, from 0 for none to :data:`LEVELS` - 1, z upwards.
     energy
-        `(y, x, z)`: sum of squares, as if every view saw every voxel.
+        `(y, x, z)`: sum of squares, corrected to what it would be if every view saw every voxel.
     y, x
-        Of the columns, voxels from the centre of the volume.
+        Centres of the columns, voxels from the centre of the volume.
     lowest
-        Height of the first z.
-    waves
-        That the volume is made of.
+        Height of the first z, voxels above the centre of the volume.
+    band
+        Frequencies that the volume is made of.
     """
 
     level: NDArray[np.int64]
@@ -80,29 +102,51 @@ class Columns:
     y: Floats
     x: Floats
     lowest: float
-    waves: Waves
+    band: TextureBand
 
 
-def sharp_in_depth(view: Images, tilt_deg: float, waves: Waves = LONG) -> Images:
-    """Return a view filtered so that back-projection shows its structures sharp in z."""
+def sharp_in_depth(view: Images, tilt_deg: float, band: TextureBand = LOW_BAND) -> Images:
+    """Return a view filtered so that its back-projection shows structures sharp in z.
+
+    Parameters
+    ----------
+    view
+        `(ny, nx)`, aligned, the tilt axis along y.
+    tilt_deg
+        Its tilt, degrees.
+    band
+        Frequencies that are kept.
+    """
     cosine, tangent = np.cos(np.deg2rad(tilt_deg)), np.tan(np.deg2rad(tilt_deg))
     ny, nx = view.shape
-    length = scipy.fft.next_fast_len(nx + int(1 / waves.lowest), real=True)
+    length = scipy.fft.next_fast_len(nx + int(1 / band.lowest), real=True)
     k = np.fft.rfftfreq(length) * cosine
-    across = (1 - np.exp(-((k / waves.lowest) ** 4))) * np.exp(-((k / waves.highest) ** 2) / 2 - (tangent / _STEEPEST_TAN) ** 2 / 2)
-    along = np.exp(-((np.fft.fftfreq(ny) / waves.highest_along) ** 2) / 2)
+    low_edge = 1 - np.exp(-((k / band.lowest) ** _EDGE_POWER))
+    across = low_edge * np.exp(-((k / band.highest) ** 2) / 2 - (tangent / _STEEPEST_TAN) ** 2 / 2)
+    along = np.exp(-((np.fft.fftfreq(ny) / band.highest_along) ** 2) / 2)
     spectrum = scipy.fft.rfft2(view, (ny, length))
     spectrum *= (along[:, None] * across).astype(np.float32)
     return np.asarray(scipy.fft.irfft2(spectrum, (ny, length))[:, :nx], np.float32)
 
 
 def coverage(section: Section, width: int, axis_px: float, tilt_deg: Floats) -> Floats:
-    """Return the part of the noise of a whole volume that views of a width put into each voxel of a section, `(z, x)`, top first.
+    """Return the fraction of the noise of a fully seen voxel that each voxel has, from the views that see it.
 
     Parameters
     ----------
+    section
+        Voxels of an XZ slice.
+    width
+        Of the views, pixels.
     axis_px
-        Where the tilt axis crosses the lines of the views.
+        Where the tilt axis crosses the lines of the views, pixels from their beginning.
+    tilt_deg
+        `(views,)`, degrees.
+
+    Returns
+    -------
+    NDArray
+        `(z, x)`, the first row the top.
     """
     x = section.x_first + np.arange(section.nx)
     z = section.z_first - np.arange(section.nz)
@@ -114,15 +158,17 @@ def coverage(section: Section, width: int, axis_px: float, tilt_deg: Floats) -> 
     return seen / whole
 
 
-def columns(volume: Images, seen: Floats | None = None, waves: Waves = LONG) -> Columns:
-    """Return the texture of a volume `(y, z, x)`, its first row the top, made from views that are :func:`sharp_in_depth`.
+def columns(volume: Images, seen: Floats | None = None, band: TextureBand = LOW_BAND) -> Columns:
+    """Return the texture of a volume made from views that are :func:`sharp_in_depth`.
 
     Parameters
     ----------
+    volume
+        `(y, z, x)`, its first row in z the top.
     seen
-        What :func:`coverage` says of its sections; None for fully seen ones.
-    waves
-        That its views were left with.
+        The :func:`coverage` of its XZ slices, `(z, x)`; None when all views see all of it.
+    band
+        Frequencies that its views were filtered to.
     """
     ny, nz, nx = volume.shape
     by, bx = ny // _BLOCK, nx // _BLOCK
@@ -132,9 +178,9 @@ def columns(volume: Images, seen: Floats | None = None, waves: Waves = LONG) -> 
     if seen is not None:
         share = seen[::-1, x0 : x0 + bx * _BLOCK].reshape(nz, bx, _BLOCK).mean(axis=2).T
         energy = energy / np.maximum(share, _LEAST_SEEN)
-    empty = np.percentile(energy, 20, axis=-1, keepdims=True)
+    empty = np.percentile(energy, _EMPTY_PERCENTILE, axis=-1, keepdims=True)
     excess = np.maximum(energy - empty, 0)
-    strongest = max(float(np.percentile(excess, 99)), 1e-30)
+    strongest = max(float(np.percentile(excess, _STRONGEST_PERCENTILE)), 1e-30)
     unit = max(float(np.median(empty)), _FAINTEST * strongest)
     level = np.log1p(excess / unit) * (LEVELS / np.log1p(strongest / unit))
     return Columns(
@@ -143,5 +189,5 @@ def columns(volume: Images, seen: Floats | None = None, waves: Waves = LONG) -> 
         y=y0 + (np.arange(by) + 0.5) * _BLOCK - ny / 2,
         x=x0 + (np.arange(bx) + 0.5) * _BLOCK - nx / 2,
         lowest=0.5 - nz / 2,
-        waves=waves,
+        band=band,
     )

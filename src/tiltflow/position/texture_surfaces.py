@@ -1,19 +1,19 @@
-"""The slab that a section fills in a small volume, from its texture (:mod:`tiltflow.position.texture`).
+"""The two surfaces of a section in a small volume, from its texture (:mod:`tiltflow.position.texture`).
 
-Heights are voxels above the centre of the volume, z up.  A slab lies between two planes
+Heights are voxels above the centre of the volume, z up.  A section lies between the planes
 `z = bottom + x tan(tilt) + y tan(pitch)` and `z = top + ...`.
 
-**SlopeFit and centre.**  A slab divides the cells of all columns into shells by their depth: outside, close to a surface, and deeper.
-Each shell has levels of texture of its own, whose distribution is taken from the cells that fall into it; the likelihood of the slab
-is the sum over shells and levels of `n log(n / N)`, with n cells of the level among the N of the shell.  It is greatest when no
-texture lies outside and the shells are as unlike each other as can be: neither an edge of some shape nor a threshold is assumed.
-The search begins with the slopes for which the levels at the same height are most alike, which needs no surfaces.
+**Slopes and centre.**  A hypothetical section divides the cells of all columns into shells by their depth: outside, close to a
+surface, and deeper.  Each shell has its own distribution of texture levels, estimated from the cells in it; the log likelihood of
+the section is the sum over shells and levels of `n log(n / N)`, with n cells of the level among the N of the shell.  It is greatest
+when no texture lies outside and the shells differ most: neither an edge of some shape nor a threshold is assumed.  The search begins
+with the slopes at which the levels within each height differ least, which needs no surfaces.
 
-**Thickness.**  Along planes of these slopes the mean of the energy of short waves makes a hump, which ends where the section
-does (:mod:`tiltflow.position.section_edges`).  Each band of waves says so on its own; their mean counts.
+**Thickness.**  Along planes of these slopes the mean energy in the higher frequency bands has a peak, which ends where the section
+does (:mod:`tiltflow.position.section_edges`).  Each band gives an estimate, and their geometric mean is used.
 
-**Errors.**  The field is cut into tiles, and the slab found again with each of them left out in turn (jackknife).  To the error of the
-thickness comes by how much bands of waves disagree, and what remains for the best of fields.
+**Errors.**  The field is divided into tiles, and the section is fitted again with each of them left out in turn (jackknife).  To the
+error of the thickness are added half the range of the bands' estimates, and a floor.
 """
 
 from __future__ import annotations
@@ -32,24 +32,64 @@ Floats = NDArray[np.float64]
 SlopeFit = tuple[float, float]
 
 STEEPEST_DEG = 12.0
-"""Slopes are searched up to this."""
+"""Slopes are searched up to this angle.  Sections lie within a few degrees of the holder's plane, lamellae are milled at 8 to 12."""
 LEAST_THICKNESS = 6
-"""Voxels."""
+"""Thinnest section, voxels: what remains of a surface alone, blurred by 2.3 voxels."""
 
 _RIMS = (0.1, 0.25)
-"""Depths, as parts of the thickness, at which one shell ends and the next begins."""
+"""Depths at which one shell ends and the next begins, as fractions of the thickness."""
 _TILES = 4
-"""Along each side of the field, for the jackknife."""
+"""Tiles along each side of the field, for the jackknife: sixteen give a standard error to 20 %."""
 _LEAST_THICKNESS_ERROR = 0.04
-"""Part of the thickness; that of simulated sections with thousands of structures."""
+"""Floor of the error of the thickness, as a fraction of it: the rms error of simulated sections whose jackknife error is small
+(`benchmarks/positioning.py`)."""
+_CANDIDATE_STEP = 2
+"""Voxels between the surfaces of the sections among which the most likely one is sought first; less than the blur."""
+_MARGIN_DEG = 2.0
+"""Degrees beyond :data:`STEEPEST_DEG` for which counts have room, as fits are made on grids around the best slopes."""
+
+_COARSE_STEP_DEG = 4.0
+"""Spacing of the grid of slopes that the search begins with."""
+_COARSE_BLUR = 1.5
+"""Standard deviation by which counts are smoothed along z for the coarse search, voxels; columns are rounded to whole voxels."""
+_LEVEL_STEPS_DEG = 2.0, 0.25
+"""First and last step of the search for the slopes with the least difference within heights: from half the coarse grid down."""
+_LIKELIHOOD_STEPS_DEG = 0.5, 0.12
+"""First and last step of the search for the slopes of the most likely section; the fit of a paraboloid comes after."""
+_FIT_STEP_VOXELS, _FIT_STEP_DEG = 1.5, 1.0
+"""Step of the grid that the paraboloid is fitted to: it moves the edge of the field by so many voxels, but is no greater than this."""
+_FIT_REACH = 2
+"""Steps to either side of the best slopes that this grid has, and to which the summit is confined."""
+
+_SURFACE_REACH = 5.0
+"""Voxels around the surfaces of the most likely section within which they are sought again for each tile left out."""
+_SURFACE_STEP, _ROUGH_SURFACE_STEP = 0.5, 1.0
+"""Voxels between the surfaces tried for the centre, and while slopes are fitted."""
+_FULL_HEIGHT = 0.8
+"""Fraction of the columns, compared with the fullest height, that a height needs to be used: slopes cut the ends of the volume."""
+_CORE, _OUTSIDE, _OUTSIDE_VOXELS = 0.25, 0.6, 2
+"""Distances from the centre, as fractions of the thickness, within which the texture's peak and beyond which its background are
+measured; the background begins two voxels farther out, for the blur."""
+_FEWEST_OUTSIDE = 3
+"""Heights outside the section needed for the scatter of the background."""
+_MAD_TO_SD = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SectionFit:
-    """A slab and the standard errors of what describes it; heights in voxels.
+    """A section of given slopes, and standard errors; voxels.
 
-    `contrast` is the height of the hump that the slab makes in the mean of the texture along its planes, over the scatter of this
-    mean outside.
+    Attributes
+    ----------
+    centre
+        Height of its middle above the centre of the volume.
+    thickness
+        Distance of its surfaces along z.
+    centre_error, thickness_error
+        Their standard errors.
+    contrast
+        Height of the peak of the mean texture along its planes, over the scatter of this mean outside the section.
     """
 
     centre: float
@@ -59,31 +99,42 @@ class SectionFit:
     contrast: float
 
 
-def fit_slopes(columns: Columns, *, sharper: Sequence[Columns] = ()) -> tuple[SlopeFit, SlopeFit]:
-    """Return the slopes (tilt, pitch) of the most likely slab, and their errors.
+def fit_slopes(columns: Columns, *, finer: Sequence[Columns] = ()) -> tuple[SlopeFit, SlopeFit]:
+    """Return the slopes of the most likely section, and their standard errors.
 
     Parameters
     ----------
-    sharper
-        The same columns of shorter waves, which take part once the slopes are known roughly.
+    columns
+        The texture in the lowest frequency band.
+    finer
+        The same columns in higher bands, which are included once the slopes are roughly known.
+
+    Returns
+    -------
+    slopes, errors
+        (tilt, pitch) each, degrees.
     """
-    levelled = _Levelled(columns)
-    slopes = _climb(levelled.alikeness, _coarse(levelled.alikeness), 2.0, 0.25)
-    slopes = _climb(levelled.likelihood, slopes, 0.5, 0.12)
-    return _sharpen([levelled, *map(_Levelled, sharper)], slopes)
+    counts = _LevelCounts(columns)
+    slopes = _pattern_search(counts.height_information, _coarse_grid(counts.height_information), *_LEVEL_STEPS_DEG)
+    slopes = _pattern_search(counts.likelihood, slopes, *_LIKELIHOOD_STEPS_DEG)
+    return _refine_slopes([counts, *map(_LevelCounts, finer)], slopes)
 
 
-def fit_section(columns: Columns, slopes: SlopeFit, *, sharper: Sequence[Columns] = ()) -> SectionFit:
-    """Return the most likely slab of given slopes (tilt, pitch).
+def fit_section(columns: Columns, slopes: SlopeFit, *, finer: Sequence[Columns] = ()) -> SectionFit:
+    """Return the most likely section of given slopes.
 
     Parameters
     ----------
-    sharper
-        The same columns of shorter waves, which tell the thickness; none for those of the others.
+    columns
+        The texture in the lowest frequency band.
+    slopes
+        (tilt, pitch), degrees.
+    finer
+        The same columns in higher bands, which give the thickness; if there are none, the lowest does.
     """
-    levelled = _Levelled(columns)
+    levelled = _LevelCounts(columns)
     centre, centre_error = _centre(levelled, slopes)
-    thickness, thickness_error = _thickness(sharper or [columns], slopes, centre)
+    thickness, thickness_error = _thickness(finer or [columns], slopes, centre)
     return SectionFit(
         centre=centre,
         thickness=thickness,
@@ -93,22 +144,22 @@ def fit_section(columns: Columns, slopes: SlopeFit, *, sharper: Sequence[Columns
     )
 
 
-class _Levelled:
-    """Counts cells by level and height above planes of given slopes."""
+class _LevelCounts:
+    """Counts of cells by level and height above planes of given slopes."""
 
     def __init__(self, columns: Columns) -> None:
         by, bx, nz = columns.level.shape
         self._x, self._y, self._energy = columns.x, columns.y, columns.energy
-        steepest = np.tan(np.deg2rad(STEEPEST_DEG + 2))
+        steepest = np.tan(np.deg2rad(STEEPEST_DEG + _MARGIN_DEG))
         self._pad = int(np.ceil(steepest * (np.abs(columns.x).max() + np.abs(columns.y).max()))) + 1
         self.heights = nz + 2 * self._pad
-        """Heights counted, the first at :attr:`lowest`."""
+        """Number of heights, the first at :attr:`lowest`."""
         self.lowest = columns.lowest - self._pad
         tile = (np.arange(by) * _TILES // by)[:, None] * _TILES + np.arange(bx) * _TILES // bx
         cell = columns.level + LEVELS * (np.arange(nz) + self._pad)
         self._place = (cell + LEVELS * self.heights * tile[..., None]).reshape(by, bx, nz)
-        starts = np.arange(0, self.heights + 1, 2)
-        first, last = np.triu_indices(len(starts), LEAST_THICKNESS // 2)
+        starts = np.arange(0, self.heights + 1, _CANDIDATE_STEP)
+        first, last = np.triu_indices(len(starts), LEAST_THICKNESS // _CANDIDATE_STEP)
         self._pairs = starts[first].astype(np.float64), starts[last].astype(np.float64)
 
     def counts(self, slopes: SlopeFit) -> Floats:
@@ -118,7 +169,7 @@ class _Levelled:
         return np.bincount(place.ravel(), minlength=size).reshape(_TILES**2, self.heights, LEVELS).astype(np.float64)
 
     def profiles(self, slopes: SlopeFit) -> tuple[Floats, Floats]:
-        """Return the sum of the energy at each height of every tile, `(tiles, heights)`, and the cells it is the sum of."""
+        """Return the sum of the energy at each height of every tile, `(tiles, heights)`, and the number of cells summed."""
         place = (self._place // LEVELS - self._rise(slopes)[..., None]).ravel()
         size, shape = _TILES**2 * self.heights, (_TILES**2, self.heights)
         sums = np.bincount(place, self._energy.ravel(), size).reshape(shape)
@@ -130,20 +181,20 @@ class _Levelled:
 
     @property
     def reach(self) -> float:
-        """Half the width of the field."""
+        """Half the width of the field, voxels."""
         return float(np.abs(self._x).max())
 
-    def alikeness(self, slopes: SlopeFit) -> float:
-        """Return how alike the levels at the same height are."""
-        counts = ndimage.gaussian_filter1d(self.counts(slopes).sum(axis=0), 1.5, axis=0)
+    def height_information(self, slopes: SlopeFit) -> float:
+        """Return the log likelihood of the levels when each height has a distribution of its own."""
+        counts = ndimage.gaussian_filter1d(self.counts(slopes).sum(axis=0), _COARSE_BLUR, axis=0)
         return float(_information(counts).sum())
 
     def likelihood(self, slopes: SlopeFit) -> float:
-        """Return the log likelihood of the best slab of these slopes."""
+        """Return the log likelihood of the best section of these slopes."""
         return float(_likelihoods(_below(self.counts(slopes).sum(axis=0)), *self._pairs).max())
 
     def best(self, counts: Floats) -> tuple[float, float]:
-        """Return where the best slab begins and ends, in heights counted from the first, to two."""
+        """Return bottom and top of the best section, heights counted from the first, to :data:`_CANDIDATE_STEP`."""
         best = int(np.argmax(_likelihoods(_below(counts), *self._pairs)))
         return float(self._pairs[0][best]), float(self._pairs[1][best])
 
@@ -160,7 +211,7 @@ def _below(counts: Floats) -> Floats:
 
 
 def _likelihoods(below: Floats, first: Floats, last: Floats) -> Floats:
-    """Return the log likelihoods of slabs between the heights `first` and `last`, counted from the first one."""
+    """Return the log likelihoods of sections between the heights `first` and `last`, counted from the first one."""
 
     def up_to(at: Floats) -> Floats:
         k = np.clip(at.astype(np.int64), 0, len(below) - 2)
@@ -176,20 +227,21 @@ def _likelihoods(below: Floats, first: Floats, last: Floats) -> Floats:
     return np.asarray(sum_ + _information(rest))
 
 
-def _near(first: float, last: float, reach: float = 5.0, step: float = 0.5) -> tuple[Floats, Floats]:
-    """Return the slabs whose surfaces lie near those of one."""
-    around = np.arange(-reach, reach + step / 2, step)
+def _sections_near(first: float, last: float, step: float) -> tuple[Floats, Floats]:
+    """Return the sections whose surfaces lie within :data:`_SURFACE_REACH` of those of one."""
+    around = np.arange(-_SURFACE_REACH, _SURFACE_REACH + step / 2, step)
     firsts, lasts = (grid.ravel() for grid in np.meshgrid(np.maximum(first + around, 0.0), last + around))
     kept = lasts - firsts >= LEAST_THICKNESS
     return firsts[kept], lasts[kept]
 
 
-def _coarse(score: Callable[[SlopeFit], float]) -> SlopeFit:
-    grid = np.arange(-STEEPEST_DEG, STEEPEST_DEG + 0.1, 4.0)
+def _coarse_grid(score: Callable[[SlopeFit], float]) -> SlopeFit:
+    """Return the slopes of the greatest score on a coarse grid."""
+    grid = np.arange(-STEEPEST_DEG, STEEPEST_DEG + 0.1, _COARSE_STEP_DEG)
     return max(((float(t), float(p)) for t in grid for p in grid), key=score)
 
 
-def _climb(score: Callable[[SlopeFit], float], slopes: SlopeFit, step: float, least: float) -> SlopeFit:
+def _pattern_search(score: Callable[[SlopeFit], float], slopes: SlopeFit, step: float, least: float) -> SlopeFit:
     """Return the slopes of the greatest score near some, by pattern search with steps from `step` down to `least` degrees."""
     best = score(slopes)
     while step >= least:
@@ -202,16 +254,17 @@ def _climb(score: Callable[[SlopeFit], float], slopes: SlopeFit, step: float, le
     return slopes
 
 
-def _sharpen(textures: Sequence[_Levelled], slopes: SlopeFit) -> tuple[SlopeFit, SlopeFit]:
-    """Return the slopes to a fraction of the grid of the search, and their errors.
+def _refine_slopes(textures: Sequence[_LevelCounts], slopes: SlopeFit) -> tuple[SlopeFit, SlopeFit]:
+    """Return the slopes to a fraction of the steps of the search, and their standard errors.
 
-    Around the best slopes the likelihood is a paraboloid; it is fitted to a grid, for all tiles and without each of them.
+    A paraboloid is fitted to the log likelihood on a grid around the best slopes, for all tiles and with each of them left out.
     """
     first = textures[0]
-    step = min(float(np.rad2deg(np.arctan(1.5 / first.reach))), 1.0)
-    grid = np.array([(i, j) for i in (-2, -1, 0, 1, 2) for j in (-2, -1, 0, 1, 2)], np.float64)
+    step = min(float(np.rad2deg(np.arctan(_FIT_STEP_VOXELS / first.reach))), _FIT_STEP_DEG)
+    steps = range(-_FIT_REACH, _FIT_REACH + 1)
+    grid = np.array([(i, j) for i in steps for j in steps], np.float64)
     scores = np.zeros((_TILES**2 + 1, len(grid)))
-    pairs = _near(*first.best(first.counts(slopes).sum(axis=0)), step=1.0)
+    pairs = _sections_near(*first.best(first.counts(slopes).sum(axis=0)), _ROUGH_SURFACE_STEP)
     for levelled in textures:
         for column, (i, j) in enumerate(grid):
             counts = levelled.counts((slopes[0] + i * step, slopes[1] + j * step))
@@ -228,23 +281,23 @@ def _sharpen(textures: Sequence[_Levelled], slopes: SlopeFit) -> tuple[SlopeFit,
 
 
 def _summit(a: float, b: float, aa: float, ab: float, bb: float) -> Floats:
-    """Return where `a i + b j + aa i² + ab i j + bb j²` is greatest, at most two from the origin; the origin if nowhere."""
+    """Return where `a i + b j + aa i² + ab i j + bb j²` is greatest, within the grid; the origin if it has no maximum."""
     if aa >= 0 or 4 * aa * bb <= ab * ab:
         return np.zeros(2)
-    return np.clip(np.linalg.solve([[2 * aa, ab], [ab, 2 * bb]], [-a, -b]), -2, 2)
+    return np.clip(np.linalg.solve([[2 * aa, ab], [ab, 2 * bb]], [-a, -b]), -_FIT_REACH, _FIT_REACH)
 
 
 def _jackknife(values: Floats) -> Floats:
-    """Return the standard error of what was estimated with each of n parts left out, `(n, values)`."""
+    """Return the standard error of values that were estimated with each of n tiles left out, `(n, values)`."""
     n = len(values)
     return np.asarray(np.sqrt((n - 1) / n * ((values - values.mean(axis=0)) ** 2).sum(axis=0)))
 
 
-def _centre(levelled: _Levelled, slopes: SlopeFit) -> tuple[float, float]:
-    """Return the height of the middle of the most likely slab of given slopes, and its error."""
+def _centre(levelled: _LevelCounts, slopes: SlopeFit) -> tuple[float, float]:
+    """Return the height of the middle of the most likely section of given slopes, and its standard error."""
     counts = levelled.counts(slopes)
     whole = counts.sum(axis=0)
-    firsts, lasts = _near(*levelled.best(whole))
+    firsts, lasts = _sections_near(*levelled.best(whole), _SURFACE_STEP)
     found = []
     for some in (whole, *(whole - part for part in counts)):
         best = int(np.argmax(_likelihoods(_below(some), firsts, lasts)))
@@ -253,41 +306,41 @@ def _centre(levelled: _Levelled, slopes: SlopeFit) -> tuple[float, float]:
 
 
 def _thickness(textures: Sequence[Columns], slopes: SlopeFit, centre: float) -> tuple[float, float]:
-    """Return the thickness of the slab of given slopes and centre, and its error."""
+    """Return the thickness of the section of given slopes and centre, and its standard error."""
     found = np.array([_thicknesses(each, slopes, centre) for each in textures])
     mean = np.exp(np.log(found).mean(axis=0))
-    disagreement = float(np.ptp(found[:, 0])) / 2
-    return float(mean[0]), float(np.hypot(np.hypot(_jackknife(mean[1:]), disagreement), _LEAST_THICKNESS_ERROR * mean[0]))
+    between_bands = float(np.ptp(found[:, 0])) / 2
+    return float(mean[0]), float(np.hypot(np.hypot(_jackknife(mean[1:]), between_bands), _LEAST_THICKNESS_ERROR * mean[0]))
 
 
 def _thicknesses(texture: Columns, slopes: SlopeFit, centre: float) -> list[float]:
     """Return the thickness of the whole field, and of the field without each of its tiles."""
-    levelled = _Levelled(texture)
+    levelled = _LevelCounts(texture)
     sums, cells = levelled.profiles(slopes)
-    inner, middle = _inner(levelled, cells.sum(axis=0), centre)
+    inner, middle = _full_heights(levelled, cells.sum(axis=0), centre)
     found = []
     for used in (np.ones(len(sums), bool), *~np.eye(len(sums), dtype=bool)):
         profile = sums[used, inner].sum(axis=0) / np.maximum(cells[used, inner].sum(axis=0), 1)
-        found.append(max(thickness_of(profile, middle, texture.waves.blur), float(LEAST_THICKNESS)))
+        found.append(max(thickness_of(profile, middle, texture.band.blur), float(LEAST_THICKNESS)))
     return found
 
 
-def _inner(levelled: _Levelled, cells: Floats, centre: float) -> tuple[slice, float]:
-    """Return the heights that most columns reach, and where among them the centre lies."""
-    full = np.flatnonzero(cells >= 0.8 * cells.max())
+def _full_heights(levelled: _LevelCounts, cells: Floats, centre: float) -> tuple[slice, float]:
+    """Return the heights that most columns reach, and the place of the centre among them."""
+    full = np.flatnonzero(cells >= _FULL_HEIGHT * cells.max())
     middle = float(np.clip(centre - levelled.lowest, full[0], full[-1]))
     return slice(int(full[0]), int(full[-1]) + 1), middle - float(full[0])
 
 
-def _contrast(levelled: _Levelled, slopes: SlopeFit, centre: float, thickness: float) -> float:
-    """Return the height of the hump of the texture over the scatter outside it."""
+def _contrast(levelled: _LevelCounts, slopes: SlopeFit, centre: float, thickness: float) -> float:
+    """Return the height of the peak of the texture over the scatter outside it."""
     sums, cells = (each.sum(axis=0) for each in levelled.profiles(slopes))
-    heights, middle = _inner(levelled, cells, centre)
+    heights, middle = _full_heights(levelled, cells, centre)
     profile = np.sqrt(sums[heights] / cells[heights])
     away = np.abs(np.arange(len(profile)) - middle)
-    inside, outside = profile[away <= thickness / 4], profile[away > 0.6 * thickness + 2]
-    if len(outside) < 3:
+    inside, outside = profile[away <= _CORE * thickness], profile[away > _OUTSIDE * thickness + _OUTSIDE_VOXELS]
+    if len(outside) < _FEWEST_OUTSIDE:
         return 0.0
-    ground = float(np.median(outside))
-    scatter = 1.4826 * float(np.median(np.abs(outside - ground)))
-    return float((inside.mean() - ground) / max(scatter, 1e-6 * abs(ground), 1e-30))
+    background = float(np.median(outside))
+    scatter = _MAD_TO_SD * float(np.median(np.abs(outside - background)))
+    return float((inside.mean() - background) / max(scatter, 1e-6 * abs(background), 1e-30))

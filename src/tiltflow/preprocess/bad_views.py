@@ -1,12 +1,12 @@
-"""Views that would do harm: dark, blocked, blank or saturated ones, found from the counts alone.
+"""Dark, blocked, blank and saturated views, detected from the counts alone.
 
-A section of thickness d lets through `exp(-d / (l cos t))` of the beam, so that the logarithm of a view's level is a straight line
-in `1 / cos t`: views darken towards high tilt by nature.  The line is fitted robustly (Theil and Sen: the median of the slopes of
-all pairs), followed by a slow correction for beams that drift, and a view is judged by what it lacks of that.  A grid bar that
-covers part of the field shows in the fraction of the field that is dark.  Both are compared with what is usual in the series, so
-that an object that is dark in all views harms none.
+A specimen of thickness d transmits `exp(-d / (l cos t))` of the beam, with l the mean free path and t the tilt, so the logarithm of
+the level of a view is a straight line in `1 / cos t`: views darken towards high tilt by nature.  The line is fitted robustly (Theil
+and Sen: the median of the slopes of all pairs), a running median follows the drift of the beam, and a view is judged by its level
+as a fraction of this prediction.  A grid bar that covers part of the field shows in the fraction of the field that is dark, which
+is compared with its median over the series, so that an object that is dark in all views excludes none.
 
-Answers to the exclusion of dark and end views by IMOD's batchruntomo, which looks at the ends of the series only.
+Corresponds to the exclusion of dark and end views by IMOD's batchruntomo, which tests the ends of the series only.
 """
 
 from __future__ import annotations
@@ -24,27 +24,48 @@ from tiltflow.parallel import map_threads
 Floats = NDArray[np.float64]
 
 _SAMPLES = 256
-"""Pixels along each side that are looked at."""
+"""Pixels sampled along each side: with 65 000 of them a median is known to half a percent of the standard deviation."""
 _BLOCKS = 16
-"""Blocks along each side whose means tell a blocked field."""
+"""Blocks along each side whose means are tested for being dark.  A block holds 256 samples, so that noise makes none dark."""
+_FLOOR_PERCENTILE = 0.5
+"""Percentile of a view that is taken for its lowest count; the minimum itself may be a dead pixel."""
+_SIGNED_FRACTION = 0.01
+"""Fraction of negative pixels above which a stack is stored signed, not counted from zero; readout noise makes fewer."""
+_FINITE_FRACTION = 0.99
+"""Fraction of finite pixels that a view needs; single ones are replaced by the median of the view."""
+_LEAST_LEVEL = 1e-6
+"""Fraction of the brightest level to which darker ones are raised before the logarithm, so that a black view has one."""
+_STEEPEST_DEG = 85.0
+"""Tilts are clipped to this for the path length, which diverges at 90 degrees."""
+_PATH_APART = 0.02
+"""Difference of `1 / cos t` from which a pair of views has a slope: 11 degrees next to 0, a third of a degree at 60.  Of
+views at nearly the same path length, noise sets the slope."""
+_DRIFT_PART = 4
+"""The running median of the drift reaches this part of the series (one over) to either side: a run of dark views shorter than an
+eighth of the series does not move it, even at the ends."""
+_LEAST_DRIFT_REACH = 3
+"""Views to either side that the running median reaches at least: its seven then hold a majority of good ones."""
+_MAD_TO_SD = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation, `1 / norm.ppf(0.75)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewParams:
-    """When a view is left out.
+    """When a view is excluded.  All thresholds are fractions.
 
     Attributes
     ----------
     enabled
-        Whether to look at all.
+        Whether views are tested; the statistics are measured either way.
     dark_fraction
-        A view, or a part of its field, is dark when it transmits less than this fraction of what the series lets expect.
+        A view, or a part of its field, is dark when its level is less than this fraction of the one predicted from the series.
     blocked_fraction
-        A view is blocked when this much more of its field is dark than is usual in the series.
+        A view is blocked when the dark part of its field exceeds the median over the series by this; default as IMOD's
+        `darkExcludeFraction`.
     blank_fraction
-        A view is blank when its contrast is less than this fraction of what is usual around it.
+        A view is blank when its contrast is less than this fraction of the median over the series, allowing for its level.
     saturated_fraction
-        A view is saturated when this much more of its pixels than is usual sits at its maximum or minimum.
+        A view is saturated when the fraction of its pixels at its maximum or minimum exceeds the median over the series by this.
     """
 
     enabled: bool = True
@@ -56,16 +77,16 @@ class ViewParams:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewStatistics:
-    """The numbers that decide, each `(views,)`.
+    """The statistics that decide, each `(views,)`.
 
     Attributes
     ----------
     level
-        Median, counts above the floor of the stack.
+        Median of the view, counts above the floor of the stack.
     expected_level
-        What the series lets expect of it.
+        Level predicted from the whole series, counts above the floor.
     contrast
-        Standard deviation within a view, by the median deviation, counts.
+        Standard deviation within a view, from the median absolute deviation, counts.
     dark
         Fraction of the field that is dark.
     saturated
@@ -81,7 +102,17 @@ class ViewStatistics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewCheck:
-    """Which views take part, `(views,)`, and why the others (counted from 0) do not."""
+    """Which views are used, and why the others are not.
+
+    Attributes
+    ----------
+    included
+        `(views,)`.
+    reasons
+        Reason for every excluded view, counted from 0.
+    statistics
+        The statistics behind it.
+    """
 
     included: NDArray[np.bool_]
     reasons: Mapping[int, str]
@@ -90,7 +121,7 @@ class ViewCheck:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sample:
-    """What is kept of one view: counts, and means of blocks."""
+    """What is kept of one view: statistics of its counts, and the means of its blocks."""
 
     median: float
     contrast: float
@@ -109,9 +140,25 @@ def find_bad_views(
     Parameters
     ----------
     stack
-        `(views, ny, nx)`.
+        Raw views, `(views, ny, nx)`.
     tilt_deg
-        Nominal tilts, `(views,)`.
+        Nominal tilt angles, `(views,)`, degrees.
+    params
+        Thresholds; None for the defaults.
+    threads
+        Views read at the same time.
+    progress
+        Called with the fraction done.
+
+    Returns
+    -------
+    ViewCheck
+        Included views, reasons and statistics.
+
+    Raises
+    ------
+    ParameterError
+        If there is not one tilt angle for each view.
     """
     params = params or ViewParams()
     tilts = np.asarray(tilt_deg, float)
@@ -143,11 +190,11 @@ def _sample(image: NDArray[np.generic]) -> _Sample:
     counts = np.diff(edges_y, append=pixels.shape[0])[:, None] * np.diff(edges_x, append=pixels.shape[1])
     return _Sample(
         median=median,
-        contrast=1.4826 * float(np.median(np.abs(pixels - median))),
-        low=float(np.percentile(pixels, 0.5)),
+        contrast=_MAD_TO_SD * float(np.median(np.abs(pixels - median))),
+        low=float(np.percentile(pixels, _FLOOR_PERCENTILE)),
         negative=float(np.mean(pixels < 0)),
         saturated=float(at_limits) if pixels.min() < pixels.max() else 1.0,
-        finite=bool(good.mean() > 0.99),
+        finite=bool(good.mean() > _FINITE_FRACTION),
         blocks=sums / counts,
     )
 
@@ -155,7 +202,7 @@ def _sample(image: NDArray[np.generic]) -> _Sample:
 def _statistics(samples: list[_Sample], tilts: Floats, params: ViewParams) -> ViewStatistics:
     median = np.array([sample.median for sample in samples])
     # Counts start at zero unless the stack is signed, by an offset or by a normalisation.
-    signed = np.mean([sample.negative for sample in samples]) > 0.01
+    signed = np.mean([sample.negative for sample in samples]) > _SIGNED_FRACTION
     floor = min(sample.low for sample in samples) if signed else 0.0
     level = median - floor
     expected = _expected_level(level, tilts)
@@ -170,39 +217,39 @@ def _statistics(samples: list[_Sample], tilts: Floats, params: ViewParams) -> Vi
 
 
 def _expected_level(level: Floats, tilts: Floats) -> Floats:
-    """Return the level that a robust line in 1 / cos t, and a slow correction of it, give each view."""
-    positive = np.maximum(level, 1e-6 * max(float(level.max()), 1e-30))
-    logs, path = np.log(positive), 1 / np.cos(np.deg2rad(np.clip(tilts, -85, 85)))
+    """Return the level predicted for each view: a robust line in 1 / cos t, plus the running median of its residuals."""
+    positive = np.maximum(level, _LEAST_LEVEL * max(float(level.max()), 1e-30))
+    logs, path = np.log(positive), 1 / np.cos(np.deg2rad(np.clip(tilts, -_STEEPEST_DEG, _STEEPEST_DEG)))
     i, j = np.triu_indices(len(tilts), 1)
-    apart = np.abs(path[i] - path[j]) > 0.02
+    apart = np.abs(path[i] - path[j]) > _PATH_APART
     slope = float(np.median((logs[i] - logs[j])[apart] / (path[i] - path[j])[apart])) if apart.any() else 0.0
-    rest = logs - slope * path
+    residual = logs - slope * path
     order = np.argsort(tilts, kind="stable")
-    reach = max(len(tilts) // 4, 3)
-    drift = np.empty_like(rest)
+    reach = max(len(tilts) // _DRIFT_PART, _LEAST_DRIFT_REACH)
+    drift = np.empty_like(residual)
     for place, view in enumerate(order):
-        drift[view] = np.median(rest[order[max(place - reach, 0) : place + reach + 1]])
+        drift[view] = np.median(residual[order[max(place - reach, 0) : place + reach + 1]])
     return np.asarray(np.exp(slope * path + drift))
 
 
 def _reason(view: int, statistics: ViewStatistics, finite: NDArray[np.bool_], params: ViewParams) -> str | None:
-    """Return why a view is left out, or None."""
+    """Return why a view is excluded, or None."""
     if not finite[view]:
         return "has pixels that are not numbers"
     usual_contrast = float(np.median(statistics.contrast))
     if statistics.contrast[view] <= params.blank_fraction * usual_contrast * min(_transmission(view, statistics), 1.0):
         return f"is blank: its contrast is {statistics.contrast[view]:.3g}, that of the series {usual_contrast:.3g}"
     if _transmission(view, statistics) < params.dark_fraction:
-        return f"is dark: it has {100 * _transmission(view, statistics):.0f} % of the level that the series lets expect"
+        return f"is dark: its level is {100 * _transmission(view, statistics):.0f} % of the one predicted from the other views"
     dark = statistics.dark[view] - np.median(statistics.dark)
     if dark > params.blocked_fraction:
         return f"is blocked: {100 * statistics.dark[view]:.0f} % of its field is dark"
     saturated = statistics.saturated[view] - np.median(statistics.saturated)
     if saturated > params.saturated_fraction:
-        return f"is saturated: {100 * statistics.saturated[view]:.0f} % of its pixels are at its limits"
+        return f"is saturated: {100 * statistics.saturated[view]:.0f} % of its pixels are at its maximum or minimum"
     return None
 
 
 def _transmission(view: int, statistics: ViewStatistics) -> float:
-    """Return the level of a view as a fraction of what is expected."""
+    """Return the level of a view as a fraction of the one predicted."""
     return float(statistics.level[view] / statistics.expected_level[view])

@@ -1,8 +1,8 @@
-"""Views made small and flat for the stages that compare whole views: coarse alignment and matching with projections.
+"""Small flattened views for the stages that compare whole views: coarse alignment and matching with projections.
 
-The views are binned, turned into optical thickness by the logarithm when they are counts (a section absorbs, so that only there
-do the densities along a ray add up), and freed of everything broader than a fraction of the field, which is the beam's and not
-the specimen's.
+The views are binned, converted to optical thickness by the logarithm when they are counts (the specimen absorbs, and only optical
+thicknesses add up along a ray), and high-pass filtered: what is broader than a fraction of the field is illumination rather than
+specimen.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tiltflow.model import Progress, Stack
+from tiltflow.observer import tell
 from tiltflow.parallel import map_threads
 from tiltflow.preprocess.fixed_pattern import find_pattern
 
 Images = NDArray[np.float32]
 
 _BACKGROUND = 0.04
-"""Sigma of the Gaussian whose blur is taken for the beam's, as a fraction of the field."""
+"""Standard deviation of the Gaussian whose blur of a view is its background, as a fraction of the larger side of the field.  What
+is left has half its amplitude at 4.7 cycles per field."""
+_BACKGROUND_TRUNCATE = 3.0
+"""Standard deviations at which this Gaussian is cut off: 0.3 % of its weight lie beyond."""
 _DARKEST = 0.02
-"""Counts below this fraction of the median are raised to it before the logarithm."""
+"""Counts below this fraction of the median are raised to it before the logarithm: an optical thickness of 3.9 more than the median,
+which only dead pixels, grid bars and the middle of gold beads reach."""
+_SIGNED_FRACTION = 0.01
+"""Fraction of pixels at or below 0 from which a view is not counts from zero, and has no logarithm."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +45,7 @@ class BinnedViews:
     raw_shape
         `(ny, nx)` of the raw images.
     pattern
-        Part of the power that stayed with the camera and was taken out.
+        Fraction of the variance that was a fixed pattern of the camera, and was removed.
     """
 
     images: Images
@@ -47,7 +54,7 @@ class BinnedViews:
     pattern: float = 0.0
 
     def binned(self, factor: int) -> BinnedViews:
-        """Return the same views binned further."""
+        """Return the same views binned further, by a whole factor; what is left over at the far edges is dropped."""
         if factor == 1:
             return self
         views, ny, nx = self.images.shape
@@ -65,14 +72,27 @@ def read_binned(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> BinnedViews:
-    """Return the views of a stack binned until their larger side is at most `max_size_px`, and flattened.
+    """Return views of a stack binned until their larger side is at most `max_size_px`, and flattened.
 
     Parameters
     ----------
+    stack
+        Raw views, `(views, ny, nx)`.
     views
-        Which ones, in this order.
+        Which of them, counted from 0, in the order of the result.
+    max_size_px
+        Largest side of the result, pixels.
     take_out_pattern
-        Whether to look for a pattern that stays with the camera, and to take it out.
+        Whether to detect a fixed pattern of the camera (:mod:`tiltflow.preprocess.fixed_pattern`) and remove it.
+    threads
+        Views prepared at the same time.
+    progress
+        Called with the fraction done.
+
+    Returns
+    -------
+    BinnedViews
+        Images of mean zero, and the binning.
     """
     from tiltflow.kernels.warp import bin_mean  # numba is slow to import
 
@@ -97,24 +117,13 @@ def read_binned(
 
 
 def _flatten(image: Images) -> Images:
-    """Return the optical thickness of an image of counts, or a signed image as it is, without its background."""
+    """Return the optical thickness of an image of counts, or a signed image in standard deviations, without its background."""
     median = float(np.median(image))
-    if median > 0 and float(np.mean(image <= 0)) < 0.01:
+    if median > 0 and float(np.mean(image <= 0)) < _SIGNED_FRACTION:
         contrast = -np.log(np.maximum(image, _DARKEST * median) / np.float32(median))
     else:
         spread = float(np.std(image)) or 1.0
         contrast = (image - np.float32(median)) / np.float32(spread)
     sigma = _BACKGROUND * max(image.shape)
-    contrast -= ndimage.gaussian_filter(contrast, sigma, mode="nearest", truncate=3.0)
+    contrast -= ndimage.gaussian_filter(contrast, sigma, mode="nearest", truncate=_BACKGROUND_TRUNCATE)
     return np.asarray(contrast - contrast.mean(), np.float32)
-
-
-def tell(progress: Progress | None, fraction: float) -> None:
-    """Report a fraction done to whoever listens."""
-    if progress is not None:
-        progress(fraction)
-
-
-def part_of(progress: Progress | None, first: float, last: float) -> Progress | None:
-    """Return a progress that fills part of another."""
-    return None if progress is None else lambda fraction: progress(first + fraction * (last - first))

@@ -1,12 +1,13 @@
-"""A pattern that stays with the camera (a poor gain reference, dust, dead columns), taken out before views are compared.
+"""A fixed pattern of the camera (a poor gain reference, dust, dead columns), removed before views are compared.
 
-Whatever does not move with the specimen correlates with itself at no shift, in all pairs of views, and may do so more strongly than
-the specimen with a few neighbours.  Views far apart in the series share little else, so that the mean of their cross spectra is the
-power p of the pattern; that of the specimen is left only along the tilt axis, and the median over directions does not see it.
-From n views the pattern is known to within the power P of everything else over n, and what is taken off each is their mean times
-Wiener's p / (p + P / n).
+What does not move with the specimen correlates with itself at zero shift in all pairs of views, and may do so more strongly than
+the specimen does between neighbours.  Views far apart in the series share little else, so that the mean of their cross spectra is
+the power p of the pattern.  The specimen contributes to it only near the tilt axis direction, to which the median over directions
+is insensitive.  The mean of n views is the pattern plus the remaining power P of a view over n, so that Wiener's factor
+`p / (p + P / n)` times this mean is subtracted from each view.
 
-Answers to `ExcludeCentralPeak` of IMOD's tiltxcorr, which ignores the peak that the pattern makes, and with it a specimen at no shift.
+Corresponds to `ExcludeCentralPeak` of IMOD's tiltxcorr, which ignores the peak at zero shift, and with it a specimen that has not
+moved.
 """
 
 from __future__ import annotations
@@ -20,28 +21,35 @@ from scipy import fft
 Images = NDArray[np.float32]
 
 _FEWEST = 9
-"""Views below which nothing is looked for."""
+"""Views below which no pattern is estimated: an eighth or more of the power of their mean is that of the specimen and the noise."""
 _APART = 3
-"""Views are far apart when at least this part of the series (one over) lies between them."""
+"""Views are far apart when at least this part of the series (one over) lies between them: 40 degrees in a series of 120, where the
+specimen has lost its correlation."""
 _RINGS = np.array([0.04, 0.08, 0.12, 0.17, 0.23, 0.3, 0.4])
-"""Radial frequencies between which a pattern is looked for, cycles per pixel."""
+"""Edges of the rings in which the pattern is measured, cycles per pixel.  They begin above the background that was removed and end
+below the corners of the spectrum, and widen outwards as the spectrum of a pattern flattens."""
 _SECTORS = 16
+"""Sectors of half the plane whose median is taken, so that the specimen's power along the axis, in one or two, does not count."""
 _CLEAR = 5.0
-"""Standard errors by which a pattern must stand out in a ring."""
+"""Standard errors by which the power of a pattern must exceed zero in a ring.  The error is known to 30 % only, from 16 sectors."""
 _LEAST = 0.003
-"""Fraction of the power below which it does no harm."""
+"""Fraction of the power below which a pattern is ignored, as it is far below the correlation of neighbouring views."""
+_MAD_TO_SD = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
+_MEDIAN_ERROR = 1.25
+"""Standard error of a median over that of a mean, `sqrt(pi / 2)`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pattern:
-    """What stays in place.
+    """The fixed pattern of a camera.
 
     Attributes
     ----------
     image
-        `(ny, nx)`, to be taken off every view.
+        `(ny, nx)`, to be subtracted from every view.
     fraction
-        Its part of the power of a view.
+        Its variance as a fraction of that of the views.
     """
 
     image: Images
@@ -49,7 +57,13 @@ class Pattern:
 
 
 def find_pattern(images: Images) -> Pattern | None:
-    """Return the pattern common to images `(views, ny, nx)` of mean zero, in the order of the series; None if there is none."""
+    """Return the pattern common to all images, or None if there is none.
+
+    Parameters
+    ----------
+    images
+        `(views, ny, nx)`, of mean zero, in the order of tilt.
+    """
     views, ny, nx = images.shape
     if views < _FEWEST:
         return None
@@ -82,9 +96,9 @@ def _gain(shared: NDArray[np.float64], power: NDArray[np.float64], ny: int, nx: 
     total, common = (np.bincount(key, spectrum[inside], cells[0] * cells[1]).reshape(cells) for spectrum in (power, shared))
     fraction = common / np.maximum(total, 1e-30)
     typical = np.median(fraction, axis=1)
-    error = 1.4826 * 1.25 * np.median(np.abs(fraction - typical[:, None]), axis=1) / np.sqrt(_SECTORS)
+    error = _MAD_TO_SD * _MEDIAN_ERROR * np.median(np.abs(fraction - typical[:, None]), axis=1) / np.sqrt(_SECTORS)
     clear = typical > np.maximum(_CLEAR * error, _LEAST)
     typical = np.where(clear, typical, 0.0)
     factor = typical / (typical + (1 - typical) / views)
-    middles = 0.5 * (_RINGS[1:] + _RINGS[:-1])
+    middles = (_RINGS[1:] + _RINGS[:-1]) / 2
     return np.asarray(np.interp(radius, middles, factor, left=factor[0], right=factor[-1]), np.float32)

@@ -1,13 +1,13 @@
-"""X-ray hits found and repaired: bright specks that no specimen makes, taken out before anything else looks at the images.
+"""X-ray hits, detected and replaced before anything else uses the images.
 
-A pixel is looked at when it stands out of its block (mean and standard deviation, both free of outliers) or out of the pixels
-two steps away.  The connected pixels around it that stand out too are a hit when they are smaller than a bead of gold or fall off
-faster than the projection of a sphere can, so that beads four pixels or more across are left alone, dark or light.  A hit is
-replaced by a polynomial surface fitted to the ring around it.
+A pixel is a candidate when it exceeds the mean of its block (free of outliers) or the pixels two steps away by a number of standard
+deviations.  The connected bright pixels around it are a hit when they are smaller than a gold bead, or fall off faster than the
+projection of a sphere can, so that beads four pixels or more across are left alone, dark or light.  A hit is replaced by a
+polynomial surface fitted to the ring around it.
 
-Answers to IMOD's `ccderaser -find`, and takes its criteria.  It differs in the test of shape, which lets it find hits on top of
-dark beads; in that it looks at the edges of the image, too; and in that nothing is written: the repairs are a short list per view,
-put in place when a view is read.
+Corresponds to IMOD's `ccderaser -find`, whose criteria it takes over.  It differs in the test of shape, which finds hits on top of
+dark beads too; in that the edges of the image are searched; and in that no file is written: the repairs are a short list per view,
+applied when a view is read.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from tiltflow.parallel import map_threads
 from tiltflow.preprocess.pixel_filling import fill_groups
 
 _LARGEST_GROUP = 200
-"""Pixels; what is larger is no hit."""
+"""Pixels of the largest hit, a disc of 8 pixels radius: IMOD's ExtraLargeRadius."""
 _RING_PIXELS = 128
-"""Room for the pixels of a ring around a candidate."""
+"""Length of the work array of a ring around a candidate, at least the 72 pixels that a ring has (:mod:`tiltflow.kernels.xrays`)."""
 _SMALLEST = 5
-"""Pixels along the side of the smallest image that has surroundings to compare a pixel with."""
+"""Pixels along each side of the smallest image searched: candidates are compared with the pixels two steps away."""
 _USUAL_CANDIDATES = 0.01
-"""Fraction of the pixels of a view that there is room for at first."""
+"""Fraction of the pixels of a view that the list of candidates holds at first; where there are more, a second pass is made."""
 _MOST_CANDIDATES = 0.25
-"""Fraction of the pixels of a view that may stand out; more are no accidents."""
+"""Fraction of the pixels of a view that may be candidates; with more of them the image is something else (two grey values, say)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XrayParams:
-    """When a pixel is a hit.  Defaults are those of IMOD's ccderaser command file.
+    """When a pixel is a hit.  Defaults are those of the `eraser.com` of IMOD's ccderaser, unless a line says otherwise.
 
     Attributes
     ----------
     enabled
-        Whether to look at all.
+        Whether hits are searched for.
     peak_criterion
         Standard deviations above the local mean that make a pixel a candidate.
     diff_criterion
@@ -54,16 +54,16 @@ class XrayParams:
     grow_criterion
         Standard deviations above the surroundings down to which a hit grows over its neighbours.
     edge_exclusion
-        Pixels along the edges that are left alone.  IMOD leaves 4; a hit there would darken every picture scaled to its brightest
-        pixel.
+        Pixels along the edges that are not searched.  IMOD leaves out 4, but a hit there would darken every picture that is scaled
+        to its brightest pixel.
     annulus_width
-        Width of the ring around a hit, pixels, that its replacement is fitted to.
+        Width of the ring around a hit, pixels, to which its replacement is fitted.
     scan_size
-        Side of the blocks whose mean and standard deviation are the local ones, pixels.
+        Side of the blocks of the local mean and standard deviation, pixels.
     polynomial_order
         Order of the surface fitted to the ring, 0 to 3.
     maximum_radius_px
-        Largest radius of an ordinary hit.
+        Largest radius of an ordinary hit, pixels; IMOD has 1.1 to 4.2, by the pixel size.
     """
 
     enabled: bool = True
@@ -81,20 +81,20 @@ class XrayParams:
     def __post_init__(self) -> None:
         if not 0 <= self.polynomial_order <= 3:
             raise ParameterError(
-                f"The order of the surface that replaces an x-ray hit is {self.polynomial_order}; give 0, 1, 2 (the default) or 3"
+                f"polynomial order {self.polynomial_order} of the surface that replaces an x-ray hit: give 0, 1, 2 (the default) or 3"
             )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class XrayResult:
-    """What to put where: one array a view.
+    """The pixels to replace and their new values: one array for each view.
 
     Attributes
     ----------
     indices
         For each view the pixels to replace, as `y * nx + x`.
     values
-        Their new values.
+        Their new values, counts.
     hits_per_view
         Connected groups of replaced pixels, `(views,)`.
     """
@@ -137,7 +137,24 @@ class RepairedStack:
 
 
 def find_xrays(stack: Stack, params: XrayParams | None = None, *, threads: int = 1, progress: Progress | None = None) -> XrayResult:
-    """Return the x-ray hits of every view, and what to put in their place."""
+    """Return the x-ray hits of every view, and the values that replace them.
+
+    Parameters
+    ----------
+    stack
+        Raw views, `(views, ny, nx)`.
+    params
+        Criteria; None for the defaults.  `enabled` is left to the caller.
+    threads
+        Views searched at the same time.
+    progress
+        Called with the fraction done.
+
+    Returns
+    -------
+    XrayResult
+        The replacements of each view, for :class:`RepairedStack`.
+    """
     params = params or XrayParams()
     views = stack.shape[0]
     found = []

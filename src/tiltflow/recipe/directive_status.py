@@ -21,8 +21,11 @@ from tiltflow.recipe.report import DirectiveRow, Status
 EngineName = Literal["auto", "native", "imod"]
 
 _UNNEEDED: Mapping[str, tuple[frozenset[str], str]] = {
-    "patches": (frozenset({"beads"}), "patches are tracked, not beads"),
-    "projection": (frozenset({"beads", "patches", "solve"}), "nothing is tracked: runtime.Fiducials.any.fiducialless is 1"),
+    "patches": (frozenset({"gold_nm", "beads"}), "patches are tracked, not beads"),
+    "projection": (
+        frozenset({"gold_nm", "beads", "patches", "solve"}),
+        "nothing is tracked: runtime.Fiducials.any.fiducialless is 1",
+    ),
 }
 """Stages that a method of alignment does without, and the reason."""
 
@@ -36,14 +39,22 @@ _BLANK: Mapping[str, str] = {
 def status_of(directive: Directive, lookup: Lookup, method: str, engine: EngineName) -> DirectiveRow:
     """Return what becomes of a directive, after the stages have asked the lookup for theirs."""
     status, reason = _status(directive, lookup, method, engine)
-    return DirectiveRow(directive.name, directive.value, status, reason, directive.origin)
+    return DirectiveRow(directive.name, directive.value, status, reason, directive.origin, _sets(directive, status, engine))
+
+
+def _sets(directive: Directive, status: Status, engine: EngineName) -> tuple[str, ...]:
+    """Return the parameters that a directive decides; a blank one decides some where it means more than the default."""
+    known = find_known(directive.name)
+    if known is None or engine == "imod":
+        return ()
+    return known.sets if status == "used" or (status == "removed" and known.name in _BLANK) else ()
 
 
 def _status(directive: Directive, lookup: Lookup, method: str, engine: EngineName) -> tuple[Status, str]:
     known = find_known(directive.name)
     if known is None:
         return _unknown(directive.name, engine)
-    if lookup.in_force(directive) is not directive:
+    if _is_of_axis_b(directive) or lookup.in_force(directive) is not directive:
         return _elsewhere(directive, lookup, engine)
     if known.name in lookup.invalid:
         return "invalid", lookup.invalid[known.name]
@@ -61,9 +72,9 @@ def _native_status(directive: Directive, known: Known, lookup: Lookup, method: s
     if known.native == "refused":
         return ("ignored", "it asks for nothing") if _asks_for_nothing(directive, known) else ("refused", known.note)
     unneeded, reason = _UNNEEDED.get(method, (frozenset(), ""))
-    if known.native == "used" and known.note.partition(".")[0] in unneeded:
+    if known.sets and unneeded.issuperset(name.partition(".")[0] for name in known.sets):
         return "ignored", reason
-    return known.native, known.note
+    return known.native, known.effect
 
 
 def _own_status(directive: Directive, known: Known) -> tuple[Status, str]:
@@ -91,9 +102,11 @@ def _unknown(name: str, engine: EngineName) -> tuple[Status, str]:
 
 
 def _elsewhere(directive: Directive, lookup: Lookup, engine: EngineName) -> tuple[Status, str]:
-    """Return the fate of a directive for the other axis, or for any axis where there is one for this."""
-    if catalogue_name(directive.name)[1] == "b":
-        if engine == "imod":
-            return "used", "by batchruntomo"
-        return "ignored", "a single series is axis a"
-    return "ignored", f"{lookup.in_force(directive).name} overrides it"
+    """Return the status of a directive for the other axis, or for any axis where there is one for this."""
+    if not _is_of_axis_b(directive):
+        return "ignored", f"{lookup.in_force(directive).name} overrides it"
+    return ("used", "by batchruntomo") if engine == "imod" else ("ignored", "a single series is axis a")
+
+
+def _is_of_axis_b(directive: Directive) -> bool:
+    return catalogue_name(directive.name)[1] == "b"

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tiltflow.align.fallback import AlignParams
 from tiltflow.errors import DirectiveError, ParameterError
 from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
 from tiltflow.formats.known_directives import is_own
 from tiltflow.model import Problem
 from tiltflow.recipe.directive_status import EngineName
-from tiltflow.recipe.parameters import IMOD_NAMES, BrtParameters, option_of
+from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
 from tiltflow.recipe.report import DirectiveReport
 from tiltflow.recipe.stages import StageParams
 from tiltflow.recipe.template import LOWER_LAYERS, Template, find_template, with_lower_layers
@@ -71,6 +72,21 @@ class Recipe(StageParams):
     def template(self) -> str:
         """The name of the template."""
         return self.source.name
+
+    @property
+    def align(self) -> AlignParams:
+        """How the native engine aligns."""
+        return AlignParams(
+            method=self.method,
+            fallback=self.fallback,
+            trust_limit_px=self.trust_limit_px,
+            gold_nm=self.gold_nm,
+            coarse=self.coarse,
+            beads=self.beads,
+            patches=self.patches,
+            refine=self.refine,
+            solve=self.solve,
+        )
 
     @property
     def digest(self) -> str:
@@ -235,12 +251,10 @@ def _override(given: str | tuple[str, str]) -> Directive:
 def _oddities(parameters: BrtParameters, source: Template) -> Iterator[Problem]:
     """Yield the parameters that were set but that the template does not ask for, and what the report cannot know."""
     asked = variables_of_template(source.text, source.name)
-    through = {"TwoSurfaces": "SurfacesToAnalyze", "THICKNESS": "rpa_thickness"}
-    default = BrtParameters()
-    for field, imod in IMOD_NAMES.items():
-        if not asked & {imod, through.get(imod, imod)} and getattr(parameters, field) != getattr(default, field):
-            effect = f"{option_of(field)} {getattr(parameters, field)} has no effect: the template does not use {imod}"
-            yield Problem(effect, source.name)
+    for each in PARAMETERS.values():
+        value = getattr(parameters, each.name)
+        if not asked & {each.imod, each.derived} and value != each.default:
+            yield Problem(f"{each.option} {value} has no effect: the template does not use {each.imod}", source.name)
     if source.follows_pixel_size:
         yield Problem(
             f"trackingBinning is 1 here; each series gets the one that makes its pixels about {_TRACKED_PIXEL_ANGSTROM:g} Å",

@@ -16,7 +16,7 @@ WRONG: frozenset[Status] = frozenset({"refused", "invalid", "misspelt", "unknown
 
 @dataclass(frozen=True, slots=True)
 class DirectiveRow:
-    """A directive and its fate.
+    """A directive and its status.
 
     Attributes
     ----------
@@ -29,6 +29,8 @@ class DirectiveRow:
         Which parameter it decides, why it makes no difference, or what to do.
     origin
         The template or file and its line, or the option of the command line.
+    sets
+        The parameters of the native engine's stages that it decides, as `stage.parameter`.
     """
 
     name: str
@@ -36,11 +38,12 @@ class DirectiveRow:
     status: Status
     reason: str
     origin: str
+    sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DirectiveReport:
-    """The fate of every directive in force, and what else there is to say.
+    """The status of every directive in force, and what else there is to say.
 
     Attributes
     ----------

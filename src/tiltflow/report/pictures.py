@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from tiltflow.beside import written_beside
+from tiltflow.atomic_write import atomic_write
 from tiltflow.errors import StageError
 from tiltflow.record import PictureEntry
 from tiltflow.report.measure import VolumeMeasure
@@ -80,8 +80,8 @@ def _write(folder: Path, name: Name, plane: NDArray[np.float32], step_nm: tuple[
     marked = _with_bar(_grey(np.array(averaged)), max(1, round(bar_nm / nm_per_pixel)))
     path = folder / FOLDER / f"{name}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path) as beside:
-        Pillow.fromarray(marked).save(beside, "JPEG", quality=_QUALITY)
+    with atomic_write(path) as partial:
+        Pillow.fromarray(marked).save(partial, "JPEG", quality=_QUALITY)
     text = f"{caption}. Scale bar {bar_nm:g} nm."
     return PictureEntry(name=name, path=f"{FOLDER}/{path.name}", width=size[0], height=size[1], caption=text)
 

@@ -73,7 +73,7 @@ def test_views_left_out_are_named_with_the_reason(gold):
     _, folder, job, alignment = gold
     reasons = alignment.evidence.excluded_views
     assert list(reasons) == [DARK, SKIPPED, HIDDEN]
-    assert reasons[DARK].startswith("is dark: it has 2 % of the level") or reasons[DARK].startswith("is blank")
+    assert reasons[DARK].startswith("is dark: its level is 2 %") or reasons[DARK].startswith("is blank")
     assert reasons[SKIPPED] == "is left out by the request"
     assert reasons[HIDDEN] == "holds too few beads to be placed"
     assert set(np.flatnonzero(~alignment.included)) == set(reasons)

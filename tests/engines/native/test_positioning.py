@@ -100,9 +100,7 @@ def test_with_a_thickness_to_fall_back_to_the_one_found_is_taken(tmp_path: Path,
 
 
 @pytest.mark.parametrize("fall_back", [20, 240])
-def test_a_thickness_far_from_the_one_to_fall_back_to_is_not_believed(
-    tmp_path: Path, series: SimulatedSeries, fall_back: int
-) -> None:
+def test_a_thickness_far_from_the_fallback_is_not_used(tmp_path: Path, series: SimulatedSeries, fall_back: int) -> None:
     job, alignment = make_job(tmp_path, series, POSITION, *FALL_BACK, f"runtime.Reconstruction.any.fallbackThickness={fall_back}")
     found = position(job, alignment)
     assert reconstruct_params(job, np.dtype(np.int16), found).thickness == fall_back
@@ -110,8 +108,8 @@ def test_a_thickness_far_from_the_one_to_fall_back_to_is_not_believed(
     assert any("fallbackThickness" in warning for warning in job.recorder.record.warnings)
 
 
-def test_a_thickness_that_cannot_be_told_leaves_the_one_to_fall_back_to(tmp_path: Path) -> None:
-    """Gold on one side and little dose: beads say how the section lies, noise hides where it ends."""
+def test_an_uncertain_thickness_gives_the_fallback(tmp_path: Path) -> None:
+    """Gold on one side and little dose: beads give the slopes and one surface, noise hides the other one."""
     series = simulate(
         SimulationParams(
             seed=12, size=224, views=21, thickness_px=THICKNESS, pitch_deg=3, beads=24, crowding=1.0, dose=18, hot_pixels=0
@@ -122,7 +120,7 @@ def test_a_thickness_that_cannot_be_told_leaves_the_one_to_fall_back_to(tmp_path
     found = position(job, alignment)
     assert found.x_axis_tilt_deg == pytest.approx(-3, abs=1)
     assert reconstruct_params(job, np.dtype(np.int16), found).thickness == 100
-    assert any("thickness of the specimen cannot be told" in warning for warning in job.recorder.record.warnings)
+    assert any("thickness of the specimen is too uncertain" in warning for warning in job.recorder.record.warnings)
 
 
 def test_the_plan_holds_for_the_greatest_thickness(tmp_path: Path, series: SimulatedSeries) -> None:

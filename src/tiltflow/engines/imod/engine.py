@@ -21,6 +21,7 @@ from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
 from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Evidence, Reconstruction
+from tiltflow.observer import StageObserver
 from tiltflow.recipe import render_adoc
 from tiltflow.recipe.directive_status import EngineName
 
@@ -111,7 +112,7 @@ class ImodEngine:
         """
         with job.recorder.stage("batchruntomo") as notes:
             directives = self._prepare(job)
-            reading = self._run(job, directives)
+            reading = self._run(job, directives, notes)
             outputs = {suffix: self._output(job, suffix, reading) for suffix in ("_ali.mrc", "_rec.mrc", ".xf", ".tlt")}
             alignment = self._alignment(job)
             for name, value in _numbers(alignment.evidence).items():
@@ -142,7 +143,7 @@ class ImodEngine:
         directives.write_text(text, encoding="utf-8")
         return directives
 
-    def _run(self, job: EngineJob, directives: Path) -> _Reading:
+    def _run(self, job: EngineJob, directives: Path, notes: StageObserver) -> _Reading:
         args = ["-di", directives.name, "-cp", job.site.imod_cpus]
         if job.site.imod_gpu is not None:
             args += ["-gpu", job.site.imod_gpu]
@@ -156,7 +157,7 @@ class ImodEngine:
                 before = reading.step
                 reading.take(line)
                 if reading.step != before:
-                    job.progress("batchruntomo", min(float(reading.step) / _LAST_STEP, 1.0))
+                    notes.progress(min(float(reading.step) / _LAST_STEP, 1.0))
 
             try:
                 result = command.run(PROGRAM, args, cwd=job.workdir, on_line=take)

@@ -1,6 +1,6 @@
 """tiltflow's own engine: everything from raw views to the volume, with nothing installed beyond Python packages.
 
-X-rays -> bad views -> alignment (:mod:`tiltflow.engines.native.alignment`) -> aligned stack -> back-projection -> trim.  The raw stack is
+X-rays -> bad views -> alignment (:mod:`tiltflow.align.fallback`) -> aligned stack -> back-projection -> trim.  The raw stack is
 read view by view and repaired as it is read; sections go straight into the turned and trimmed volume, so scratch holds only the
 aligned stack and the volume.
 """
@@ -12,20 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-import tiltflow
+from tiltflow.align.fallback import align_views
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.alignment import align_series
 from tiltflow.engines.native.alignment_files import write_alignment_files
 from tiltflow.engines.native.halves import make_halves
 from tiltflow.engines.native.positioning import position_specimen
 from tiltflow.engines.native.volume import make_volume, title
-from tiltflow.errors import StageError
 from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc
 from tiltflow.model import Alignment, Reconstruction, Stack
-from tiltflow.preprocess.bad_views import find_bad_views
-from tiltflow.preprocess.xrays import RepairedStack, find_xrays
+from tiltflow.preprocess.preparation import prepare_views
 from tiltflow.recipe.directive_status import EngineName
 from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
+from tiltflow.version import __version__
 
 
 class NativeEngine:
@@ -36,7 +34,7 @@ class NativeEngine:
     @property
     def version(self) -> str:
         """Tiltflow's version and the Python it runs on."""
-        return f"tiltflow {tiltflow.__version__} (Python {platform.python_version()})"
+        return f"tiltflow {__version__} (Python {platform.python_version()})"
 
     def check(self, job: EngineJob) -> None:
         """Take on every series: what this engine cannot do is refused when the recipe is made for it."""
@@ -62,7 +60,7 @@ class NativeEngine:
         )
 
 
-def align(job: EngineJob, raw: MrcFile) -> tuple[Stack, Alignment]:
+def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
     """Return the views with x-ray hits repaired, and their alignment.
 
     Raises
@@ -70,36 +68,23 @@ def align(job: EngineJob, raw: MrcFile) -> tuple[Stack, Alignment]:
     StageError
         If these data cannot be aligned, with the reason.
     """
-    stack, excluded = _prepare(job, raw)
-    return stack, align_series(job, stack, excluded)
-
-
-def _prepare(job: EngineJob, raw: MrcFile) -> tuple[Stack, dict[int, str]]:
-    """Return the views with x-ray hits repaired, and which of them not to use for what reason."""
-    threads = job.site.threads
-    stack: Stack = raw
-    if job.recipe.xrays.enabled:
-        with job.recorder.stage("x-rays") as notes:
-            hits = find_xrays(raw, job.recipe.xrays, threads=threads, progress=job.stage_progress("x-rays"))
-            notes.number("hits", int(hits.hits_per_view.sum()))
-            notes.number("pixels_replaced", int(hits.pixels_per_view.sum()))
-            stack = RepairedStack(raw, hits)
-    excluded = {int(view): "is left out by the request" for view in np.flatnonzero(~job.series.included)}
-    with job.recorder.stage("views") as notes:
-        check = find_bad_views(stack, job.series.tilt_deg, job.recipe.views, threads=threads, progress=job.stage_progress("views"))
-        for view, reason in check.reasons.items():
-            if view not in excluded:
-                notes.warn(f"view {view + 1} ({job.series.tilt_deg[view]:.1f}°) is left out: {reason}")
-                excluded[view] = reason
-        views = stack.shape[0]
-        notes.number("views_used", views - len(excluded))
-        notes.number("views_left_out", len(excluded))
-        if len(excluded) == views:
-            raise StageError(
-                f"{job.series.path.name}: none of its {views} views can be used: "
-                f"{next(iter(check.reasons.values()), 'all were excluded by the request')}"
-            )
-    return stack, dict(sorted(excluded.items()))
+    series, recipe, name, threads = job.series, job.recipe, job.series.path.name, job.site.threads
+    left_out = {int(view): "is left out by the request" for view in np.flatnonzero(~series.included)}
+    stack, excluded = prepare_views(
+        raw, series.tilt_deg, recipe.xrays, recipe.views, left_out=left_out, name=name, observer=job.recorder, threads=threads
+    )
+    alignment = align_views(
+        stack,
+        series.tilt_deg,
+        series.axis_angle_deg,
+        series.pixel_size_angstrom,
+        recipe.align,
+        excluded=excluded,
+        name=name,
+        observer=job.recorder,
+        threads=threads,
+    )
+    return stack, alignment
 
 
 def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: Alignment) -> Path:
@@ -117,9 +102,7 @@ def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: A
             is_stack=True,
             tilt_deg=alignment.tilt_deg,
         ) as out:
-            images = align_stack(
-                stack, alignment.transforms, params, threads=job.site.threads, progress=job.stage_progress("aligned stack")
-            )
+            images = align_stack(stack, alignment.transforms, params, threads=job.site.threads, progress=notes.progress)
             for image in images:
                 out.write(image)
         notes.number("binning", params.binning)

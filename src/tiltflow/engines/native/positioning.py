@@ -1,9 +1,8 @@
 """Levelling and centring the specimen in the volume, when the recipe asks for it (`runtime.Positioning.any.sampleType`).
 
-A small aligned stack is held in memory, the specimen is found in a small volume of it, and the alignment is changed so that the
-large volume holds the specimen level and centred.  The volume becomes as thick as the specimen and the extra that was asked for,
-unless the recipe says how thick it shall be.  When it cannot be told where the specimen lies, nothing is changed and a warning
-says so.
+A small aligned stack is held in memory, the specimen is found in small volumes of it, and the alignment is changed so that the
+final volume holds the specimen level and centred.  The volume becomes as thick as the specimen plus the extra that was asked for,
+unless the recipe sets its thickness.  When the position is uncertain, nothing is changed and a warning gives the reason.
 """
 
 from __future__ import annotations
@@ -13,19 +12,17 @@ from dataclasses import replace
 import numpy as np
 
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.thickness import BELIEVED, whole_voxels
+from tiltflow.engines.native.thickness import PLAUSIBLE_THICKNESS, whole_voxels
 from tiltflow.engines.native.volume import reconstruct_params
 from tiltflow.model import Alignment, Stack
-from tiltflow.position.specimen_search import PositionResult, position_section
+from tiltflow.observer import StageObserver
+from tiltflow.position.specimen_search import PositionResult, position_section, small_binning
 from tiltflow.recipe import Recipe
 from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
-from tiltflow.record import StageNotes
-
-_SMALL_SIDE_PX = 300
 
 
 def position_specimen(job: EngineJob, stack: Stack, alignment: Alignment) -> Alignment:
-    """Return the alignment with the tilt offset, x-axis tilt, z shift and thickness that level, centre and hold the specimen."""
+    """Return the alignment with the tilt offset, x-axis tilt, z shift and thickness by which the volume holds the specimen level."""
     if job.recipe.position.sample_type == 0:
         return alignment
     with job.recorder.stage("positioning") as notes:
@@ -41,28 +38,17 @@ def position_specimen(job: EngineJob, stack: Stack, alignment: Alignment) -> Ali
             included=alignment.included,
             base=reconstruct_params(job, np.dtype(np.float32), alignment),
             threads=threads,
-            progress=job.stage_progress("positioning"),
+            progress=notes.progress,
         )
         _note(notes, found)
         if not found.confident:
             notes.warn(f"the specimen was not found, so the volume is where it was asked for: {found.reason}")
             return alignment
         thickness = _thickness(job.recipe, found, notes)
-    return replace(
-        alignment,
-        tilt_deg=alignment.tilt_deg + found.tilt_offset_deg,
-        x_axis_tilt_deg=alignment.x_axis_tilt_deg + found.x_axis_tilt_deg,
-        z_shift=alignment.z_shift + found.z_shift,
-        thickness=thickness,
-    )
+    return replace(found.level(alignment), thickness=thickness)
 
 
-def small_binning(shape: tuple[int, ...]) -> int:
-    """Return the binning of the small stack that the specimen is looked for in, for raw views `(views, ny, nx)`."""
-    return max(2, -(-max(shape[1:]) // _SMALL_SIDE_PX))
-
-
-def _note(notes: StageNotes, found: PositionResult) -> None:
+def _note(notes: StageObserver, found: PositionResult) -> None:
     notes.number("tilt_offset", found.tilt_offset_deg, "deg")
     notes.number("tilt_offset_error", found.tilt_error_deg, "deg")
     notes.number("x_axis_tilt", found.x_axis_tilt_deg, "deg")
@@ -74,25 +60,25 @@ def _note(notes: StageNotes, found: PositionResult) -> None:
     notes.note(found.reason)
 
 
-def _thickness(recipe: Recipe, found: PositionResult, notes: StageNotes) -> int | None:
+def _thickness(recipe: Recipe, found: PositionResult, notes: StageObserver) -> int | None:
     """Return the thickness of the volume, raw pixels; None for the one that was asked for."""
     asked = recipe.reconstruct.thickness
     if not recipe.position.sets_thickness:
-        if found.thickness_told and found.thickness > asked:
+        if found.thickness_known and found.thickness > asked:
             notes.warn(
                 f"the specimen is {found.thickness:.0f} px thick, and the volume asked for {asked} px: parts of it are cut off"
             )
         return None
-    if not found.thickness_told:
-        notes.warn(
-            f"the thickness of the specimen cannot be told, it is {found.thickness:.0f} px but uncertain by {found.thickness_error:.0f}: "
-            f"the volume is of the {asked} px to fall back to (runtime.Reconstruction.any.fallbackThickness)"
-        )
+    fallback = f"the volume has the fallback thickness of {asked} px (runtime.Reconstruction.any.fallbackThickness)"
+    if not found.thickness_known:
+        size = f"{found.thickness:.0f} ± {found.thickness_error:.0f} px"
+        notes.warn(f"the thickness of the specimen is too uncertain to be used ({size}): {fallback}")
         return None
-    if not BELIEVED[0] * asked <= found.thickness <= BELIEVED[1] * asked:
+    least, greatest = PLAUSIBLE_THICKNESS
+    if not least * asked <= found.thickness <= greatest * asked:
         notes.warn(
-            f"the specimen seems {found.thickness:.0f} px thick, less than half or more than twice the {asked} px to fall back to "
-            "(runtime.Reconstruction.any.fallbackThickness): the volume is of these"
+            f"the specimen seems {found.thickness:.0f} px thick, less than {least:g} or more than {greatest:g} times the {asked} px "
+            f"expected: {fallback}"
         )
         return None
     thickness = whole_voxels(found.thickness + recipe.position.extra_thickness, recipe)

@@ -1,4 +1,4 @@
-"""How thick a volume may become where positioning decides it, which the plan has to know before the specimen is found."""
+"""The greatest thickness that positioning may give a volume, which the plan has to know before the specimen is found."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import math
 
 from tiltflow.recipe import Recipe
 
-BELIEVED = 0.5, 2.0
-"""A thickness found is believed between these parts of the one to fall back to."""
+PLAUSIBLE_THICKNESS = 0.5, 2.0
+"""A thickness found is used if it lies between these multiples of the fallback thickness.  batchruntomo falls back below 0.5; the upper
+limit bounds the disk space and memory that are planned for."""
 
 
 def greatest_thickness(recipe: Recipe) -> int:
-    """Return the thickness of the volume, raw pixels, that positioning may ask for at most."""
+    """Return the greatest thickness of the volume, raw pixels, that positioning may ask for."""
     asked = recipe.reconstruct.thickness
     if recipe.position.sample_type == 0 or not recipe.position.sets_thickness:
         return asked
-    return max(asked, whole_voxels(BELIEVED[1] * asked + recipe.position.extra_thickness, recipe))
+    return max(asked, whole_voxels(PLAUSIBLE_THICKNESS[1] * asked + recipe.position.extra_thickness, recipe))
 
 
 def whole_voxels(thickness: float, recipe: Recipe) -> int:
