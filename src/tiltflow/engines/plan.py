@@ -18,7 +18,7 @@ import numpy as np
 from tiltflow.engines.native.positioning import small_binning
 from tiltflow.engines.native.thickness import greatest_thickness
 from tiltflow.engines.system_memory import available_memory
-from tiltflow.errors import ResourceError
+from tiltflow.errors import MemoryShortageError, ResourceError
 from tiltflow.formats.mrc import read_header
 from tiltflow.model import TiltSeries
 from tiltflow.position.specimen_search import THICKER, search_height
@@ -203,7 +203,7 @@ def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
     """
     memory = available_memory()
     if memory is not None and plan.memory > memory:
-        raise ResourceError(
+        raise MemoryShortageError(
             f"{name}: the work needs {gigabytes(plan.memory)} of memory, and {gigabytes(memory)} are available: use fewer threads "
             "(--threads) or series at once (--jobs), give the job more, or bin the aligned stack "
             "(runtime.AlignedStack.any.binByFactor)"

@@ -16,7 +16,7 @@ from tiltflow.errors import CommandError, FormatError, TiltflowError
 from tiltflow.model import Asset, AssetType, SeriesResult, Thresholds
 from tiltflow.pipeline.job import RECORD_NAME, Job, StepOutcome
 from tiltflow.recipe import Recipe
-from tiltflow.record import ProductEntry, Recorder, SeriesRecord, read_record
+from tiltflow.record import FailureKind, ProductEntry, Recorder, SeriesRecord, read_record
 from tiltflow.report import verdict, write_series_page
 from tiltflow.report.previews import write_previews
 
@@ -116,6 +116,13 @@ def last_lines(job: Job, error: BaseException) -> list[str]:
     return lines[-_LAST_LINES:]
 
 
+def failure_kind(error: BaseException) -> FailureKind:
+    """Return whether a series failed because it was interrupted, or by an error that nobody expected."""
+    if not isinstance(error, Exception):
+        return "interrupted"
+    return "" if isinstance(error, (TiltflowError, OSError, MemoryError)) else "defect"
+
+
 def reason(job: Job, error: BaseException) -> str:
     """Return why the series failed, in words for its owner; what nobody expected is logged with its traceback."""
     if isinstance(error, TiltflowError):
@@ -124,7 +131,7 @@ def reason(job: Job, error: BaseException) -> str:
         return f"{job.source.name}: not enough memory ({error}); run fewer series at once (--jobs) or bin the aligned stack"
     if isinstance(error, OSError):
         return f"{job.source.name}: the system refused a file: {error}"
-    if not isinstance(error, Exception):
+    if failure_kind(error) == "interrupted":
         return f"interrupted ({type(error).__name__}); run the same command again to do this series"
     _log.error("%s: unexpected error", job.name, exc_info=error)
     return f"{type(error).__name__}: {error}. This is a defect of tiltflow, not of your data; the log has the details"

@@ -20,6 +20,7 @@ from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.closing import (
     as_extra,
     conclude,
+    failure_kind,
     files_to_keep,
     last_lines,
     products_folder,
@@ -149,7 +150,11 @@ def finish_step(
         error = failure
     if error is not None:
         recorder.fail(
-            recorder.failed_stage() or stage or "start", reason(job, error), last_lines(job, error), error=type(error).__name__
+            recorder.failed_stage() or stage or "start",
+            reason(job, error),
+            last_lines(job, error),
+            error=type(error).__name__,
+            kind=failure_kind(error),
         )
     if job.site.keep_workdir:
         _log.info("%s: scratch folder kept: %s", job.name, job.workdir)

@@ -17,7 +17,7 @@ from pydantic_core import PydanticSerializationError
 
 from tiltflow.beside import NO_SPACE, written_beside
 from tiltflow.model import Quantity, SeriesResult
-from tiltflow.record.schema import FailureEntry, NumberEntry, RunRecord, SeriesRecord, StageEntry, read_record
+from tiltflow.record.schema import FailureEntry, FailureKind, NumberEntry, RunRecord, SeriesRecord, StageEntry, read_record
 
 _log = logging.getLogger(__name__)
 
@@ -121,11 +121,11 @@ class Recorder:
             _log.warning("%s: %s", self.record.name, text)
             self.save()
 
-    def fail(self, stage: str, reason: str, last_lines: Sequence[str] = (), *, error: str = "") -> None:
+    def fail(self, stage: str, reason: str, last_lines: Sequence[str] = (), *, error: str = "", kind: FailureKind = "") -> None:
         """Record why the series has no products; `error` is the name of the exception's class."""
         self.record.status = "error"
         self.record.message = reason
-        self.record.failure = FailureEntry(stage=stage, reason=reason, error=error, last_lines=list(last_lines))
+        self.record.failure = FailureEntry(stage=stage, reason=reason, error=error, kind=kind, last_lines=list(last_lines))
         self.record.finished = datetime.now(UTC)
         self.save()
 
