@@ -58,11 +58,6 @@ class Axis:
         """Return the axis when nothing is known but what was given."""
         return cls(given_deg, np.nan, np.nan, given_deg)
 
-    @property
-    def differs(self) -> bool:
-        """Whether another angle than the given one is used."""
-        return self.used_deg != self.given_deg
-
 
 def find_axis(views: BinnedViews, where: ViewGeometry, given_deg: float, *, threads: int = 1) -> Axis:
     """Return the angle of the tilt axis.
