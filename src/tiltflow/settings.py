@@ -233,10 +233,11 @@ class _Variables(EnvSettingsSource):
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
-        known = {*map(_variable, RENAMED), *(setting.variable for setting in describe_settings())}
+        documented = {setting.variable for setting in describe_settings()}
+        known = documented.union(map(_variable, RENAMED))
         for variable in sorted(os.environ):
             if variable.startswith(PREFIX) and variable not in known and variable != FILE_VARIABLE:
-                _log.warning("variable %s sets nothing.%s", variable, _nearest(variable, known))
+                _log.warning("variable %s sets nothing.%s", variable, _nearest(variable, documented))
         self.env_vars = {variable.lower(): os.environ[variable] for variable in known if os.environ.get(variable)}
 
     def __call__(self) -> dict[str, Any]:
