@@ -37,6 +37,7 @@ bench: $(VENV)/.dev  ## print the benchmark tables, one seed each (GOLDEN=folder
 	        */record.py) continue ;; \
 	        */alignment.py|*/verdicts.py) options="--seeds 1" ;; \
 	        */sensitivity.py) options="--package align.bundle --constant k_factor" ;; \
+	        */sensitivity_volume.py) options="--package position --constant THICKNESS_CORRECTION" ;; \
 	        */positioning.py) options="--series 6 --own 1" ;; \
 	        */golden.py) test -n "$(GOLDEN)" || continue; options="$(GOLDEN)/tilt" ;; \
 	        *) options= ;; \

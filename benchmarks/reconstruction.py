@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from record import Figures, add_option
 from tiltflow import geometry
-from tiltflow.formats.mrc import MrcWriter, open_mrc
+from tiltflow.formats.mrc import MrcWriter, convert, open_mrc
 from tiltflow.kernels import kernel
 from tiltflow.kernels.backprojection import backproject, stretch_lines
 from tiltflow.kernels.projection import project
 from tiltflow.model import LocalAlignment, Stack
-from tiltflow.reconstruct.aligned_stack import StackParams, align_stack, round_to_int16
+from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
 from tiltflow.reconstruct.sirt import SirtParams, reconstruct_sirt
 from tiltflow.reconstruct.stretched_lines import Section, stretched_lines
 from tiltflow.reconstruct.trim import Trim, TrimParams
@@ -225,7 +225,7 @@ def aligned_stack(size: int, views: int, threads: int) -> None:
 
         def work(params: StackParams = params) -> None:
             for image in align_stack(raw, transforms, params, threads=threads):
-                round_to_int16(image)
+                convert(image, np.int16)
 
         row(f"aligned stack of {views} views of {size}, binning {binning}", cpu_seconds(work), "CPU s")
 

@@ -6,7 +6,6 @@ succeeded.  Heavy modules are imported by the command that needs them, so that `
 
 from __future__ import annotations
 
-import enum
 import functools
 import inspect as introspection
 import itertools
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from tiltflow.errors import TiltflowError
+from tiltflow.recipe.engine_rules import AUTO, engine_names
 from tiltflow.recipe.parameters import PARAMETERS, BrtParameters, Parameter
 from tiltflow.version import __version__, build
 
@@ -42,14 +42,6 @@ app = typer.Typer(
 )
 
 
-class EngineName(enum.StrEnum):
-    """Which engine aligns and reconstructs."""
-
-    AUTO = "auto"
-    NATIVE = "native"
-    IMOD = "imod"
-
-
 _IMOD = "IMOD's parameters"
 _WHERE = "Where"
 _HOW = "How"
@@ -63,10 +55,11 @@ Overrides = Annotated[
     typer.Option("--set", metavar="DIRECTIVE=VALUE", help="Set any directive; may be repeated.", rich_help_panel=_HOW),
 ]
 Engine = Annotated[
-    EngineName | None,
+    str | None,
     typer.Option(
         "--engine",
-        help="What aligns and reconstructs; auto, the default, takes IMOD when batchruntomo is on the PATH, else native.",
+        metavar="|".join((AUTO, *engine_names())),
+        help="What aligns and reconstructs; auto, the default, takes the preferred engine of those that are available here.",
         rich_help_panel=_HOW,
     ),
 ]
@@ -124,7 +117,12 @@ def _option_of(parameter: Parameter) -> introspection.Parameter:
 @app.command()
 @_takes_parameters
 def run(
-    input_dir: Annotated[Path, typer.Argument(metavar="INPUT_DIR", help="Folder of tilt series: every .mrc .st .MRC .ST in it.")],
+    input_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT_DIR", help="Folder of tilt series: every .mrc .st .MRC .ST in it, and .tif .tiff with an .mdoc."
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the results: one folder a series.", rich_help_panel=_WHERE)
     ],
@@ -172,13 +170,13 @@ def run(
             scratch=workdir.resolve() if workdir else None,
             keep_workdir=keep_workdir or None,
             threads=threads,
-            engine=engine.value if engine else None,
+            engine=engine,
         )
         recipe = make_recipe(
             parameters, template=template, overrides=overrides or [], engine=settings.engine, fallback=settings.fallback
         )
         recipe.for_engine(choose_engine(recipe.engine)[0].name)  # so that a refusal comes before any work
-        sources = layout.find_series(_folder(input_dir), file)
+        sources = layout.find_series(_folder(input_dir), file, by_mdoc=True)
         for remark in layout.look_alikes(sources):
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
@@ -242,7 +240,7 @@ def directives(
     from tiltflow.recipe import report_directives
 
     with _usage_errors():
-        report = report_directives(parameters, file, overrides or [], engine.value if engine else "auto")
+        report = report_directives(parameters, file, overrides or [], engine or AUTO)
     console.show_rows(
         [(row.name, row.value, row.status, row.reason) for row in report.rows], ("directive", "value", "status", "why")
     )

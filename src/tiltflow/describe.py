@@ -16,11 +16,12 @@ import numpy as np
 from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Asset, TiltSeries
 from tiltflow.recipe import Recipe, StageParams
+from tiltflow.recipe.engine_rules import rules_of
 from tiltflow.record import DirectiveEntry, ProductEntry, RecipeEntry, ValueEntry
 from tiltflow.version import build
 
 _CHECKSUM_BLOCK = 1 << 20
-_LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr")
+_LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr", "tifffile")
 
 
 def versions() -> dict[str, str]:
@@ -44,6 +45,7 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
     views, ny, nx = known.shape
     header = "header of the stack"
     entries = {
+        "container": ValueEntry(value=known.container, source="contents of the file"),
         "views": ValueEntry(value=views, source=header),
         "width": ValueEntry(value=nx, unit="px", source=header),
         "height": ValueEntry(value=ny, unit="px", source=header),
@@ -68,7 +70,7 @@ def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
             DirectiveEntry(name=row.name, value=row.value, status=row.status, reason=row.reason, origin=row.origin)
             for row in made.report.rows
         ],
-        defaulted=_defaulted(made) if made.engine != "imod" else [],
+        defaulted=_defaulted(made) if not rules_of(made.engine).hands_on_to else [],
     )
 
 

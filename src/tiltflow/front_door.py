@@ -26,16 +26,16 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from tiltflow.errors import ParameterError
-from tiltflow.model import AlignedViews, Alignment, Asset, Stack, TiltSeries
 from tiltflow.observer import SILENT, Observer
 from tiltflow.parallel import one_thread_for_algebra, usable_cores
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
     from tiltflow.align.fallback import AlignParams, Method
+    from tiltflow.model import AlignedViews, Alignment, Asset, Stack, TiltSeries
     from tiltflow.pipeline import OnProgress, RunResult
     from tiltflow.position import PositionResult
     from tiltflow.simulate.simulated_series import SimulatedSeries
@@ -167,6 +167,8 @@ def align(
     >>> tiltflow.align(simulated.images, "coarse", **asked).transforms.shape
     (21, 2, 3)
     """
+    import numpy as np
+
     from tiltflow.align.fallback import AlignParams, align_views
     from tiltflow.preprocess.bad_views import ViewParams
     from tiltflow.preprocess.preparation import leave_out_bad_views
@@ -227,6 +229,9 @@ def apply(
     >>> aligned.images.shape, aligned.pixel_size_angstrom
     ((5, 64, 64), 20.0)
     """
+    import numpy as np
+
+    from tiltflow.model import AlignedViews, TiltSeries
     from tiltflow.reconstruct.aligned_stack import StackParams, align_stack, aligned_shape
 
     pixel = series.pixel_size_angstrom if isinstance(series, TiltSeries) else None
@@ -349,6 +354,9 @@ def reconstruct(
     >>> tiltflow.reconstruct(tiltflow.apply(simulated.series, alignment, binning=2), alignment, thickness=60).shape
     (30, 64, 64)
     """
+    import numpy as np
+
+    from tiltflow.model import AlignedViews
     from tiltflow.reconstruct.sirt import SirtParams, reconstruct_sirt
     from tiltflow.reconstruct.trim import Trim, TrimParams
     from tiltflow.reconstruct.wbp import ReconstructParams, follow_alignment, volume_shape
@@ -431,6 +439,7 @@ def make_products(
     """
     from tempfile import TemporaryDirectory
 
+    from tiltflow.model import AlignedViews
     from tiltflow.products.catalogue import ProductContext
     from tiltflow.products.catalogue import make_products as make_all
 
@@ -496,7 +505,7 @@ def run(
     file: str | None = None,
     template: str = "plastic_brt",
     directives: Mapping[str, object] | Iterable[str] = (),
-    engine: Literal["auto", "native", "imod"] = "auto",
+    engine: str = "auto",
     jobs: int = 1,
     redo: bool = False,
     on_progress: OnProgress | None = None,
@@ -514,7 +523,7 @@ def run(
         The template of directives (`plastic_brt`, `cryo_brt` or a file), and directives that override it: `{"name": value}` or
         `["name=value"]`.
     engine
-        What aligns and reconstructs.
+        What aligns and reconstructs: `auto`, or the name of an engine.
     jobs
         Series at the same time.
     redo
@@ -563,6 +572,10 @@ def _as_series(
     given: TiltSeries | ArrayLike, tilt_deg: ArrayLike | None, axis_angle_deg: float | None, pixel_size_angstrom: float | None
 ) -> TiltSeries:
     """Return a series with what was given in place of its own."""
+    import numpy as np
+
+    from tiltflow.model import TiltSeries
+
     if not isinstance(given, TiltSeries):
         if tilt_deg is None or pixel_size_angstrom is None:
             raise ParameterError(
@@ -584,6 +597,7 @@ def _as_series(
 def _images(series: TiltSeries | ArrayLike) -> Stack:
     """Return the raw views of a series, opened if it has none yet, with x-ray hits repaired as they are read."""
     from tiltflow.formats.stacks import open_stack
+    from tiltflow.model import TiltSeries
     from tiltflow.preprocess.preparation import RepairingStack
 
     if not isinstance(series, TiltSeries):
@@ -595,6 +609,8 @@ def _images(series: TiltSeries | ArrayLike) -> Stack:
 
 def _as_stack(images: Any) -> Stack:
     """Return an array as it is, or what is read view by view as such."""
+    import numpy as np
+
     if hasattr(images, "shape") and hasattr(images, "__getitem__") and len(images.shape) == 3:
         stack: Stack = images
         return stack
@@ -606,6 +622,8 @@ def _as_stack(images: Any) -> Stack:
 
 def _as_file(given: Any, path: Path, pixel_size_angstrom: float, *, is_stack: bool = False) -> Path:
     """Return the path of a file that holds an array; a path is returned as it is."""
+    import numpy as np
+
     if isinstance(given, (str, Path)):
         return Path(given)
     from tiltflow.formats.mrc import MrcWriter

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,6 +46,82 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Acquisition:
+    """What an acquisition program left in a file besides the images; None for what it does not tell.
+
+    Attributes
+    ----------
+    kind
+        Who wrote it, in words; empty where that is not known, and then the rest is None.
+    tilt_deg
+        Tilt of each view, `(views,)`.
+    pixel_size_angstrom
+        Pixel size.
+    axis_angle_deg
+        Tilt axis from vertical, counter-clockwise positive.
+    exposure
+        Electrons per square ångström of each view, `(views,)`.
+    """
+
+    kind: str
+    tilt_deg: NDArray[np.float64] | None = None
+    pixel_size_angstrom: float | None = None
+    axis_angle_deg: float | None = None
+    exposure: NDArray[np.float64] | None = None
+
+
+class ImageStack(Stack, Protocol):
+    """The views of a tilt series in a file of any format, read one at a time and from several threads.
+
+    Whatever the format does, the first row of a view is its bottom.  What the file tells besides the images stays known after it
+    is closed.  :func:`tiltflow.formats.stacks.open_stack` opens one.
+    """
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def container(self) -> str:
+        """The format in words, and who wrote it where that is known: `MRC`, `TIFF (ImageJ)`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(views, ny, nx)`."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the images that reading returns, in the byte order of this machine."""
+
+    @property
+    def header_name(self) -> str:
+        """What the place of pixel size and labels is called in sentences: `header`, `TIFF tags`."""
+
+    @property
+    def pixel_size_angstrom(self) -> tuple[float, float] | None:
+        """Size of a pixel along x and y; None where the file gives none."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Title lines."""
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """What the acquisition program left in the file; None where it left nothing."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is odd about the file although it can be read."""
+
+    def close(self) -> None:
+        """Close the file; images that were read stay valid."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TiltSeries:
     """What is known of a tilt series, and where each value was read.
 
@@ -68,6 +145,8 @@ class TiltSeries:
         Field name to a sentence that says where it was read.
     problems
         Disagreements and oddities.
+    container
+        Format of the stack in words, as :class:`ImageStack` has it.
     images
         The views, `(view, y, x)`, where they are at hand; None where whoever needs them opens `path`.
     """
@@ -81,6 +160,7 @@ class TiltSeries:
     exposure: NDArray[np.float64] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    container: str = "MRC"
     images: Stack | None = None
 
     @classmethod
@@ -429,8 +509,8 @@ class Site:
         Where scratch folders are made; None for the system's temporary folder.
     threads
         Threads per series.
-    imod_cpus, imod_gpu
-        What `batchruntomo` is given as `-cp` and `-gpu`.
+    engine_options
+        What engines are told of this site, by the names of their options.
     thresholds
         What counts as good when a result is judged; the result itself stays as it is.
     """
@@ -438,7 +518,6 @@ class Site:
     mounts: Mapping[str, Path] = field(default_factory=dict)
     scratch: Path | None = None
     threads: int = 1
-    imod_cpus: str = "1"
-    imod_gpu: str | None = None
+    engine_options: Mapping[str, str | None] = field(default_factory=dict)
     keep_workdir: bool = False
     thresholds: Thresholds = field(default_factory=Thresholds)

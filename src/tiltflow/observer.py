@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from tiltflow.model import Progress
+if TYPE_CHECKING:
+    from tiltflow.model import Progress
 
 StageProgress = Callable[[str, float], None]
 """Receives the name of a stage and the fraction of it that is done, 0 to 1."""

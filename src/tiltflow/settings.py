@@ -23,9 +23,19 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -37,6 +47,7 @@ from pydantic_settings import (
 from tiltflow.errors import SettingsError
 from tiltflow.model import Site, Thresholds
 from tiltflow.parallel import usable_cores
+from tiltflow.recipe.engine_rules import AUTO, all_engines, engine_names
 
 PREFIX = "TILTFLOW_"
 FILE_VARIABLE = "TILTFLOW_SETTINGS"
@@ -87,6 +98,12 @@ def _lines(value: Any) -> Any:
     return [part.strip() for part in value.split(";") if part.strip()]
 
 
+def _known_engine(value: str) -> str:
+    if value not in (AUTO, *engine_names()):
+        raise ValueError(f"{value!r} is no engine; give {', '.join((AUTO, *engine_names()))}")
+    return value
+
+
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Mounts = Annotated[dict[str, AbsolutePath], BeforeValidator(_parse_mounts)]
 Lines = Annotated[tuple[str, ...], BeforeValidator(_lines)]
@@ -116,8 +133,8 @@ class SlurmSettings(BaseModel):
     )
 
 
-class Settings(BaseSettings):
-    """Everything that a site can set."""
+class SiteSettings(BaseSettings):
+    """Everything that a site can set, but for the options of engines."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -143,8 +160,9 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, description="Threads for each series; the cores shared out among the series if not given."
     )
-    engine: Literal["auto", "native", "imod"] = Field(
-        default="auto", description="What the flow aligns and reconstructs with; auto: IMOD where batchruntomo is on the PATH."
+    engine: Annotated[str, AfterValidator(_known_engine)] = Field(
+        default=AUTO,
+        description=f"What the flow aligns and reconstructs with: {', '.join(engine_names())}, or the preferred one that is available.",
     )
     fallback: bool = Field(
         default=True, description="When the requested alignment cannot be trusted, the flow tries the next simpler method."
@@ -163,8 +181,6 @@ class Settings(BaseSettings):
     evidence_in_callback: bool = Field(
         default=False, description="The verdict and its figures travel to the portal, as the image metadata of each series."
     )
-    imod_cpus: str = Field(default="1", description="What batchruntomo is given as -cp: a number of cores or a list of machines.")
-    imod_gpu: str | None = Field(default=None, description="What batchruntomo is given as -gpu; no GPU if not given.")
     verdict: Thresholds = Field(default=Thresholds(), description="What counts as good.")
 
     @classmethod
@@ -191,6 +207,22 @@ class Settings(BaseSettings):
                 _log.warning("the setting %r (%s) is now called %r (%s)%s", old, _variable(old), new, _variable(new), both)
                 given.setdefault(new, value)
         return given
+
+
+_ENGINE_OPTIONS = {option.name: option for engine in all_engines() for option in engine.options}
+
+if TYPE_CHECKING:
+    Settings = SiteSettings
+else:
+    Settings = create_model(
+        "Settings",
+        __base__=SiteSettings,
+        __doc__="Everything that a site can set.",
+        **{
+            option.name: (str if option.default is not None else str | None, Field(option.default, description=option.description))
+            for option in _ENGINE_OPTIONS.values()
+        },
+    )
 
 
 class _Variables(EnvSettingsSource):
@@ -270,8 +302,7 @@ def site_from(settings: Settings, jobs: int = 1, cores: int | None = None) -> Si
         mounts=dict(settings.mounts),
         scratch=settings.scratch,
         threads=settings.threads or max(1, (cores or usable_cores()) // jobs),
-        imod_cpus=settings.imod_cpus,
-        imod_gpu=settings.imod_gpu,
+        engine_options={name: getattr(settings, name) for name in _ENGINE_OPTIONS},
         keep_workdir=settings.keep_workdir,
         thresholds=settings.verdict,
     )

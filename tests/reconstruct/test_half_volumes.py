@@ -68,7 +68,7 @@ def test_more_noise_means_a_lower_resolution(rng: np.random.Generator) -> None:
 
 
 def test_volumes_that_differ_or_are_too_small_are_refused() -> None:
-    with pytest.raises(ParameterError, match="must be alike"):
+    with pytest.raises(ParameterError, match="must be the same"):
         shell_correlation(np.zeros((9, 9, 9)), np.zeros((9, 9, 8)))
     with pytest.raises(ParameterError, match="too small"):
         shell_correlation(np.zeros((4, 64, 64)), np.zeros((4, 64, 64)))

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from tiltflow import describe
+from tiltflow.engines.plan import Plan
 from tiltflow.model import Alignment, Reconstruction, Site, TiltSeries
 from tiltflow.recipe import Recipe
-from tiltflow.recipe.directive_status import EngineName
+from tiltflow.recipe.engine_rules import EngineInfo
 from tiltflow.record import AlignmentEntry, Recorder
 
 
@@ -33,14 +34,25 @@ class EngineJob:
         self.recorder.save()
 
 
-class Engine(Protocol):
-    """Aligns and reconstructs; engines meet at files with IMOD's names, so that either's can be opened in 3dmod."""
-
-    name: EngineName
+class Engine(EngineInfo, Protocol):
+    """Aligns and reconstructs; engines meet at files with IMOD's names, so that any's can be opened in 3dmod."""
 
     @property
     def version(self) -> str:
         """What to write into the record."""
+
+    def plan(self, series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
+        """Return the memory, disk and time that the work on a series takes.
+
+        Parameters
+        ----------
+        recipe
+            As this engine and this series have it.
+        threads
+            That it may use.
+        keep_volumes
+            Whether aligned stack and volume are among the results.
+        """
 
     def check(self, job: EngineJob) -> None:
         """Refuse, before any work, what this engine cannot do.

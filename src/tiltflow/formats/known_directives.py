@@ -27,6 +27,10 @@ from typing import Literal, cast
 from tiltflow.formats.directives import split_axis
 
 Native = Literal["used", "ignored", "refused"]
+_OWN_STEPS = "native"
+"""The column of tiltflow's own steps; the columns `sets` and `note` belong to it."""
+_ABOUT = frozenset({"name", "section", "type", "default", "accepted", "sets", "note", "meaning"})
+"""Columns that say what a directive is; all others are an engine's, and hold its verdicts."""
 Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...]
 
 
@@ -48,6 +52,8 @@ class Known:
         What IMOD does without it.
     native
         What the native engine makes of it.
+    verdicts
+        What each engine with a column of its own makes of it.
     accepted
         Values of a refused directive that ask for nothing.
     sets
@@ -64,10 +70,21 @@ class Known:
     choices: tuple[int, ...]
     default: str
     native: Native
+    verdicts: Mapping[str, Native]
     accepted: tuple[str, ...]
     sets: tuple[str, ...]
     note: str
     meaning: str
+
+    def verdict(self, engine: str) -> tuple[Native, str]:
+        """Return what an engine makes of it, and why; of one without a column, what tiltflow's own steps make of it.
+
+        >>> find_known("runtime.Tiltflow.any.halfVolumes").verdict("native")
+        ('used', 'halves')
+        """
+        if engine == _OWN_STEPS or engine not in self.verdicts:
+            return self.native, self.effect
+        return self.verdicts[engine], ""
 
     @property
     def effect(self) -> str:
@@ -260,7 +277,8 @@ def _known(row: Mapping[str, str]) -> Known:
         type=kind,
         choices=tuple(int(choice) for choice in choices.split()),
         default=row["default"],
-        native=cast("Native", row["native"]),
+        native=cast("Native", row[_OWN_STEPS]),
+        verdicts={engine: cast("Native", row[engine]) for engine in row if engine not in _ABOUT},
         accepted=tuple(filter(None, row["accepted"].split("|"))),
         sets=tuple(row["sets"].split()),
         note=row["note"],

@@ -17,6 +17,8 @@ RING_INNER = 9
 """Squared radius, pixels, from which the surroundings of a candidate are sampled: 3 pixels, beyond the ordinary hit of 2.1."""
 RING_OUTER = 30
 """Squared radius, pixels, up to which they are: the 72 pixels between make the error of their median a seventh of the noise."""
+RING_REACH = 5
+"""Greatest distance along x or y within the outer radius, pixels."""
 CLIP_SD = 3.0
 """Standard deviations from the mean of a block beyond which pixels are outliers: 0.3 % of normal noise."""
 CLIP_PASSES = 3
@@ -98,11 +100,11 @@ def find_candidates(
 
 @kernel()
 def ring_median(image: Image, y: int, x: int, work: Floats) -> float:
-    """Median of the pixels at a distance of 3 to 5.5 pixels."""
+    """Return the median of the pixels at a distance of 3 to 5.5 pixels; `work` has room for a square of them."""
     ny, nx = image.shape
     count = 0
-    for dy in range(-5, 6):
-        for dx in range(-5, 6):
+    for dy in range(-RING_REACH, RING_REACH + 1):
+        for dx in range(-RING_REACH, RING_REACH + 1):
             square = dy * dy + dx * dx
             if RING_INNER <= square <= RING_OUTER and 0 <= y + dy < ny and 0 <= x + dx < nx:
                 value = float(image[y + dy, x + dx])

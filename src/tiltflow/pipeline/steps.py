@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from tiltflow import describe
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
-from tiltflow.engines.base import EngineJob
-from tiltflow.engines.plan import check_room, plan_series
+from tiltflow.engines.base import Engine, EngineJob
+from tiltflow.engines.plan import check_room
 from tiltflow.engines.registry import choose_engine
 from tiltflow.errors import FormatError, ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
@@ -22,7 +22,6 @@ from tiltflow.pipeline.failure import last_lines, optional, reason
 from tiltflow.pipeline.job import Job, StepOutcome
 from tiltflow.pipeline.publication import files_to_keep, products_folder, publish_products
 from tiltflow.products.catalogue import STEPS, ProductContext
-from tiltflow.recipe.directive_status import EngineName
 from tiltflow.record import EngineEntry, Recorder
 from tiltflow.report.gather import gather_view, gather_volume
 from tiltflow.version import __version__
@@ -65,7 +64,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
         for problem in work.recipe.report.problems:
             recorder.warn(f"{problem.message} ({problem.where})")
         engine.check(work)
-    _plan(job, work, engine.name)
+    _plan(job, work, engine)
     with one_thread_for_algebra():
         result = engine.reconstruct(work)
     if result.alignment is not None:
@@ -75,10 +74,10 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
     return result
 
 
-def _plan(job: Job, work: EngineJob, engine: EngineName) -> None:
+def _plan(job: Job, work: EngineJob, engine: Engine) -> None:
     """Say what the work will take, and refuse it if that is more than there is."""
     with work.recorder.stage("plan") as notes:
-        plan = plan_series(work.series, work.recipe, engine, job.site.threads, keep_volumes=job.keep_volumes)
+        plan = engine.plan(work.series, work.recipe, job.site.threads, keep_volumes=job.keep_volumes)
         for name, size in (("memory", plan.memory), ("scratch", plan.scratch), ("results", plan.results)):
             notes.number(name, size, "bytes")
         notes.number("time", round(plan.seconds), "s")

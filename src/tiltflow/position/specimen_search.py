@@ -161,7 +161,7 @@ class PositionResult:
             tilt_deg=alignment.tilt_deg + self.tilt_offset_deg,
             x_axis_tilt_deg=alignment.x_axis_tilt_deg + self.x_axis_tilt_deg,
             z_shift=alignment.z_shift + self.z_shift,
-            thickness=math.ceil(self.thickness + margin) if self.thickness_told else alignment.thickness,
+            thickness=math.ceil(self.thickness + margin) if self.thickness_known else alignment.thickness,
         )
 
 

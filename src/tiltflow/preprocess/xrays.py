@@ -25,8 +25,6 @@ from tiltflow.preprocess.pixel_filling import fill_groups
 
 _LARGEST_GROUP = 200
 """Pixels of the largest hit, a disc of 8 pixels radius: IMOD's ExtraLargeRadius."""
-_RING_PIXELS = 128
-"""Length of the work array of a ring around a candidate, at least the 72 pixels that a ring has (:mod:`tiltflow.kernels.xrays`)."""
 _SMALLEST = 5
 """Pixels along each side of the smallest image searched: candidates are compared with the pixels two steps away."""
 _USUAL_CANDIDATES = 0.01
@@ -189,7 +187,7 @@ def _find_in_view(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArr
         candidates = np.empty(count, np.int64)
         kernels.find_candidates(image, edges_y, edges_x, *thresholds, params.edge_exclusion, candidates)
     indices, starts = np.empty(len(candidates), np.int64), np.empty(count + 1, np.int64)
-    state, ring = np.zeros(image.shape, np.uint8), np.empty(_RING_PIXELS)
+    state, ring = np.zeros(image.shape, np.uint8), np.empty((2 * kernels.RING_REACH + 1) ** 2)
     hits = kernels.examine(
         image,
         candidates[:count],

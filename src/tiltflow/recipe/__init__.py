@@ -13,7 +13,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tiltflow.recipe.directive_status import EngineName
     from tiltflow.recipe.make import Recipe, make_recipe, render_adoc, report_directives
     from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
     from tiltflow.recipe.report import DirectiveReport, DirectiveRow
@@ -27,7 +26,6 @@ _MODULES = {
     "BrtParameters": "parameters",
     "DirectiveReport": "report",
     "DirectiveRow": "report",
-    "EngineName": "directive_status",
     "Recipe": "make",
     "StageParams": "stages",
     "from_directives": "translate",
@@ -42,7 +40,6 @@ __all__ = [
     "BrtParameters",
     "DirectiveReport",
     "DirectiveRow",
-    "EngineName",
     "Recipe",
     "StageParams",
     "from_directives",

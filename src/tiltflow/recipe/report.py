@@ -64,6 +64,11 @@ class DirectiveReport:
         """The rows that stop a run."""
         return tuple(row for row in self.rows if row.status in WRONG)
 
+    @property
+    def followed(self) -> bool:
+        """Whether the engine can follow all of them."""
+        return not self.wrong and not self.faults
+
     def check(self) -> None:
         """Refuse what cannot be used, all of it at once.
 

@@ -1,11 +1,11 @@
-"""The aligned stack: every raw view carried by its transform onto the common frame whose tilt axis runs along y.
+"""The aligned stack: every raw view transformed to the common frame whose tilt axis runs along y.
 
-A view is binned first and transformed then, by cubic convolution (Keys 1981, doi:10.1109/TASSP.1981.1163711, with a = -1), as
-IMOD's `newstack -xform -bin` does.  Where the raw image does not reach, the view is filled with its own mean, approached over a
-taper.  Counts stay counts: a view without negative pixels is not given any by the overshoot of the interpolation.
+A view is binned first and then transformed by cubic convolution (Keys 1981, doi:10.1109/TASSP.1981.1163711, with a = -1), as IMOD's
+`newstack -xform -bin` does.  Where the raw image does not reach, the view is filled with its own mean, approached over a taper.
+Counts stay counts: a view without negative pixels is not given any by the overshoot of the interpolation.
 
 Differences from newstack: within one pixel of the edge of the raw image, its edge is repeated; the taper falls with the distance
-from the frame; and a size that the binning does not divide is trimmed on both sides and its centre still carried to the centre of
+from the frame; and a size that the binning does not divide is trimmed on both sides, so that its centre still goes to the centre of
 the output.
 """
 
@@ -24,12 +24,18 @@ from tiltflow.model import Image, Progress, Stack
 from tiltflow.parallel import map_threads
 
 _PAD = 3
+"""Pixels of repeated edge around a binned view: cubic convolution reads two beyond the edge, and positions are rounded."""
 _BAND_ROWS = 256
+"""Raw rows converted to real numbers and binned at once: a few megabytes, instead of a copy of the whole view."""
+_TAPER_PART, _LEAST_TAPER_PX, _MOST_TAPER_PX = 100, 16, 127
+"""Width of the taper: the mean side of the view over this, within limits; those of newstack."""
+_LEAST_DETERMINANT = 1e-6
+"""Determinant of a transform below which it cannot be inverted: a scale of a thousandth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackParams:
-    """How the aligned stack is made; defaults as batchruntomo's `newst.com`.
+    """How the aligned stack is made; defaults are those of batchruntomo's `newst.com`.
 
     Attributes
     ----------
@@ -40,7 +46,7 @@ class StackParams:
     taper
         Approach the fill value over a border (`TaperAtFill`) instead of at once.
     taper_px
-        Width of the taper, output pixels; None for one percent of the mean side, between 16 and 127, as IMOD has it.
+        Width of the taper, output pixels; None for one percent of the mean side, between 16 and 127, as in IMOD.
     taper_inside
         Taper good pixels down at the edge of the image, instead of continuing its edge outwards.
     size_xy
@@ -94,14 +100,30 @@ def align_stack(
         Raw views; at most `2 * threads + 1` aligned ones exist at a time.
     transforms
         `(views, 2, 3)`, raw to aligned, unbinned pixels (:mod:`tiltflow.geometry`).
+    params
+        Binning, interpolation, taper and size.
     out_shape
         `(ny, nx)` of the output; None for :func:`aligned_shape`.
+    threads
+        Views transformed at the same time.
+    progress
+        Called with the fraction done.
+
+    Yields
+    ------
+    Image
+        `(ny, nx)`, float32.
+
+    Raises
+    ------
+    ParameterError
+        If there is not one transform for each view, or one cannot be inverted.
     """
     xf = np.asarray(transforms, np.float64)
     views = stack.shape[0]
     if xf.shape != (views, 2, 3):
         raise ParameterError(f"transforms of shape {xf.shape} for a stack of {views} views: there must be one (2, 3) matrix a view")
-    singular = np.flatnonzero(~(np.abs(np.linalg.det(xf[:, :, :2])) > 1e-6))
+    singular = np.flatnonzero(~(np.abs(np.linalg.det(xf[:, :, :2])) > _LEAST_DETERMINANT))
     if singular.size:
         raise ParameterError(f"the transform of view {singular[0]} cannot be inverted: {xf[singular[0]].tolist()}")
     shape = aligned_shape(stack.shape, params) if out_shape is None else out_shape
@@ -112,7 +134,7 @@ def align_stack(
 
 
 def align_view(view: NDArray[np.generic], xf: ArrayLike, params: StackParams, out_shape: tuple[int, int]) -> Image:
-    """Return one raw view, carried by its transform onto an aligned image of `out_shape`."""
+    """Return one raw view `(ny, nx)`, transformed by `xf` `(2, 3)` to an aligned image of `out_shape` `(ny, nx)`."""
     padded, offset = _binned_with_border(view, params.binning)
     image = padded[_PAD:-_PAD, _PAD:-_PAD]
     back = geometry.invert(xf)
@@ -127,22 +149,16 @@ def align_view(view: NDArray[np.generic], xf: ArrayLike, params: StackParams, ou
     return out
 
 
-def round_to_int16(image: NDArray[np.floating]) -> NDArray[np.int16]:
-    """Return grey values rounded half up and held within 16 bits, as newstack writes them."""
-    rounded: NDArray[np.int16] = np.clip(np.floor(image + 0.5), -32768, 32767).astype(np.int16)
-    return rounded
-
-
 def _taper(params: StackParams, shape: tuple[int, int]) -> int:
     if not params.taper:
         return 0
     if params.taper_px is not None:
         return params.taper_px
-    return int(np.clip(round(sum(shape) / 200), 16, 127))
+    return int(np.clip(round(sum(shape) / (2 * _TAPER_PART)), _LEAST_TAPER_PX, _MOST_TAPER_PX))
 
 
 def _binned_with_border(view: NDArray[np.generic], factor: int) -> tuple[Image, NDArray[np.int64]]:
-    """Return the binned view with its edge repeated around it, and the raw pixel (x, y) where its first bin starts."""
+    """Return the binned view with its edge repeated around it, and the raw pixel (x, y) at which its first bin begins."""
     ny, nx = view.shape[0] // factor, view.shape[1] // factor
     y0, x0 = (view.shape[0] - ny * factor) // 2, (view.shape[1] - nx * factor) // 2
     padded = np.empty((ny + 2 * _PAD, nx + 2 * _PAD), np.float32)

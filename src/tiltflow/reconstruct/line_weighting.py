@@ -1,4 +1,4 @@
-"""What happens to the lines of the views before they are projected back: logarithm, filter, weight, scale."""
+"""The lines of the views before back-projection: logarithm, filter, weight and scale."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from tiltflow.model import Stack
 from tiltflow.reconstruct.radial_filters import DC, continue_lines, padded_length
 
 LOG_FLOOR = 1e-3
-"""Grey values below this part of the mean have the logarithm of it."""
+"""Fraction of the mean to which darker grey values are raised before the logarithm: an optical thickness of 6.9 more than the mean,
+which no specimen that transmits an image has."""
 
 _CACHED_BYTES = 1 << 20
-"""Of the padded lines that are filtered at once: they and their spectra stay in the caches, and in memory that is used again."""
+"""Size of the padded lines that are filtered at once: they and their spectra stay in a second-level cache of 1 MB."""
+_MEAN_ROWS = 128
+"""Rows of a view of which at least so many are averaged for its mean grey value, which is then known to a tenth of its noise."""
 
 
 @runtime_checkable
 class ReadsRows(Protocol):
-    """A stack that can read some rows of a view without the others, which saves reading every view once a slab."""
+    """A stack that can read some rows of a view without the others, which saves reading every view once for each slab."""
 
     def read_block(self, sections: slice, rows: slice, /) -> NDArray[Any]:
         """Return rows of sections, `(sections, rows, nx)`."""
@@ -31,22 +34,22 @@ class ReadsRows(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weighting:
-    """The filter of every view, and what it stands for where it does not reach.
+    """The filter of every view, and what the view contributes beyond its edges.
 
     Attributes
     ----------
     views
-        Which views take part, from 0.
+        Which views take part, counted from 0.
     tilt_deg
-        Theirs.
+        Their tilts, degrees.
     weights
-        `(views, frequencies)`: filter, weight of the view and scale in one.
+        `(views, frequencies)`: product of filter, weight of the view and scale.
     fill
-        `(views,)`: what a view contributes beyond its edges.
+        `(views,)`: what a view contributes beyond its edges, grey values.
     base
-        Added to every voxel.
+        Added to every voxel, grey values.
     log_offset, log_floor
-        Added before the logarithm, and the least value that it is taken of; None for linear data.
+        Added before the logarithm (None for linear data), and the least value of which it is taken.
     """
 
     views: NDArray[np.int64]
@@ -59,7 +62,13 @@ class Weighting:
 
 
 def chosen_views(count: int, included: ArrayLike | None = None, excluded: Sequence[int] = ()) -> NDArray[np.int64]:
-    """Return which of `count` views are included and not excluded (counted from 0)."""
+    """Return which of `count` views are included and not excluded, counted from 0.
+
+    Raises
+    ------
+    ParameterError
+        If `included` is of another length, an excluded view does not exist, or no view is left.
+    """
     wanted = np.ones(count, bool) if included is None else np.array(included, bool)
     if wanted.shape != (count,):
         raise ParameterError(f"{wanted.size} marks of inclusion for {count} aligned views: there must be one a view")
@@ -83,7 +92,13 @@ def weigh(
     log_offset: float | None = None,
     base: float = 0.0,
 ) -> Weighting:
-    """Return the weighting of views that contribute `share`, `(views,)`, of their lines filtered by `radial`."""
+    """Return the weighting of views whose lines are filtered by `radial`, `(frequencies,)`, and multiplied by `share`, `(views,)`.
+
+    Raises
+    ------
+    ParameterError
+        If a logarithm is asked for and the mean grey value has none.
+    """
     mean, floor = _mean_grey(aligned, views), 0.0
     if log_offset is not None:
         mean += log_offset
@@ -103,15 +118,15 @@ def weigh(
 
 
 def _mean_grey(aligned: Stack, views: NDArray[np.int64]) -> float:
-    """Return the mean over the views, from about a hundred rows of each."""
-    every = max(aligned.shape[1] // 128, 1)
+    """Return the mean grey value over the views, from 128 to 255 rows of each."""
+    every = max(aligned.shape[1] // _MEAN_ROWS, 1)
     return float(np.mean([np.asarray(aligned[int(v)][::every]).mean(dtype=np.float64) for v in views]))
 
 
 def read_lines(
     aligned: Stack, weighting: Weighting, y0: int, y1: int, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Return the lines of rows `y0..y1` of the views, `(views, rows, nx)`, as logarithms if asked for; in `out` if it is given."""
+    """Return rows `y0` to `y1` (exclusive) of the views, `(views, rows, nx)`, as logarithms if asked for; in `out` if it is given."""
     lines = np.empty((len(weighting.views), y1 - y0, aligned.shape[2]), np.float32) if out is None else out
     if isinstance(aligned, ReadsRows):
         gaps = np.flatnonzero(np.diff(weighting.views) != 1) + 1
@@ -148,7 +163,7 @@ def filter_lines(
 
 
 def filter_padded(lines: NDArray[np.float32], width: int, weights: NDArray[np.float32]) -> None:
-    """Filter the first `width` pixels of lines `(views, rows, padded length)` in place; what lies behind them is room to work in."""
+    """Filter the first `width` pixels of lines `(views, rows, padded length)` in place; the pixels behind them are overwritten."""
     views, rows, length = lines.shape
     at_once = _at_once(rows, length)
     for first in range(0, views, at_once):
@@ -160,5 +175,5 @@ def filter_padded(lines: NDArray[np.float32], width: int, weights: NDArray[np.fl
 
 
 def _at_once(rows: int, length: int) -> int:
-    """Return how many views of so many lines are filtered at once, to stay in the cache."""
+    """Return how many views, of `rows` lines of a length each, are filtered at once."""
     return max(_CACHED_BYTES // (4 * rows * length), 1)

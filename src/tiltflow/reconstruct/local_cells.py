@@ -1,16 +1,16 @@
-"""Back-projection where the specimen is not seen as one rigid body: local alignments, and heights displaced along the tilt axis.
+"""Back-projection of a specimen that is not rigid: local alignments, and heights displaced along the tilt axis.
 
 A point (x, y, z) of the specimen is seen in a globally aligned view at
 
     L^-1 (x cos t + z sin t,  y + p z)
 
-with t the tilt there, p what is left of the skew of the view (its z factor), and L the local alignment (globally to locally aligned),
-all of them interpolated bilinearly between the centres of the areas and held beyond the outermost ones.  IMOD's `tilt` does as
-much with a LOCALFILE and a ZFACTORFILE.
+with t the tilt there, p the z factor of the view (the displacement along y for each pixel of height), and L the local alignment
+(globally to locally aligned), all of them interpolated bilinearly between the centres of the areas and constant beyond the
+outermost ones.  Corresponds to IMOD's `tilt` with a LOCALFILE and a ZFACTORFILE.
 
-A section is cut into cells.  In a cell the position in a view is taken to follow straight rays: linear in x between exact positions
-at its two sides, and the same along every ray.  What that leaves out grows with the size of the cell, which is chosen so that
-neither step blurs by more than :data:`TOLERANCE_PX`.
+A section is divided into cells.  Within a cell, positions in a view are approximated by parallel straight rays: linear in x between
+exact positions at the two sides of the cell, with the same slope along every ray.  The error grows with the size of the cell, which
+is chosen so that neither approximation blurs by more than :data:`TOLERANCE_PX`.
 """
 
 from __future__ import annotations
@@ -31,30 +31,40 @@ from tiltflow.reconstruct.volume_slabs import Clock, VolumeGrid
 Floats = NDArray[np.float64]
 
 CELL_COLUMNS = 128
-"""Columns of a cell, halved until positions are linear enough or :data:`LEAST_COLUMNS` are reached."""
+"""Columns of a cell, halved until positions are linear enough or :data:`LEAST_COLUMNS` are reached.  The samples that a line has for
+rays that leave the cell at its sides are few compared with these, so that wider cells save little work."""
 
-LEAST_COLUMNS = 16
-LEAST_ROWS = 16
+LEAST_COLUMNS, LEAST_ROWS = 16, 16
+"""Smallest cell.  At high tilt the lines of smaller ones would hold more samples beyond the cell than within."""
 TOLERANCE_PX = 0.1
-"""Pixels of the aligned stack."""
+"""Blur that approximations may add, root mean square over the views, pixels of the aligned stack: a third of the
+blur by the pixel itself, `1 / sqrt(12)`."""
+_LINES_TESTED = 9
+"""Lines from the first to the last at which the size of the cells is tested; the centres of areas are farther apart."""
+_MARGIN_SAMPLES = 0.25
+"""Pixels by which a line begins before the first voxel, half a sample, so that no position is negative after rounding."""
+_MORE_SAMPLES = 4
+"""Samples of a line beyond those of its voxels: for the margin, the neighbour after the last one, and an even number of them."""
+_ROWS_BEFORE, _ROWS_AFTER = 2, 3
+"""Rows of the views read beyond those that lines cross, for cubic convolution across them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Distortion:
-    """How some views see the specimen, pixels of the aligned stack.
+    """The mapping from the specimen to some views; pixels of the aligned stack.
 
     Attributes
     ----------
     tilt_deg
-        `(views,)`.
+        `(views,)`, degrees.
     y_per_z
-        `(views,)` how far a height is displaced along y, as a fraction of it.
+        `(views,)`: displacement along y for each pixel of height.
     across, along
-        `(areas along x,)` and `(areas along y,)`: where the areas are, from the centre of the aligned image.
+        `(areas along x,)` and `(areas along y,)`: centres of the areas, from the centre of the aligned image.
     forward
         `(areas along y, areas along x, views, 2, 3)`: globally to locally aligned coordinates.
     delta_tilt_deg
-        `(areas along y, areas along x, views)`.
+        `(areas along y, areas along x, views)`, degrees.
     """
 
     tilt_deg: Floats
@@ -65,7 +75,7 @@ class Distortion:
     delta_tilt_deg: Floats
 
     def at(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """Return where the points `(x, y, 0)` are seen, and by how much that changes with z: `(y, x, views, 2)` each."""
+        """Return where the points `(x, y, 0)` are seen, and the change of that with z: `(y, x, views, 2)` each."""
         wx, wy = _shares(self.across, x), _shares(self.along, y)
         forward = np.einsum("ma,nb,abvij->mnvij", wy, wx, self.forward, optimize=True)
         t = np.deg2rad(self.tilt_deg + np.einsum("ma,nb,abv->mnv", wy, wx, self.delta_tilt_deg, optimize=True))
@@ -82,7 +92,20 @@ def distortion(
     tilt_deg: Floats,
     binning: int,
 ) -> Distortion:
-    """Return how `views` at `tilt_deg` see the specimen in a stack of that binning.
+    """Return the mapping from the specimen to some views of a binned stack.
+
+    Parameters
+    ----------
+    local
+        Local alignments of all views, raw pixels; None for none.
+    y_per_z
+        `(all views,)`: displacement along y for each pixel of height; None for none.
+    views
+        Which views, counted from 0.
+    tilt_deg
+        `(views,)`: their tilts, degrees.
+    binning
+        Of the aligned stack.
 
     Raises
     ------
@@ -104,18 +127,18 @@ def distortion(
 
 
 def _shares(nodes: Floats, at: Floats) -> Floats:
-    """Return `(at, nodes)`: the linear interpolation between nodes, held beyond them."""
+    """Return the weights `(at, nodes)` of linear interpolation between nodes, constant beyond them."""
     return np.stack([np.interp(at, nodes, unit) for unit in np.eye(len(nodes))], axis=1)
 
 
 def _off(displacement: Floats) -> float:
-    """Return the greatest root mean square over the views of displacements `(..., views, axes)`: what they blur."""
+    """Return the blur of displacements `(..., views, axes)`: their root mean square over the views, where it is greatest."""
     return float(np.sqrt((displacement**2).sum(axis=-1).mean(axis=-1)).max())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cells:
-    """The cells of the sections of some lines: arrays `(lines, cells, views)` as the kernel wants them."""
+    """The cells of the sections of some lines: arrays `(lines, cells, views)`, see `kernels.cells.backproject_cells`."""
 
     column: Floats
     row: Floats
@@ -131,12 +154,12 @@ class CellBackprojector:
     Parameters
     ----------
     axis_px
-        Where the tilt axis crosses the lines.
+        Where the tilt axis crosses the lines, pixels from their beginning.
     """
 
     def __init__(self, aligned: Stack, weighting: Weighting, grid: VolumeGrid, axis_px: float, seen: Distortion) -> None:
         self._aligned, self._weighting, self._grid, self._seen, self._axis_px = aligned, weighting, grid, seen, axis_px
-        section, y = grid.section, np.linspace(0.5 - grid.ny / 2, grid.ny / 2 - 0.5, 9)
+        section, y = grid.section, np.linspace(0.5 - grid.ny / 2, grid.ny / 2 - 0.5, _LINES_TESTED)
         starts = np.arange(0, section.nx, self._columns(y))
         self._sides = np.append(starts, section.nx)
         self._x = section.x_first + self._sides
@@ -149,11 +172,11 @@ class CellBackprojector:
 
     @property
     def outside(self) -> float:
-        """Grey value of what no view sees."""
+        """Grey value of voxels that no view sees."""
         return self._weighting.base + float(self._weighting.fill.sum())
 
     def _columns(self, y: Floats) -> int:
-        """Return how many columns a cell may have: between its sides positions are linear enough."""
+        """Return the columns of a cell, as many as let positions between its sides be linear."""
         section = self._grid.section
         x = section.x_first + LEAST_COLUMNS * np.arange((section.nx + CELL_COLUMNS) // LEAST_COLUMNS + 1, dtype=np.float64)
         flat, rise = self._seen.at(x, y)
@@ -171,7 +194,7 @@ class CellBackprojector:
         return columns
 
     def _rows(self, y: Floats) -> int:
-        """Return how many rows a cell may have: its rays are straight and parallel enough over so many."""
+        """Return the rows of a cell, as many as let its rays be straight and parallel."""
         nz = self._grid.line_nz
         flat, rise = self._seen.at(self._x, y)
         along = np.diff(flat, axis=1) / np.diff(self._x)[:, None, None]
@@ -188,13 +211,13 @@ class CellBackprojector:
         cells = self._cells(y0, tops)
         clock.lap("cut")
         end_row = cells.row + (cells.count - 1) * cells.step[..., 1]
-        low = int(np.clip(np.floor(min(cells.row.min(), end_row.min())) - 2, 0, ny - 1))
-        high = int(np.clip(np.ceil(max(cells.row.max(), end_row.max())) + 3, low + 1, ny))
+        low = int(np.clip(np.floor(min(cells.row.min(), end_row.min())) - _ROWS_BEFORE, 0, ny - 1))
+        high = int(np.clip(np.ceil(max(cells.row.max(), end_row.max())) + _ROWS_AFTER, low + 1, ny))
         lines = read_lines(self._aligned, w, low, high)
         clock.lap("read")
         filter_lines(lines, w.weights, out=lines)
         clock.lap("filter")
-        scratch = np.empty(int((cells.count + 4).sum(axis=-1).max()), np.float32)
+        scratch = np.empty(int((cells.count + _MORE_SAMPLES).sum(axis=-1).max()), np.float32)
         block = np.empty(int(self._size.prod(axis=1).max()), np.float32)
         section = np.empty((self._grid.line_nz, self._grid.section.nx), np.float32)
         for j in range(len(tops)):
@@ -227,8 +250,7 @@ class CellBackprojector:
         middle = (rise[:, 1:] + rise[:, :-1]) / 2
         per_z = middle[:, None, ..., 0] / along[..., 0]
         reach = np.abs(per_z) * ((self._height - 1) / 2)[:, None, None]
-        # Half a sample before the first voxel, so that no position is negative.
-        first = -reach - 0.25
+        first = -reach - _MARGIN_SAMPLES
         start = position[:, :, :-1] + first[..., None] * along
         width = np.diff(self._sides)[:, None]
         lines, views = len(tops), len(self._weighting.views)
@@ -239,5 +261,5 @@ class CellBackprojector:
             step=(along / 2).reshape(*shape, 2),
             shift=(2 * (per_z * ((self._height - 1) / 2)[:, None, None] - first)).reshape(shape),
             slope=(-2 * per_z).reshape(shape),
-            count=(np.ceil(2 * (width - 1 + 2 * reach)) + 4).astype(np.int64).reshape(shape),
+            count=(np.ceil(2 * (width - 1 + 2 * reach)) + _MORE_SAMPLES).astype(np.int64).reshape(shape),
         )

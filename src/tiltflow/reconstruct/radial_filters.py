@@ -1,6 +1,6 @@
 """Filters and weights of the weighted back-projection.
 
-The ramp, the Gaussian fall beyond its end, the weight of a view by the angles of its neighbours and the padding of a line are
+The ramp, the Gaussian fall-off beyond its end, the weight of a view by the angles of its neighbours and the padding of a line are
 those of IMOD's `tilt` 4.8, whose output they reproduce to the rounding: see the notes of each function.
 """
 
@@ -14,38 +14,53 @@ from tiltflow.errors import ParameterError
 Floats = NDArray[np.float64]
 
 DC = 0.2
-"""Weight of the mean of a line, where the first frequency has 1."""
+"""Weight of the mean of a line, where the first frequency has 1; of IMOD's `tilt`."""
 
 SIRT_CORNER = 0.00195
-"""Frequency, cycles per pixel, at and below which the SIRT-like filter is the ramp itself."""
+"""Frequency, cycles per pixel, at and below which the SIRT-like filter is the ramp itself; of IMOD's `FakeSIRTiterations`."""
+
+_PADDED_PART = 1.1
+"""Least length of a padded line over its width; of IMOD's `tilt`."""
+_FACTORS = 2, 3, 5
+"""Prime factors of a padded length, for a fast Fourier transform; of IMOD's `tilt`."""
+_END_PIXELS = 3
+"""Pixels averaged at each end of a line, so that one noisy pixel does not tilt its continuation; of IMOD's `tilt`."""
+_HAMMING = 0.54, 0.46
+"""Mean and amplitude of the raised cosine of Hamming's window, which ends at 0.08."""
+_SIRT_EXTRA = 0.3
+"""Added to the number of iterations in the SIRT-like filter; of IMOD's `FakeSIRTiterations`, as are the next four."""
+_SIRT_FULL, _SIRT_PART = 15, 30
+"""Iterations up to which each counts as one, and up to which each counts as :data:`_SIRT_SECOND`; later ones :data:`_SIRT_LATER`."""
+_SIRT_SECOND, _SIRT_LATER = 0.8, 0.6
+"""Weights of the iterations between the two, and of those beyond."""
 
 
 def padded_length(width: int) -> int:
-    """Return the length to which lines are padded: the first product of 2, 3 and 5 that is even and a tenth longer.
+    """Return the length to which lines are padded: the first even product of 2, 3 and 5 that is at least a tenth longer.
 
     >>> padded_length(128), padded_length(1024)
     (144, 1152)
     """
-    n = int(np.ceil(1.1 * width))
+    n = int(np.ceil(_PADDED_PART * width))
     while n % 2 or _without_small_factors(n) > 1:
         n += 1
     return n
 
 
 def _without_small_factors(n: int) -> int:
-    for p in (2, 3, 5):
+    for p in _FACTORS:
         while n % p == 0:
             n //= p
     return n
 
 
 def continue_lines(lines: NDArray[np.float32], width: int) -> None:
-    """Continue lines `(..., padded length)`, of which the first `width` pixels are given, by a straight slope to their beginning.
+    """Continue lines `(..., padded length)`, of which the first `width` pixels are given, linearly from their end to their beginning.
 
-    Each end is the mean of three pixels, so that one noisy pixel does not tilt the slope.
+    Each end is the mean of :data:`_END_PIXELS` pixels.
     """
-    end = lines[..., width - 3 : width].mean(axis=-1, keepdims=True)
-    beginning = lines[..., :3].mean(axis=-1, keepdims=True)
+    end = lines[..., width - _END_PIXELS : width].mean(axis=-1, keepdims=True)
+    beginning = lines[..., :_END_PIXELS].mean(axis=-1, keepdims=True)
     room = lines.shape[-1] - width
     t = (np.arange(1, room + 1) / (room + 1)).astype(np.float32)
     np.add(end, (beginning - end) * t, out=lines[..., width:])
@@ -67,28 +82,33 @@ def radial_filter(
     length
         Of the padded line.
     cutoff, falloff
-        End of the ramp and width of the fall beyond it, cycles per pixel.
+        End of the ramp and width of the fall-off beyond it, cycles per pixel; defaults as in `tilt.com` of batchruntomo.
     true_sigma
-        The fall is `exp(-d² / 2 s²)` instead of `exp(-d² / s²)`.
+        The fall-off is `exp(-d² / 2 s²)` instead of `exp(-d² / s²)`.
     hamming_start
-        Frequency from which a raised cosine, 1 to 0.08 at 0.5 cycles per pixel, takes the place of cutoff and fall.
+        Frequency from which a raised cosine, 1 to 0.08 at 0.5 cycles per pixel, takes the place of cutoff and fall-off.
     sirt_iterations
         Iterations of SIRT to imitate (:func:`sirt_window`).
+
+    Raises
+    ------
+    ParameterError
+        If a frequency is out of range.
 
     Notes
     -----
     The ramp counts frequencies: 1 for the first one, 2 for the second, 0.2 for the mean.  It ends one short of
-    `int(cutoff length)` and stays level under the fall, whose width is a whole number of frequencies.  The rounding of that width
-    is read off two outputs of `tilt`; it matters for lines of a few hundred pixels only.
+    `int(cutoff length)` and stays level under the fall-off, whose width is a whole number of frequencies.  The rounding of that
+    width was found by comparison with two outputs of `tilt`; it matters for lines of a few hundred pixels only.
     """
     if not 0 < cutoff <= 1 or falloff < 0:
-        raise ParameterError(f"radial filter with cutoff {cutoff} and falloff {falloff}: give 0 < cutoff <= 1 and falloff >= 0")
+        raise ParameterError(f"radial filter with cutoff {cutoff} and fall-off {falloff}: give 0 < cutoff <= 1 and fall-off >= 0")
     k = np.arange(length // 2 + 1, dtype=np.float64)
     ramp = k.copy()
     ramp[0] = DC
     if hamming_start is not None:
         if not 0 <= hamming_start < 0.5:
-            raise ParameterError(f"the Hamming-like fall starts at {hamming_start}: it must be at least 0 and below 0.5")
+            raise ParameterError(f"the Hamming-like fall-off starts at {hamming_start}: it must be at least 0 and below 0.5")
         window = _hamming(k / length, hamming_start)
     else:
         top = max(int(cutoff * length), 2)
@@ -103,11 +123,12 @@ def radial_filter(
 
 def _hamming(frequency: Floats, start: float) -> Floats:
     t = np.clip((frequency - start) / (0.5 - start), 0, 1)
-    return np.asarray(0.54 + 0.46 * np.cos(np.pi * t))
+    mean, amplitude = _HAMMING
+    return np.asarray(mean + amplitude * np.cos(np.pi * t))
 
 
 def sirt_window(frequency: ArrayLike, iterations: int) -> Floats:
-    """Return what `iterations` rounds of SIRT leave of the ramp at each frequency, cycles per pixel.
+    """Return the factor on the ramp at each frequency, cycles per pixel, that imitates iterations of SIRT.
 
     `1 - (1 - a / f)^(n + 0.3)` above the corner a, where n is the number of iterations, compressed beyond 15 and beyond 30.
 
@@ -124,12 +145,9 @@ def sirt_window(frequency: ArrayLike, iterations: int) -> Floats:
         raise ParameterError(f"{iterations} iterations of the SIRT-like filter: it must be 0 or more")
     if iterations == 0:
         return np.ones_like(f)
-    n = float(iterations)
-    if iterations > 30:
-        n = 27 + 0.6 * (n - 30)
-    elif iterations > 15:
-        n = 15 + 0.8 * (n - 15)
-    return np.asarray(1 - (1 - SIRT_CORNER / np.maximum(f, SIRT_CORNER)) ** (n + 0.3))
+    later, second = max(iterations - _SIRT_PART, 0), min(max(iterations - _SIRT_FULL, 0), _SIRT_PART - _SIRT_FULL)
+    n = min(iterations, _SIRT_FULL) + _SIRT_SECOND * second + _SIRT_LATER * later
+    return np.asarray(1 - (1 - SIRT_CORNER / np.maximum(f, SIRT_CORNER)) ** (n + _SIRT_EXTRA))
 
 
 def low_pass(length: int, cutoff: float, sigma: float) -> Floats:
@@ -141,12 +159,12 @@ def low_pass(length: int, cutoff: float, sigma: float) -> Floats:
 def density_weights(tilt_deg: ArrayLike, neighbours: int = 2) -> Floats:
     """Return the weight of each view by how far apart the views around it are; their mean is about 1.
 
-    The k-th interval to either side counts `1 / (k - 0.5)`, up to `neighbours` of them; at the ends of the range those that exist.
-    A weight is this mean interval over that of the whole range.  No neighbours: all weights are 1.
+    The k-th interval to either side is weighted by `1 / (k - 0.5)`, up to `neighbours` of them; at the ends of the range those that
+    exist.  The weight of a view is this mean interval over that of the whole range.  Without neighbours all weights are 1.
 
     Notes
     -----
-    IMOD's `DENSWEIGHT`, default 2.  The weights of 41 views, fitted to a reconstruction by `tilt`, agree to five digits.
+    IMOD's `DENSWEIGHT`, default 2.  They equal the weights of 41 views that were fitted to a reconstruction by `tilt`, to five digits.
     """
     tilt = np.asarray(tilt_deg, np.float64)
     n = len(tilt)

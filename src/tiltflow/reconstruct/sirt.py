@@ -1,4 +1,4 @@
-"""SIRT: the volume whose projections agree with the views, by repeated back-projection of the differences.
+"""SIRT: the volume whose projections match the views, by repeated back-projection of the differences.
 
     x <- x + relaxation C A' F R (b - A x)
 
@@ -6,8 +6,8 @@ A projects a section onto the lines of the views, A' is its exact transpose (:mo
 over the row and column sums of A, and F is a low-pass: Gilbert 1972, doi:10.1016/0022-5193(72)90180-4; Gregor and Benson 2008,
 doi:10.1109/TMI.2008.923696.  Each line of the views is solved on its own, so that memory does not grow with the volume.
 
-The mean of every view is taken off before, and the level that weighted back-projection gives it is put back after, as are its
-grey scale: volumes by the two methods can be compared voxel by voxel.
+The mean of every view is subtracted before, and the level and grey scale of weighted back-projection are restored after, so that
+volumes by the two methods can be compared voxel by voxel.
 """
 
 from __future__ import annotations
@@ -39,21 +39,28 @@ from tiltflow.reconstruct.wbp import (
 
 Lines = NDArray[np.float32]
 
+_MEAN_ROWS = 64
+"""Rows of the stack of which at least so many are averaged for the mean of a view."""
+_LEAST_SEEN = 1e-3
+"""Sum of a row or column of A, over the largest, below which a ray or voxel is not corrected: one that only grazes the section, and
+whose correction would be that many times its share."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SirtParams:
-    """How the iterations go.
+    """How the iterations are made; defaults as IMOD's `sirtsetup`.
 
     Attributes
     ----------
     iterations
-        Rounds (`sirtsetup` `LeaveIterations`, 10 by default).
+        Number of iterations (`LeaveIterations`, 10).  At low dose 6 to 15 are best, at 400 electrons 45 (`benchmarks/sirt.py`).
     relaxation
-        Part of each correction that is applied, between 0 and 2.
+        Fraction of each correction that is applied, between 0 and 2.  1 is Gilbert's; below it, more iterations give the same.
     start
-        From nothing, or from the weighted back-projection.
+        From zero, or from the weighted back-projection.
     radial_cutoff, radial_sigma
-        Low-pass of the corrections, cycles per pixel (`RadiusAndSigma`).
+        Low-pass of the corrections: cutoff, and standard deviation of the Gaussian fall-off beyond, cycles per pixel
+        (`RadiusAndSigma`, 0.4 and 0.05).
     """
 
     iterations: int = 10
@@ -71,7 +78,7 @@ class SirtParams:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SirtResult:
-    """What was reconstructed, in numbers.
+    """The statistics of a reconstruction.
 
     Attributes
     ----------
@@ -80,11 +87,11 @@ class SirtResult:
     views
         Views that took part.
     residual_rms
-        The rms difference of views and projections, in grey values of the views, before each round and after the last.
+        The rms difference of views and projections, in grey values of the views, before each iteration and after the last.
     minimum, maximum, mean
         Of the grey values, before rounding.
     scale_factor
-        The one used.
+        By which densities were multiplied.
     seconds
         CPU time by phase.
     """
@@ -114,8 +121,27 @@ def reconstruct_sirt(
 
     Parameters
     ----------
+    aligned
+        `(views, ny, nx)`, the tilt axis along y; only the rows of a slab are read at a time.
+    tilt_deg
+        `(views,)`, degrees.
     params
         As for :func:`tiltflow.reconstruct.wbp.reconstruct`; the radial filter is used by a start from the back-projection only.
+    sirt
+        Iterations, relaxation, start and low-pass.
+    included
+        `(views,)`: which views take part; None for all.
+    sink
+        Receives slabs of the type that the mode asks for.
+    threads
+        Slabs made at the same time.
+    progress
+        Called with the fraction done.
+
+    Raises
+    ------
+    ParameterError
+        If tilt angles or inclusions do not match the views, or a view is too steep.
     """
     weighting = weigh_views(aligned, tilt_deg, params, included)
     grid = volume_grid(aligned.shape, params)
@@ -156,15 +182,15 @@ class _Solver:
 
     @property
     def outside(self) -> float:
-        """Grey value of what no view sees."""
+        """Grey value of voxels that no view sees."""
         return self._weighting.base + float(self._weighting.fill.sum())
 
     def residual_rms(self) -> tuple[float, ...]:
-        """Return the rms difference of views and projections before each round and after the last."""
+        """Return the rms difference of views and projections before each iteration and after the last."""
         return tuple(np.sqrt(self._squares / max(self._pixels, 1)).tolist())
 
     def _view_means(self) -> Lines:
-        every = max(self._aligned.shape[1] // 64, 1)
+        every = max(self._aligned.shape[1] // _MEAN_ROWS, 1)
         rows = range(0, self._aligned.shape[1], every)
         means = [read_lines(self._aligned, self._weighting, y, y + 1).mean(axis=(1, 2), dtype=np.float64) for y in rows]
         return np.asarray(np.mean(means, axis=0), np.float32)
@@ -186,18 +212,18 @@ class _Solver:
     def _solve(self, views: Lines, rays: _Rays) -> NDArray[np.float32]:
         section = np.zeros(self._shape, np.float32)
         if self._params.start == "back-projection":
-            rays.smear(self._filtered(views, self._ramp), section)
+            rays.back_project(self._filtered(views, self._ramp), section)
         correction = np.empty(self._shape, np.float32)
         squares = []
         for _ in range(self._params.iterations):
-            left = views - rays.look(section)
-            squares.append(float((left**2).sum(dtype=np.float64)))
-            left *= rays.per_ray
-            rays.smear(self._filtered(left, self._low_pass), correction)
+            difference = views - rays.project(section)
+            squares.append(float((difference**2).sum(dtype=np.float64)))
+            difference *= rays.per_ray
+            rays.back_project(self._filtered(difference, self._low_pass), correction)
             correction *= rays.per_voxel
             correction *= np.float32(self._params.relaxation)
             section += correction
-        squares.append(float(((views - rays.look(section)) ** 2).sum(dtype=np.float64)))
+        squares.append(float(((views - rays.project(section)) ** 2).sum(dtype=np.float64)))
         with self._lock:
             self._squares += squares
             self._pixels += views.size
@@ -209,7 +235,7 @@ class _Solver:
 
 
 class _Rays:
-    """The projection of sections whose first row is at one height, its transpose, and one over the sums of both."""
+    """The projection of XZ slices whose first row is at one height, its transpose, and the inverse row and column sums."""
 
     def __init__(
         self, samples: StretchedLines, width: int, shape: tuple[int, int], top: float, lowered: NDArray[np.float64]
@@ -219,33 +245,33 @@ class _Rays:
         self._stretched = np.empty(samples.length, np.float32)
         self._lines = np.empty((len(samples.shift), width), np.float32)
         self._zero = np.zeros(len(samples.shift), np.float32)
-        self.per_ray = _inverse(self.look(np.ones(shape, np.float32)))
+        self.per_ray = _inverse(self.project(np.ones(shape, np.float32)))
         column = np.empty(shape, np.float32)
-        self.smear(np.ones_like(self._lines), column)
+        self.back_project(np.ones_like(self._lines), column)
         self.per_voxel = _inverse(column)
 
-    def look(self, section: NDArray[np.float32]) -> Lines:
-        """Return the projections, `(views, width)`; the array is used again."""
+    def project(self, section: NDArray[np.float32]) -> Lines:
+        """Return the projections, `(views, width)`; the array is reused by the next call."""
         s = self._samples
         project(section, s.even, s.odd, self._shift, s.slope, self._stretched)
         relax_lines(self._stretched, s.even, s.odd, s.inside, s.pixel, s.fraction, self._lines)
         return self._lines
 
-    def smear(self, lines: Lines, out: NDArray[np.float32]) -> None:
-        """Write the sum over the views of their lines, smeared back over the section."""
+    def back_project(self, lines: Lines, out: NDArray[np.float32]) -> None:
+        """Write the sum over the views of their lines, back-projected, to `out` `(z, x)`."""
         s = self._samples
         stretch_lines(lines, s.even, s.odd, s.count, s.inside, s.pixel, s.fraction, self._zero, self._stretched)
         backproject(self._stretched, s.even, s.odd, self._shift, s.slope, np.float32(0), out)
 
 
 def _inverse(sums: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return one over sums, and nothing where they are a thousand times below the largest."""
-    seen = sums > 1e-3 * sums.max()
+    """Return one over sums, and 0 where they are below :data:`_LEAST_SEEN` of the largest."""
+    seen = sums > _LEAST_SEEN * sums.max()
     return np.where(seen, 1 / np.where(seen, sums, 1), 0).astype(np.float32)
 
 
 def _grey_values_per_density(tilt_deg: NDArray[np.float64], factor: float, length: int) -> float:
-    """Return what weighted back-projection makes of density 1: `factor length / (views * mean interval of the tilt)`."""
+    """Return the grey value of density 1 in a weighted back-projection: `factor length / (views * mean tilt interval)`."""
     views = len(tilt_deg)
     interval = np.deg2rad(np.ptp(tilt_deg)) / (views - 1) if views > 1 else 0.0
     return factor * length / (views * (interval or np.pi))

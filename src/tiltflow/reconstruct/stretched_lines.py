@@ -1,9 +1,9 @@
 """Where the samples of stretched lines lie: the geometry that back-projection and projection share.
 
 A voxel at `(x, z)` from the centre of its section is seen at `u = x cos t + z sin t` of the view at tilt t, that is at
-`s = x + z tan t` of the line stretched by `1 / cos t`.  Stretched lines hold two samples a voxel and reach over all that the
-section needs; where the view does not reach they hold a fill value.  IMOD's `tilt` does so too (`COSINTERP 1,2`), and starts its
-samples at the first pixel of the view or at the first voxel that needs it, whichever is farther in; so do we, for the same values.
+`s = x + z tan t` of the line stretched by `1 / cos t`.  Stretched lines hold two samples a voxel and cover all of the
+section; where the view does not reach they hold a fill value.  IMOD's `tilt` does the same (`COSINTERP 1,2`), and starts its samples
+at the first pixel of the view or at the first voxel that needs it, whichever is farther in; so do we, to obtain the same values.
 
 Sections are arrays `(z, x)` whose first row is the top (greatest z) of the specimen, as `tilt` writes them.
 """
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from tiltflow.errors import ParameterError
 
 MAX_TILT_DEG = 88.0
+"""Steepest view that is back-projected: a stretched line is 29 times as long there, and infinite at 90 degrees."""
+_ROUNDING_FIRST, _ROUNDING_ENDS = 1e-9, 1e-6
+"""Samples by which positions may be off through rounding, so that a sample on the first voxel, or on the edge of a view, counts."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -34,36 +37,36 @@ class Section:
 
     @property
     def x_first(self) -> float:
-        """Of the first column."""
+        """Position of the first column, binned pixels."""
         return self.x_centre - (self.nx - 1) / 2
 
     @property
     def z_first(self) -> float:
-        """Of the first row, which is the highest."""
+        """Height of the first row, which is the highest, binned pixels."""
         return self.z_centre + (self.nz - 1) / 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StretchedLines:
-    """The samples of every view for one section; arrays `(views,)` as the kernels want them.
+    """The samples of every view for one section; arrays `(views,)` as the kernels need them.
 
     Attributes
     ----------
     even, odd
-        Where the even and the odd samples of a view begin in the array of all lines of a section.
+        Index of the first even and the first odd sample of a view in the array of all lines of a section.
     count
-        Samples of a view.
+        Number of samples of a view.
     inside
         `(views, 2)`: first and one past the last sample within the view.
     start, step
-        Pixel of the line where sample 0 lies, and from sample to sample.
+        Position of sample 0 in the line, and distance from sample to sample, pixels.
     pixel, fraction
-        `(length,)`: the same sample by sample, in the order of the array of all lines: the pixel before, and how far it is from there
-        to the next one.  They mean nothing beyond the view.
+        `(length,)`: the same for each sample, in the order of the array of all lines: the pixel before it, and its distance from there.
+        Undefined beyond the view.
     shift, slope
         The voxel of row z and column x lies at sample `shift + slope z + 2 x`.
     length
-        Of the array of all lines of a section.
+        Length of the array of all lines of a section.
     """
 
     even: Integers
@@ -85,9 +88,18 @@ def stretched_lines(tilt_deg: Floats, width: int, section: Section, axis_px: flo
     Parameters
     ----------
     tilt_deg
-        `(views,)`.
+        `(views,)`, degrees.
+    width
+        Of the lines, pixels.
+    section
+        Its voxels.
     axis_px
-        Where the tilt axis crosses the lines, pixels from the corner; None for their centre.
+        Where the tilt axis crosses the lines, pixels from their beginning; None for their centre.
+
+    Raises
+    ------
+    ParameterError
+        If a view is tilted by more than :data:`MAX_TILT_DEG`.
     """
     steep = np.flatnonzero(np.abs(tilt_deg) > MAX_TILT_DEG)
     if steep.size:
@@ -104,12 +116,12 @@ def stretched_lines(tilt_deg: Floats, width: int, section: Section, axis_px: flo
     needed_last = section.x_first + section.nx - 1 + at_ends.max(axis=0)
     seen_first, seen_last = (0.5 - axis) / cosine, (width - 0.5 - axis) / cosine
     phase = np.maximum(seen_first, needed_first)
-    before = np.ceil(2 * np.maximum(phase - needed_first, 0) - 1e-9)
+    before = np.ceil(2 * np.maximum(phase - needed_first, 0) - _ROUNDING_FIRST)
     first = phase - before / 2
     # One sample more than the last neighbour, for the rounding of positions.
     count = (np.floor(2 * (needed_last - first)) + 3).astype(np.int64)
-    low = np.ceil(2 * (seen_first - first) - 1e-6).astype(np.int64)
-    high = (np.floor(2 * (seen_last - first) + 1e-6) + 1).astype(np.int64)
+    low = np.ceil(2 * (seen_first - first) - _ROUNDING_ENDS).astype(np.int64)
+    high = (np.floor(2 * (seen_last - first) + _ROUNDING_ENDS) + 1).astype(np.int64)
     half = count // 2 + 1
     begin = np.concatenate([[0], np.cumsum(2 * half)])
     even, odd = begin[:-1], begin[:-1] + half

@@ -1,12 +1,12 @@
-"""Trimming and turning the volume: from sections along the tilt axis, as back-projection makes them, to sections along z.
+"""Trimming and reorienting the volume: from XZ slices along the tilt axis, as back-projection makes them, to XY slices along z.
 
-The work of IMOD's `trimvol`, done slab by slab while the volume is made, so that no untrimmed file is needed:
+Corresponds to IMOD's `trimvol`, slab by slab while the volume is made, so that no untrimmed file is needed:
 
     reorient 2 (turn about x):  out[z, y, x] = full[y, nz - 1 - z, x]
     reorient 1 (swap y and z):  out[z, y, x] = full[y, z, x]
     reorient 0:                 out = full
 
-A volume is scaled to bytes by the contrast of its middle, as `findcontrast` finds it, in a second pass.
+A volume is scaled to bytes by the contrast of its middle, as IMOD's `findcontrast` does, in a second pass.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Index = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrimParams:
-    """How the volume is cut and turned; defaults as IMOD's `trimvol` under batchruntomo.
+    """How the volume is trimmed and reoriented; defaults as IMOD's `trimvol` under batchruntomo.
 
     Attributes
     ----------
     reorient
-        0 leaves sections along the tilt axis, 1 swaps y and z, 2 turns about x (`runtime.Trimvol.any.reorient`).
+        0 leaves slices along the tilt axis, 1 swaps y and z, 2 turns about x (`runtime.Trimvol.any.reorient`).
     x_range, y_range, z_range
         First and last pixel kept of the volume before it is turned, counted from 1 (`trimvol -x -y -z`): columns, rows (through
         the thickness) and sections (along the tilt axis).  None for all.  Columns and rows beyond it are filled.
@@ -39,6 +39,7 @@ class TrimParams:
         Scale to bytes by the contrast of the middle (:class:`ByteContrast`).
     contrast_size
         Size along x, y and z of that middle, in pixels, or as a fraction if at most 1 (`scaleFromX`, `scaleFromY`, `scaleFromZ`).
+        80 % of the area and the middle third in z are eTomo's.
     """
 
     reorient: int = 2
@@ -59,7 +60,7 @@ class TrimParams:
 
 
 class Trim:
-    """Where each slab of the full volume goes in the trimmed one.
+    """The place of each slab of the full volume in the trimmed one.
 
     Parameters
     ----------
@@ -149,17 +150,17 @@ def _kept(range_name: str, n: int, wanted: tuple[int, int] | None, size_name: st
 
 
 class ByteContrast:
-    """The range of grey values that is worth showing, from the middle of the volume.
+    """The grey values of black and white, from the middle of the volume.
 
-    Black and white are where one pixel a section lies beyond, in the middle third of the thickness and the middle 80 % of the area
-    or whatever else was asked for (IMOD's `findcontrast` as eTomo calls it).
+    As many voxels are darker than black, and as many brighter than white, as the middle has slices in z: one a slice, as IMOD's
+    `findcontrast` truncates under eTomo.
 
     Parameters
     ----------
     full_shape
         `(ny, nz, nx)` of the full volume.
     size
-        Of the middle along x, y and z, as in :class:`TrimParams`.
+        Of the middle along x, y and z, as `contrast_size` of :class:`TrimParams`.
     """
 
     def __init__(self, full_shape: tuple[int, int, int], size: tuple[float, float, float] = TrimParams().contrast_size) -> None:
@@ -181,7 +182,7 @@ class ByteContrast:
     def limits(self) -> tuple[float, float]:
         """Return the grey values that become black and white."""
         if not self._lowest.size:
-            raise ParameterError("no grey value was counted: the volume is empty, so there is no contrast to scale by")
+            raise ParameterError("no grey value was counted: the volume is empty, so that there is no contrast to scale by")
         black, white = float(self._lowest.max()), float(self._highest.min())
         return (black, white) if black < white else (black, black + 1)
 

@@ -1,7 +1,7 @@
-"""From sections of single lines to slabs of the volume: x-axis tilt, rounding, statistics, order.
+"""From sections of single lines to slabs of the volume: X-axis tilt, rounding, statistics and order.
 
-Whatever makes a section from one line of the views (weighted back-projection, SIRT), the volume is put together here.  Without
-x-axis tilt the sections are the volume.  With it, the section of every line is made once, over the heights where the turned volume
+Whatever method makes a section from one line of the views (weighted back-projection, SIRT), the volume is assembled here.  Without
+X-axis tilt the sections are the volume.  With it, the section of every line is made once, over the heights where the turned volume
 crosses it, and the volume is interpolated bilinearly between neighbouring lines and heights (as `tilt` does, `XTILTINTERP 1`);
 beyond the first and the last line it has one fill value.
 """
@@ -37,13 +37,13 @@ GREYS: Mapping[int, tuple[type[np.generic], int, int]] = {
 """MRC mode to the type of a voxel, and the least and the greatest integer."""
 
 _SLAB_BYTES = 48 << 20
-"""Of the sections of a slab as real numbers."""
+"""Size of the sections of a slab as real numbers, bytes: it bounds the memory of wide or thick volumes (`tests/test_memory.py`)."""
 _MOST_ROWS = 48
-"""Sections of a slab.  Their rows of one height are written at once, which costs half as much as with 16 sections."""
+"""Sections of a slab at most.  Their rows of one height are written at once, which costs half as much as with 16 sections."""
 
 
 class Clock:
-    """CPU seconds by phase, of the thread that asks."""
+    """CPU seconds by phase, of the calling thread."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
@@ -58,16 +58,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class VolumeGrid:
-    """The volume, and the section of every line that it is made from.
+    """The voxels of the volume, and the section of every line that it is made from.
 
     Attributes
     ----------
     ny
         Lines of the views, and sections of the volume.
     section
-        Of the volume.
+        Voxels of each section of the volume.
     pitch_deg
-        Pitch of the specimen about x that the volume does away with.
+        Pitch of the specimen about x, degrees, that the volume is levelled by.
     """
 
     ny: int
@@ -76,12 +76,12 @@ class VolumeGrid:
 
     @cached_property
     def cosine(self) -> float:
-        """Of the pitch."""
+        """Of the pitch angle."""
         return float(np.cos(np.deg2rad(self.pitch_deg)))
 
     @cached_property
     def sine(self) -> float:
-        """Of the pitch."""
+        """Of the pitch angle."""
         return float(np.sin(np.deg2rad(self.pitch_deg)))
 
     @cached_property
@@ -93,7 +93,7 @@ class VolumeGrid:
 
     @cached_property
     def tops(self) -> NDArray[np.float64]:
-        """Height of the first row of the section of each line, `(ny,)`, in step with the rows of the volume."""
+        """Height of the first row of the section of each line, `(ny,)`, a whole number of rows from the volume's."""
         if self.pitch_deg == 0:
             return np.full(self.ny, self.section.z_first)
         y = np.arange(self.ny) + 0.5 - self.ny / 2
@@ -102,13 +102,13 @@ class VolumeGrid:
 
     @cached_property
     def whole(self) -> Section:
-        """A section that holds those of all lines."""
+        """A section that contains those of all lines."""
         top, bottom = float(self.tops.max()), float(self.tops.min()) - (self.line_nz - 1)
         nz = round(top - bottom) + 1
         return Section(self.section.nx, nz, self.section.x_centre, (top + bottom) / 2)
 
     def line_at(self, row: float, z_row: float) -> float:
-        """Return the (fractional) line that the voxel in a row of section `row` lies in."""
+        """Return the (fractional) line in which the voxel at row `z_row` of section `row` lies."""
         y, z = row + 0.5 - self.ny / 2, self.section.z_first - z_row
         return y * self.cosine - z * self.sine + self.ny / 2 - 0.5
 
@@ -124,18 +124,18 @@ class SectionMaker(Protocol):
 
     @property
     def outside(self) -> float:
-        """Grey value of what no view sees."""
+        """Grey value of voxels that no view sees."""
 
     def sections(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
         """Yield the section `(line_nz, nx)` of each line from y0 on, in order; `tops` are the heights of their first rows.
 
-        The array is used again for the next one.
+        The array is reused for the next one.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """Numbers of a volume that was put together: grey values before rounding, and CPU seconds by phase."""
+    """Statistics of an assembled volume: grey values before rounding, and CPU seconds by phase."""
 
     minimum: float
     maximum: float
@@ -152,7 +152,23 @@ def assemble(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Assembly:
-    """Make the volume and hand it to `sink`, slab by slab in the order of y."""
+    """Make the volume and hand it to `sink`, slab by slab in the order of y.
+
+    Parameters
+    ----------
+    maker
+        Makes the section of each line.
+    grid
+        Voxels of the volume.
+    mode
+        MRC mode of the voxels (:data:`GREYS`).
+    sink
+        Receives the slabs.
+    threads
+        Slabs made at the same time.
+    progress
+        Called with the fraction done.
+    """
     seconds: dict[str, float] = {}
     spare = _Spare()
     make_slabs = _turned_slabs if grid.pitch_deg else _level_slabs
@@ -201,7 +217,7 @@ _ONLY_THE_LIST = 2
 
 
 class _Slab:
-    """Sections of the volume in the making."""
+    """Sections of the volume that are being made."""
 
     def __init__(self, grid: VolumeGrid, mode: int, y0: int, y1: int, spare: _Spare) -> None:
         dtype, self._least, self._most = GREYS[mode]
@@ -223,7 +239,7 @@ class _Slab:
             round_into(section, self._least, self._most, *columns, j, self._heights)
 
     def end(self) -> list[NDArray[Any]]:
-        """Let go of the memory of the slab, which is the only item of the list."""
+        """Release the memory of the slab, the only item of the list."""
         arrays = [self._heights]
         del self._heights, self.greys
         return arrays
@@ -260,7 +276,7 @@ def _level_slabs(
 def _turned_slabs(
     maker: SectionMaker, grid: VolumeGrid, begin: Callable[[int, int], _Slab], threads: int, seconds: dict[str, float]
 ) -> Iterator[_Slab]:
-    """Yield slabs of the turned volume; the sections of lines are kept for as long as it needs them."""
+    """Yield slabs of the turned volume; sections of lines are kept as long as they are needed."""
     blocks = _blocks(grid.ny, grid.line_nz, grid.section.nx)
 
     def make_lines(block: tuple[int, int]) -> tuple[int, list[NDArray[np.float32]], dict[str, float]]:

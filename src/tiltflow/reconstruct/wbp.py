@@ -1,7 +1,7 @@
 """Weighted back-projection of an aligned stack, section by section along the tilt axis.
 
 Every line of a view across the tilt axis is padded, filtered (:mod:`tiltflow.reconstruct.radial_filters`), stretched
-(:mod:`tiltflow.reconstruct.stretched_lines`) and smeared back over its section:
+(:mod:`tiltflow.reconstruct.stretched_lines`) and back-projected over its section:
 
     section(z, x) = (mean over views of weight_v line_v(x cos t_v + z sin t_v) + offset) * factor
 
@@ -29,12 +29,17 @@ from tiltflow.reconstruct.stretched_lines import Section, stretched_lines
 from tiltflow.reconstruct.volume_slabs import GREYS, Clock, SectionMaker, Sink, VolumeGrid, assemble
 
 LINES_AT_ONCE = 16
-"""Lines of all views that are filtered together, few enough to stay in the caches."""
+"""Lines of all views that are filtered together: 61 views of 256 pixels take 1 MB, which stays in the second-level cache."""
+_SCALE_WIDTH_PX, _MOST_SCALE, _LEAST_SCALE, _LINEAR_SCALE = 512, 1000.0, 40.0, 5000.0
+"""Width of raw images up to which the scale is the greatest, the greatest and the least, and the divisor for linear data: those of
+IMOD's copytomocoms and batchruntomo, whose table of widths is a hyperbola."""
+_MOST_X_AXIS_TILT_DEG = 45.0
+"""Greatest X-axis tilt: beyond it the volume would be made mostly of lines that it leaves after a few voxels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconstructParams:
-    """What the reconstruction shall be; defaults as IMOD's `tilt`.  Lengths are pixels of the raw images.
+    """How the volume is reconstructed; defaults as IMOD's `tilt` under batchruntomo.  Lengths are pixels of the raw images.
 
     Attributes
     ----------
@@ -43,11 +48,11 @@ class ReconstructParams:
     binning
         Binning of the aligned stack relative to the raw images (`IMAGEBINNED`).
     radial_cutoff, radial_falloff
-        End of the ramp and width of the fall beyond it, cycles per (binned) pixel (`RADIAL`).
+        End of the ramp and width of the fall-off beyond it, cycles per (binned) pixel (`RADIAL`).
     falloff_is_true_sigma
-        The fall is `exp(-(f / s)² / 2)` instead of `exp(-(f / s)²)` (`FalloffIsTrueSigma`).
+        The fall-off is `exp(-(f / s)² / 2)` instead of `exp(-(f / s)²)` (`FalloffIsTrueSigma`).
     hamming_start
-        Frequency where a Hamming-like fall replaces the Gaussian one (`HammingLikeFilter`); None for none.
+        Frequency where a Hamming-like fall-off replaces the Gaussian one (`HammingLikeFilter`); None for none.
     fake_sirt_iterations
         Iterations of SIRT that the filter imitates (`FakeSIRTiterations`); 0 for the plain ramp.
     density_neighbours
@@ -57,7 +62,7 @@ class ReconstructParams:
     scale_offset, scale_factor
         Grey values are written as `(value + offset) * factor` (`SCALE`); factor None for :func:`default_scale_factor`.
     x_axis_tilt_deg
-        `XAXISTILT`: the volume is turned about x by this angle, which is minus the pitch of the specimen.
+        `XAXISTILT`: the volume is turned about x by this angle, which is minus the pitch of the specimen; degrees.
     offset_deg
         Added to every tilt angle (`OFFSET`).
     axis_offset
@@ -69,7 +74,7 @@ class ReconstructParams:
     exclude_views
         Views left out, counted from 0 (`EXCLUDELIST`).
     mode
-        MRC mode of the volume (`MODE`): 0 unsigned bytes, 1 integers, 2 reals; None for 1, where nobody knows better from the data.
+        MRC mode of the volume (`MODE`): 0 unsigned bytes, 1 integers, 2 reals; None for 1, unless the type of the data is known.
     """
 
     thickness: int
@@ -99,8 +104,10 @@ class ReconstructParams:
             )
         if self.mode is not None and self.mode not in GREYS:
             raise ParameterError(f"mode {self.mode} of the volume: give 0 (bytes), 1 (integers) or 2 (reals)")
-        if abs(self.x_axis_tilt_deg) > 45:
-            raise ParameterError(f"x-axis tilt of {self.x_axis_tilt_deg:g} degrees: it must be within 45")
+        if abs(self.x_axis_tilt_deg) > _MOST_X_AXIS_TILT_DEG:
+            raise ParameterError(
+                f"X-axis tilt of {self.x_axis_tilt_deg:g} degrees: it must be within {_MOST_X_AXIS_TILT_DEG:g} degrees"
+            )
 
     @property
     def grey_mode(self) -> int:
@@ -120,7 +127,7 @@ def follow_alignment(params: ReconstructParams, alignment: Alignment) -> Reconst
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReconstructResult:
-    """What was reconstructed, in numbers.
+    """The statistics of a reconstruction.
 
     Attributes
     ----------
@@ -133,7 +140,7 @@ class ReconstructResult:
     minimum, maximum, mean
         Of the grey values, before rounding.
     scale_factor
-        The one used.
+        By which grey values were multiplied.
     seconds
         CPU time by phase: `read`, `filter`, `stretch`, `back-project`, `turn`, `round`, `write`.
     """
@@ -157,15 +164,15 @@ def volume_shape(aligned_shape: tuple[int, ...], params: ReconstructParams) -> t
 def default_scale_factor(width: int, *, logarithm: bool) -> float:
     """Return the factor of `SCALE` for raw images of `width` pixels.
 
-    The ramp counts frequencies, so that grey values grow with the width; this takes it back, between 1000 for images up to 512
-    pixels and 40, and divides by 5000 for linear data, as IMOD's copytomocoms and batchruntomo do.
+    The ramp counts frequencies, so that grey values grow with the width.  The factor compensates for it, between 1000 for images up
+    to 512 pixels and 40, and is divided by 5000 for linear data, as in IMOD's copytomocoms and batchruntomo.
     """
-    factor = float(np.clip(1000 * 512 / width, 40, 1000))
-    return factor if logarithm else factor / 5000
+    factor = float(np.clip(_MOST_SCALE * _SCALE_WIDTH_PX / width, _LEAST_SCALE, _MOST_SCALE))
+    return factor if logarithm else factor / _LINEAR_SCALE
 
 
 def scale_factor(aligned_shape: tuple[int, ...], params: ReconstructParams) -> float:
-    """Return the factor that grey values are multiplied by: the one given, or that of the table."""
+    """Return the factor that grey values are multiplied by: the one given, or :func:`default_scale_factor`."""
     if params.scale_factor is not None:
         return params.scale_factor
     return default_scale_factor(aligned_shape[-1] * params.binning, logarithm=params.log_offset is not None)
@@ -190,15 +197,31 @@ def reconstruct(
     aligned
         `(views, ny, nx)`, the tilt axis along y; only the rows of a slab are read at a time.
     tilt_deg
-        `(views,)`.
+        `(views,)`, degrees.
+    params
+        Filter, scale, and place of the volume.
     included
         `(views,)`: which views take part; None for all.
     local
-        What areas of the specimen need on top of the alignment of the stack; of all views, pixels of the raw images.
+        Local alignments on top of that of the stack; of all views, pixels of the raw images.
     y_per_z
-        `(views,)`: how far a height is displaced along y in the aligned view, as a fraction of it.
+        `(views,)`: displacement along y in the aligned view for each pixel of height.
     sink
         Receives slabs of the type that the mode asks for.
+    threads
+        Slabs made at the same time.
+    progress
+        Called with the fraction done.
+
+    Returns
+    -------
+    ReconstructResult
+        Shape and grey values of the volume.
+
+    Raises
+    ------
+    ParameterError
+        If tilt angles or inclusions do not match the views, or a view is too steep.
     """
     weighting = weigh_views(aligned, tilt_deg, params, included)
     grid = volume_grid(aligned.shape, params)
@@ -225,7 +248,7 @@ def reconstruct(
 
 
 def z_factors_matter(y_per_z: ArrayLike | None, views: NDArray[np.int64], params: ReconstructParams) -> bool:
-    """Return whether heights are displaced along y by a tenth of a pixel at the top or the bottom of the volume."""
+    """Return whether heights are displaced along y by more than a tenth of a pixel at the top or the bottom of the volume."""
     if y_per_z is None:
         return False
     height = (params.thickness / 2 + abs(params.shift_z)) / params.binning
@@ -233,14 +256,14 @@ def z_factors_matter(y_per_z: ArrayLike | None, views: NDArray[np.int64], params
 
 
 def volume_grid(aligned_shape: tuple[int, ...], params: ReconstructParams) -> VolumeGrid:
-    """Return where the voxels lie in the specimen."""
+    """Return the voxels of the volume of an aligned stack `(views, ny, nx)`, and where they lie in the specimen."""
     ny, nz, nx = volume_shape(aligned_shape, params)
     section = Section(nx, nz, -params.shift_x / params.binning, params.shift_z / params.binning)
     return VolumeGrid(ny, section, -params.x_axis_tilt_deg)
 
 
 def axis_position(aligned_shape: tuple[int, ...], params: ReconstructParams) -> float:
-    """Return where the tilt axis crosses the lines of the views, pixels from their corner."""
+    """Return where the tilt axis crosses the lines of the views, pixels from their beginning."""
     return aligned_shape[-1] / 2 + params.axis_offset / params.binning
 
 
@@ -270,7 +293,7 @@ class Backprojector:
     Parameters
     ----------
     axis_px
-        Where the tilt axis crosses the lines.
+        Where the tilt axis crosses the lines, pixels from their beginning.
     """
 
     def __init__(self, aligned: Stack, weighting: Weighting, grid: VolumeGrid, axis_px: float) -> None:
@@ -283,7 +306,7 @@ class Backprojector:
 
     @property
     def outside(self) -> float:
-        """Grey value of what no view sees."""
+        """Grey value of voxels that no view sees."""
         return self._weighting.base + float(self._weighting.fill.sum())
 
     def sections(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
@@ -292,7 +315,7 @@ class Backprojector:
             yield from self._few_sections(y0 + first, tops[first : first + LINES_AT_ONCE], clock)
 
     def _few_sections(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
-        """Yield the section of each line, whose lines stay in the cache from being read to being projected back."""
+        """Yield the section of each line; lines stay in the cache from being read to being back-projected."""
         s, w, scratch = self._samples, self._weighting, self._scratch
         width = self._aligned.shape[2]
         by_row = scratch.lines[: len(tops)]

@@ -1,14 +1,17 @@
 """A phantom specimen and its tilt series, with the answer known exactly.
 
-The specimen is a slab filled with vesicles, filaments, blobs and gold beads.  Every object is an ellipsoid, so every
+The specimen is a section filled with vesicles, filaments, blobs and gold beads.  Every object is an ellipsoid, so every
 projection is an exact line integral: no interpolation of a voxel volume blurs the answer.  A specimen point p, pixels from the
-centre of the slab, is seen in view i at
+centre of the section, is seen in view i at
 
     q = Rx(pitch) p,    u = q.x cos t_i + q.z sin t_i,    v = q.y
     raw = size / 2 + mag_i R(axis_i) (u, v) + shift_i
 
-which is :mod:`tiltflow.geometry` with one rotation, magnification and shift per view.  An alignment is scored by carrying the true
-bead positions through it and fitting a 3-D point to each bead: what is left is the error that blurs the tomogram.
+which is :mod:`tiltflow.geometry` with one rotation, magnification and shift per view.  An alignment is scored by applying it to
+the true bead positions and fitting a 3-D point to each bead: the residual is the error that blurs the tomogram.
+
+The sizes and densities below make images that look like those of plastic sections and lamellae, with the contrast and noise of real
+series; benchmarks and thresholds were set with them, so that changing one makes their figures incomparable.
 """
 
 from __future__ import annotations
@@ -28,17 +31,129 @@ from tiltflow.parallel import map_threads
 
 Floats = NDArray[np.float64]
 
-_GOLD_DENSITY = 14.0
 _COUNTS = 4000.0
+"""Mean counts of the unattenuated beam, whatever the dose: a camera's gain, below the 32 000 of 16 bits."""
 _READOUT_NOISE = 15.0
+"""Standard deviation of the readout noise, counts: 1.5 electrons at a dose of 400."""
+_CAMERA_BLUR_PX = 0.55
+"""Standard deviation of the camera's point spread, pixels: a transfer of 0.22 at the Nyquist frequency."""
+_COUNT_LIMIT = 32_000
+"""Greatest and least count that is written, within 16 bits."""
+_HIT_COUNTS = 8_000, 25_000
+"""Range of the counts that an x-ray hit adds: two to six times the beam."""
+_DARK = 0.02
+"""Transmission of a view that a grid bar or a closed shutter darkens."""
+
+_BEAM_TILT, _BEAM_FALL = 0.05, 0.08
+"""Standard deviation of the slope of the beam over the field, and its fall to a distance of one field from the centre, both as
+fractions of the beam."""
+_PLASTIC_PATH_PX, _PLASTIC_ABSORPTION = 200.0, 0.9
+"""Path in pixels over which the resin of a plastic section attenuates the beam by `exp(-0.9)`: a mean free path of 220 nm at 1 nm
+pixels, with stained tissue at 200 kV."""
+_PLASTIC_CONTRAST = 0.008
+"""Absorption of a pixel of density 1: a structure of 30 pixels takes a fifth of the beam."""
+_ICE_PATH_PX, _ICE_ABSORPTION = 300.0, 0.5
+"""Path in pixels over which ice attenuates the beam by `exp(-0.5)`: a mean free path of 600 nm at 1 nm pixels; with an energy filter
+at 300 kV, 200 to 400 nm are measured."""
+_ICE_CONTRAST = 0.012
+"""Phase contrast of a pixel of density 1."""
+_LEAST_INTENSITY = 0.02
+"""Fraction of the beam to which intensities are raised, as linear phase contrast goes below 0 in gold."""
+
+_KILOVOLT, _CS_MM, _AMPLITUDE_CONTRAST = 300.0, 2.7, 0.07
+"""The microscope of cryo series: a Titan Krios and the usual amplitude contrast of ice."""
+
+_GOLD_DENSITY = 14.0
+"""Density of gold over that of a membrane; in plastic a bead of 10 pixels takes two thirds of the beam."""
+_BEAD_FIELD = 0.46
+"""Beads lie within this part of the field to either side of its centre, so that most are whole in the untilted view."""
+_BEAD_APART = 1.6
+"""Least distance of two beads in the untilted view, diameters."""
+_BEAD_HEIGHT_SD = 0.02
+"""Standard deviation of the height of beads about their surface, fractions of the thickness: a section is not flat."""
+_BEAD_TRIES = 20_000
+"""Random positions tried for beads; a field too small for all of them gets fewer."""
+
+_FIELD_X, _FIELD_Y = 1.2, 0.7
+"""Half the extent of the structures over the size of the images: at 60 degrees and with drift, views see the double along x."""
+_VOLUME_PER_OBJECT = 6.0e5
+"""Cubic pixels for each vesicle: they fill a tenth of a section 90 pixels thick."""
+_VESICLE_RADIUS = 0.12, 0.45
+"""Range of the radius of vesicles over the thickness."""
+_VESICLE_FIELD = 0.25
+"""Fraction of the field that takes the place of the thickness, if it is less: no vesicle fills the images."""
+_LEAST_HEIGHT_PX, _LEAST_LUMEN_PX = 2.0, 1.0
+"""Range of the heights of centres at least, and half axes of the inside of a vesicle at least, in thin sections; pixels."""
+_VESICLE_AXES = 0.75, 1.0
+"""Range of their half axes over the radius."""
+_MEMBRANE_PX, _MEMBRANE_PART = 2.0, 0.08
+"""Thickness of their membrane: pixels at least, or a part of the radius."""
+_LUMEN = -0.9
+"""Density inside a vesicle, added to that of its membrane of 1."""
+_BLOBS_PER_OBJECT, _BLOB_RADIUS_PX, _BLOB_AXES, _BLOB_DENSITY = 6, (3.0, 6.5), (0.8, 1.2), 1.2
+"""Blobs for each vesicle, the ranges of their radius and of their half axes over it, and their density: ribosomes of 13 nm at 1 to
+2 nm pixels."""
+_BLOB_MARGIN_PX, _FILAMENT_MARGIN_PX = 6.0, 8.0
+"""Distance of centres of blobs, and of the beginnings of filaments, from the surfaces."""
+_FILAMENT_AXES_PX, _FILAMENT_STEP_PX, _FILAMENT_DENSITY = (4.5, 2.6, 2.6), 4.0, 0.8
+"""A filament is a row of ellipsoids of these half axes, this far apart, of this density."""
+_FILAMENT_STEPS = 30, 90
+"""Range of the number of its ellipsoids."""
+_FILAMENT_SLOPE = 0.15
+"""Standard deviation of its direction along z over that along x and y: filaments in sections lie flat."""
+_REACH_MARGIN = 1.05
+"""Pixels are drawn to so many times the reach of an ellipsoid, which rounding may not cut."""
+_PROBES = (-0.4, 0.0, 0.4)
+"""Points over the field, and through the thickness, where an alignment without beads is scored; fractions of the size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationParams:
-    """What is simulated.  Lengths are pixels unless a name says otherwise; `sd` means standard deviation.
+    """What is simulated; the defaults are a plastic section of 90 nm with gold on one surface, recorded by a good microscope.
 
-    `axis_error_deg` is how far the angle in the header is off; `shift_px` the sd of the step from view to view; `dose`
-    electrons per pixel and view; `crowding` scales the number of cellular objects; `z_offset_px` lifts the slab.
+    Attributes
+    ----------
+    seed
+        Of the random numbers.
+    size
+        Of the square images, pixels.
+    views, max_tilt_deg
+        Number of views, evenly spaced between plus and minus this tilt.
+    regime
+        Absorption contrast (plastic) or phase contrast (cryo).
+    thickness_px
+        Of the section, pixels.
+    pixel_nm
+        Size of a pixel, nm.
+    beads, bead_nm, two_surfaces
+        Gold beads, their diameter in nm, and whether they lie on both surfaces.
+    axis_deg, axis_error_deg
+        Angle of the tilt axis, and the error of the one in the header.
+    shift_px
+        Standard deviation of the step of the stage from view to view, pixels.
+    tilt_error_deg
+        Standard deviation of the true tilt about the nominal one.
+    rotation_jitter_deg
+        Three standard deviations of the step of the axis angle from view to view.
+    magnification_jitter
+        Standard deviation of the magnification.
+    pitch_deg, z_offset_px
+        Pitch of the section about x, and its height above the centre, pixels.
+    dose
+        Electrons per pixel and view.
+    crowding
+        Factor on the number of cellular structures.
+    defocus_um
+        Of cryo series, micrometres.
+    hot_pixels
+        X-ray hits of a view, one pixel each.
+    dropped_views, dark_views
+        Views that are missing, and dark ones; counted from 0.
+
+    Raises
+    ------
+    ParameterError
+        If a size, a number of views, a dose or a pixel is out of range.
     """
 
     seed: int = 1
@@ -70,7 +185,7 @@ class SimulationParams:
         if self.size < 32 or self.views < 1 or self.dose <= 0 or self.pixel_nm <= 0:
             raise ParameterError(
                 f"Cannot simulate size {self.size}, {self.views} views, dose {self.dose}, pixel {self.pixel_nm} nm: "
-                "sizes start at 32, views at 1, dose and pixel above 0"
+                "give a size of at least 32, at least 1 view, and a dose and a pixel above 0"
             )
 
 
@@ -78,8 +193,24 @@ class SimulationParams:
 class Truth:
     """The geometry of each view, the beads, and where an alignment is scored.
 
-    `(views,)` arrays, `beads_px` `(beads, 3)`, `beads_xy` `(views, beads, 2)`.  `probes_xy` `(views, points, 2)` are the beads,
-    or a grid of points of the slab where there are none.
+    Attributes
+    ----------
+    size
+        Of the square images, pixels.
+    nominal_deg, true_deg
+        Tilts in the header, and true ones, `(views,)`.
+    axis_deg, magnification
+        `(views,)`.
+    shift_px
+        `(views, 2)`.
+    beads_px
+        Positions of the beads in the specimen, `(beads, 3)`, pixels from its centre.
+    beads_xy
+        Their positions in the raw images, `(views, beads, 2)`, pixels.
+    probes_xy
+        Points in the raw images at which an alignment is scored, `(views, points, 2)`: the beads, or a grid of points of the section.
+    dark_views
+        Views that are dark, counted from 0.
     """
 
     size: int
@@ -105,7 +236,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SimulatedSeries:
-    """Images as a camera gives them, `(views, y, x)` int16, what their header would say, and the truth."""
+    """Images as a camera gives them, `(views, y, x)` int16, the values in their header, and the truth."""
 
     images: NDArray[np.int16]
     nominal_deg: Floats
@@ -132,7 +263,7 @@ class SimulatedSeries:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """True alignment error, pixels: root mean square over beads and views, and that of the worst view."""
+    """True alignment error, pixels: root mean square over points and views, along u and v, and that of the worst view."""
 
     rms_px: float
     rms_u_px: float
@@ -142,7 +273,17 @@ class Score:
 
 
 def simulate(params: SimulationParams, *, threads: int = 1, progress: Progress | None = None) -> SimulatedSeries:
-    """Return a tilt series of a random specimen; the same `seed` gives the same series."""
+    """Return a tilt series of a random specimen; the same `seed` gives the same series.
+
+    Parameters
+    ----------
+    params
+        Specimen, microscope and errors.
+    threads
+        Views drawn at the same time.
+    progress
+        Called with the fraction done.
+    """
     rng = np.random.default_rng(params.seed)
     truth, rotations, objects = _scene(params, rng)
     seeds = rng.spawn(len(truth.nominal_deg))
@@ -165,9 +306,21 @@ def simulate(params: SimulationParams, *, threads: int = 1, progress: Progress |
 
 
 def render_specimen(params: SimulationParams, thickness: int) -> NDArray[np.float32]:
-    """Return the density of the specimen that :func:`simulate` shows, as voxels `(thickness, size, size)`: z upwards, y, x.
+    """Return the density of the specimen that :func:`simulate` shows.
 
-    It is what a perfect reconstruction would give, to a scale and a level: pitched as in the views, before the drift of the stage.
+    It is what a perfect reconstruction would give, up to scale and level: pitched as in the views, before the drift of the stage.
+
+    Parameters
+    ----------
+    params
+        As for :func:`simulate`.
+    thickness
+        Of the volume, pixels.
+
+    Returns
+    -------
+    NDArray
+        `(thickness, size, size)`: z upwards, y, x.
     """
     _, _, objects = _scene(params, np.random.default_rng(params.seed))
     turn = _about("x", params.pitch_deg)
@@ -179,9 +332,18 @@ def render_specimen(params: SimulationParams, thickness: int) -> NDArray[np.floa
 
 
 def score(truth: Truth, transforms: ArrayLike, tilt_deg: ArrayLike) -> Score:
-    """Return the true error of an alignment: `transforms` `(views, 2, 3)`, raw to aligned, and refined tilts `(views,)`.
+    """Return the true error of an alignment.
 
-    It does not depend on where the aligner put the origin, the scale or the tilt offset.  Views that were dark are left out.
+    It does not depend on the origin, the scale and the tilt offset that the alignment has chosen.  Dark views are left out.
+
+    Parameters
+    ----------
+    truth
+        Of the series.
+    transforms
+        `(views, 2, 3)`, raw to aligned.
+    tilt_deg
+        Refined tilts, `(views,)`, degrees.
     """
     use = np.setdiff1d(np.arange(len(truth.nominal_deg)), truth.dark_views)
     aligned = geometry.apply(np.asarray(transforms, float)[use, None], truth.probes_xy[use] - truth.size / 2)
@@ -241,9 +403,9 @@ def _scene(params: SimulationParams, rng: np.random.Generator) -> tuple[Truth, l
 
 
 def _grid(params: SimulationParams) -> Floats:
-    """Points over the field and through the thickness of the slab, `(27, 3)`."""
-    side = np.array([-0.4, 0.0, 0.4]) * params.size
-    x, y, z = np.meshgrid(side, side, params.z_offset_px + np.array([-0.4, 0.0, 0.4]) * params.thickness_px)
+    """Return points over the field and through the thickness of the section, `(27, 3)`."""
+    side = np.array(_PROBES) * params.size
+    x, y, z = np.meshgrid(side, side, params.z_offset_px + np.array(_PROBES) * params.thickness_px)
     return np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
 
 
@@ -258,51 +420,52 @@ def _about(axis: str, degrees: float) -> Floats:
 
 
 def _gold(params: SimulationParams, rng: np.random.Generator) -> list[_Ellipsoid]:
-    """Beads on one surface or both, no two closer than 1.6 diameters in the untilted view."""
+    """Return beads on one surface or both, no two closer than :data:`_BEAD_APART` in the untilted view."""
     diameter = params.bead_nm / params.pixel_nm
     beads: list[Floats] = []
-    for _ in range(20_000):
+    for _ in range(_BEAD_TRIES):
         if len(beads) == params.beads:
             break
         side = 0.5 if not params.two_surfaces or rng.random() < 0.5 else -0.5
-        z = params.z_offset_px + side * params.thickness_px + rng.normal(0, 0.02 * params.thickness_px)
-        centre = np.array([*(rng.uniform(-0.46, 0.46, 2) * params.size), z])
-        if all(np.hypot(*(centre - other)[:2]) > 1.6 * diameter for other in beads):
+        z = params.z_offset_px + side * params.thickness_px + rng.normal(0, _BEAD_HEIGHT_SD * params.thickness_px)
+        centre = np.array([*(rng.uniform(-_BEAD_FIELD, _BEAD_FIELD, 2) * params.size), z])
+        if all(np.hypot(*(centre - other)[:2]) > _BEAD_APART * diameter for other in beads):
             beads.append(centre)
     radius = diameter / 2
     return [_Ellipsoid(centre, np.eye(3) / radius**2, radius, _GOLD_DENSITY) for centre in beads]
 
 
 def _cell(params: SimulationParams, rng: np.random.Generator) -> list[_Ellipsoid]:
-    """Vesicles, ribosome-like blobs and filaments, over all that tilt and drift bring into view."""
-    reach_x, reach_y = 1.2 * params.size, 0.7 * params.size
+    """Return vesicles, ribosome-like blobs and filaments, over all that tilt and drift bring into view."""
+    reach_x, reach_y = _FIELD_X * params.size, _FIELD_Y * params.size
     thickness = params.thickness_px
-    count = int(params.crowding * 4 * reach_x * reach_y * thickness / 6.0e5)
+    count = int(params.crowding * 4 * reach_x * reach_y * thickness / _VOLUME_PER_OBJECT)
     objects: list[_Ellipsoid] = []
 
     def place(margin: float) -> Floats:
-        z = params.z_offset_px + rng.uniform(-0.5, 0.5) * max(thickness - 2 * margin, 2.0)
+        z = params.z_offset_px + rng.uniform(-0.5, 0.5) * max(thickness - 2 * margin, _LEAST_HEIGHT_PX)
         return np.array([rng.uniform(-reach_x, reach_x), rng.uniform(-reach_y, reach_y), z])
 
     def add(centre: Floats, axes: Floats, turn: Floats, density: float) -> None:
         objects.append(_Ellipsoid(centre, turn @ np.diag(1.0 / axes**2) @ turn.T, float(axes.max()), density))
 
     for _ in range(count):
-        radius = rng.uniform(0.12, 0.45) * min(thickness, 0.25 * params.size)
-        axes = radius * rng.uniform(0.75, 1.0, 3)
+        radius = rng.uniform(*_VESICLE_RADIUS) * min(thickness, _VESICLE_FIELD * params.size)
+        axes = radius * rng.uniform(*_VESICLE_AXES, 3)
         turn, centre = _random_rotation(rng), place(radius)
         add(centre, axes, turn, 1.0)
-        add(centre, np.maximum(axes - max(2.0, 0.08 * radius), 1.0), turn, -0.9)
-    for _ in range(6 * count):
-        add(place(6), rng.uniform(3.0, 6.5) * rng.uniform(0.8, 1.2, 3), _random_rotation(rng), 1.2)
+        add(centre, np.maximum(axes - max(_MEMBRANE_PX, _MEMBRANE_PART * radius), _LEAST_LUMEN_PX), turn, _LUMEN)
+    for _ in range(_BLOBS_PER_OBJECT * count):
+        centre = place(_BLOB_MARGIN_PX)
+        add(centre, rng.uniform(*_BLOB_RADIUS_PX) * rng.uniform(*_BLOB_AXES, 3), _random_rotation(rng), _BLOB_DENSITY)
     for _ in range(count // 2 + 1):
-        start, direction = place(8), rng.normal(size=3) * [1, 1, 0.15]
+        start, direction = place(_FILAMENT_MARGIN_PX), rng.normal(size=3) * [1, 1, _FILAMENT_SLOPE]
         direction /= np.linalg.norm(direction)
-        axes = np.array([4.5, 2.6, 2.6])
-        for step in range(int(rng.uniform(30, 90))):
-            centre = start + 4.0 * step * direction
+        axes = np.array(_FILAMENT_AXES_PX)
+        for step in range(int(rng.uniform(*_FILAMENT_STEPS))):
+            centre = start + _FILAMENT_STEP_PX * step * direction
             if abs(centre[2] - params.z_offset_px) <= thickness / 2 - axes[2]:
-                add(centre, axes, np.eye(3), 0.8)
+                add(centre, axes, np.eye(3), _FILAMENT_DENSITY)
     return objects
 
 
@@ -320,33 +483,39 @@ def _projection(view: int, truth: Truth, turn: Floats, objects: list[_Ellipsoid]
         margin = 2 * item.reach
         if -margin < cx < n + margin and -margin < cy < n + margin:
             shape = turn @ item.matrix @ turn.T / scale**2
-            add_ellipsoid(image, cx, cy, shape, item.reach * scale * 1.05, item.density)
+            add_ellipsoid(image, cx, cy, shape, item.reach * scale * _REACH_MARGIN, item.density)
     return image
 
 
 def _expose(image: Floats, view: int, truth: Truth, params: SimulationParams, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Beam, absorption or phase contrast, camera blur, counting noise and x-ray hits."""
+    """Return the counts of a projection: beam, absorption or phase contrast, camera blur, counting noise and x-ray hits."""
     n = params.size
     path = params.thickness_px / np.cos(np.deg2rad(truth.true_deg[view]))
     yy, xx = np.mgrid[:n, :n] / n - 0.5
-    beam = 1 + 0.05 * xx * rng.normal() + 0.05 * yy * rng.normal() - 0.08 * (xx**2 + yy**2)
+    beam = 1 + _BEAM_TILT * xx * rng.normal() + _BEAM_TILT * yy * rng.normal() - _BEAM_FALL * (xx**2 + yy**2)
     if params.regime == "plastic":
-        electrons = params.dose * beam * np.exp(-0.9 * path / 200.0 - 0.008 * image)
+        electrons = params.dose * beam * np.exp(-_PLASTIC_ABSORPTION * path / _PLASTIC_PATH_PX - _PLASTIC_CONTRAST * image)
     else:
         wave = fft.irfft2(fft.rfft2(image - image.mean()) * _ctf(n, params.pixel_nm, params.defocus_um), (n, n))
-        electrons = params.dose * beam * np.exp(-0.5 * path / 300.0) * np.maximum(1 + 0.012 * wave, 0.02)
-    electrons = ndimage.gaussian_filter(electrons, 0.55)
+        electrons = params.dose * beam * np.exp(-_ICE_ABSORPTION * path / _ICE_PATH_PX)
+        electrons = electrons * np.maximum(1 + _ICE_CONTRAST * wave, _LEAST_INTENSITY)
+    electrons = ndimage.gaussian_filter(electrons, _CAMERA_BLUR_PX)
     if view in params.dark_views:
-        electrons = electrons * 0.02
+        electrons = electrons * _DARK
     counts = rng.poisson(np.maximum(electrons, 0)) * (_COUNTS / params.dose) + rng.normal(0, _READOUT_NOISE, (n, n))
     hits = rng.integers(n, size=(params.hot_pixels, 2))
-    counts[hits[:, 0], hits[:, 1]] += rng.uniform(8_000, 25_000, params.hot_pixels)
-    return np.asarray(np.clip(counts, -32_000, 32_000), np.int16)
+    counts[hits[:, 0], hits[:, 1]] += rng.uniform(*_HIT_COUNTS, params.hot_pixels)
+    return np.asarray(np.clip(counts, -_COUNT_LIMIT, _COUNT_LIMIT), np.int16)
 
 
-def _ctf(n: int, pixel_nm: float, defocus_um: float, kv: float = 300.0, cs_mm: float = 2.7, amplitude: float = 0.07) -> Floats:
-    """Contrast transfer of a microscope, `(n, n // 2 + 1)`; wavelength in nm from the relativistic formula."""
-    wavelength = 1.22639 / np.sqrt(kv * 1e3 + 0.97845e-6 * (kv * 1e3) ** 2)
+def _ctf(n: int, pixel_nm: float, defocus_um: float) -> Floats:
+    """Return the contrast transfer of the microscope, `(n, n // 2 + 1)`.
+
+    The wavelength in nm of electrons of V volts is `h / sqrt(2 m e V (1 + e V / (2 m c²)))`: 1.22639 over the root of
+    `V + 0.97845e-6 V²`.
+    """
+    volts = _KILOVOLT * 1e3
+    wavelength = 1.22639 / np.sqrt(volts + 0.97845e-6 * volts**2)
     f = np.hypot(fft.fftfreq(n, pixel_nm)[:, None], fft.rfftfreq(n, pixel_nm)[None])
-    chi = np.pi * wavelength * defocus_um * 1e3 * f**2 - 0.5 * np.pi * cs_mm * 1e6 * wavelength**3 * f**4
-    return np.asarray(-(np.sqrt(1 - amplitude**2) * np.sin(chi) + amplitude * np.cos(chi)))
+    chi = np.pi * wavelength * defocus_um * 1e3 * f**2 - 0.5 * np.pi * _CS_MM * 1e6 * wavelength**3 * f**4
+    return np.asarray(-(np.sqrt(1 - _AMPLITUDE_CONTRAST**2) * np.sin(chi) + _AMPLITUDE_CONTRAST * np.cos(chi)))

@@ -1,4 +1,4 @@
-"""tiltflow's own engine: everything from raw views to the volume, with nothing installed beyond Python packages.
+"""The work of tiltflow's own engine, step by step.
 
 X-rays -> bad views -> alignment (:mod:`tiltflow.align.fallback`) -> aligned stack -> back-projection -> trim.  The raw stack is
 read view by view and repaired as it is read; sections go straight into the turned and trimmed volume, so scratch holds only the
@@ -7,7 +7,6 @@ aligned stack and the volume.
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 
 import numpy as np
@@ -18,46 +17,30 @@ from tiltflow.engines.native.alignment_files import write_alignment_files
 from tiltflow.engines.native.halves import make_halves
 from tiltflow.engines.native.positioning import position_specimen
 from tiltflow.engines.native.volume import make_volume, title
-from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc
-from tiltflow.model import Alignment, Reconstruction, Stack
+from tiltflow.formats.mrc import MrcWriter
+from tiltflow.formats.stacks import open_stack
+from tiltflow.model import Alignment, ImageStack, Reconstruction, Stack
 from tiltflow.preprocess.preparation import prepare_views
-from tiltflow.recipe.directive_status import EngineName
 from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
-from tiltflow.version import __version__
 
 
-class NativeEngine:
-    """Aligns and reconstructs on this machine's processors."""
+def reconstruct_series(job: EngineJob) -> Reconstruction:
+    """Align the series and reconstruct its volume.
 
-    name: EngineName = "native"
-
-    @property
-    def version(self) -> str:
-        """Tiltflow's version and the Python it runs on."""
-        return f"tiltflow {__version__} (Python {platform.python_version()})"
-
-    def check(self, job: EngineJob) -> None:
-        """Take on every series: what this engine cannot do is refused when the recipe is made for it."""
-
-    def reconstruct(self, job: EngineJob) -> Reconstruction:
-        """Align the series and reconstruct its volume.
-
-        Raises
-        ------
-        StageError
-            If a stage finds that these data cannot give a result, with the reason.
-        """
-        with open_mrc(job.series.path) as raw:
-            stack, alignment = align(job, raw)
-            alignment = position_specimen(job, stack, alignment)
-            job.note_alignment(alignment)
-            write_alignment_files(job.workdir, job.series, alignment)
-            aligned = _make_aligned_stack(job, stack, raw, alignment)
-        volume = make_volume(job, aligned, alignment)
-        make_halves(job, aligned, alignment)
-        return Reconstruction(
-            aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment
-        )
+    Raises
+    ------
+    StageError
+        If a stage finds that these data cannot give a result, with the reason.
+    """
+    with open_stack(job.series.path) as raw:
+        stack, alignment = align(job, raw)
+        alignment = position_specimen(job, stack, alignment)
+        job.note_alignment(alignment)
+        write_alignment_files(job.workdir, job.series, alignment)
+        aligned = _make_aligned_stack(job, stack, raw, alignment)
+    volume = make_volume(job, aligned, alignment)
+    make_halves(job, aligned, alignment)
+    return Reconstruction(aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment)
 
 
 def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
@@ -87,7 +70,7 @@ def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
     return stack, alignment
 
 
-def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: Alignment) -> Path:
+def _make_aligned_stack(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment) -> Path:
     params = job.recipe.stack
     path = job.path("_ali.mrc")
     ny, nx = aligned_shape(stack.shape, params)
@@ -98,7 +81,7 @@ def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: A
             (stack.shape[0], ny, nx),
             _aligned_dtype(raw),
             pixel_size_angstrom=(pixel * params.binning, pixel * params.binning, pixel),
-            labels=[*raw.header.labels, title("aligned stack")],
+            labels=[*raw.labels, title("aligned stack")],
             is_stack=True,
             tilt_deg=alignment.tilt_deg,
         ) as out:
@@ -111,6 +94,6 @@ def _make_aligned_stack(job: EngineJob, stack: Stack, raw: MrcFile, alignment: A
     return path
 
 
-def _aligned_dtype(raw: MrcFile) -> type[np.generic]:
+def _aligned_dtype(raw: ImageStack) -> type[np.generic]:
     """16-bit integers hold what bytes and 16-bit integers held; all else becomes real."""
     return np.int16 if raw.dtype.name in {"int8", "uint8", "int16"} else np.float32

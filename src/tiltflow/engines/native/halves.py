@@ -1,7 +1,7 @@
-"""Volumes of alternate views, when the recipe asks for them, and how far they agree.
+"""Volumes of alternate views, when the recipe asks for them, and their Fourier shell correlation.
 
 `B_rec_even.mrc` and `B_rec_odd.mrc` lie beside `B_rec.mrc`, with its size, place and grey scale: the pair that denoising by
-noise2noise is trained on.  The Fourier shell correlation between them goes into the record.
+noise2noise is trained on.  The correlation between them goes into the record.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from tiltflow.engines.native.volume import reconstruct_params, write_volume
 from tiltflow.errors import ParameterError
 from tiltflow.formats.mrc import MrcFile, open_mrc
 from tiltflow.model import Alignment
-from tiltflow.reconstruct.half_volumes import half_views, shell_correlation
+from tiltflow.reconstruct.half_volumes import THRESHOLD, half_views, shell_correlation
 from tiltflow.reconstruct.trim import Trim
 from tiltflow.reconstruct.wbp import volume_shape
 from tiltflow.record import HalvesEntry
 
 HALVES = ("_rec_even.mrc", "_rec_odd.mrc")
-"""What the volumes of alternate views are called."""
+"""Endings of the volumes of alternate views."""
 
 _STAGE = "half volumes"
+_HALF_CORRELATION = 0.5
+"""The other usual threshold, which is not tied to a signal-to-noise ratio of the full volume."""
 
 
 class _Boxes:
@@ -39,7 +41,7 @@ class _Boxes:
 
 
 def make_halves(job: EngineJob, aligned_path: Path, alignment: Alignment) -> None:
-    """Reconstruct both halves, if they are asked for, and record how far they agree.
+    """Reconstruct both halves, if they are asked for, and record their Fourier shell correlation.
 
     They hold integers or reals, as the data do, and never bytes, which would be scaled apart.
 
@@ -75,7 +77,7 @@ def make_halves(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Non
 def _compare(job: EngineJob, voxel_nm: float, views_even: int, views_odd: int) -> HalvesEntry:
     with open_mrc(job.path(HALVES[0])) as first, open_mrc(job.path(HALVES[1])) as second:
         found = shell_correlation(_Boxes(first), _Boxes(second), threads=job.site.threads)
-    told = found.voxels > 0
+    filled = found.voxels > 0
 
     def detail_nm(threshold: float) -> float | None:
         frequency = found.resolution(threshold)
@@ -84,8 +86,8 @@ def _compare(job: EngineJob, voxel_nm: float, views_even: int, views_odd: int) -
     return HalvesEntry(
         views_even=views_even,
         views_odd=views_odd,
-        frequency_per_nm=(found.frequency[told] / voxel_nm).tolist(),
-        correlation=found.correlation[told].tolist(),
-        resolution_0143_nm=detail_nm(0.143),
-        resolution_0500_nm=detail_nm(0.5),
+        frequency_per_nm=(found.frequency[filled] / voxel_nm).tolist(),
+        correlation=found.correlation[filled].tolist(),
+        resolution_0143_nm=detail_nm(THRESHOLD),
+        resolution_0500_nm=detail_nm(_HALF_CORRELATION),
     )

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.thickness import PLAUSIBLE_THICKNESS, whole_voxels
 from tiltflow.engines.native.volume import reconstruct_params
+from tiltflow.engines.thickness import PLAUSIBLE_THICKNESS, whole_voxels
 from tiltflow.model import Alignment, Stack
 from tiltflow.observer import StageObserver
 from tiltflow.position.specimen_search import PositionResult, position_section, small_binning

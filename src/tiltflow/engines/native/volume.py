@@ -1,7 +1,7 @@
-"""The volume from an aligned stack: back-projection or SIRT, turned and trimmed as it is made.
+"""The volume from an aligned stack: back-projection or SIRT, reoriented and trimmed as it is made.
 
-Sections go straight to their place in `B_rec.mrc`.  Only a volume of bytes is made in two goes, as its contrast is
-known at the end.
+XZ slices are written straight to their place in `B_rec.mrc`.  Only a volume of bytes is made in two passes, as its contrast is known
+at the end.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tiltflow.reconstruct.wbp import (
 from tiltflow.version import __version__
 
 _ROWS_AT_ONCE = 64
+"""Slices of the volume scaled to bytes at once: 64 MB of a volume of 512 x 512 voxels."""
 
 
 def make_volume(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Path:
@@ -56,7 +57,7 @@ def make_volume(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Pat
 
 
 def reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignment | None = None) -> ReconstructParams:
-    """Return the recipe's parameters with what only the series and its alignment can tell."""
+    """Return the recipe's parameters, completed by the type of the data and by the alignment."""
     asked = job.recipe.reconstruct
     natural = 1 if np.issubdtype(dtype, np.integer) else 2
     params = replace(asked, binning=job.recipe.stack.binning, mode=natural if asked.mode is None else asked.mode)
@@ -64,7 +65,7 @@ def reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignmen
 
 
 def title(what: str) -> str:
-    """Return a title line of what tiltflow made now."""
+    """Return a title line, with the time, for a file that tiltflow makes."""
     return render_label(f"tiltflow {__version__}: {what}", datetime.now().astimezone())
 
 
@@ -79,7 +80,7 @@ def write_volume(
     *,
     progress: Progress | None = None,
 ) -> ReconstructResult | SirtResult:
-    """Reconstruct into a file, trimmed, and return its numbers; `look` is shown every slab before it is trimmed."""
+    """Reconstruct into a file, trimmed, and return its statistics; `look` is called with every slab before it is trimmed."""
     raw_pixel = job.series.pixel_size_angstrom
     depth = trim.output_shape[trim.z_axis]
     with MrcWriter(
