@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from tiltflow import geometry
-from tiltflow.align.projection.covariance_model import learn, predict
+from tiltflow.align.projection.covariance_model import em_step, predict
 from tiltflow.align.projection.matching import PARAMETERS
 from tiltflow.align.projection.posterior import FreeParameters
 from tiltflow.align.projection.projection_fit import ProjectionFit, moved
@@ -25,7 +25,7 @@ def smooth():
 
 @pytest.mark.parametrize("kind", range(PARAMETERS))
 def test_a_view_changes_with_each_parameter_as_it_is_said_to(smooth, kind):
-    """Undoing a change by the geometry takes away what the change is said to have added; the view is flat and smooth."""
+    """Undoing a change by the geometry removes what the change is computed to have added; the view is flat and smooth."""
     tilt = np.deg2rad(40.0)
     where = ViewGeometry(geometry.rotation(15.0)[None], np.array([[4.0, -3.0]]), np.array([tilt]), 0.1)
     frame = Frame.around(smooth, 15.0, (1.0, 1.0))
@@ -57,24 +57,24 @@ def test_a_view_changes_with_each_parameter_as_it_is_said_to(smooth, kind):
 
 @pytest.fixture(scope="module")
 def fitted(textured):
-    """A fit to small images of the true geometry, its model learnt."""
+    """A fit to small images of the true geometry, its model estimated."""
     views = read_binned(textured.images, np.arange(25), 64, threads=2)
     truth = textured.truth
     fit = ProjectionFit(views, ViewGeometry.from_transforms(truth.transforms(), truth.true_deg), 70.0, threads=2)
-    fit.step(FreeParameters(), lessons=4)
+    fit.step(FreeParameters(), em_iterations=4)
     return fit
 
 
 def normal_equations(fit, where):
     matcher, tangents = fit._matcher, np.tan(where.tilts)
     spectra = matcher.spectra(where, None)
-    prediction = predict(fit.slab, matcher.band, spectra, tangents)
-    return matcher.step(where, fit.slab, spectra, prediction)
+    prediction = predict(fit.model, matcher.band, spectra, tangents)
+    return matcher.step(where, fit.model, spectra, prediction)
 
 
 @pytest.mark.parametrize(("view", "kind", "size"), [(5, 0, 0.2), (18, 1, 0.2), (9, 2, 4e-3)])
 def test_the_gradient_points_where_the_likelihood_rises(fitted, view, kind, size):
-    """A view is displaced either way: the gradients there tell the place between, as the likelihoods do."""
+    """A view is displaced either way: the gradients there give the position between, as the likelihoods do."""
     change = np.zeros((25, PARAMETERS))
     change[view, kind] = size
     slopes, values = [], []
@@ -83,7 +83,7 @@ def test_the_gradient_points_where_the_likelihood_rises(fitted, view, kind, size
         step = normal_equations(fitted, where)
         slopes.append(float(step.gradient.sum(axis=0).reshape(25, PARAMETERS)[view, kind]))
         spectra = fitted._matcher.spectra(where, None)
-        values.append(learn(fitted.slab, fitted._matcher.band, spectra, np.tan(where.tilts))[1])
+        values.append(em_step(fitted.model, fitted._matcher.band, spectra, np.tan(where.tilts))[1])
     assert slopes[0] > 0 > slopes[2]
     assert values[1] > max(values[0], values[2])
     curvature = float(step.matrix.reshape(25, PARAMETERS, 25, PARAMETERS)[view, kind, view, kind])
@@ -103,9 +103,9 @@ def test_the_matrix_is_symmetric_and_knows_nothing_of_a_shift_of_the_whole_speci
 def test_the_parts_of_the_gradient_add_up_whatever_the_threads(fitted):
     matcher, where = fitted._matcher, fitted.where
     spectra = matcher.spectra(where, None)
-    prediction = predict(fitted.slab, matcher.band, spectra, np.tan(where.tilts))
+    prediction = predict(fitted.model, matcher.band, spectra, np.tan(where.tilts))
     matcher.threads, threads = 1, matcher.threads
-    alone = matcher.step(where, fitted.slab, spectra, prediction)
+    alone = matcher.step(where, fitted.model, spectra, prediction)
     matcher.threads = threads
-    np.testing.assert_array_equal(alone.gradient, matcher.step(where, fitted.slab, spectra, prediction).gradient)
+    np.testing.assert_array_equal(alone.gradient, matcher.step(where, fitted.model, spectra, prediction).gradient)
     assert alone.correlation.min() > 0.5
