@@ -4,8 +4,8 @@ A line of a view at tilt t, stretched by 1 / cos t, lies in register with the ro
 x + z tan t, so that all voxels of a row share one fraction, and the innermost loop is a weighted sum of contiguous arrays.
 Lines hold two samples a voxel, stored as all even ones, then all odd ones, which keeps both neighbours contiguous along x.
 
-Where the loop stands: two loads and two multiply-adds a voxel and view, four views to a pass over the row being made, which
-stays in the first-level cache; it is bound by the loads.
+The loop has two loads and two multiply-adds for each voxel and view, and takes four views to a pass over the row being made, which
+stays in the first-level cache; it is bound by the loads (`benchmarks/reconstruction.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from tiltflow.kernels import kernel
 
 TILE_X = 512
+"""Voxels of a row that are made at once: with the eight lines of four views they take 18 kB of a first-level cache of 32 kB."""
 TILE_Z = 16
+"""Rows that are made before the next views: they and the lines that they share stay in the second-level cache."""
 
 
 @kernel(fastmath=True)

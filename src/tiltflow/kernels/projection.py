@@ -22,7 +22,7 @@ def project(
     slope: NDArray[np.float64],
     out: NDArray[np.float32],
 ) -> None:
-    """Write into the lines `out` what every voxel of `section[z, x]` adds at sample `shift + slope z + 2 x` of each view."""
+    """Write into the lines `out` the sum over the voxels of `section[z, x]`, each at sample `shift + slope z + 2 x` of each view."""
     nz, nx = section.shape
     one = np.float32(1)
     out[:] = 0
@@ -55,7 +55,7 @@ def relax_lines(
     fraction: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Write into the lines of the views, `out[v, x]`, what their stretched samples add; samples beyond a view are lost."""
+    """Write into the lines of the views, `out[v, x]`, the sums of their stretched samples; samples beyond a view are dropped."""
     out[:] = 0
     one = np.float32(1)
     for v in range(out.shape[0]):
