@@ -29,7 +29,7 @@ lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && echo "ruff: clean"
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 4
-	@$(BIN)/codespell src tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md && echo "codespell: clean"
+	@$(BIN)/codespell src door tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md && echo "codespell: clean"
 
 bench: $(VENV)/.dev  ## print the benchmark tables, one seed each (GOLDEN=folder adds IMOD's volumes)
 	@for script in benchmarks/*.py; do \
@@ -74,7 +74,7 @@ $(VENV)/.core: requirements.lock pyproject.toml | $(BIN)/python
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+$(VENV)/.dev: requirements-dev.lock pyproject.toml door/pyproject.toml | $(BIN)/python
 	@$(PIP) install --no-compile --require-hashes -r requirements-dev.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(PIP) install --no-deps --no-build-isolation -e . -e door
 	@touch $@

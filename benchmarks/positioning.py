@@ -30,13 +30,12 @@ from tiltflow import geometry
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.engine import align
-from tiltflow.engines.native.positioning import small_binning
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.model import Site
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.position import section_edges
-from tiltflow.position.specimen_search import PositionParams, PositionResult, position_section
+from tiltflow.position.specimen_search import PositionParams, PositionResult, position_section, small_binning
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
 from tiltflow.record import Recorder

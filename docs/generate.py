@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -51,6 +52,54 @@ def products_page() -> str:
     return "\n".join([*head, *rows, ""])
 
 
+def parameters_page() -> str:
+    """Return `parameters.md`: the nine parameters, by the names that each door has for them."""
+    from tiltflow.recipe import PARAMETERS
+
+    rows = [
+        f"| `{each.option}` | `{each.imod}` | {each.default} | {each.least} to {each.most} | {each.help} |"
+        for each in PARAMETERS.values()
+    ]
+    head = [
+        "# The nine parameters",
+        "",
+        "Made by `make docs` from `src/tiltflow/recipe/parameters.py`; a test keeps the two equal.",
+        "",
+        "These are the choices that IMOD's users know. `tiltflow run` and `tiltflow directives` have an option for each; the templates",
+        "and the Prefect flow `BRT` use IMOD's names, and the flow asks for all nine. `--fiducialless` is given or left out; all others",
+        "take a whole number. Everything else is set by a [directive](directives.md), in a template or by `--set`.",
+        "",
+        "| option | IMOD, templates, flow | default | values | what it decides |",
+        "|---|---|---|---|---|",
+    ]
+    derived = [
+        "",
+        "Templates may also use `SurfacesToAnalyze` (`TwoSurfaces` + 1) and `rpa_thickness` (1.5 times `THICKNESS`, rounded down).",
+    ]
+    return "\n".join([*head, *rows, *derived, ""])
+
+
+def settings_table() -> str:
+    """Return every setting of a site, the thresholds of the verdict among them, as a table."""
+    from tiltflow.settings import describe_settings
+
+    rows = [
+        f"| `{each.name}` | `{each.variable}` | {f'`{each.default}`' if each.default else ''} | {each.help} |"
+        for each in describe_settings()
+    ]
+    return "\n".join(["| setting | variable | default | what it is |", "|---|---|---|---|", *rows])
+
+
+def with_block(page: str, block: str, make: Callable[[], str]) -> str:
+    """Return a page that is written by hand, with what stands between the markers of a block made anew."""
+    begin, end = f"<!-- {block}: made by `make docs` -->\n\n", f"\n\n<!-- end of {block} -->"
+    before, found, rest = (HERE / page).read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    if not (found and after):
+        raise SystemExit(f"{page} lacks the markers of the block {block!r}")
+    return before + begin + make() + end + after
+
+
 def schema_of(record: str) -> str:
     """Return the JSON schema of a `run.json`: that of a series or that of a run."""
     from tiltflow.record import RunRecord, SeriesRecord
@@ -61,6 +110,8 @@ def schema_of(record: str) -> str:
 
 PAGES = {
     "commands.md": commands_page,
+    "operating.md": functools.partial(with_block, "operating.md", "settings", settings_table),
+    "parameters.md": parameters_page,
     "products.md": products_page,
     "schema/series-record.schema.json": functools.partial(schema_of, "series"),
     "schema/run-record.schema.json": functools.partial(schema_of, "run"),

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
+# OpenBLAS reads it when numpy is imported; its threads would spin on cores that the tests' own threads need.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import lzma
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +32,24 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of large inputs and reference outputs that lies beside a developer's checkout."""
-    folder = Path(__file__).resolve().parents[2] / "shared"
-    if not folder.is_dir():
-        pytest.skip("needs the folder of reference data beside the checkout")
-    return folder
+def unpacked(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the file that a golden case of a name holds packed, unpacked once; not to be written to."""
+    folder = tmp_path_factory.mktemp("unpacked")
+
+    def unpack(name: str) -> Path:
+        path = folder / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(lzma.decompress((data / f"{name}.xz").read_bytes()))
+        return path
+
+    return unpack
+
+
+@pytest.fixture(scope="session")
+def real_series(unpacked: Callable[[str], Path]) -> Path:
+    """A cryo series with gold of 10 px, `(21, 340, 340)`, that no program made."""
+    return unpacked("series/empiar10499_00254.mrc")
 
 
 @pytest.fixture

@@ -21,10 +21,28 @@ def generate():
 
 
 @pytest.mark.parametrize(
-    "page", ["commands.md", "products.md", "schema/series-record.schema.json", "schema/run-record.schema.json"]
+    "page",
+    [
+        "commands.md",
+        "operating.md",
+        "parameters.md",
+        "products.md",
+        "schema/series-record.schema.json",
+        "schema/run-record.schema.json",
+    ],
 )
 def test_generated_pages_are_up_to_date(generate, page):
     assert (ROOT / "docs" / page).read_text() == generate.PAGES[page](), "run `make docs`"
+
+
+def test_what_stands_between_the_markers_of_a_block_is_replaced_and_nothing_else(generate, tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "HERE", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- facts: made by `make docs` -->\n\nold\n\n<!-- end of facts -->\nafter\n")
+    made = generate.with_block("page.md", "facts", lambda: "new")
+    assert made == page.read_text().replace("old", "new")
+    with pytest.raises(SystemExit, match="lacks the markers of the block 'figures'"):
+        generate.with_block("page.md", "figures", lambda: "new")
 
 
 BRT_STEPS = (

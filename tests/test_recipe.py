@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from operator import attrgetter
 
 import pytest
 from hypothesis import given, settings
@@ -15,9 +14,7 @@ from tiltflow.formats.directives import Directive, parse_directives
 from tiltflow.formats.known_directives import known_directives
 from tiltflow.recipe import BrtParameters, StageParams, from_directives, make_recipe, render_adoc
 from tiltflow.recipe.lookup import Lookup
-from tiltflow.recipe.parameters import IMOD_NAMES
 from tiltflow.recipe.template import LOWER_LAYERS
-from tiltflow.recipe.translate import _STAGES
 
 USED = {name: known for name, known in known_directives().items() if known.native == "used" and name not in LOWER_LAYERS}
 
@@ -49,6 +46,7 @@ comparam.xcorr.tiltxcorr.FilterRadius2 = 0.125
 comparam.xcorr.tiltxcorr.FilterSigma2 = 0.03
 comparam.xcorr.tiltxcorr.ExcludeCentralPeak = 0
 comparam.prenewst.newstack.BinByFactor = 2 with comparam.xcorr_pt.tiltxcorr.SizeOfPatchesXandY = 200,200
+comparam.prenewst.newstack.BinByFactor = 2 with comparam.align.tiltalign.LocalAlignments = 1
 runtime.Fiducials.any.fiducialless = 1
 runtime.Fiducials.any.trackingMethod = 1
 comparam.track.beadtrack.LightBeads = 1
@@ -97,6 +95,7 @@ runtime.AlignedStack.any.linearInterpolation = 1
 runtime.AlignedStack.any.binByFactor = 2
 runtime.AlignedStack.any.sizeInXandY = 1000,800
 comparam.newst.newstack.TaperAtFill = 0,1
+comparam.newst.newstack.TaperAtFill = 30,0
 comparam.newst.newstack.SizeToOutputInXandY = 500,400
 comparam.tilt.tilt.THICKNESS = 300
 runtime.Reconstruction.any.extraThickness = 20
@@ -128,7 +127,7 @@ comparam.tilt.tilt.MODE = 0
 runtime.Tiltflow.any.halfVolumes = 1
 runtime.Tiltflow.any.sirtRelaxation = 0.5 with runtime.Reconstruction.any.useSirt = 1
 """
-"""A value for each directive that decides a field, unlike the default; and what it needs beside it."""
+"""Values for each directive that decides a parameter, unlike the default; and what it needs beside it."""
 
 ELSEWHERE = {
     "runtime.Fiducials.any.seedingMethod",  # decides whether the request can be carried out
@@ -140,13 +139,32 @@ ELSEWHERE = {
 """Directives with tests of their own below."""
 
 
-def samples() -> list[tuple[str, str, str]]:
+def samples(of: str = "") -> list[tuple[str, str, str]]:
     found = []
     for line in SAMPLES.strip().splitlines():
         sample, _, beside = line.partition(" with ")
         name, value = sample.split(" = ")
-        found.append((name, value, beside))
+        if of in ("", name):
+            found.append((name, value, beside))
     return found
+
+
+def flattened(params: object, prefix: str = "") -> dict[str, object]:
+    """Every parameter as `stage.parameter`; a stage or group that is left out is None under its own name."""
+    if not dataclasses.is_dataclass(params):
+        return {prefix: params}
+    found: dict[str, object] = {prefix: "given"} if prefix else {}
+    for field in dataclasses.fields(params):
+        found |= flattened(getattr(params, field.name), f"{prefix}.{field.name}".removeprefix("."))
+    return found
+
+
+def changed(name: str, value: str, beside: str) -> set[str]:
+    """The parameters that differ when the directive is given; of a group that is there or not, the group alone."""
+    others = "".join(f"{line}\n" for line in [*BASE.splitlines(), *beside.splitlines()] if not line.startswith(name + " "))
+    with_it = flattened(understood(f"{others}{name} = {value}\n"))
+    without = flattened(understood(f"{BASE}{beside}"))
+    return {each for each in with_it.keys() & without.keys() if with_it[each] != without[each]}
 
 
 def translate(text: str, engine="native") -> StageParams:
@@ -166,78 +184,24 @@ def status_of(text: str, name: str, engine="native"):
     return row
 
 
-class TestParameters:
-    def test_the_derived_variables_are_those_of_the_contract(self):
-        variables = BrtParameters(two_surfaces=1, thickness=121, gold=15).template_variables()
-        assert variables == {
-            "montage": 0,
-            "gold": 15,
-            "focus": 0,
-            "fiducialless": 0,
-            "trackingMethod": 0,
-            "TwoSurfaces": 1,
-            "TargetNumberOfBeads": 20,
-            "SurfacesToAnalyze": 2,
-            "LocalAlignments": 0,
-            "rpa_thickness": 181,
-            "THICKNESS": 121,
-        }
-
-    @pytest.mark.parametrize(
-        ("field", "value", "option", "imod"),
-        [
-            ("two_surfaces", 2, "--two-surfaces", "TwoSurfaces"),
-            ("two_surfaces", -1, "--two-surfaces", "TwoSurfaces"),
-            ("thickness", 0, "--thickness", "THICKNESS"),
-            ("thickness", -5, "--thickness", "THICKNESS"),
-            ("gold", -1, "--gold", "gold"),
-            ("gold", 10.5, "--gold", "gold"),
-            ("tracking_method", 3, "--tracking-method", "trackingMethod"),
-            ("fiducialless", "1", "--fiducialless", "fiducialless"),
-            ("local_alignments", 2, "--local-alignments", "LocalAlignments"),
-            ("target_number_of_beads", 0, "--target-number-of-beads", "TargetNumberOfBeads"),
-            ("montage", 2, "--montage", "montage"),
-            ("focus", None, "--focus", "focus"),
-        ],
-    )
-    def test_a_value_that_makes_no_sense_names_the_option_and_the_imod_name(self, field, value, option, imod):
-        with pytest.raises(ParameterError, match=rf"{field} is .*{option}, IMOD's {imod}"):
-            BrtParameters(**{field: value})
-
-    def test_a_checkbox_counts_as_zero_or_one(self):
-        assert BrtParameters(fiducialless=True).template_variables()["fiducialless"] == 1
-
-    def test_imod_names_and_fields_are_the_same_parameters(self):
-        values = {"montage": 1, "gold": 5, "focus": 1, "fiducialless": 1, "trackingMethod": 1, "TwoSurfaces": 1}
-        made = BrtParameters.from_imod_names(**values, TargetNumberOfBeads=7, LocalAlignments=1, THICKNESS=99)
-        assert dataclasses.astuple(made) == (1, 5, 1, 1, 1, 1, 7, 1, 99)
-        assert list(IMOD_NAMES) == [field.name for field in dataclasses.fields(BrtParameters)]
-
-    def test_an_unknown_name_is_an_error(self):
-        with pytest.raises(ParameterError, match=r"'thickness'; there are montage, .*THICKNESS"):
-            BrtParameters.from_imod_names(thickness=3)
-
-
 class TestTranslation:
-    def test_what_the_catalogue_calls_used_is_what_the_translator_asks_for(self):
+    def test_a_stage_may_ask_only_for_what_the_catalogue_calls_used(self):
         lookup = Lookup(parse_directives(BASE, "x"))
-        for make in _STAGES.values():
-            make(lookup)
-        assert lookup.asked == set(USED)
+        for name in ("comparam.tilt.tilt.SLICE", "comparam.tilt.tilt.THICKNES"):
+            for ask in (lookup.has, lookup.removed, lookup.text):
+                with pytest.raises(LookupError, match=f"a stage asks for {name}, which"):
+                    ask(name)
 
-    def test_there_is_a_sample_for_each_of_them(self):
+    def test_there_is_a_sample_for_each_used_directive(self):
         assert {name for name, _, _ in samples()} | ELSEWHERE == set(USED)
 
     @pytest.mark.parametrize(("name", "value", "beside"), samples(), ids=lambda value: value)
-    def test_a_used_directive_changes_the_field_that_the_catalogue_names(self, name, value, beside):
-        others = "".join(f"{line}\n" for line in (*BASE.splitlines(), beside) if not line.startswith(name + " "))
-        field = attrgetter(USED[name].note)
-        base = BASE + beside if beside else BASE
-        with_it = from_directives(parse_directives(f"{others}{name} = {value}\n", "x"))[0]
-        without, _ = from_directives(parse_directives(base, "x"))
-        if "local." in USED[name].note or "sirt." in USED[name].note or without.solve.local is not None:
-            assert beside
-        assert field(with_it) != field(without)
+    def test_a_used_directive_changes_parameters_that_the_catalogue_names_and_no_other(self, name, value, beside):
+        assert set() < changed(name, value, beside) <= set(USED[name].sets)
+
+    @pytest.mark.parametrize("name", sorted(set(USED) - ELSEWHERE))
+    def test_every_parameter_that_the_catalogue_names_is_one_that_the_directive_can_change(self, name):
+        assert set().union(*(changed(*sample) for sample in samples(name))) == set(USED[name].sets)
 
     def test_the_plastic_template_means_what_it_says(self):
         recipe = make_recipe(BrtParameters(two_surfaces=1, target_number_of_beads=30, thickness=120), engine="native")
@@ -384,7 +348,56 @@ class TestAxes:
         assert translate("setupset.copyarg.gold = 10\ncomparam.tilta.tilt.THICKNESS = 77").reconstruct.thickness == 77
 
     def test_axis_b_alone_decides_nothing(self):
-        assert translate(BASE + "runtime.AlignedStack.b.binByFactor = 8").stack.binning == 1
+        name = "runtime.AlignedStack.b.binByFactor"
+        assert translate(f"{BASE}{name} = 8").stack.binning == 1
+        assert (status_of(f"{name} = 8", name).status, status_of(f"{name} = 8", name, "imod").status) == ("ignored", "used")
+
+
+class TestWhatADirectiveSets:
+    @pytest.mark.parametrize(
+        ("text", "engine", "status", "sets"),
+        [
+            ("comparam.tilt.tilt.RADIAL = 0.4,0.03", "native", "used", ("reconstruct.radial_cutoff", "reconstruct.radial_falloff")),
+            ("comparam.tilt.tilt.RADIAL = 0.4,0.03", "auto", "used", ("reconstruct.radial_cutoff", "reconstruct.radial_falloff")),
+            ("comparam.tilt.tilt.RADIAL = 0.4,0.03", "imod", "used", ()),
+            ("comparam.tilt.tilt.RADIAL = 0.4", "native", "invalid", ()),
+            ("comparam.tilt.tilt.RADIAL =", "native", "removed", ()),
+            ("comparam.tilt.tilt.LOG =", "native", "removed", ("reconstruct.log_offset",)),
+            ("comparam.tilt.tilt.LOG =", "imod", "removed", ()),
+            ("comparam.tilt.tilt.SLICE = 1,2", "native", "refused", ()),
+            ("comparam.tilt.tilt.RADIALS = 0.4,0.03", "native", "unknown", ()),
+            ("comparam.tilt.tilt.radial = 0.4,0.03", "native", "misspelt", ()),
+            ("comparam.tiltb.tilt.RADIAL = 0.4,0.03", "native", "ignored", ()),
+            ("comparam.track.beadtrack.LightBeads = 1", "native", "used", ("beads.light",)),
+            ("setupset.userTemplate = mine.adoc", "native", "used", ()),
+        ],
+    )
+    def test_it_sets_what_the_catalogue_says_only_where_it_is_used(self, text, engine, status, sets):
+        row = status_of(text, text.split(" =")[0], engine)
+        assert (row.status, row.sets) == (status, sets)
+        if status == "used" and sets:
+            assert row.reason == ", ".join(sets)
+
+    @pytest.mark.parametrize(
+        ("directive", "gold", "patches", "projection"),
+        [
+            ("comparam.track.beadtrack.LightBeads = 1", "used", "ignored", "ignored"),
+            ("setupset.copyarg.gold = 10", "used", "ignored", "ignored"),
+            ("comparam.xcorr_pt.tiltxcorr.FilterRadius2 = 0.125", "used", "used", "ignored"),
+            ("comparam.prenewst.newstack.BinByFactor = 2", "used", "used", "ignored"),
+            ("comparam.align.tiltalign.RobustFitting = 1", "used", "used", "ignored"),
+            ("comparam.align.tiltalign.LocalAlignments = 1", "used", "used", "ignored"),
+            ("comparam.xcorr.tiltxcorr.FilterSigma1 = 0.02", "used", "used", "used"),
+        ],
+    )
+    def test_a_directive_of_stages_that_the_method_does_without_is_ignored(self, directive, gold, patches, projection):
+        found = []
+        for method in ("trackingMethod = 0", "trackingMethod = 1", "fiducialless = 1"):
+            text = f"comparam.tilt.tilt.THICKNESS = 100\nruntime.Fiducials.any.{method}\n{directive}\n"
+            _, report = from_directives(parse_directives(text, "x"))
+            found.append(report.rows[-1].status)
+            assert bool(report.rows[-1].sets) == (report.rows[-1].status == "used")
+        assert found == [gold, patches, projection]
 
 
 class TestFates:

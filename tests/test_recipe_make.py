@@ -11,7 +11,7 @@ import pytest
 from tiltflow.errors import DirectiveError, LocationError, ParameterError, UnsupportedError
 from tiltflow.formats.directives import parse_directives
 from tiltflow.recipe import BrtParameters, make_recipe, render_adoc, report_directives
-from tiltflow.recipe.parameters import IMOD_NAMES
+from tiltflow.recipe.parameters import PARAMETERS
 
 BASE = "comparam.tilt.tilt.THICKNESS = 100\nsetupset.copyarg.gold = 10\n"
 
@@ -128,7 +128,7 @@ class TestDigest:
         assert int(recipe.digest, 16) > 0
         assert recipe.digest == make_recipe(engine="native").digest
 
-    @pytest.mark.parametrize("field", list(IMOD_NAMES))
+    @pytest.mark.parametrize("field", list(PARAMETERS))
     def test_every_parameter_counts(self, field):
         value = {"gold": 15, "target_number_of_beads": 7, "thickness": 60}.get(field, 1)
         assert make_recipe(BrtParameters(**{field: value})).digest != make_recipe().digest

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import Field, fields
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 from tiltflow.errors import SettingsError
-from tiltflow.settings import FILE_VARIABLE, PREFIX, describe_settings, load_settings, load_site, load_token, usable_cores
-
-ROOT = Path(__file__).parents[1]
+from tiltflow.model import Thresholds
+from tiltflow.settings import (
+    FILE_VARIABLE,
+    PREFIX,
+    SettingHelp,
+    Settings,
+    describe_settings,
+    load_settings,
+    load_site,
+    load_token,
+    usable_cores,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +92,7 @@ def test_mounts_are_a_table_in_the_file_and_a_variable_replaces_them_all(
     [
         ("TILTFLOW_MOUNTS", "/mnt/lab", r"setting mounts \(TILTFLOW_MOUNTS\): '/mnt/lab' is not of the form name=/path"),
         ("TILTFLOW_MOUNTS", "lab=", "not of the form"),
-        ("TILTFLOW_MOUNTS", "lab=mnt", "'mnt' is not an absolute path"),
+        ("TILTFLOW_MOUNTS", "lab=mnt", r"setting mounts\.lab \(TILTFLOW_MOUNTS\): 'mnt' is not an absolute path"),
         ("TILTFLOW_MOUNTS", "lab=/a:lab=/b", "'lab' is given twice"),
         ("TILTFLOW_MOUNTS", '{"lab": ', "begins like JSON but is none"),
         ("TILTFLOW_SCRATCH", "tmp", "'tmp' is not an absolute path"),
@@ -245,28 +256,130 @@ def test_settings_cannot_be_changed() -> None:
         load_settings().threads = 2  # type: ignore[misc]
 
 
-def test_every_setting_has_a_variable_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {
-        "mounts": "a=/b",
-        "runner": "dask",
-        "keep_workdir": "true",
-        "engine": "imod",
-        "fallback": "false",
-        "evidence_in_callback": "true",
-        "slurm.directives": "--a",
-        "slurm.prologue": "b",
-    }
-    for setting in describe_settings():
-        path_or_number = "/x" if "folder" in setting.name or setting.name in {"scratch", "token_file"} else "3"
-        monkeypatch.setenv(setting.variable, values.get(setting.name, path_or_number))
-    dumped = load_settings().model_dump(exclude_unset=True)
-    sections = {name for name, value in dumped.items() if name in {"slurm", "verdict"} and isinstance(value, dict)}
-    given = set(dumped) - sections | {f"{section}.{name}" for section in sections for name in dumped[section]}
-    assert given == {setting.name for setting in describe_settings()}
+OTHER_VALUES = {
+    "mounts": "a=/b",
+    "runner": "dask",
+    "keep_workdir": "true",
+    "engine": "imod",
+    "fallback": "false",
+    "evidence_in_callback": "true",
+    "slurm.directives": "--a",
+    "slurm.prologue": "b",
+    "scratch": "/x",
+    "token_file": "/x",
+    "slurm.shared_folder": "/x",
+}
+"""Values unlike the defaults; every other setting takes 3."""
 
 
-def test_the_operators_page_documents_every_setting() -> None:
-    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("setting", describe_settings(), ids=lambda setting: setting.name)
+def test_every_setting_has_a_variable_that_sets_it_and_nothing_else(setting: SettingHelp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def values(settings: Settings) -> dict[str, object]:
+        return {each.name: attrgetter(each.name)(settings) for each in describe_settings()}
+
+    before = values(load_settings())
+    monkeypatch.setenv(setting.variable, OTHER_VALUES.get(setting.name, "3"))
+    after = values(load_settings())
+    assert {name for name in before if before[name] != after[name]} == {setting.name}
+
+
+def test_every_setting_can_stand_in_the_file(settings_file: Path) -> None:
+    rows: dict[str, list[str]] = {"": [], "slurm": [], "verdict": []}
     for setting in describe_settings():
-        row = f"| `{setting.name}` | `{setting.variable}` | {f'`{setting.default}`' if setting.default else ''} | {setting.help} |"
-        assert row in page, f"docs/operating.md lacks the row:\n{row}"
+        section, _, name = setting.name.rpartition(".")
+        value = OTHER_VALUES.get(setting.name, "3")
+        rows[section].append(f"{name} = {value if value in ('3', 'true', 'false') else repr(value)}")
+    text = "\n".join([*rows[""], "[slurm]", *rows["slurm"], "[verdict]", *rows["verdict"]])
+    settings_file.write_text(text)
+    settings = load_settings()
+    assert all(attrgetter(setting.name)(settings) not in (None, (), {}) for setting in describe_settings())
+
+
+def test_a_share_given_by_an_argument_or_a_variable_hides_those_of_the_file(
+    settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_file.write_text('[mounts]\nlab = "/mnt/lab"\n')
+    assert load_settings(mounts={"qa": "/mnt/qa"}).mounts == {"qa": Path("/mnt/qa")}
+    monkeypatch.setenv("TILTFLOW_MOUNTS", '{"em": "/mnt/em"}')
+    assert load_settings().mounts == {"em": Path("/mnt/em")}
+
+
+@pytest.mark.parametrize(
+    "variable", ["TILTFLOW_MOUNTS_LAB", "TILTFLOW_SLURM", "TILTFLOW_SLURM_PARTITOIN", "TILTFLOW_VERDICT_ERROR"]
+)
+def test_only_the_variables_of_the_documentation_set_anything(
+    variable: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = load_settings()
+    monkeypatch.setenv(variable, "/mnt/lab")
+    assert load_settings() == before
+    assert f"variable {variable} sets nothing. Did you mean" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("file", "variables", "arguments", "fallback", "remark"),
+    [
+        ("", {}, {}, True, ""),
+        ("", {"LADDER": "false"}, {}, False, "is now called 'fallback' (TILTFLOW_FALLBACK)"),
+        ("ladder = false", {}, {}, False, "is now called 'fallback'"),
+        ("", {}, {"ladder": False}, False, "is now called 'fallback'"),
+        ("", {"FALLBACK": "false"}, {}, False, ""),
+        ("", {"LADDER": "true", "FALLBACK": "false"}, {}, False, "both are given, 'fallback' counts"),
+        ("", {"LADDER": "false", "FALLBACK": "true"}, {}, True, "both are given, 'fallback' counts"),
+        ("ladder = false\nfallback = true", {}, {}, True, "both are given, 'fallback' counts"),
+        ("fallback = true", {"LADDER": "false"}, {}, True, "both are given, 'fallback' counts"),
+        ("ladder = false", {"FALLBACK": "true"}, {}, True, "both are given, 'fallback' counts"),
+        ("ladder = true", {"LADDER": "false"}, {}, False, "is now called 'fallback'"),
+        ("fallback = true", {"FALLBACK": "false"}, {}, False, ""),
+    ],
+)
+def test_the_old_name_of_the_fallback_works_with_a_remark_and_gives_way_to_the_new_one(
+    settings_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    file: str,
+    variables: dict[str, str],
+    arguments: dict[str, bool],
+    fallback: bool,
+    remark: str,
+) -> None:
+    settings_file.write_text(file)
+    for name, value in variables.items():
+        monkeypatch.setenv(f"TILTFLOW_{name}", value)
+    assert load_settings(**arguments).fallback is fallback
+    assert remark in caplog.text
+    assert bool(remark) == bool(caplog.text)
+
+
+def test_an_old_name_with_a_value_without_sense_is_named_as_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILTFLOW_LADDER", "sometimes")
+    with pytest.raises(SettingsError, match=r"setting fallback \(TILTFLOW_FALLBACK\): .*valid boolean"):
+        load_settings()
+
+
+def test_the_thresholds_of_the_verdict_are_those_of_the_core(settings_file: Path) -> None:
+    assert load_site().thresholds == Thresholds()
+    settings_file.write_text("[verdict]\nerror_good_px = 0.25\ntracks_good = 5\n")
+    assert load_site().thresholds == Thresholds(error_good_px=0.25, tracks_good=5)
+    described = {setting.name: setting for setting in describe_settings()}
+    for field in fields(Thresholds):
+        setting = described[f"verdict.{field.name}"]
+        assert setting.default == ("" if field.default is None else str(field.default))
+        assert setting.help.endswith(
+            (": good up to this.", ": poor above this.", ": good from this.", ": poor below this.", " volume.")
+        )
+
+
+@pytest.mark.parametrize("field", fields(Thresholds), ids=lambda field: field.name)
+def test_no_threshold_may_be_negative(field: Field[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"TILTFLOW_VERDICT_{field.name.upper()}", "-1")
+    with pytest.raises(SettingsError, match=rf"setting verdict\.{field.name} .*greater than or equal to 0"):
+        load_settings()
+
+
+def test_an_unknown_threshold_is_refused_with_the_nearest_name(settings_file: Path) -> None:
+    with pytest.raises(SettingsError, match=r"unknown setting 'verdict\.eror_good_px'\. Did you mean 'error_good_px'"):
+        load_settings(verdict={"eror_good_px": 1})
+    settings_file.write_text("[verdict]\ntracks = 3\n")
+    with pytest.raises(SettingsError, match=r"tiltflow\.toml: unknown setting 'verdict\.tracks'\. Did you mean 'tracks_"):
+        load_settings()

@@ -6,7 +6,8 @@ from importlib import resources
 
 import pytest
 
-from tiltflow.formats.directives import TEMPLATE_VARIABLES, parse_directives, variables_of_template
+from tiltflow.errors import DirectiveError
+from tiltflow.formats.directives import parse_directives, variables_of_template
 from tiltflow.recipe import TEMPLATES, BrtParameters, make_recipe, render_adoc
 
 ODD_NAMES = ["TS_01", "a=b", "#1", "{{ gold }}", "50% DMSO (2)", "Größe_Å_試料", "x'y\"z", "-rf", "TS.01.2026", "name with blanks"]
@@ -156,10 +157,27 @@ def test_the_report_points_at_the_line_of_the_template(template):
         assert lines[int(number) - 1].startswith(row.name + " =")
 
 
+CONTRACT = """
+name stackext currentBStackExt montage gold focus datasetDirectory fiducialless trackingMethod TwoSurfaces TargetNumberOfBeads
+SurfacesToAnalyze LocalAlignments rpa_thickness THICKNESS
+"""
+"""What the templates of others refer to; ours know `trackingBinning` too."""
+
+
+@pytest.mark.parametrize("variable", CONTRACT.split())
+def test_a_template_may_refer_to_each_variable_of_the_contract(variable, tmp_path):
+    path = tmp_path / "mine.adoc"
+    path.write_text(f"{{% if {variable} %}}{{% endif %}}comparam.tilt.tilt.THICKNESS = 99\nsetupset.copyarg.gold = 10\n")
+    assert make_recipe(template=path).reconstruct.thickness == 99
+    path.write_text(path.read_text().replace(variable, f"no_{variable}"))
+    with pytest.raises(DirectiveError, match=rf"'no_{variable}' is undefined; a template may use .*\b{variable}\b"):
+        make_recipe(template=path)
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_template_refers_to_the_variables_of_the_contract_and_to_all_nine_parameters(template):
     asked = variables_of_template(text_of(template))
-    assert asked <= set(TEMPLATE_VARIABLES)
+    assert asked <= {*CONTRACT.split(), "trackingBinning"}
     assert set(EVERYTHING.template_variables()) <= asked
 
 

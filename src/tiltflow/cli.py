@@ -6,20 +6,23 @@ succeeded.  Heavy modules are imported by the command that needs them, so that `
 
 from __future__ import annotations
 
-import enum
+import functools
+import inspect as introspection
 import itertools
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-import tiltflow
 from tiltflow.errors import TiltflowError
+from tiltflow.recipe.engine_rules import AUTO, engine_names
+from tiltflow.recipe.parameters import PARAMETERS, BrtParameters, Parameter
+from tiltflow.version import __version__, build
 
 if TYPE_CHECKING:
     from tiltflow.model import SeriesResult
@@ -39,34 +42,10 @@ app = typer.Typer(
 )
 
 
-class EngineName(enum.StrEnum):
-    """Which engine aligns and reconstructs."""
-
-    AUTO = "auto"
-    NATIVE = "native"
-    IMOD = "imod"
-
-
 _IMOD = "IMOD's parameters"
 _WHERE = "Where"
 _HOW = "How"
 
-Gold = Annotated[int, typer.Option("--gold", help="Diameter of the gold beads, nm; 0 for none.", rich_help_panel=_IMOD)]
-Thickness = Annotated[
-    int, typer.Option("--thickness", help="Thickness of the volume, raw (unbinned) pixels.", rich_help_panel=_IMOD)
-]
-Fiducialless = Annotated[
-    bool, typer.Option("--fiducialless/--no-fiducialless", help="Align without gold or patches.", rich_help_panel=_IMOD)
-]
-TrackingMethod = Annotated[
-    int,
-    typer.Option("--tracking-method", help="0 gold beads, 1 patches, 2 RAPTOR (IMOD only).", rich_help_panel=_IMOD),
-]
-TwoSurfaces = Annotated[int, typer.Option("--two-surfaces", help="1 when beads lie on both surfaces.", rich_help_panel=_IMOD)]
-TargetBeads = Annotated[int, typer.Option("--target-number-of-beads", help="Beads to track.", rich_help_panel=_IMOD)]
-LocalAlignments = Annotated[int, typer.Option("--local-alignments", help="1 to solve local areas too.", rich_help_panel=_IMOD)]
-Montage = Annotated[int, typer.Option("--montage", help="1 when views are montages (IMOD only).", rich_help_panel=_IMOD)]
-Focus = Annotated[int, typer.Option("--focus", help="1 when focus changed within montages (IMOD only).", rich_help_panel=_IMOD)]
 Template = Annotated[
     str,
     typer.Option("--template", metavar="NAME|PATH", help="plastic_brt, cryo_brt or a file of directives.", rich_help_panel=_HOW),
@@ -76,16 +55,20 @@ Overrides = Annotated[
     typer.Option("--set", metavar="DIRECTIVE=VALUE", help="Set any directive; may be repeated.", rich_help_panel=_HOW),
 ]
 Engine = Annotated[
-    EngineName,
+    str | None,
     typer.Option(
-        "--engine", help="auto (the default) takes IMOD when batchruntomo is on the PATH, else native.", rich_help_panel=_HOW
+        "--engine",
+        metavar="|".join((AUTO, *engine_names())),
+        help="What aligns and reconstructs; auto, the default, takes the preferred engine of those that are available here.",
+        rich_help_panel=_HOW,
     ),
 ]
 
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"tiltflow {tiltflow.__version__}")
+        commit = build()
+        typer.echo(f"tiltflow {__version__}" + (f" ({commit})" if commit else ""))
         raise typer.Exit
 
 
@@ -98,25 +81,57 @@ def _main(
     pass
 
 
+def _takes_parameters(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each of the nine parameters; it gets them as one, `parameters`.
+
+    What only IMOD does comes last.
+    """
+    ordered = sorted(PARAMETERS.values(), key=lambda parameter: parameter.imod_only)
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        with _usage_errors():
+            parameters = BrtParameters(**{parameter.name: given.pop(parameter.name) for parameter in ordered})
+        command(parameters=parameters, **given)
+
+    hints = get_type_hints(command, include_extras=True)
+    taken: list[introspection.Parameter] = []
+    for name, each in introspection.signature(command).parameters.items():
+        taken += map(_option_of, ordered) if name == "parameters" else [each.replace(annotation=hints[name])]
+    with_options.__signature__ = introspection.Signature(taken)  # type: ignore[attr-defined]  # what typer reads
+    return with_options
+
+
+def _option_of(parameter: Parameter) -> introspection.Parameter:
+    """Return the option of one of the nine as typer has it."""
+    declared = parameter.option if not parameter.switch else f"{parameter.option}/--no-{parameter.option.removeprefix('--')}"
+    kind: type[int] = bool if parameter.switch else int
+    return introspection.Parameter(
+        parameter.name,
+        introspection.Parameter.KEYWORD_ONLY,
+        default=kind(parameter.default),
+        annotation=Annotated[kind, typer.Option(declared, help=parameter.help, rich_help_panel=_IMOD)],
+    )
+
+
 @app.command()
+@_takes_parameters
 def run(
-    input_dir: Annotated[Path, typer.Argument(metavar="INPUT_DIR", help="Folder of tilt series: every .mrc .st .MRC .ST in it.")],
+    input_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT_DIR", help="Folder of tilt series: every .mrc .st .MRC .ST in it, and .tif .tiff with an .mdoc."
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the results: one folder a series.", rich_help_panel=_WHERE)
     ],
     file: Annotated[str | None, typer.Option("--file", help="Only this one file of the folder.", rich_help_panel=_WHERE)] = None,
-    gold: Gold = 10,
-    thickness: Thickness = 200,
-    fiducialless: Fiducialless = False,
-    tracking_method: TrackingMethod = 0,
-    two_surfaces: TwoSurfaces = 0,
-    target_number_of_beads: TargetBeads = 20,
-    local_alignments: LocalAlignments = 0,
-    montage: Montage = 0,
-    focus: Focus = 0,
+    *,
+    parameters: BrtParameters,
     template: Template = "plastic_brt",
     overrides: Overrides = None,
-    engine: Engine | None = None,
+    engine: Engine = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Series at once.", rich_help_panel=_HOW)] = 1,
     threads: Annotated[
         int | None,
@@ -145,34 +160,23 @@ def run(
     from tiltflow.engines.registry import choose_engine
     from tiltflow.pipeline import forecast
     from tiltflow.pipeline import run as run_series
-    from tiltflow.recipe import BrtParameters, make_recipe
+    from tiltflow.recipe import make_recipe
     from tiltflow.report import INDEX_NAME, evidence_metadata, record_of
     from tiltflow.settings import load_settings, load_token, site_from
 
     console.set_up_logging(verbose=verbose)
     with _usage_errors():
-        parameters = BrtParameters(
-            gold=gold,
-            thickness=thickness,
-            fiducialless=int(fiducialless),
-            tracking_method=tracking_method,
-            two_surfaces=two_surfaces,
-            target_number_of_beads=target_number_of_beads,
-            local_alignments=local_alignments,
-            montage=montage,
-            focus=focus,
-        )
         settings = load_settings(
             scratch=workdir.resolve() if workdir else None,
             keep_workdir=keep_workdir or None,
             threads=threads,
-            engine=engine.value if engine else None,
+            engine=engine,
         )
         recipe = make_recipe(
             parameters, template=template, overrides=overrides or [], engine=settings.engine, fallback=settings.fallback
         )
         recipe.for_engine(choose_engine(recipe.engine)[0].name)  # so that a refusal comes before any work
-        sources = layout.find_series(_folder(input_dir), file)
+        sources = layout.find_series(_folder(input_dir), file, by_mdoc=True)
         for remark in layout.look_alikes(sources):
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
@@ -223,37 +227,20 @@ def inspect(
 
 
 @app.command()
+@_takes_parameters
 def directives(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file of directives, or plastic_brt or cryo_brt.")],
-    gold: Gold = 10,
-    thickness: Thickness = 200,
-    fiducialless: Fiducialless = False,
-    tracking_method: TrackingMethod = 0,
-    two_surfaces: TwoSurfaces = 0,
-    target_number_of_beads: TargetBeads = 20,
-    local_alignments: LocalAlignments = 0,
-    montage: Montage = 0,
-    focus: Focus = 0,
+    *,
+    parameters: BrtParameters,
     overrides: Overrides = None,
-    engine: Engine = EngineName.AUTO,
+    engine: Engine = None,
 ) -> None:
     """Show for each directive whether it is used, ignored (why) or unknown, without running anything."""
     from tiltflow import console
-    from tiltflow.recipe import BrtParameters, report_directives
+    from tiltflow.recipe import report_directives
 
     with _usage_errors():
-        parameters = BrtParameters(
-            gold=gold,
-            thickness=thickness,
-            fiducialless=int(fiducialless),
-            tracking_method=tracking_method,
-            two_surfaces=two_surfaces,
-            target_number_of_beads=target_number_of_beads,
-            local_alignments=local_alignments,
-            montage=montage,
-            focus=focus,
-        )
-        report = report_directives(parameters, file, overrides or [], engine.value)
+        report = report_directives(parameters, file, overrides or [], engine or AUTO)
     console.show_rows(
         [(row.name, row.value, row.status, row.reason) for row in report.rows], ("directive", "value", "status", "why")
     )

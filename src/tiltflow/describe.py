@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 import platform
-import re
 from dataclasses import asdict, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,16 +16,18 @@ import numpy as np
 from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Asset, TiltSeries
 from tiltflow.recipe import Recipe, StageParams
+from tiltflow.recipe.engine_rules import rules_of
 from tiltflow.record import DirectiveEntry, ProductEntry, RecipeEntry, ValueEntry
+from tiltflow.version import build
 
 _CHECKSUM_BLOCK = 1 << 20
-_PARAMETER = re.compile(r"\w+\.\w+")
-_LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr")
+_LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr", "tifffile")
 
 
 def versions() -> dict[str, str]:
-    """Return what the work ran on: Python, the system, and the libraries whose versions can change a result."""
-    found = {"python": platform.python_version(), "system": platform.platform(terse=True)}
+    """Return what the work ran on: the commit of a checkout, Python, the system, and the libraries that can change a result."""
+    found = {"commit": build()} if build() else {}
+    found |= {"python": platform.python_version(), "system": platform.platform(terse=True)}
     for name in _LIBRARIES:
         try:
             found[name] = version(name)
@@ -44,6 +45,7 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
     views, ny, nx = known.shape
     header = "header of the stack"
     entries = {
+        "container": ValueEntry(value=known.container, source="contents of the file"),
         "views": ValueEntry(value=views, source=header),
         "width": ValueEntry(value=nx, unit="px", source=header),
         "height": ValueEntry(value=ny, unit="px", source=header),
@@ -57,7 +59,7 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
 
 
 def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
-    """Return the recipe with every directive and its fate, and what no directive has set."""
+    """Return the recipe with every directive and its status, and what no directive has set."""
     return RecipeEntry(
         template=made.template,
         digest=made.digest,
@@ -68,13 +70,13 @@ def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
             DirectiveEntry(name=row.name, value=row.value, status=row.status, reason=row.reason, origin=row.origin)
             for row in made.report.rows
         ],
-        defaulted=_defaulted(made) if made.engine != "imod" else [],
+        defaulted=_defaulted(made) if not rules_of(made.engine).hands_on_to else [],
     )
 
 
 def _defaulted(made: Recipe) -> list[str]:
-    """Return the parameters of the stages, as `stage.name`, that no directive in use names."""
-    set_by_directives = {word for row in made.report.rows if row.status == "used" for word in _PARAMETER.findall(row.reason)}
+    """Return the parameters of the stages, as `stage.name`, that no directive sets."""
+    set_by_directives = {name for row in made.report.rows for name in row.sets}
     return [
         name
         for stage in fields(StageParams)

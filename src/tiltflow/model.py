@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from tiltflow.errors import ParameterError
 
 Image = NDArray[np.float32]
 """One view or section, `(y, x)`."""
@@ -43,13 +46,89 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Acquisition:
+    """What an acquisition program left in a file besides the images; None for what it does not tell.
+
+    Attributes
+    ----------
+    kind
+        Who wrote it, in words; empty where that is not known, and then the rest is None.
+    tilt_deg
+        Tilt of each view, `(views,)`.
+    pixel_size_angstrom
+        Pixel size.
+    axis_angle_deg
+        Tilt axis from vertical, counter-clockwise positive.
+    exposure
+        Electrons per square ångström of each view, `(views,)`.
+    """
+
+    kind: str
+    tilt_deg: NDArray[np.float64] | None = None
+    pixel_size_angstrom: float | None = None
+    axis_angle_deg: float | None = None
+    exposure: NDArray[np.float64] | None = None
+
+
+class ImageStack(Stack, Protocol):
+    """The views of a tilt series in a file of any format, read one at a time and from several threads.
+
+    Whatever the format does, the first row of a view is its bottom.  What the file tells besides the images stays known after it
+    is closed.  :func:`tiltflow.formats.stacks.open_stack` opens one.
+    """
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def container(self) -> str:
+        """The format in words, and who wrote it where that is known: `MRC`, `TIFF (ImageJ)`."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(views, ny, nx)`."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the images that reading returns, in the byte order of this machine."""
+
+    @property
+    def header_name(self) -> str:
+        """What the place of pixel size and labels is called in sentences: `header`, `TIFF tags`."""
+
+    @property
+    def pixel_size_angstrom(self) -> tuple[float, float] | None:
+        """Size of a pixel along x and y; None where the file gives none."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Title lines."""
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """What the acquisition program left in the file; None where it left nothing."""
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is odd about the file although it can be read."""
+
+    def close(self) -> None:
+        """Close the file; images that were read stay valid."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TiltSeries:
     """What is known of a tilt series, and where each value was read.
 
     Attributes
     ----------
     path
-        The stack of images.
+        The stack of images; of arrays, a name.
     shape
         `(views, ny, nx)`.
     tilt_deg
@@ -66,6 +145,10 @@ class TiltSeries:
         Field name to a sentence that says where it was read.
     problems
         Disagreements and oddities.
+    container
+        Format of the stack in words, as :class:`ImageStack` has it.
+    images
+        The views, `(view, y, x)`, where they are at hand; None where whoever needs them opens `path`.
     """
 
     path: Path
@@ -77,11 +160,64 @@ class TiltSeries:
     exposure: NDArray[np.float64] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    container: str = "MRC"
+    images: Stack | None = None
+
+    @classmethod
+    def from_images(
+        cls,
+        images: Stack,
+        tilt_deg: ArrayLike,
+        *,
+        pixel_size_angstrom: float,
+        axis_angle_deg: float = 0.0,
+        name: str = "series",
+    ) -> TiltSeries:
+        """Return a series of views `(view, y, x)` that come from elsewhere.
+
+        Raises
+        ------
+        ParameterError
+            If there is not one tilt for each view.
+        """
+        tilts = np.asarray(tilt_deg, np.float64)
+        if tilts.shape != (images.shape[0],):
+            raise ParameterError(f"{tilts.size} tilt angles for {images.shape[0]} views; give one for each")
+        views, ny, nx = images.shape
+        return cls(
+            path=Path(name),
+            shape=(views, ny, nx),
+            tilt_deg=tilts,
+            pixel_size_angstrom=float(pixel_size_angstrom),
+            axis_angle_deg=float(axis_angle_deg),
+            included=np.ones(views, bool),
+            provenance=dict.fromkeys(("tilt_deg", "pixel_size_angstrom", "axis_angle_deg"), "given by the caller"),
+            images=images,
+        )
 
     @property
     def name(self) -> str:
         """The base name, which names every file made from it."""
         return self.path.stem
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AlignedViews:
+    """Views on the common frame whose tilt axis runs along y through the centre.
+
+    Attributes
+    ----------
+    images
+        `(view, y, x)`.
+    binning
+        Raw pixels to one of theirs.
+    pixel_size_angstrom
+        Size of one of their pixels; None where it is not known.
+    """
+
+    images: Stack
+    binning: int = 1
+    pixel_size_angstrom: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,6 +341,9 @@ class Alignment:
     y_per_z
         `(views,)` how far a height is displaced along y in the aligned view, as a fraction of it, where the specimen skews (IMOD's
         second z factor; the first is worked into the tilts).
+    tracks, track_weights
+        The positions that it was solved from, and the weight of each in the solution, `(track, view)`, 0 for those not used; None for
+        methods without tracks.
     """
 
     transforms: NDArray[np.float64]
@@ -217,6 +356,8 @@ class Alignment:
     evidence: Evidence = field(default_factory=Evidence)
     local: LocalAlignment | None = None
     y_per_z: NDArray[np.float64] | None = None
+    tracks: Tracks | None = None
+    track_weights: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,51 +431,51 @@ class Verdict:
     numbers: Mapping[str, Quantity] = field(default_factory=dict)
 
 
+_T = TypeVar("_T")
+
+
+def _threshold(default: _T, description: str) -> _T:
+    """Return a field of :class:`Thresholds`; the settings and their documentation read its metadata."""
+    return field(default=default, metadata={"description": description, "ge": 0})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """Up to where a number is good and from where on it is poor; what lies between is doubtful.
+    """Where a number counts as good and where as poor; what lies between is doubtful.
 
-    Lengths are judged in pixels of the raw images, because what blurs by less than a pixel cannot be seen; where a limit in
-    nanometres is given as well, both must be kept.
-
-    Attributes
-    ----------
-    error_good_px, error_poor_px, error_good_nm, error_poor_nm
-        Error of the alignment, as its method estimates it.
-    leave_out_good_px, leave_out_poor_px, leave_out_good_nm, leave_out_poor_nm
-        Distance of points to where a fit that has not seen them puts them.
-    residual_good_px, residual_poor_px, residual_good_nm, residual_poor_nm
-        Mean residual of the fit.
-    axis_good_deg
-        How far the tilt axis may be from the one that was read.
-    excluded_good, excluded_poor
-        Fraction of the views that was left out.
-    tracks_good, tracks_poor
-        Tracks that the alignment rests on: good from, poor below.
-    contrast_good, contrast_poor
-        Texture of the specimen relative to that of the empty volume above and below it: good from, poor below.  Lenient, as a sound
-        tomogram may have little contrast.
+    Each threshold is declared here alone: as the settings `verdict.*` a site can change it, and `docs/operating.md` lists them with
+    these descriptions.  None is negative.  Lengths are judged in pixels of the raw images, because what blurs by less than a pixel
+    cannot be seen; where a limit in nanometres is given as well, both must be kept.
     """
 
-    error_good_px: float = 0.5
-    error_poor_px: float = 1.0
-    error_good_nm: float | None = None
-    error_poor_nm: float | None = None
-    leave_out_good_px: float = 0.6
-    leave_out_poor_px: float = 1.2
-    leave_out_good_nm: float | None = None
-    leave_out_poor_nm: float | None = None
-    residual_good_px: float = 0.7
-    residual_poor_px: float = 1.4
-    residual_good_nm: float | None = None
-    residual_poor_nm: float | None = None
-    axis_good_deg: float = 10.0
-    excluded_good: float = 0.1
-    excluded_poor: float = 0.3
-    tracks_good: int = 8
-    tracks_poor: int = 4
-    contrast_good: float = 1.02
-    contrast_poor: float = 1.0
+    error_good_px: float = _threshold(0.5, "Estimated alignment error, raw pixels: good up to this.")
+    error_poor_px: float = _threshold(1.0, "Estimated alignment error, raw pixels: poor above this.")
+    error_good_nm: float | None = _threshold(None, "Estimated alignment error, nm, checked as well if given: good up to this.")
+    error_poor_nm: float | None = _threshold(None, "Estimated alignment error, nm, checked as well if given: poor above this.")
+    leave_out_good_px: float = _threshold(0.6, "Leave-out error, raw pixels: good up to this.")
+    leave_out_poor_px: float = _threshold(1.2, "Leave-out error, raw pixels: poor above this.")
+    leave_out_good_nm: float | None = _threshold(None, "Leave-out error, nm, checked as well if given: good up to this.")
+    leave_out_poor_nm: float | None = _threshold(None, "Leave-out error, nm, checked as well if given: poor above this.")
+    residual_good_px: float = _threshold(0.7, "Mean residual of the alignment, raw pixels: good up to this.")
+    residual_poor_px: float = _threshold(1.4, "Mean residual of the alignment, raw pixels: poor above this.")
+    residual_good_nm: float | None = _threshold(
+        None, "Mean residual of the alignment, nm, checked as well if given: good up to this."
+    )
+    residual_poor_nm: float | None = _threshold(
+        None, "Mean residual of the alignment, nm, checked as well if given: poor above this."
+    )
+    axis_good_deg: float = _threshold(
+        10.0,
+        "Difference between the tilt axis angle of the alignment and the one in the header, degrees: good up to this; "
+        "above it doubtful, and poor if no specimen stands out in the volume.",
+    )
+    excluded_good: float = _threshold(0.1, "Fraction of the views that is left out: good up to this.")
+    excluded_poor: float = _threshold(0.3, "Fraction of the views that is left out: poor above this.")
+    tracks_good: int = _threshold(8, "Number of tracks that the alignment rests on: good from this.")
+    tracks_poor: int = _threshold(4, "Number of tracks that the alignment rests on: poor below this.")
+    # Lenient, as a sound tomogram may have little contrast.
+    contrast_good: float = _threshold(1.02, "Texture of the specimen divided by that of the empty volume: good from this.")
+    contrast_poor: float = _threshold(1.0, "Texture of the specimen divided by that of the empty volume: poor below this.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,8 +509,8 @@ class Site:
         Where scratch folders are made; None for the system's temporary folder.
     threads
         Threads per series.
-    imod_cpus, imod_gpu
-        What `batchruntomo` is given as `-cp` and `-gpu`.
+    engine_options
+        What engines are told of this site, by the names of their options.
     thresholds
         What counts as good when a result is judged; the result itself stays as it is.
     """
@@ -377,7 +518,6 @@ class Site:
     mounts: Mapping[str, Path] = field(default_factory=dict)
     scratch: Path | None = None
     threads: int = 1
-    imod_cpus: str = "1"
-    imod_gpu: str | None = None
+    engine_options: Mapping[str, str | None] = field(default_factory=dict)
     keep_workdir: bool = False
     thresholds: Thresholds = field(default_factory=Thresholds)

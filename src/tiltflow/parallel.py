@@ -7,6 +7,7 @@ layer aborts the process when two series run at once.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,6 +39,11 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], threads: int) ->
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may use: what Slurm, a container or `taskset` left it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

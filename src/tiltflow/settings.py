@@ -7,6 +7,8 @@ Each setting is taken from the first of these that gives it:
 3. the TOML file that `TILTFLOW_SETTINGS` names;
 4. the default.
 
+A setting that has been renamed is still understood by its old name, with a warning; where both are given, the new one counts.
+
 Settings decide how the work is done.  The two that can touch the result, `engine` and `fallback`, become part of the recipe and
 of its hash.
 """
@@ -18,18 +20,39 @@ import json
 import logging
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from tiltflow.errors import SettingsError
 from tiltflow.model import Site, Thresholds
+from tiltflow.parallel import usable_cores
+from tiltflow.recipe.engine_rules import AUTO, all_engines, engine_names
 
 PREFIX = "TILTFLOW_"
 FILE_VARIABLE = "TILTFLOW_SETTINGS"
+RENAMED: Mapping[str, str] = {"ladder": "fallback"}
+"""Names of settings that older versions had, and those of today."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,17 +98,21 @@ def _lines(value: Any) -> Any:
     return [part.strip() for part in value.split(";") if part.strip()]
 
 
+def _known_engine(value: str) -> str:
+    if value not in (AUTO, *engine_names()):
+        raise ValueError(f"{value!r} is no engine; give {', '.join((AUTO, *engine_names()))}")
+    return value
+
+
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Mounts = Annotated[dict[str, AbsolutePath], BeforeValidator(_parse_mounts)]
 Lines = Annotated[tuple[str, ...], BeforeValidator(_lines)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True)
-
-
-class SlurmSettings(_Section):
+class SlurmSettings(BaseModel):
     """What a Slurm job of one worker asks for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True)
 
     partition: str | None = Field(default=None, description="Partition of the jobs; Slurm's default if not given.")
     account: str | None = Field(default=None, description="Account that is charged.")
@@ -106,45 +133,21 @@ class SlurmSettings(_Section):
     )
 
 
-_LIMITS = Thresholds()
+class SiteSettings(BaseSettings):
+    """Everything that a site can set, but for the options of engines."""
 
-
-class VerdictSettings(_Section):
-    """From where on a result counts as good, and from where on as poor; what lies between is doubtful."""
-
-    error_good_px: float = Field(
-        default=_LIMITS.error_good_px, ge=0, description="Estimated error of the alignment, raw pixels: good up to."
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        coerce_numbers_to_str=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_ignore_empty=True,
+        # Lists and mounts have a form of their own beside JSON, which their validators read.
+        enable_decoding=False,
     )
-    error_poor_px: float = Field(default=_LIMITS.error_poor_px, ge=0, description="The same: poor beyond.")
-    error_good_nm: float | None = Field(default=None, ge=0, description="The same in nm, to be kept as well: good up to.")
-    error_poor_nm: float | None = Field(default=None, ge=0, description="The same in nm: poor beyond.")
-    leave_out_good_px: float = Field(
-        default=_LIMITS.leave_out_good_px, ge=0, description="Error on points left out of the fit, raw pixels: good up to."
-    )
-    leave_out_poor_px: float = Field(default=_LIMITS.leave_out_poor_px, ge=0, description="The same: poor beyond.")
-    leave_out_good_nm: float | None = Field(default=None, ge=0, description="The same in nm, to be kept as well: good up to.")
-    leave_out_poor_nm: float | None = Field(default=None, ge=0, description="The same in nm: poor beyond.")
-    residual_good_px: float = Field(
-        default=_LIMITS.residual_good_px, ge=0, description="Mean residual of the fit, raw pixels: good up to."
-    )
-    residual_poor_px: float = Field(default=_LIMITS.residual_poor_px, ge=0, description="The same: poor beyond.")
-    residual_good_nm: float | None = Field(default=None, ge=0, description="The same in nm, to be kept as well: good up to.")
-    residual_poor_nm: float | None = Field(default=None, ge=0, description="The same in nm: poor beyond.")
-    axis_good_deg: float = Field(
-        default=_LIMITS.axis_good_deg, ge=0, description="Tilt axis, degrees away from the one that was read: good up to."
-    )
-    excluded_good: float = Field(default=_LIMITS.excluded_good, ge=0, description="Fraction of the views left out: good up to.")
-    excluded_poor: float = Field(default=_LIMITS.excluded_poor, ge=0, description="The same: poor beyond.")
-    tracks_good: int = Field(default=_LIMITS.tracks_good, ge=0, description="Tracks that the alignment rests on: good from.")
-    tracks_poor: int = Field(default=_LIMITS.tracks_poor, ge=0, description="The same: poor below.")
-    contrast_good: float = Field(
-        default=_LIMITS.contrast_good, ge=0, description="Texture of the specimen relative to the empty volume: good from."
-    )
-    contrast_poor: float = Field(default=_LIMITS.contrast_poor, ge=0, description="The same: poor below.")
-
-
-class Settings(_Section):
-    """Everything that a site can set."""
 
     mounts: Mounts = Field(
         default_factory=dict, description="File shares: name to folder, as `lab=/mnt/lab:qa=/mnt/qa` or JSON; a table in the file."
@@ -157,8 +160,9 @@ class Settings(_Section):
     threads: int | None = Field(
         default=None, ge=1, description="Threads for each series; the cores shared out among the series if not given."
     )
-    engine: Literal["auto", "native", "imod"] = Field(
-        default="auto", description="What the flow aligns and reconstructs with; auto: IMOD where batchruntomo is on the PATH."
+    engine: Annotated[str, AfterValidator(_known_engine)] = Field(
+        default=AUTO,
+        description=f"What the flow aligns and reconstructs with: {', '.join(engine_names())}, or the preferred one that is available.",
     )
     fallback: bool = Field(
         default=True, description="When the requested alignment cannot be trusted, the flow tries the next simpler method."
@@ -177,12 +181,82 @@ class Settings(_Section):
     evidence_in_callback: bool = Field(
         default=False, description="The verdict and its figures travel to the portal, as the image metadata of each series."
     )
-    imod_cpus: str = Field(default="1", description="What batchruntomo is given as -cp: a number of cores or a list of machines.")
-    imod_gpu: str | None = Field(default=None, description="What batchruntomo is given as -gpu; no GPU if not given.")
-    verdict: VerdictSettings = Field(default=VerdictSettings(), description="What counts as good.")
+    verdict: Thresholds = Field(default=Thresholds(), description="What counts as good.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings come from, the first that gives one first."""
+        file = os.environ.get(FILE_VARIABLE)
+        return init_settings, _Variables(settings_cls), *([_File(settings_cls, Path(file).expanduser())] if file else [])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _understand_old_names(cls, given: dict[str, Any]) -> dict[str, Any]:
+        given = dict(given)
+        for old, new in RENAMED.items():
+            if old in given:
+                value = given.pop(old)
+                both = f"; both are given, {new!r} counts" if new in given else ""
+                _log.warning("the setting %r (%s) is now called %r (%s)%s", old, _variable(old), new, _variable(new), both)
+                given.setdefault(new, value)
+        return given
 
 
-_SECTIONS = frozenset(name for name, field in Settings.model_fields.items() if isinstance(field.default, BaseModel))
+_ENGINE_OPTIONS = {option.name: option for engine in all_engines() for option in engine.options}
+
+if TYPE_CHECKING:
+    Settings = SiteSettings
+else:
+    Settings = create_model(
+        "Settings",
+        __base__=SiteSettings,
+        __doc__="Everything that a site can set.",
+        **{
+            option.name: (str if option.default is not None else str | None, Field(option.default, description=option.description))
+            for option in _ENGINE_OPTIONS.values()
+        },
+    )
+
+
+class _Variables(EnvSettingsSource):
+    """The environment: exactly the variables that :func:`describe_settings` names; another one that begins like them is warned of."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        known = {*map(_variable, RENAMED), *(setting.variable for setting in describe_settings())}
+        for variable in sorted(os.environ):
+            if variable.startswith(PREFIX) and variable not in known and variable != FILE_VARIABLE:
+                _log.warning("variable %s sets nothing.%s", variable, _nearest(variable, known))
+        self.env_vars = {variable.lower(): os.environ[variable] for variable in known if os.environ.get(variable)}
+
+    def __call__(self) -> dict[str, Any]:
+        old = {name: self.env_vars[_variable(name).lower()] for name in RENAMED if _variable(name).lower() in self.env_vars}
+        return super().__call__() | old
+
+
+class _File(TomlConfigSettingsSource):
+    """The settings file; what is wrong with it is said with its path."""
+
+    def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
+        try:
+            path.open("rb").close()  # a missing file would count as an empty one
+            super().__init__(settings_cls, path)
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"The settings file {path} is not TOML: {error}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"The settings file {path}, named by {FILE_VARIABLE}, cannot be read ({error}).") from error
+        _refuse_unknown(self.toml_data, Settings, path, "")
+
+    def __call__(self) -> dict[str, Any]:
+        # The sources complete each other within a section; a value such as the mounts is taken whole from the first.
+        return {name: value for name, value in super().__call__().items() if name in _SECTIONS or name not in self.current_state}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +277,8 @@ def load_settings(**overrides: Any) -> Settings:
     SettingsError
         If one is unknown or has a value that makes no sense.
     """
-    given = {name: value for name, value in overrides.items() if value is not None}
-    variables = _read_environment(os.environ)
-    name = os.environ.get(FILE_VARIABLE)
-    in_file = _read_file(Path(name).expanduser()) if name else {}
     try:
-        return Settings.model_validate(_layered(in_file, variables, given))
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(
             "; ".join(_explain(problem) for problem in error.errors(include_input=False, include_url=False))
@@ -232,10 +302,9 @@ def site_from(settings: Settings, jobs: int = 1, cores: int | None = None) -> Si
         mounts=dict(settings.mounts),
         scratch=settings.scratch,
         threads=settings.threads or max(1, (cores or usable_cores()) // jobs),
-        imod_cpus=settings.imod_cpus,
-        imod_gpu=settings.imod_gpu,
+        engine_options={name: getattr(settings, name) for name in _ENGINE_OPTIONS},
         keep_workdir=settings.keep_workdir,
-        thresholds=Thresholds(**settings.verdict.model_dump()),
+        thresholds=settings.verdict,
     )
 
 
@@ -254,84 +323,75 @@ def load_token(token_file: Path | None = None) -> SecretStr | None:
     return _read_token(path) if path is not None else None
 
 
-def usable_cores() -> int:
-    """Return the cores that this process may use: what Slurm, a container or `taskset` left it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def describe_settings() -> tuple[SettingHelp, ...]:
     """Return every setting with its variable, default and meaning, for the documentation."""
     return tuple(_describe(Settings, ""))
 
 
-def _describe(model: type[BaseModel], prefix: str) -> Iterator[SettingHelp]:
-    for name, field in model.model_fields.items():
-        default = field.get_default(call_default_factory=True)
-        if isinstance(default, BaseModel):
-            yield from _describe(type(default), f"{name}.")
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """A setting or a section of settings, as its class declares it."""
+
+    default: Any
+    help: str
+
+    @property
+    def is_section(self) -> bool:
+        return isinstance(self.default, BaseModel) or is_dataclass(self.default)
+
+
+def _declared(section: type[Any]) -> dict[str, _Declared]:
+    """Return the settings of a section by name: a pydantic model, or a plain dataclass whose fields carry their description."""
+    if issubclass(section, BaseModel):
+        return {
+            name: _Declared(field.get_default(call_default_factory=True), field.description or "")
+            for name, field in section.model_fields.items()
+        }
+    return {field.name: _Declared(field.default, field.metadata["description"]) for field in fields(section)}
+
+
+_SECTIONS = frozenset(name for name, setting in _declared(Settings).items() if setting.is_section)
+
+
+def _describe(section: type[Any], prefix: str) -> Iterator[SettingHelp]:
+    for name, setting in _declared(section).items():
+        if setting.is_section:
+            yield from _describe(type(setting.default), f"{name}.")
             continue
-        full = f"{prefix}{name}"
+        full, default = f"{prefix}{name}", setting.default
         shown = (
             "" if default is None or default in ({}, ()) else str(default).lower() if isinstance(default, bool) else str(default)
         )
-        yield SettingHelp(full, PREFIX + full.replace(".", "_").upper(), shown, field.description or "")
+        yield SettingHelp(full, _variable(full), shown, setting.help)
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The settings file {path}, named by {FILE_VARIABLE}, cannot be read ({error}).") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"The settings file {path} is not TOML: {error}.") from error
-    _refuse_unknown(values, Settings, path, "")
-    return values
+def _variable(name: str) -> str:
+    """Return the environment variable of a setting: `slurm.partition` is `TILTFLOW_SLURM_PARTITION`."""
+    return PREFIX + name.replace(".", "_").upper()
 
 
-def _refuse_unknown(values: Mapping[str, Any], model: type[BaseModel], path: Path, prefix: str) -> None:
+def _refuse_unknown(values: Mapping[str, Any], section: type[Any], path: Path, prefix: str) -> None:
+    known = _declared(section)
     for key, value in values.items():
-        if key not in model.model_fields:
-            raise SettingsError(f"{path}: unknown setting {prefix + key!r}.{_nearest(key, model.model_fields)}")
-        default = model.model_fields[key].get_default(call_default_factory=True)
-        if isinstance(default, BaseModel) and isinstance(value, Mapping):
-            _refuse_unknown(value, type(default), path, f"{key}.")
+        if key not in known and (prefix or key not in RENAMED):
+            raise SettingsError(f"{path}: unknown setting {prefix + key!r}.{_nearest(key, known)}")
+        if key in known and known[key].is_section and isinstance(value, Mapping):
+            _refuse_unknown(value, type(known[key].default), path, f"{key}.")
 
 
-def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings that variables give; an empty variable counts as not set, one that sets nothing is warned of."""
-    settings = {setting.variable: setting.name for setting in describe_settings()}
-    values: dict[str, Any] = {}
-    for variable in sorted(environment):
-        if variable in settings and environment[variable]:
-            *section, name = settings[variable].split(".")
-            (values.setdefault(section[0], {}) if section else values)[name] = environment[variable]
-        elif variable.startswith(PREFIX) and variable not in settings and variable != FILE_VARIABLE:
-            _log.warning("variable %s sets nothing.%s", variable, _nearest(variable, set(settings)))
-    return values
-
-
-def _layered(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the layers as one, later ones first; sections are joined, values such as the mounts are replaced whole."""
-    joined: dict[str, Any] = {}
-    for layer in layers:
-        for name, value in layer.items():
-            if name in _SECTIONS and isinstance(value, Mapping) and isinstance(joined.get(name), Mapping):
-                value = {**joined[name], **value}
-            joined[name] = value
-    return joined
-
-
-def _nearest(name: str, known: Mapping[str, Any] | set[str]) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, sorted(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
 
 
 def _explain(problem: Mapping[str, Any]) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown setting {name!r}.{_nearest(name, Settings.model_fields)}"
-    variable = PREFIX + "_".join(str(part) for part in problem["loc"][:2]).upper()
-    return f"setting {name} ({variable}): {problem['msg'].removeprefix('Value error, ')}"
+    *section, name = (str(part) for part in problem["loc"])
+    full = ".".join([*section, name])
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _declared(type(_declared(Settings)[section[0]].default) if section else Settings)
+        return f"unknown setting {full!r}.{_nearest(name, known)}"
+    setting = next((setting.name for setting in describe_settings() if f"{full}.".startswith(f"{setting.name}.")), full)
+    return f"setting {full} ({_variable(setting)}): {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _read_token(path: Path) -> SecretStr:

@@ -220,6 +220,73 @@ def test_files_named_like_results_are_processed_and_remarked_upon(tmp_path: Path
     assert [Path(problem.where).name for problem in look_alikes(sources)] == ["._ts.mrc", "ave_ts.mrc", "ts_rec.mrc"]
 
 
+VIEWS, FRAMES = "PixelSpacing = 2.5\n\n[ZValue = 0]\nTiltAngle = 1\n", "[FrameSet = 0]\nTiltAngle = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "mdocs", "found"),
+    [
+        (["a.tif"], {}, []),
+        (["a.tif"], {"a.tif.mdoc": VIEWS}, ["a.tif"]),
+        (["a.tif"], {"a.mdoc": VIEWS}, ["a.tif"]),
+        (
+            ["a.tiff", "b.TIF", "c.TIFF"],
+            {"a.tiff.mdoc": VIEWS, "b.TIF.mdoc": VIEWS, "c.mdoc": VIEWS},
+            ["a.tiff", "b.TIF", "c.TIFF"],
+        ),
+        (["a10.tif", "a9.mrc"], {"a10.tif.mdoc": VIEWS}, ["a9.mrc", "a10.tif"]),
+        (["a.tif", "b.tif"], {"b.tif.mdoc": VIEWS}, ["b.tif"]),
+        (["a.tif"], {"a.tif.mdoc": FRAMES}, []),  # a movie of frames
+        (["a.tif"], {"a.tif.mdoc": FRAMES, "a.mdoc": VIEWS}, ["a.tif"]),
+        (["a.tif"], {"a.tif.mdoc": ""}, []),
+        (["a.tif"], {"a.mrc.mdoc": VIEWS}, []),
+        (["a.mrc", "a.tif"], {"a.mdoc": VIEWS}, ["a.mrc"]),  # the .mdoc is that of a.mrc
+        (["a.st", "a.tif"], {"a.st.mdoc": VIEWS}, ["a.st"]),
+        (["a.png"], {"a.png.mdoc": VIEWS}, []),
+        ([], {"a.tif.mdoc": VIEWS}, []),
+    ],
+)
+def test_in_a_folder_a_tiff_is_a_series_where_an_mdoc_says_so(
+    tmp_path: Path, files: list[str], mdocs: dict[str, str], found: list[str]
+) -> None:
+    fill(tmp_path, *files, "z.st")
+    for name, text in mdocs.items():
+        (tmp_path / name).write_text(text)
+    assert [path.name for path in find_series(tmp_path, by_mdoc=True)] == [*found, "z.st"]
+    of_the_contract = [name for name in found if name.endswith((".mrc", ".st"))]
+    assert [path.name for path in find_series(tmp_path)] == [*of_the_contract, "z.st"]
+
+
+@pytest.mark.parametrize("by_mdoc", [False, True])
+@pytest.mark.parametrize("name", ["a.tif", "b.TIFF"])
+def test_a_tiff_that_is_called_for_by_name_is_a_series_without_an_mdoc(tmp_path: Path, name: str, by_mdoc: bool) -> None:
+    fill(tmp_path, "a.tif", "a.mrc", "b.TIFF")
+    assert find_series(tmp_path, name, by_mdoc=by_mdoc) == (tmp_path / name,)
+
+
+def test_a_tiff_clashes_with_another_series_of_its_base_name(tmp_path: Path) -> None:
+    fill(tmp_path, "a.st", "a.tif")
+    (tmp_path / "a.tif.mdoc").write_text(VIEWS)
+    with pytest.raises(LocationError, match=r"a\.st and a\.tif .* share the base name 'a'"):
+        find_series(tmp_path, by_mdoc=True)
+    assert find_series(tmp_path) == (tmp_path / "a.st",)
+
+
+def test_a_folder_of_tiffs_alone_says_when_they_are_taken(tmp_path: Path) -> None:
+    fill(tmp_path, "a.tif")
+    with pytest.raises(
+        LocationError, match=r"a\.tif is taken only with an \.mdoc of its views beside it, or when it is called for"
+    ):
+        find_series(tmp_path, by_mdoc=True)
+    with pytest.raises(LocationError, match=r"a\.tif is taken only when it is called for by name"):
+        find_series(tmp_path)
+
+
+def test_the_products_of_a_tiff_are_named_as_those_of_any_stack(share: Path) -> None:
+    layout = resolve_input({"lab": share}, "lab", SAMPLE)
+    assert layout.output_of(layout.folder / "B.tif") == layout.output_of(layout.folder / "B.st")
+
+
 @given(st.lists(st.integers(0, 10**6), unique=True, min_size=2))
 def test_natural_order_is_the_order_of_the_numbers(numbers: list[int]) -> None:
     paths = [Path(f"ts_{number}.mrc") for number in numbers]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tiltflow.delivery import publish as module
-from tiltflow.delivery.publish import publish, size_of, staging_folder, write_beside
+from tiltflow.delivery.publish import publish, publish_text, staging_folder
+from tiltflow.disk import size_bytes
 from tiltflow.errors import DeliveryError, ResourceError
 
 
@@ -184,14 +185,14 @@ def test_without_hard_links_what_was_made_beside_its_place_is_copied(
 
 
 def test_the_size_of_a_folder_is_that_of_its_files(scratch: Path) -> None:
-    assert size_of(scratch / "B_rec.zarr") == 7
-    assert size_of(scratch / "tiltMov_B.mp4") == 5
+    assert size_bytes(scratch / "B_rec.zarr") == 7
+    assert size_bytes(scratch / "tiltMov_B.mp4") == 5
 
 
 def test_a_text_is_written_in_full_beside_and_renamed(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "callback.json"
-    write_beside(path, "one")
-    write_beside(path, "zwölf")
+    publish_text(path, "one")
+    publish_text(path, "zwölf")
     assert path.read_text(encoding="utf-8") == "zwölf"
     assert list(path.parent.iterdir()) == [path]
 
@@ -199,5 +200,5 @@ def test_a_text_is_written_in_full_beside_and_renamed(tmp_path: Path) -> None:
 def test_a_text_that_cannot_be_written_leaves_nothing_beside(tmp_path: Path) -> None:
     (tmp_path / "callback.json").mkdir()
     with pytest.raises(DeliveryError):
-        write_beside(tmp_path / "callback.json", "{}")
+        publish_text(tmp_path / "callback.json", "{}")
     assert [path.name for path in tmp_path.iterdir()] == ["callback.json"]

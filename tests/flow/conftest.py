@@ -19,9 +19,17 @@ from typing import Any
 
 import pytest
 
+PATIENCE_S = 300
+"""How long a slow machine may take to start Prefect's server; a fast one takes 20 s."""
+
 # Prefect reads these when it is imported.
 HOME = Path(tempfile.mkdtemp(prefix="tiltflow-prefect-"))
-os.environ |= {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_HOME": str(HOME)}
+os.environ |= {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(PATIENCE_S),
+    "PREFECT_HOME": str(HOME),
+}
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 
@@ -41,7 +49,7 @@ def import_flow() -> ImportEffects | None:
         return None
     import_module("prefect")
     variables, threads = set(os.environ.items()), threading.active_count()
-    import_module("em_workflows.brt.flow")
+    import_module("tiltflow_flows.brt")
     return ImportEffects(
         variables ^ set(os.environ.items()), threading.active_count() - threads, set(sys.modules), list(HOME.rglob("*.db"))
     )
@@ -104,7 +112,7 @@ def prefect_server() -> Iterator[None]:
     """Run Prefect against a server and database of its own; starting them takes most of the time of these tests."""
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=PATIENCE_S):
         yield
 
 

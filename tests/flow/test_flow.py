@@ -17,12 +17,13 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 
-from em_workflows.artifacts import ARTIFACT_KEY
 from em_workflows.brt.flow import brt_flow
-from em_workflows.brt.tasks import PRODUCT_TASKS
 from tiltflow.errors import LocationError, TiltflowError
 from tiltflow.products.catalogue import PRODUCTS, STEPS
+from tiltflow.recipe import PARAMETERS
 from tiltflow.record import read_record
+from tiltflow_flows.artifacts import ARTIFACT_KEY
+from tiltflow_flows.tasks import PRODUCT_TASKS
 
 pytestmark = pytest.mark.filterwarnings("default")  # Prefect's own deprecations are not ours to mend
 
@@ -65,6 +66,10 @@ def test_the_door_is_the_contract_word_for_word() -> None:
         ("adoc_template", "str", "plastic_brt"),
     ]
     assert brt_flow.name == "BRT"
+
+
+def test_the_first_nine_parameters_are_those_that_the_command_has_in_the_same_order() -> None:
+    assert list(inspect.signature(brt_flow.fn).parameters)[:9] == [parameter.imod for parameter in PARAMETERS.values()]
 
 
 def test_importing_the_flow_defines_and_does_nothing_else(import_effects: Any) -> None:
@@ -197,12 +202,18 @@ def test_a_server_that_takes_no_artifact_costs_the_run_nothing(
     def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("no artifacts today")
 
-    monkeypatch.setattr("em_workflows.artifacts.create_markdown_artifact", refuse)
+    monkeypatch.setattr("tiltflow_flows.artifacts.create_markdown_artifact", refuse)
     assert run(x_no_api=True, x_file_name="ts1.st")["files"][0]["status"] == "success"
 
 
 def test_a_run_that_is_repeated_does_only_what_is_not_done(
-    prefect_server: None, portal: Any, share: Path, sample: Path, small_series: Path, fake_imod: Any
+    prefect_server: None,
+    portal: Any,
+    share: Path,
+    sample: Path,
+    small_series: Path,
+    fake_imod: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     fake_imod.setenv("TILTFLOW_ENGINE", "imod")
     first = run(x_no_api=True)
@@ -210,7 +221,10 @@ def test_a_run_that_is_repeated_does_only_what_is_not_done(
     log = movie.with_name("ts1.log")
     before = movie.stat().st_mtime_ns, log.read_text()
     shutil.copy(small_series, sample / "ts2.mrc")
+    caplog.clear()
     second = run(callback_url=portal.url)
+    kept = [line.name for line in caplog.records if line.getMessage() == "ts1.st: already done by this recipe, nothing to do"]
+    assert kept == ["prefect.task_runs"], "the log of the task on Prefect's page"
     assert [entry["status"] for entry in first["files"]] == ["success", "error", "success"]
     assert [entry["status"] for entry in second["files"]] == ["success"] * 3
     assert second["files"][0] == first["files"][0]

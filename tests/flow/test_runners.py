@@ -13,9 +13,10 @@ pytest.importorskip("prefect", reason="needs the extra [prefect]")
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from em_workflows.runners import choose_runner, job_script, site_for, slurm_options
 from tiltflow.errors import SettingsError
-from tiltflow.settings import Settings, load_settings, usable_cores
+from tiltflow.parallel import usable_cores
+from tiltflow.settings import Settings, load_settings
+from tiltflow_flows.runners import choose_runner, job_script, site_for, slurm_options
 
 pytestmark = pytest.mark.filterwarnings("default")
 

@@ -10,8 +10,8 @@ pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
 from prefect.blocks.system import Secret
 
-from em_workflows.tokens import resolve_token
 from tiltflow.errors import SettingsError
+from tiltflow_flows.tokens import resolve_token
 
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("prefect_server", "share")]
 

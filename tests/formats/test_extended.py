@@ -189,9 +189,9 @@ def test_a_header_in_a_file_is_decoded_with_it(make_mrc: MakeMrc, images: NDArra
     assert read_header(make_mrc(images)).extended is None
 
 
-def test_the_header_that_imod_passes_on_is_decoded(shared: Path) -> None:
+def test_the_header_that_imod_passes_on_is_decoded(data: Path) -> None:
     """`newstack` writes 82 bytes for 41 views, not a multiple of four."""
-    header = read_header(shared / "golden" / "stack" / "ali_cubic_bin4.mrc")
+    header = read_header(data / "formats" / "sim_ali.mrc")
     assert header.data_offset == 1024 + 82
     assert header.extended is not None
     assert header.extended.tilt_deg is not None

@@ -85,7 +85,8 @@ def test_what_templates_in_the_wild_give_is_known(name):
 def test_every_entry_is_whole(known):
     assert known.native in ("used", "ignored", "refused")
     assert known.meaning
-    assert known.note
+    assert known.effect
+    assert bool(known.sets) == (known.native == "used" and not known.note)
     assert catalogue_name(known.name) == (known.name, "any")
     assert known.native == "refused" or is_own(known.name) or not known.accepted
     for value in (*known.accepted, *map(str, known.choices)):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiltflow.errors import FormatError, LocationError
-from tiltflow.formats.mdoc import parse_mdoc, read_mdoc
+from tiltflow.formats.mdoc import MdocView, parse_mdoc, read_mdoc
 
 SERIALEM = """\
 PixelSpacing = 2.74
@@ -152,7 +152,23 @@ def test_a_field_that_is_not_a_number_is_left_out_and_named(field: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("size", ["3838", "a b", "1 2 3", "-"])
+@pytest.mark.parametrize("text", ["-12.5 degrees", "-12.5, binning = 1"])
+def test_the_axis_of_a_field_of_its_own_may_be_followed_by_words(text: str) -> None:
+    assert parse_mdoc(f"TiltAxisAngle = {text}\n" + TOMO5).axis_angle_deg == -12.5
+
+
+@pytest.mark.parametrize("text", ["none", "1e999"])
+def test_an_axis_that_is_no_angle_is_named_and_the_next_source_asked(text: str) -> None:
+    mdoc = parse_mdoc(f"TiltAxisAngle = {text}\n" + TOMO5)
+    assert mdoc.axis_source == "RotationAngle"
+    assert [problem.message for problem in mdoc.problems] == [f"TiltAxisAngle = '{text}' is not understood and left out"]
+
+
+def test_an_axis_of_a_title_that_is_no_angle_is_not_taken() -> None:
+    assert parse_mdoc(SERIALEM.replace("85.3", "1e999")).axis_angle_deg is None
+
+
+@pytest.mark.parametrize("size", ["3838", "a b", "1 2 3", "-", "0 3710", "-3838 3710", "9" * 5000 + " 1"])
 def test_an_image_size_that_is_none_is_left_out(size: str) -> None:
     mdoc = parse_mdoc(SERIALEM.replace("3838 3710", size))
     assert mdoc.image_size is None
@@ -164,7 +180,7 @@ def test_a_view_without_its_angle_is_kept_with_nan() -> None:
     assert np.isnan(mdoc.tilt_deg).tolist() == [False, True]
 
 
-@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e999"])
 def test_an_angle_that_is_no_number_is_missing(value: str) -> None:
     assert np.isnan(parse_mdoc(SERIALEM.replace("3.0101", value)).tilt_deg[1])
 
@@ -205,3 +221,50 @@ def test_no_text_whatever_raises_or_loses_the_good_view(lines: list[str]) -> Non
     mdoc = parse_mdoc("\n".join([*lines, "[ZValue = 999999999]", "TiltAngle = 12.5"]))
     assert mdoc.views[-1].tilt_deg == 12.5
     assert mdoc.pixel_size_angstrom is None or mdoc.pixel_size_angstrom > 0
+
+
+@given(st.one_of(st.text(), st.lists(LINES, max_size=12).map("\n".join)))
+def test_any_text_is_understood_or_refused_as_no_mdoc(text: str) -> None:
+    try:
+        mdoc = parse_mdoc(text)
+    except FormatError:
+        return
+    assert mdoc.views
+
+
+NUMBERS = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+WORDS = st.none() | st.from_regex(r"[!-~]([ -~]*[!-~])?", fullmatch=True)
+VIEWS = st.builds(
+    MdocView,
+    z=st.integers(0, 999_999_999),
+    tilt_deg=NUMBERS,
+    rotation_angle_deg=NUMBERS,
+    exposure=NUMBERS,
+    prior_exposure=NUMBERS,
+    pixel_size_angstrom=NUMBERS,
+    frames=WORDS,
+    acquired=WORDS,
+)
+
+
+def rendered(view: MdocView) -> str:
+    """A section as a microscope writes it, with a field that nobody reads."""
+    fields = {
+        "TiltAngle": view.tilt_deg,
+        "StageZ": "?",
+        "RotationAngle": view.rotation_angle_deg,
+        "ExposureDose": view.exposure,
+        "PriorRecordDose": view.prior_exposure,
+        "PixelSpacing": view.pixel_size_angstrom,
+        "SubFramePath": view.frames,
+        "DateTime": view.acquired,
+    }
+    lines = [f"{name} = {value}" for name, value in fields.items() if value is not None]
+    return "\n".join([f"[ZValue = {view.z}]", *lines])
+
+
+@given(st.lists(VIEWS, min_size=1, max_size=5, unique_by=lambda view: view.z))
+def test_views_that_are_written_come_back_as_they_were(views: list[MdocView]) -> None:
+    mdoc = parse_mdoc("\n\n".join(map(rendered, views)))
+    assert list(mdoc.views) == sorted(views, key=lambda view: view.z)
+    assert mdoc.problems == ()

@@ -23,8 +23,8 @@ def test_a_file_of_imod_is_written_back_to_the_byte(data: Path, tmp_path: Path, 
     assert (tmp_path / name).read_bytes() == source.read_bytes()
 
 
-def test_every_tilt_file_of_the_references_is_written_back_to_the_byte(shared: Path) -> None:
-    files = sorted((shared / "golden").glob("*/*tlt"))
+def test_every_tilt_file_of_the_references_is_written_back_to_the_byte(data: Path) -> None:
+    files = sorted(data.glob("*/*tlt"))
     assert len(files) >= 6
     for file in files:
         assert render_tilts(read_tilts(file)) == file.read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,15 @@ MakeVolume = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def golden_volume(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The volume that IMOD's programs were given."""
-    path = tmp_path_factory.mktemp("golden") / "vol_i16.mrc"
-    path.write_bytes(lzma.decompress((data / "products" / "vol_i16.mrc.xz").read_bytes()))
-    return path
+def golden_volumes(unpacked: Callable[[str], Path]) -> dict[str, Path]:
+    """The volumes that IMOD's programs were given, of integers and of real numbers."""
+    return {kind: unpacked(f"products/vol_{kind}.mrc") for kind in ("i16", "f32")}
+
+
+@pytest.fixture(scope="session")
+def golden_volume(golden_volumes: dict[str, Path]) -> Path:
+    """The one of integers."""
+    return golden_volumes["i16"]
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,9 @@ def volume(aligned: np.ndarray, tilt_deg: Any, params: ReconstructParams, **opti
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_section_has_the_grey_values_of_tilt(data: Path, name: str) -> None:
     golden = np.load(data / "reconstruct" / "tilt.npz")
-    sections, _ = volume(golden["aligned_rows_60_68"], golden["tilt_deg"], golden_params(name))
+    sections, result = volume(golden["aligned_rows_60_68"], golden["tilt_deg"], golden_params(name), threads=2)
+    assert (result.minimum, result.maximum) == (sections.min(), sections.max())
+    assert result.mean == pytest.approx(sections.mean(dtype=float), rel=1e-4)
     ours, theirs = sections[4].astype(float), golden[name].astype(float)
     slope, offset = np.polyfit(ours.ravel(), theirs.ravel(), 1)
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9997
@@ -58,20 +60,6 @@ def test_a_section_has_the_grey_values_of_tilt(data: Path, name: str) -> None:
     # Away from the edges, where the views do not reach, the two differ by rounding alone.
     tolerance = 0.02 if name == "wbp_xtilt" else 0.004
     assert (ours - theirs)[:, 8:-8].std() < tolerance * theirs.std()
-
-
-@pytest.mark.parametrize("name", GOLDEN)
-def test_whole_volumes_agree_with_tilt(shared: Path, name: str) -> None:
-    mrcfile = pytest.importorskip("mrcfile")
-    folder = shared / "golden" / "tilt"
-    aligned = mrcfile.mmap(folder / "ali.mrc", permissive=True).data
-    theirs = mrcfile.mmap(folder / f"{name}.mrc", permissive=True).data.astype(float)
-    ours, result = volume(aligned, np.loadtxt(folder / "sim.tlt"), golden_params(name), threads=2)
-    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9998
-    assert np.polyfit(ours.ravel().astype(float), theirs.ravel(), 1)[0] == pytest.approx(1, abs=5e-4)
-    assert (result.minimum, result.maximum) == (ours.min(), ours.max())
-    assert result.mean == pytest.approx(ours.mean(dtype=float), rel=1e-4)
-    assert result.mean == pytest.approx(theirs.mean(), rel=3e-4)
 
 
 def spots(points: np.ndarray, tilt_deg: np.ndarray, ny: int, nx: int, pitch_deg: float = 0.0, radius: float = 1.7) -> np.ndarray:

@@ -115,9 +115,9 @@ def test_the_table_sorts_by_name_number_and_verdict_and_back(browser, folder, ma
 
         assert click("Series") == sorted(["TS_01", "TS_10", "TS_99", make.hostile], key=lambda name: (name != make.hostile, name))
         assert click("Series")[0] == "TS_99"
-        assert click("Error")[-1] == "TS_99", "what has no number comes last"
+        assert click("Estimated error")[-1] == "TS_99", "what has no number comes last"
         assert names()[2] == "TS_10"
-        assert click("Error")[0] == "TS_10"
+        assert click("Estimated error")[0] == "TS_10"
         assert names()[-1] == "TS_99"
         assert click("Verdict")[:2] == ["TS_99", "TS_10"]
         assert visit.page.locator("th[aria-sort='ascending']").inner_text().startswith("Verdict")
@@ -126,7 +126,7 @@ def test_the_table_sorts_by_name_number_and_verdict_and_back(browser, folder, ma
 
 def test_the_keyboard_sorts_too(browser, folder):
     with Visit(browser, folder / "index.html") as visit:
-        visit.page.get_by_role("button", name="Error", exact=True).focus()
+        visit.page.get_by_role("button", name="Estimated error", exact=True).focus()
         visit.page.keyboard.press("Enter")
         assert visit.page.locator("th[aria-sort='ascending']").count() == 1
 

@@ -17,7 +17,7 @@ from tiltflow.report.hints import what_to_try
         (FailureEntry(stage="batchruntomo", reason="ERROR: tilt", error="EngineError"), "batchruntomo.log"),
         (FailureEntry(stage="check", reason="unknown directive", error="DirectiveError"), "tiltflow directives"),
         (FailureEntry(stage="publish", reason="not mounted", error="DeliveryError"), "mounted"),
-        (FailureEntry(stage="x", reason="KeyError: 'a'. This is a defect of tiltflow, not", error="KeyError"), "Report it"),
+        (FailureEntry(stage="x", reason="KeyError: 'a'. This is a defect of tiltflow, not", error="KeyError"), "Please report it"),
         (FailureEntry(stage="x", reason="interrupted (KeyboardInterrupt)", error="KeyboardInterrupt"), "Nothing is wrong"),
     ],
     ids=lambda value: value.error if isinstance(value, FailureEntry) else None,

@@ -123,7 +123,7 @@ def test_the_index_grows_while_the_run_goes_on(small_series, recipe, site, tmp_p
 
     run([small_series, other], recipe, site, tmp_path / "out", on_progress=watch)
     assert [row.a.get_text() for row in seen[0].find("table").tbody.find_all("tr")] == ["B"]
-    assert "not finished, 1 not begun" in seen[0].header.get_text()
+    assert "not finished, 1 not started" in seen[0].header.get_text()
 
 
 def test_a_report_that_cannot_be_written_costs_the_series_nothing(small_series, recipe, site, tmp_path, fake_imod):

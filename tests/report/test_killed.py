@@ -61,11 +61,11 @@ def test_a_killed_run_leaves_records_whose_pages_say_where_it_ended(killed, smal
     verdict = series.find("section", class_="verdict")
     assert "unfinished" in verdict["class"]
     assert "the record ends in the stage batchruntomo" in verdict.get_text()
-    assert "Run the same command again" in series.get_text()
+    assert "run the same command again" in series.get_text()
     assert [image["alt"] for image in series.find_all("img")] == [record.pictures[0].caption]
     index = page(killed / "index.html")
     assert [row["class"] for row in index.find("table").tbody.find_all("tr")] == [["unfinished"]]
-    assert "1 not begun" in index.header.get_text()
+    assert "1 not started" in index.header.get_text()
 
     fake_imod.setenv("FAKE_BATCHRUNTOMO", "good")
     again = CliRunner().invoke(app, ["run", str(small_series.parent), "-o", str(killed), "--engine", "imod"])

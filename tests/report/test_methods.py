@@ -14,8 +14,8 @@ def test_a_gold_series_is_told_from_its_views_to_its_voxels(record, measured, ma
         "21 views between -60.0° and 60.0° with a pixel size of 10 Å",
         "tiltflow 0.1.0 (its native engine, template plastic_brt, recipe 0123456789ab)",
         "One view was left out",
-        "12 gold beads of 10 nm were then tracked",
-        "a mean residual of 0.24 px (0.24 nm), an error on points left out of the fit of 0.36 px (0.36 nm)",
+        "12 gold fiducials of 10 nm were then tracked",
+        "a mean residual of 0.24 px (0.24 nm), a leave-out error of 0.36 px (0.36 nm)",
         "binned by 4 and reconstructed by weighted back-projection",
         "up to 0.35 cycles per pixel and a fall-off of 0.05",
         "104 x 96 x 64 voxels of 4 nm",
@@ -27,9 +27,9 @@ def test_a_gold_series_is_told_from_its_views_to_its_voxels(record, measured, ma
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        ("patches", "patches of the images were then tracked"),
-        ("projection", "matching every view with the projection of a volume"),
-        ("coarse", "and not refined further"),
+        ("patches", "image patches were then tracked"),
+        ("projection", "refined without markers, by matching every view with the projection predicted"),
+        ("coarse", "without further refinement"),
     ],
 )
 def test_other_methods_are_told_apart(make, method, words):

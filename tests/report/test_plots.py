@@ -100,9 +100,9 @@ def test_the_axis_plot_names_header_and_data(drawn, record):
 
 def test_arrows_say_how_much_longer_they_are_than_the_residuals(drawn):
     remark = drawn["vectors"].remark
-    scale = float(re.search(r"Arrows are (\d+) times", remark)[1])
+    scale = float(re.search(r"Arrows are drawn (\d+) times", remark)[1])
     assert scale == pytest.approx(0.12 * 512 / 0.1414, rel=0.02)
-    assert "the longest is 0.14 px" in remark
+    assert "the longest residual is 0.14 px" in remark
 
 
 @pytest.mark.parametrize(

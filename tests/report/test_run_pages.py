@@ -64,7 +64,7 @@ def test_a_row_gives_every_reason_for_trouble_and_none_where_all_is_well(run_fol
     whys = {row["class"][0]: row.find_all("td")[-1].get_text() for row in rows_of(run_folder)[1]}
     assert whys["good"] == ""
     assert whys["poor"].count(";") >= 1
-    assert "the alignment is off by an estimated 1.40 px" in whys["poor"]
+    assert "the estimated alignment error is 1.40 px" in whys["poor"]
     assert whys["failed"] == "it failed at read: the file ends in view 7 of 41"
 
 

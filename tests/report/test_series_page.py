@@ -54,7 +54,7 @@ def test_the_verdict_comes_first_with_a_picture_two_numbers_and_what_they_do_not
     assert verdict["class"] == ["verdict", "good"]
     assert verdict.img["src"].startswith("data:image/jpeg;base64,")
     told = [heading(tag) for tag in verdict.find_all("li")]
-    assert "it rests on 12 beads" in told
+    assert "the alignment is based on 12 beads" in told
     assert not [reason for reason in told if "0.12 px" in reason or "0.36 px" in reason], "the numbers beside say it"
     assert [heading(tag) for tag in verdict.find_all("dd")] == ["0.12 px", "0.36 px"]
 
@@ -64,9 +64,9 @@ def test_a_verdict_that_is_not_good_gives_every_reason_and_no_other(page, make):
     record.alignment.trust_warnings = ["the axis wanders"]
     told = [heading(tag) for tag in page(record).find("section", class_="verdict").find_all("li")]
     assert told == [
-        "points that the fit has not seen are 2.10 px (2.10 nm) off",
-        "the alignment is off by an estimated 0.70 px (0.70 nm)",
-        "the fit misses its own points by 1.40 px (1.40 nm)",
+        "the leave-out error is 2.10 px (2.10 nm)",
+        "the estimated alignment error is 0.70 px (0.70 nm)",
+        "the mean residual is 1.40 px (1.40 nm)",
         "the axis wanders",
     ]
 
@@ -79,14 +79,14 @@ def test_residuals_are_drawn_on_the_view_they_were_found_in(full):
 def test_every_check_stands_with_its_limits(full):
     rows = full.find("table", class_="checks").tbody.find_all("tr")
     first = [heading(cell) for cell in rows[0].find_all("td")]
-    assert first == ["✓ good", "The alignment is off by an estimated 0.12 px (0.12 nm).", "good up to 0.5 px, poor from 1 px"]
+    assert first == ["✓ good", "The estimated alignment error is 0.12 px (0.12 nm).", "good up to 0.5 px, poor above 1 px"]
     assert len(rows) == 7
 
 
 def test_thresholds_of_the_site_change_the_verdict_and_are_shown(page, record):
     soup = page(record, thresholds=Thresholds(error_good_px=0.01, error_poor_px=0.05))
     assert "poor" in soup.find("section", class_="verdict")["class"]
-    assert "good up to 0.01 px, poor from 0.05 px" in soup.get_text()
+    assert "good up to 0.01 px, poor above 0.05 px" in soup.get_text()
 
 
 def test_every_plot_has_a_caption_that_says_what_good_looks_like(full):
@@ -218,7 +218,7 @@ def test_a_series_that_failed_after_its_alignment_shows_the_alignment(make, tmp_
     record = make.failed()
     record.alignment = make.alignment()
     soup = BeautifulSoup(write_series_page(tmp_path, record, LIMITS).read_text(), "html.parser")
-    assert [heading(tag) for tag in soup.find_all("h2")][:2] == ["What went wrong?", "The alignment, which was done before"]
+    assert [heading(tag) for tag in soup.find_all("h2")][:2] == ["What went wrong?", "The alignment, done before the failure"]
     assert soup.find("figure", id="plot-residuals")
     assert not soup.find("table", class_="checks")
 
@@ -250,14 +250,14 @@ def test_values_stand_with_the_place_they_were_read(full):
     assert rows["pixel size"][1] == "10 Å"
 
 
-def test_the_ladder_is_shown_when_more_than_one_way_was_tried(page, record):
+def test_the_attempts_are_shown_when_more_than_one_method_was_tried(page, record):
     assert "was tried in" not in page(record).get_text()
     record.alignment.attempts = [
         {"method": "gold", "failed": "2 beads only"},
         {"method": "patches", "error_px": 0.3, "trust_warnings": ["drift"]},
     ]
     text = page(record).get_text(" ", strip=True)
-    assert "The alignment was tried in 2 ways" in text
+    assert "2 alignment methods were tried" in text
     assert "2 beads only" in text
     assert "0.30 px" in text
 

@@ -72,5 +72,5 @@ def test_the_evidence_for_a_portal_is_plain_json_with_the_verdict(make, measured
     evidence = json.loads(json.dumps(evidence_metadata(record), allow_nan=False))
     assert evidence["verdict"] == "good"
     assert (evidence["error_px"], evidence["method"], evidence["views_used"]) == (0.12, "gold", 20)
-    assert evidence["reasons"][0].startswith("the alignment is off")
+    assert evidence["reasons"][0].startswith("the estimated alignment error")
     assert evidence_metadata(make.failed())["verdict"] == "failed"

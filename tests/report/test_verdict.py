@@ -22,7 +22,7 @@ def level(record, name, thresholds=LIMITS):
 def test_a_sound_series_is_good_and_says_by_which_numbers(record):
     verdict = judge(record, LIMITS)
     assert verdict.level is Trust.GOOD
-    assert verdict.reasons[0] == "the alignment is off by an estimated 0.12 px (0.12 nm)"
+    assert verdict.reasons[0] == "the estimated alignment error is 0.12 px (0.12 nm)"
     assert list(verdict.numbers)[:2] == ["alignment error", "leave-out error"]
     assert verdict.numbers["alignment error"].value == 0.12
 
@@ -58,7 +58,7 @@ def test_nanometres_follow_the_pixel_size(record):
 )
 def test_an_axis_far_from_the_headers_is_a_doubt_whichever_way_it_is_written(record, header_deg, expected):
     record.input["axis_angle"] = ValueEntry(value=header_deg, unit="deg", source="title line")
-    assert level(record, "axis off by") is expected
+    assert level(record, "tilt axis difference") is expected
     assert judge(record, LIMITS).level is expected
 
 
@@ -81,8 +81,8 @@ def test_what_nobody_measured_is_poor_when_the_axis_speaks_against_it_too(record
     unmeasured(record).input["axis_angle"] = ValueEntry(value=50.0, unit="deg", source="title line")
     verdict = judge(record, LIMITS)
     assert verdict.level is Trust.POOR
-    assert verdict.reasons[0].endswith("nothing measures its error; its tilt axis is not the header's")
-    assert "the tilt axis is 58.0° away from the one in the header" in verdict.reasons
+    assert verdict.reasons[0].endswith("without an estimate of its error; its tilt axis disagrees with the header")
+    assert "the tilt axis angle differs from the header by 58.0°" in verdict.reasons
 
 
 def test_what_nobody_measured_is_poor_when_no_specimen_is_to_be_seen(record, measured, make):
@@ -105,7 +105,7 @@ def test_an_engine_that_says_nothing_is_doubted(record):
     record.alignment = None
     verdict = judge(record, LIMITS)
     assert verdict.level is Trust.DOUBTFUL
-    assert "nobody knows" in verdict.reasons[0]
+    assert "its quality is unknown" in verdict.reasons[0]
 
 
 def test_a_coarse_alignment_is_never_good_because_nothing_measures_it(make):
@@ -113,7 +113,7 @@ def test_a_coarse_alignment_is_never_good_because_nothing_measures_it(make):
     record.alignment.error_px = record.alignment.leave_out_px = None
     verdict = judge(record, LIMITS)
     assert verdict.level is Trust.DOUBTFUL
-    assert "nothing measures its error" in verdict.reasons[0]
+    assert "without an estimate of its error" in verdict.reasons[0]
 
 
 def test_a_low_residual_alone_is_not_trusted(record):
@@ -122,7 +122,7 @@ def test_a_low_residual_alone_is_not_trusted(record):
     assert judge(record, LIMITS).level is Trust.DOUBTFUL
 
 
-def test_a_doubt_of_the_engine_is_a_reason(record):
+def test_a_trust_warning_of_the_engine_is_a_reason(record):
     record.alignment.trust_warnings = ["only two beads could be followed"]
     verdict = judge(record, LIMITS)
     assert verdict.level is Trust.DOUBTFUL
@@ -179,8 +179,8 @@ def test_the_worst_reason_comes_first(record):
     record.alignment.tracks_used = 6
     verdict = judge(record, LIMITS)
     assert verdict.level is Trust.POOR
-    assert verdict.reasons[0] == "the fit misses its own points by 9.00 px (9.00 nm)"
-    assert verdict.reasons[1] == "it rests on 6 beads"
+    assert verdict.reasons[0] == "the mean residual is 9.00 px (9.00 nm)"
+    assert verdict.reasons[1] == "the alignment is based on 6 beads"
     assert next(iter(verdict.numbers)) == "residual"
 
 

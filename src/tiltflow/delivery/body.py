@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from tiltflow.delivery.layout import Layout
-from tiltflow.delivery.publish import write_beside
+from tiltflow.delivery.publish import publish_text
 from tiltflow.errors import DeliveryError
 from tiltflow.model import Asset, AssetType, SeriesResult
 
@@ -142,7 +142,7 @@ def build_callback(
 
 def write_callback(body: CallbackBody, path: Path) -> Path:
     """Write the body to `path`, in full or not at all, and return `path`."""
-    write_beside(path, body.model_dump_json(indent=2) + "\n")
+    publish_text(path, body.model_dump_json(indent=2) + "\n")
     return path
 
 

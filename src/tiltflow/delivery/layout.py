@@ -15,15 +15,19 @@ from __future__ import annotations
 import difflib
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tiltflow.errors import LocationError
+from tiltflow.formats.stacks import ENDINGS, find_view_mdoc
 from tiltflow.model import Asset, Problem
 
 SOURCE_SUFFIXES = (".mrc", ".st", ".MRC", ".ST")
-"""Endings of the files that are tilt series."""
+"""Endings of the files that are tilt series wherever they lie."""
+
+OTHER_SUFFIXES = tuple(ending for ending in ENDINGS if ending not in SOURCE_SUFFIXES)
+"""Endings of files that may be anything: they are tilt series where an `.mdoc` or a person says so."""
 
 PROJECTS = "Projects"
 ASSETS = "Assets"
@@ -125,8 +129,12 @@ def resolve_input(mounts: Mapping[str, Path], file_share: str, input_dir: str) -
     return Layout(inputs=projects, assets=share / ASSETS, folder=folder, share=share)
 
 
-def find_series(folder: Path, name: str | None = None, *, within: Path | None = None) -> tuple[Path, ...]:
+def find_series(folder: Path, name: str | None = None, *, within: Path | None = None, by_mdoc: bool = False) -> tuple[Path, ...]:
     """Return the tilt series of a folder in natural order (`a2` before `a10`), or the one called `name`.
+
+    They are the files that end in one of :data:`SOURCE_SUFFIXES`.  A file of another container, as `B.tif`, is one when it is
+    called for by name, or with `by_mdoc` where an `.mdoc` beside it describes its views: `B.tif.mdoc`, or a `B.mdoc` that belongs
+    to no `B.mrc` or `B.st` there.
 
     Parameters
     ----------
@@ -136,6 +144,8 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
         File name of the one series wanted; None or empty for all.
     within
         A folder that the files, links followed, must lie in.
+    by_mdoc
+        Whether an `.mdoc` makes a file of another container a series.
 
     Raises
     ------
@@ -149,11 +159,15 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     except OSError as error:
         raise LocationError(f"Folder {folder} cannot be read ({error.strerror}); check its permissions.") from error
     series = [entry for entry in entries if entry.name.endswith(SOURCE_SUFFIXES)]
+    others = [entry for entry in entries if entry.name.endswith(OTHER_SUFFIXES)]
     if name:
-        series = [_named(name, series, folder)]
+        series = [_named(name, [*series, *others], folder)]
+    elif by_mdoc:
+        series = sorted([*series, *_described(others, {entry.stem for entry in series})], key=natural_key)
     if not series:
         raise LocationError(
-            f"No tilt series in {folder}: none of its {len(entries)} files ends in {', '.join(SOURCE_SUFFIXES)}; check the folder."
+            f"No tilt series in {folder}: none of its {len(entries)} files ends in {', '.join(SOURCE_SUFFIXES)}"
+            f"{_of_another_kind(others, by_mdoc=by_mdoc)}; check the folder."
         )
     _refuse_clashes(series)
     if within is not None:
@@ -231,14 +245,29 @@ def _folders(place: Path) -> list[str]:
         return []
 
 
+def _described(others: Iterable[Path], taken: Container[str]) -> Iterator[Path]:
+    """Yield the files whose views an `.mdoc` of their own describes; `taken` are the base names that a `B.mdoc` belongs to."""
+    for path in others:
+        mdoc = find_view_mdoc(path)
+        if mdoc is not None and (mdoc.name == f"{path.name}.mdoc" or path.stem not in taken):
+            yield path
+
+
+def _of_another_kind(others: Sequence[Path], *, by_mdoc: bool) -> str:
+    if not others:
+        return ""
+    when = "with an .mdoc of its views beside it, or when it is called for by name" if by_mdoc else "when it is called for by name"
+    return f" ({others[0].name} is taken only {when})"
+
+
 def _named(name: str, series: Sequence[Path], folder: Path) -> Path:
     for path in series:
         if path.name == name:
             return path
     if "/" in name or name in {".", ".."}:
         raise LocationError(f"{name!r} is a path; give the name of one file in {folder}.")
-    if not name.endswith(SOURCE_SUFFIXES):
-        raise LocationError(f"{name!r} is no tilt series by its name: it must end in one of {', '.join(SOURCE_SUFFIXES)}.")
+    if not name.endswith(ENDINGS):
+        raise LocationError(f"{name!r} is no tilt series by its name: it must end in one of {', '.join(ENDINGS)}.")
     close = difflib.get_close_matches(name, [path.name for path in series], n=1)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     raise LocationError(f"No file {name!r} in {folder}, which has {len(series)} tilt series.{meant} Check the spelling.")

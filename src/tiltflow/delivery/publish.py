@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tiltflow.beside import NO_SPACE, written_beside
+from tiltflow.atomic_write import write_text
+from tiltflow.disk import NO_SPACE, size_bytes
 from tiltflow.errors import DeliveryError, ResourceError
 
 _STAGING_PREFIX = ".tiltflow-staging-"
@@ -64,7 +65,7 @@ def staging_folder(destination: Path, name: str) -> Path:
     return destination / f"{_STAGING_PREFIX}{name}"
 
 
-def write_beside(path: Path, text: str) -> None:
+def publish_text(path: Path, text: str) -> None:
     """Write a text file so that it is there in full or not at all.
 
     Raises
@@ -73,16 +74,7 @@ def write_beside(path: Path, text: str) -> None:
         If the disk is full, or the file cannot be written.
     """
     with _explained(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_beside(path) as beside:
-            beside.write_text(text, encoding="utf-8")
-
-
-def size_of(path: Path) -> int:
-    """Return the bytes in a file, or in all files of a folder."""
-    if path.is_dir():
-        return sum(inner.stat().st_size for inner in path.rglob("*") if inner.is_file())
-    return path.stat().st_size
+        write_text(path, text)
 
 
 def _is_staged(path: Path, destination: Path) -> bool:
@@ -124,7 +116,7 @@ def _swap_in(fresh: Path, place: Path, staging: Path) -> None:
 
 
 def _require_space(paths: Sequence[Path], destination: Path) -> None:
-    needed = sum(size_of(path) for path in paths if not _is_staged(path, destination))
+    needed = sum(size_bytes(path) for path in paths if not _is_staged(path, destination))
     free = shutil.disk_usage(destination).free
     if needed > free:
         raise ResourceError(

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from tiltflow import describe
-from tiltflow.model import Alignment, Progress, Reconstruction, Site, TiltSeries
+from tiltflow.engines.plan import Plan
+from tiltflow.model import Alignment, Reconstruction, Site, TiltSeries
 from tiltflow.recipe import Recipe
-from tiltflow.recipe.directive_status import EngineName
+from tiltflow.recipe.engine_rules import EngineInfo
 from tiltflow.record import AlignmentEntry, Recorder
-
-StageProgress = Callable[[str, float], None]
-"""Receives the name of a stage and the fraction of it that is done, 0 to 1."""
-
-
-def silent(_stage: str, _fraction: float) -> None:
-    """Report progress to nobody."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +23,6 @@ class EngineJob:
     site: Site
     workdir: Path
     recorder: Recorder
-    progress: StageProgress = silent
 
     def path(self, suffix: str) -> Path:
         """Return a file of the work folder, named after the series: `path("_ali.mrc")`."""
@@ -41,19 +33,26 @@ class EngineJob:
         self.recorder.record.alignment = AlignmentEntry.model_validate(describe.alignment(alignment, self.series))
         self.recorder.save()
 
-    def stage_progress(self, name: str) -> Progress:
-        """Return a function that reports the fraction done of one stage."""
-        return lambda fraction: self.progress(name, fraction)
 
-
-class Engine(Protocol):
-    """Aligns and reconstructs; engines meet at files with IMOD's names, so that either's can be opened in 3dmod."""
-
-    name: EngineName
+class Engine(EngineInfo, Protocol):
+    """Aligns and reconstructs; engines meet at files with IMOD's names, so that any's can be opened in 3dmod."""
 
     @property
     def version(self) -> str:
         """What to write into the record."""
+
+    def plan(self, series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
+        """Return the memory, disk and time that the work on a series takes.
+
+        Parameters
+        ----------
+        recipe
+            As this engine and this series have it.
+        threads
+            That it may use.
+        keep_volumes
+            Whether aligned stack and volume are among the results.
+        """
 
     def check(self, job: EngineJob) -> None:
         """Refuse, before any work, what this engine cannot do.

@@ -1,75 +1,32 @@
-"""Memory, disk and time that the work on a series needs, from the header and the recipe alone, before any of it starts.
-
-Every stage streams, so that the peak of the memory is that of the program itself plus the few arrays that the most demanding stage
-holds at once.  These are counted here in bytes for each pixel of a view, or voxel of a slab, and thread; `tests/test_memory.py`
-compares the counts with what the operating system measures.  The time is that of an ordinary core, to a factor of two or three,
-which distinguishes minutes from hours.
-"""
+"""What the work on a series takes (memory, disk and time), and its refusal where there is not as much."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from tiltflow.engines.native.positioning import small_binning
-from tiltflow.engines.native.thickness import greatest_thickness
 from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import ResourceError
-from tiltflow.formats.mrc import read_header
-from tiltflow.model import TiltSeries
-from tiltflow.position.specimen_search import SECOND_SEARCH_FACTOR, search_height
-from tiltflow.recipe import EngineName, Recipe
-from tiltflow.reconstruct.aligned_stack import aligned_shape
-from tiltflow.reconstruct.trim import Trim
-from tiltflow.reconstruct.volume_slabs import GREYS, slab_rows
-from tiltflow.reconstruct.wbp import LINES_AT_ONCE, volume_shape
-
-_PROGRAM_BYTES = 400 << 20
-"""Interpreter, libraries and compiled kernels, once all of them are loaded: 300 to 380 MB were measured."""
-_ENCODER_FRAMES, _LARGEST_FRAME = 80, 1 << 20
-"""Frames that x264 holds for its lookahead, references and threads, and the pixels of the largest frame of a movie."""
-_PATCH_BYTES = 20
-"""For each pixel of all binned views: the views (4 bytes), and the transforms of all patches, which overlap by half or so."""
-_SMALL_PIXEL_BYTES, _SMALL_VOXEL_BYTES = 20, 14
-"""For each pixel of the small views in which the specimen is searched (as they are, without gold, filtered, and read), and each voxel
-of the small volume (real numbers, smoothed, and a background)."""
-_LIKELY_PITCH_DEG = 3.0
-"""Pitch of the specimen for which sections of lines are kept; steeper ones need more memory than planned, within its reserve."""
-_CHUNK = 128
-"""Side of the chunks of the pyramid (:data:`tiltflow.formats.omezarr.CHUNK`)."""
-
-_RAW_PIXEL_NS, _VOXEL_NS, _VOXEL_VIEW_NS = 40.0, 60.0, 0.35
-"""CPU time of all that is done with each raw pixel (alignment and aligned stack), voxel (products) and voxel of each view
-(back-projection), by `benchmarks/whole_run.py` and `benchmarks/reconstruction.py` on a core of 2023."""
-_START_SECONDS = 10.0
-"""Start of the program, and loading or compiling kernels."""
-_ALONE = 0.3
-"""Fraction of the CPU time in which only one thread works."""
 
 _DISK_RESERVE = 1.05
-"""Free space over the space needed: file systems lose a few percent to blocks and metadata."""
-_PRODUCT_BYTES = 8 << 20
-"""Pictures, movies and pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the work on a series needs.
+    """What the work on a series takes.
 
     Attributes
     ----------
     memory_by_stage
-        Peak of the resident memory in the stages that need the most, bytes.
+        Peak of the resident memory in the stages that take the most, bytes.
     scratch
         Bytes in the scratch folder: the aligned stack and the volumes.
     results
         Bytes in the folder of the results, where the products are made.
     seconds
-        Estimated wall time.
+        Wall time, as far as that can be told.
     """
 
     memory_by_stage: Mapping[str, int]
@@ -90,137 +47,13 @@ class Plan:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    """Numbers of pixels and voxels, and bytes of each of them."""
-
-    views: int
-    raw_px: int
-    raw_bytes: int
-    aligned_px: int
-    aligned_bytes: int
-    full: tuple[int, int, int]
-    kept: tuple[int, int, int]
-    voxel_bytes: int
-    tracked_px: int
-    small_px: int
-    small_nz: int
-
-
-def plan_series(series: TiltSeries, recipe: Recipe, engine: EngineName, threads: int, *, keep_volumes: bool = True) -> Plan:
-    """Return what the work on a series needs.
-
-    Parameters
-    ----------
-    series
-        The tilt series.
-    recipe
-        As made for this engine and this series.
-    engine
-        Which engine does the work.
-    threads
-        Threads that it may use.
-    keep_volumes
-        Whether aligned stack and volume are among the results.
-    """
-    s = _sizes(series, recipe)
-    stack = s.views * s.aligned_px * s.aligned_bytes
-    volume = int(np.prod(s.kept)) * s.voxel_bytes
-    # The averaged volume, its binned copy, and the pyramid if nothing of it could be compressed; pictures and movies are small.
-    products = int(volume * (1 + 1 / 8 + 8 / 7)) + stack // 4 + _PRODUCT_BYTES
-    scratch = stack + volume
-    if recipe.halves:
-        scratch += 2 * volume * max(s.voxel_bytes, 2) // s.voxel_bytes
-    if recipe.trim.to_bytes:
-        scratch += 2 * int(np.prod(s.kept))
-    results = products + (scratch if keep_volumes else 0)
-    if engine == "imod":
-        # A copy of the raw stack, one without x-rays, a prealigned one, and the volume before it is trimmed.
-        scratch += 3 * s.views * s.raw_px * s.raw_bytes + int(np.prod(s.full)) * s.voxel_bytes
-    work = 1e-9 * (
-        _RAW_PIXEL_NS * s.views * s.raw_px + int(np.prod(s.kept)) * _VOXEL_NS + int(np.prod(s.full)) * s.views * _VOXEL_VIEW_NS
-    )
-    return Plan(
-        memory_by_stage=_memory(s, threads),
-        scratch=scratch,
-        results=results,
-        seconds=_START_SECONDS + work * (_ALONE + (1 - _ALONE) / max(threads, 1)),
-    )
-
-
-def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
-    raw = read_header(series.path).dtype
-    views, ny, nx = series.shape
-    aligned = aligned_shape(series.shape, recipe.stack)
-    params = replace(recipe.reconstruct, binning=recipe.stack.binning, thickness=greatest_thickness(recipe))
-    full = volume_shape((views, *aligned), params)
-    whole = raw.kind in "iu" and raw.itemsize <= 2
-    mode = (1 if whole else 2) if params.mode is None else params.mode
-    binning = -(-max(ny, nx) // recipe.patches.max_size_px)
-    small = small_binning(series.shape)
-    may_track = recipe.method == "patches" or (recipe.method == "gold" and recipe.fallback)
-    return _Sizes(
-        views=views,
-        raw_px=ny * nx,
-        raw_bytes=raw.itemsize,
-        aligned_px=aligned[0] * aligned[1],
-        aligned_bytes=2 if whole else 4,
-        full=full,
-        kept=Trim(full, recipe.trim).output_shape,
-        voxel_bytes=1 if recipe.trim.to_bytes else np.dtype(GREYS[mode][0]).itemsize,
-        tracked_px=(ny // binning) * (nx // binning) if may_track else 0,
-        small_px=(ny // small) * (nx // small) if recipe.position.sample_type else 0,
-        small_nz=SECOND_SEARCH_FACTOR * search_height(recipe.position, nx // small, small) // small,
-    )
-
-
-def _memory(s: _Sizes, threads: int) -> dict[str, int]:
-    """Return the peak of each stage that may need the most memory."""
-    views = threads * s.raw_px * (2 * s.raw_bytes + 8)
-    aligned = threads * (2 * s.raw_px * s.raw_bytes + 8 * s.aligned_px) + (2 * threads + 1) * 4 * s.aligned_px
-    picture = max(s.aligned_px, s.kept[1] * s.kept[2])
-    movies = 3 * threads * 8 * picture + _ENCODER_FRAMES * min(picture, _LARGEST_FRAME) * 3 // 2
-    # A row of chunks of every level of the pyramid, as it is read and as it is binned.
-    row = min(_CHUNK, s.kept[0]) * min(_CHUNK, s.kept[1]) * s.kept[2] * s.voxel_bytes
-    pyramid = 4 * row + threads * 8 * _CHUNK**3
-    parts = {
-        "raw views": views,
-        "patches": _PATCH_BYTES * s.views * s.tracked_px,
-        "aligned stack": aligned,
-        "positioning": s.small_px * (_SMALL_PIXEL_BYTES * s.views + _SMALL_VOXEL_BYTES * s.small_nz),
-        "reconstruction": _slabs(s, threads),
-        "movies": movies,
-        "pyramid": pyramid,
-    }
-    return {stage: _PROGRAM_BYTES + part for stage, part in parts.items()}
-
-
-def _slabs(s: _Sizes, threads: int) -> int:
-    """Return the bytes of slabs that are made and that wait, of the lines they are made of, and of sections kept for the pitch."""
-    _, nz, nx = s.full
-    rows = slab_rows(nz, nx)
-    waiting = (2 * threads + 1) * rows
-    kept = waiting + rows + int(nz * np.sin(np.deg2rad(_LIKELY_PITCH_DEG))) + 1
-    lines = threads * s.views * LINES_AT_ONCE * nx * 8
-    return 4 * nz * nx * (waiting + kept + threads) + lines
-
-
 def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
-    """Refuse work for which memory or disk space is not sufficient.
-
-    Parameters
-    ----------
-    plan
-        What is needed.
-    name
-        Of the series, for the message.
-    scratch, results
-        Folders, whose disks must have room.
+    """Refuse work that does not fit into the memory or onto the disks.
 
     Raises
     ------
     ResourceError
-        With what is needed, what is available, and what to do.
+        If it does not, with what is needed, what there is, and what to do.
     """
     memory = available_memory()
     if memory is not None and plan.memory > memory:
@@ -243,12 +76,12 @@ def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
 
 
 def gigabytes(size: int) -> str:
-    """Return a size in bytes as text in GB."""
+    """Return a size for people."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 
 def duration(seconds: float) -> str:
-    """Return an estimated time as text in seconds, minutes or hours."""
+    """Return a time that is roughly known for people."""
     if seconds < 90:
         return f"{max(round(seconds, -1), 10):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

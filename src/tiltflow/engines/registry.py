@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from tiltflow.command import find_program
+from typing import cast
+
 from tiltflow.engines.base import Engine
-from tiltflow.errors import ParameterError
+from tiltflow.errors import UnsupportedError
+from tiltflow.recipe.engine_rules import AUTO, all_engines, engine_info
+
+
+def find_engine(name: str) -> Engine:
+    """Return the engine of that name.
+
+    Raises
+    ------
+    ParameterError
+        If there is none.
+    """
+    return cast("Engine", engine_info(name))
 
 
 def choose_engine(wanted: str) -> tuple[Engine, str]:
-    """Return the engine asked for (`auto`, `native` or `imod`), and a sentence that says why it is this one.
+    """Return the engine asked for, and a sentence that says why it is this one.
+
+    With `auto` it is the preferred one of those that can be used here.
 
     Raises
     ------
     ParameterError
         If there is no such engine.
+    UnsupportedError
+        If none can be used here.
     """
-    from tiltflow.engines.imod.engine import PROGRAM, ImodEngine
-    from tiltflow.engines.native.engine import NativeEngine
-
-    if wanted == "native":
-        return NativeEngine(), "it was asked for"
-    if wanted == "imod":
-        return ImodEngine(), "it was asked for"
-    if wanted != "auto":
-        raise ParameterError(f"There is no engine {wanted!r}: choose auto, native or imod")
-    found = find_program(PROGRAM)
-    if found is None:
-        return NativeEngine(), f"{PROGRAM} is not on the PATH"
-    return ImodEngine(), f"{PROGRAM} is on the PATH ({found})"
+    if wanted != AUTO:
+        return find_engine(wanted), "it was asked for"
+    reasons: list[str] = []
+    for engine in all_engines():
+        if because := engine.available():
+            return cast("Engine", engine), "; ".join([*reasons, because])
+        reasons.append(engine.unavailable())
+    raise UnsupportedError(f"No engine can be used here: {'; '.join(reasons)}")

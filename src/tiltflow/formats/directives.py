@@ -30,26 +30,6 @@ from tiltflow.model import Problem
 if TYPE_CHECKING:
     from jinja2 import Environment, TemplateSyntaxError
 
-TEMPLATE_VARIABLES = (
-    "name",
-    "stackext",
-    "currentBStackExt",
-    "montage",
-    "gold",
-    "focus",
-    "datasetDirectory",
-    "fiducialless",
-    "trackingMethod",
-    "TwoSurfaces",
-    "TargetNumberOfBeads",
-    "SurfacesToAnalyze",
-    "LocalAlignments",
-    "rpa_thickness",
-    "THICKNESS",
-    "trackingBinning",
-)
-"""What a template may refer to as `{{ name }}`."""
-
 _KEY = re.compile(r"[\w-]+(\.[\w-]+){1,3}", re.ASCII)
 
 

@@ -17,15 +17,17 @@ extension of Thermo Fisher, whose record layout comes from mrcfile.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from mrcfile.dtypes import get_ext_header_dtype
 from numpy.typing import NDArray
+
+from tiltflow.model import Acquisition
 
 # Bytes that each bit of SerialEM's flags stands for, in the order in which they are stored.
 _SERIALEM_ITEMS = {1: 2, 2: 6, 4: 4, 8: 2, 16: 2, 32: 4, 64: 4, 128: 4, 256: 2, 512: 2, 1024: 4}
@@ -37,34 +39,9 @@ _AGARD_TILT, _AGARD_AXIS, _AGARD_PIXEL = 0, 10, 11
 _AXIS_IN_TITLE = re.compile(r"tilt\s*axis\s*(?:rotation\s*)?(?:angle)?\s*[=:]\s*([-+]?\d*\.?\d+(?:e[-+]?\d+)?)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ExtendedHeader:
-    """What an extended header tells; None where it does not.
-
-    Attributes
-    ----------
-    kind
-        Who wrote it, in words.
-    tilt_deg
-        Tilt of each section, `(sections,)`.
-    pixel_size_angstrom
-        Pixel size.
-    axis_angle_deg
-        Tilt axis from vertical, counter-clockwise positive.
-    exposure
-        Electrons per square ångström of each section, `(sections,)`.
-    """
-
-    kind: str
-    tilt_deg: NDArray[np.float64] | None = None
-    pixel_size_angstrom: float | None = None
-    axis_angle_deg: float | None = None
-    exposure: NDArray[np.float64] | None = None
-
-
 def decode_extended(
     raw: bytes, *, kind: bytes, sections: int, byte_order: str, nint: int = 0, nreal: int = 0
-) -> ExtendedHeader | None:
+) -> Acquisition | None:
     """Return what an extended header tells, or None when its layout is not one of those above.
 
     Parameters
@@ -96,8 +73,8 @@ def axis_angle_in_labels(labels: Iterable[str]) -> float | None:
     -4.3
     """
     for label in labels:
-        if found := _AXIS_IN_TITLE.search(label):
-            return float(found[1])
+        if (found := _AXIS_IN_TITLE.search(label)) and math.isfinite(angle := float(found[1])):
+            return angle
     return None
 
 
@@ -114,7 +91,7 @@ def _serialem_bytes(flags: int) -> int:
     return sum(size for bit, size in _SERIALEM_ITEMS.items() if flags & bit)
 
 
-def _decode_serialem(raw: bytes, sections: int, byte_order: str, nint: int, nreal: int) -> ExtendedHeader | None:
+def _decode_serialem(raw: bytes, sections: int, byte_order: str, nint: int, nreal: int) -> Acquisition | None:
     if nint <= 0 or _serialem_bytes(nreal) > nint:
         return None
     count = min(sections, len(raw) // nint)
@@ -126,7 +103,7 @@ def _decode_serialem(raw: bytes, sections: int, byte_order: str, nint: int, nrea
 
     tilts = shorts(_SERIALEM_TILT, 1)[:, 0] / 100 if nreal & _SERIALEM_TILT else None
     exposure = _float_of_shorts(*shorts(_SERIALEM_DOSE, 2).T) if nreal & _SERIALEM_DOSE else None
-    return ExtendedHeader("SerialEM", tilt_deg=_plausible_tilts(tilts), exposure=_plausible_exposure(exposure))
+    return Acquisition("SerialEM", tilt_deg=_plausible_tilts(tilts), exposure=_plausible_exposure(exposure))
 
 
 def _float_of_shorts(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -137,7 +114,7 @@ def _float_of_shorts(first: NDArray[np.float64], second: NDArray[np.float64]) ->
     return np.asarray(np.sign(first) * mantissa * 2.0**exponent)
 
 
-def _decode_fei(raw: bytes, kind: bytes, sections: int, byte_order: str) -> ExtendedHeader | None:
+def _decode_fei(raw: bytes, kind: bytes, sections: int, byte_order: str) -> Acquisition | None:
     dtype = get_ext_header_dtype(kind, byte_order)
     if len(raw) < dtype.itemsize:
         return None
@@ -147,7 +124,7 @@ def _decode_fei(raw: bytes, kind: bytes, sections: int, byte_order: str) -> Exte
     count = min(sections, len(raw) // stride)
     records = np.frombuffer(raw, np.uint8, count * stride).reshape(count, stride)[:, : dtype.itemsize]
     blocks = np.ascontiguousarray(records).view(dtype)[:, 0]
-    return ExtendedHeader(
+    return Acquisition(
         f"Thermo Fisher {kind.decode()}",
         tilt_deg=_plausible_tilts(blocks["Alpha tilt"].astype(float)),
         pixel_size_angstrom=_plausible_pixel(float(blocks["Pixel size X"][0]) * 1e10),
@@ -156,7 +133,7 @@ def _decode_fei(raw: bytes, kind: bytes, sections: int, byte_order: str) -> Exte
     )
 
 
-def _decode_agard(raw: bytes, sections: int, byte_order: str, nint: int, nreal: int) -> ExtendedHeader | None:
+def _decode_agard(raw: bytes, sections: int, byte_order: str, nint: int, nreal: int) -> Acquisition | None:
     stride = 4 * (nint + nreal)
     if nint < 0 or nreal <= 0 or len(raw) < stride:
         return None
@@ -164,7 +141,7 @@ def _decode_agard(raw: bytes, sections: int, byte_order: str, nint: int, nreal: 
     words = np.frombuffer(raw, f"{byte_order}f4", count * (nint + nreal)).reshape(count, nint + nreal)
     reals = words[:, nint:].astype(float)
     whole = nreal > _AGARD_PIXEL
-    return ExtendedHeader(
+    return Acquisition(
         "Agard",
         tilt_deg=_plausible_tilts(reals[:, _AGARD_TILT]),
         pixel_size_angstrom=_plausible_pixel(reals[0, _AGARD_PIXEL] * 1e10) if whole else None,

@@ -2,7 +2,7 @@
 
 Every directive says what the native engine makes of it:
 
-* `used`: it decides a parameter of a stage;
+* `used`: it decides parameters of the stages, those in the column `sets`;
 * `ignored`: it makes no difference here, and the reason why;
 * `refused`: it asks for something that the native engine does not do and that would change the result, and what to do instead.
   The values listed as harmless ask for nothing and are accepted.
@@ -27,6 +27,10 @@ from typing import Literal, cast
 from tiltflow.formats.directives import split_axis
 
 Native = Literal["used", "ignored", "refused"]
+_OWN_STEPS = "native"
+"""The column of tiltflow's own steps; the columns `sets` and `note` belong to it."""
+_ABOUT = frozenset({"name", "section", "type", "default", "accepted", "sets", "note", "meaning"})
+"""Columns that say what a directive is; all others are an engine's, and hold its verdicts."""
 Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...]
 
 
@@ -48,10 +52,14 @@ class Known:
         What IMOD does without it.
     native
         What the native engine makes of it.
+    verdicts
+        What each engine with a column of its own makes of it.
     accepted
         Values of a refused directive that ask for nothing.
+    sets
+        The parameters of the stages that a used directive decides, as `stage.parameter`, the main one first.
     note
-        The stage's parameter, the reason, or what to do instead.
+        The reason, or what to do instead; of a used directive what it does beside setting parameters.
     meaning
         One line for a scientist.
     """
@@ -62,9 +70,26 @@ class Known:
     choices: tuple[int, ...]
     default: str
     native: Native
+    verdicts: Mapping[str, Native]
     accepted: tuple[str, ...]
+    sets: tuple[str, ...]
     note: str
     meaning: str
+
+    def verdict(self, engine: str) -> tuple[Native, str]:
+        """Return what an engine makes of it, and why; of one without a column, what tiltflow's own steps make of it.
+
+        >>> find_known("runtime.Tiltflow.any.halfVolumes").verdict("native")
+        ('used', 'halves')
+        """
+        if engine == _OWN_STEPS or engine not in self.verdicts:
+            return self.native, self.effect
+        return self.verdicts[engine], ""
+
+    @property
+    def effect(self) -> str:
+        """What the native engine makes of it, in words: the parameters that it decides, the reason, or what to do instead."""
+        return self.note or ", ".join(self.sets)
 
     def parse(self, text: str) -> Value:
         """Return the value that a text stands for.
@@ -258,8 +283,10 @@ def _known(row: Mapping[str, str]) -> Known:
         type=kind,
         choices=tuple(int(choice) for choice in choices.split()),
         default=row["default"],
-        native=cast("Native", row["native"]),
+        native=cast("Native", row[_OWN_STEPS]),
+        verdicts={engine: cast("Native", row[engine]) for engine in row if engine not in _ABOUT},
         accepted=tuple(filter(None, row["accepted"].split("|"))),
+        sets=tuple(row["sets"].split()),
         note=row["note"],
         meaning=row["meaning"],
     )
@@ -299,7 +326,7 @@ With IMOD's engine every directive goes to batchruntomo, but for tiltflow's own 
 them, so that engine refuses what they ask for. The native engine makes one of three things of it, and
 `tiltflow directives FILE` and `run.json` say which:
 
-* **used**: it decides the parameter of the stage that is named;
+* **used**: it decides the parameters of the stages that are named;
 * **ignored**: it concerns a step that is done in another way, or not needed; the reason is given;
 * **refused**: it asks for something that the native engine does not do and that would change what the specimen looks like.
   The run stops before any work, and says what to do. The values in brackets ask for nothing and are accepted.
@@ -314,7 +341,7 @@ def _type_text(known: Known) -> str:
 
 def _native_text(known: Known) -> str:
     if known.native == "used":
-        return f"**used**: {known.note}" if " " in known.note else f"**used**: `{known.note}`"
+        return f"**used**: {known.note or ', '.join(f'`{name}`' for name in known.sets)}"
     harmless = f" ({known.accepted[0]})" if known.accepted else ""
     return f"**{known.native}**{harmless}: {known.note}"
 

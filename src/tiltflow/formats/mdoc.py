@@ -1,7 +1,7 @@
 """SerialEM's and Tomography 5's `.mdoc`: what the microscope knew of each view.
 
-Values are read through mdocfile, but nothing a microscope may write can cost the rest: only fields that are used are handed
-to it, spelling and order do not matter, and a field that is not what it should be is left out and reported.
+Nothing a microscope may write can cost the rest: only fields that are used are looked at, spelling and order do not matter, and a
+field that is not what it should be is left out and reported.
 
 The tilt axis is told in a title, `[T =     Tilt axis angle = -4.3, binning = 1 ...]`, or by `TiltAxisAngle`.  `RotationAngle` of
 a view is the axis only in files of Tomography 5; in SerialEM's it is the rotation of the image against the stage, which is
@@ -10,9 +10,10 @@ some multiple of 90 degrees away, so there it is not taken.
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,6 @@ from tiltflow.errors import FormatError, LocationError
 from tiltflow.formats.extended import axis_angle_in_labels
 from tiltflow.model import Problem
 
-_GLOBAL_FIELDS = ("PixelSpacing", "ImageSize", "TiltAxisAngle")
-_VIEW_FIELDS = (
-    "TiltAngle",
-    "PixelSpacing",
-    "RotationAngle",
-    "ExposureDose",
-    "PriorRecordDose",
-    "SubFramePath",
-    "DateTime",
-)
-_FIELDS = {field.lower(): field for field in (*_GLOBAL_FIELDS, *_VIEW_FIELDS)}
 _SECTION = re.compile(r"\[\s*(\w+)\s*=\s*(.*?)\s*\]?\s*$")
 _NUMBER = re.compile("[0-9]{1,9}")
 
@@ -115,6 +105,48 @@ class Mdoc:
         return np.array(known, float) if values and len(known) == len(values) and any(known) else None
 
 
+def _number(text: str) -> float | None:
+    """Return a number, None for one that is not finite: what programs write for a value that they do not know."""
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    nx, ny = map(int, text.split())
+    if min(nx, ny) < 1:
+        raise ValueError(text)
+    return nx, ny
+
+
+def _axis(text: str) -> float:
+    """Return the angle at the start of a text that may go on, as a title does."""
+    angle = axis_angle_in_labels([f"Tilt axis angle = {text}"])
+    if angle is None:
+        raise ValueError(text)
+    return angle
+
+
+_Fields = Mapping[str, tuple[str, Callable[[str], Any]]]
+
+_HEADER_FIELDS: _Fields = {
+    "PixelSpacing": ("pixel_size_angstrom", _number),
+    "ImageSize": ("image_size", _image_size),
+    "TiltAxisAngle": ("axis_angle_deg", _axis),
+}
+"""Fields of the header: the name of the value, and its parser, whose ValueError leaves the field out."""
+
+_VIEW_FIELDS: _Fields = {
+    "TiltAngle": ("tilt_deg", _number),
+    "RotationAngle": ("rotation_angle_deg", _number),
+    "ExposureDose": ("exposure", _number),
+    "PriorRecordDose": ("prior_exposure", _number),
+    "PixelSpacing": ("pixel_size_angstrom", _number),
+    "SubFramePath": ("frames", str),
+    "DateTime": ("acquired", str),
+}
+"""Fields of the section of a view: the attribute of :class:`MdocView`, and its parser."""
+
+
 def read_mdoc(path: str | os.PathLike[str]) -> Mdoc:
     """Return what an `.mdoc` file tells.
 
@@ -135,31 +167,27 @@ def read_mdoc(path: str | os.PathLike[str]) -> Mdoc:
 
 def parse_mdoc(text: str, path: Path = Path("mdoc")) -> Mdoc:
     """Return what the text of an `.mdoc` tells; `path` is named in messages."""
-    # pandas comes with mdocfile and takes over a second to import.
-    from mdocfile.data_models import MdocGlobalData, MdocSectionData
-
     header, titles, sections = _split(text)
     if not sections:
         raise FormatError(f"{path}: has no [ZValue = ...] section, so it describes no view; is it the .mdoc of a tilt series?")
     problems: list[Problem] = []
-    common = _validated(MdocGlobalData, header, f"{path}, header", problems)
+    common = _understood(_HEADER_FIELDS, header, f"{path}, header", problems)
     views = []
     for number, (name, fields) in enumerate(sections):
         where = f"{path}, section {name}"
         if not _NUMBER.fullmatch(name):
             problems.append(Problem(f"the section [ZValue = {name}] is not numbered; it is taken as view {number}", where))
             name = str(number)
-        views.append(_view(int(name), fields, _validated(MdocSectionData, fields, where, problems)))
+        views.append(MdocView(int(name), **_understood(_VIEW_FIELDS, fields, where, problems)))
     views.sort(key=lambda view: view.z)
     axis, source = _axis_angle(titles, common, views)
-    size = common.get("ImageSize")
-    spacings = (common.get("PixelSpacing"), *(view.pixel_size_angstrom for view in views))
+    spacings = (common.get("pixel_size_angstrom"), *(view.pixel_size_angstrom for view in views))
     return Mdoc(
         path=path,
         views=tuple(views),
         titles=titles,
         pixel_size_angstrom=next((spacing for spacing in spacings if spacing is not None and 0 < spacing < 1e6), None),
-        image_size=(int(size[0]), int(size[1])) if size else None,
+        image_size=common.get("image_size"),
         axis_angle_deg=axis,
         axis_source=source,
         problems=tuple(problems),
@@ -167,7 +195,7 @@ def parse_mdoc(text: str, path: Path = Path("mdoc")) -> Mdoc:
 
 
 def _split(text: str) -> tuple[dict[str, str], tuple[str, ...], list[tuple[str, dict[str, str]]]]:
-    """Return the fields of the header, the titles, and the name and fields of each view."""
+    """Return the fields of the header by their names in lower case, the titles, and the name and fields of each view."""
     header: dict[str, str] = {}
     titles: list[str] = []
     sections: list[tuple[str, dict[str, str]]] = []
@@ -183,45 +211,31 @@ def _split(text: str) -> tuple[dict[str, str], tuple[str, ...], list[tuple[str, 
                 sections.append((name, fields))
         elif "=" in line:
             key, value = map(str.strip, line.split("=", 1))
-            if key.lower() in _FIELDS and value:
-                fields[_FIELDS[key.lower()]] = value
+            if value:
+                fields[key.lower()] = value
     return header, tuple(titles), sections
 
 
-def _validated(model: Any, fields: Mapping[str, str], where: str, problems: list[Problem]) -> dict[str, Any]:
-    """Return the fields as mdocfile understands them, without those that it does not."""
-    from pydantic import ValidationError
-
-    try:
-        checked = model(**fields)
-    except ValidationError as error:
-        wrong = {str(entry["loc"][0]) for entry in error.errors()}
-        problems += [Problem(f"{key} = {fields[key]!r} is not understood and left out", where) for key in sorted(wrong)]
-        return _validated(model, {key: value for key, value in fields.items() if key not in wrong}, where, problems)
-    return {key: value for key, value in checked.model_dump().items() if value is not None}
-
-
-def _view(z: int, written: Mapping[str, str], checked: Mapping[str, Any]) -> MdocView:
-    numbers = {key: value for key, value in checked.items() if isinstance(value, float) and np.isfinite(value)}
-    return MdocView(
-        z=z,
-        tilt_deg=numbers.get("TiltAngle"),
-        rotation_angle_deg=numbers.get("RotationAngle"),
-        exposure=numbers.get("ExposureDose"),
-        prior_exposure=numbers.get("PriorRecordDose"),
-        pixel_size_angstrom=numbers.get("PixelSpacing"),
-        frames=written.get("SubFramePath"),
-        acquired=written.get("DateTime"),
-    )
+def _understood(known: _Fields, written: Mapping[str, str], where: str, problems: list[Problem]) -> dict[str, Any]:
+    """Return the values of the known fields; what is wrong with the others is added to `problems`."""
+    values = {}
+    for field, (name, parse) in known.items():
+        text = written.get(field.lower())
+        if text is None:
+            continue
+        try:
+            values[name] = parse(text)
+        except ValueError:
+            problems.append(Problem(f"{field} = {text!r} is not understood and left out", where))
+    return values
 
 
 def _axis_angle(titles: Sequence[str], common: Mapping[str, Any], views: Sequence[MdocView]) -> tuple[float | None, str]:
     angle = axis_angle_in_labels(titles)
     if angle is not None:
         return angle, "title"
-    angle = axis_angle_in_labels([f"Tilt axis angle = {common['TiltAxisAngle']}"]) if "TiltAxisAngle" in common else None
-    if angle is not None:
-        return angle, "TiltAxisAngle"
+    if "axis_angle_deg" in common:
+        return common["axis_angle_deg"], "TiltAxisAngle"
     rotations = [view.rotation_angle_deg for view in views if view.rotation_angle_deg is not None]
     if rotations and not any("serialem" in title.lower() for title in titles):
         return float(np.median(rotations)), "RotationAngle"

@@ -7,7 +7,7 @@ header.
 ...     stack.header.pixel_size_angstrom
 ...     view = stack[20]
 
-`MrcFile` is a :class:`tiltflow.model.Stack`: `stack[i]` reads one view into an array of its own.  `stack.data` maps the
+`MrcFile` is a :class:`tiltflow.model.ImageStack`: `stack[i]` reads one view into an array of its own.  `stack.data` maps the
 whole file instead; pages touched through it count as resident memory until the system wants them back.
 
 Writing: :class:`MrcWriter` takes sections in order, or blocks of rows in any order and from several threads, converts to
@@ -37,6 +37,7 @@ from tiltflow.errors import FormatError, ParameterError, ResourceError
 from tiltflow.formats.extended import render_serialem_tilts
 from tiltflow.formats.mrcheader import HEADER_BYTES, IMOD_STAMP, RMS_NOT_COMPUTED, SIGNED_BYTES, MrcHeader, read_header
 from tiltflow.formats.reserve import reserve
+from tiltflow.model import Acquisition, Problem
 
 __all__ = ["MrcFile", "MrcHeader", "MrcWriter", "convert", "open_mrc", "read_header", "render_label"]
 
@@ -53,7 +54,10 @@ def open_mrc(path: str | os.PathLike[str]) -> MrcFile:
 
 
 class MrcFile:
-    """An MRC file opened for reading, one view at a time; usable as a :class:`tiltflow.model.Stack` from several threads."""
+    """An MRC file opened for reading, one view at a time; a :class:`tiltflow.model.ImageStack`."""
+
+    container = "MRC"
+    header_name = "header"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.header = read_header(path)
@@ -70,6 +74,35 @@ class MrcFile:
     def dtype(self) -> np.dtype[Any]:
         """Type of the arrays that reading returns: that of the file in the byte order of this machine."""
         return self.header.dtype.newbyteorder("=")
+
+    @property
+    def pixel_size_angstrom(self) -> tuple[float, float] | None:
+        """Size of a voxel along x and y; None where the header gives none."""
+        x, y, _ = self.header.pixel_size_angstrom
+        return (x, y) if x > 0 else None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Title lines of the header."""
+        return self.header.labels
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """What the extended header tells; one of an unknown kind tells nothing."""
+        if self.header.extended is None and self.header.data_offset > HEADER_BYTES:
+            return Acquisition("")
+        return self.header.extended
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Whether there is more in the file than its header accounts for."""
+        surplus = self.header.surplus_bytes
+        if not surplus:
+            return ()
+        whole = surplus // self.header.section_bytes
+        room = f", room for {whole} more" if whole else ""
+        message = f"{surplus} bytes follow the last of the {self.shape[0]} views{room}; they are not read"
+        return (Problem(message, str(self.path)),)
 
     @cached_property
     def data(self) -> np.memmap[Any, np.dtype[Any]]:

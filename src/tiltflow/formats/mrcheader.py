@@ -17,7 +17,8 @@ import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
 from tiltflow.errors import FormatError, LocationError
-from tiltflow.formats.extended import ExtendedHeader, decode_extended
+from tiltflow.formats.extended import decode_extended
+from tiltflow.model import Acquisition
 
 ByteOrder = Literal["<", ">"]
 
@@ -95,7 +96,7 @@ class MrcHeader:
     minimum: float
     maximum: float
     mean: float
-    extended: ExtendedHeader | None
+    extended: Acquisition | None
     is_volume: bool
     data_offset: int
     surplus_bytes: int

@@ -94,7 +94,7 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None) 
     exposure, included = _exposure(sources), _included(sources, hints)
     return TiltSeries(
         path=sources.path,
-        shape=sources.header.shape,
+        shape=sources.stack.shape,
         tilt_deg=tilts.value,
         pixel_size_angstrom=pixel.value,
         axis_angle_deg=axis.value,
@@ -108,18 +108,20 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None) 
             "included": included.where,
         },
         problems=tuple(sources.problems),
+        container=sources.stack.container,
     )
 
 
 def _pixel_size(sources: Sources, hints: SeriesHints) -> Found[float]:
     if hints.pixel_size_angstrom is not None and not 0 < hints.pixel_size_angstrom < np.inf:
         raise ParameterError(f"{_PIXEL}: {hints.pixel_size_angstrom} Å is no pixel size")
-    written = sources.header.pixel_size_angstrom[0]
+    stack = sources.stack
+    written = stack.pixel_size_angstrom[0] if stack.pixel_size_angstrom else None
     mdoc_pixel, mdoc_binning = _mdoc_pixel(sources)
     readings = [
         _found(hints.pixel_size_angstrom, _PIXEL),
         _found(mdoc_pixel if mdoc_binning == 1 else None, sources.mdoc_name),
-        _found(written if written not in (0, 1) else None, "header"),
+        _found(written if written != 1 else None, stack.header_name),
         _found(sources.extended.pixel_size_angstrom if sources.extended else None, sources.extended_name),
         _found(mdoc_pixel if mdoc_binning != 1 else None, f"{sources.mdoc_name} (of images {mdoc_binning} times as large)"),
     ]
@@ -127,7 +129,8 @@ def _pixel_size(sources: Sources, hints: SeriesHints) -> Found[float]:
         sources, "pixel size", readings, lambda used, other: compare_pixels(used, other.value), lambda pixel: f"{pixel:.4g} Å"
     )
     if chosen is None:
-        reason = f"the header has {written:g} Å, as programs write when they do not know it"
+        has = "none" if written is None else f"{written:g} Å, as programs write when they do not know it"
+        reason = f"the {stack.header_name} has {has}"
         sources.report(
             f"no source tells the pixel size ({reason}); 1 Å is taken, give it in nm by setupset.copyarg.pixel", sources.path
         )
@@ -143,7 +146,7 @@ def _mdoc_pixel(sources: Sources) -> tuple[float | None, int]:
     if mdoc.image_size is None:
         return mdoc.pixel_size_angstrom, 1
     # Sorted, as images may have been turned by 90 degrees on their way into the stack.
-    sides, mdoc_sides = sorted(sources.header.shape[1:]), sorted(mdoc.image_size)
+    sides, mdoc_sides = sorted(sources.stack.shape[1:]), sorted(mdoc.image_size)
     binning = max(1, round(mdoc_sides[0] / sides[0]))
     if any(abs(size - binning * n) >= binning for size, n in zip(mdoc_sides, sides, strict=True)):
         return None, 1
@@ -155,7 +158,7 @@ def _axis_angle(sources: Sources, hints: SeriesHints) -> Found[float]:
     readings = [
         _found(hints.axis_angle_deg, _ROTATION),
         _found(mdoc.axis_angle_deg if mdoc else None, f"{sources.mdoc_name} ({mdoc.axis_source})" if mdoc else ""),
-        _found(axis_angle_in_labels(sources.header.labels), "title line of the header"),
+        _found(axis_angle_in_labels(sources.stack.labels), f"title line of the {sources.stack.header_name}"),
         _found(extended.axis_angle_deg if extended else None, sources.extended_name),
     ]
     chosen = choose(

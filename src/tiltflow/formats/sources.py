@@ -9,10 +9,9 @@ from typing import Generic, TypeVar
 
 from tiltflow.errors import FormatError
 from tiltflow.formats.disagreements import compare_pixels
-from tiltflow.formats.extended import ExtendedHeader
 from tiltflow.formats.mdoc import Mdoc, read_mdoc
-from tiltflow.formats.mrc import MrcHeader, read_header
-from tiltflow.model import Problem
+from tiltflow.formats.stacks import open_stack
+from tiltflow.model import Acquisition, ImageStack, Problem
 
 T = TypeVar("T")
 
@@ -35,9 +34,9 @@ class Absent:
 
 @dataclass(slots=True)
 class Sources:
-    """A stack's header, what its extended header and its `.mdoc` tell, and the problems met so far."""
+    """A stack, closed, what its `.mdoc` tells, and the problems met so far."""
 
-    header: MrcHeader
+    stack: ImageStack
     mdoc: Mdoc | None = None
     mdoc_reason: str = "no such file"
     problems: list[Problem] = field(default_factory=list)
@@ -45,17 +44,17 @@ class Sources:
     @property
     def path(self) -> Path:
         """The stack."""
-        return self.header.path
+        return self.stack.path
 
     @property
     def views(self) -> int:
         """Number of views."""
-        return self.header.shape[0]
+        return self.stack.shape[0]
 
     @property
-    def extended(self) -> ExtendedHeader | None:
+    def extended(self) -> Acquisition | None:
         """What the extended header tells."""
-        return self.header.extended
+        return self.stack.acquisition
 
     @property
     def mdoc_name(self) -> str:
@@ -65,7 +64,7 @@ class Sources:
     @property
     def extended_name(self) -> str:
         """What the extended header is called."""
-        return f"extended header ({self.extended.kind})" if self.extended else "extended header"
+        return f"extended header ({self.extended.kind})" if self.extended and self.extended.kind else "extended header"
 
     def report(self, message: str, where: object) -> None:
         """Keep a problem."""
@@ -78,8 +77,9 @@ def find_sources(path: Path) -> Sources:
     The `.mdoc` is the first that exists of `B.mrc.mdoc` (the stack's whole name), `B.mdoc`, and what it was called before
     the stack was renamed, `B.mrc.mdoc` or `B.st.mdoc`.
     """
-    sources = Sources(read_header(path))
-    _check_header(sources)
+    with open_stack(path) as stack:
+        sources = Sources(stack, problems=[*stack.problems])
+    _check_pixel(sources)
     names = (f"{path.name}.mdoc", f"{path.stem}.mdoc", f"{path.stem}.mrc.mdoc", f"{path.stem}.st.mdoc")
     found = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
     if found is not None:
@@ -138,14 +138,7 @@ def count_of(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _check_header(sources: Sources) -> None:
-    header = sources.header
-    if header.surplus_bytes:
-        whole = header.surplus_bytes // header.section_bytes
-        room = f", room for {whole} more" if whole else ""
-        sources.report(
-            f"{header.surplus_bytes} bytes follow the last of the {sources.views} views{room}; they are not read", header.path
-        )
-    x, y, _ = header.pixel_size_angstrom
+def _check_pixel(sources: Sources) -> None:
+    x, y = sources.stack.pixel_size_angstrom or (0.0, 0.0)
     if x > 0 and y > 0 and (unlike := compare_pixels(x, y)):
-        sources.report(f"the pixel size along y, {y:.4g} Å, {unlike} compared with {x:.4g} Å along x, which is used", header.path)
+        sources.report(f"the pixel size along y, {y:.4g} Å, {unlike} compared with {x:.4g} Å along x, which is used", sources.path)

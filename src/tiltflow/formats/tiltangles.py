@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from tiltflow.errors import FormatError, MissingValueError, ParameterError
 from tiltflow.formats.disagreements import REFINED_TILT_TOLERANCE_DEG, TILT_TOLERANCE_DEG, compare_tilts
-from tiltflow.formats.mrcheader import HEADER_BYTES
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of
 from tiltflow.formats.tilts import read_tilts
 
@@ -116,7 +115,9 @@ def _mdoc_tilts(sources: Sources) -> Found[Angles] | Absent:
 
 def _extended_tilts(sources: Sources) -> Found[Angles] | Absent:
     if sources.extended is None:
-        return Absent(sources.extended_name, "of an unknown kind" if sources.header.data_offset > HEADER_BYTES else "none")
+        return Absent(sources.extended_name, "none")
+    if not sources.extended.kind:
+        return Absent(sources.extended_name, "of an unknown kind")
     if sources.extended.tilt_deg is None:
         return Absent(sources.extended_name, "without tilt angles")
     return _usable(sources, sources.extended_name, sources.extended.tilt_deg)

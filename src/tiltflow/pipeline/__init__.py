@@ -1,15 +1,18 @@
 """The one function that joins the floors: a series goes in, products and a record come out.
 
 :func:`process` does one series, :func:`run` a list of them.  The same work is cut into steps that can run in different processes
-(:func:`reconstruct_step`, :func:`product_step`, :func:`finish_step`), which is what an orchestrator wraps.  A series that fails is
-a result with `status="error"`, its stage and its reason; it never costs another series anything.
+(:func:`reconstruct_step`, :func:`product_step`, :func:`finish_step`), which is what an orchestrator wraps; their order stands once, in
+:func:`work_on`.  A series that fails is a result with `status="error"`, its stage and its reason; it never costs another series
+anything.
 """
 
-from tiltflow.pipeline.closing import close_lost, earlier_result
+from tiltflow.pipeline.conclusion import close_lost
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.resource_forecast import Forecast, forecast
+from tiltflow.pipeline.resume import earlier_result
 from tiltflow.pipeline.run import process, recorded_run, run
+from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 
 __all__ = [
@@ -20,6 +23,7 @@ __all__ = [
     "RunResult",
     "SeriesProgress",
     "StepOutcome",
+    "StepRunner",
     "close_lost",
     "earlier_result",
     "finish_step",
@@ -30,4 +34,5 @@ __all__ = [
     "recorded_run",
     "run",
     "series_log",
+    "work_on",
 ]

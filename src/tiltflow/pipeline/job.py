@@ -68,12 +68,16 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class SeriesProgress:
-    """A word on one series: the stage it is in and the fraction of that stage done; `result` at its end."""
+    """A word on one series: the stage it is in and the fraction of that stage done; `result` at its end.
+
+    `note` says what was decided about the series as a whole.
+    """
 
     name: str
     stage: str
     fraction: float
     result: SeriesResult | None = None
+    note: str = ""
 
 
 OnProgress = Callable[[SeriesProgress], None]

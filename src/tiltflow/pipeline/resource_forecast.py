@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiltflow.engines.plan import Plan, duration, gigabytes, plan_series
+from tiltflow.engines.plan import Plan, duration, gigabytes
 from tiltflow.engines.registry import choose_engine
 from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Site
-from tiltflow.pipeline.closing import earlier_result
+from tiltflow.pipeline.resume import earlier_result
 from tiltflow.recipe import Recipe
 
 
@@ -49,14 +49,14 @@ def forecast(
 
 
 def _plans(sources: Sequence[Path], recipe: Recipe, site: Site, output: Path, redo: bool) -> Iterator[Plan]:
-    engine = choose_engine(recipe.engine)[0].name
-    fitted = recipe.for_engine(engine)
+    engine = choose_engine(recipe.engine)[0]
+    fitted = recipe.for_engine(engine.name)
     for source in sources:
         if not redo and earlier_result(source, recipe, output / source.stem) is not None:
             continue
         try:
             series = read_series(source, recipe.hints)
-            yield plan_series(series, fitted.for_series(series.pixel_size_angstrom), engine, site.threads)
+            yield engine.plan(series, fitted.for_series(series.pixel_size_angstrom), site.threads)
         except TiltflowError:
             continue
 

@@ -9,22 +9,24 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-import tiltflow
 from tiltflow import describe
-from tiltflow.beside import NO_SPACE
 from tiltflow.delivery.cleanup import make_scratch
+from tiltflow.disk import NO_SPACE
 from tiltflow.model import SeriesResult, Site
-from tiltflow.pipeline.closing import earlier_result
-from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
+from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress
 from tiltflow.pipeline.log import series_log
+from tiltflow.pipeline.resume import earlier_result
+from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
-from tiltflow.products.catalogue import STEPS
 from tiltflow.recipe import Recipe
 from tiltflow.record import RunRecord, RunRecorder, RunSeriesEntry
 from tiltflow.report import write_run_pages
+from tiltflow.version import __version__
 
+_KEPT = "already done by this recipe, nothing to do"
 _REFRESH_S = 60.0
 _log = logging.getLogger(__name__)
 
@@ -93,43 +95,39 @@ def process(
     keep_volumes: bool = True,
     redo: bool = False,
     on_progress: OnProgress = _nobody,
+    runner: StepRunner | None = None,
 ) -> SeriesResult:
-    """Align, reconstruct and make every product of one series; expected failures come back as a result."""
+    """Align, reconstruct and make every product of one series; expected failures come back as a result.
+
+    `runner` runs the steps: as tasks of an orchestrator, for instance, which then see to their progress themselves.
+    """
     name = source.stem
-    result = None if redo else earlier_result(source, recipe, output)
-    if result is None:
-        with series_log(output, name):
-            job = Job(source, recipe, site, output, make_scratch(source, site.scratch), keep_volumes)
-            result = _work(job, on_progress)
-    else:
-        _log.info("%s: already done by this recipe, nothing to do", name)
+    earlier = None if redo else earlier_result(source, recipe, output)
+    if earlier is not None:
+        _log.info("%s: %s", name, _KEPT)
+        on_progress(SeriesProgress(name, earlier.stage or "done", 1.0, earlier, note=_KEPT))
+        return earlier
+    with series_log(output, name):
+        job = Job(source, recipe, site, output, make_scratch(source, site.scratch), keep_volumes)
+        result = work_on(job, runner or _calls(name, on_progress))
     on_progress(SeriesProgress(name, result.stage or "done", 1.0, result))
     return result
 
 
-def _work(job: Job, on_progress: OnProgress) -> SeriesResult:
-    outcomes: list[StepOutcome] = []
-    error: BaseException | None = None
-    stage: str | None = None
+def _calls(name: str, on_progress: OnProgress) -> StepRunner:
+    """Return the runner that calls each step here and now."""
 
     def report(stage: str, fraction: float) -> None:
-        on_progress(SeriesProgress(job.name, stage, fraction))
+        on_progress(SeriesProgress(name, stage, fraction))
 
-    try:
-        reconstruct_step(job, report)
-        for step in STEPS:
-            stage = step.name
-            outcomes.append(product_step(job, stage, report))
-    except BaseException as caught:  # noqa: BLE001  the boundary: finish_step records it, and raises again what must not be held back
-        error = caught
-    return finish_step(job, outcomes, error, stage)
+    return StepRunner(partial(reconstruct_step, progress=report), partial(product_step, progress=report), finish_step)
 
 
 @contextmanager
 def recorded_run(sources: Sequence[Path], recipe: Recipe, output: Path, site: Site, jobs: int = 1) -> Iterator[RunRecorder]:
     """Keep the record of a run in `output`, and write its pages however it ends."""
     record = RunRecord(
-        tiltflow=tiltflow.__version__,
+        tiltflow=__version__,
         versions=describe.versions(),
         started=datetime.now(UTC),
         jobs=jobs,

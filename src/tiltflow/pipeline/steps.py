@@ -6,38 +6,30 @@ import logging
 import shutil
 from collections.abc import Iterable
 
-import tiltflow
 from tiltflow import describe
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
-from tiltflow.engines.base import EngineJob, StageProgress, silent
-from tiltflow.engines.plan import check_room, plan_series
+from tiltflow.engines.base import Engine, EngineJob
+from tiltflow.engines.plan import check_room
 from tiltflow.engines.registry import choose_engine
-from tiltflow.errors import ParameterError, TiltflowError
+from tiltflow.errors import FormatError, ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Reconstruction, SeriesResult
+from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.parallel import one_thread_for_algebra
-from tiltflow.pipeline.closing import (
-    as_extra,
-    conclude,
-    files_to_keep,
-    last_lines,
-    products_folder,
-    publish_products,
-    reason,
-    result_of,
-    resume,
-)
+from tiltflow.pipeline.conclusion import conclude, result_of
+from tiltflow.pipeline.failure import last_lines, optional, reason
 from tiltflow.pipeline.job import Job, StepOutcome
+from tiltflow.pipeline.publication import files_to_keep, products_folder, publish_products
 from tiltflow.products.catalogue import STEPS, ProductContext
-from tiltflow.recipe.directive_status import EngineName
 from tiltflow.record import EngineEntry, Recorder
 from tiltflow.report.gather import gather_view, gather_volume
+from tiltflow.version import __version__
 
 _log = logging.getLogger(__name__)
 
 
-def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstruction:
+def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Reconstruction:
     """Read the series, let the engine align and reconstruct it, and record everything on the way.
 
     Raises
@@ -45,7 +37,8 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
     TiltflowError
         With the reason, if the series cannot be processed.
     """
-    recorder = Recorder.start(job.record_path, job.source, tiltflow.__version__)
+    recorder = Recorder.start(job.record_path, job.source, __version__)
+    recorder.on_progress = progress
     recorder.record.versions = describe.versions()
     recorder.record.recipe = describe.recipe(job.recipe, requested=job.recipe)
     with recorder.stage("read") as notes:
@@ -54,7 +47,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
         for problem in series.problems:
             notes.warn(f"{problem.message} ({problem.where})")
         notes.number("views", series.shape[0])
-    with recorder.stage("picture"), as_extra(recorder, "the picture of the raw series"):
+    with recorder.stage("picture"), optional(recorder, "the picture of the raw series"):
         gather_view(recorder, series, job.output)
     with recorder.stage("check"):
         engine, reason = choose_engine(job.recipe.engine)
@@ -66,26 +59,25 @@ def reconstruct_step(job: Job, progress: StageProgress = silent) -> Reconstructi
             job.site,
             job.workdir,
             recorder,
-            progress,
         )
         recorder.record.recipe = describe.recipe(work.recipe, requested=job.recipe)
         for problem in work.recipe.report.problems:
             recorder.warn(f"{problem.message} ({problem.where})")
         engine.check(work)
-    _plan(job, work, engine.name)
+    _plan(job, work, engine)
     with one_thread_for_algebra():
         result = engine.reconstruct(work)
     if result.alignment is not None:
         work.note_alignment(result.alignment)
-    with recorder.stage("measure"), as_extra(recorder, "the measure of the volume"):
+    with recorder.stage("measure"), optional(recorder, "the measure of the volume"):
         gather_volume(recorder, result.volume, job.output, threads=job.site.threads)
     return result
 
 
-def _plan(job: Job, work: EngineJob, engine: EngineName) -> None:
+def _plan(job: Job, work: EngineJob, engine: Engine) -> None:
     """Say what the work will take, and refuse it if that is more than there is."""
     with work.recorder.stage("plan") as notes:
-        plan = plan_series(work.series, work.recipe, engine, job.site.threads, keep_volumes=job.keep_volumes)
+        plan = engine.plan(work.series, work.recipe, job.site.threads, keep_volumes=job.keep_volumes)
         for name, size in (("memory", plan.memory), ("scratch", plan.scratch), ("results", plan.results)):
             notes.number(name, size, "bytes")
         notes.number("time", round(plan.seconds), "s")
@@ -93,7 +85,7 @@ def _plan(job: Job, work: EngineJob, engine: EngineName) -> None:
         check_room(plan, work.series.path.name, job.workdir, job.output)
 
 
-def product_step(job: Job, step_name: str, progress: StageProgress = silent) -> StepOutcome:
+def product_step(job: Job, step_name: str, progress: StageProgress = silent_progress) -> StepOutcome:
     """Make the products of one step of the catalogue from the engine's files in the work folder.
 
     Raises
@@ -115,7 +107,7 @@ def product_step(job: Job, step_name: str, progress: StageProgress = silent) -> 
         folder=folder,
         threads=job.site.threads,
     )
-    with resume(job).stage(step.name) as notes:
+    with _recorder_of(job).stage(step.name) as notes:
         made = step.make(context, lambda fraction: progress(step.name, fraction))
         notes.numbers(made.numbers)
         for text in made.notes:
@@ -137,7 +129,7 @@ def finish_step(
         of tiltflow; an interrupt is recorded, then raised again.
     """
     outcomes = list(outcomes)
-    recorder = resume(job)
+    recorder = _recorder_of(job)
     try:
         publish(files_to_keep(job), job.output)
         if error is None:
@@ -161,3 +153,11 @@ def finish_step(
     if error is not None and not isinstance(error, Exception):
         raise error
     return result_of(recorder.record, job.output)
+
+
+def _recorder_of(job: Job) -> Recorder:
+    """Return the recorder of the series; a new one if the work failed before it could write any."""
+    try:
+        return Recorder.resume(job.record_path)
+    except (OSError, FormatError):
+        return Recorder.start(job.record_path, job.source, __version__)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 
@@ -111,11 +112,11 @@ def find_gold(volume: NDArray[np.float32]) -> Floats:
         strongest = float(np.median(strength[:_STRONGEST]))
         at = at[strength > _WEAKEST * strongest][: _MOST_VOXELS * _MOST]
     beads: list[int] = []
-    taken = np.zeros(len(at), bool)
+    taken, tree = np.zeros(len(at), bool), cKDTree(at)
     for i in range(len(at)):
         if not taken[i]:
             beads.append(i)
-            taken |= ((at - at[i]) ** 2).sum(axis=1) <= _APART**2
+            taken[tree.query_ball_point(at[i], _APART)] = True
         if len(beads) == _MOST:
             break
     centred = at[beads] + 0.5 - np.array(volume.shape) / 2

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tiltflow.model import Progress, Stack
+from tiltflow.observer import tell
 from tiltflow.parallel import map_threads
 from tiltflow.preprocess.fixed_pattern import find_pattern
 
@@ -126,14 +127,3 @@ def _flatten(image: Images) -> Images:
     sigma = _BACKGROUND * max(image.shape)
     contrast -= ndimage.gaussian_filter(contrast, sigma, mode="nearest", truncate=_BACKGROUND_TRUNCATE)
     return np.asarray(contrast - contrast.mean(), np.float32)
-
-
-def tell(progress: Progress | None, fraction: float) -> None:
-    """Report a fraction done, if progress is asked for."""
-    if progress is not None:
-        progress(fraction)
-
-
-def part_of(progress: Progress | None, first: float, last: float) -> Progress | None:
-    """Return a progress that fills the part of another from `first` to `last`, fractions."""
-    return None if progress is None else lambda fraction: progress(first + fraction * (last - first))

@@ -122,7 +122,7 @@ def _remedy(needed: Source | AssetType) -> str:
 
 
 def _movie_numbers(made: MadeMovie, movie: Path) -> dict[str, Quantity]:
-    from tiltflow.products.beside import size_bytes
+    from tiltflow.disk import size_bytes
 
     return {
         "frames": Quantity(made.frames),
@@ -185,7 +185,7 @@ def _volume_numbers(made: MadeVolume) -> dict[str, Quantity]:
 
 
 def _gen_zarr(context: ProductContext, progress: Progress | None) -> StepResult:
-    from tiltflow.products.beside import size_bytes
+    from tiltflow.disk import size_bytes
     from tiltflow.products.pyramid import make_pyramid, neuroglancer_metadata
 
     path = context.path(AssetType.NEUROGLANCER_ZARR)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from tiltflow.atomic_write import atomic_write
 from tiltflow.errors import StageError
-from tiltflow.products.beside import written_beside
 
 KEY_IMAGE_QUALITY = 75
 THUMBNAIL_QUALITY = 70
@@ -22,8 +22,8 @@ THUMBNAIL_SIDE = 300
 
 def write_jpeg(path: Path, picture: NDArray[np.uint8], *, quality: int = KEY_IMAGE_QUALITY) -> None:
     """Write a greyscale picture, `(ny, nx)` with the top row first."""
-    with written_beside(path) as beside:
-        Image.fromarray(picture).save(beside, "JPEG", quality=quality)
+    with atomic_write(path) as partial:
+        Image.fromarray(picture).save(partial, "JPEG", quality=quality)
 
 
 def make_thumbnail(picture: Path, path: Path) -> tuple[int, int]:
@@ -35,6 +35,6 @@ def make_thumbnail(picture: Path, path: Path) -> tuple[int, int]:
         raise StageError(f"{picture}: cannot be read as a picture ({error}); make the key image again") from error
     if max(image.size) > THUMBNAIL_SIDE:
         image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
-    with written_beside(path) as beside:
-        image.filter(ImageFilter.SHARPEN).save(beside, "JPEG", quality=THUMBNAIL_QUALITY)
+    with atomic_write(path) as partial:
+        image.filter(ImageFilter.SHARPEN).save(partial, "JPEG", quality=THUMBNAIL_QUALITY)
     return image.size

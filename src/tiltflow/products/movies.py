@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tiltflow.atomic_write import atomic_write
 from tiltflow.errors import ResourceError
 from tiltflow.model import Progress
 from tiltflow.parallel import map_threads
-from tiltflow.products.beside import written_beside
 from tiltflow.products.images import write_jpeg
 from tiltflow.products.levels import Levels, common_mean, contrast, picture, section_moments
 from tiltflow.products.sections import Voxels
@@ -164,9 +164,9 @@ def write_movie(
     width, height = size
     luma = np.rint(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
     planes = np.full((height * 3 // 2, width), 128, np.uint8)
-    with written_beside(path) as beside:
+    with atomic_write(path) as partial:
         try:
-            with av.open(beside, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            with av.open(partial, "w", format="mp4", options={"movflags": "+faststart"}) as container:
                 stream = container.add_stream("libx264", rate=rate, options=dict(encoder))
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.codec_context.thread_count = threads

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltflow.atomic_write import atomic_write
 from tiltflow.errors import StageError
 from tiltflow.formats.mrc import MrcFile, open_mrc
 from tiltflow.formats.omezarr import CHUNK, OmeZarrWriter
 from tiltflow.kernels import products as kernels
 from tiltflow.model import Progress
 from tiltflow.parallel import map_threads
-from tiltflow.products.beside import written_beside
 from tiltflow.products.histogram import Histogram, VoxelStatistics
 from tiltflow.products.sections import blocks
 
@@ -48,8 +48,8 @@ def make_pyramid(volume: Path, path: Path, *, threads: int = 1, progress: Progre
             notes += (f"{volume.name} gives no voxel size ({voxel_size}); the pyramid says 1 Å",)
             voxel_size = (1.0, 1.0, 1.0)
         dtype = np.dtype(np.float32) if file.dtype.kind == "f" else file.dtype
-        with written_beside(path) as beside:
-            writer = OmeZarrWriter(beside, name=volume.stem, shape=file.shape, dtype=dtype, voxel_size_angstrom=voxel_size)
+        with atomic_write(path) as partial:
+            writer = OmeZarrWriter(partial, name=volume.stem, shape=file.shape, dtype=dtype, voxel_size_angstrom=voxel_size)
             histogram = Histogram(dtype)
             _Builder(file, writer, histogram, threads, progress).build()
             statistics = histogram.statistics(_read_blocks(file))

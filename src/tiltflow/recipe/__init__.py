@@ -4,22 +4,42 @@ The nine parameters fill in a template; the directives in it, those of the files
 over each other; :func:`from_directives` turns what is in force into the parameters of every stage and says what became of each
 directive.  Whatever decides only how the work is done (threads, folders, tools) is a :class:`tiltflow.model.Site` and no part of
 the recipe.
+
+The names below are imported when they are first asked for: the command line needs :mod:`tiltflow.recipe.parameters` for its help, and
+that must not wait for the stages and what they import.
 """
 
-from tiltflow.recipe.directive_status import EngineName
-from tiltflow.recipe.make import Recipe, make_recipe, render_adoc, report_directives
-from tiltflow.recipe.parameters import BrtParameters
-from tiltflow.recipe.report import DirectiveReport, DirectiveRow
-from tiltflow.recipe.stages import StageParams
-from tiltflow.recipe.template import TEMPLATES
-from tiltflow.recipe.translate import from_directives
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tiltflow.recipe.make import Recipe, make_recipe, render_adoc, report_directives
+    from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
+    from tiltflow.recipe.report import DirectiveReport, DirectiveRow
+    from tiltflow.recipe.stages import StageParams
+    from tiltflow.recipe.template import TEMPLATES
+    from tiltflow.recipe.translate import from_directives
+
+_MODULES = {
+    "PARAMETERS": "parameters",
+    "TEMPLATES": "template",
+    "BrtParameters": "parameters",
+    "DirectiveReport": "report",
+    "DirectiveRow": "report",
+    "Recipe": "make",
+    "StageParams": "stages",
+    "from_directives": "translate",
+    "make_recipe": "make",
+    "render_adoc": "make",
+    "report_directives": "make",
+}
 
 __all__ = [
+    "PARAMETERS",
     "TEMPLATES",
     "BrtParameters",
     "DirectiveReport",
     "DirectiveRow",
-    "EngineName",
     "Recipe",
     "StageParams",
     "from_directives",
@@ -27,3 +47,9 @@ __all__ = [
     "render_adoc",
     "report_directives",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

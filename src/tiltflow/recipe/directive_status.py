@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from tiltflow.formats.directives import Directive
 from tiltflow.formats.known_directives import (
     Known,
     catalogue_name,
     find_known,
-    is_own,
     names_known_program,
     nearest_known,
     right_spelling,
 )
+from tiltflow.recipe.engine_rules import all_engines, rules_of
 from tiltflow.recipe.lookup import Lookup
 from tiltflow.recipe.report import DirectiveRow, Status
 
-EngineName = Literal["auto", "native", "imod"]
-
 _UNNEEDED: Mapping[str, tuple[frozenset[str], str]] = {
-    "patches": (frozenset({"beads"}), "patches are tracked, not beads"),
-    "projection": (frozenset({"beads", "patches", "solve"}), "nothing is tracked: runtime.Fiducials.any.fiducialless is 1"),
+    "patches": (frozenset({"gold_nm", "beads"}), "patches are tracked, not beads"),
+    "projection": (
+        frozenset({"gold_nm", "beads", "patches", "solve"}),
+        "nothing is tracked: runtime.Fiducials.any.fiducialless is 1",
+    ),
 }
 """Stages that a method of alignment does without, and the reason."""
 
@@ -33,67 +33,78 @@ _BLANK: Mapping[str, str] = {
 """What a blank value means where it is more than the default."""
 
 
-def status_of(directive: Directive, lookup: Lookup, method: str, engine: EngineName) -> DirectiveRow:
+def status_of(directive: Directive, lookup: Lookup, method: str, engine: str) -> DirectiveRow:
     """Return what becomes of a directive, after the stages have asked the lookup for theirs."""
     status, reason = _status(directive, lookup, method, engine)
-    return DirectiveRow(directive.name, directive.value, status, reason, directive.origin)
+    return DirectiveRow(directive.name, directive.value, status, reason, directive.origin, _sets(directive, status, engine))
 
 
-def _status(directive: Directive, lookup: Lookup, method: str, engine: EngineName) -> tuple[Status, str]:
+def _sets(directive: Directive, status: Status, engine: str) -> tuple[str, ...]:
+    """Return the parameters that a directive decides; a blank one decides some where it means more than the default."""
+    known = find_known(directive.name)
+    if known is None or rules_of(engine).hands_on_to:
+        return ()
+    return known.sets if status == "used" or (status == "removed" and known.name in _BLANK) else ()
+
+
+def _status(directive: Directive, lookup: Lookup, method: str, engine: str) -> tuple[Status, str]:
     known = find_known(directive.name)
     if known is None:
         return _unknown(directive.name, engine)
-    if lookup.in_force(directive) is not directive:
+    if _is_of_axis_b(directive) or lookup.in_force(directive) is not directive:
         return _elsewhere(directive, lookup, engine)
     if known.name in lookup.invalid:
         return "invalid", lookup.invalid[known.name]
     if directive.removes:
         without = f"as without it: {known.default}" if known.default else "as if it had not been given"
         return "removed", _BLANK.get(known.name, without)
-    if engine == "imod":
-        return _own_status(directive, known) if is_own(known.name) else ("used", "by batchruntomo")
-    return _native_status(directive, known, lookup, method)
+    rules = rules_of(engine)
+    status, reason = known.verdict(engine)
+    if status == "refused":
+        if _asks_for_nothing(directive, known):
+            return "ignored", "it asks for nothing"
+        return "refused", reason or rules.own_refused
+    if rules.hands_on_to:
+        return status, reason or f"by {rules.hands_on_to}"
+    return _status_in_steps(known, lookup, method, status, reason)
 
 
-def _native_status(directive: Directive, known: Known, lookup: Lookup, method: str) -> tuple[Status, str]:
+def _status_in_steps(known: Known, lookup: Lookup, method: str, status: Status, reason: str) -> tuple[Status, str]:
+    """Return what becomes of a directive that tiltflow's own steps follow."""
     if known.name in lookup.refused:
         return "refused", lookup.refused[known.name]
-    if known.native == "refused":
-        return ("ignored", "it asks for nothing") if _asks_for_nothing(directive, known) else ("refused", known.note)
-    unneeded, reason = _UNNEEDED.get(method, (frozenset(), ""))
-    if known.native == "used" and known.note.partition(".")[0] in unneeded:
-        return "ignored", reason
-    return known.native, known.note
-
-
-def _own_status(directive: Directive, known: Known) -> tuple[Status, str]:
-    """Return what IMOD's engine makes of one of tiltflow's own directives."""
-    if _asks_for_nothing(directive, known):
-        return "ignored", "it asks for nothing"
-    return "refused", "IMOD has nothing of the kind: remove it, or run with --engine native"
+    unneeded, why = _UNNEEDED.get(method, (frozenset(), ""))
+    if known.sets and unneeded.issuperset(name.partition(".")[0] for name in known.sets):
+        return "ignored", why
+    return status, reason
 
 
 def _asks_for_nothing(directive: Directive, known: Known) -> bool:
     return any(known.parse(value) == known.parse(directive.value) for value in known.accepted)
 
 
-def _unknown(name: str, engine: EngineName) -> tuple[Status, str]:
+def _unknown(name: str, engine: str) -> tuple[Status, str]:
     if (spelt := right_spelling(name)) is not None:
         return "misspelt", f"the right spelling is {spelt}"
     option_of_known_program = names_known_program(name)
-    if engine == "imod" and option_of_known_program:
+    if rules_of(engine).hands_on_to and option_of_known_program:
         return "used", "not in tiltflow's catalogue; passed to the command file as it is"
     nearest = nearest_known(name)
     advice = f"the nearest known name is {nearest}" if nearest else "no known name is near"
     if option_of_known_program:
-        advice += "; if IMOD knows it, --engine imod passes it on"
+        advice += "".join(
+            f"; if {other.title} knows it, --engine {other.name} passes it on" for other in all_engines() if other.rules.hands_on_to
+        )
     return "unknown", advice
 
 
-def _elsewhere(directive: Directive, lookup: Lookup, engine: EngineName) -> tuple[Status, str]:
-    """Return the fate of a directive for the other axis, or for any axis where there is one for this."""
-    if catalogue_name(directive.name)[1] == "b":
-        if engine == "imod":
-            return "used", "by batchruntomo"
-        return "ignored", "a single series is axis a"
-    return "ignored", f"{lookup.in_force(directive).name} overrides it"
+def _elsewhere(directive: Directive, lookup: Lookup, engine: str) -> tuple[Status, str]:
+    """Return the status of a directive for the other axis, or for any axis where there is one for this."""
+    if not _is_of_axis_b(directive):
+        return "ignored", f"{lookup.in_force(directive).name} overrides it"
+    program = rules_of(engine).hands_on_to
+    return ("used", f"by {program}") if program else ("ignored", "a single series is axis a")
+
+
+def _is_of_axis_b(directive: Directive) -> bool:
+    return catalogue_name(directive.name)[1] == "b"

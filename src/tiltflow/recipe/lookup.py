@@ -1,4 +1,4 @@
-"""The directives in force for one series, asked for by name; what was asked, refused or wrong is taken down."""
+"""The directives in force for one series, asked for by name; what is refused or wrong is taken down."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _AXIS = "a"
 class Lookup:
     """Answers what a directive says.
 
-    A directive whose value is wrong or out of range counts as absent, so that one mistake does not hide the next.
+    A directive whose value is wrong or out of range counts as absent, so that one mistake does not hide the next.  Only those that the
+    catalogue calls used may be asked for: what it tells users is what the stages do.
 
     Parameters
     ----------
@@ -24,8 +25,6 @@ class Lookup:
 
     Attributes
     ----------
-    asked
-        Names that were asked for.
     invalid, refused
         Name to the reason.
     faults
@@ -33,7 +32,6 @@ class Lookup:
     """
 
     def __init__(self, directives: Iterable[Directive]) -> None:
-        self.asked: set[str] = set()
         self.invalid: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         self.faults: list[str] = []
@@ -52,12 +50,12 @@ class Lookup:
 
     def has(self, name: str) -> bool:
         """Return whether a directive gives a value."""
-        self.asked.add(name)
+        _check_used(name)
         return name in self._values
 
     def removed(self, name: str) -> bool:
         """Return whether a blank value takes the option away."""
-        self.asked.add(name)
+        _check_used(name)
         return name in self._in_force and self._in_force[name].removes
 
     def flag(self, name: str, default: bool) -> bool:
@@ -97,7 +95,7 @@ class Lookup:
         self.refused[name] = reason
 
     def _get(self, name: str, default: Value) -> Value:
-        self.asked.add(name)
+        _check_used(name)
         return self._values.get(name, default)
 
     def _too_small(self, name: str, value: float, least: float | None) -> bool:
@@ -118,3 +116,9 @@ class Lookup:
         except ValueError as error:
             hint = "; a comment needs a line of its own" if "#" in directive.value else ""
             self.invalid[listed] = f"{error}{hint}"
+
+
+def _check_used(name: str) -> None:
+    known = find_known(name)
+    if known is None or known.native != "used":
+        raise LookupError(f"a stage asks for {name}, which the catalogue does not call used")

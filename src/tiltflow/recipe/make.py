@@ -9,18 +9,18 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tiltflow.errors import DirectiveError, ParameterError
+from tiltflow.align.fallback import AlignParams
+from tiltflow.errors import DirectiveError
 from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
 from tiltflow.formats.known_directives import is_own
 from tiltflow.model import Problem
-from tiltflow.recipe.directive_status import EngineName
-from tiltflow.recipe.parameters import IMOD_NAMES, BrtParameters, option_of
+from tiltflow.recipe.engine_rules import AUTO, all_engines, engine_info, rules_of
+from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
 from tiltflow.recipe.report import DirectiveReport
 from tiltflow.recipe.stages import StageParams
 from tiltflow.recipe.template import LOWER_LAYERS, Template, find_template, with_lower_layers
 from tiltflow.recipe.translate import from_directives
 
-_ENGINES = ("auto", "native", "imod")
 _OF_ONE_SERIES = frozenset(
     {
         "setupset.copyarg.name",
@@ -62,7 +62,7 @@ class Recipe(StageParams):
     source: Template
     directives: tuple[Directive, ...]
     report: DirectiveReport
-    engine: EngineName = "auto"
+    engine: str = "auto"
     fallback: bool = True
     trust_limit_px: float = 1.0
     tracking_binning: int = 1
@@ -71,6 +71,21 @@ class Recipe(StageParams):
     def template(self) -> str:
         """The name of the template."""
         return self.source.name
+
+    @property
+    def align(self) -> AlignParams:
+        """How the native engine aligns."""
+        return AlignParams(
+            method=self.method,
+            fallback=self.fallback,
+            trust_limit_px=self.trust_limit_px,
+            gold_nm=self.gold_nm,
+            coarse=self.coarse,
+            beads=self.beads,
+            patches=self.patches,
+            refine=self.refine,
+            solve=self.solve,
+        )
 
     @property
     def digest(self) -> str:
@@ -88,7 +103,7 @@ class Recipe(StageParams):
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def for_engine(self, engine: EngineName) -> Recipe:
+    def for_engine(self, engine: str) -> Recipe:
         """Return the recipe with its engine decided.
 
         Raises
@@ -98,10 +113,13 @@ class Recipe(StageParams):
         """
         _check_engine(engine)
         recipe = replace(self, engine=engine, report=_judge(self.source, self.directives, engine, self.report.problems))
-        # While the engine is open, only what no engine could follow stops the run; IMOD's is the more lenient one, but for our own.
-        own = any(is_own(each.name) for each in self.directives)
-        judged = recipe.report if engine != "auto" or own else _judge(self.source, self.directives, "imod")
-        judged.check()
+        if engine != AUTO:
+            recipe.report.check()
+            return recipe
+        # While the engine is open, only what no engine could follow stops the run.
+        reports = [_judge(self.source, self.directives, each.name) for each in all_engines()]
+        if not any(report.followed for report in reports):
+            recipe.report.check()
         return recipe
 
     def for_series(self, pixel_size_angstrom: float) -> Recipe:
@@ -122,7 +140,7 @@ def make_recipe(
     parameters: BrtParameters | None = None,
     template: str | Path = "plastic_brt",
     overrides: Iterable[str | tuple[str, str]] = (),
-    engine: EngineName = "auto",
+    engine: str = "auto",
     *,
     fallback: bool = True,
     trust_limit_px: float = 1.0,
@@ -155,7 +173,7 @@ def report_directives(
     parameters: BrtParameters | None = None,
     template: str | Path = "plastic_brt",
     overrides: Iterable[str | tuple[str, str]] = (),
-    engine: EngineName = "auto",
+    engine: str = "auto",
 ) -> DirectiveReport:
     """Return what would become of every directive; what is wrong with them is in the report, not raised.
 
@@ -196,9 +214,7 @@ def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: 
     return render_directives(ours, f"Made by tiltflow from the template {source.name}; recipe {recipe.digest[:16]}")
 
 
-def _draft(
-    parameters: BrtParameters, template: str | Path, overrides: Iterable[str | tuple[str, str]], engine: EngineName
-) -> Recipe:
+def _draft(parameters: BrtParameters, template: str | Path, overrides: Iterable[str | tuple[str, str]], engine: str) -> Recipe:
     """Return the recipe, wrong or not."""
     _check_engine(engine)
     found, folder = find_template(template)
@@ -217,12 +233,10 @@ def _draft(
     )
 
 
-def _judge(
-    source: Template, directives: tuple[Directive, ...], engine: EngineName, problems: tuple[Problem, ...] = ()
-) -> DirectiveReport:
+def _judge(source: Template, directives: tuple[Directive, ...], engine: str, problems: tuple[Problem, ...] = ()) -> DirectiveReport:
     """Return what becomes of the directives; batchruntomo looks for lower layers in places of its own."""
     _, report = from_directives(directives, engine)
-    return replace(report, faults=(*report.faults, *(source.missing if engine != "imod" else ())), problems=problems)
+    return replace(report, faults=(*report.faults, *(() if rules_of(engine).hands_on_to else source.missing)), problems=problems)
 
 
 def _override(given: str | tuple[str, str]) -> Directive:
@@ -235,12 +249,10 @@ def _override(given: str | tuple[str, str]) -> Directive:
 def _oddities(parameters: BrtParameters, source: Template) -> Iterator[Problem]:
     """Yield the parameters that were set but that the template does not ask for, and what the report cannot know."""
     asked = variables_of_template(source.text, source.name)
-    through = {"TwoSurfaces": "SurfacesToAnalyze", "THICKNESS": "rpa_thickness"}
-    default = BrtParameters()
-    for field, imod in IMOD_NAMES.items():
-        if not asked & {imod, through.get(imod, imod)} and getattr(parameters, field) != getattr(default, field):
-            effect = f"{option_of(field)} {getattr(parameters, field)} has no effect: the template does not use {imod}"
-            yield Problem(effect, source.name)
+    for each in PARAMETERS.values():
+        value = getattr(parameters, each.name)
+        if not asked & {each.imod, each.derived} and value != each.default:
+            yield Problem(f"{each.option} {value} has no effect: the template does not use {each.imod}", source.name)
     if source.follows_pixel_size:
         yield Problem(
             f"trackingBinning is 1 here; each series gets the one that makes its pixels about {_TRACKED_PIXEL_ANGSTROM:g} Å",
@@ -253,8 +265,8 @@ def _stage_values(params: StageParams) -> dict[str, Any]:
 
 
 def _check_engine(engine: str) -> None:
-    if engine not in _ENGINES:
-        raise ParameterError(f"engine is {engine!r}; give one of {', '.join(_ENGINES)} (--engine)")
+    if engine != AUTO:
+        engine_info(engine)
 
 
 def _plain(params: object) -> object:

@@ -1,93 +1,157 @@
-"""The nine parameters that users set, by IMOD's names at the door and by ours inside."""
+"""The nine parameters that users set: declared once, as the fields of :class:`BrtParameters`.
+
+:data:`PARAMETERS` lists them.  The options of the command line, the checks of their values, the variables of the templates and
+`docs/parameters.md` follow from it; the signature of the Prefect flow, which is a contract, is tested against it.
+"""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, cast
 
 from tiltflow.errors import ParameterError
 
-IMOD_NAMES: Mapping[str, str] = {
-    "montage": "montage",
-    "gold": "gold",
-    "focus": "focus",
-    "fiducialless": "fiducialless",
-    "tracking_method": "trackingMethod",
-    "two_surfaces": "TwoSurfaces",
-    "target_number_of_beads": "TargetNumberOfBeads",
-    "local_alignments": "LocalAlignments",
-    "thickness": "THICKNESS",
-}
-"""Field to the name that IMOD, the templates and the Prefect flow have for it."""
 
-_RANGES: Mapping[str, tuple[int, int, str]] = {
-    "montage": (0, 1, "0 or 1"),
-    "gold": (0, 1000, "a diameter in nm from 0 (none) to 1000"),
-    "focus": (0, 1, "0 or 1"),
-    "fiducialless": (0, 1, "0 or 1"),
-    "tracking_method": (0, 2, "0 (gold beads), 1 (patches) or 2 (RAPTOR)"),
-    "two_surfaces": (0, 1, "0 (beads on one surface) or 1 (on both)"),
-    "target_number_of_beads": (1, 10_000, "a number from 1 to 10000"),
-    "local_alignments": (0, 1, "0 or 1"),
-    "thickness": (1, 100_000, "a number of raw pixels from 1 to 100000"),
-}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One of the nine parameters; all are whole numbers, as in IMOD.
+
+    Attributes
+    ----------
+    name
+        The field of :class:`BrtParameters`.
+    imod
+        The name that IMOD, the templates and the Prefect flow have for it.
+    default
+        Its value when it is not given; the flow, as its contract is, asks for all nine.
+    least, most
+        The values that it may have.
+    expected
+        The same in words, for an error message.
+    meaning
+        What it decides, in one line.
+    switch
+        Whether its option takes no number, but is given or left out.
+    imod_only
+        Whether values other than the default need IMOD.
+    derived
+        A further variable of the templates that is computed from it; empty for none.
+    """
+
+    name: str
+    imod: str
+    default: int
+    least: int
+    most: int
+    expected: str
+    meaning: str
+    switch: bool
+    imod_only: bool
+    derived: str
+
+    @property
+    def option(self) -> str:
+        """The option of the command line: `--two-surfaces`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def help(self) -> str:
+        """What the option says of itself."""
+        return f"{self.meaning} (IMOD only)." if self.imod_only else f"{self.meaning}."
+
+    def checked(self, value: Any) -> int:
+        """Return a plain whole number; True, as a checkbox gives it, is 1.
+
+        Raises
+        ------
+        ParameterError
+            If it is no whole number, or outside of what makes sense.
+        """
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = None
+        if number is None or not self.least <= number <= self.most:
+            raise ParameterError(f"{self.name} is {value!r}; give {self.expected} ({self.option}, IMOD's {self.imod})")
+        return int(number)
+
+
+def _parameter(
+    default: int,
+    imod: str,
+    meaning: str,
+    *,
+    least: int = 0,
+    most: int = 1,
+    expected: str = "0 or 1",
+    switch: bool = False,
+    imod_only: bool = False,
+    derived: str = "",
+) -> int:
+    about = {
+        "imod": imod,
+        "meaning": meaning,
+        "least": least,
+        "most": most,
+        "expected": expected,
+        "switch": switch,
+        "imod_only": imod_only,
+        "derived": derived,
+    }
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrtParameters:
     """What a user chooses for a run; whole numbers, as in IMOD.
 
-    Attributes
-    ----------
-    montage
-        1 when every view is a montage of several images.
-    gold
-        Diameter of the gold beads, nm; 0 for none.
-    focus
-        1 when focus was changed between the images of a montage.
-    fiducialless
-        1 to align by correlation alone, without tracks.
-    tracking_method
-        What is tracked: 0 gold beads, 1 patches, 2 beads by RAPTOR (IMOD only).
-    two_surfaces
-        1 when beads lie on both surfaces of the section.
-    target_number_of_beads
-        Beads to track.
-    local_alignments
-        1 to solve local areas as well, for specimens that change their shape.
-    thickness
-        Of the volume, pixels of the raw images, whatever the binning.
+    Raises
+    ------
+    ParameterError
+        If a value makes no sense.
     """
 
-    montage: int = 0
-    gold: int = 10
-    focus: int = 0
-    fiducialless: int = 0
-    tracking_method: int = 0
-    two_surfaces: int = 0
-    target_number_of_beads: int = 20
-    local_alignments: int = 0
-    thickness: int = 200
+    montage: int = _parameter(0, "montage", "1 when every view is a montage of several images", imod_only=True)
+    gold: int = _parameter(
+        10, "gold", "Diameter of the gold beads, nm; 0 for none", most=1000, expected="a diameter in nm from 0 (none) to 1000"
+    )
+    focus: int = _parameter(0, "focus", "1 when focus was changed between the images of a montage", imod_only=True)
+    fiducialless: int = _parameter(0, "fiducialless", "Align without markers: neither gold beads nor patches", switch=True)
+    tracking_method: int = _parameter(
+        0,
+        "trackingMethod",
+        "What is tracked: 0 gold beads, 1 patches, 2 beads by RAPTOR (IMOD only)",
+        most=2,
+        expected="0 (gold beads), 1 (patches) or 2 (RAPTOR)",
+    )
+    two_surfaces: int = _parameter(
+        0,
+        "TwoSurfaces",
+        "1 when beads lie on both surfaces of the section",
+        expected="0 (beads on one surface) or 1 (on both)",
+        derived="SurfacesToAnalyze",
+    )
+    target_number_of_beads: int = _parameter(
+        20, "TargetNumberOfBeads", "Number of beads to track", least=1, most=10_000, expected="a number from 1 to 10000"
+    )
+    local_alignments: int = _parameter(
+        0, "LocalAlignments", "1 to align local areas as well, for specimens that change their shape"
+    )
+    thickness: int = _parameter(
+        200,
+        "THICKNESS",
+        "Thickness of the volume, raw (unbinned) pixels",
+        least=1,
+        most=100_000,
+        expected="a number of raw pixels from 1 to 100000",
+        derived="rpa_thickness",
+    )
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
-
-    @classmethod
-    def from_imod_names(cls, **values: int) -> BrtParameters:
-        """Return the parameters from values by IMOD's names: `TwoSurfaces=1`.
-
-        Raises
-        ------
-        ParameterError
-            If a name is unknown or a value makes no sense.
-        """
-        ours = {imod: name for name, imod in IMOD_NAMES.items()}
-        if unknown := sorted(set(values) - set(ours)):
-            raise ParameterError(f"unknown parameter {unknown[0]!r}; there are {', '.join(ours)}")
-        return cls(**{ours[name]: value for name, value in values.items()})
+        for parameter in PARAMETERS.values():
+            object.__setattr__(self, parameter.name, parameter.checked(getattr(self, parameter.name)))
 
     def template_variables(self) -> dict[str, str | int | float | None]:
         """Return what templates may refer to, the derived values included.
@@ -97,24 +161,13 @@ class BrtParameters:
         (2, 151)
         """
         return {
-            **{IMOD_NAMES[name]: value for name, value in asdict(self).items()},
+            **{PARAMETERS[name].imod: value for name, value in asdict(self).items()},
             "SurfacesToAnalyze": self.two_surfaces + 1,
             "rpa_thickness": int(1.5 * self.thickness),
         }
 
 
-def option_of(field: str) -> str:
-    """Return the option of the command line that sets a parameter."""
-    return "--" + field.replace("_", "-")
-
-
-def _checked(field: str, value: Any) -> int:
-    """Return a plain whole number; True, as a checkbox gives it, is 1."""
-    least, most, expected = _RANGES[field]
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or not least <= number <= most:
-        raise ParameterError(f"{field} is {value!r}; give {expected} ({option_of(field)}, IMOD's {IMOD_NAMES[field]})")
-    return int(number)
+PARAMETERS: Mapping[str, Parameter] = {
+    each.name: Parameter(name=each.name, default=cast("int", each.default), **each.metadata) for each in fields(BrtParameters)
+}
+"""The nine by name, in the order of the flow's signature."""

@@ -16,7 +16,7 @@ WRONG: frozenset[Status] = frozenset({"refused", "invalid", "misspelt", "unknown
 
 @dataclass(frozen=True, slots=True)
 class DirectiveRow:
-    """A directive and its fate.
+    """A directive and its status.
 
     Attributes
     ----------
@@ -29,6 +29,8 @@ class DirectiveRow:
         Which parameter it decides, why it makes no difference, or what to do.
     origin
         The template or file and its line, or the option of the command line.
+    sets
+        The parameters of the native engine's stages that it decides, as `stage.parameter`.
     """
 
     name: str
@@ -36,11 +38,12 @@ class DirectiveRow:
     status: Status
     reason: str
     origin: str
+    sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DirectiveReport:
-    """The fate of every directive in force, and what else there is to say.
+    """The status of every directive in force, and what else there is to say.
 
     Attributes
     ----------
@@ -60,6 +63,11 @@ class DirectiveReport:
     def wrong(self) -> tuple[DirectiveRow, ...]:
         """The rows that stop a run."""
         return tuple(row for row in self.rows if row.status in WRONG)
+
+    @property
+    def followed(self) -> bool:
+        """Whether the engine can follow all of them."""
+        return not self.wrong and not self.faults
 
     def check(self) -> None:
         """Refuse what cannot be used, all of it at once.

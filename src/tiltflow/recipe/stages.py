@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from tiltflow.align.beads import BeadParams
 from tiltflow.align.bundle import SolveParams
 from tiltflow.align.coarse.placement import CoarseParams
+from tiltflow.align.fallback import Method
 from tiltflow.align.patches import PatchParams
 from tiltflow.align.projection.refinement import RefineParams
 from tiltflow.formats.series import SeriesHints
@@ -18,9 +18,6 @@ from tiltflow.reconstruct.aligned_stack import StackParams
 from tiltflow.reconstruct.sirt import SirtParams
 from tiltflow.reconstruct.trim import TrimParams
 from tiltflow.reconstruct.wbp import ReconstructParams
-
-Method = Literal["gold", "patches", "projection"]
-"""What the fine alignment follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tiltflow.errors import LocationError
 from tiltflow.formats.directives import (
-    TEMPLATE_VARIABLES,
     Directive,
     LayeredDirectives,
     layer_directives,
@@ -68,9 +67,8 @@ class Template:
 
     def batch(self, parameters: BrtParameters, series: Mapping[str, str | int | None]) -> list[Directive]:
         """Return the directives of the template itself, filled in."""
-        values = {**_PLACEHOLDERS, **series, **parameters.template_variables()}
-        text = render_template(self.text, {name: values[name] for name in TEMPLATE_VARIABLES}, self.name)
-        return parse_directives(text, self.name)
+        variables = {**_PLACEHOLDERS, **series, **parameters.template_variables()}
+        return parse_directives(render_template(self.text, variables, self.name), self.name)
 
     def directives(self, parameters: BrtParameters, series: Mapping[str, str | int | None]) -> LayeredDirectives:
         """Return the directives of all layers that are in force."""

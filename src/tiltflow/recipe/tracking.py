@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from tiltflow.align.beads import BeadParams
 from tiltflow.align.bundle import LocalParams, SolveParams
+from tiltflow.align.fallback import Method
 from tiltflow.align.patches import PatchParams
 from tiltflow.recipe.lookup import Lookup
-from tiltflow.recipe.stages import Method
 
 T = TypeVar("T")
 

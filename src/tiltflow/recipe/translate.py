@@ -17,7 +17,8 @@ from tiltflow.formats.series import SeriesHints
 from tiltflow.position.specimen_search import PositionParams
 from tiltflow.preprocess.bad_views import ViewParams
 from tiltflow.preprocess.xrays import XrayParams
-from tiltflow.recipe.directive_status import EngineName, status_of
+from tiltflow.recipe.directive_status import status_of
+from tiltflow.recipe.engine_rules import AUTO, rules_of
 from tiltflow.recipe.lookup import Lookup
 from tiltflow.recipe.report import DirectiveReport
 from tiltflow.recipe.stages import StageParams
@@ -28,7 +29,7 @@ from tiltflow.reconstruct.trim import TrimParams
 from tiltflow.reconstruct.wbp import ReconstructParams
 
 
-def from_directives(directives: Iterable[Directive], engine: EngineName = "native") -> tuple[StageParams, DirectiveReport]:
+def from_directives(directives: Iterable[Directive], engine: str = AUTO) -> tuple[StageParams, DirectiveReport]:
     """Return the parameters of every stage, and what became of each directive.
 
     Nothing is raised for what is wrong: the report shows all of it, and :meth:`DirectiveReport.check` raises.  A wrong value leaves
@@ -39,7 +40,7 @@ def from_directives(directives: Iterable[Directive], engine: EngineName = "nativ
     directives
         Those in force, one for each name.
     engine
-        Whose verdict the report gives.  IMOD's batchruntomo uses every directive; `auto` is judged as `native`.
+        Whose verdict the report gives; `auto` is judged as an engine that follows tiltflow's own steps.
     """
     directives = tuple(directives)
     lookup = Lookup(directives)
@@ -52,7 +53,7 @@ def from_directives(directives: Iterable[Directive], engine: EngineName = "nativ
     params = StageParams(**values)
     rows = tuple(status_of(directive, lookup, params.method, engine) for directive in directives)
     faults = tuple(dict.fromkeys(lookup.faults))
-    if engine != "imod" and not any(map(lookup.has, _THICKNESS)):
+    if not rules_of(engine).hands_on_to and not any(map(lookup.has, _THICKNESS)):
         faults += (f"no directive gives the thickness of the volume: set {_THICKNESS[0]}",)
     return params, DirectiveReport(rows, faults)
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import ParameterError
 from tiltflow.kernels.backprojection import backproject, stretch_lines
-from tiltflow.model import LocalAlignment, Progress, Stack
+from tiltflow.model import Alignment, LocalAlignment, Progress, Stack
 from tiltflow.reconstruct.line_weighting import Weighting, chosen_views, filter_padded, read_lines, weigh
 from tiltflow.reconstruct.local_cells import TOLERANCE_PX, CellBackprojector, distortion
 from tiltflow.reconstruct.radial_filters import density_weights, padded_length, radial_filter
@@ -113,6 +113,16 @@ class ReconstructParams:
     def grey_mode(self) -> int:
         """The mode with its default."""
         return 1 if self.mode is None else self.mode
+
+
+def follow_alignment(params: ReconstructParams, alignment: Alignment) -> ReconstructParams:
+    """Return the parameters with the X-axis tilt, z shift and thickness that an alignment carries."""
+    return replace(
+        params,
+        x_axis_tilt_deg=params.x_axis_tilt_deg + alignment.x_axis_tilt_deg,
+        shift_z=params.shift_z + alignment.z_shift,
+        thickness=params.thickness if alignment.thickness is None else alignment.thickness,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

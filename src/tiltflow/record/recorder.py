@@ -15,8 +15,10 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from tiltflow.beside import NO_SPACE, written_beside
+from tiltflow.atomic_write import write_text
+from tiltflow.disk import NO_SPACE
 from tiltflow.model import Quantity, SeriesResult
+from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.record.schema import FailureEntry, NumberEntry, RunRecord, SeriesRecord, StageEntry, read_record
 
 _log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ _behind: set[Path] = set()
 
 
 class StageNotes:
-    """Takes down the numbers and notes of the stage that is running."""
+    """Takes down the numbers and notes of the stage that is running; an observer of a stage (:mod:`tiltflow.observer`)."""
 
     def __init__(self, entry: StageEntry, recorder: Recorder) -> None:
         self._entry = entry
@@ -49,9 +51,13 @@ class StageNotes:
         """Record a warning: of this stage, and of the series."""
         self._recorder.warn(f"{self._entry.name}: {text}")
 
+    def progress(self, fraction: float) -> None:
+        """Pass on the fraction of the stage that is done."""
+        self._recorder.on_progress(self._entry.name, fraction)
+
 
 class Recorder:
-    """Keeps the record of one series on disk, up to date at every moment.
+    """Keeps the record of one series on disk, up to date at every moment; an observer (:mod:`tiltflow.observer`).
 
     Parameters
     ----------
@@ -59,11 +65,14 @@ class Recorder:
         The `run.json` to write.
     record
         What is known at the start.
+    on_progress
+        Receives the stage that is worked on and the fraction of it that is done, 0 to 1.
     """
 
-    def __init__(self, path: Path, record: SeriesRecord) -> None:
+    def __init__(self, path: Path, record: SeriesRecord, on_progress: StageProgress = silent_progress) -> None:
         self.path = path
         self.record = record
+        self.on_progress = on_progress
         self.save()
 
     @classmethod
@@ -180,8 +189,7 @@ def _write(path: Path, record: BaseModel) -> None:
     except PydanticSerializationError:  # a file name that is not UTF-8
         text = json.dumps(record.model_dump(mode="json", by_alias=True), indent=1)
     try:
-        with written_beside(path) as beside:
-            beside.write_text(text + "\n", encoding="utf-8")
+        write_text(path, text + "\n")
         _behind.discard(path)
     except OSError as error:
         if error.errno not in NO_SPACE:

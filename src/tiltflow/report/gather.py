@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tiltflow.formats.mrc import open_mrc
+from tiltflow.formats.stacks import open_stack
 from tiltflow.model import TiltSeries
 from tiltflow.record import Recorder, VolumeEntry
 from tiltflow.report.measure import VolumeMeasure, measure_volume
@@ -16,7 +17,7 @@ from tiltflow.report.pictures import write_slices, write_view
 def gather_view(recorder: Recorder, series: TiltSeries, folder: Path) -> None:
     """Put a picture of the view nearest to zero tilt beside the record."""
     flattest = int(np.argmin(np.abs(series.tilt_deg) + 1e3 * ~series.included))
-    with open_mrc(series.path) as raw:
+    with open_stack(series.path) as raw:
         view = raw[flattest]
     recorder.record.pictures.append(write_view(folder, view, series.pixel_size_angstrom / 10, float(series.tilt_deg[flattest])))
     recorder.save()

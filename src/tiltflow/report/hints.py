@@ -27,12 +27,12 @@ class _Hint:
 
 _HINTS = (
     _Hint(
-        "Open the file in 3dmod or look at it with `tiltflow inspect FILE`: an interrupted transfer or a file that is still being "
-        "written is the usual cause. Compare its size with that on the microscope's computer, copy it again, and run again.",
+        "Open the file in 3dmod, or look at it with `tiltflow inspect FILE`. The usual cause is an interrupted transfer or a file that "
+        "is still being written: compare its size with that on the microscope's computer, copy it again, and run again.",
         ("FormatError",),
     ),
     _Hint(
-        "Put the `.mdoc` or a `.rawtlt` with one angle per line beside the stack, or give start and step: "
+        "Put the `.mdoc`, or a `.rawtlt` with one angle per line, beside the stack, or give the first angle and the increment: "
         "`--set setupset.copyarg.firstinc=-60,3`. `tiltflow inspect FILE` shows where each value is looked for.",
         ("MissingValueError",),
         reason="tilt|angle",
@@ -43,48 +43,48 @@ _HINTS = (
         reason="pixel|axis|rotation",
     ),
     _Hint(
-        "Take a larger binning of the aligned stack (`--set runtime.AlignedStack.any.binByFactor=N`), a smaller `--thickness`, or "
+        "Use a larger binning of the aligned stack (`--set runtime.AlignedStack.any.binByFactor=N`), a smaller `--thickness`, or "
         "another scratch folder (`--workdir`).",
         ("ResourceError", "MemoryError"),
     ),
     _Hint("Run fewer series at once (`--jobs`).", ("ResourceError", "MemoryError"), reason="memory"),
     _Hint(
-        "See how full the disks are, and whether the share is mounted and writable.",
+        "Check that the disks have room, and that the share is mounted and writable.",
         ("OSError", "DeliveryError", "PermissionError"),
     ),
     _Hint(
-        "Check the diameter of the gold (`--gold`, nm) against a view at low tilt, and that there is gold at all. Without it, try "
-        "patches (`--tracking-method 1`) or no markers (`--fiducialless`).",
+        "Check the bead diameter (`--gold`, nm) in a view at low tilt, and that there is gold at all. Without gold, use "
+        "patch tracking (`--tracking-method 1`) or markerless alignment (`--fiducialless`).",
         stage="bead|gold|batchruntomo",
         reason="bead|seed|gold|fid",
     ),
-    _Hint("Try larger patches, or no markers at all (`--fiducialless`).", stage="patch"),
+    _Hint("Try larger patches, or markerless alignment (`--fiducialless`).", stage="patch"),
     _Hint(
-        "Look for dark, blocked or empty views, and leave them out: `--set setupset.copyarg.skip=1,2`.",
+        "Look for dark, blocked or empty views and exclude them: `--set setupset.copyarg.skip=1,2`.",
         ("StageError",),
         stage="view|coarse|align",
     ),
     _Hint(
-        "Read `batchruntomo.log` beside this page from its end: IMOD names the program that failed, and its log. The directives "
+        "Read the end of `batchruntomo.log` beside this page: IMOD names the program that failed, and its log. The directive file "
         "beside this page (`.adoc`) can be run by hand.",
         ("EngineError", "CommandError"),
     ),
     _Hint(
-        "Run it with `--engine native`, which needs no IMOD.",
+        "Use `--engine native`, which does not need IMOD.",
         ("EngineError", "CommandError", "UnsupportedError"),
         reason="imod|batchruntomo",
     ),
     _Hint(
-        "`tiltflow directives FILE` says of each directive whether it is used, and names the nearest known one.",
+        "`tiltflow directives FILE` says whether each directive is used, and suggests the nearest known name for unknown ones.",
         ("DirectiveError", "ParameterError", "UnsupportedError"),
     ),
     _Hint(
-        "This is a mistake in tiltflow, not in your data. Report it with the last lines below and `run.json`.",
+        "This is an error in tiltflow, not in your data. Please report it with the log lines below and `run.json`.",
         reason="defect of tiltflow",
     ),
-    _Hint("Nothing is wrong: run the same command again to do this series.", reason="^interrupted"),
+    _Hint("Nothing is wrong: the run was interrupted. Run the same command again to process this series.", reason="^interrupted"),
 )
-AGAIN = "Run the same command again when the cause is gone: finished series are kept, only this one is done again."
+AGAIN = "When the cause is removed, run the same command again: finished series are kept, and only this one is processed again."
 
 
 def what_to_try(failure: FailureEntry) -> tuple[str, ...]:

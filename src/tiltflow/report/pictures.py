@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from tiltflow.beside import written_beside
+from tiltflow.atomic_write import atomic_write
 from tiltflow.errors import StageError
 from tiltflow.record import PictureEntry
 from tiltflow.report.measure import VolumeMeasure
@@ -30,7 +30,7 @@ Name = Literal["zero_tilt", "slice_xy", "slice_xz", "slice_yz"]
 
 def write_view(folder: Path, view: NDArray[Any], pixel_nm: float, tilt_deg: float) -> PictureEntry:
     """Write one raw view, `(y, x)`, as it came from the microscope, into the pictures beside the record in `folder`."""
-    text = f"The view at {round(tilt_deg, 1) + 0.0:.1f}°, as it was recorded"
+    text = f"The raw view at {round(tilt_deg, 1) + 0.0:.1f}° tilt"
     return _write(folder, "zero_tilt", np.asarray(view, np.float32), (pixel_nm, pixel_nm), text)
 
 
@@ -40,9 +40,9 @@ def write_slices(folder: Path, measured: VolumeMeasure, voxel_nm: float) -> list
     flat, deep = (voxel_nm, voxel_nm), (z_nm, voxel_nm)
     middle = "specimen" if measured.extent else "volume"
     return [
-        _write(folder, "slice_xy", measured.xy, flat, f"Across the beam (x to the right, y up), in the middle of the {middle}"),
-        _write(folder, "slice_xz", measured.xz, deep, "Along the beam, across the tilt axis (x to the right, z up)"),
-        _write(folder, "slice_yz", measured.yz, deep, "Along the beam and the tilt axis (y to the right, z up)"),
+        _write(folder, "slice_xy", measured.xy, flat, f"XY slice through the middle of the {middle} (x to the right, y up)"),
+        _write(folder, "slice_xz", measured.xz, deep, "XZ slice, perpendicular to the tilt axis (x to the right, z up)"),
+        _write(folder, "slice_yz", measured.yz, deep, "YZ slice, along the tilt axis (y to the right, z up)"),
     ]
 
 
@@ -80,8 +80,8 @@ def _write(folder: Path, name: Name, plane: NDArray[np.float32], step_nm: tuple[
     marked = _with_bar(_grey(np.array(averaged)), max(1, round(bar_nm / nm_per_pixel)))
     path = folder / FOLDER / f"{name}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path) as beside:
-        Pillow.fromarray(marked).save(beside, "JPEG", quality=_QUALITY)
+    with atomic_write(path) as partial:
+        Pillow.fromarray(marked).save(partial, "JPEG", quality=_QUALITY)
     text = f"{caption}. Scale bar {bar_nm:g} nm."
     return PictureEntry(name=name, path=f"{FOLDER}/{path.name}", width=size[0], height=size[1], caption=text)
 

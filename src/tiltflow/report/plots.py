@@ -131,7 +131,7 @@ class _Views:
 
     @property
     def remark(self) -> str:
-        return "" if self.used.all() else "Dotted lines: views that are left out."
+        return "" if self.used.all() else "Dotted lines: views left out."
 
 
 def _residuals(views: _Views) -> Plot | None:
@@ -199,7 +199,7 @@ def _refined_tilts(views: _Views) -> Plot | None:
     def paint(axes: Axes) -> None:
         axes.plot(views.tilt[views.order], change[views.order], "o-", color=FIRST)
         axes.axhline(0, color=INK, linewidth=0.8)
-        views.finish(axes, "change of tilt, degrees")
+        views.finish(axes, "refined - nominal tilt, degrees")
 
     return _plot("tilts", paint, views.remark, left=0.75)
 
@@ -225,7 +225,7 @@ def _axis(views: _Views) -> Plot | None:
         low, high = axes.get_ylim()
         half = max((high - low) / 2, 0.5)
         axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
-        views.finish(axes, "axis angle, degrees", columns=3)
+        views.finish(axes, "tilt axis angle, degrees", columns=3)
 
     said = [f"Header: {header:.2f}°."] if header is not None else []
     if found is not None:
@@ -253,7 +253,7 @@ def _vectors(found: AlignmentEntry, field: tuple[float, float], view: Path | Non
         axes.set(xlim=(0, width), ylim=(0, height), aspect="equal", xlabel="x, px", ylabel="y, px")
         axes.spines[["top", "right"]].set_visible(True)
 
-    remark = f"Arrows are {scale:.0f} times as long as the residuals; the longest is {largest:.2f} px."
+    remark = f"Arrows are drawn {scale:.0f} times as long as the residuals; the longest residual is {largest:.2f} px."
     return _plot("vectors", paint, remark, size=(_WIDE, 0.6 + 3.7 * min(height / width, 1.0)))
 
 
@@ -263,7 +263,7 @@ def _texture(seen: VolumeEntry) -> Plot:
         if seen.section_low_nm is not None and seen.section_high_nm is not None:
             axes.axvspan(seen.section_low_nm, seen.section_high_nm, color=SECOND, alpha=0.15, label="specimen")
             axes.legend(loc="upper right")
-        axes.set(xlabel="height z from the middle of the volume, nm", ylabel="texture", ylim=(0, 1.25 * max(seen.texture)))
+        axes.set(xlabel="z from the middle of the volume, nm", ylabel="texture", ylim=(0, 1.25 * max(seen.texture)))
 
     return _plot("texture", paint)
 
@@ -276,7 +276,7 @@ def _spectrum(seen: VolumeEntry) -> Plot:
         axes.plot(seen.spectrum_per_nm, decades, color=FIRST)
         axes.set(xlabel="spatial frequency, 1/nm", ylabel="power, powers of ten", xlim=(0, None))
 
-    return _plot("spectrum", paint, f"The right edge is detail of two voxels, {2 * seen.voxel_nm:.3g} nm.")
+    return _plot("spectrum", paint, f"The right edge corresponds to two voxels, {2 * seen.voxel_nm:.3g} nm.")
 
 
 def _histogram(seen: VolumeEntry) -> Plot:
@@ -308,7 +308,11 @@ def _halves(seen: HalvesEntry) -> Plot:
         if detail is not None
     ]
     return _plot(
-        "halves", paint, f"Resolution: {' and '.join(found)}." if found else "It never falls so far as to tell a resolution."
+        "halves",
+        paint,
+        f"Resolution: {' and '.join(found)}."
+        if found
+        else "The correlation never falls to 0.5, so that no resolution can be given.",
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 
-from tiltflow.beside import written_beside
+from tiltflow.atomic_write import atomic_write
 from tiltflow.model import AssetType
 from tiltflow.record import SeriesRecord
 from tiltflow.report.pictures import FOLDER
@@ -41,9 +41,9 @@ def write_preview(movie: Path, target: Path) -> None:
     """Write a movie anew with smaller pictures, and no more of them than it takes to see what it shows."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with (
-        written_beside(target) as beside,
+        atomic_write(target) as partial,
         av.open(str(movie)) as source,
-        av.open(str(beside), "w", format="mp4", options={"movflags": "+faststart"}) as out,
+        av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as out,
     ):
         shown = source.streams.video[0]
         step = max(1, -(-shown.frames // _MOST_FRAMES))

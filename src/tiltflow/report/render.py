@@ -12,16 +12,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from tiltflow.beside import written_beside
+from tiltflow.atomic_write import atomic_write
 from tiltflow.model import Quantity, Trust
 
 MARKS = {Trust.GOOD: "✓", Trust.DOUBTFUL: "?", Trust.POOR: "✗", Trust.FAILED: "✗", Trust.UNFINISHED: "…"}
 SENTENCES = {
-    Trust.GOOD: "Good: the figures give no reason to doubt this tomogram.",
-    Trust.DOUBTFUL: "Doubtful: look at the reasons before you trust this tomogram.",
+    Trust.GOOD: "Good: all figures are within their limits.",
+    Trust.DOUBTFUL: "Doubtful: check the reasons given here before you use this tomogram.",
     Trust.POOR: "Poor: do not trust this tomogram.",
     Trust.FAILED: "Failed: there is no tomogram.",
-    Trust.UNFINISHED: "Unfinished: the work is still going on, or it was ended.",
+    Trust.UNFINISHED: "Unfinished: the series is still being processed, or the run was stopped.",
 }
 
 _KIB = 1024.0
@@ -32,8 +32,8 @@ _UNITS = {"deg": "°", "angstrom": " Å", "e/angstrom^2": " e/Å²"}
 def render(template: str, path: Path, **context: Any) -> Path:
     """Write a page from a template, beside its place and then renamed; return its path."""
     text = _environment().get_template(template).render(**context)
-    with written_beside(path) as beside:
-        beside.write_text(text, encoding="utf-8", errors="replace")
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="replace")
     return path
 
 

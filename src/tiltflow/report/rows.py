@@ -23,7 +23,7 @@ class Row:
     Attributes
     ----------
     record, verdict
-        What is known of it, and what it is worth.
+        Its record, and the verdict on it.
     folder
         Its folder, relative to that of the run.
     faults

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from tiltflow.beside import written_beside
+from tiltflow.atomic_write import atomic_write
 from tiltflow.errors import FormatError
 from tiltflow.model import AssetType, Thresholds, Trust
 from tiltflow.record import RunRecord, SeriesRecord, read_record, read_run
@@ -96,7 +96,7 @@ def _candidates(record: SeriesRecord) -> list[str]:
 
 
 def _write_metrics(path: Path, rows: list[Row]) -> Path:
-    with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8", errors="replace") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.DictWriter(file, list(COLUMNS))
         writer.writeheader()
         writer.writerows(row.metrics() for row in rows)

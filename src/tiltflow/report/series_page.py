@@ -25,8 +25,8 @@ _FOR_TEXT = 300_000
 _KEY_IMAGE_SIDE = 600
 _SIGHT_SIDE = 240
 _MOVIES = {
-    AssetType.REC_MOVIE: "Through the volume, section by section, each the mean of five",
-    AssetType.TILT_MOVIE: "The aligned tilt series: the specimen should turn about a line that stands still",
+    AssetType.REC_MOVIE: "Through the volume, slice by slice, each the mean of five",
+    AssetType.TILT_MOVIE: "The aligned tilt series: the specimen should turn about a vertical axis and not jump",
 }
 
 
@@ -72,7 +72,7 @@ def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds
 
 
 def _told(verdict: Verdict, checks: Sequence[Check]) -> tuple[str, ...]:
-    """Return the reasons that stand beside the two decisive numbers: all that is not good, or else what the numbers do not say."""
+    """Return the reasons shown beside the two decisive numbers: all that is not good, or else what the numbers do not say."""
     bad = faults(verdict, checks)
     if bad:
         return verdict.reasons[:bad]
@@ -90,7 +90,7 @@ def _pictures(record: SeriesRecord, embedder: Embedder) -> Iterator[Shown]:
         if product.type == AssetType.KEY_IMAGE:
             file = embedder.picture(product.path, _KEY_IMAGE_SIDE)
             if file is not None:
-                yield Shown("key_image", file, "The middle view of the aligned stack, its contrast stretched.")
+                yield Shown("key_image", file, "The middle view of the aligned stack, with its contrast stretched.")
 
 
 def _movies(record: SeriesRecord, embedder: Embedder) -> Iterator[Shown]:

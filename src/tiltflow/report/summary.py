@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import tiltflow
 from tiltflow.errors import FormatError
 from tiltflow.model import SeriesResult, Thresholds, Trust
 from tiltflow.record import FailureEntry, SeriesRecord, read_record
 from tiltflow.report.render import MARKS, time_text
 from tiltflow.report.rows import Row, row_of
 from tiltflow.report.run_pages import RECORD_NAME
+from tiltflow.version import __version__
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
 
@@ -51,7 +51,7 @@ def record_of(result: SeriesResult) -> SeriesRecord:
         source=str(result.source),
         status="error",
         message=reason,
-        tiltflow=tiltflow.__version__,
+        tiltflow=__version__,
         started=datetime.now(UTC),
         failure=FailureEntry(stage=result.stage or "start", reason=reason),
     )

@@ -1,7 +1,7 @@
 """Whether to trust a tomogram, by numbers that anyone can check.
 
 Every check compares one number of the record with two limits of :class:`tiltflow.model.Thresholds`; the worst of them is the
-verdict.  What nobody has measured is never good: an alignment without an error of its own is doubtful at best.
+verdict.  What was not measured is never good: an alignment without an estimate of its error is doubtful at best.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def judge(record: SeriesRecord, thresholds: Thresholds) -> Verdict:
         return Verdict(Trust.FAILED, (f"it failed at {failure.stage}: {failure.reason}" if failure else "it failed",))
     if record.status == "running":
         stage = next((entry.name for entry in reversed(record.stages) if entry.status == "running"), None)
-        return Verdict(Trust.UNFINISHED, (f"the record ends in the stage {stage}" if stage else "the record ends before its end",))
+        return Verdict(Trust.UNFINISHED, (f"the record ends in the stage {stage}" if stage else "the record is incomplete",))
     checks = sorted(examine(record, thresholds), key=lambda check: -_ORDER.index(check.level))
     return Verdict(
         level=checks[0].level,
@@ -62,13 +62,12 @@ def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
     """Return every check of a series that has a result; at least one."""
     found = record.alignment
     if found is None:
-        nothing = "the engine says nothing about its alignment, so nobody knows how good it is"
-        return (Check("alignment", Trust.DOUBTFUL, nothing),)
+        return (Check("alignment", Trust.DOUBTFUL, "the engine reports nothing about its alignment, so its quality is unknown"),)
     pixel_nm = pixel_size_nm(record)
     return (
         *_unmeasured(record, found, thresholds),
         *_alignment(found, thresholds, pixel_nm),
-        *(Check("doubt of the engine", Trust.DOUBTFUL, doubt) for doubt in found.trust_warnings),
+        *(Check("trust warning", Trust.DOUBTFUL, warning) for warning in found.trust_warnings),
         *_axis(record, found, thresholds),
         *_support(found, thresholds),
         *_volume(record, thresholds),
@@ -112,21 +111,21 @@ def length(value_px: float, pixel_nm: float | None) -> str:
 
 
 def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
-    """Yield what is left to say when nothing measures the error of the alignment: poor, if all other signs speak against it."""
+    """Yield the check of an alignment whose error is unknown: doubtful, and poor if volume or tilt axis speak against it."""
     if found.error_px is not None or found.leave_out_px is not None:
         return
     off = axis_off_deg(record, found)
-    how = "the coarse alignment alone" if found.method == "coarse" else f"an alignment by {found.method}"
-    said, level = f"it is {how}, and nothing measures its error", Trust.DOUBTFUL
+    how = "a coarse alignment only" if found.method == "coarse" else f"an alignment by {found.method}"
+    said, level = f"this is {how}, without an estimate of its error", Trust.DOUBTFUL
     if _is_empty(record):
         said, level = f"{said}; no specimen stands out in the volume", Trust.POOR
     elif off is not None and off > limits.axis_good_deg:
-        said, level = f"{said}; its tilt axis is not the header's", Trust.POOR
+        said, level = f"{said}; its tilt axis disagrees with the header", Trust.POOR
     yield Check("alignment", level, said)
 
 
 def axis_off_deg(record: SeriesRecord, found: AlignmentEntry) -> float | None:
-    """Return how far the tilt axis of an alignment is from the one that was read, 0 to 90 degrees; None if one is unknown."""
+    """Return the difference of the tilt axis angle from the one that was read, 0 to 90 degrees; None if either is unknown."""
     known = record.input.get("axis_angle")
     used = [angle for angle, included in zip(found.rotation_deg, found.included, strict=False) if included]
     if known is None or not isinstance(known.value, (int, float)) or not used:
@@ -135,16 +134,16 @@ def axis_off_deg(record: SeriesRecord, found: AlignmentEntry) -> float | None:
 
 
 def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
-    """Yield whether the data agree with the header about the tilt axis; an axis of its own and an empty volume are a lost alignment."""
+    """Yield whether the tilt axis agrees with the header; where it does not and the volume is empty, the alignment is lost."""
     off = axis_off_deg(record, found)
     if off is None:
         return
     level = Trust.GOOD if off <= limits.axis_good_deg else Trust.POOR if _is_empty(record) else Trust.DOUBTFUL
-    said = f"the tilt axis is {off:.1f}° away from the one in the header"
+    said = f"the tilt axis angle differs from the header by {off:.1f}°"
     if level is Trust.POOR:
         said += ", and the volume is empty"
-    text = f"good up to {limits.axis_good_deg:g}°, poor beyond when the volume is empty"
-    yield Check("axis off by", level, said, text, Quantity(round(off, 2), "deg"))
+    text = f"good up to {limits.axis_good_deg:g}°, poor above when the volume is empty"
+    yield Check("tilt axis difference", level, said, text, Quantity(round(off, 2), "deg"))
 
 
 def _is_empty(record: SeriesRecord) -> bool:
@@ -156,13 +155,13 @@ def _alignment(found: AlignmentEntry, limits: Thresholds, pixel_nm: float | None
     """Yield what the figures of the alignment say."""
     if found.error_px is not None:
         good, poor = (limits.error_good_px, limits.error_good_nm), (limits.error_poor_px, limits.error_poor_nm)
-        yield _length("alignment error", found.error_px, good, poor, pixel_nm, "the alignment is off by an estimated {}")
+        yield _length("alignment error", found.error_px, good, poor, pixel_nm, "the estimated alignment error is {}")
     if found.leave_out_px is not None:
         good, poor = (limits.leave_out_good_px, limits.leave_out_good_nm), (limits.leave_out_poor_px, limits.leave_out_poor_nm)
-        yield _length("leave-out error", found.leave_out_px, good, poor, pixel_nm, "points that the fit has not seen are {} off")
+        yield _length("leave-out error", found.leave_out_px, good, poor, pixel_nm, "the leave-out error is {}")
     if found.residual_mean_px is not None:
         good, poor = (limits.residual_good_px, limits.residual_good_nm), (limits.residual_poor_px, limits.residual_poor_nm)
-        yield _length("residual", found.residual_mean_px, good, poor, pixel_nm, "the fit misses its own points by {}")
+        yield _length("residual", found.residual_mean_px, good, poor, pixel_nm, "the mean residual is {}")
 
 
 def _length(
@@ -180,7 +179,7 @@ def _length(
         level = Trust.POOR
     elif _beyond(value_px, value_nm, good):
         level = Trust.DOUBTFUL
-    text = f"good up to {_limit(good)}, poor from {_limit(poor)}"
+    text = f"good up to {_limit(good)}, poor above {_limit(poor)}"
     return Check(name, level, sentence.format(length(value_px, pixel_nm)), text, Quantity(round(value_px, 4), "px"))
 
 
@@ -194,19 +193,19 @@ def _limit(limit: tuple[float, float | None]) -> str:
 
 
 def _support(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
-    """Yield what the alignment rests on: tracks and views."""
+    """Yield how many tracks and views the alignment is based on."""
     if found.tracks_used is not None:
         kind = _TRACKING.get(found.method, "tracks")
         level = _rising(found.tracks_used, limits.tracks_good, limits.tracks_poor)
         text = f"good from {limits.tracks_good}, poor below {limits.tracks_poor}"
-        yield Check("tracks", level, f"it rests on {found.tracks_used} {kind}", text, Quantity(found.tracks_used))
+        yield Check("tracks", level, f"the alignment is based on {found.tracks_used} {kind}", text, Quantity(found.tracks_used))
     views = len(found.included)
     if views:
         out = views - sum(found.included)
         share = out / views
         level = Trust.POOR if share > limits.excluded_poor else Trust.DOUBTFUL if share > limits.excluded_good else Trust.GOOD
-        text = f"good up to {100 * limits.excluded_good:g} %, poor from {100 * limits.excluded_poor:g} %"
-        said = "no view is left out" if not out else f"{out} of {views} views {'is' if out == 1 else 'are'} left out"
+        text = f"good up to {100 * limits.excluded_good:g} %, poor above {100 * limits.excluded_poor:g} %"
+        said = "no view was left out" if not out else f"{out} of {views} views {'was' if out == 1 else 'were'} left out"
         yield Check("views left out", level, said, text, Quantity(out))
 
 
@@ -218,19 +217,19 @@ def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
     if seen.contrast is not None:
         level = _rising(seen.contrast, limits.contrast_good, limits.contrast_poor)
         text = f"good from {limits.contrast_good:g}, poor below {limits.contrast_poor:g}"
-        stands = "has" if seen.section_low_nm is not None else "hardly stands out: it has"
-        said = f"the specimen {stands} {seen.contrast:.2f} times the texture of the empty volume"
+        stands = "the texture of the specimen" if seen.section_low_nm is not None else "the specimen hardly stands out: its texture"
+        said = f"{stands} is {seen.contrast:.2f} times that of the empty volume"
         yield Check("contrast", level, said, text, Quantity(seen.contrast))
     if seen.section_low_nm is not None and seen.section_high_nm is not None:
         thick = round(seen.section_high_nm - seen.section_low_nm, 1)
         said = f"the specimen is about {thick:.0f} nm thick"
         if seen.section_cut:
             said += (
-                " and reaches the edge of the volume: part of it may be cut off; centre it "
-                "(runtime.Positioning.any.sampleType), or give a greater thickness"
+                " and reaches the edge of the volume, so that part of it may be cut off: centre it "
+                "(runtime.Positioning.any.sampleType) or reconstruct a thicker volume"
             )
         level = Trust.DOUBTFUL if seen.section_cut else Trust.GOOD
-        yield Check("thickness", level, said, "good inside the volume", Quantity(thick, "nm"))
+        yield Check("thickness", level, said, "good when inside the volume", Quantity(thick, "nm"))
 
 
 def _rising(value: float, good: float, poor: float) -> Trust:

@@ -16,7 +16,7 @@ series; benchmarks and thresholds were set with them, so that changing one makes
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ from scipy import fft, ndimage
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
 from tiltflow.kernels.phantom import add_ellipsoid, fill_ellipsoid
-from tiltflow.model import Progress
+from tiltflow.model import Alignment, Progress, TiltSeries
 from tiltflow.parallel import map_threads
 
 Floats = NDArray[np.float64]
@@ -243,6 +243,22 @@ class SimulatedSeries:
     header_axis_deg: float
     pixel_size_angstrom: float
     truth: Truth
+
+    @property
+    def series(self) -> TiltSeries:
+        """The series as its reader would see it."""
+        return TiltSeries.from_images(
+            self.images,
+            self.nominal_deg,
+            pixel_size_angstrom=self.pixel_size_angstrom,
+            axis_angle_deg=self.header_axis_deg,
+            name="simulated",
+        )
+
+    def error_of(self, alignment: Alignment) -> Score:
+        """Return how far an alignment is from the truth, raw pixels, over the views that take part in it."""
+        left_out = tuple(sorted({*self.truth.dark_views, *np.flatnonzero(~alignment.included).tolist()}))
+        return score(replace(self.truth, dark_views=left_out), alignment.transforms, alignment.tilt_deg)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ def test_views_are_placed_to_about_a_pixel(textured, coarse):
     assert np.all(coarse.correlation > 0.3)
 
 
-def test_an_axis_that_the_header_has_4_degrees_off_is_found_and_told(textured, coarse):
+def test_an_axis_that_the_header_has_4_degrees_off_is_found_and_reported(textured, coarse):
     assert coarse.axis_angle_from_data_deg == pytest.approx(textured.truth.axis_deg.mean(), abs=0.5)
     assert coarse.axis_angle_deg == coarse.axis_angle_from_data_deg
     assert coarse.axis_angle_nominal_deg == textured.header_axis_deg + 4
@@ -48,7 +48,7 @@ def test_views_that_are_moved_by_a_fifth_of_the_field_are_found(textured):
     assert misplaced_px(textured, result).max() < 2.0
 
 
-def test_views_of_something_else_lead_nobody_astray(textured):
+def test_views_of_something_else_do_not_misplace_their_neighbours(textured):
     images = textured.images.copy()
     images[9] = np.rot90(images[9], 2).T
     images[16] = np.random.default_rng(1).normal(2000, 100, images[16].shape)

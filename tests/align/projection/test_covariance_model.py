@@ -1,4 +1,4 @@
-"""The Gaussian model of a slab against plain linear algebra, and against data drawn from itself."""
+"""The Gaussian model of a model against plain linear algebra, and against data drawn from itself."""
 
 from dataclasses import replace
 
@@ -7,12 +7,12 @@ import pytest
 
 from tiltflow.align.projection.covariance_model import (
     CovarianceModel,
-    blindness,
     depth_phases,
-    learn,
+    em_step,
     precisions,
     predict,
     predict_unseen,
+    resolution_noise,
 )
 from tiltflow.align.projection.frequency_band import FrequencyBand
 
@@ -24,29 +24,29 @@ def gaussian(rng, *shape):
     return ((rng.normal(size=shape) + 1j * rng.normal(size=shape)) / np.sqrt(2)).astype(np.complex64)
 
 
-def covariance(slab, index, group, tangents=TANGENTS):
+def covariance(model, index, group, tangents=TANGENTS):
     """Of the views at one frequency, from the definition."""
-    z = slab.z[None, None, :]
+    z = model.z[None, None, :]
     apart = (tangents[:, None] - tangents[None, :])[..., None]
-    kernel = np.sum(slab.profile * np.exp(-2j * np.pi * BAND.q[index] * z * apart), axis=2)
-    noise = slab.noise[group] * slab.view_noise + blindness(BAND.q[index], tangents) + 1e-6
-    return slab.signal[group] * (kernel + np.diag(noise))
+    kernel = np.sum(model.profile * np.exp(-2j * np.pi * BAND.q[index] * z * apart), axis=2)
+    noise = model.noise[group] * model.view_noise + resolution_noise(BAND.q[index], tangents) + 1e-6
+    return model.signal[group] * (kernel + np.diag(noise))
 
 
-def drawn(slab, rng, band=BAND, tangents=TANGENTS):
+def drawn(model, rng, band=BAND, tangents=TANGENTS):
     """Views of a random specimen that is as the model has it, `(q, views, p)`, and noise."""
     spectra = np.empty((len(band.q), len(tangents), len(band.p)), np.complex64)
     for index, q in enumerate(band.q):
-        content = gaussian(rng, len(slab.z), len(band.p)) * np.sqrt(slab.profile)[:, None]
-        variance = slab.noise[band.group[index]] * slab.view_noise[:, None] + blindness(q, tangents)[:, None]
+        content = gaussian(rng, len(model.z), len(band.p)) * np.sqrt(model.profile)[:, None]
+        variance = model.noise[band.group[index]] * model.view_noise[:, None] + resolution_noise(q, tangents)[:, None]
         noise = np.sqrt(variance) * gaussian(rng, len(tangents), len(band.p))
-        spectra[index] = np.sqrt(slab.signal[band.group[index]]) * (depth_phases(q, tangents, slab.z) @ content + noise)
+        spectra[index] = np.sqrt(model.signal[band.group[index]]) * (depth_phases(q, tangents, model.z) @ content + noise)
     return spectra
 
 
 @pytest.fixture
-def slab(rng):
-    vague = CovarianceModel.vague(14.0, 4, len(TANGENTS))
+def model(rng):
+    vague = CovarianceModel.initial(14.0, 4, len(TANGENTS))
     return replace(
         vague, signal=np.array([9.0, 4.0, 2.0, 1.0]), noise=np.array([0.05, 0.1, 0.3, 1.0]), view_noise=rng.uniform(0.5, 2, 13)
     )
@@ -67,28 +67,28 @@ def test_the_rings_of_a_q_hold_every_frequency_of_the_band_once():
         assert sorted(rings.order) == np.flatnonzero(BAND.group[index] >= 0).tolist()
 
 
-def test_precisions_are_the_inverses_of_the_covariances_and_their_determinants(slab):
+def test_precisions_are_the_inverses_of_the_covariances_and_their_determinants(model):
     groups = BAND.rings[6].groups
-    phases, blind = depth_phases(BAND.q[6], TANGENTS, slab.z), blindness(BAND.q[6], TANGENTS)
-    inverses, determinants = precisions(slab, phases, groups, blind)
+    phases, unresolved = depth_phases(BAND.q[6], TANGENTS, model.z), resolution_noise(BAND.q[6], TANGENTS)
+    inverses, determinants = precisions(model, phases, groups, unresolved)
     for inverse, determinant, group in zip(inverses, determinants, groups, strict=True):
-        expected = covariance(slab, 6, group) / slab.signal[group]
+        expected = covariance(model, 6, group) / model.signal[group]
         np.testing.assert_allclose(inverse @ expected, np.eye(13), atol=1e-9)
         np.testing.assert_allclose(determinant, -np.linalg.slogdet(expected)[1])
 
 
-def test_a_model_that_is_none_is_refused(slab):
-    broken = replace(slab, noise=np.full(4, -2.0))
+def test_a_model_that_is_none_is_refused(model):
+    broken = replace(model, noise=np.full(4, -2.0))
     with pytest.raises(np.linalg.LinAlgError):
-        precisions(broken, depth_phases(0.1, TANGENTS, slab.z), np.arange(4), np.zeros(13))
+        precisions(broken, depth_phases(0.1, TANGENTS, model.z), np.arange(4), np.zeros(13))
 
 
-def test_a_prediction_is_what_the_other_views_let_expect(slab, rng):
+def test_a_prediction_is_what_the_other_views_let_expect(model, rng):
     spectra = gaussian(rng, len(BAND.q), 13, len(BAND.p))
-    found = predict(slab, BAND, spectra, TANGENTS)
+    found = predict(model, BAND, spectra, TANGENTS)
     for index, place in ((0, 3), (5, 0), (9, 7)):
         group = BAND.group[index, place]
-        full, data = covariance(slab, index, group), spectra[index][:, place]
+        full, data = covariance(model, index, group), spectra[index][:, place]
         for view in (0, 6, 12):
             others = np.delete(np.arange(13), view)
             weights = np.linalg.solve(full[np.ix_(others, others)], full[others, view]).conj()
@@ -96,28 +96,28 @@ def test_a_prediction_is_what_the_other_views_let_expect(slab, rng):
         np.testing.assert_allclose(found.weighted[index][:, place], np.linalg.solve(full, data), rtol=1e-3, atol=1e-4)
 
 
-def test_how_a_prediction_changes_with_the_tilt_of_its_view(slab, rng):
+def test_how_a_prediction_changes_with_the_tilt_of_its_view(model, rng):
     spectra = gaussian(rng, len(BAND.q), 13, len(BAND.p))
-    found, view, by = predict(slab, BAND, spectra, TANGENTS), 3, 1e-4
+    found, view, by = predict(model, BAND, spectra, TANGENTS), 3, 1e-4
     tilts = np.arctan(TANGENTS)
     low, high = (np.tan(tilts + sign * by * (np.arange(13) == view)) for sign in (-1, 1))
-    slope = (predict(slab, BAND, spectra, high).predicted - predict(slab, BAND, spectra, low).predicted)[:, view] / (2 * by)
+    slope = (predict(model, BAND, spectra, high).predicted - predict(model, BAND, spectra, low).predicted)[:, view] / (2 * by)
     scale = np.abs(slope).max()
     np.testing.assert_allclose(found.by_tilt[:, view], slope, atol=0.01 * scale)
 
 
-def test_what_some_views_foretell_of_one_more(slab, rng):
+def test_what_some_views_foretell_of_one_more(model, rng):
     spectra, trust = gaussian(rng, len(BAND.q), 4, len(BAND.p)), np.array([1.0, 0.2, 0.5, 1.0])
     tangents, sought = TANGENTS[4:8], TANGENTS[8]
-    predicted, variance = predict_unseen(slab, BAND, spectra, tangents, trust, sought)
-    even = replace(slab, view_noise=np.ones(5))
+    predicted, variance = predict_unseen(model, BAND, spectra, tangents, trust, sought)
+    even = replace(model, view_noise=np.ones(5))
     for index, place in ((0, 2), (7, 5)):
         group = BAND.group[index, place]
-        full = covariance(even, index, group, np.append(tangents, sought)) / slab.signal[group]
-        known = full[:4, :4] + np.diag(slab.noise[group] * (1 / trust - 1))
+        full = covariance(even, index, group, np.append(tangents, sought)) / model.signal[group]
+        known = full[:4, :4] + np.diag(model.noise[group] * (1 / trust - 1))
         weights = np.linalg.solve(known, full[:4, 4])
         np.testing.assert_allclose(predicted[index, place], weights.conj() @ spectra[index][:, place], rtol=1e-3, atol=1e-4)
-        left = np.real(full[4, 4] - full[:4, 4].conj() @ weights) * slab.signal[group]
+        left = np.real(full[4, 4] - full[:4, 4].conj() @ weights) * model.signal[group]
         np.testing.assert_allclose(variance[index, place], left, rtol=1e-3)
 
 
@@ -125,7 +125,7 @@ def test_thickness_and_noise_are_learnt_from_the_views(rng):
     profile = np.where(np.abs(np.arange(-20, 21) - 3) <= 8, 1.0, 1e-4)
     band = FrequencyBand.up_to((64, 72), 0.35, 4)
     truth = replace(
-        CovarianceModel.vague(27.0, 4, 13),
+        CovarianceModel.initial(27.0, 4, 13),
         z=np.arange(-20.0, 21.0),
         profile=profile / profile.sum(),
         signal=np.array([30.0, 10.0, 3.0, 1.0]),
@@ -133,9 +133,9 @@ def test_thickness_and_noise_are_learnt_from_the_views(rng):
         view_noise=np.where(np.arange(13) == 4, 5.0, 1.0),
     )
     spectra = drawn(truth, rng, band)
-    found, likelihoods = CovarianceModel.vague(26.0, 4, 13), []
+    found, likelihoods = CovarianceModel.initial(26.0, 4, 13), []
     for _ in range(15):
-        found, value = learn(found, band, spectra, TANGENTS)
+        found, value = em_step(found, band, spectra, TANGENTS)
         likelihoods.append(value)
     assert np.all(np.diff(likelihoods[1:]) > -1e-6 * abs(likelihoods[-1]))
     assert found.thickness == pytest.approx(17, abs=2)
@@ -145,16 +145,16 @@ def test_thickness_and_noise_are_learnt_from_the_views(rng):
     assert found.view_noise[4] == pytest.approx(5, rel=0.3)
 
 
-def test_the_true_tilts_are_more_likely_than_others(slab, rng):
-    spectra = drawn(slab, rng)
-    likelihood = {scale: learn(slab, BAND, spectra, scale * TANGENTS)[1] for scale in (0.9, 1.0, 1.1)}
+def test_the_true_tilts_are_more_likely_than_others(model, rng):
+    spectra = drawn(model, rng)
+    likelihood = {scale: em_step(model, BAND, spectra, scale * TANGENTS)[1] for scale in (0.9, 1.0, 1.1)}
     assert max(likelihood, key=likelihood.get) == 1.0
 
 
-def test_a_loosened_model_expects_a_thicker_slab_around_the_same_middle(slab):
-    profile = np.where(np.abs(slab.z - 2) < 3, 1.0, 1e-3)
-    thin = replace(slab, profile=profile / profile.sum())
-    loose = thin.loosened()
+def test_a_loosened_model_expects_a_thicker_slab_around_the_same_middle(model):
+    profile = np.where(np.abs(model.z - 2) < 3, 1.0, 1e-3)
+    thin = replace(model, profile=profile / profile.sum())
+    loose = thin.broadened()
     assert loose.thickness > thin.thickness
     assert loose.middle == pytest.approx(thin.middle, abs=0.5)
     assert loose.profile.sum() == pytest.approx(1)

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from tiltflow import geometry
-from tiltflow.align.projection.covariance_model import learn, predict
+from tiltflow.align.projection.covariance_model import em_step, predict
 from tiltflow.align.projection.matching import PARAMETERS
 from tiltflow.align.projection.posterior import FreeParameters
 from tiltflow.align.projection.projection_fit import ProjectionFit, moved
@@ -61,15 +61,15 @@ def fitted(textured):
     views = read_binned(textured.images, np.arange(25), 64, threads=2)
     truth = textured.truth
     fit = ProjectionFit(views, ViewGeometry.from_transforms(truth.transforms(), truth.true_deg), 70.0, threads=2)
-    fit.step(FreeParameters(), lessons=4)
+    fit.step(FreeParameters(), em_iterations=4)
     return fit
 
 
 def normal_equations(fit, where):
     matcher, tangents = fit._matcher, np.tan(where.tilts)
     spectra = matcher.spectra(where, None)
-    prediction = predict(fit.slab, matcher.band, spectra, tangents)
-    return matcher.step(where, fit.slab, spectra, prediction)
+    prediction = predict(fit.model, matcher.band, spectra, tangents)
+    return matcher.step(where, fit.model, spectra, prediction)
 
 
 @pytest.mark.parametrize(("view", "kind", "size"), [(5, 0, 0.2), (18, 1, 0.2), (9, 2, 4e-3)])
@@ -83,7 +83,7 @@ def test_the_gradient_points_where_the_likelihood_rises(fitted, view, kind, size
         step = normal_equations(fitted, where)
         slopes.append(float(step.gradient.sum(axis=0).reshape(25, PARAMETERS)[view, kind]))
         spectra = fitted._matcher.spectra(where, None)
-        values.append(learn(fitted.slab, fitted._matcher.band, spectra, np.tan(where.tilts))[1])
+        values.append(em_step(fitted.model, fitted._matcher.band, spectra, np.tan(where.tilts))[1])
     assert slopes[0] > 0 > slopes[2]
     assert values[1] > max(values[0], values[2])
     curvature = float(step.matrix.reshape(25, PARAMETERS, 25, PARAMETERS)[view, kind, view, kind])
@@ -103,9 +103,9 @@ def test_the_matrix_is_symmetric_and_knows_nothing_of_a_shift_of_the_whole_speci
 def test_the_parts_of_the_gradient_add_up_whatever_the_threads(fitted):
     matcher, where = fitted._matcher, fitted.where
     spectra = matcher.spectra(where, None)
-    prediction = predict(fitted.slab, matcher.band, spectra, np.tan(where.tilts))
+    prediction = predict(fitted.model, matcher.band, spectra, np.tan(where.tilts))
     matcher.threads, threads = 1, matcher.threads
-    alone = matcher.step(where, fitted.slab, spectra, prediction)
+    alone = matcher.step(where, fitted.model, spectra, prediction)
     matcher.threads = threads
-    np.testing.assert_array_equal(alone.gradient, matcher.step(where, fitted.slab, spectra, prediction).gradient)
+    np.testing.assert_array_equal(alone.gradient, matcher.step(where, fitted.model, spectra, prediction).gradient)
     assert alone.correlation.min() > 0.5

@@ -32,7 +32,7 @@ def sure():
 
 def test_shifts_that_the_images_know_are_taken_as_they_are(rng, sure):
     change = scatter(rng, 0, 2.0)
-    found = solve_posterior(step_towards(change, sure, rng), ALL, np.zeros_like(change), TILTS, Prior.open())
+    found = solve_posterior(step_towards(change, sure, rng), ALL, np.zeros_like(change), TILTS, Prior.initial())
     np.testing.assert_allclose(found.change[:, 0], change[:, 0], atol=5e-3)
     assert found.dispersion == pytest.approx(1, abs=0.3)
 
@@ -41,7 +41,7 @@ def test_shifts_that_the_images_know_are_taken_as_they_are(rng, sure):
 def test_how_much_views_differ_is_learnt(rng, sure, kind, free):
     for sd in (8e-3, 1e-3):
         change = scatter(rng, kind, sd)
-        found = solve_posterior(step_towards(change, sure, rng), free, np.zeros_like(change), TILTS, Prior.open())
+        found = solve_posterior(step_towards(change, sure, rng), free, np.zeros_like(change), TILTS, Prior.initial())
         assert found.prior.spread[kind] == pytest.approx(sd, rel=0.5)
 
 
@@ -49,7 +49,7 @@ def test_tilts_that_the_images_hardly_know_stay_together(rng):
     vague = np.array([1e4, 1e4, 1e4, 1e4, 1e4, 1.0])  # a standard deviation of 0.57 degrees
     step = step_towards(np.zeros((VIEWS, PARAMETERS)), vague, rng)
     free = FreeParameters(tilt=True)
-    found = solve_posterior(step, free, np.zeros((VIEWS, PARAMETERS)), TILTS, Prior.open())
+    found = solve_posterior(step, free, np.zeros((VIEWS, PARAMETERS)), TILTS, Prior.initial())
     alone = step.gradient.sum(axis=0).reshape(VIEWS, PARAMETERS)[:, 4] / 1e4
     assert found.change[:, 4].std() < 0.3 * alone.std()
 
@@ -59,27 +59,29 @@ def test_a_drift_of_the_rotation_is_followed_but_not_its_noise(rng):
     drift = np.zeros((VIEWS, PARAMETERS))
     drift[:, 2] = 0.02 * np.sin(TILTS)
     found = solve_posterior(
-        step_towards(drift, information, rng), FreeParameters(rotation=True), np.zeros_like(drift), TILTS, Prior.open()
+        step_towards(drift, information, rng), FreeParameters(rotation=True), np.zeros_like(drift), TILTS, Prior.initial()
     )
     alone = 1e-3  # of a view that follows its own images
     assert np.std(found.change[:, 2] - drift[:, 2]) < 1.2 * alone
     assert np.corrcoef(found.change[:, 2], drift[:, 2])[0, 1] > 0.99
     steady = solve_posterior(
-        step_towards(0 * drift, information, rng), FreeParameters(rotation=True), np.zeros_like(drift), TILTS, Prior.open()
+        step_towards(0 * drift, information, rng), FreeParameters(rotation=True), np.zeros_like(drift), TILTS, Prior.initial()
     )
     assert np.std(steady.change[:, 2]) < 0.5 * alone
 
 
 def test_what_is_not_free_does_not_move(rng, sure):
     change = rng.normal(0, 1e-3, (VIEWS, PARAMETERS))
-    found = solve_posterior(step_towards(change, sure, rng), FreeParameters(), np.zeros_like(change), TILTS, Prior.open())
+    found = solve_posterior(step_towards(change, sure, rng), FreeParameters(), np.zeros_like(change), TILTS, Prior.initial())
     assert not found.change[:, 2:].any()
 
 
 def test_one_slope_is_common_to_all_views(rng, sure):
     change = np.zeros((VIEWS, PARAMETERS))
     change[:, 5] = 0.03
-    found = solve_posterior(step_towards(change, sure, rng), FreeParameters(slope=True), np.zeros_like(change), TILTS, Prior.open())
+    found = solve_posterior(
+        step_towards(change, sure, rng), FreeParameters(slope=True), np.zeros_like(change), TILTS, Prior.initial()
+    )
     assert np.ptp(found.change[:, 5]) == pytest.approx(0, abs=1e-12)
     assert found.change[0, 5] == pytest.approx(0.03, abs=0.03)
 
@@ -87,7 +89,7 @@ def test_one_slope_is_common_to_all_views(rng, sure):
 def test_parts_of_the_field_that_disagree_make_the_images_count_less(rng, sure):
     quiet, loud = (
         solve_posterior(
-            step_towards(scatter(rng, 0, 1.0), sure, rng, noise), ALL, np.zeros((VIEWS, PARAMETERS)), TILTS, Prior.open()
+            step_towards(scatter(rng, 0, 1.0), sure, rng, noise), ALL, np.zeros((VIEWS, PARAMETERS)), TILTS, Prior.initial()
         )
         for noise in (1.0, 4.0)
     )

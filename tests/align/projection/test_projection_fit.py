@@ -29,7 +29,7 @@ def test_steps_bring_displaced_views_back(views, true, rng):
     shake = rng.normal(0, 2.0, (25, 2))
     fit = ProjectionFit(views, true.displaced(shake), 70.0, threads=2)
     for _ in range(4):
-        fit.step(FreeParameters(), lessons=3)
+        fit.step(FreeParameters(), em_iterations=3)
     apart = geometry.apply(fit.where.transforms, true.shifts)
     # What is left may be a shift of the whole specimen: along y the same in all views, along x that of a point in space.
     tilts = true.tilts
@@ -43,7 +43,7 @@ def test_steps_bring_displaced_views_back(views, true, rng):
 def test_axis_and_slope_are_searched_for_together(views, true):
     spoilt = sloped(turned(true, np.deg2rad(1.5)), 0.03)
     fit = ProjectionFit(views, spoilt, 70.0, threads=2)
-    fit.step(FreeParameters(), lessons=3)
+    fit.step(FreeParameters(), em_iterations=3)
     searches = [fit.search(np.deg2rad(width), 0.035) for width in (2.0, 1.0)]
     assert np.rad2deg(sum(search.turn for search in searches)) == pytest.approx(-1.5, abs=0.6)
     assert fit.where.slope == pytest.approx(SLOPE, abs=0.015)
@@ -70,8 +70,8 @@ def test_the_middle_of_the_specimen_is_brought_onto_the_axis(views, true):
     lifted = true.displaced(np.stack([15 * np.sin(true.tilts), np.zeros(25)], axis=1))
     fit, again = (ProjectionFit(views, where, 90.0, threads=2) for where in (true, lifted))
     for one in (fit, again):
-        one.step(FreeParameters(), lessons=4)
-    lift = (again.slab.middle - fit.slab.middle) * fit.frame.pixel
+        one.step(FreeParameters(), em_iterations=4)
+    lift = (again.model.middle - fit.model.middle) * fit.frame.pixel
     assert abs(lift) == pytest.approx(15, abs=6)
     apart = again.centred().shifts - fit.centred().shifts
     assert np.abs(apart).max() < 8

@@ -20,7 +20,7 @@ SOUND = np.full(21, 30.0)
 def fit():
     """As much of a fit as the displacements need: tilts, the field and the thickness."""
     return SimpleNamespace(
-        where=SimpleNamespace(tilts=TILTS), frame=SimpleNamespace(field=(100.0, 120.0)), slab=SimpleNamespace(thickness=30.0)
+        where=SimpleNamespace(tilts=TILTS), frame=SimpleNamespace(field=(100.0, 120.0)), model=SimpleNamespace(thickness=30.0)
     )
 
 
@@ -68,7 +68,7 @@ def test_the_error_of_a_fit_to_noise_is_larger_than_that_of_a_fit_to_a_specimen(
         views = read_binned(series.images, np.arange(25), 64, threads=2)
         where = ViewGeometry.from_transforms(series.truth.transforms(), series.truth.true_deg)
         fit = ProjectionFit(views, where, 60.0, threads=2)
-        step = fit.step(FreeParameters(), lessons=3)
+        step = fit.step(FreeParameters(), em_iterations=3)
         error, per_view = expected_error_px(fit, step, FreeParameters())
         assert error == pytest.approx(np.sqrt(np.mean(per_view**2)))
         errors.append(error)
@@ -78,17 +78,17 @@ def test_the_error_of_a_fit_to_noise_is_larger_than_that_of_a_fit_to_a_specimen(
 @pytest.mark.parametrize(
     ("heights", "error_px", "change_deg", "word"),
     [
-        (np.full(21, 4.0), 0.1, np.zeros(21), "hardly recognised"),
+        (np.full(21, 4.0), 0.1, np.zeros(21), "correlate weakly"),
         (np.where(np.arange(21) < 3, 4.0, 30.0), 0.1, np.zeros(21), "3 of 21 views"),
-        (SOUND, np.nan, np.zeros(21), "nothing measures"),
+        (SOUND, np.nan, np.zeros(21), "not known"),
         (SOUND, 1.4, np.zeros(21), "1.40 px"),
         (SOUND, 0.1, np.tile([-3.0, 0.0, 3.0], 7), "order"),
     ],
 )
-def test_each_reason_for_doubt_is_given(heights, error_px, change_deg, word):
+def test_each_trust_warning_is_given(heights, error_px, change_deg, word):
     assert word in " ".join(trust_warnings(heights, error_px, change_deg, 1.0))
 
 
-def test_a_sound_alignment_raises_no_doubt():
+def test_a_sound_alignment_raises_no_warning():
     offset = 2.0 + 0.5 * np.sin(np.arange(21))  # a common offset levels the specimen
     assert trust_warnings(SOUND, 0.1, offset, 1.0) == ()

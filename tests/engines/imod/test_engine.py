@@ -1,10 +1,14 @@
 """The IMOD engine against a stand-in batchruntomo that keeps the documented contract."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import tifffile
 
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod.engine import ImodEngine
+from tiltflow.engines.imod.stack_copy import copy_stack
 from tiltflow.errors import EngineError, UnsupportedError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
@@ -52,6 +56,56 @@ def test_the_input_is_left_alone_and_side_files_travel_with_the_copy(job, fake_i
     assert small_series.read_bytes() == before
     assert (job.workdir / "B.st.mdoc").is_file()
     assert {path.name for path in small_series.parent.iterdir()} == {"B.st", "B.st.mdoc"}
+
+
+def tiff_job(job, path):
+    """Return the job for the same views in a TIFF, with an `.mdoc` that knows more than the file."""
+    with open_mrc(job.series.path) as stack:
+        views = np.stack([stack[view] for view in range(5)])
+    tifffile.imwrite(path, views[:, ::-1], photometric="minisblack")
+    sections = [f"[ZValue = {z}]\nTiltAngle = {tilt}" for z, tilt in enumerate(job.series.tilt_deg)]
+    text = "\n".join(["PixelSpacing = 10", "[T =     Tilt axis angle = -7.5, binning = 1]", *sections])
+    path.with_name(f"{path.name}.mdoc").write_text(text)
+    return replace(job, series=read_series(path)), views
+
+
+def test_of_a_tiff_imod_gets_an_mrc_copy_that_tells_all_that_is_known(job, fake_imod, tmp_path):
+    job, views = tiff_job(job, tmp_path / "B.tif")
+    result = ImodEngine().reconstruct(job)
+    assert result.volume.name == "B_rec.mrc"
+    assert "setupset.copyarg.stackext = st" in (job.workdir / "B.adoc").read_text()
+    copy = read_series(job.workdir / "B.st")
+    assert (copy.pixel_size_angstrom, copy.axis_angle_deg, copy.container) == (10, -7.5, "MRC")
+    np.testing.assert_allclose(copy.tilt_deg, job.series.tilt_deg)
+    with open_mrc(copy.path) as stack:
+        np.testing.assert_array_equal(np.stack([stack[view] for view in range(5)]), views)
+        assert stack.header.extended is not None
+        np.testing.assert_allclose(stack.header.extended.tilt_deg, job.series.tilt_deg)
+        assert stack.pixel_size_angstrom == (10, 10)
+        assert any("Tilt axis angle = -7.50" in label for label in stack.labels)
+    assert (job.workdir / "B.st.mdoc").is_file()
+    assert not (job.workdir / "B.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("stored", "kept"),
+    [
+        ("uint8", "uint8"),
+        ("int8", "int8"),
+        ("uint16", "uint16"),
+        ("int32", "float32"),
+        ("float64", "float32"),
+        ("float16", "float32"),
+    ],
+)
+def test_the_copy_for_imod_has_a_type_that_imod_knows(job, tmp_path, stored, kept):
+    path = tmp_path / "B.tif"
+    views = np.arange(5 * 6 * 4).reshape(5, 6, 4).astype(stored)
+    tifffile.imwrite(path, views[:, ::-1], photometric="minisblack")
+    path.with_suffix(".rawtlt").write_text("-40\n-20\n0\n20\n40\n")
+    with open_mrc(copy_stack(read_series(path), job.workdir)) as stack:
+        assert stack.dtype == kept
+        np.testing.assert_array_equal(stack.read_block(), views.astype(kept))
 
 
 def test_names_of_older_imod_become_the_modern_ones(job, fake_imod):

@@ -10,9 +10,9 @@ import pytest
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.positioning import position_specimen
-from tiltflow.engines.native.thickness import greatest_thickness
 from tiltflow.engines.native.volume import reconstruct_params
 from tiltflow.engines.plan import plan_series
+from tiltflow.engines.thickness import greatest_thickness
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.model import Alignment, Site

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+from scipy.spatial import cKDTree
 
 from tiltflow.align.beads.noise_spectrum import Grid
 from tiltflow.align.beads.radial_profile import STEP
@@ -162,8 +163,5 @@ def centre_beads(image: Image, start: Floats, bystanders: Floats, eye: RadialFil
 
 def _nearest(xy: Floats) -> Floats:
     """Return the distance from each point to the nearest other one."""
-    if len(xy) < 2:
-        return np.full(len(xy), np.inf)
-    distance = np.hypot(*np.moveaxis(xy[:, None] - xy[None], -1, 0))
-    np.fill_diagonal(distance, np.inf)
-    return np.asarray(distance.min(axis=1))
+    # The nearest of all is the point itself.
+    return np.asarray(cKDTree(xy).query(xy, k=2)[0][:, 1])

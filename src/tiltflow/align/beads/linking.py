@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from tiltflow import geometry
 from tiltflow.align.beads.cameras import Cameras, cameras_of_solution, cameras_of_transforms
@@ -149,11 +150,9 @@ def local_drift(xy: Floats, predicted: Floats, points: Floats, tilt_deg: Floats,
     order = np.argsort(tilt_deg, kind="stable")
     padded = np.pad(residual[:, order], ((0, 0), (1, 1), (0, 0)), constant_values=np.nan)
     beside = np.stack([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=1)
-    for track, point in enumerate(points):
-        distance = np.hypot(*(points[:, :2] - point[:2]).T)
-        near = np.argsort(distance)[:_MOST_NEIGHBOURS]
-        near = near[distance[near] <= area_px / 2]
-        sample = beside[near].reshape(-1, *predicted.shape[1:])
+    distance, nearest = cKDTree(points[:, :2]).query(points[:, :2], k=_MOST_NEIGHBOURS)
+    for track, near in enumerate(distance <= area_px / 2):
+        sample = beside[nearest[track, near]].reshape(-1, *predicted.shape[1:])
         counted = np.isfinite(sample[..., 0]).sum(axis=0) >= _LEAST_NEIGHBOURS
         drift[track, order[counted]] = np.nanmedian(sample[:, counted], axis=0)
     return drift
@@ -163,11 +162,9 @@ def assign(field: SpotField, expected: Floats, views: Ints, tolerance: float) ->
     """Return `(tracks, views)` the spot nearest to where each track is expected, no spot to two tracks, nearest pairs first."""
     spot = np.full(expected.shape[:2], -1, np.int64)
     for view in views:
-        spots = field.xy[field.of(int(view))]
-        distance2 = ((spots[None] - expected[:, view, None]) ** 2).sum(axis=-1)
-        track, target = np.nonzero(distance2 <= tolerance**2)
-        order = np.argsort(distance2[track, target], kind="stable")
-        free = np.ones(len(spots), bool)
+        track, target, distance = field.pairs(expected[:, view], int(view), tolerance)
+        order = np.argsort(distance, kind="stable")
+        free = np.ones(field.trees[view].n, bool)
         for t, s in zip(track[order], target[order], strict=True):
             if spot[t, view] < 0 and free[s]:
                 free[s] = False
@@ -228,11 +225,10 @@ def _gather(field: SpotField, seen: Floats, views: Ints, free: Bools, tolerance:
     """Return the free spot nearest to where one point is seen in each of `views`, `(views,)`."""
     row = np.full(len(field.tilt_deg), -1, np.int64)
     for view in views:
-        members = field.of(int(view))
-        distance2 = ((field.xy[members] - seen[view]) ** 2).sum(axis=-1)
-        distance2[~free[members]] = np.inf
-        if len(distance2) and distance2.min() <= tolerance**2:
-            row[view] = field.first[view] + int(distance2.argmin())
+        near = field.first[view] + np.array(field.trees[view].query_ball_point(seen[view], tolerance, return_sorted=True), np.int64)
+        near = near[free[near]]
+        if len(near):
+            row[view] = near[((field.xy[near] - seen[view]) ** 2).sum(axis=-1).argmin()]
     return row
 
 
@@ -241,9 +237,8 @@ def _drop_poor(field: SpotField, cameras: Cameras, spot: Ints, reach: SearchLimi
     points = cameras.locate(field.positions(spot), reach.depth)
     found = (spot >= 0).sum(axis=1)
     good = found >= np.maximum(_LEAST_VIEWS, _LEAST_SHARE * field.inside(cameras.project(points)).sum(axis=1))
-    order = np.argsort(-found, kind="stable")
-    for n, track in enumerate(order):
-        better = order[:n][good[order[:n]]]
-        if len(better) and (np.linalg.norm(points[better] - points[track], axis=1) < 0.5 * field.diameter).any():
-            good[track] = False
-    return np.asarray(spot[good])
+    doubles = cKDTree(points).query_ball_point(points, 0.5 * field.diameter)
+    better = np.zeros(len(spot), bool)
+    for track in np.argsort(-found, kind="stable"):
+        better[track] = good[track] and not better[doubles[track]].any()
+    return np.asarray(spot[better])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from tiltflow.align.beads.bead_model import RING, BeadModel, profile_of_rings
 from tiltflow.align.beads.bead_views import BeadViews
@@ -153,7 +154,7 @@ def measure(
 
 def _measure_view(image: Image, start: Floats, spots: Floats, eye: RadialFilter, model: BeadModel) -> tuple[Centres, Floats]:
     """Return the centres, and sums, squares and counts over rings about the lone beads, `(3, rings)`."""
-    own = np.hypot(*np.moveaxis(spots[:, None] - start[None], -1, 0)).min(axis=1, initial=np.inf) < _OWN * model.diameter
+    own = cKDTree(start).query(spots)[0] < _OWN * model.diameter
     limit = max(_LIMIT * model.diameter, _LEAST_LIMIT_PX)
     centres = centre_beads(image, start, spots[~own], eye, model.sign, limit)
     sums = np.zeros((3, _rings(model)))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+from scipy.spatial import cKDTree
 
 from tiltflow.align.beads.cameras import Cameras, cameras_of_transforms
 from tiltflow.align.beads.spot_field import SearchLimits, SpotField
@@ -33,11 +34,10 @@ def agreed_shift(field: SpotField, predicted: Floats, view: int, reaches_px: Seq
     spots = field.xy[field.of(view)]
     for reach in reaches_px:
         inside = predicted[(np.abs(predicted) < field.half + reach).all(axis=1)]
-        differences = spots[None] - inside[:, None]
-        owner, target = np.nonzero((differences**2).sum(axis=-1) <= reach**2)
-        close = np.ascontiguousarray(differences[owner, target])
-        if len(close) > _MOST_PAIRS:
+        if field.trees[view].count_neighbors(cKDTree(inside), reach) > _MOST_PAIRS:
             continue
+        owner, target, _ = field.pairs(inside, view, reach)
+        close = spots[target] - inside[owner]
         best, votes = kernel.densest(close, owner, len(inside), tolerance)
         # The best of many places is found by chance more often than any one of them.
         chance = len(inside) * len(spots) * np.pi * tolerance**2 / (4 * field.half.prod())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -47,6 +48,8 @@ class SpotField:
         `(ny, nx)` of a view.
     diameter
         Of a bead, raw pixels.
+    trees
+        The spots of each view, to be searched by distance.
     """
 
     xy: Floats
@@ -55,6 +58,7 @@ class SpotField:
     included: NDArray[np.bool_]
     shape: tuple[int, int]
     diameter: float
+    trees: tuple[cKDTree, ...]
 
     @property
     def half(self) -> Floats:
@@ -86,6 +90,15 @@ class SpotField:
         """Return where the spots of a view are."""
         return slice(int(self.first[view]), int(self.first[view + 1]))
 
+    def pairs(self, points: Floats, view: int, reach: float) -> tuple[Ints, Ints, Floats]:
+        """Return the pairs of a point `(n, 2)` and a spot of a view that are within `reach`, in the order of points and spots.
+
+        They are indices of points, indices among the spots of the view, and distances, each `(pairs,)`.
+        """
+        found = cKDTree(points).sparse_distance_matrix(self.trees[view], reach, output_type="ndarray")
+        found = found[np.lexsort((found["j"], found["i"]))]
+        return found["i"], found["j"], found["v"]
+
     def positions(self, spot: Ints) -> Floats:
         """Return the positions of tracks of spots `(tracks, views)`, where -1 stands for none: `(tracks, views, 2)`, NaN."""
         return np.where((spot >= 0)[..., None], self.xy[spot], np.nan)
@@ -100,5 +113,6 @@ def make_spot_field(
 ) -> SpotField:
     """Return the field of spots `(n, 2)` of each view, raw pixels from its corner."""
     first = np.concatenate([[0], np.cumsum([len(p) for p in xy])]).astype(np.int64)
-    centred = np.concatenate([np.reshape(p, (-1, 2)) for p in xy]) - np.array(shape[::-1]) / 2
-    return SpotField(np.ascontiguousarray(centred), first, tilt_deg, included, shape, diameter)
+    centred = np.ascontiguousarray(np.concatenate([np.reshape(p, (-1, 2)) for p in xy]) - np.array(shape[::-1]) / 2)
+    trees = tuple(cKDTree(spots) for spots in np.split(centred, first[1:-1]))
+    return SpotField(centred, first, tilt_deg, included, shape, diameter, trees)

@@ -1,4 +1,4 @@
-"""Coarse alignment: shifts of all views, and the angle of the tilt axis, from the images alone.  Answers to IMOD's tiltxcorr."""
+"""Coarse alignment: shifts of all views and the tilt axis angle, from the images alone.  IMOD's counterpart is tiltxcorr."""
 
 from tiltflow.align.coarse.placement import CoarseParams, CoarseResult, align_coarse
 

@@ -1,11 +1,11 @@
-"""The angle of the tilt axis that the images themselves tell.
+"""The tilt axis angle, estimated from the images alone.
 
-Views stretched along the wrong direction do not fit the model of a slab: its likelihood, learnt anew for each angle, has one wide
-maximum at the true one, to a fraction of a degree, even for low doses.  A scan over half a turn finds out whether the angle that
-was given is in the right place at all (its sign, or a quarter turn); the neighbourhood is then searched finely.
+Views stretched along the wrong direction disagree with the covariance model: its likelihood, with the variances estimated anew for
+each angle, has one broad maximum at the true angle, to a fraction of a degree even at low doses.  A scan over half a turn checks
+that the nominal angle is near the maximum at all (its sign may be wrong, or a quarter turn missing); a fine search follows.
 
-What no images of a tilt series can tell is the handedness: half a turn of the axis is the same as the other sign of all tilts,
-and shows the specimen mirrored.
+The images of a tilt series cannot determine the handedness: turning the axis by half a turn is equivalent to changing the sign of
+all tilts, and shows the specimen mirrored.
 """
 
 from __future__ import annotations
@@ -16,36 +16,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.align.projection.posterior import FreeParameters
-from tiltflow.align.projection.projection_fit import ProjectionFit, turned
+from tiltflow.align.projection.projection_fit import INITIAL_THICKNESS, ProjectionFit, turned
 from tiltflow.align.projection.stretched_views import ViewGeometry
 from tiltflow.preprocess.binned_views import BinnedViews
 
 Floats = NDArray[np.float64]
 
 _SCAN_STEP_DEG = 10.0
+"""Step of the scan over half a turn: the maximum of the likelihood is about 20 degrees wide on images of `_SCAN_SIZE`."""
 _SCAN_SIZE = 32
+"""Pixels along a side of the images of the scan, which has 18 likelihoods to compute."""
+_SCAN_GROUPS = 4
+"""Rings of frequencies of the scan: images of 32 px have few frequencies a ring."""
+_GROUPS = 6
+"""Rings of frequencies of the fine search."""
+_EM_ITERATIONS = 3
+"""EM iterations of the model for each geometry, from a prior that is far off."""
 _WIDTH_DEG = 4.0
 """First half width of the fine search."""
+_NARROWER = 3.0
+_LEAST_WIDTH_DEG = 1.0
+"""The half width is divided by the former after each round whose maximum lay inside, down to the latter: below a degree the three
+likelihoods differ by less than their own roughness."""
 _SLOPE_WIDTH = 0.035
-"""Half width of the search for the slope of the specimen along the axis, which an axis that is off can imitate."""
+"""Half width of the search for the slope of the specimen along the axis (2 degrees), which is correlated with the axis angle."""
 _CLOSE_DEG = 0.3
-"""The search ends when a round moves the axis by less."""
+"""The search ends when a round moves the axis by less: below `_LEAST_ERROR_DEG`."""
 _ROUNDS = 7
+"""Most rounds: an axis 20 degrees off is reached in five, and two confirm it."""
 _TRUST = 8.0
-"""Factor from the standard deviation that the likelihood gives to the one seen: neighbouring frequencies are not independent."""
+"""Ratio of the observed standard deviation to the one that the curvature of the likelihood gives: neighbouring frequencies are not
+independent."""
 _LEAST_ERROR_DEG = 0.5
-"""No angle is believed to be better known than this: about what is seen on simulated sections."""
+"""Lower bound of the stated standard deviation: about the error found on simulated sections."""
 _RECOGNISED = 6.0
-"""Standard deviations that a typical view's correlation with its prediction must reach for the images to tell anything; noise has 4."""
+"""Least median peak height, standard deviations, of the views' correlations with their predictions; noise reaches 4."""
 _OVERRULED = 4.0
-"""The given angle is overruled by one that lies so many standard deviations away; the alignment that follows sees to the rest."""
+"""The nominal angle is replaced when the estimate lies this many standard deviations away; smaller differences are left to the
+alignment that follows."""
 _CLEAR = 4.0
-"""What a place of the scan must be more likely than the given one by, in units of how much neighbouring places differ by chance."""
+"""By how much an angle of the scan must be more likely than the nominal one, in units of the roughness of the likelihood (median
+second difference)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The angle of the tilt axis, degrees: as given, as found and its standard deviation (NaN: not found), and as used."""
+    """The tilt axis angle, degrees: nominal, estimated with its standard deviation (NaN where there is no estimate), and used."""
 
     given_deg: float
     found_deg: float
@@ -55,29 +71,33 @@ class Axis:
 
     @classmethod
     def unknown(cls, given_deg: float) -> Axis:
-        """Return the axis when nothing is known but what was given."""
+        """Return the axis without an estimate: the nominal angle is used."""
         return cls(given_deg, np.nan, np.nan, given_deg)
-
-    @property
-    def differs(self) -> bool:
-        """Whether another angle than the given one is used."""
-        return self.used_deg != self.given_deg
 
 
 def find_axis(views: BinnedViews, where: ViewGeometry, given_deg: float, *, threads: int = 1) -> Axis:
-    """Return the angle of the tilt axis.
+    """Return the tilt axis angle.
 
     Parameters
     ----------
+    views
+        Binned, flattened images, `(views, ny, nx)`.
     where
-        The views placed with some angle, which the search starts from.
+        The geometry of the views under some axis angle; the search starts from it.
     given_deg
-        The angle to keep unless the images clearly disagree.
+        The nominal angle, degrees, which is kept unless the estimate clearly disagrees.
+    threads
+        Views worked on at the same time.
+
+    Returns
+    -------
+    Axis
+        The estimate and its standard deviation, degrees, and the angle to use.
     """
-    thickness_px = 0.3 * max(views.raw_shape)
+    thickness_px = INITIAL_THICKNESS * max(views.raw_shape)
     offset = _scan(views, where, thickness_px, threads)
-    fit = ProjectionFit(views, turned(where, np.deg2rad(offset)), thickness_px, groups=6, threads=threads)
-    fit.step(FreeParameters(), lessons=3)
+    fit = ProjectionFit(views, turned(where, np.deg2rad(offset)), thickness_px, groups=_GROUPS, threads=threads)
+    fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS)
     width, found, spread = _WIDTH_DEG, where.axis_deg + offset, np.inf
     for _ in range(_ROUNDS):
         search = fit.search(np.deg2rad(width), _SLOPE_WIDTH)
@@ -86,23 +106,28 @@ def find_axis(views: BinnedViews, where: ViewGeometry, given_deg: float, *, thre
         fit.step(FreeParameters())
         if abs(move) < _CLOSE_DEG and search.settled:
             break
-        width = max(width / 3, 1.0) if abs(move) < width else width
+        width = max(width / _NARROWER, _LEAST_WIDTH_DEG) if abs(move) < width else width
     error = max(_TRUST * spread, _LEAST_ERROR_DEG)
     if not np.isfinite(error) or error > _WIDTH_DEG or np.median(fit.assess(fit.where).heights) < _RECOGNISED:
         return Axis.unknown(given_deg)
     if abs(found - given_deg) <= _OVERRULED * error:
         return Axis(given_deg, found, error, given_deg)
-    note = f"the images put the tilt axis at {found:.1f} +- {error:.1f} degrees, the header at {given_deg:.1f}: the images are used"
+    note = (
+        f"the tilt axis angle estimated from the images, {found:.1f} +- {error:.1f} degrees, differs from the {given_deg:.1f} degrees of "
+        "the header: the estimate is used"
+    )
     return Axis(given_deg, found, error, found, (note,))
 
 
 def _scan(views: BinnedViews, where: ViewGeometry, thickness_px: float, threads: int) -> float:
-    """Return how far from the given angle, degrees, the likelihood is highest on a grid over half a turn; 0 when near or unclear."""
+    """Return the offset from the nominal angle, degrees, of the likelihood's maximum over half a turn; 0 where it is near or unclear."""
     small = views.binned(max(max(views.images.shape[1:]) // _SCAN_SIZE, 1))
-    fit = ProjectionFit(small, where, thickness_px, groups=4, threads=threads)
-    fit.step(FreeParameters(), lessons=3)
+    fit = ProjectionFit(small, where, thickness_px, groups=_SCAN_GROUPS, threads=threads)
+    fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS)
     offsets = np.arange(-90.0, 90.0, _SCAN_STEP_DEG)
-    likelihoods = np.array([fit.likelihood(turned(fit.where, np.deg2rad(offset)), lessons=3) for offset in offsets])
+    likelihoods = np.array(
+        [fit.likelihood(turned(fit.where, np.deg2rad(offset)), em_iterations=_EM_ITERATIONS) for offset in offsets]
+    )
     best = int(np.argmax(likelihoods))
     rough = float(np.median(np.abs(np.diff(likelihoods, 2))))
     clear = likelihoods[best] - likelihoods[offsets == 0].item() > _CLEAR * rough

@@ -1,4 +1,4 @@
-"""Peaks of cross-correlations, how clear they are, and the filter before them."""
+"""Peaks of cross-correlations, their height, and the band-pass filter applied before."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""Coarse alignment: every view placed by what its neighbours in tilt let expect of it, from the zero-tilt view outward.
+"""Coarse alignment: each view is aligned with its prediction from its neighbours in tilt, from the zero-tilt view outward.
 
 All views are stretched to zero tilt with the tilt axis along y (:mod:`tiltflow.align.projection.stretched_views`).  The view
-nearest to zero tilt stays; each next one outward is cross-correlated with its prediction from the five nearest ones placed so far
-(:mod:`tiltflow.align.projection.covariance_model`).  The prediction weighs each frequency by how much of it they can know of a
-specimen of that thickness, so that parallax between the surfaces does not matter, and each neighbour by how clearly it was placed
-itself, so that one bad neighbour leads nobody astray.  Then all views are moved together to where they agree best, those that fit
-badly are searched for once more over the whole field, and the angle of the tilt axis is looked after
+nearest to zero tilt stays; each next one outward is cross-correlated with its prediction from the five nearest views placed so far
+(:mod:`tiltflow.align.projection.covariance_model`).  The prediction weights each frequency by how well the neighbours determine it
+for a specimen of that thickness, so that parallax between the surfaces does no harm, and each neighbour by the height of its own
+correlation peak, so that a misplaced neighbour has little influence.  All views are then refined together, those that correlate
+poorly are searched for again over the whole field, and the tilt axis angle is estimated
 (:mod:`tiltflow.align.coarse.axis_search`).
 
-Answers to IMOD's tiltxcorr and xftoxg.
+IMOD's counterparts are tiltxcorr and xftoxg.
 """
 
 from __future__ import annotations
@@ -26,28 +26,52 @@ from tiltflow.align.projection.covariance_model import CovarianceModel, Spectra,
 from tiltflow.align.projection.frequency_band import FrequencyBand
 from tiltflow.align.projection.included_views import included_views, spread_over_tilt
 from tiltflow.align.projection.posterior import FreeParameters
-from tiltflow.align.projection.projection_fit import ProjectionFit
+from tiltflow.align.projection.projection_fit import INITIAL_THICKNESS, ProjectionFit
 from tiltflow.align.projection.stretched_views import Frame, StretchedViews, ViewGeometry
 from tiltflow.model import Progress, Stack
-from tiltflow.preprocess.binned_views import BinnedViews, part_of, read_binned, tell
+from tiltflow.observer import part_of, tell
+from tiltflow.preprocess.binned_views import BinnedViews, read_binned
 
 Floats = NDArray[np.float64]
 
 _MARGIN = (1.5, 2.0)
-"""Frame over field along y and x: room for large shifts."""
+"""Frame over field along y and x: room for shifts of half the field along y and, where views are stretched, of the field along x."""
 _TAPER = 0.1
-"""Width of the edge of each view that fades, as a fraction of its size."""
+"""Width of the tapered edge of each view, as a fraction of its size."""
 _NEIGHBOURS = 5
-"""How many of the views placed before tell of the next one."""
+"""Views that predict the next one."""
 _CLEAR_PEAK = 10.0
-"""Height of a peak, standard deviations, that makes a view a reliable neighbour."""
-_THICKNESS = 0.3
-"""Thickness that is allowed for before it is known, as a fraction of the field."""
+"""Peak height, standard deviations, from which on a view counts fully as a neighbour."""
+_LEAST_RELIABILITY = 0.2
+"""Lower bound of a peak height over `_CLEAR_PEAK`: a view without a peak still has a place in the order of tilt."""
 _GROUPS = 6
+"""Rings of frequencies that have a power of their own."""
+_SIZE_PX, _SMALL_SIZE_PX = 128, 64
+"""Sizes of the images that views are placed on, and of those that all views are first refined together on."""
+_MOST_PER_PIXEL = 0.4
+"""Highest frequency compared, cycles per pixel: interpolation distorts above (`_RESOLVED` of the covariance model)."""
+_TAIL = 2.0
+"""Standard deviations of the fall of the low-pass filter after which frequencies are left out: the gain is 0.14 there."""
+_SAMPLED = 4
+"""Every fourth view is read for the first estimate of the power."""
+_EM_ITERATIONS = 3
+"""EM iterations of the model before each joint step."""
+_STEPS = 2
+"""Joint steps at each resolution."""
+_ROOM = 1.3
+"""Factor from the thickness found on the small images to the one the next resolution starts from."""
 _FEWEST_FOR_AXIS = 5
+"""Views needed to estimate the tilt axis angle: with fewer the profile over depth can explain any."""
 _LARGE_DIFFERENCE_DEG = 6.0
+"""Difference of the axis angle from which on it is estimated again after the views were placed with the new one."""
 _MISFIT = 0.6
-"""A view is searched for again when its correlation is less than this fraction of what is usual around it."""
+"""A view is searched for again when its correlation is below this fraction of the median of the views around it."""
+_AROUND = 4
+"""Views to either side over which that median is taken."""
+_POOR = 0.5
+"""A view is named in the notes when its correlation is below this fraction of the median of all."""
+_READ, _PLACED = 0.4, 0.7
+"""Progress after reading and after placement: about their shares of the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +81,17 @@ class CoarseParams:
     Attributes
     ----------
     filter_sigma1
-        High-pass filter: sigma of the Gaussian taken away at low frequencies, cycles per pixel of the binned image.
+        High-pass filter: sigma of the Gaussian subtracted at low frequencies, cycles per pixel of the binned image (FilterSigma1).
     filter_radius2, filter_sigma2
-        Low-pass filter: where it begins to fall, and the sigma of its fall, cycles per pixel of the binned image.
+        Low-pass filter: where it begins to fall, and the sigma of its fall, cycles per pixel of the binned image (FilterRadius2,
+        FilterSigma2).
     max_size_px
-        Views are binned until their larger side is at most this.
+        Views are binned until their larger side is at most this, as the first levels need no more than `_SIZE_PX` and the last one
+        aligns to a fraction of a binned pixel.
     exclude_central_peak
-        Whether to look for a pattern that stays with the camera, and to take it out (:mod:`tiltflow.preprocess.fixed_pattern`).
+        Whether to look for a pattern fixed to the camera, and to subtract it (:mod:`tiltflow.preprocess.fixed_pattern`).
     find_axis
-        Whether to estimate the angle of the tilt axis from the data and use it when it clearly disagrees with the header's.
+        Whether to estimate the tilt axis angle from the images and use it when it clearly disagrees with the header's.
     """
 
     filter_sigma1: float = 0.03
@@ -78,7 +104,7 @@ class CoarseParams:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoarseResult:
-    """Where each view belongs, to about a pixel, and the evidence for it.
+    """The coarse alignment, good to about a pixel, and the evidence for it.
 
     Attributes
     ----------
@@ -87,15 +113,15 @@ class CoarseResult:
     shifts_px
         Shift of each raw view that the transforms undo, `(views, 2)`.
     axis_angle_deg
-        The angle of the tilt axis that was used.
+        The tilt axis angle used.
     axis_angle_nominal_deg
-        The one that was given.
+        The nominal one.
     axis_angle_from_data_deg, axis_angle_error_deg
-        The one that the data tell and its uncertainty; NaN when they do not tell.
+        The one estimated from the images and its standard deviation; NaN where there is no estimate.
     correlation
-        Of each view with the neighbours it was placed by, `(views,)`; NaN for views left out.
+        Of each view with its prediction from the others, `(views,)`; NaN for excluded views.
     notes
-        Sentences that a user should read.
+        Remarks for the user.
     """
 
     transforms: NDArray[np.float64]
@@ -118,18 +144,34 @@ def align_coarse(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> CoarseResult:
-    """Place every view by correlation with what its neighbours let expect, cosine-stretched to zero tilt.
+    """Align every view with its prediction from its neighbours in tilt, after cosine stretching to zero tilt.
 
     Parameters
     ----------
     stack
-        `(views, ny, nx)`.
+        Raw views, `(views, ny, nx)`.
     tilt_deg
         Nominal tilts, `(views,)`.
     axis_angle_deg
-        Angle of the tilt axis from y, counter-clockwise: the header's.
+        Nominal angle of the tilt axis from y, counter-clockwise: the header's.
     included
-        Views that take part, `(views,)`; None for all.  The others get the place that lies between their neighbours'.
+        Views that take part, `(views,)`; None for all.  The shifts of the others are interpolated over tilt.
+    params
+        Filters and options; None for the defaults.
+    threads
+        Views worked on at the same time.
+    progress
+        Called with the fraction done.
+
+    Returns
+    -------
+    CoarseResult
+        Transforms in unbinned pixels, x before y, and the axis angle in degrees.
+
+    Raises
+    ------
+    ParameterError
+        If angles or inclusions do not match the stack, no view is included, or an included view is tilted by more than 85 degrees.
     """
     params = params or CoarseParams()
     tilts = np.asarray(tilt_deg, float)
@@ -140,14 +182,14 @@ def align_coarse(
         params.max_size_px,
         take_out_pattern=params.exclude_central_peak,
         threads=threads,
-        progress=part_of(progress, 0.0, 0.4),
+        progress=part_of(progress, 0.0, _READ),
     )
     where, correlation = _place(views, tilts[chosen], axis_angle_deg, params, threads)
-    tell(progress, 0.7)
+    tell(progress, _PLACED)
     axis = Axis.unknown(axis_angle_deg)
     if params.find_axis and len(chosen) >= _FEWEST_FOR_AXIS:
-        least = views.binned(_factor(views, 64))
-        for _ in range(2):  # a large difference spoils the places that the first answer rests on
+        least = views.binned(_factor(views, _SMALL_SIZE_PX))
+        for _ in range(2):  # the views were placed with the nominal angle: if that is far off, so are they
             used_before = axis.used_deg
             axis = find_axis(least, where, axis_angle_deg, threads=threads)
             if axis.used_deg == used_before:
@@ -174,21 +216,21 @@ def align_coarse(
 def _pattern(views: BinnedViews) -> tuple[str, ...]:
     if not views.pattern:
         return ()
-    return (f"a pattern that stays with the camera, {views.pattern:.0%} of the contrast, was taken out before views were compared",)
+    return (f"a pattern fixed to the camera, {views.pattern:.0%} of the contrast, was subtracted before views were compared",)
 
 
 def _factor(views: BinnedViews, size: int) -> int:
-    """Return by how much to bin further for images of about a size."""
+    """Return the factor to bin by for images of about `size` pixels."""
     return max(int(max(views.images.shape[1:])) // size, 1)
 
 
 def _misfits(correlation: Floats) -> tuple[str, ...]:
     if np.isnan(correlation).all():
         return ()
-    usual = float(np.nanmedian(correlation))
+    median = float(np.nanmedian(correlation))
     return tuple(
-        f"view {view + 1} does not fit the others: its correlation is {correlation[view]:.2f}, that of most {usual:.2f}"
-        for view in np.flatnonzero(correlation < 0.5 * usual)
+        f"view {view + 1} correlates poorly with the others: {correlation[view]:.2f}, where the median of all views is {median:.2f}"
+        for view in np.flatnonzero(correlation < _POOR * median)
     )
 
 
@@ -198,31 +240,31 @@ def _place(
     """Return the geometry that aligns the views under one angle of the tilt axis, and their correlations."""
     turn = np.broadcast_to(geometry.rotation(axis_angle_deg), (len(tilts), 2, 2))
     start = ViewGeometry(np.array(turn), np.zeros((len(tilts), 2)), np.deg2rad(tilts))
-    small, least = views.binned(_factor(views, 128)), views.binned(_factor(views, 64))
+    small, least = views.binned(_factor(views, _SIZE_PX)), views.binned(_factor(views, _SMALL_SIZE_PX))
     if len(tilts) == 1:
         return start, np.full(1, np.nan)
-    walk = _Placement(small, axis_angle_deg, np.deg2rad(tilts), params)
-    where = walk.outward(start)
-    fit = ProjectionFit(least, where, _THICKNESS * max(views.raw_shape), groups=_GROUPS, threads=threads)
-    for _ in range(2):
-        correlation = fit.step(FreeParameters(), lessons=3).correlation
-    lost = np.flatnonzero(correlation < _MISFIT * _usual(correlation, tilts))
+    placement = _Placement(small, axis_angle_deg, np.deg2rad(tilts), params)
+    where = placement.outward(start)
+    fit = ProjectionFit(least, where, INITIAL_THICKNESS * max(views.raw_shape), groups=_GROUPS, threads=threads)
+    for _ in range(_STEPS):
+        correlation = fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS).correlation
+    lost = np.flatnonzero(correlation < _MISFIT * _median_around(correlation, tilts))
     if lost.size:
-        fit.where = walk.search_again(fit.where, lost)
-        fit.step(FreeParameters(), lessons=3)
-    fit = ProjectionFit(small, fit.where, 1.3 * fit.thickness_px, threads=threads)
-    for _ in range(2):
-        correlation = fit.step(FreeParameters(), lessons=3).correlation
+        fit.where = placement.search_again(fit.where, lost)
+        fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS)
+    fit = ProjectionFit(small, fit.where, _ROOM * fit.thickness_px, threads=threads)
+    for _ in range(_STEPS):
+        correlation = fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS).correlation
     return fit.where, correlation
 
 
-def _usual(correlation: Floats, tilts: Floats) -> Floats:
-    """Return the median correlation of the nine views around each in tilt."""
+def _median_around(correlation: Floats, tilts: Floats) -> Floats:
+    """Return the median correlation of each view and its neighbours in tilt, `(views,)`."""
     order = np.argsort(tilts, kind="stable")
-    usual = np.empty_like(correlation)
+    median = np.empty_like(correlation)
     for place, view in enumerate(order):
-        usual[view] = np.median(correlation[order[max(place - 4, 0) : place + 5]])
-    return usual
+        median[view] = np.median(correlation[order[max(place - _AROUND, 0) : place + _AROUND + 1]])
+    return median
 
 
 class _Placement:
@@ -231,7 +273,7 @@ class _Placement:
     def __init__(self, views: BinnedViews, axis_angle_deg: float, tilts: Floats, params: CoarseParams) -> None:
         self._frame = Frame.around(views, axis_angle_deg, _MARGIN)
         self._stretched = StretchedViews(views, self._frame, _TAPER * min(views.images.shape[1:]))
-        highest = min(params.filter_radius2 + 2 * params.filter_sigma2, 0.4)
+        highest = min(params.filter_radius2 + _TAIL * params.filter_sigma2, _MOST_PER_PIXEL)
         self._band = FrequencyBand.up_to(self._frame.shape, highest, _GROUPS)
         gain = band_pass(self._frame.shape, params.filter_sigma1, params.filter_radius2, params.filter_sigma2)
         self._gain = self._band.crop(np.asarray(gain, np.complex64)).real
@@ -243,34 +285,34 @@ class _Placement:
         middle = int(np.argmin(np.abs(self._tilts[order])))
         first = int(order[middle])
         placed, reliability = {first: self._spectrum(first, where)}, {first: 1.0}
-        slab = self._guess(where)
+        model = self._initial_model(where)
         for view in map(int, [*order[middle + 1 :], *order[:middle][::-1]]):
             near = sorted(placed, key=lambda other: abs(self._tilts[other] - self._tilts[view]))[:_NEIGHBOURS]
             shifts = where.shifts.copy()
             shifts[view] = shifts[max(near[:2], key=reliability.__getitem__)]
-            where, clear = self._correlated(view, replace(where, shifts=shifts), slab, {v: placed[v] for v in near}, reliability)
-            placed[view], reliability[view] = self._spectrum(view, where), clear
+            where, weight = self._correlated(view, replace(where, shifts=shifts), model, {v: placed[v] for v in near}, reliability)
+            placed[view], reliability[view] = self._spectrum(view, where), weight
         return where
 
     def search_again(self, where: ViewGeometry, lost: NDArray[np.intp]) -> ViewGeometry:
-        """Search for some views over the whole field, by what their neighbours that are not lost tell."""
-        slab = self._guess(where)
-        sure = [view for view in range(len(self._tilts)) if view not in set(lost.tolist())]
+        """Search for the `lost` views over the whole field, predicted from their nearest neighbours that are not lost."""
+        model = self._initial_model(where)
+        reliable = [view for view in range(len(self._tilts)) if view not in set(lost.tolist())]
         for view in map(int, lost):
-            near = sorted(sure, key=lambda other: abs(self._tilts[other] - self._tilts[view]))[:_NEIGHBOURS]
+            near = sorted(reliable, key=lambda other: abs(self._tilts[other] - self._tilts[view]))[:_NEIGHBOURS]
             known = {other: self._spectrum(other, where) for other in near}
             shifts = where.shifts.copy()
             shifts[view] = shifts[near[0]]
-            where, _ = self._correlated(view, replace(where, shifts=shifts), slab, known, dict.fromkeys(near, 1.0))
+            where, _ = self._correlated(view, replace(where, shifts=shifts), model, known, dict.fromkeys(near, 1.0))
         return where
 
-    def _guess(self, where: ViewGeometry) -> CovarianceModel:
-        """Return a model for the beginning: as much noise as signal at all frequencies."""
-        spectra = [self._spectrum(view, where) for view in range(0, len(self._tilts), 4)]
+    def _initial_model(self, where: ViewGeometry) -> CovarianceModel:
+        """Return a model with as much noise as signal at all frequencies."""
+        spectra = [self._spectrum(view, where) for view in range(0, len(self._tilts), _SAMPLED)]
         power = np.mean([np.abs(spectrum) ** 2 for spectrum in spectra], axis=0)
         groups = np.array([power[self._band.group == group].mean() for group in range(_GROUPS)])
-        slab = CovarianceModel.vague(_THICKNESS * max(self._frame.field), _GROUPS, len(self._tilts))
-        return replace(slab, signal=groups / 2, noise=np.ones(_GROUPS))
+        model = CovarianceModel.initial(INITIAL_THICKNESS * max(self._frame.field), _GROUPS, len(self._tilts))
+        return replace(model, signal=groups / 2, noise=np.ones(_GROUPS))
 
     def _spectrum(self, view: int, where: ViewGeometry) -> NDArray[np.complex64]:
         image, weight = self._stretched.sample(view, where)
@@ -280,21 +322,21 @@ class _Placement:
         self,
         view: int,
         where: ViewGeometry,
-        slab: CovarianceModel,
+        model: CovarianceModel,
         known: dict[int, NDArray[np.complex64]],
         reliability: dict[int, float],
     ) -> tuple[ViewGeometry, float]:
-        """Return the geometry with a view where it correlates best with its prediction, and how reliable that makes it."""
+        """Return the geometry with a view at its best correlation with its prediction, and its weight as a neighbour."""
         tangents, band = np.tan(self._tilts), self._band
         spectra: Spectra = np.stack(list(known.values()), axis=1)
-        trust = np.array([reliability[other] for other in known])
-        predicted, variance = predict_unseen(slab, band, spectra, tangents[list(known)], trust, float(tangents[view]))
+        weights = np.array([reliability[other] for other in known])
+        predicted, variance = predict_unseen(model, band, spectra, tangents[list(known)], weights, float(tangents[view]))
         template = np.conj(predicted) * self._gain / variance
-        # Once more from where it was found: more of the field is shared then.
+        # Twice: at the place found first more of the field is shared.
         for _ in range(2):
             spectrum = template * self._spectrum(view, where)
             peak = find_peak(np.asarray(fft.irfft2(band.embed(spectrum), band.shape), np.float32))
             displacement = np.zeros_like(where.shifts)
             displacement[view] = peak.x * np.cos(self._tilts[view]) * self._frame.pixel, peak.y * self._frame.pixel
             where = where.displaced(displacement)
-        return where, float(np.clip(peak.height / _CLEAR_PEAK, 0.2, 1.0) ** 2)
+        return where, float(np.clip(peak.height / _CLEAR_PEAK, _LEAST_RELIABILITY, 1.0) ** 2)

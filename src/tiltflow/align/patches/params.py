@@ -1,4 +1,4 @@
-"""What patch tracking is asked for, and what it answers."""
+"""Parameters and result of patch tracking."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from tiltflow.model import Tracks
 class PatchParams:
     """How patches are laid out and compared.
 
-    Views are whitened and frequencies weighted by how far the views agree there, so that the filters only say where frequencies begin
-    and end.
+    Views are whitened and frequencies weighted by the coherence of the views, so that the filters only set the range of frequencies.
 
     Attributes
     ----------
@@ -29,11 +28,11 @@ class PatchParams:
     high_pass_sigma
         Frequencies below a quarter of it are left out, cycles per raw pixel (FilterSigma1; IMOD's 0.03).
     max_size_px
-        Views are binned until their larger side is at most this.
+        Views are binned until their larger side is at most this, which keeps a series within seconds.
     passes
-        Most passes at full resolution.
+        Most passes at full resolution; each costs as much as all before it.
     settled_px
-        The passes end when the views move by less than this, raw pixels.
+        The passes end when the views move by less than this, raw pixels: a tenth of the error that patches reach.
     """
 
     size_px: tuple[int, int] = (300, 300)
@@ -65,16 +64,16 @@ class PatchResult:
     Attributes
     ----------
     tracks
-        `(track, view, 2)` raw pixels, weighed together: the error of a patch lasts from view to view.  The last one is the whole field,
-        where the coarse alignment put it.
+        `(track, view, 2)` raw pixels, with joint weights, as the errors of a patch are correlated from view to view.  The last track is
+        the whole field, at its position by the coarse alignment.
     correlation
-        `(track, view)` of each view of a patch with what all other views foretell of it; NaN where not tracked, and for the field.
+        `(track, view)` of each view of a patch with its prediction from all others; NaN where not tracked, and for the field.
     transforms, tilt_deg
-        `(views, 2, 3)` and `(views,)`: the alignment that the last pass ended with.
+        `(views, 2, 3)` and `(views,)`: the alignment of the last pass.
     depth_px
-        Thickness that the patches' coherence speaks for.
+        Thickness of the specimen by the coherence of the patches, raw pixels.
     error_px, error_limit_px
-        The error of that alignment that is to be expected, and what it stays below 19 times in 20, raw pixels.
+        The estimated error of that alignment, and its upper limit with 95 % confidence, raw pixels.
     notes
         What was changed or dropped, and why.
     """

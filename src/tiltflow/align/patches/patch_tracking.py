@@ -198,7 +198,7 @@ class _Tracker:
         weights = np.ones(len(pulls)) if state.weights is None else state.weights
         joint, pull = common_displacement(information, pulls, weights, views[:, TILT])
         away = self._in_plane(state.geometry, views[None, :, [SHIFT_X, SHIFT_Y]] - self._coarse_shifts())[0].ravel()
-        return CommonDisplacement().learnt(joint / state.noise, (pull + joint @ away) / state.noise, views[:, TILT])
+        return CommonDisplacement().estimated(joint / state.noise, (pull + joint @ away) / state.noise, views[:, TILT])
 
     def _in_plane(self, believed: Geometry, raw: Floats) -> Floats:
         """Return displacements `(n, views, 2)` in the images as displacements in the plane of the specimen."""

@@ -1,4 +1,4 @@
-"""Markerless alignment: every view is matched with the projection that all other views predict of it."""
+"""Markerless alignment: each view is matched with its projection as predicted from all other views."""
 
 from tiltflow.align.projection.refinement import RefineParams, RefineResult, refine_by_projection
 from tiltflow.align.projection.uncertainty import trust_warnings

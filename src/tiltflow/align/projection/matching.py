@@ -1,9 +1,9 @@
-"""One step of matching every view with what the others predict of it.
+"""One Gauss-Newton step of matching each view with its prediction from the others.
 
 The residual of a view, weighted by the inverse covariance of :mod:`tiltflow.align.projection.covariance_model`, is compared with
-how the predicted view changes with each of its parameters.  As the prediction knows nothing of the view's own noise the comparison
-has no bias. All views are moved at once by a Gauss-Newton step of the likelihood, whose matrix links their parameters through the
-same covariance: drifts that neighbouring views share, which matching one view after the other would follow for ever, are undone in
+how the predicted view changes with each of its parameters.  As the prediction is independent of the view's own noise the comparison
+is unbiased.  All views are moved at once by a Gauss-Newton step of the likelihood, whose matrix couples their parameters through the
+same covariance: a drift that neighbouring views share, which matching one view after the other would hardly correct, is removed in
 one step.
 """
 
@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from tiltflow.align.projection.covariance_model import CovarianceModel, Prediction, Spectra, blindness, depth_phases, precisions
+from tiltflow.align.projection.covariance_model import (
+    CovarianceModel,
+    Prediction,
+    Spectra,
+    depth_phases,
+    precisions,
+    resolution_noise,
+)
 from tiltflow.align.projection.frequency_band import FrequencyBand, Rings
 from tiltflow.align.projection.stretched_views import StretchedViews, ViewGeometry
 from tiltflow.parallel import map_threads
@@ -26,11 +33,11 @@ Images = NDArray[np.float32]
 PARAMETERS = 6
 """Of each view: displacement along x and y (pixels of the frame), rotation, magnification, tilt (radians), and the slope."""
 _STRIDE = 2
-"""Only every second frequency along x and y is needed for the matrix, as the window has smoothed them."""
+"""The matrix is computed from every second frequency along x and y: the window has smoothed the spectra."""
 _WORTH_THREADS = 50_000
-"""Pixels of a frame from which threads help; what is done to smaller ones is over before a second thread has the interpreter."""
+"""Pixels of a frame from which threads are used: below (224 x 224) the work on a view takes well under a millisecond."""
 _BLOCKS = 6
-"""Blocks along each side of the frame, whose disagreement tells how sure the result is."""
+"""Blocks along each side of the frame, whose disagreement gives the uncertainty of the result."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +47,7 @@ class MatchStep:
     Attributes
     ----------
     matrix
-        `(views * 6, views * 6)`: the information that the series holds on its parameters.
+        `(views * 6, views * 6)`: the Fisher information of the parameters of all views.
     gradient
         `(blocks, views * 6)`: the right side, one row for each part of the field.
     correlation
@@ -53,7 +60,7 @@ class MatchStep:
 
 
 class Matcher:
-    """The views on a frame, the band of frequencies that is compared, and the part of the field that counts."""
+    """The views on a frame, the band of frequencies that is compared, and the window of the field."""
 
     def __init__(self, stretched: StretchedViews, band: FrequencyBand, window: Images, *, threads: int = 1) -> None:
         self.stretched = stretched
@@ -65,9 +72,9 @@ class Matcher:
         self._blocks = np.ascontiguousarray(rows[:, None] * _BLOCKS + columns[None, :], np.int32)
 
     def spectra(self, where: ViewGeometry, filling: Spectra | None) -> Spectra:
-        """Return the transforms of all views; what lies outside a view is taken from its prediction, if there is one.
+        """Return the transforms of all views, `(q, views, p)`; what lies outside a view is filled from `filling`, its prediction.
 
-        Without predictions all views fade towards the same border: what only some of them see would be taken for disagreement.
+        Without predictions all views are tapered at the same border, so that content seen by some views only does not count.
         """
         band, views = self.band, len(self.stretched)
         out = np.empty((len(band.q), views, len(band.p)), np.complex64)
@@ -89,11 +96,11 @@ class Matcher:
         return np.asarray(fft.irfft2(self.band.embed(values), self.band.shape), np.float32)
 
     def step(
-        self, where: ViewGeometry, slab: CovarianceModel, spectra: Spectra, prediction: Prediction, *, matrix: Floats | None = None
+        self, where: ViewGeometry, model: CovarianceModel, spectra: Spectra, prediction: Prediction, *, matrix: Floats | None = None
     ) -> MatchStep:
         """Return the normal equations at a geometry.
 
-        A `matrix` that is near enough may be given; it is most of the work.
+        A `matrix` computed at a similar geometry may be given; computing it is most of the work.
         """
         band, views = self.band, len(self.stretched)
         changes = np.empty((len(band.q[::_STRIDE]), views, PARAMETERS, len(band.p[::_STRIDE])), np.complex64)
@@ -109,7 +116,7 @@ class Matcher:
         for _ in map_threads(at, range(views), self.threads):
             pass
         if matrix is None:
-            matrix = self._matrix(slab, np.tan(where.tilts), changes)
+            matrix = self._matrix(model, np.tan(where.tilts), changes)
         ny, nx = band.shape
         return MatchStep(matrix, gradient.reshape(_BLOCKS**2, -1) * (ny * nx), correlation)
 
@@ -123,14 +130,14 @@ class Matcher:
         return np.array(list(map_threads(at, range(len(self.stretched)), self.threads)))
 
     def heights(self, spectra: Spectra, prediction: Prediction) -> Floats:
-        """Return how clearly each view is recognised, `(views,)`: the correlation with its prediction in place, over that elsewhere.
+        """Return the height of each view's correlation peak with its prediction, `(views,)`.
 
-        In standard deviations of the correlation over all displacements.  Noise that was moved to where it fits reaches 4 or 5.
+        In standard deviations of the correlation over all displacements.  Noise that was moved to its best place reaches 4 or 5.
         """
 
         def at(view: int) -> float:
-            likeness = np.conj(prediction.predicted[:, view]) * spectra[:, view] * prediction.certainty[:, view]
-            correlation = self._image(likeness)
+            product = np.conj(prediction.predicted[:, view]) * spectra[:, view] * prediction.precision[:, view]
+            correlation = self._image(product)
             here = max(float(np.roll(correlation, (1, 1), (0, 1))[:3, :3].max()), 0.0)
             return here / (float(correlation.std()) or 1.0)
 
@@ -142,7 +149,7 @@ class Matcher:
         return float(np.sum(weight * a * b)) / norm if norm > 0 else 0.0
 
     def _view(self, view: int, where: ViewGeometry, spectra: Spectra, prediction: Prediction) -> tuple[Floats, Images, float]:
-        """Return the gradient by blocks, how the view changes with its parameters, and its correlation with its prediction."""
+        """Return the gradient by blocks, the view's derivatives by its parameters, and its correlation with its prediction."""
         from tiltflow.kernels.refine import sensitivities  # numba is slow to import
 
         band = self.band
@@ -158,16 +165,16 @@ class Matcher:
         sensitivities(by_x, by_y, by_tilt, weight, residual, float(where.tilts[view]), self._blocks, changes, sums)
         return sums, changes, self._agreement(weight, spectra[:, view], predicted)
 
-    def _matrix(self, slab: CovarianceModel, tangents: Floats, changes: NDArray[np.complex64]) -> Floats:
+    def _matrix(self, model: CovarianceModel, tangents: Floats, changes: NDArray[np.complex64]) -> Floats:
         """Return the curvature of the likelihood over all parameters of all views."""
         band, views = self.band, len(tangents)
 
         def at(index: int) -> Images:
             total = np.zeros((PARAMETERS, PARAMETERS, views, views), np.float32)
             rings = Rings.of(band.group[index][::_STRIDE])
-            phases = depth_phases(band.q[index], tangents, slab.z)
-            inverses, _ = precisions(slab, phases, rings.groups, blindness(band.q[index], tangents))
-            links = np.asarray(inverses / slab.signal[rings.groups][:, None, None], np.complex64)
+            phases = depth_phases(band.q[index], tangents, model.z)
+            inverses, _ = precisions(model, phases, rings.groups, resolution_noise(band.q[index], tangents))
+            links = np.asarray(inverses / model.signal[rings.groups][:, None, None], np.complex64)
             for k, ring in rings:
                 part = changes[index // _STRIDE][:, :, rings.order[ring]].transpose(1, 0, 2)
                 # Many small products: one large one would start threads of its own.

@@ -1,10 +1,10 @@
-"""The step that a fit takes, between what the images ask for and how much views are believed to differ from each other.
+"""The posterior of the view parameters: normal equations of the images, and a prior on how much views differ from each other.
 
-Rotation, magnification and tilt of a view scatter about a common value by an amount that no one knows beforehand: next to nothing on
-a good stage, half a degree on a bad one.  It is learnt from the series (MacKay, Neural Computation 4, 415, 1992): where the images
-say little the parameters stay together, where they say much they are free.  The information of the images is divided by the
-dispersion first, by how much more the parts of the field disagree than they should: neighbouring frequencies are not independent,
-and gold is no random texture.
+Rotation, magnification and tilt of a view scatter about a common value by an amount that depends on the microscope: next to nothing
+on a good stage, half a degree on a bad one.  It is estimated from the series (empirical Bayes, MacKay 1992,
+doi:10.1162/neco.1992.4.3.415): poorly determined parameters are drawn together, well determined ones are free.  The information of
+the images is divided first by the dispersion, the variance among parts of the field over its expectation: neighbouring frequencies
+are not independent, and gold is not a random texture.
 """
 
 from __future__ import annotations
@@ -19,11 +19,20 @@ from tiltflow.align.projection.matching import PARAMETERS, MatchStep
 Floats = NDArray[np.float64]
 
 _EM_ITERATIONS = 12
+"""Iterations of the prior's standard deviations within a step; they are carried over to the next step."""
 _LOWEST = np.array([1.0, 1.0, 2e-4, 1e-4, 2e-4, 0.1])
 _HIGHEST = np.array([1e3, 1e3, 0.03, 0.03, 0.03, 1.0])
-"""Bounds of the standard deviations: pixels of the frame, pixels, radians, fraction, radians, radians."""
-_LEARNT = (2, 3, 4)
+"""Bounds of the prior's standard deviations: pixels of the frame, pixels, radians, fraction, radians, radians.  Rotations and tilts of
+0.01 degrees move the edge of a field of 500 pixels by 0.05; more than 1.7 degrees no goniometer is off from view to view."""
+_INITIAL = np.array([20.0, 20.0, np.deg2rad(0.2), 0.005, np.deg2rad(0.7), 0.5])
+"""Their initial values, in the same units; those of displacement and slope are not estimated and are wide enough to be of no effect."""
+_ESTIMATED = (2, 3, 4)
+"""Kinds of parameters whose standard deviation is estimated: rotation, magnification and tilt."""
 _DRIFTS = 2
+"""The kind that drifts from view to view instead of scattering: the rotation."""
+_RIDGE = 1e-6, 1e-9
+"""Added to the diagonal of the information when the dispersion is computed, relative to each element and to the largest: views that
+cannot be predicted have no information at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +65,7 @@ class FreeParameters:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prior:
-    """How much views are believed to differ: standard deviations by kind of parameter, `(6,)`.
+    """Prior standard deviations by kind of parameter, `(6,)`.
 
     Magnifications and tilts scatter about their mean; the rotation drifts, so that its number is that of the step from one tilt
     to the next.
@@ -65,25 +74,27 @@ class Prior:
     spread: Floats
 
     @classmethod
-    def open(cls) -> Prior:
-        """Return the prior before looking."""
-        return cls(np.array([20.0, 20.0, np.deg2rad(0.2), 0.005, np.deg2rad(0.7), 0.5]))
+    def initial(cls) -> Prior:
+        """Return the prior before any iteration."""
+        return cls(_INITIAL.copy())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Posterior:
-    """What a step comes to.
+    """The most probable step.
 
     Attributes
     ----------
     change
         `(views, 6)`.
     prior
-        As learnt on the way.
+        With the standard deviations as estimated.
     covariance
-        Of the free parameters, and the `design` `(views * 6, free)` that they act through.
+        Of the free parameters, `(free, free)`.
+    design
+        `(views * 6, free)`: the parameters of all views by the free ones.
     dispersion
-        By how much the parts of the field disagree more than they should.
+        Variance among the parts of the field over its expectation, at least 1.
     """
 
     change: Floats
@@ -98,10 +109,16 @@ def solve_posterior(step: MatchStep, free: FreeParameters, deviation: Floats, ti
 
     Parameters
     ----------
+    step
+        Normal equations of the images.
+    free
+        Which parameters may change.
     deviation
-        What the parameters are now, `(views, 6)`, from where they are believed to scatter about.
+        Present parameters minus the values that the prior has them scatter about, `(views, 6)`.
     tilts
-        Of the views, which orders them.
+        Of the views, `(views,)`, radians.
+    prior
+        The present one.
     """
     views = len(deviation)
     design, kinds = free.design(views)
@@ -116,11 +133,11 @@ def solve_posterior(step: MatchStep, free: FreeParameters, deviation: Floats, ti
         covariance = np.asarray(np.linalg.inv(information + precision), np.float64)
         change = covariance @ (gradient - precision @ now)
         total = now + change
-        for kind in _LEARNT:
+        for kind in _ESTIMATED:
             tie = ties[kind]
-            told = np.linalg.matrix_rank(tie, hermitian=True) - np.sum(tie * covariance) / spread[kind] ** 2
+            determined = np.linalg.matrix_rank(tie, hermitian=True) - np.sum(tie * covariance) / spread[kind] ** 2
             if np.any(kinds == kind):
-                square = float(total @ tie @ total) / max(float(told), 1.0)
+                square = float(total @ tie @ total) / max(float(determined), 1.0)
                 spread[kind] = np.clip(np.sqrt(square), _LOWEST[kind], _HIGHEST[kind])
     return Posterior((design @ change).reshape(views, PARAMETERS), Prior(spread), covariance, design, dispersion)
 
@@ -133,17 +150,16 @@ def _ties(kind: int, members: NDArray[np.intp], size: int, tilts: Floats) -> Flo
         ties[np.ix_(members, members)] = steps.T @ steps
     elif members.size:
         ties[members, members] = 1.0
-        if kind in _LEARNT:
+        if kind in _ESTIMATED:
             ties[np.ix_(members, members)] -= 1.0 / len(members)
     return ties
 
 
 def _dispersion(information: Floats, gradients: Floats) -> float:
-    """Return the variance of the parts of the gradient over what the information lets expect; at least 1."""
+    """Return the variance of the parts of the gradient over its expectation from the information; at least 1."""
     parts = gradients[np.any(gradients != 0, axis=1)]
     parts = parts - parts.mean(axis=0)
-    # Views of which nothing can be predicted hold no information at all.
     diagonal = np.diag(information)
-    ridge = np.diag(1e-6 * diagonal + 1e-9 * float(diagonal.max()) + 1e-30)
+    ridge = np.diag(_RIDGE[0] * diagonal + _RIDGE[1] * float(diagonal.max()) + 1e-30)
     expected = np.sum(parts * np.linalg.solve(information + ridge, parts.T).T)
     return float(max(expected / information.shape[0] * len(parts) / max(len(parts) - 1, 1), 1.0))

@@ -1,9 +1,8 @@
-"""The fit of a tilt series at one resolution: steps of matching, and searches for what steps find too slowly.
+"""The fit of a tilt series at one resolution: Gauss-Newton steps, and searches for the parameters on which they converge slowly.
 
-Three properties of the whole series, the angle of the tilt axis, the slope of the specimen and an offset of the tilts, trade with
-the profile over depth that the model learns: at a wrong value the profile grows broad and explains most of it, so that steps at a
-given profile creep.  They are searched for by the likelihood after the profile has been learnt anew for each value, which has one
-wide maximum.
+The tilt axis angle and the slope of the specimen are correlated with the profile over depth that the model estimates: at a wrong
+value the profile broadens and explains most of the difference, so that steps at a given profile converge slowly.  These two are found
+by the maximum of the likelihood with the profile estimated anew for each value, which is broad and single.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow import geometry
-from tiltflow.align.projection.covariance_model import CovarianceModel, Spectra, evidence_alone, learn, predict
+from tiltflow.align.projection.covariance_model import CovarianceModel, Spectra, em_step, independent_log_likelihood, predict
 from tiltflow.align.projection.frequency_band import FrequencyBand
 from tiltflow.align.projection.matching import PARAMETERS, Matcher, MatchStep
 from tiltflow.align.projection.posterior import FreeParameters, Posterior, Prior, solve_posterior
@@ -23,30 +22,38 @@ from tiltflow.preprocess.binned_views import BinnedViews
 
 Floats = NDArray[np.float64]
 
+INITIAL_THICKNESS = 0.3
+"""Thickness of the specimen before it is estimated, as a fraction of the field: generous, as the profile can only lose depth quickly."""
+
 _MARGIN = 1.25
-"""Frame over field: what lies outside the field must not come in again at the other side."""
+"""Frame over field: a margin of an eighth at each side keeps content from wrapping around."""
 _WINDOW = 0.1
-"""Width of the border of the field that fades, as a fraction of it."""
+"""Width of the tapered border of the field, as a fraction of it."""
 _TAPER_PX = 8.0
-"""Width of the border of a view that fades, pixels of the frame."""
+"""Width of the tapered border of a view, pixels of the frame."""
 _FARTHEST = 1.5
-"""Longest move of a search, in widths."""
+"""Longest move of a search, in half widths: the paraboloid is extrapolated no farther."""
 _LONGEST = np.array([3.0, 3.0, 0.02, 0.01, 0.02, 0.05])
-"""Longest step of each parameter: pixels of the frame, radians, fraction, radians, radians, radians."""
+"""Longest step of each parameter (pixels of the frame, pixels, radians, fraction, radians, radians): the range over which the
+predicted view changes about linearly."""
+_HIGHEST = 0.4
+"""Highest frequency compared, cycles per pixel: interpolation distorts above (:mod:`tiltflow.align.projection.covariance_model`)."""
+_GROUPS = 8
+"""Rings of frequencies that have a power of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a search for axis and slope came to.
+    """Result of a search for axis and slope.
 
     Attributes
     ----------
     turn, slope
-        By how much the axis was turned, radians, and the slope changed.
+        Changes of the axis angle, radians, and of the slope.
     spread
-        Standard deviation of the turn as the likelihood has it, radians; infinite when the best lies beyond what was looked at.
+        Standard deviation of the turn by the curvature of the likelihood, radians; infinite when the maximum lies outside the range.
     settled
-        Whether the best slope lies within what was looked at, or the images tell none.
+        Whether the best slope lies within the range.
     """
 
     turn: float
@@ -57,16 +64,16 @@ class Search:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
-    """What a geometry is worth.
+    """The evidence for a geometry.
 
     Attributes
     ----------
     likelihood
-        Its logarithm, over that of views that know nothing of each other.
+        Log-likelihood minus that of independent views.
     correlation
         Of each view with its prediction, `(views,)`.
     heights
-        How clearly each view is recognised, `(views,)` standard deviations (:meth:`Matcher.heights`).
+        Height of each view's correlation peak, `(views,)` standard deviations (:meth:`Matcher.heights`).
     """
 
     likelihood: float
@@ -75,16 +82,16 @@ class Assessment:
 
 
 class ProjectionFit:
-    """A geometry and a model of the series at one resolution, and what improves them.
+    """A geometry and a covariance model of the series at one resolution, with the steps that improve them.
 
     Attributes
     ----------
     where
         The geometry.
-    slab
-        The model.
+    model
+        The covariance model.
     prior
-        How much views are believed to differ from each other.
+        Standard deviations of the view parameters.
     last_move
         Root mean square shift of the last step, pixels of the frame.
     """
@@ -96,18 +103,18 @@ class ProjectionFit:
         thickness_px: float,
         *,
         nominal: Floats | None = None,
-        highest: float = 0.4,
-        groups: int = 8,
+        highest: float = _HIGHEST,
+        groups: int = _GROUPS,
         threads: int = 1,
     ) -> None:
         frame = Frame.around(views, where.axis_deg, (_MARGIN, _MARGIN))
         band = FrequencyBand.up_to(frame.shape, highest, groups)
         self.where = where
-        self.slab = CovarianceModel.vague(thickness_px / frame.pixel, groups, len(where.tilts))
+        self.model = CovarianceModel.initial(thickness_px / frame.pixel, groups, len(where.tilts))
         self.frame = frame
         self.last_move = np.inf
         self._nominal = where.tilts if nominal is None else nominal
-        self.prior = Prior.open()
+        self.prior = Prior.initial()
         self._matcher = Matcher(StretchedViews(views, frame, _TAPER_PX), band, frame.window(_WINDOW), threads=threads)
         self._filling: Spectra | None = None
         self._matrix: Floats | None = None
@@ -115,29 +122,38 @@ class ProjectionFit:
     @property
     def thickness_px(self) -> float:
         """Thickness of the specimen, raw pixels."""
-        return self.slab.thickness * self.frame.pixel
+        return self.model.thickness * self.frame.pixel
 
     def centred(self) -> ViewGeometry:
         """Return the geometry with the middle of the specimen on the tilt axis."""
-        lift = self.slab.middle * self.frame.pixel * np.sin(self.where.tilts)
+        lift = self.model.middle * self.frame.pixel * np.sin(self.where.tilts)
         return self.where.displaced(np.stack([lift, np.zeros_like(lift)], axis=1))
 
-    def step(self, free: FreeParameters, *, lessons: int = 2, depth: bool = True, renew: bool = True) -> MatchStep:
-        """Learn the model, move all views, and return the normal equations the step was made of.
+    def step(self, free: FreeParameters, *, em_iterations: int = 2, depth: bool = True, renew: bool = True) -> MatchStep:
+        """Update the model, move all views, and return the normal equations of the step.
 
         Parameters
         ----------
-        lessons
-            How often the model learns before.
+        free
+            Which parameters may change beside the shifts.
+        em_iterations
+            EM iterations of the model before; two suffice where the model carries over from an earlier step.
+        depth
+            Whether the profile over depth is updated too.
         renew
-            Whether the matrix is made anew, or that of an earlier step is good enough.
+            Whether the matrix is computed anew, or that of the step before is used.
+
+        Returns
+        -------
+        MatchStep
+            Normal equations at the geometry before the step.
         """
         matcher, tangents = self._matcher, np.tan(self.where.tilts)
         spectra = matcher.spectra(self.where, self._filling)
-        for _ in range(lessons):
-            self.slab, _ = learn(self.slab, matcher.band, spectra, tangents, depth=depth)
-        prediction = predict(self.slab, matcher.band, spectra, tangents)
-        step = matcher.step(self.where, self.slab, spectra, prediction, matrix=None if renew else self._matrix)
+        for _ in range(em_iterations):
+            self.model, _ = em_step(self.model, matcher.band, spectra, tangents, depth=depth)
+        prediction = predict(self.model, matcher.band, spectra, tangents)
+        step = matcher.step(self.where, self.model, spectra, prediction, matrix=None if renew else self._matrix)
         self._matrix, self._filling = step.matrix, prediction.predicted
         found = self.solve_posterior(step, free)
         change = np.clip(found.change, -_LONGEST, _LONGEST)
@@ -147,7 +163,7 @@ class ProjectionFit:
         return step
 
     def solve_posterior(self, step: MatchStep, free: FreeParameters) -> Posterior:
-        """Return what normal equations at the present geometry come to."""
+        """Return the posterior of the normal equations at the present geometry."""
         matrices = self.where.matrices
         deviation = np.zeros((len(matrices), PARAMETERS))
         turn = np.arctan2(matrices[:, 1, 0] - matrices[:, 0, 1], matrices[:, 0, 0] + matrices[:, 1, 1])
@@ -156,34 +172,33 @@ class ProjectionFit:
         deviation[:, 4] = self.where.tilts - self._nominal
         return solve_posterior(step, free, deviation, self.where.tilts, self.prior)
 
-    def assess(self, where: ViewGeometry, *, lessons: int = 4) -> Assessment:
-        """Return what a geometry is worth, with a model of its own."""
+    def assess(self, where: ViewGeometry, *, em_iterations: int = 4) -> Assessment:
+        """Return the evidence for a geometry, with a model of its own; four EM iterations from the initial one suffice."""
         matcher, tangents = self._matcher, np.tan(where.tilts)
         spectra = matcher.spectra(where, None)
-        slab, value = CovarianceModel.vague(self.slab.thickness, matcher.band.groups, len(tangents)), 0.0
-        for _ in range(lessons):
-            slab, value = learn(slab, matcher.band, spectra, tangents)
-        prediction = predict(slab, matcher.band, spectra, tangents)
-        value -= evidence_alone(matcher.band, spectra)
+        model, value = CovarianceModel.initial(self.model.thickness, matcher.band.groups, len(tangents)), 0.0
+        for _ in range(em_iterations):
+            model, value = em_step(model, matcher.band, spectra, tangents)
+        prediction = predict(model, matcher.band, spectra, tangents)
+        value -= independent_log_likelihood(matcher.band, spectra)
         return Assessment(value, matcher.correlation(where, spectra, prediction), matcher.heights(spectra, prediction))
 
-    def likelihood(self, where: ViewGeometry, *, lessons: int = 2) -> float:
-        """Return the log-likelihood of a geometry after the model, made to forget half of what it knows, has learnt from it.
+    def likelihood(self, where: ViewGeometry, *, em_iterations: int = 2) -> float:
+        """Return the log-likelihood of a geometry, minus that of independent views, with the model broadened and estimated again.
 
-        It is that over views which know nothing of each other (:func:`tiltflow.align.projection.covariance_model.evidence_alone`).
-        Nothing is filled in outside the views: the predictions would speak for the geometry that they were made at.
+        Nothing is filled in outside the views: the predictions would favour the geometry that they were made at.
         """
         spectra, tangents = self._matcher.spectra(where, None), np.tan(where.tilts)
-        slab, value = self.slab.loosened(), 0.0
-        for _ in range(lessons + 1):
-            slab, value = learn(slab, self._matcher.band, spectra, tangents)
-        return value - evidence_alone(self._matcher.band, spectra)
+        model, value = self.model.broadened(), 0.0
+        for _ in range(em_iterations + 1):
+            model, value = em_step(model, self._matcher.band, spectra, tangents)
+        return value - independent_log_likelihood(self._matcher.band, spectra)
 
     def search(self, width: float, slope_width: float) -> Search:
-        """Turn the axis and slope the specimen to where both are most likely.
+        """Move the axis angle and the slope of the specimen to the maximum of the likelihood.
 
-        The two imitate each other, so that a paraboloid is laid through six values around the present ones; where it has no top,
-        each is moved on its own.
+        The two are correlated: a paraboloid is put through six values around the present ones, and where it has no maximum each is
+        moved on its own.  `width`, radians, and `slope_width` are half widths of the range.
         """
         scale = np.array([width, slope_width])
         places = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [1, 1]])
@@ -204,7 +219,7 @@ class ProjectionFit:
 
 
 def moved(where: ViewGeometry, change: Floats, pixel: float) -> ViewGeometry:
-    """Return the geometry after the content of each view was found changed by `(views, 6)`; the mean magnification stays 1."""
+    """Return the geometry after a step of the parameters `(views, 6)`; the mean magnification stays 1."""
     dx, dy, turn, growth, tilt, slope = change.T
     displaced = where.displaced(np.stack([dx * np.cos(where.tilts), dy], axis=1) * pixel)
     local = np.array([[1 + growth, -turn], [turn, 1 + growth]]).transpose(2, 0, 1)

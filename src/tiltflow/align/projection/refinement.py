@@ -1,8 +1,8 @@
-"""Alignment without tracks: every view is matched with what all the others say it must look like.
+"""Alignment without tracks: each view is matched with its prediction from all others.
 
 The model of :mod:`tiltflow.align.projection.covariance_model` predicts each view from all others, as a projection of the best
 reconstruction without it would, but without a volume.  From coarse to fine, the axis angle and the slope of the specimen are
-searched for by the likelihood; then shift, rotation, magnification and tilt of all views are refined together
+found by the likelihood; then shift, rotation, magnification and tilt of all views are refined together
 (:mod:`tiltflow.align.projection.matching`).  The result is kept only when it is more likely than the start.
 
 IMOD has no counterpart: with `fiducialless 1` it keeps the coarse alignment.
@@ -19,51 +19,67 @@ from tiltflow import geometry
 from tiltflow.align.projection.included_views import included_views, spread_over_tilt
 from tiltflow.align.projection.matching import MatchStep
 from tiltflow.align.projection.posterior import FreeParameters
-from tiltflow.align.projection.projection_fit import ProjectionFit
+from tiltflow.align.projection.projection_fit import INITIAL_THICKNESS, ProjectionFit
 from tiltflow.align.projection.stretched_views import ViewGeometry
 from tiltflow.align.projection.uncertainty import expected_error_px, lost_views
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Progress, Stack
-from tiltflow.preprocess.binned_views import BinnedViews, part_of, read_binned, tell
+from tiltflow.observer import part_of, tell
+from tiltflow.preprocess.binned_views import BinnedViews, read_binned
 
 Floats = NDArray[np.float64]
 
 _FEWEST_VIEWS = 5
-_THICKNESS = 0.3
-"""Thickness that is allowed for before it is known, as a fraction of the field."""
+"""With fewer views a prediction rests on one or two others on either side."""
 _LEVELS = (64, 128, 256)
 """Sizes of the images at the steps from coarse to fine."""
 _HIGHEST = 0.4
-"""Highest frequency compared, cycles per pixel."""
+"""Highest frequency compared, cycles per pixel: interpolation distorts above."""
 _HIGHEST_FINEST = 0.25
-"""The same for the finest images, where it costs most and tells least."""
+"""The same for the finest images: their higher frequencies are mostly noise, and cost as much again."""
 _ROOM = 1.3
-"""Factor from the thickness found on coarser images to the one allowed for."""
+"""Factor from the thickness found on coarser images to the initial one on finer images."""
 _AXIS_WIDTH_DEG = 3.0
+"""First half width of the search for the axis: the coarse alignment is good to about 1 degree."""
 _AXIS_ROUNDS = 4
+"""Most rounds of that search."""
+_NARROWER, _SLOPE_NARROWER = 3.0, 2.0
+"""Factors by which the half widths of axis and slope are narrowed after a round whose maximum lay inside."""
 _CLOSE_DEG = 0.7
 """The search for the axis on the smallest images ends with smaller moves."""
+_CLOSER = 4.0
+"""By what the search on the next images is finer."""
 _SLOPE_WIDTH_DEG = 2.0
+"""First half width of the search for the slope of the specimen."""
+_FIRST_STEPS = 2
+"""Steps on the smallest images, shifts alone, before the axis is searched for."""
+_FIRST_EM_ITERATIONS, _EM_ITERATIONS = 3, 2
+"""EM iterations of the model before the first step at a resolution, and before later ones."""
+_RENEWED = 2
+"""Steps at a resolution that compute a matrix anew; later ones are so small that the last matrix serves."""
 _SETTLED_PX = 0.02
 """Pixels of the frame; a level is done when the views move less."""
+_READ, _REFINED = 0.2, 0.95
+"""Progress after reading and after the refinement: about their shares of the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefineParams:
-    """How far the refinement goes.
+    """Extent of the refinement.
 
     Attributes
     ----------
     max_size_px
-        Views are binned until their larger side is at most this.
+        Views are binned until their larger side is at most this; finer images cost fourfold for little (a section has hardly any
+        contrast beyond a frequency of 128 cycles per field).
     max_iterations
-        At each resolution.
+        Most steps at each resolution; the views seldom move after the fourth.
     thickness_px
-        Thickness of the specimen to begin with, raw pixels; None to begin with a generous one.
+        Initial thickness of the specimen, raw pixels; None for 0.3 of the field.
     exclude_central_peak
-        Whether to look for a pattern that stays with the camera, and to take it out.
+        Whether to look for a pattern fixed to the camera, and to subtract it.
     refine_axis
-        Whether the angle of the tilt axis is searched for.
+        Whether the tilt axis angle is searched for.
     refine_rotation, refine_magnification, refine_tilt
         Which parameters of each view are refined beside its shift.
     """
@@ -91,22 +107,22 @@ class RefineResult:
     axis_angle_deg
         Mean angle of the tilt axis.
     correlation
-        Of each view with its prediction from the others, `(views,)`; NaN for views left out.
+        Of each view with its prediction from the others, `(views,)`; NaN for excluded views.
     correlation_start
         The same for the alignment that was given.
     recognised
-        How clearly each view is recognised by its prediction, standard deviations above chance, `(views,)`; NaN for views left out.
+        Height of the correlation peak of each view with its prediction, standard deviations, `(views,)`; NaN for excluded views.
     error_px
-        Root mean square error of the alignment, raw pixels, as the parts of the field that know nothing of each other have it; NaN
-        when the start is given back.
+        Estimated root mean square error of the alignment, raw pixels, from the disagreement of independent parts of the field; NaN
+        when the start is returned.
     thickness_px, x_axis_tilt_deg
-        Thickness and inclination along the tilt axis of the specimen that explain the data best.
+        Most likely thickness and X-axis tilt of the specimen.
     iterations
         In all.
     improved
-        Whether the result is better than the start; if not, the start is given back.
+        Whether the result is more likely than the start; if not, the start is returned.
     notes
-        Sentences that a user should read.
+        Remarks for the user.
     """
 
     transforms: NDArray[np.float64]
@@ -139,18 +155,31 @@ def refine_by_projection(
     Parameters
     ----------
     stack
-        `(views, ny, nx)`.
+        Raw views, `(views, ny, nx)`.
     start
         Transforms `(views, 2, 3)`, raw to aligned, unbinned pixels.
     tilt_deg
         Nominal tilts, `(views,)`.
     axis_angle_deg
-        Angle of the tilt axis that the start was made with.
+        Tilt axis angle of the start.
     included
-        Views that take part, `(views,)`; None for all.  The others follow their neighbours.
+        Views that take part, `(views,)`; None for all.  The others are corrected as their neighbours in tilt.
+    params
+        Extent of the refinement; None for the defaults.
+    threads
+        Views worked on at the same time.
+    progress
+        Called with the fraction done.
+
+    Returns
+    -------
+    RefineResult
+        Transforms and tilts of all views, and the evidence.
 
     Raises
     ------
+    ParameterError
+        If `start`, angles or inclusions do not match the stack, or an included view is tilted by more than 85 degrees.
     StageError
         If there are fewer than five views.
     """
@@ -161,7 +190,7 @@ def refine_by_projection(
         raise ParameterError(f"The start has the shape {given.shape}; give one transform (2, 3) for each of {len(tilts)} views")
     if len(chosen) < _FEWEST_VIEWS:
         raise StageError(
-            f"Views are matched with predictions from the others, and {len(chosen)} are too few for that; align by gold"
+            f"Matching views with their predictions needs {_FEWEST_VIEWS} views: {len(chosen)} are too few; align by gold"
         )
     views = read_binned(
         stack,
@@ -169,17 +198,17 @@ def refine_by_projection(
         params.max_size_px,
         take_out_pattern=params.exclude_central_peak,
         threads=threads,
-        progress=part_of(progress, 0.0, 0.2),
+        progress=part_of(progress, 0.0, _READ),
     )
     begin = ViewGeometry.from_transforms(given[chosen], tilts[chosen])
-    journey = _Refinement(views, begin, params, threads, part_of(progress, 0.2, 0.95))
-    fit, step = journey.run()
+    refinement = _Refinement(views, begin, params, threads, part_of(progress, _READ, _REFINED))
+    fit, step = refinement.run()
     before = fit.assess(begin)
     after = fit.assess(fit.where)
     tell(progress, 1.0)
     improved = after.likelihood > before.likelihood
     where, best = (fit.where, after) if improved else (begin, before)
-    error_px, _ = expected_error_px(fit, step, journey.free)
+    error_px, _ = expected_error_px(fit, step, refinement.free)
     transforms, refined = _for_all_views(given, tilts, chosen, where)
     return RefineResult(
         transforms=transforms,
@@ -191,18 +220,18 @@ def refine_by_projection(
         error_px=error_px if improved else np.nan,
         thickness_px=fit.thickness_px,
         x_axis_tilt_deg=float(np.rad2deg(np.arctan(fit.where.slope))),
-        iterations=journey.iterations,
+        iterations=refinement.iterations,
         improved=improved,
         notes=_notes(improved, where.axis_deg, axis_angle_deg, chosen[lost_views(best.heights)]),
     )
 
 
 def _notes(improved: bool, axis_deg: float, start_deg: float, lost: NDArray[np.intp]) -> tuple[str, ...]:
-    notes = [f"view {view + 1} is not recognised by what the others predict of it" for view in lost]
+    notes = [f"view {view + 1} does not correlate with its prediction from the others" for view in lost]
     if not improved:
         notes.append("no alignment more likely than the start was found: the start is kept")
     elif abs(axis_deg - start_deg) > _CLOSE_DEG:
-        notes.append(f"the tilt axis was moved from {start_deg:.1f} to {axis_deg:.1f} degrees")
+        notes.append(f"the tilt axis angle was refined from {start_deg:.1f} to {axis_deg:.1f} degrees")
     return tuple(notes)
 
 
@@ -231,7 +260,7 @@ class _Refinement:
         """Return the fit to the finest images and its last step."""
         size = int(max(self._views.images.shape[1:]))
         factors = sorted({max(size // level, 1) for level in _LEVELS} | {1}, reverse=True)
-        fit = self._fit(factors[0], self._params.thickness_px or _THICKNESS * max(self._views.raw_shape))
+        fit = self._fit(factors[0], self._params.thickness_px or INITIAL_THICKNESS * max(self._views.raw_shape))
         self._begin(fit)
         for number, factor in enumerate(factors[1:] or factors):
             fit = self._fit(factor, _ROOM * fit.thickness_px)
@@ -246,16 +275,16 @@ class _Refinement:
         highest = _HIGHEST_FINEST if factor == 1 else _HIGHEST
         return ProjectionFit(views, self._where, thickness_px, nominal=self._nominal, highest=highest, threads=self._threads)
 
-    def _step(self, fit: ProjectionFit, free: FreeParameters, lessons: int, *, renew: bool = True) -> MatchStep:
-        step = fit.step(free, lessons=lessons, renew=renew)
+    def _step(self, fit: ProjectionFit, free: FreeParameters, em_iterations: int, *, renew: bool = True) -> MatchStep:
+        step = fit.step(free, em_iterations=em_iterations, renew=renew)
         self._where = fit.where
         self.iterations += 1
         return step
 
     def _begin(self, fit: ProjectionFit) -> None:
         """Settle the shifts, and find the axis, on the smallest images."""
-        for _ in range(2):
-            self._step(fit, FreeParameters(), 3)
+        for _ in range(_FIRST_STEPS):
+            self._step(fit, FreeParameters(), _FIRST_EM_ITERATIONS)
         if self._params.refine_axis:
             self._search(fit, np.deg2rad(_AXIS_WIDTH_DEG), np.deg2rad(_CLOSE_DEG))
         self._where = fit.centred()
@@ -265,24 +294,25 @@ class _Refinement:
         slope_width = np.deg2rad(_SLOPE_WIDTH_DEG)
         for _ in range(_AXIS_ROUNDS):
             search = fit.search(width, slope_width)
-            self._step(fit, FreeParameters(), 2)
+            self._step(fit, FreeParameters(), _EM_ITERATIONS)
             if abs(search.turn) < width:
-                width = max(width / 3, close)
+                width = max(width / _NARROWER, close)
             if search.settled:
-                slope_width /= 2
+                slope_width /= _SLOPE_NARROWER
             if abs(search.turn) < close and search.settled:
                 break
 
     def _level(self, fit: ProjectionFit) -> None:
         """Find the inclination of the specimen along the axis, and the axis once more."""
-        self._step(fit, FreeParameters(), 3)
+        self._step(fit, FreeParameters(), _FIRST_EM_ITERATIONS)
         if self._params.refine_axis:
-            self._search(fit, np.deg2rad(_CLOSE_DEG), np.deg2rad(_CLOSE_DEG) / 4)
+            self._search(fit, np.deg2rad(_CLOSE_DEG), np.deg2rad(_CLOSE_DEG) / _CLOSER)
 
     def _settle(self, fit: ProjectionFit) -> MatchStep:
-        """Move all that is free until it stays."""
+        """Step all free parameters until the views stay in place."""
         for number in range(self._params.max_iterations):
-            step = self._step(fit, self.free, 3 if number == 0 else 2, renew=number < 2)
+            em_iterations = _EM_ITERATIONS if number else _FIRST_EM_ITERATIONS
+            step = self._step(fit, self.free, em_iterations, renew=number < _RENEWED)
             if fit.last_move < _SETTLED_PX:
                 break
         self._where = fit.centred()
@@ -290,7 +320,7 @@ class _Refinement:
 
 
 def _for_all_views(start: Floats, tilts: Floats, chosen: NDArray[np.intp], where: ViewGeometry) -> tuple[Floats, Floats]:
-    """Return transforms and tilts of all views; those left out are corrected as their neighbours in tilt are."""
+    """Return transforms and tilts of all views; excluded ones are corrected as their neighbours in tilt are."""
     transforms, refined = start.copy(), tilts.copy()
     found = where.transforms
     correction = geometry.compose(geometry.invert(start[chosen]), found).reshape(len(chosen), 6)
@@ -302,7 +332,7 @@ def _for_all_views(start: Floats, tilts: Floats, chosen: NDArray[np.intp], where
 
 
 def _scattered(views: int, chosen: NDArray[np.intp], values: Floats) -> Floats:
-    """Return values for all views, NaN for those left out."""
+    """Return values for all views, NaN for excluded ones."""
     scattered = np.full(views, np.nan)
     scattered[chosen] = values
     return scattered

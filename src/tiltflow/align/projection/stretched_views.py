@@ -1,9 +1,9 @@
-"""Views turned, shifted and stretched to what they would show of a thin specimen at zero tilt.
+"""Views rotated, shifted and stretched to what they would show of a thin specimen at zero tilt.
 
 A point of the specimen at `(x, y, z)` is seen at `u = x cos t + z sin t, v = y`.  On the plane `z = s y` through the axis, s
 being the slope of the specimen along the tilt axis, `x = (u - s y sin t) / cos t`: a view sampled at `(x cos t + s y sin t, y)`
-shows that plane in place whatever the tilt, and what lies z above it displaced along x by `z tan t`.  All comparisons of whole
-views are made on such frames.
+shows that plane in the same place at every tilt, and a point z above it displaced along x by `z tan t`.  Whole views are compared
+on such frames only.
 """
 
 from __future__ import annotations

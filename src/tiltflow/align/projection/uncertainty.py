@@ -1,9 +1,9 @@
-"""How far off a fit of a tilt series may be, told by parts of the field that know nothing of each other.
+"""The uncertainty of a markerless alignment, from the disagreement of independent parts of the field.
 
-At the end of a fit the gradient of the likelihood is zero, as the sum of what the parts of the field contribute; what each part
-would move on its own is the fit's disagreement with itself.  The covariance of the parameters is `H^-1 (sum of g_b g_b^T) H^-1`
-over the parts b (Huber's sandwich: right even where the model is not), and what matters of it is the displacement that blurs the
-reconstruction: a shift of the whole specimen in any direction does not.
+At the end of a fit the gradient of the likelihood, the sum of the contributions of the parts of the field, is zero; the scatter of
+these contributions measures the uncertainty.  The covariance of the parameters is `H^-1 (sum of g_b g_b^T) H^-1` over the parts b
+(the sandwich estimator of Huber 1967 and White 1982, doi:10.2307/1912526, valid also where the model is not exact).  What counts is
+the displacement that blurs the reconstruction; a shift of the whole specimen in any direction does not.
 """
 
 from __future__ import annotations
@@ -18,61 +18,64 @@ from tiltflow.align.projection.projection_fit import ProjectionFit
 Floats = NDArray[np.float64]
 
 _RECOGNISED = 16.0
-"""Least median height of the correlations of views with their predictions, standard deviations.  Views of noise that were moved to
-where they fit reach 3 to 6, those of series that end a pixel or more off up to 14, of dim but sound ones about 30."""
+"""Least median peak height of the correlations of views with their predictions, standard deviations.  Noise that was moved to its
+best place reaches 3 to 6, series that end a pixel or more off up to 14, dim but sound ones about 30 (benchmarks/verdicts.py)."""
 _LOST = 6.0
-"""A view that is not recognised may be anywhere."""
+"""Peak height below which a view may be anywhere: what noise reaches."""
 _MOST_LOST = 0.1
+"""Share of lost views up to which the others carry the alignment."""
 _TILT_CHANGE_DEG = 1.0
-"""Angles that scatter by more about those of the header are wrong in the header, or wrong here."""
+"""Standard deviation of the refined minus the nominal tilts above which either is wrong: goniometers are good to a few tenths."""
 _GRID = (-0.4, -0.2, 0.0, 0.2, 0.4)
-"""Where in the field displacements are looked at, as fractions of it."""
+"""Where displacements are evaluated, as fractions of the field: up to a tenth from its edge, as the edge is tapered."""
 
 
 def trust_warnings(heights: Floats, error_px: float, tilt_change_deg: Floats, limit_px: float) -> tuple[str, ...]:
-    """Return the reasons not to trust an alignment without tracks.
+    """Return the trust warnings of an alignment without tracks; none for a sound one.
 
     Parameters
     ----------
     heights
-        How clearly each view that takes part is recognised (:meth:`tiltflow.align.projection.matching.Matcher.heights`), `(views,)`.
+        Peak height of each included view (:meth:`tiltflow.align.projection.matching.Matcher.heights`), `(views,)` standard deviations.
     error_px
-        What its error is expected to be, raw pixels; NaN where nothing tells.
+        Estimated error of the alignment, raw pixels; NaN where there is no estimate.
     tilt_change_deg
         Refined minus nominal tilts, `(views,)`.
     limit_px
-        Largest error that raises no doubt.
+        Largest error without a warning, raw pixels.
     """
     found = []
     height, scatter = float(np.median(heights)), float(np.std(tilt_change_deg))
     lost = len(lost_views(heights))
     if lost > _MOST_LOST * len(heights):
-        found.append(f"{lost} of {len(heights)} views are not recognised by what the others predict")
+        found.append(f"{lost} of {len(heights)} views do not correlate with their predictions from the others")
     if height < _RECOGNISED:
         found.append(
-            f"views are hardly recognised by what the others predict: {height:.1f} standard deviations above chance, "
+            f"views correlate weakly with their predictions from the others: the median peak is {height:.1f} standard deviations high, "
             f"less than {_RECOGNISED:g}"
         )
     if np.isnan(error_px):
-        found.append("matching views with each other found nothing better than the coarse alignment, whose error nothing measures")
+        found.append("projection matching did not improve on the coarse alignment, whose error is not known")
     elif error_px > limit_px:
-        found.append(f"parts of the field disagree by {error_px:.2f} px, more than {limit_px:g} px")
+        found.append(
+            f"the estimated error, from the disagreement of parts of the field, is {error_px:.2f} px, more than {limit_px:g} px"
+        )
     if scatter > _TILT_CHANGE_DEG:
         found.append(
-            f"the images want tilts that scatter by {scatter:.1f} degrees about those given: the angles or their order may be wrong"
+            f"the refined tilts scatter by {scatter:.1f} degrees about the nominal ones: the angles or their order may be wrong"
         )
     return tuple(found)
 
 
 def lost_views(heights: Floats) -> NDArray[np.intp]:
-    """Return the views that may be anywhere; NaN for those that take no part."""
+    """Return the indices of the views that may be anywhere; `heights` `(views,)` is NaN for excluded ones."""
     return np.flatnonzero(heights < _LOST)
 
 
 def expected_error_px(fit: ProjectionFit, step: MatchStep, free: FreeParameters) -> tuple[float, Floats]:
-    """Return the root mean square displacement, raw pixels, that is to be expected of a fit, and that of each view.
+    """Return the estimated root mean square error of a fit, raw pixels, and that of each view, `(views,)`.
 
-    `step` are the normal equations at the end of the fit.
+    `step` holds the normal equations at the end of the fit, `free` the parameters that were refined.
     """
     found = fit.solve_posterior(step, free)
     values, vectors = np.linalg.eigh(found.covariance)
@@ -82,14 +85,14 @@ def expected_error_px(fit: ProjectionFit, step: MatchStep, free: FreeParameters)
 
 
 def blurring(fit: ProjectionFit, changes: Floats) -> Floats:
-    """Return how changes of the parameters, `(n, views, 6)`, displace points of the specimen, pixels of the frame.
+    """Return how changes of the parameters, `(n, views, 6)`, blur points of the specimen, pixels of the frame.
 
-    The displacements, `(n, views, points, 2)`, are those along u and v that are left when each point is put where it fits best.
+    The displacements along u and v, `(n, views, points, 2)`, are the residuals after each point is put at its best position.
     """
     tilts = fit.where.tilts
     cosine, sine = np.cos(tilts)[:, None], np.sin(tilts)[:, None]
     height, width = fit.frame.field
-    depth = fit.slab.thickness / 2
+    depth = fit.model.thickness / 2
     x, y, z = (g.ravel() for g in np.meshgrid(np.array(_GRID) * width, np.array(_GRID) * height, [-depth, depth]))
     in_place = x + z * np.tan(tilts)[:, None]
     dx, dy, turn, growth, tilt, _ = (changes[..., k, None] for k in range(PARAMETERS))

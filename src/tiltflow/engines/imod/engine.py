@@ -15,18 +15,19 @@ from pathlib import Path
 
 from tiltflow import command
 from tiltflow.engines.base import EngineJob
-from tiltflow.errors import CommandError, EngineError, FormatError, UnsupportedError
+from tiltflow.engines.imod.program import PROGRAM
+from tiltflow.engines.imod.stack_copy import copy_stack
+from tiltflow.errors import CommandError, EngineError, FormatError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
 from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Evidence, Reconstruction
+from tiltflow.observer import StageObserver
 from tiltflow.recipe import render_adoc
-from tiltflow.recipe.directive_status import EngineName
 
 _log = logging.getLogger(__name__)
 
-PROGRAM = "batchruntomo"
 
 _LAST_STEP = 22
 _SIDE_FILES = (".rawtlt", ".mdoc", ".pl", ".defocus")
@@ -70,48 +71,24 @@ class _Reading:
         return f"step {self.step}{last}"
 
 
-class ImodEngine:
+def reconstruct_series(job: EngineJob) -> Reconstruction:
+    """Run batchruntomo on a copy of the series and return its outputs.
+
+    Raises
+    ------
+    EngineError
+        If batchruntomo failed; the message quotes its own error lines and names the step.
+    """
+    return _Batchruntomo().reconstruct(job)
+
+
+class _Batchruntomo:
     """Runs `batchruntomo -di B.adoc -cp N -gpu G` in the work folder."""
 
-    name: EngineName = "imod"
-
-    @property
-    def version(self) -> str:
-        """IMOD's version as installed, or what is known instead."""
-        program = command.find_program(PROGRAM)
-        if program is None:
-            return "not installed"
-        for folder in (program.resolve().parent.parent, program.parent.parent):
-            file = folder / "VERSION"
-            if file.is_file():
-                return f"IMOD {file.read_text(encoding='utf-8', errors='replace').split()[0]}"
-        return f"IMOD of unknown version ({program})"
-
-    def check(self, job: EngineJob) -> None:
-        """Refuse the work when IMOD is absent.
-
-        Raises
-        ------
-        UnsupportedError
-            If `batchruntomo` is not on the PATH.
-        """
-        if command.find_program(PROGRAM) is None:
-            raise UnsupportedError(
-                f"The engine imod was asked for {job.series.path.name}, but {PROGRAM} is not on the PATH: load IMOD "
-                "(source IMOD-linux.sh), or use --engine native"
-            )
-
     def reconstruct(self, job: EngineJob) -> Reconstruction:
-        """Run batchruntomo on a copy of the series and return its outputs.
-
-        Raises
-        ------
-        EngineError
-            If batchruntomo failed; the message quotes its own error lines and names the step.
-        """
         with job.recorder.stage("batchruntomo") as notes:
             directives = self._prepare(job)
-            reading = self._run(job, directives)
+            reading = self._run(job, directives, notes)
             outputs = {suffix: self._output(job, suffix, reading) for suffix in ("_ali.mrc", "_rec.mrc", ".xf", ".tlt")}
             alignment = self._alignment(job)
             for name, value in _numbers(alignment.evidence).items():
@@ -127,25 +104,28 @@ class ImodEngine:
     def _prepare(self, job: EngineJob) -> Path:
         """Copy the series and what lies beside it, because batchruntomo works on (and archives) its input; write the directives."""
         source = job.series.path
-        shutil.copyfile(source, job.workdir / source.name)
+        stack = copy_stack(job.series, job.workdir)
         for suffix in _SIDE_FILES:
-            for beside in (source.with_suffix(suffix), source.with_name(source.name + suffix)):
+            for beside, copy in (
+                (source.with_suffix(suffix), stack.stem + suffix),
+                (Path(f"{source}{suffix}"), stack.name + suffix),
+            ):
                 if beside.is_file():
-                    shutil.copyfile(beside, job.workdir / beside.name)
+                    shutil.copyfile(beside, job.workdir / copy)
         directives = job.path(".adoc")
         text = render_adoc(
             job.recipe,
             name=job.series.name,
-            stackext=source.suffix.lstrip("."),
+            stackext=stack.suffix.lstrip("."),
             dataset_directory=str(job.workdir),
         )
         directives.write_text(text, encoding="utf-8")
         return directives
 
-    def _run(self, job: EngineJob, directives: Path) -> _Reading:
-        args = ["-di", directives.name, "-cp", job.site.imod_cpus]
-        if job.site.imod_gpu is not None:
-            args += ["-gpu", job.site.imod_gpu]
+    def _run(self, job: EngineJob, directives: Path, notes: StageObserver) -> _Reading:
+        args = ["-di", directives.name, "-cp", job.site.engine_options["imod_cpus"] or "1"]
+        if (gpu := job.site.engine_options["imod_gpu"]) is not None:
+            args += ["-gpu", gpu]
         reading = _Reading()
         with (job.workdir / "batchruntomo.log").open("w", encoding="utf-8") as log:
 
@@ -156,7 +136,7 @@ class ImodEngine:
                 before = reading.step
                 reading.take(line)
                 if reading.step != before:
-                    job.progress("batchruntomo", min(float(reading.step) / _LAST_STEP, 1.0))
+                    notes.progress(min(float(reading.step) / _LAST_STEP, 1.0))
 
             try:
                 result = command.run(PROGRAM, args, cwd=job.workdir, on_line=take)

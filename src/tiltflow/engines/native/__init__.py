@@ -1,1 +1,73 @@
-"""tiltflow's own engine: everything from raw views to the volume, with nothing installed beyond Python packages."""
+"""tiltflow's own engine: everything from raw views to the volume, with nothing installed beyond Python packages.
+
+This module is light; what does the work is imported when there is work.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from tiltflow.recipe.engine_rules import DirectiveRules, EngineOption
+from tiltflow.version import __version__
+
+if TYPE_CHECKING:
+    from tiltflow.engines.base import EngineJob
+    from tiltflow.engines.plan import Plan
+    from tiltflow.model import Reconstruction, TiltSeries
+    from tiltflow.recipe import Recipe
+    from tiltflow.record import SeriesRecord
+    from tiltflow.record.sentences import EngineMethods
+
+
+class NativeEngine:
+    """Aligns and reconstructs on this computer's processors."""
+
+    name = "native"
+    title = "tiltflow's own engine"
+    rules = DirectiveRules()
+    options: tuple[EngineOption, ...] = ()
+    preference = 0
+
+    @property
+    def version(self) -> str:
+        """Tiltflow's version and the Python it runs on."""
+        return f"tiltflow {__version__} (Python {platform.python_version()})"
+
+    def available(self) -> str:
+        """Say that it can be used anywhere."""
+        return "tiltflow's own engine needs nothing else"
+
+    def unavailable(self) -> str:
+        """Say nothing, as it can be used anywhere."""
+        return ""
+
+    def check(self, job: EngineJob) -> None:
+        """Take on every series: what this engine cannot do is refused when the recipe is made for it."""
+
+    def plan(self, series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
+        """Return what the work on a series takes."""
+        from tiltflow.engines.requirements import plan_series
+
+        return plan_series(series, recipe, threads, keep_volumes=keep_volumes)
+
+    def methods(self, record: SeriesRecord) -> EngineMethods:
+        """Return what a paper says of its work."""
+        from tiltflow.engines.native.methods import describe
+
+        return describe(record)
+
+    def reconstruct(self, job: EngineJob) -> Reconstruction:
+        """Align the series and reconstruct its volume.
+
+        Raises
+        ------
+        StageError
+            If a stage finds that these data cannot give a result, with the reason.
+        """
+        from tiltflow.engines.native.engine import reconstruct_series
+
+        return reconstruct_series(job)
+
+
+ENGINE = NativeEngine()

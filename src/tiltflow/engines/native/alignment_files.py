@@ -21,11 +21,13 @@ from tiltflow.model import Alignment, LocalAlignment, TiltSeries, Tracks
 
 
 def write_alignment_files(folder: Path, series: TiltSeries, alignment: Alignment) -> None:
-    """Write `B.xf`, `B.tlt`, `B.xtilt`, `B_align.json` and, where there are local areas, `B_local.json` into `folder`."""
+    """Write `B.xf`, `B.tlt`, `B.xtilt`, `B_align.json` and, where there are such, `B_fid.txt` and `B_local.json` into `folder`."""
     views = series.shape[0]
     write_transforms(folder / f"{series.name}.xf", alignment.transforms)
     write_tilts(folder / f"{series.name}.tlt", alignment.tilt_deg)
     write_tilts(folder / f"{series.name}.xtilt", np.full(views, alignment.x_axis_tilt_deg))
+    if alignment.tracks is not None and alignment.track_weights is not None:
+        write_tracks(folder / f"{series.name}_fid.txt", alignment.tracks, alignment.track_weights > 0)
     if alignment.local is not None:
         write_local(folder / f"{series.name}_local.json", alignment.local)
     text = json.dumps(describe.alignment(alignment, series), indent=1, default=str)

@@ -59,7 +59,9 @@ def make_halves(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Non
             params = replace(params, mode=1 if params.mode == 0 else params.mode)
             trim = Trim(volume_shape(aligned.shape, params), replace(job.recipe.trim, to_bytes=False))
             for suffix, half in zip(HALVES, (even, odd), strict=True):
-                write_volume(job, aligned, replace(alignment, included=half), params, trim, job.path(suffix), stage=_STAGE)
+                write_volume(
+                    job, aligned, replace(alignment, included=half), params, trim, job.path(suffix), progress=notes.progress
+                )
         notes.number("views_even", int(even.sum()))
         notes.number("views_odd", int(odd.sum()))
         try:

@@ -12,19 +12,13 @@ from dataclasses import replace
 import numpy as np
 
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.thickness import PLAUSIBLE_THICKNESS, whole_voxels
 from tiltflow.engines.native.volume import reconstruct_params
+from tiltflow.engines.thickness import PLAUSIBLE_THICKNESS, whole_voxels
 from tiltflow.model import Alignment, Stack
-from tiltflow.position.specimen_search import PositionResult, position_section
+from tiltflow.observer import StageObserver
+from tiltflow.position.specimen_search import PositionResult, position_section, small_binning
 from tiltflow.recipe import Recipe
 from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
-from tiltflow.record import StageNotes
-
-_SMALL_SIDE_PX = 300
-"""Greatest side of the small views that the specimen is searched in: three bands of texture and gold take 1 to 3 CPU seconds, and a
-voxel is less than a tenth of a usual section."""
-_LEAST_BINNING = 2
-"""Least binning of the small views, which halves the noise of small images."""
 
 
 def position_specimen(job: EngineJob, stack: Stack, alignment: Alignment) -> Alignment:
@@ -44,28 +38,17 @@ def position_specimen(job: EngineJob, stack: Stack, alignment: Alignment) -> Ali
             included=alignment.included,
             base=reconstruct_params(job, np.dtype(np.float32), alignment),
             threads=threads,
-            progress=job.stage_progress("positioning"),
+            progress=notes.progress,
         )
         _note(notes, found)
         if not found.confident:
             notes.warn(f"the specimen was not found, so the volume is where it was asked for: {found.reason}")
             return alignment
         thickness = _thickness(job.recipe, found, notes)
-    return replace(
-        alignment,
-        tilt_deg=alignment.tilt_deg + found.tilt_offset_deg,
-        x_axis_tilt_deg=alignment.x_axis_tilt_deg + found.x_axis_tilt_deg,
-        z_shift=alignment.z_shift + found.z_shift,
-        thickness=thickness,
-    )
+    return replace(found.level(alignment), thickness=thickness)
 
 
-def small_binning(shape: tuple[int, ...]) -> int:
-    """Return the binning of the small stack in which the specimen is searched, for raw views `(views, ny, nx)`."""
-    return max(_LEAST_BINNING, -(-max(shape[1:]) // _SMALL_SIDE_PX))
-
-
-def _note(notes: StageNotes, found: PositionResult) -> None:
+def _note(notes: StageObserver, found: PositionResult) -> None:
     notes.number("tilt_offset", found.tilt_offset_deg, "deg")
     notes.number("tilt_offset_error", found.tilt_error_deg, "deg")
     notes.number("x_axis_tilt", found.x_axis_tilt_deg, "deg")
@@ -77,7 +60,7 @@ def _note(notes: StageNotes, found: PositionResult) -> None:
     notes.note(found.reason)
 
 
-def _thickness(recipe: Recipe, found: PositionResult, notes: StageNotes) -> int | None:
+def _thickness(recipe: Recipe, found: PositionResult, notes: StageObserver) -> int | None:
     """Return the thickness of the volume, raw pixels; None for the one that was asked for."""
     asked = recipe.reconstruct.thickness
     if not recipe.position.sets_thickness:

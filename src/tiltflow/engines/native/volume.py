@@ -14,15 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import tiltflow
 from tiltflow.engines.base import EngineJob
 from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc, render_label
-from tiltflow.model import Alignment
+from tiltflow.model import Alignment, Progress
+from tiltflow.observer import StageObserver
 from tiltflow.reconstruct.sirt import SirtResult, reconstruct_sirt
 from tiltflow.reconstruct.trim import ByteContrast, Trim, scale_to_bytes
 from tiltflow.reconstruct.volume_slabs import GREYS, Sink
-from tiltflow.reconstruct.wbp import ReconstructParams, ReconstructResult, reconstruct, volume_shape, z_factors_matter
-from tiltflow.record import StageNotes
+from tiltflow.reconstruct.wbp import (
+    ReconstructParams,
+    ReconstructResult,
+    follow_alignment,
+    reconstruct,
+    volume_shape,
+    z_factors_matter,
+)
+from tiltflow.version import __version__
 
 _ROWS_AT_ONCE = 64
 """Slices of the volume scaled to bytes at once: 64 MB of a volume of 512 x 512 voxels."""
@@ -38,11 +45,11 @@ def make_volume(job: EngineJob, aligned_path: Path, alignment: Alignment) -> Pat
         if job.recipe.trim.to_bytes and params.mode != 0:
             contrast = ByteContrast(full_shape, job.recipe.trim.contrast_size)
             between = job.path("_rec_grey.mrc")
-            made = write_volume(job, aligned, alignment, params, trim, between, contrast.add)
+            made = write_volume(job, aligned, alignment, params, trim, between, contrast.add, progress=notes.progress)
             _scale_to_bytes(between, path, *contrast.limits(), notes)
             between.unlink()
         else:
-            made = write_volume(job, aligned, alignment, params, trim, path)
+            made = write_volume(job, aligned, alignment, params, trim, path, progress=notes.progress)
         _note(notes, made, params)
         if isinstance(made, SirtResult) and z_factors_matter(alignment.y_per_z, np.flatnonzero(alignment.included), params):
             notes.warn("SIRT takes no z factors: where the specimen skews, its top and bottom are blurred along the tilt axis")
@@ -54,19 +61,12 @@ def reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignmen
     asked = job.recipe.reconstruct
     natural = 1 if np.issubdtype(dtype, np.integer) else 2
     params = replace(asked, binning=job.recipe.stack.binning, mode=natural if asked.mode is None else asked.mode)
-    if alignment is None:
-        return params
-    return replace(
-        params,
-        x_axis_tilt_deg=params.x_axis_tilt_deg + alignment.x_axis_tilt_deg,
-        shift_z=params.shift_z + alignment.z_shift,
-        thickness=params.thickness if alignment.thickness is None else alignment.thickness,
-    )
+    return params if alignment is None else follow_alignment(params, alignment)
 
 
 def title(what: str) -> str:
-    """Return a title line, with the time, for a file that tiltflow makes."""
-    return render_label(f"tiltflow {tiltflow.__version__}: {what}", datetime.now().astimezone())
+    """Return a title line of what tiltflow made now."""
+    return render_label(f"tiltflow {__version__}: {what}", datetime.now().astimezone())
 
 
 def write_volume(
@@ -78,7 +78,7 @@ def write_volume(
     path: Path,
     look: Sink | None = None,
     *,
-    stage: str = "reconstruction",
+    progress: Progress | None = None,
 ) -> ReconstructResult | SirtResult:
     """Reconstruct into a file, trimmed, and return its statistics; `look` is called with every slab before it is trimmed."""
     raw_pixel = job.series.pixel_size_angstrom
@@ -105,7 +105,7 @@ def write_volume(
             "included": alignment.included,
             "sink": sink,
             "threads": job.site.threads,
-            "progress": job.stage_progress(stage),
+            "progress": progress,
         }
         made: ReconstructResult | SirtResult
         if job.recipe.sirt is not None:
@@ -117,7 +117,7 @@ def write_volume(
     return made
 
 
-def _note(notes: StageNotes, made: ReconstructResult | SirtResult, params: ReconstructParams) -> None:
+def _note(notes: StageObserver, made: ReconstructResult | SirtResult, params: ReconstructParams) -> None:
     if isinstance(made, SirtResult):
         notes.number("sirt_iterations", len(made.residual_rms) - 1)
         notes.number("sirt_residual_before", made.residual_rms[0], "grey value")
@@ -130,7 +130,7 @@ def _note(notes: StageNotes, made: ReconstructResult | SirtResult, params: Recon
     notes.number("mean", made.mean)
 
 
-def _scale_to_bytes(source: Path, target: Path, black: float, white: float, notes: StageNotes) -> None:
+def _scale_to_bytes(source: Path, target: Path, black: float, white: float, notes: StageObserver) -> None:
     with open_mrc(source) as volume:
         header = volume.header
         with MrcWriter(

@@ -1,7 +1,8 @@
 """The steps of a series as Prefect tasks, under the names that operators know.
 
-The work is that of :mod:`tiltflow.pipeline`, step by step; the products are those of its one catalogue.  A series is a task
-that calls the tasks of its steps: it runs in one place, its scratch folder with it, and a step that fails ends this series alone.
+The work, and the order of its steps, is that of :mod:`tiltflow.pipeline`; the products are those of its one catalogue.  A series is
+a task in which the tasks of its steps are called: it runs in one place, its scratch folder with it, and a step that fails ends this
+series alone.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ from pydantic import SecretStr
 
 from tiltflow import pipeline
 from tiltflow.delivery.callback import CallbackBody, RetryPolicy, send, write_callback
-from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.model import Reconstruction, SeriesResult, Site
-from tiltflow.pipeline import Job, StepOutcome
+from tiltflow.pipeline import Job, SeriesProgress, StepOutcome, StepRunner
 from tiltflow.products.catalogue import STEPS, ProductStep
 from tiltflow.recipe import Recipe
 
@@ -58,23 +58,19 @@ def _product_task(step: ProductStep) -> Task[[Job, str], StepOutcome]:
     return _as_task(_make_products, step.name, step.description)
 
 
+def _make_products_as_task(job: Job, step_name: str) -> StepOutcome:
+    return PRODUCT_TASKS[step_name](job, step_name)
+
+
 def _process_series(source: Path, recipe: Recipe, site: Site, output: Path) -> SeriesResult | State[SeriesResult]:
-    earlier = None if site.keep_workdir else pipeline.earlier_result(source, recipe, output)
-    if earlier is not None:
-        get_run_logger().info("%s: already done by this recipe, nothing to do", source.name)
-        return earlier
-    with pipeline.series_log(output, source.stem):
-        job = Job(source, recipe, site, output, make_scratch(source, site.scratch))
-        outcomes: list[StepOutcome] = []
-        error: BaseException | None = None
-        stage: str | None = None
-        try:
-            run_brt(job)
-            for stage, make_products in PRODUCT_TASKS.items():
-                outcomes.append(make_products(job, stage))
-        except BaseException as caught:  # noqa: BLE001  the boundary: finish_step records it, and raises again what must not be held back
-            error = caught
-        result = cleanup_files(job, outcomes, error, stage)
+    log = get_run_logger()
+
+    def say(word: SeriesProgress) -> None:
+        if word.note:
+            log.info("%s: %s", source.name, word.note)
+
+    steps = StepRunner(run_brt, _make_products_as_task, cleanup_files)
+    result = pipeline.process(source, recipe, site, output=output, redo=site.keep_workdir, on_progress=say, runner=steps)
     return result if result.ok else Failed(message=result.message, data=result)
 
 

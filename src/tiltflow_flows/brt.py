@@ -1,4 +1,4 @@
-"""The BRT flow: the door through which portals and operators start the work.
+"""The BRT flow: what portals and operators start, under this name or through the door (:mod:`tiltflow_flows.door`).
 
 The parameters are a contract: their names, order and defaults stay as they are, the first nine in IMOD's words.  What happens::
 
@@ -20,11 +20,6 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.futures import PrefectFuture, as_completed
 
-from em_workflows.artifacts import publish_summary
-from em_workflows.brt.tasks import brt_series, callback
-from em_workflows.hooks import tell_error, tell_running, tell_success
-from em_workflows.runners import choose_runner, series_at_once, site_for
-from em_workflows.tokens import resolve_token
 from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_token, check_url
 from tiltflow.delivery.layout import Layout, find_series, look_alikes, resolve_input
 from tiltflow.errors import TiltflowError
@@ -33,6 +28,12 @@ from tiltflow.pipeline import close_lost, recorded_run
 from tiltflow.recipe import BrtParameters, Recipe, make_recipe
 from tiltflow.report import INDEX_NAME, PAGE_NAME, evidence_metadata, record_of
 from tiltflow.settings import load_settings
+from tiltflow_flows.artifacts import publish_summary
+from tiltflow_flows.door import describe_door
+from tiltflow_flows.hooks import tell_error, tell_running, tell_success
+from tiltflow_flows.runners import choose_runner, series_at_once, site_for
+from tiltflow_flows.tasks import brt_series, callback
+from tiltflow_flows.tokens import resolve_token
 
 _LOST = "worker"
 """The stage of a series whose worker died."""
@@ -96,6 +97,8 @@ def brt_flow(
         If the inputs cannot be found, no series succeeded, or the portal did not take the callback.
     """
     log = get_run_logger()
+    door = describe_door()
+    log.log(logging.WARNING if door.leads_elsewhere else logging.INFO, door.message)
     settings = load_settings(keep_workdir=x_keep_workdir or None)
     url = None if x_no_api or not callback_url else callback_url
     secret = None

@@ -12,10 +12,10 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
-from em_workflows.tokens import resolve_token
 from tiltflow.delivery.body import Status
 from tiltflow.delivery.callback import notify
 from tiltflow.errors import SettingsError
+from tiltflow_flows.tokens import resolve_token
 
 _log = logging.getLogger(__name__)
 

@@ -1,1 +1,0 @@
-"""Orchestration of tiltflow with Prefect; importing it does nothing but define."""

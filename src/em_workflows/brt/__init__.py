@@ -1,1 +1,0 @@
-"""The BRT flow: batch reconstruction of tomograms."""

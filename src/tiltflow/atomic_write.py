@@ -1,0 +1,65 @@
+"""The one way to write a file or a folder: it is there in full or not at all.
+
+What is written goes under a hidden name beside its place and takes the name when it is complete.  A reader never sees half of it, a
+failure leaves what was there before, and a killed run leaves nothing under a name that anybody looks for.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PARTIAL_PREFIX = ".tiltflow-"
+"""How the names of incomplete files begin.  They do not hold the name of the file, which may be as long as a name can be."""
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Give a hidden place beside `path` to write a file or a folder to, and rename it to `path` at the end.
+
+    The hidden name ends in the suffix of `path`, since encoders choose the container by it.  After an exception nothing of it is
+    left, and what was there stays.  Folders above `path` are made; a folder gives way to another folder only.
+
+    Raises
+    ------
+    OSError
+        If the place cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(8)}{path.suffix}")
+    try:
+        yield partial
+        if partial.is_dir() and path.is_dir() and not path.is_symlink():
+            _replace_folder(partial, path)
+        else:
+            partial.replace(path)
+    finally:
+        _remove(partial)
+
+
+def write_text(path: Path, text: str, *, errors: str = "strict") -> None:
+    """Write a UTF-8 text file by :func:`atomic_write`."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors=errors)
+
+
+def _replace_folder(partial: Path, path: Path) -> None:
+    """Rename `partial` to `path`, a folder that holds files: it goes aside first, and comes back if that fails."""
+    former = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(8)}")
+    path.rename(former)
+    try:
+        partial.rename(path)
+    except OSError:
+        former.rename(path)
+        raise
+    _remove(former)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

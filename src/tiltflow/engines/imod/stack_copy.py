@@ -1,0 +1,50 @@
+"""The copy of the raw stack that batchruntomo works on: always an MRC file, as it takes tilt series with no other content."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from tiltflow.formats.extended import axis_angle_in_labels
+from tiltflow.formats.mrc import MrcFile, MrcWriter, render_label
+from tiltflow.formats.stacks import open_stack
+from tiltflow.model import ImageStack, TiltSeries
+
+_MRC_TYPES = ("int8", "uint8", "int16", "uint16")
+
+
+def copy_stack(series: TiltSeries, folder: Path) -> Path:
+    """Put the stack of a series into a folder and return its path there.
+
+    An MRC file is copied byte by byte under its name.  Of any other, `B.tif` or the like, the copy is `B.st`, whose header tells what
+    is known of the series as SerialEM would: the tilts in an extended header, pixel size, tilt axis in a title line.  There
+    batchruntomo looks for them (`extract`, `scanHeader`).
+    """
+    with open_stack(series.path) as stack:
+        if isinstance(stack, MrcFile):
+            return Path(shutil.copyfile(series.path, folder / series.path.name))
+        copy = folder / f"{series.name}.st"
+        _write_mrc(stack, series, copy)
+        return copy
+
+
+def _write_mrc(stack: ImageStack, series: TiltSeries, path: Path) -> None:
+    """Write a stack view by view; numbers keep their type where IMOD knows it, all else becomes 32-bit reals."""
+    with MrcWriter(
+        path,
+        series.shape,
+        stack.dtype if stack.dtype.name in _MRC_TYPES else np.float32,
+        pixel_size_angstrom=series.pixel_size_angstrom,
+        labels=[
+            f"    Tilt axis angle = {series.axis_angle_deg:.2f}, binning = 1  spot = 0  camera = 0",
+            *(label for label in stack.labels if axis_angle_in_labels([label]) is None),
+            render_label(f"tiltflow: copy of {series.path.name}", datetime.now()),  # noqa: DTZ005 - local time, as IMOD's
+        ],
+        is_stack=True,
+        tilt_deg=series.tilt_deg,
+    ) as out:
+        for view in range(series.shape[0]):
+            out.write(stack[view])

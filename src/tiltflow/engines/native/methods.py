@@ -1,0 +1,87 @@
+"""What a paper says of the work of this engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tiltflow.record import AlignmentEntry, SeriesRecord
+from tiltflow.record.sentences import Citation, EngineMethods, Sentence, stage_number, stage_params
+
+MASTRONARDE = Citation(
+    "Mastronarde and Held, 2017",
+    "Mastronarde DN, Held SR (2017) Automated tilt series alignment and tomographic reconstruction in IMOD. "
+    "J Struct Biol 197:102-113",
+    "10.1016/j.jsb.2016.07.011",
+)
+RADERMACHER = Citation(
+    "Radermacher, 2006",
+    "Radermacher M (2006) Weighted back-projection methods. In: Frank J (ed) Electron Tomography. Springer, New York, pp 245-273",
+    "10.1007/978-0-387-69008-7_9",
+)
+ZENG = Citation(
+    "Zeng, 2012",
+    "Zeng GL (2012) A filtered backprojection algorithm with characteristics of the iterative Landweber algorithm. "
+    "Med Phys 39:603-607",
+    "10.1118/1.3673956",
+)
+GILBERT = Citation(
+    "Gilbert, 1972",
+    "Gilbert P (1972) Iterative methods for the three-dimensional reconstruction of an object from projections. "
+    "J Theor Biol 36:105-117",
+    "10.1016/0022-5193(72)90180-4",
+)
+
+
+def describe(record: SeriesRecord) -> EngineMethods:
+    """Return the sentences on x-ray hits, alignment and reconstruction."""
+    hits = stage_number(record, "x-rays", "pixels_replaced")
+    pixels = f"{hits:g} {'pixel' if hits == 1 else 'pixels'}"
+    found = record.alignment
+    return EngineMethods(
+        (f"was aligned and reconstructed with tiltflow {record.tiltflow} (its native engine{{recipe}})", ()),
+        before=((f"X-ray hits ({pixels}) were replaced from their surroundings.", ()),) if hits else (),
+        alignment=tuple(_alignment(record, found)) if found is not None else (),
+        volume=(_volume(record),),
+    )
+
+
+def _alignment(record: SeriesRecord, found: AlignmentEntry) -> Iterator[Sentence]:
+    tracks = f"{found.tracks_used} " if found.tracks_used else ""
+    coarse = "Views were aligned coarsely by cross-correlation with cosine stretching"
+    solved = (
+        f"and the shift, rotation, magnification and tilt angle of each view were solved for by bundle adjustment with robust weights, "
+        f"with the variables of tiltalign ({MASTRONARDE.short})"
+    )
+    if found.method == "gold":
+        size = stage_params(record, "gold_nm")
+        beads = f"gold fiducials of {size:g} nm" if size else "gold fiducials"
+        yield f"{coarse}; {tracks}{beads} were then tracked through the series, {solved}.", (MASTRONARDE,)
+    elif found.method == "patches":
+        yield f"{coarse}; {tracks}image patches were then tracked through the series, {solved}.", (MASTRONARDE,)
+    elif found.method == "projection":
+        yield (
+            f"{coarse} and refined without markers, by matching every view with the projection predicted from all other views.",
+            (),
+        )
+    else:
+        yield f"{coarse}, without further refinement.", ()
+    if found.local_areas:
+        yield f"The alignment was also solved for locally, in {found.local_areas} overlapping areas of the field.", ()
+
+
+def _volume(record: SeriesRecord) -> Sentence:
+    binning = (stage_params(record, "stack") or {}).get("binning", 1)
+    done = f"Aligned views were {f'binned by {binning} and ' if binning > 1 else ''}reconstructed by"
+    sirt = stage_params(record, "sirt")
+    if sirt:
+        return f"{done} {sirt['iterations']} iterations of SIRT ({GILBERT.short}).", (GILBERT,)
+    how, cited = f"weighted back-projection ({RADERMACHER.short})", (RADERMACHER,)
+    params = stage_params(record, "reconstruct") or {}
+    if "radial_cutoff" in params:
+        how += (
+            f" with a ramp filter up to {params['radial_cutoff']:g} cycles per pixel and a fall-off of {params['radial_falloff']:g}"
+        )
+    if params.get("fake_sirt_iterations"):
+        how += f", modified to resemble {params['fake_sirt_iterations']} iterations of SIRT ({ZENG.short})"
+        return f"{done} {how}.", (*cited, ZENG)
+    return f"{done} {how}.", cited

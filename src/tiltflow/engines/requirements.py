@@ -1,0 +1,167 @@
+"""What the work on a series takes: memory, disk and time, from the header and the recipe alone, before any of it starts.
+
+Every stage streams, so that the peak of the memory is what the program itself takes and the few arrays that the hungriest stage
+holds at once.  These are counted here in bytes a pixel of a view, or a voxel of a slab, for each thread; `tests/test_memory.py`
+holds the counts against what the operating system measures.  The time is that of an ordinary core and right within a factor of two
+or three, which tells an hour from a minute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tiltflow.engines.plan import Plan
+from tiltflow.engines.thickness import greatest_thickness
+from tiltflow.formats.stacks import open_stack
+from tiltflow.model import TiltSeries
+from tiltflow.position.specimen_search import SECOND_SEARCH_FACTOR, search_height, small_binning
+from tiltflow.recipe import Recipe
+from tiltflow.reconstruct.aligned_stack import aligned_shape
+from tiltflow.reconstruct.trim import Trim
+from tiltflow.reconstruct.volume_slabs import GREYS, slab_rows
+from tiltflow.reconstruct.wbp import LINES_AT_ONCE, volume_shape
+
+_PROGRAM_BYTES = 400 << 20
+"""Interpreter, libraries and compiled kernels, once all of them are loaded."""
+_ENCODER_FRAMES, _LARGEST_FRAME = 80, 1 << 20
+"""Frames that the encoder of movies holds, and the pixels of the largest."""
+_PATCH_BYTES = 20
+"""For each pixel of all binned views: the views, and the transforms of all patches, which overlap."""
+_SMALL_PIXEL_BYTES, _SMALL_VOXEL_BYTES = 20, 14
+"""For each pixel of the small views that the specimen is looked for in, and each voxel of the small volume."""
+_LIKELY_PITCH_DEG = 3.0
+_CHUNK = 128
+
+_RAW_PIXEL_NS, _VOXEL_NS, _VOXEL_VIEW_NS = 40.0, 60.0, 0.35
+"""CPU time of all that is done with each."""
+_START_SECONDS = 10.0
+_ALONE = 0.3
+"""Part of the CPU time that only one thread works."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """What there is to work on: pixels, voxels, and bytes of each of them."""
+
+    views: int
+    raw_px: int
+    raw_bytes: int
+    aligned_px: int
+    aligned_bytes: int
+    full: tuple[int, int, int]
+    kept: tuple[int, int, int]
+    voxel_bytes: int
+    tracked_px: int
+    small_px: int
+    small_nz: int
+
+
+def plan_series(series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
+    """Return what the work on a series takes.
+
+    Parameters
+    ----------
+    recipe
+        As this engine and this series have it.
+    threads
+        That it may use.
+    keep_volumes
+        Whether aligned stack and volume are among the results.
+    """
+    s = _sizes(series, recipe)
+    stack = s.views * s.aligned_px * s.aligned_bytes
+    volume = int(np.prod(s.kept)) * s.voxel_bytes
+    # The averaged volume, its binned copy, and the pyramid if nothing of it could be compressed; pictures and movies are small.
+    products = int(volume * (1 + 1 / 8 + 8 / 7)) + stack // 4 + (8 << 20)
+    scratch = stack + volume
+    if recipe.halves:
+        scratch += 2 * volume * max(s.voxel_bytes, 2) // s.voxel_bytes
+    if recipe.trim.to_bytes:
+        scratch += 2 * int(np.prod(s.kept))
+    results = products + (scratch if keep_volumes else 0)
+    work = 1e-9 * (
+        _RAW_PIXEL_NS * s.views * s.raw_px + int(np.prod(s.kept)) * _VOXEL_NS + int(np.prod(s.full)) * s.views * _VOXEL_VIEW_NS
+    )
+    return Plan(
+        memory_by_stage=_memory(s, threads),
+        scratch=scratch,
+        results=results,
+        seconds=_START_SECONDS + work * (_ALONE + (1 - _ALONE) / max(threads, 1)),
+    )
+
+
+def raw_copy_bytes(series: TiltSeries) -> int:
+    """Return the bytes of a copy of the raw stack."""
+    views, ny, nx = series.shape
+    return views * ny * nx * _raw_dtype(series).itemsize
+
+
+def untrimmed_volume_bytes(series: TiltSeries, recipe: Recipe) -> int:
+    """Return the bytes of the volume before it is trimmed."""
+    s = _sizes(series, recipe)
+    return int(np.prod(s.full)) * s.voxel_bytes
+
+
+def _raw_dtype(series: TiltSeries) -> np.dtype[Any]:
+    with open_stack(series.path) as stack:
+        return stack.dtype
+
+
+def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
+    raw = _raw_dtype(series)
+    views, ny, nx = series.shape
+    aligned = aligned_shape(series.shape, recipe.stack)
+    params = replace(recipe.reconstruct, binning=recipe.stack.binning, thickness=greatest_thickness(recipe))
+    full = volume_shape((views, *aligned), params)
+    whole = raw.kind in "iu" and raw.itemsize <= 2
+    mode = (1 if whole else 2) if params.mode is None else params.mode
+    binning = -(-max(ny, nx) // recipe.patches.max_size_px)
+    small = small_binning(series.shape)
+    may_track = recipe.method == "patches" or (recipe.method == "gold" and recipe.fallback)
+    return _Sizes(
+        views=views,
+        raw_px=ny * nx,
+        raw_bytes=raw.itemsize,
+        aligned_px=aligned[0] * aligned[1],
+        aligned_bytes=2 if whole else 4,
+        full=full,
+        kept=Trim(full, recipe.trim).output_shape,
+        voxel_bytes=1 if recipe.trim.to_bytes else np.dtype(GREYS[mode][0]).itemsize,
+        tracked_px=(ny // binning) * (nx // binning) if may_track else 0,
+        small_px=(ny // small) * (nx // small) if recipe.position.sample_type else 0,
+        small_nz=SECOND_SEARCH_FACTOR * search_height(recipe.position, nx // small, small) // small,
+    )
+
+
+def _memory(s: _Sizes, threads: int) -> dict[str, int]:
+    """Return the peak of each stage that can be the hungriest."""
+    views = threads * s.raw_px * (2 * s.raw_bytes + 8)
+    aligned = threads * (2 * s.raw_px * s.raw_bytes + 8 * s.aligned_px) + (2 * threads + 1) * 4 * s.aligned_px
+    picture = max(s.aligned_px, s.kept[1] * s.kept[2])
+    movies = 3 * threads * 8 * picture + _ENCODER_FRAMES * min(picture, _LARGEST_FRAME) * 3 // 2
+    # A row of chunks of every level of the pyramid, as it is read and as it is binned.
+    row = min(_CHUNK, s.kept[0]) * min(_CHUNK, s.kept[1]) * s.kept[2] * s.voxel_bytes
+    pyramid = 4 * row + threads * 8 * _CHUNK**3
+    parts = {
+        "raw views": views,
+        "patches": _PATCH_BYTES * s.views * s.tracked_px,
+        "aligned stack": aligned,
+        "positioning": s.small_px * (_SMALL_PIXEL_BYTES * s.views + _SMALL_VOXEL_BYTES * s.small_nz),
+        "reconstruction": _slabs(s, threads),
+        "movies": movies,
+        "pyramid": pyramid,
+    }
+    return {stage: _PROGRAM_BYTES + part for stage, part in parts.items()}
+
+
+def _slabs(s: _Sizes, threads: int) -> int:
+    """Return the bytes of slabs in the making and waiting, of the lines they are made of, and of sections kept for the pitch."""
+    _, nz, nx = s.full
+    rows = slab_rows(nz, nx)
+    waiting = (2 * threads + 1) * rows
+    kept = waiting + rows + int(nz * np.sin(np.deg2rad(_LIKELY_PITCH_DEG))) + 1
+    lines = threads * s.views * LINES_AT_ONCE * nx * 8
+    return 4 * nz * nx * (waiting + kept + threads) + lines

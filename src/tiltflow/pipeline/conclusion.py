@@ -1,0 +1,56 @@
+"""The end of the work on a series: the verdict and the page, and the result that a record tells of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tiltflow.errors import FormatError
+from tiltflow.model import Asset, AssetType, SeriesResult, Thresholds
+from tiltflow.pipeline.failure import optional
+from tiltflow.pipeline.job import RECORD_NAME
+from tiltflow.record import Recorder, SeriesRecord, read_record
+from tiltflow.report import verdict, write_series_page
+from tiltflow.report.previews import write_previews
+from tiltflow.version import __version__
+
+
+def conclude(recorder: Recorder, thresholds: Thresholds) -> None:
+    """Judge the result, and write the page of the series."""
+    with optional(recorder, "the small copies of the movies"):
+        write_previews(recorder.path.parent, recorder.record)
+    with optional(recorder, "the report"):
+        recorder.record.verdict = verdict.entry(verdict.judge(recorder.record, thresholds), thresholds)
+        recorder.save()
+        write_series_page(recorder.path.parent, recorder.record, thresholds)
+
+
+def close_lost(result: SeriesResult, thresholds: Thresholds) -> None:
+    """Close the record of a series whose process died before it could: the stage it was in is the one that failed."""
+    if result.output is None:
+        return
+    path = result.output / RECORD_NAME
+    try:
+        if read_record(path).status != "running":
+            return  # of an earlier run: this one died before it began
+        recorder = Recorder.resume(path)
+    except (OSError, FormatError):
+        recorder = Recorder.start(path, result.source, __version__)
+    at_work = next((entry for entry in reversed(recorder.record.stages) if entry.status == "running"), None)
+    if at_work is not None:
+        at_work.status = "failed"
+    recorder.fail(at_work.name if at_work else result.stage or "start", result.message or "its process died")
+    conclude(recorder, thresholds)
+
+
+def result_of(record: SeriesRecord, output: Path) -> SeriesResult:
+    """Return the result that a record tells of."""
+    return SeriesResult(
+        source=Path(record.source),
+        status="success" if record.status == "success" else "error",
+        message=record.message,
+        stage=record.failure.stage if record.failure else None,
+        assets=tuple(Asset(AssetType(entry.type), entry.path, entry.metadata) for entry in record.products),
+        stages=record.stage_records(),
+        output=output,
+        verdict=verdict.from_entry(record.verdict) if record.verdict else None,
+    )

@@ -1,0 +1,50 @@
+"""What is said of work that fails: why, the last lines of the log, and what the loss of an extra costs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tiltflow.errors import CommandError, TiltflowError
+from tiltflow.pipeline.job import Job
+from tiltflow.record import Recorder
+
+_log = logging.getLogger(__name__)
+
+_LAST_LINES = 20
+
+
+def reason(job: Job, error: BaseException) -> str:
+    """Return why the series failed, in words for its owner; what nobody expected is logged with its traceback."""
+    if isinstance(error, TiltflowError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{job.source.name}: not enough memory ({error}); run fewer series at once (--jobs) or bin the aligned stack"
+    if isinstance(error, OSError):
+        return f"{job.source.name}: the system refused a file: {error}"
+    if not isinstance(error, Exception):
+        return f"interrupted ({type(error).__name__}); run the same command again to do this series"
+    _log.error("%s: unexpected error", job.name, exc_info=error)
+    return f"{type(error).__name__}: {error}. This is a defect of tiltflow, not of your data; the log has the details"
+
+
+def last_lines(job: Job, error: BaseException) -> list[str]:
+    """Return the end of what the failed program printed, or else of the log of the series."""
+    if isinstance(error.__cause__, CommandError):
+        return list(error.__cause__.last_lines[-_LAST_LINES:])
+    try:
+        lines = (job.output / f"{job.name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return lines[-_LAST_LINES:]
+
+
+@contextmanager
+def optional(recorder: Recorder, what: str) -> Iterator[None]:
+    """Do what only tells of a result: if it fails, the result stands and a warning says so."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  the boundary: no report is worth a series
+        _log.debug("%s: %s", recorder.record.name, what, exc_info=error)
+        recorder.warn(f"{what} could not be made ({type(error).__name__}: {error})")

@@ -1,0 +1,127 @@
+"""Raw views made ready for alignment: x-ray hits repaired as views are read, views that would do harm named with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tiltflow.errors import StageError
+from tiltflow.model import Stack
+from tiltflow.observer import SILENT, Observer
+from tiltflow.preprocess.bad_views import ViewParams, find_bad_views
+from tiltflow.preprocess.xrays import RepairedStack, XrayParams, XrayResult, find_xrays
+
+
+class RepairingStack:
+    """A stack whose x-ray hits are found and repaired when a view is first read.
+
+    Hits are a few numbers a view and are kept, so that reading a view again costs no second search.  Images are not kept.
+    """
+
+    def __init__(self, stack: Stack, params: XrayParams | None = None) -> None:
+        self._stack = stack
+        self._params = params or XrayParams()
+        self._hits: dict[int, XrayResult] = {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(views, ny, nx)`."""
+        return self._stack.shape
+
+    def __getitem__(self, view: int, /) -> NDArray[Any]:
+        view = int(view)
+        one = _OneView(self._stack[view])
+        if view not in self._hits:
+            self._hits[view] = find_xrays(one, self._params)
+        return RepairedStack(one, self._hits[view])[0]
+
+
+class _OneView:
+    """A view that was read, as a stack of one."""
+
+    def __init__(self, image: NDArray[Any]) -> None:
+        self._image = np.asarray(image)
+        self.shape = (1, *self._image.shape)
+
+    def __getitem__(self, view: int, /) -> NDArray[Any]:
+        return self._image
+
+
+def prepare_views(
+    raw: Stack,
+    tilt_deg: ArrayLike,
+    xrays: XrayParams,
+    views: ViewParams,
+    *,
+    left_out: Mapping[int, str],
+    name: str,
+    observer: Observer = SILENT,
+    threads: int = 1,
+) -> tuple[Stack, dict[int, str]]:
+    """Return the views with x-ray hits repaired, and which of them not to use, counted from 0, for what reason.
+
+    Parameters
+    ----------
+    raw
+        The views, `(view, y, x)`.
+    tilt_deg
+        Nominal tilt of each view, degrees, `(views,)`.
+    xrays, views
+        How hits and bad views are found.
+    left_out
+        Views that are left out whatever they show, with the reason.
+    name
+        What messages call the series.
+
+    Raises
+    ------
+    StageError
+        If no view is left.
+    """
+    stack = raw
+    if xrays.enabled:
+        with observer.stage("x-rays") as notes:
+            hits = find_xrays(raw, xrays, threads=threads, progress=notes.progress)
+            notes.number("hits", int(hits.hits_per_view.sum()))
+            notes.number("pixels_replaced", int(hits.pixels_per_view.sum()))
+            stack = RepairedStack(raw, hits)
+    return stack, leave_out_bad_views(stack, tilt_deg, views, left_out=left_out, name=name, observer=observer, threads=threads)
+
+
+def leave_out_bad_views(
+    stack: Stack,
+    tilt_deg: ArrayLike,
+    params: ViewParams,
+    *,
+    left_out: Mapping[int, str],
+    name: str,
+    observer: Observer = SILENT,
+    threads: int = 1,
+) -> dict[int, str]:
+    """Return the views not to use, counted from 0, with the reason: those of `left_out`, and those that would do harm.
+
+    Raises
+    ------
+    StageError
+        If no view is left.
+    """
+    tilts = np.asarray(tilt_deg, float)
+    excluded = dict(left_out)
+    with observer.stage("views") as notes:
+        check = find_bad_views(stack, tilts, params, threads=threads, progress=notes.progress)
+        for view, reason in check.reasons.items():
+            if view not in excluded:
+                notes.warn(f"view {view + 1} ({tilts[view]:.1f}°) is left out: {reason}")
+                excluded[view] = reason
+        views = stack.shape[0]
+        notes.number("views_used", views - len(excluded))
+        notes.number("views_left_out", len(excluded))
+        if len(excluded) == views:
+            raise StageError(
+                f"{name}: none of its {views} views can be used: "
+                f"{next(iter(check.reasons.values()), 'all were excluded by the request')}"
+            )
+    return dict(sorted(excluded.items()))

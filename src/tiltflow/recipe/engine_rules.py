@@ -1,0 +1,131 @@
+"""Which engines there are, and what each makes of directives.
+
+An engine is a package of :mod:`tiltflow.engines`, or of anybody's who names it as an entry point of the group `tiltflow.engines`.
+Its attribute `ENGINE` (for an entry point: the object it names) says what it is called and what it makes of directives; the
+packages themselves are imported when an engine is asked for by its name.  Nothing else in tiltflow knows an engine's name.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol, cast
+
+from tiltflow.errors import ParameterError
+
+if TYPE_CHECKING:
+    from tiltflow.record import SeriesRecord
+    from tiltflow.record.sentences import EngineMethods
+
+AUTO = "auto"
+"""Stands for the engine that is preferred of those that can be used here."""
+GROUP = "tiltflow.engines"
+"""The package that holds engines, and the group of entry points that name further ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectiveRules:
+    """What an engine makes of directives beside its column of the catalogue (:mod:`tiltflow.formats.known_directives`).
+
+    Attributes
+    ----------
+    hands_on_to
+        The program that is given every directive as it is; empty for an engine whose parameters are those of tiltflow's own steps.
+    own_refused
+        Why tiltflow's own directives are refused, where the catalogue's column says that they are.
+    """
+
+    hands_on_to: str = ""
+    own_refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOption:
+    """A setting of the site that an engine reads: `TILTFLOW_` and its name in capitals."""
+
+    name: str
+    default: str | None
+    description: str
+
+
+class EngineInfo(Protocol):
+    """What is known of an engine without doing any work.
+
+    Attributes
+    ----------
+    name
+        How users, settings and records call it.
+    title
+        How messages and pages call it.
+    rules
+        What it makes of directives.
+    options
+        Settings of the site that it reads.
+    preference
+        Of the engines that can be used, `auto` takes the one with the highest.
+    """
+
+    name: str
+    title: str
+    rules: DirectiveRules
+    options: tuple[EngineOption, ...]
+    preference: int
+
+    def available(self) -> str:
+        """Return why it can be used here, in words; empty if it cannot."""
+
+    def unavailable(self) -> str:
+        """Return why it cannot be used here, in words; empty if it can."""
+
+    def methods(self, record: SeriesRecord) -> EngineMethods:
+        """Return what a paper says of its work."""
+
+
+def engine_names() -> tuple[str, ...]:
+    """Return the names of all engines, without importing any."""
+    return tuple(sorted({*_packages(), *(point.name for point in _entry_points())}))
+
+
+def engine_info(name: str) -> EngineInfo:
+    """Return the engine of that name.
+
+    Raises
+    ------
+    ParameterError
+        If there is none.
+    """
+    if name in _packages():
+        return cast("EngineInfo", import_module(f"{GROUP}.{name}").ENGINE)
+    for point in _entry_points():
+        if point.name == name:
+            return cast("EngineInfo", point.load())
+    raise ParameterError(f"There is no engine {name!r}: choose {', '.join((AUTO, *engine_names()))}")
+
+
+def all_engines() -> tuple[EngineInfo, ...]:
+    """Return all engines, the preferred one first."""
+    return tuple(sorted(map(engine_info, engine_names()), key=lambda engine: -engine.preference))
+
+
+def rules_of(engine: str) -> DirectiveRules:
+    """Return what an engine makes of directives; while it is open which one, those of an engine that follows tiltflow's own steps.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such engine.
+    """
+    return DirectiveRules() if engine == AUTO else engine_info(engine).rules
+
+
+def _packages() -> frozenset[str]:
+    found = find_spec(GROUP)
+    folders = found.submodule_search_locations if found is not None else None
+    return frozenset(module.name for module in pkgutil.iter_modules(folders or ()) if module.ispkg)
+
+
+def _entry_points() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUP))

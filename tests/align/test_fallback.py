@@ -1,0 +1,191 @@
+"""Which method is tried next, what is trusted, and whose result is used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tiltflow.align import fallback
+from tiltflow.align.fallback import (
+    AlignParams,
+    align_views,
+    best_attempt,
+    leave_out_warnings,
+    listed,
+    methods_to_try,
+    patch_warnings,
+)
+from tiltflow.errors import ParameterError, StageError
+from tiltflow.model import Alignment, Evidence
+from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
+
+
+@pytest.mark.parametrize(
+    ("asked", "switched_on", "tried"),
+    [
+        ("gold", True, ("gold", "patches", "projection", "coarse")),
+        ("patches", True, ("patches", "projection", "coarse")),
+        ("projection", True, ("projection", "coarse")),
+        ("coarse", True, ("coarse",)),
+        ("gold", False, ("gold",)),
+        ("patches", False, ("patches",)),
+        ("projection", False, ("projection",)),
+    ],
+)
+def test_the_method_asked_for_comes_first_and_less_accurate_ones_after_it(asked, switched_on, tried):
+    assert methods_to_try(asked, fallback=switched_on) == tried
+
+
+def test_a_method_that_does_not_exist_is_refused_with_those_that_do():
+    with pytest.raises(ParameterError, match="no alignment method 'raptor': choose gold, patches, projection or coarse"):
+        methods_to_try("raptor", fallback=True)
+
+
+def attempt(method: str, error_px: float | None, *warnings: str) -> Alignment:
+    evidence = Evidence(error_px=error_px, trust_warnings=warnings)
+    return Alignment(np.zeros((1, 2, 3)), np.zeros(1), np.ones(1, bool), method, evidence=evidence)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "used"),
+    [
+        pytest.param([("gold", 0.3), ("patches", 0.2)], "patches", id="the smaller estimated error"),
+        pytest.param([("gold", 0.2, "3 beads"), ("patches", 0.9)], "patches", id="no warning before a smaller error"),
+        pytest.param([("gold", 0.2), ("patches", 0.1, "drifts")], "gold", id="a warning counts however small the error"),
+        pytest.param([("gold", 2.0, "a"), ("patches", 1.5, "b"), ("coarse", None, "c")], "patches", id="the least bad of all"),
+        pytest.param([("gold", None, "a"), ("patches", 3.0, "b")], "patches", id="a known error before an unknown one"),
+        pytest.param([("gold", np.nan), ("patches", 3.0)], "patches", id="not a number is unknown"),
+        pytest.param([("gold", np.nan), ("patches", 0.1, "b")], "gold", id="unknown without warning before known with"),
+        pytest.param([("gold", 0.3), ("patches", 0.3)], "gold", id="of equals the first"),
+        pytest.param([("coarse", None, "c")], "coarse", id="the only one"),
+    ],
+)
+def test_the_attempt_that_is_used(attempts, used):
+    assert best_attempt([attempt(*each) for each in attempts]).method == used
+
+
+def test_without_any_attempt_there_is_no_alignment():
+    with pytest.raises(StageError, match="No method could align the views"):
+        best_attempt([])
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "limit", "warns"),
+    [(0.99, 1.0, False), (1.0, 1.0, False), (1.01, 1.0, True), (1.01, 2.0, False), (None, 1.0, False), (np.nan, 1.0, False)],
+)
+def test_a_leave_out_error_beyond_the_limit_is_a_trust_warning(leave_out, limit, warns):
+    assert bool(leave_out_warnings(leave_out, limit)) is warns
+
+
+@pytest.mark.parametrize(("error", "upper", "warns"), [(0.5, 0.9, False), (0.5, 1.0, False), (0.5, 1.1, True), (1.2, 1.5, True)])
+def test_patches_warn_where_an_error_beyond_the_limit_cannot_be_excluded(error, upper, warns):
+    found = patch_warnings(error, upper, 1.0)
+    assert bool(found) is warns
+    assert not warns or f"{error:.2f} px and cannot exclude {upper:.2f} px" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("views", "text"),
+    [([], ""), ([0], "view 1"), ([0, 1], "views 1-2"), ([2, 6, 7, 8], "view 3, views 7-9"), ([3, 5], "view 4, view 6")],
+)
+def test_views_are_listed_as_ranges_counted_from_one(views, text):
+    assert listed(views) == text
+
+
+SMALL = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2.0, bead_nm=20.0, hot_pixels=0)
+
+
+@pytest.fixture(scope="module")
+def gold() -> SimulatedSeries:
+    return simulate(SMALL)
+
+
+class Listener:
+    """An observer that writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.warnings: list[str] = []
+        self.numbers: dict[str, Any] = {}
+        self.fraction = 0.0
+
+    def stage(self, name: str):
+        from contextlib import nullcontext
+
+        self.stages.append(name)
+        return nullcontext(self)
+
+    def number(self, name, value, unit=""):
+        self.numbers[name] = (value, unit)
+
+    def note(self, text): ...
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def progress(self, fraction):
+        self.fraction = fraction
+
+
+def align(series: SimulatedSeries, listener: Listener | None = None, **asked: Any) -> Alignment:
+    params = AlignParams(gold_nm=20.0, **asked)
+    more = {"observer": listener} if listener else {}
+    return align_views(series.images, series.nominal_deg, series.header_axis_deg, 20.0, params, **more)
+
+
+def test_arrays_give_an_alignment_with_its_evidence_and_an_observer_hears_of_it(gold):
+    listener = Listener()
+    found = align(gold, listener)
+    assert found.method == "gold"
+    assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.15
+    assert listener.stages == ["coarse alignment", "align: gold"]
+    assert listener.warnings == []
+    assert listener.numbers["leave_out"] == (found.evidence.leave_out_px, "px")
+    assert listener.fraction == pytest.approx(1.0)
+    assert found.tracks is not None
+    assert found.track_weights.shape == found.tracks.seen.shape
+
+
+def test_a_leave_out_error_beyond_the_limit_makes_the_next_method_be_tried(gold):
+    """The limit lies below what this series can give, so that nothing is trusted and the smallest error is used all the same."""
+    listener = Listener()
+    found = align(gold, listener, trust_limit_px=0.001)
+    assert [each["method"] for each in found.evidence.attempts] == ["gold", "patches", "projection", "coarse"]
+    assert found.method == "gold"
+    assert any(text.startswith("the leave-out error is 0.") for text in found.evidence.trust_warnings)
+    assert any("alignment by gold cannot be trusted: the leave-out error" in text for text in listener.warnings)
+
+
+def test_without_fallback_the_method_asked_for_is_used_whatever_its_warnings(gold):
+    found = align(gold, trust_limit_px=0.001, fallback=False)
+    assert [each["method"] for each in found.evidence.attempts] == ["gold"]
+    assert found.evidence.trust_warnings
+
+
+def test_a_method_that_fails_is_an_attempt_with_its_reason(gold, monkeypatch):
+    def fail(*_):
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    monkeypatch.setattr(fallback, "_BY_METHOD", {**fallback._BY_METHOD, "gold": fail, "patches": fail, "projection": fail})
+    listener = Listener()
+    found = align(gold, listener)
+    assert found.method == "coarse"
+    assert found.evidence.attempts[0] == {
+        "method": "gold",
+        "failed": "the images hold too little information for it (Singular matrix)",
+    }
+    assert "aligned by coarse instead of gold, as the fallback methods allow" in listener.warnings
+    with pytest.raises(StageError, match=r"^B\.st: alignment by gold failed: the images hold too little"):
+        align_views(gold.images, gold.nominal_deg, -8.0, 20.0, AlignParams(gold_nm=20.0, fallback=False), name="B.st")
+
+
+def test_a_view_that_takes_no_part_keeps_its_reason(gold):
+    found = align_views(
+        gold.images, gold.nominal_deg, -8.0, 20.0, AlignParams(gold_nm=20.0), excluded={4: "is left out by the request"}
+    )
+    assert not found.included[4]
+    assert found.evidence.excluded_views == {4: "is left out by the request"}
+    assert score(replace(gold.truth, dark_views=(4,)), found.transforms, found.tilt_deg).rms_px < 0.15

@@ -1,0 +1,65 @@
+"""Files and folders are there in full or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tiltflow.atomic_write import atomic_write, write_text
+from tiltflow.disk import size_bytes
+
+
+def write(path: Path, what: str) -> None:
+    if path.name.endswith(".zarr"):
+        path.mkdir()
+        (path / what).write_text(what)
+    else:
+        path.write_text(what)
+
+
+def contents(path: Path) -> str:
+    return next(path.iterdir()).name if path.is_dir() else path.read_text()
+
+
+@pytest.mark.parametrize("name", ["page.html", "B_rec.zarr", "x" * 255])
+def test_what_was_written_takes_the_place_of_what_was_there(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "new" / name
+    for what in ("old", "new"):
+        with atomic_write(path) as partial:
+            assert partial.parent == path.parent
+            assert partial.suffix == path.suffix
+            write(partial, what)
+            assert not path.exists() or contents(path) == "old"
+        assert contents(path) == what
+    assert list(path.parent.iterdir()) == [path]
+    assert size_bytes(path) == 3
+
+
+@pytest.mark.parametrize("name", ["page.html", "B_rec.zarr"])
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    write(path, "old")
+    with pytest.raises(ValueError, match="half"), atomic_write(path) as partial:  # noqa: PT012 - what is written before matters
+        write(partial, "half")
+        raise ValueError("half of it")
+    assert contents(path) == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "B_rec.zarr"
+    write(path, "old")
+    with pytest.raises(FileNotFoundError), atomic_write(path):
+        pass  # nothing was written, so that there is nothing to rename
+    assert contents(path) == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_may_take_the_place_of_a_folder_and_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "B_rec.zarr"
+    path.symlink_to(tmp_path / "elsewhere")
+    write_text(path, "text")
+    assert path.read_text() == "text"
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -1,0 +1,145 @@
+"""The functions that a script or a notebook calls: arrays or a series in, results with evidence out."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiltflow
+from tiltflow.demo import write_series
+from tiltflow.errors import ParameterError
+from tiltflow.model import AlignedViews
+from tiltflow.simulate.simulated_series import SimulatedSeries
+
+FUNCTIONS = sorted(set(tiltflow.__all__) - {"AlignedViews", "Alignment", "TiltSeries", "__version__"})
+
+
+@pytest.fixture(scope="module")
+def simulated() -> SimulatedSeries:
+    return tiltflow.simulate(size=160, views=17, beads=10, thickness_px=40, pixel_nm=2.0, bead_nm=16.0, hot_pixels=5)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_says_what_it_takes_returns_and_raises_and_its_example_runs(name, monkeypatch, tmp_path):
+    function = getattr(tiltflow, name)
+    text = inspect.getdoc(function)
+    for section in ("Parameters", "Returns", "Raises", "Examples"):
+        assert f"\n{section}\n{'-' * len(section)}\n" in text, section
+    for parameter in inspect.signature(function).parameters:
+        assert f"{parameter}" in text, parameter
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    examples = doctest.DocTestFinder(recurse=False).find(inspect.unwrap(function), name, globs={"Path": Path})
+    assert sum(len(test.examples) for test in examples) > 1
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for test in examples:
+        runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_the_names_of_functions_stay_theirs_when_packages_of_the_same_name_are_imported():
+    import tiltflow.align.fallback
+    import tiltflow.reconstruct.sirt
+    import tiltflow.simulate.simulated_series
+
+    for name in FUNCTIONS:
+        assert inspect.isfunction(getattr(tiltflow, name)), name
+
+
+def test_importing_tiltflow_and_finding_align_loads_neither_scipy_nor_numba():
+    code = """
+import sys, tiltflow
+tiltflow.align, tiltflow.run
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"numpy", "scipy", "numba", "matplotlib", "av", "zarr", "pydantic", "prefect"}))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_from_a_file_to_a_volume_in_ten_lines(simulated, tmp_path):
+    path = tmp_path / "TS_01.st"
+    write_series(path, simulated)
+    series = tiltflow.read(path, exclude_views=(3,))
+    alignment = tiltflow.align(series, method="gold", gold_nm=16)
+    aligned = tiltflow.apply(series, alignment, binning=2)
+    volume = tiltflow.reconstruct(aligned, alignment, thickness=80)
+    assert alignment.method == "gold"
+    assert simulated.error_of(alignment).rms_px < 0.3
+    assert alignment.evidence.excluded_views == {2: "is left out by the request"}
+    assert aligned.images.shape == (17, 80, 80)
+    assert aligned.pixel_size_angstrom == 40.0
+    assert volume.shape == (40, 80, 80)
+
+
+def test_a_file_and_its_arrays_give_the_same_alignment(simulated, tmp_path):
+    path = tmp_path / "TS_01.st"
+    write_series(path, simulated)
+    from_file = tiltflow.align(tiltflow.read(path), gold_nm=16, threads=1)
+    asked = {"tilt_deg": simulated.nominal_deg, "axis_angle_deg": -8.0, "pixel_size_angstrom": 20.0}
+    from_arrays = tiltflow.align(simulated.images, gold_nm=16, threads=1, **asked)
+    np.testing.assert_allclose(from_file.transforms, from_arrays.transforms, atol=1e-4)
+
+
+def test_beads_of_the_truth_lie_where_the_volume_shows_them(simulated):
+    """Darkest where a bead is, at its x, y and height: the volume is neither mirrored nor upside down."""
+    truth = simulated.truth
+    alignment = tiltflow.Alignment(truth.transforms(), truth.true_deg, np.ones(17, bool), "gold")
+    volume = tiltflow.reconstruct(tiltflow.apply(simulated.series, alignment), alignment, thickness=100)
+    nz, ny, nx = volume.shape
+    for x, y, z in truth.beads_px:
+        at = [int(np.floor(c + n / 2)) for c, n in ((z, nz), (y, ny), (x, nx))]
+        if min(at) < 3 or any(a > n - 4 for a, n in zip(at, volume.shape, strict=True)):
+            continue
+        box = volume[tuple(slice(a - 2, a + 3) for a in at)]
+        assert box.min() < np.percentile(volume, 0.5)
+
+
+def test_a_levelled_alignment_carries_the_thickness_of_the_specimen():
+    simulated = tiltflow.simulate(size=256, views=21, beads=12, two_surfaces=True, thickness_px=60, pitch_deg=3)
+    alignment = tiltflow.align(simulated.series, "coarse", threads=1)
+    with pytest.raises(ParameterError, match="How thick shall the volume be"):
+        tiltflow.reconstruct(np.zeros((21, 8, 8), np.float32), alignment)
+    specimen = tiltflow.locate_specimen(simulated.series, alignment)
+    levelled = specimen.level(alignment, margin=20)
+    assert levelled.thickness == pytest.approx(specimen.thickness + 20, abs=1)
+    volume = tiltflow.reconstruct(np.zeros((21, 8, 8), np.float32), levelled)
+    assert volume.shape == (levelled.thickness, 8, 8)
+
+
+def test_sirt_and_a_given_array_to_write_into(simulated):
+    alignment = tiltflow.align(simulated.series, "coarse")
+    aligned = tiltflow.apply(simulated.series, alignment, binning=4)
+    out = np.empty((10, 40, 40), np.float32)
+    assert tiltflow.reconstruct(aligned, alignment, thickness=40, method="sirt", iterations=2, out=out) is out
+    with pytest.raises(ParameterError, match=r"out is \(9, 40, 40\) float32, and the volume \(10, 40, 40\)"):
+        tiltflow.reconstruct(aligned, alignment, thickness=40, out=out[:9])
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: tiltflow.align(np.zeros((3, 8, 8))), "needs tilt_deg= and pixel_size_angstrom="),
+        (lambda: tiltflow.align(np.zeros((8, 8)), tilt_deg=[0], pixel_size_angstrom=1), r"has the shape \(8, 8\)"),
+        (lambda: tiltflow.align(np.zeros((3, 8, 8)), tilt_deg=[0, 1], pixel_size_angstrom=1), "2 tilt angles for 3 views"),
+        (lambda: tiltflow.simulate(sise=64), "simulate\\(\\) has no 'sise'"),
+        (lambda: tiltflow.read("B.st", rotation=3), "read\\(\\) knows no hint 'rotation'"),
+        (
+            lambda: tiltflow.reconstruct(
+                AlignedViews(np.zeros((1, 8, 8), np.float32)),
+                tiltflow.Alignment(np.zeros((1, 2, 3)), np.zeros(1), np.ones(1, bool), "gold"),
+                thickness=4,
+                method="fbp",
+            ),
+            "choose wbp or sirt",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(call, says):
+    with pytest.raises(ParameterError, match=says):
+        call()
