@@ -1,4 +1,4 @@
-"""What the work on a series takes (memory, disk and time), and its refusal where there is not as much."""
+"""The memory, disk space and time that the work on a series needs, and its refusal where they are not available."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import ResourceError
 
 _DISK_RESERVE = 1.05
+"""Free space over the space needed: file systems lose a few percent to blocks and metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the work on a series takes.
+    """What the work on a series needs.
 
     Attributes
     ----------
     memory_by_stage
-        Peak of the resident memory in the stages that take the most, bytes.
+        Peak of the resident memory in the stages that need the most, bytes.
     scratch
         Bytes in the scratch folder: the aligned stack and the volumes.
     results
         Bytes in the folder of the results, where the products are made.
     seconds
-        Wall time, as far as that can be told.
+        Estimated wall time.
     """
 
     memory_by_stage: Mapping[str, int]
@@ -48,12 +49,21 @@ class Plan:
 
 
 def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
-    """Refuse work that does not fit into the memory or onto the disks.
+    """Refuse work for which memory or disk space is not sufficient.
+
+    Parameters
+    ----------
+    plan
+        What is needed.
+    name
+        Of the series, for the message.
+    scratch, results
+        Folders whose disks must have room.
 
     Raises
     ------
     ResourceError
-        If it does not, with what is needed, what there is, and what to do.
+        With what is needed, what is available, and what to do.
     """
     memory = available_memory()
     if memory is not None and plan.memory > memory:
@@ -76,12 +86,12 @@ def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
 
 
 def gigabytes(size: int) -> str:
-    """Return a size for people."""
+    """Return a size in bytes as text, in GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 
 def duration(seconds: float) -> str:
-    """Return a time that is roughly known for people."""
+    """Return an estimated time as text, in seconds, minutes or hours."""
     if seconds < 90:
         return f"{max(round(seconds, -1), 10):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
