@@ -11,7 +11,7 @@ export PYTHONUNBUFFERED = 1
 export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs lock clean
+.PHONY: help setup demo test lint bench pages docs serve lock clean
 
 help:  ## say what each verb does
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,7 @@ lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
 bench: $(VENV)/.dev  ## print the benchmark tables, one seed each (GOLDEN=folder adds IMOD's volumes)
 	@for script in benchmarks/*.py; do \
 	    case $$script in \
+	        */record.py) continue ;; \
 	        */alignment.py|*/verdicts.py) options="--seeds 1" ;; \
 	        */sensitivity.py) options="--package align.bundle --constant k_factor" ;; \
 	        */sensitivity_volume.py) options="--package position --constant THICKNESS_CORRECTION" ;; \
@@ -44,10 +45,16 @@ bench: $(VENV)/.dev  ## print the benchmark tables, one seed each (GOLDEN=folder
 	    echo "== $$script $$options"; $(BIN)/python $$script $$options || exit 1; \
 	done
 
-docs: $(VENV)/.dev  ## write the generated pages and pictures of docs/
+pages: $(VENV)/.dev  ## write the generated pages, figures and pictures of docs/ (to be committed)
 	@$(BIN)/tiltflow demo --output demo-output
-	@$(BIN)/python -m tiltflow.formats.known_directives > docs/directives.md
 	@$(BIN)/python docs/generate.py demo-output
+
+docs: $(VENV)/.docs  ## build the documentation site into site/; warnings are errors
+	@$(BIN)/python docs/generate.py --check
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "the site is in site/index.html"
+
+serve: $(VENV)/.docs  ## build the site and serve it on this machine, anew with every change
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 lock: $(VENV)/.dev  ## resolve the dependencies anew (needs uv)
 	$(UV_COMPILE) --group dev --extra prefect --extra portal -o requirements-dev.lock
@@ -55,7 +62,7 @@ lock: $(VENV)/.dev  ## resolve the dependencies anew (needs uv)
 	$(UV_COMPILE) --group dev --group docs --extra prefect --extra portal -c requirements-dev.lock -o requirements-docs.lock
 
 clean:  ## remove the environment and everything generated
-	rm -rf $(VENV) demo-output build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo-output site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -77,4 +84,8 @@ $(VENV)/.core: requirements.lock pyproject.toml | $(BIN)/python
 $(VENV)/.dev: requirements-dev.lock pyproject.toml door/pyproject.toml | $(BIN)/python
 	@$(PIP) install --no-compile --require-hashes -r requirements-dev.lock
 	@$(PIP) install --no-deps --no-build-isolation -e . -e door
+	@touch $@
+
+$(VENV)/.docs: requirements-docs.lock $(VENV)/.dev
+	@$(PIP) install --no-compile --require-hashes -r requirements-docs.lock
 	@touch $@

@@ -1,6 +1,7 @@
 """How well tilt series are aligned: the true error of simulated series, of every kind and method, beside IMOD's.
 
     python benchmarks/alignment.py [--seeds 5] [--first-seed 1] [--jobs 2] [--row TEXT ...] [--series FOLDER] [--no-fallback]
+                                   [--record]
 
 The error is what blurs the tomogram, root mean square over beads and views, whatever origin, scale or tilt offset the alignment has
 (:func:`tiltflow.simulate.simulated_series.score`).  IMOD's figures are those of version 4.8.2 with the plastic template, one seed
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from record import Figures, add_option
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.engine import align
@@ -70,16 +72,16 @@ ROWS = (
     Row("no beads", "nobeads", "patches", 0.57, 0.25),
     Row("8 beads", "beads8", "patches", 2.0, 0.30),
     Row("cryo, dose 60, 150 px", "cryo", "patches", 6.6, 0.50),
-    Row("default", "default", "nothing", 0.32, 0.15),
-    Row("dose 40", "dose40", "nothing", 0.65, 0.30),
-    Row("axis angle in the header 4 degrees off", "axis4", "nothing", 2.2, 0.25),
+    Row("default", "default", "markerless", 0.32, 0.15),
+    Row("dose 40", "dose40", "markerless", 0.65, 0.30),
+    Row("axis angle in the header 4 degrees off", "axis4", "markerless", 2.2, 0.25),
 )
-ASKED: Mapping[str, Mapping[str, int]] = {"gold": {}, "patches": {"tracking_method": 1}, "nothing": {"fiducialless": 1}}
+ASKED: Mapping[str, Mapping[str, int]] = {"gold": {}, "patches": {"tracking_method": 1}, "markerless": {"fiducialless": 1}}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One series aligned: its true error, what the alignment believes of itself, and the CPU time."""
+    """One series aligned: its true error, its own estimates, and the CPU time."""
 
     row: Row
     seed: int
@@ -99,7 +101,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--row", action="append", help="only rows whose method and name contain this text, as 'patches: dose'")
     parser.add_argument("--series", type=Path, help="a folder of series made before")
-    parser.add_argument("--no-fallback", action="store_true", help="keep to the method asked for, also when it is in doubt")
+    parser.add_argument("--no-fallback", action="store_true", help="use the method asked for even when it raises trust warnings")
+    add_option(parser)
     asked = parser.parse_args()
     rows = [row for row in ROWS if not asked.row or any(text in f"{row.method}: {row.name}" for text in asked.row)]
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
@@ -109,7 +112,10 @@ def main() -> None:
         for outcome in pool.map(align_one, *zip(*work, strict=True)):
             outcomes.append(outcome)
             print(line(outcome), file=sys.stderr, flush=True)
-    print(table(outcomes))
+    figures = Figures("alignment")
+    with figures.printed():
+        print(table(outcomes))
+    figures.save(asked)
 
 
 def align_one(row: Row, seed: int, size: int, folder: Path | None, fallback: bool) -> Outcome:
@@ -180,7 +186,7 @@ def _read_truth(path: Path) -> Truth:
 def line(outcome: Outcome) -> str:
     own, seen = (f"{value:5.2f}" if value is not None else "    -" for value in (outcome.error_px, outcome.leave_out_px))
     return (
-        f"{outcome.row.method:8} {outcome.row.name:40} seed {outcome.seed}  true {outcome.true_px:6.3f} px  own {own}"
+        f"{outcome.row.method:10} {outcome.row.name:40} seed {outcome.seed}  true {outcome.true_px:6.3f} px  own {own}"
         f"  leave-out {seen}  {outcome.cpu_s:5.1f} CPU s  {outcome.method}  {'; '.join(outcome.trust_warnings)[:100]}"
     )
 
@@ -188,7 +194,7 @@ def line(outcome: Outcome) -> str:
 def table(outcomes: Sequence[Outcome]) -> str:
     """Return the rows with the median and the worst seed, in Markdown."""
     lines = [
-        "| series | mode | IMOD px | aim px | median px | worst px | reached | IMOD / ours | in doubt | CPU s |",
+        "| series | mode | IMOD px | aim px | median px | worst px | reached | IMOD / ours | trust warnings | CPU s |",
         "|---|---|---:|---:|---:|---:|---|---:|---:|---:|",
     ]
     for row in dict.fromkeys(outcome.row for outcome in outcomes):

@@ -1,6 +1,6 @@
 """Time of each product, and quality of the movies, as ratios against references measured in the same run.
 
-    python benchmarks/products.py [--threads 2]
+    python benchmarks/products.py [--threads 2] [--record]
 
 Inputs are made up: 41 views of 652 x 630, a volume of 652 x 630 x 200, and one of 1024 x 1024 x 256 for the pyramid, all int16
 noise with structure.  Where IMOD, ffmpeg and GraphicsMagick are on the PATH, the commands of the BRT documentation run on the same
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from record import Figures, add_option
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.products import movies
 from tiltflow.products.catalogue import STEPS, ProductContext
@@ -42,7 +43,16 @@ PROGRAMS = ("newstack", "mrc2tif", "clip", "binvol", "ffmpeg", "gm")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
-    threads = parser.parse_args().threads
+    add_option(parser)
+    asked = parser.parse_args()
+    figures = Figures("products")
+    with figures.printed():
+        measure(asked.threads, figures)
+    figures.save(asked)
+
+
+def measure(threads: int, figures: Figures) -> None:
+    """Print all tables."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         aligned = make_noise(root / "B_ali.mrc", (41, 630, 652), smooth_z=0)
@@ -51,7 +61,7 @@ def main() -> None:
         warm_up(root, threads)
         bandwidth = copy_bandwidth()
         print(f"memory copy: {bandwidth / 1e9:.1f} GB/s read and written\n")
-        time_steps(context, bandwidth)
+        time_steps(context, bandwidth, figures)
         compare_commands(context)
         compare_movies(context)
         time_pyramid(root, threads)
@@ -94,7 +104,7 @@ def timed(function: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def time_steps(context: ProductContext, bandwidth: float) -> None:
+def time_steps(context: ProductContext, bandwidth: float, figures: Figures) -> None:
     print(f"{'step':18}{'wall s':>8}{'CPU s':>8}{'share':>8}{'x one copy of its input':>26}")
     rows = []
     for step in STEPS:
@@ -107,6 +117,8 @@ def time_steps(context: ProductContext, bandwidth: float) -> None:
     without = [row for row in rows if row[0] != "gen_zarr"]
     wall, cpu = sum(row[1] for row in without), sum(row[2] for row in without)
     print(f"{'without pyramid':18}{wall:8.2f}{cpu:8.2f}")
+    figures.keep("without_pyramid", wall, "s")
+    figures.keep("commands", QUOTED_WALL, "s", 0)
     print(f"documented commands, quoted: {QUOTED_WALL:.0f} s wall, {QUOTED_CPU:.0f} CPU s", end="; ")
     print(f"ratios {QUOTED_WALL / wall:.1f} and {QUOTED_CPU / cpu:.1f}\n")
 

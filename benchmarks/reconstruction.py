@@ -1,6 +1,6 @@
 """How fast an aligned stack becomes a volume, against references measured in the same run.
 
-    python benchmarks/reconstruction.py [--size 1024] [--views 61] [--thickness 256] [--threads 2] [--folder DIR]
+    python benchmarks/reconstruction.py [--size 1024] [--views 61] [--thickness 256] [--threads 2] [--folder DIR] [--record]
 
 Prints a table of rates and ratios: the back-projection kernel against a plain scalar loop compiled the same way, against `tilt`
 when IMOD is on the PATH, and against what the memory can do; the whole step from the stack on disk to the volume on disk; x-axis
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from record import Figures, add_option
 from tiltflow import geometry
 from tiltflow.formats.mrc import MrcWriter, convert, open_mrc
 from tiltflow.kernels import kernel
@@ -35,6 +36,9 @@ from tiltflow.reconstruct.trim import Trim, TrimParams
 from tiltflow.reconstruct.wbp import ReconstructParams, ReconstructResult, reconstruct, volume_shape
 
 Floats = NDArray[np.float32]
+
+IMOD_RATE = "0.7 to 1.3"
+"""Voxel-views per second on a core, 1e9, of `tilt` in IMOD 4.8.2, by build and load."""
 
 
 @kernel(fastmath=True)
@@ -68,7 +72,7 @@ def row(name: str, value: float, unit: str, note: str = "") -> None:
     print(f"{name:<52}{value:>9.2f} {unit:<8}{note}")
 
 
-def kernels(size: int, views: int, thickness: int) -> Callable[[], float]:
+def kernels(size: int, views: int, thickness: int, figures: Figures) -> Callable[[], float]:
     """Print the rates of the kernels and return what measures that of back-projection again."""
     rng = np.random.default_rng(1)
     tilt = np.linspace(-60, 60, views)
@@ -112,6 +116,9 @@ def kernels(size: int, views: int, thickness: int) -> Callable[[], float]:
     traffic = rate * (8 + 8 / 4)
     row("  the kernel's loads and stores", traffic, "GB/s", f"{traffic / copy:.1f} times the memory's: lives in the caches")
     row("  its arithmetic", rate * 4, "Gflop/s", "2 multiply-adds a voxel-view; 10 bytes: bound by loads")
+    figures.keep("kernel", rate, "G/s")
+    figures.keep("kernel_over_plain", rate / scalar, "times", 0)
+    figures.keep("kernel_over_memory", traffic / copy, "times", 0)
     return smearing
 
 
@@ -131,19 +138,22 @@ def imod(path: Path, tilt: NDArray[np.float64], thickness: int, work: float) -> 
     return rate
 
 
-def whole_step(path: Path, tilt: NDArray[np.float64], thickness: int, threads: int, smearing: Callable[[], float]) -> None:
+def whole_step(
+    path: Path, tilt: NDArray[np.float64], thickness: int, threads: int, smearing: Callable[[], float], figures: Figures
+) -> None:
     """Print the rate from the stack on disk to the trimmed volume on disk.
 
     Its share of the kernel's is the median of five runs, after each of which the kernel is measured again.
     """
     plain = 0.0
     with open_mrc(path) as stack:
-        for name, changes in (
-            ("aligned stack on disk to volume on disk", {}),
-            ("  with an x-axis tilt of 5 degrees", {"x_axis_tilt_deg": 5.0}),
-            ("  with z factors, as of a skew of 0.3 degrees", {"y_per_z": 0.0052 * np.sin(np.deg2rad(tilt))}),
-            ("  with local alignments, 5 x 5 areas", {"local": areas(stack.shape[2], tilt)}),
+        for key, name, changes in (
+            ("step", "aligned stack on disk to volume on disk", {}),
+            ("x_axis_tilt", "  with an x-axis tilt of 5 degrees", {"x_axis_tilt_deg": 5.0}),
+            ("z_factors", "  with z factors, as of a skew of 0.3 degrees", {"y_per_z": 0.0052 * np.sin(np.deg2rad(tilt))}),
+            ("local", "  with local alignments, 5 x 5 areas", {"local": areas(stack.shape[2], tilt)}),
             (
+                "all_three",
                 "  with all three",
                 {"x_axis_tilt_deg": 5.0, "y_per_z": 0.0052 * np.sin(np.deg2rad(tilt)), "local": areas(stack.shape[2], tilt)},
             ),
@@ -154,7 +164,12 @@ def whole_step(path: Path, tilt: NDArray[np.float64], thickness: int, threads: i
             rate = result.voxel_views / cpu / 1e9
             plain = plain or rate
             times = f"{plain / rate:.2f} times the plain one; " if changes else ""
+            figures.keep(key, rate, "G/s")
+            figures.keep(f"{key}_cost", plain / rate, "times")
             share = f"{100 * shares[2]:.0f} % of the kernel ({100 * shares[0]:.0f} to {100 * shares[-1]:.0f})"
+            if not changes:
+                figures.keep("step_share", 100 * shares[2], "%", 0)
+                figures.keep("step_rest", cpu - result.seconds["back-project"], "CPU s")
             row(name, rate, "G/s", f"{times}{cpu:.2f} CPU s, {wall:.2f} s on {threads} threads, {share}")
             print("    " + ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in result.seconds.items()) + " CPU s")
         few = np.stack([stack[v][: max(8, stack.shape[1] // 32)] for v in range(len(tilt))])
@@ -162,6 +177,7 @@ def whole_step(path: Path, tilt: NDArray[np.float64], thickness: int, threads: i
         reconstruct_sirt(few, tilt, ReconstructParams(thickness=thickness), SirtParams(iterations=5), sink=lambda _y, _s: None)
         rounds = few.shape[0] * few.shape[1] * few.shape[2] * thickness * 5 / 1e9 / (time.process_time() - begin)
         row("SIRT: rounds of projection and back-projection", rounds, "G/s")
+        figures.keep("sirt_round", rounds, "G/s")
 
 
 def areas(size: int, tilt: NDArray[np.float64]) -> LocalAlignment:
@@ -221,9 +237,19 @@ def main() -> None:
     parser.add_argument("--thickness", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=None, help="where the stack and the volume are written")
+    add_option(parser)
     a = parser.parse_args()
+    figures = Figures("reconstruction")
+    figures.keep("imod_tilt", IMOD_RATE, "G/s")
+    with figures.printed():
+        measure(a, figures)
+    figures.save(a)
+
+
+def measure(a: argparse.Namespace, figures: Figures) -> None:
+    """Print all tables."""
     print(f"{a.views} views of {a.size} x {a.size} to {a.size} x {a.size} x {a.thickness}; rates per CPU second")
-    smearing = kernels(a.size, a.views, a.thickness)
+    smearing = kernels(a.size, a.views, a.thickness, figures)
     tilt = np.linspace(-60, 60, a.views)
     with tempfile.TemporaryDirectory(dir=a.folder) as folder:
         path = Path(folder) / "stack.mrc"
@@ -231,7 +257,7 @@ def main() -> None:
         with MrcWriter(path, (a.views, a.size, a.size), np.int16, pixel_size_angstrom=1.0) as stack:
             for _ in range(a.views):
                 stack.write(rng.normal(2000, 300, (1, a.size, a.size)).astype(np.int16))
-        whole_step(path, tilt, a.thickness, a.threads, smearing)
+        whole_step(path, tilt, a.thickness, a.threads, smearing, figures)
         imod(path, tilt, a.thickness, a.size * a.size * a.thickness * a.views / 1e9)
     aligned_stack(a.size, a.views, a.threads)
 

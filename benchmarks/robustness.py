@@ -3,7 +3,7 @@
     python benchmarks/robustness.py [--case TEXT ...] [--mode MODE ...] [--size 384] [--seeds 1] [--jobs 1] [--keep FOLDER]
 
 Every case is a simulated series that is odd in one way, or spoilt in one way after it was made, and is aligned as a user would ask
-for it, with gold, with patches and with nothing, fallback on.  Printed are the true error
+for it, with gold, with patches and markerless, fallback on.  Printed are the true error
 (:func:`tiltflow.simulate.simulated_series.score`), what the alignment believes its own to be, and its trust warnings.  A series
 that is more than a pixel off and says nothing is a defect; the exit status is 1 when there is one.  `--keep` holds the series, so
 that they are simulated once.

@@ -1,6 +1,7 @@
 """Whether the verdict tells the truth: simulated series of mixed quality, judged by the report, against their true error.
 
     python benchmarks/verdicts.py [--seeds 3] [--size 384] [--views 41] [--jobs 2] [--kind NAME ...] [--details FILE.csv]
+                                  [--record]
 
 Each kind is aligned and reconstructed by the native engine as a user would ask for it.  The true error is what blurs the tomogram:
 root mean square over beads and views (:func:`tiltflow.simulate.simulated_series.score`).  No series above 1 px may be called good,
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from record import Figures, add_option
 from tiltflow.demo import write_series
 from tiltflow.errors import TiltflowError
 from tiltflow.formats.tilts import read_tilts
@@ -45,7 +47,7 @@ class Kind:
 
 GOLD: Mapping[str, Any] = {}
 PATCHES: Mapping[str, Any] = {"tracking_method": 1}
-NOTHING: Mapping[str, Any] = {"fiducialless": 1}
+MARKERLESS: Mapping[str, Any] = {"fiducialless": 1}
 CRYO: Mapping[str, Any] = {"regime": "cryo", "dose": 60.0, "beads": 15, "thickness_px": 150.0}
 
 KINDS: Mapping[str, Kind] = {
@@ -63,10 +65,10 @@ KINDS: Mapping[str, Kind] = {
     "patches, no beads, dose 40": Kind({"beads": 0, "dose": 40.0}, PATCHES),
     "patches, sparse, dose 20": Kind({"beads": 3, "dose": 20.0, "crowding": 0.3}, PATCHES),
     "patches, cryo": Kind(CRYO, PATCHES),
-    "nothing": Kind({}, NOTHING),
-    "nothing, dose 40": Kind({"dose": 40.0}, NOTHING),
-    "nothing, header 4 degrees off": Kind({"axis_error_deg": 4.0}, NOTHING),
-    "nothing, empty, dose 10": Kind({"beads": 0, "dose": 10.0, "crowding": 0.15}, NOTHING),
+    "markerless": Kind({}, MARKERLESS),
+    "markerless, dose 40": Kind({"dose": 40.0}, MARKERLESS),
+    "markerless, header 4 degrees off": Kind({"axis_error_deg": 4.0}, MARKERLESS),
+    "markerless, empty, dose 10": Kind({"beads": 0, "dose": 10.0, "crowding": 0.15}, MARKERLESS),
 }
 
 
@@ -97,6 +99,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--kind", action="append", choices=sorted(KINDS))
     parser.add_argument("--details", type=Path, help="a table of every series")
+    add_option(parser)
     asked = parser.parse_args()
     work = [
         (name, seed, asked.size, asked.views)
@@ -110,7 +113,10 @@ def main() -> None:
             print(line(outcome), file=sys.stderr, flush=True)
             if asked.details:
                 write_details(asked.details, outcomes)
-    print(confusion(outcomes))
+    figures = Figures("verdicts")
+    with figures.printed():
+        print(confusion(outcomes))
+    figures.save(asked)
 
 
 def judge_one(name: str, seed: int, size: int, views: int) -> Outcome:

@@ -1,6 +1,6 @@
 """The whole run, from a series on disk to its products and report: seconds and share of each stage, memory, compilation.
 
-    python benchmarks/whole_run.py [--size 1024] [--views 61] [--thickness 120] [--binning 4] [--threads 2] [--series FILE]
+    python benchmarks/whole_run.py [--size 1024] [--views 61] [--thickness 120] [--binning 4] [--threads 2] [--series FILE] [--record]
 
 A simulated series with gold beads is run twice, each time by a process of its own as `tiltflow run` would: first with nothing compiled,
 neither kernels nor Python's own files, then with what the first has left.  CPU seconds are those of the process between the ends of two
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from numba.core import event
+
+from record import Figures, add_option
 
 IMOD_WALL = 51.0
 """Seconds that batchruntomo (IMOD 4.8.2) alone took for the default series on 2 cores, without any product."""
@@ -159,19 +161,25 @@ def main() -> None:
     parser.add_argument("--binning", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--series", type=Path, default=None, help="a series to run instead of a simulated one")
+    add_option(parser)
     parser.add_argument("--child", nargs=2, type=Path, default=None, help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.child:
         measured = asdict(run_here(*a.child, a.thickness, a.binning, a.threads))
         print(json.dumps({name: value for name, value in measured.items() if name != "wall"}))
         return
-    with tempfile.TemporaryDirectory() as folder:
+    figures = Figures("whole_run")
+    figures.keep("batchruntomo", IMOD_WALL, "s", 0)
+    with figures.printed(), tempfile.TemporaryDirectory() as folder:
         source = a.series or simulated(Path(folder) / "gold.st", a.size, a.views, a.threads)
         print(f"{source.name}, thickness {a.thickness}, aligned binning {a.binning}, {a.threads} threads")
         cache = Path(folder) / "cache"
         runs = [in_a_process(a, source, Path(folder) / output, cache) for output in ("first", "second")]
         show(*runs, start_up(cache))
         print(f"verdict: {runs[1].verdict}; batchruntomo alone, quoted: {IMOD_WALL:.0f} s; ratio {IMOD_WALL / runs[1].wall:.1f}")
+        figures.keep("first", runs[0].wall, "s")
+        figures.keep("later", runs[1].wall, "s")
+    figures.save(a)
 
 
 def simulated(path: Path, size: int, views: int, threads: int) -> Path:

@@ -1,15 +1,32 @@
-"""Write the generated pages and pictures of this folder; `make docs` runs it, and a test keeps the pages equal to the code."""
+"""Write what is generated in this folder: whole pages, the figures of the benchmarks, and with a demo's folder its picture.
+
+    python docs/generate.py [--check] [DEMO_FOLDER]
+
+`make pages` runs it.  With `--check` nothing is written, and the exit status says whether anything would be; tests ask the same.
+
+Figures lie in `figures/NAME.json`, where the benchmark NAME puts them (`benchmarks/record.py`).  A page takes them between marks:
+
+    <!-- figure: NAME.FIGURE -->11.6 G/s<!-- / -->     a figure with its unit
+    <!-- table: NAME -->...<!-- / -->                  all that the benchmark printed
+    <!-- origin: NAME -->...<!-- / -->                 command, date and machine
+"""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
+FIGURES = HERE / "figures"
+
+_MARKED = re.compile(r"(<!-- (figure|table|origin): ([\w.]+) -->)(.*?)(<!-- / -->)", re.DOTALL)
 
 
 def commands_page() -> str:
@@ -21,7 +38,7 @@ def commands_page() -> str:
     from tiltflow.cli import app
 
     runner = CliRunner()
-    parts = ["# Commands\n", "Made by `make docs` from the command itself; a test keeps the two equal.\n"]
+    parts = ["# Commands\n", "Made by `make pages` from the command itself; a test keeps the two equal.\n"]
     names = list(getattr(get_command(app), "commands", {}))
     for name in ["", *names]:
         arguments = [name, "--help"] if name else ["--help"]
@@ -44,7 +61,7 @@ def products_page() -> str:
     head = [
         "# Products",
         "",
-        "Made by `make docs` from the catalogue in `products/`; a test keeps the two equal. For an input `B.st`, in its folder:",
+        "Made by `make pages` from the catalogue in `products/`; a test keeps the two equal. For an input `B.st`, in its folder:",
         "",
         "| file | asset type | what it is | step |",
         "|---|---|---|---|",
@@ -63,7 +80,7 @@ def parameters_page() -> str:
     head = [
         "# The nine parameters",
         "",
-        "Made by `make docs` from `src/tiltflow/recipe/parameters.py`; a test keeps the two equal.",
+        "Made by `make pages` from `src/tiltflow/recipe/parameters.py`; a test keeps the two equal.",
         "",
         "These are the choices that IMOD's users know. `tiltflow run` and `tiltflow directives` have an option for each; the templates",
         "and the Prefect flow `BRT` use IMOD's names, and the flow asks for all nine. `--fiducialless` is given or left out; all others",
@@ -92,7 +109,7 @@ def settings_table() -> str:
 
 def with_block(page: str, block: str, make: Callable[[], str]) -> str:
     """Return a page that is written by hand, with what stands between the markers of a block made anew."""
-    begin, end = f"<!-- {block}: made by `make docs` -->\n\n", f"\n\n<!-- end of {block} -->"
+    begin, end = f"<!-- {block}: made by `make pages` -->\n\n", f"\n\n<!-- end of {block} -->"
     before, found, rest = (HERE / page).read_text(encoding="utf-8").partition(begin)
     after = rest.partition(end)[2]
     if not (found and after):
@@ -108,14 +125,60 @@ def schema_of(record: str) -> str:
     return json.dumps(model.model_json_schema(by_alias=True), indent=1) + "\n"
 
 
+def directives_page() -> str:
+    """Return `directives.md`: the catalogue of directives."""
+    from tiltflow.formats.known_directives import render_catalogue
+
+    return render_catalogue()
+
+
 PAGES = {
     "commands.md": commands_page,
+    "directives.md": directives_page,
     "operating.md": functools.partial(with_block, "operating.md", "settings", settings_table),
     "parameters.md": parameters_page,
     "products.md": products_page,
     "schema/series-record.schema.json": functools.partial(schema_of, "series"),
     "schema/run-record.schema.json": functools.partial(schema_of, "run"),
 }
+
+
+def with_figures(text: str) -> str:
+    """Return the text of a page with the figures of the benchmarks between its marks."""
+    return _MARKED.sub(lambda found: found[1] + _shown(found[2], found[3]) + found[5], text)
+
+
+def _shown(kind: str, name: str) -> str:
+    benchmark, _, figure = name.partition(".")
+    told = figures_of(benchmark)
+    if kind == "table":
+        table = "\n".join(told["table"])
+        return f"\n{table}\n" if table.startswith("|") else f"\n\n```text\n{table}\n```\n"
+    if kind == "origin":
+        return f"`{told['command']}`, {told['date']}: {told['machine']}."
+    return figure_text(told["figures"][figure])
+
+
+def figures_of(benchmark: str) -> dict[str, Any]:
+    """Return what a benchmark has recorded."""
+    told: dict[str, Any] = json.loads((FIGURES / f"{benchmark}.json").read_text(encoding="utf-8"))
+    return told
+
+
+def figure_text(figure: dict[str, str]) -> str:
+    """Return a figure with its unit, as the pages show it."""
+    return f"{figure['value']} {figure['unit']}"
+
+
+def pages_with_figures() -> Iterator[Path]:
+    """Yield every page that is written by hand, as only these have marks."""
+    yield from sorted(path for path in HERE.rglob("*.md") if path.relative_to(HERE).as_posix() not in PAGES)
+
+
+def generated() -> Iterator[tuple[Path, str]]:
+    """Yield every page of which something is generated, with the text that it should have."""
+    yield from ((HERE / name, page()) for name, page in PAGES.items())
+    yield from ((path, with_figures(path.read_text(encoding="utf-8"))) for path in pages_with_figures())
 
 
 def write_demo_picture(results: Path, target: Path) -> None:
@@ -146,12 +209,19 @@ def write_demo_picture(results: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Write the pages; with the folder of a demo run as argument, its picture too."""
-    for name, page in PAGES.items():
-        (HERE / name).parent.mkdir(exist_ok=True)
-        (HERE / name).write_text(page(), encoding="utf-8")
-    if len(sys.argv) > 1:
-        write_demo_picture(Path(sys.argv[1]) / "results" / "demo", HERE / "pictures" / "demo.png")
+    """Write the pages, or say which are not as they should be; with the folder of a demo run as argument, its picture too."""
+    parser = argparse.ArgumentParser(description="Write what is generated in docs/.")
+    parser.add_argument("demo", nargs="?", type=Path, help="the folder of a demo run, for its picture")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page would change")
+    asked = parser.parse_args()
+    stale = [(path, text) for path, text in generated() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    if asked.check:
+        sys.exit("\n".join(f"{path.relative_to(HERE.parent)} is not up to date: run `make pages`" for path, _ in stale) or 0)
+    for path, text in stale:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    if asked.demo is not None:
+        write_demo_picture(asked.demo / "results" / "demo", HERE / "pictures" / "demo.png")
 
 
 if __name__ == "__main__":

@@ -32,13 +32,13 @@ def generate():
     ],
 )
 def test_generated_pages_are_up_to_date(generate, page):
-    assert (ROOT / "docs" / page).read_text() == generate.PAGES[page](), "run `make docs`"
+    assert (ROOT / "docs" / page).read_text() == generate.PAGES[page](), "run `make pages`"
 
 
 def test_what_stands_between_the_markers_of_a_block_is_replaced_and_nothing_else(generate, tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "HERE", tmp_path)
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- facts: made by `make docs` -->\n\nold\n\n<!-- end of facts -->\nafter\n")
+    page.write_text("before\n<!-- facts: made by `make pages` -->\n\nold\n\n<!-- end of facts -->\nafter\n")
     made = generate.with_block("page.md", "facts", lambda: "new")
     assert made == page.read_text().replace("old", "new")
     with pytest.raises(SystemExit, match="lacks the markers of the block 'figures'"):

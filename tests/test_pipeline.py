@@ -10,7 +10,7 @@ import pytest
 
 from tiltflow import pipeline
 from tiltflow.delivery.cleanup import make_scratch
-from tiltflow.errors import ParameterError, StageError, TiltflowError
+from tiltflow.errors import FormatError, ParameterError, StageError, TiltflowError
 from tiltflow.model import Site
 from tiltflow.pipeline import Job, finish_step, forecast, process, product_step, reconstruct_step, run
 from tiltflow.products.catalogue import PRODUCTS, STEPS
@@ -234,11 +234,34 @@ def test_an_unexpected_exception_is_recorded_as_a_defect(small_series, recipe, s
     assert "defect of tiltflow" in (result.message or "")
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (StageError("no beads"), ""),
+        (FormatError("cut short"), ""),
+        (OSError(28, "No space left on device"), ""),
+        (MemoryError(), ""),
+        (KeyError("rotation"), "defect"),
+        (ZeroDivisionError(), "defect"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_only_what_nobody_expected_is_of_the_kind_defect(error, kind, small_series, recipe, site, tmp_path):
+    job = Job(small_series, recipe, site, tmp_path / "B", make_scratch(small_series, site.scratch))
+    finish_step(job, [], error, "gen_thumbs")
+    failure = read_record(tmp_path / "B" / "run.json").failure
+    assert failure is not None
+    assert (failure.error, failure.kind) == (type(error).__name__, kind)
+
+
 def test_an_interrupt_is_recorded_and_raised_again(small_series, recipe, site, tmp_path):
     job = Job(small_series, recipe, site, tmp_path / "B", make_scratch(small_series, site.scratch))
     with pytest.raises(KeyboardInterrupt):
         finish_step(job, [], KeyboardInterrupt())
-    assert "interrupted" in (read_record(tmp_path / "B" / "run.json").message or "")
+    record = read_record(tmp_path / "B" / "run.json")
+    assert "interrupted" in (record.message or "")
+    assert record.failure is not None
+    assert record.failure.kind == "interrupted"
     assert not job.workdir.exists()
 
 

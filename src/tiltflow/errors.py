@@ -12,6 +12,7 @@
     ├── SettingsError               (ValueError)  the site's settings
     ├── UnsupportedError            (NotImplementedError)  a valid request this engine cannot carry out
     ├── ResourceError               (OSError)     the work does not fit the memory or the disk
+    │   └── MemoryShortageError     it is the memory
     ├── StageError                  (RuntimeError)  a stage could not give a result from these data
     ├── EngineError                 (RuntimeError)  an engine ended without its outputs
     ├── CommandError                (RuntimeError)  a program failed: its command, status and last lines
@@ -65,6 +66,10 @@ class UnsupportedError(TiltflowError, NotImplementedError):
 
 class ResourceError(TiltflowError, OSError):
     """The work does not fit the memory or the disk."""
+
+
+class MemoryShortageError(ResourceError):
+    """The work needs more memory than there is."""
 
 
 class StageError(TiltflowError, RuntimeError):

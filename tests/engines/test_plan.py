@@ -10,7 +10,7 @@ import pytest
 
 from tiltflow.engines import plan as planning
 from tiltflow.engines.plan import Plan, check_room, plan_series
-from tiltflow.errors import ResourceError
+from tiltflow.errors import MemoryShortageError, ResourceError
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.series import read_series
 from tiltflow.recipe import BrtParameters, make_recipe
@@ -121,7 +121,9 @@ def test_work_that_fits_is_taken_on(machine, tmp_path):
 
 def test_too_little_memory_is_refused_with_figures_and_advice(machine, tmp_path):
     machine.memory = GB // 2
-    with pytest.raises(ResourceError, match=r"B\.st: the work needs 1\.0 GB of memory, and 0\.5 GB are available: .*--threads"):
+    with pytest.raises(
+        MemoryShortageError, match=r"B\.st: the work needs 1\.0 GB of memory, and 0\.5 GB are available: .*--threads"
+    ):
         check_room(PLAN, "B.st", tmp_path, tmp_path)
 
 

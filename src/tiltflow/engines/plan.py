@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiltflow.engines.system_memory import available_memory
-from tiltflow.errors import ResourceError
+from tiltflow.errors import MemoryShortageError, ResourceError
 
 _DISK_RESERVE = 1.05
 """Free space over the space needed: file systems lose a few percent to blocks and metadata."""
@@ -67,7 +67,7 @@ def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
     """
     memory = available_memory()
     if memory is not None and plan.memory > memory:
-        raise ResourceError(
+        raise MemoryShortageError(
             f"{name}: the work needs {gigabytes(plan.memory)} of memory, and {gigabytes(memory)} are available: use fewer threads "
             "(--threads) or series at once (--jobs), give the job more, or bin the aligned stack "
             "(runtime.AlignedStack.any.binByFactor)"

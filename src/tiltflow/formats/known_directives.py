@@ -315,8 +315,7 @@ def _with_axis(name: str, axis: str) -> str:
 
 _PREFACE = """# Directives
 
-Made by `python -m tiltflow.formats.known_directives > docs/directives.md` from
-`src/tiltflow/formats/known_directives.csv`; a test keeps the two equal.
+Made by `make pages` from `src/tiltflow/formats/known_directives.csv`; a test keeps the two equal.
 
 A directive is a line `key = value` of a template or a directive file, or `--set key=value` on the command line. A blank
 value removes the option. `.a` or `.b` in place of `.any` holds for one axis; a single series is axis a. Numbers are parted

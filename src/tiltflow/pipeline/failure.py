@@ -8,11 +8,18 @@ from contextlib import contextmanager
 
 from tiltflow.errors import CommandError, TiltflowError
 from tiltflow.pipeline.job import Job
-from tiltflow.record import Recorder
+from tiltflow.record import FailureKind, Recorder
 
 _log = logging.getLogger(__name__)
 
 _LAST_LINES = 20
+
+
+def failure_kind(error: BaseException) -> FailureKind:
+    """Return whether a series failed because it was interrupted, or by an error that nobody expected."""
+    if not isinstance(error, Exception):
+        return "interrupted"
+    return "" if isinstance(error, (TiltflowError, OSError, MemoryError)) else "defect"
 
 
 def reason(job: Job, error: BaseException) -> str:
@@ -23,7 +30,7 @@ def reason(job: Job, error: BaseException) -> str:
         return f"{job.source.name}: not enough memory ({error}); run fewer series at once (--jobs) or bin the aligned stack"
     if isinstance(error, OSError):
         return f"{job.source.name}: the system refused a file: {error}"
-    if not isinstance(error, Exception):
+    if failure_kind(error) == "interrupted":
         return f"interrupted ({type(error).__name__}); run the same command again to do this series"
     _log.error("%s: unexpected error", job.name, exc_info=error)
     return f"{type(error).__name__}: {error}. This is a defect of tiltflow, not of your data; the log has the details"

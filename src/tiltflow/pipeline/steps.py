@@ -18,7 +18,7 @@ from tiltflow.model import Reconstruction, SeriesResult
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.conclusion import conclude, result_of
-from tiltflow.pipeline.failure import last_lines, optional, reason
+from tiltflow.pipeline.failure import failure_kind, last_lines, optional, reason
 from tiltflow.pipeline.job import Job, StepOutcome
 from tiltflow.pipeline.publication import files_to_keep, products_folder, publish_products
 from tiltflow.products.catalogue import STEPS, ProductContext
@@ -141,7 +141,11 @@ def finish_step(
         error = failure
     if error is not None:
         recorder.fail(
-            recorder.failed_stage() or stage or "start", reason(job, error), last_lines(job, error), error=type(error).__name__
+            recorder.failed_stage() or stage or "start",
+            reason(job, error),
+            last_lines(job, error),
+            error=type(error).__name__,
+            kind=failure_kind(error),
         )
     if job.site.keep_workdir:
         _log.info("%s: scratch folder kept: %s", job.name, job.workdir)

@@ -19,7 +19,7 @@ from tiltflow.atomic_write import write_text
 from tiltflow.disk import NO_SPACE
 from tiltflow.model import Quantity, SeriesResult
 from tiltflow.observer import StageProgress, silent_progress
-from tiltflow.record.schema import FailureEntry, NumberEntry, RunRecord, SeriesRecord, StageEntry, read_record
+from tiltflow.record.schema import FailureEntry, FailureKind, NumberEntry, RunRecord, SeriesRecord, StageEntry, read_record
 
 _log = logging.getLogger(__name__)
 
@@ -130,11 +130,11 @@ class Recorder:
             _log.warning("%s: %s", self.record.name, text)
             self.save()
 
-    def fail(self, stage: str, reason: str, last_lines: Sequence[str] = (), *, error: str = "") -> None:
+    def fail(self, stage: str, reason: str, last_lines: Sequence[str] = (), *, error: str = "", kind: FailureKind = "") -> None:
         """Record why the series has no products; `error` is the name of the exception's class."""
         self.record.status = "error"
         self.record.message = reason
-        self.record.failure = FailureEntry(stage=stage, reason=reason, error=error, last_lines=list(last_lines))
+        self.record.failure = FailureEntry(stage=stage, reason=reason, error=error, kind=kind, last_lines=list(last_lines))
         self.record.finished = datetime.now(UTC)
         self.save()
 

@@ -16,6 +16,9 @@ SCHEMA: Final = "tiltflow/series-record/1"
 RUN_SCHEMA: Final = "tiltflow/run-record/1"
 
 
+FailureKind = Literal["", "interrupted", "defect"]
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, ser_json_inf_nan="null")
 
@@ -91,11 +94,15 @@ class RecipeEntry(_Entry):
 
 
 class FailureEntry(_Entry):
-    """Why a series has no products."""
+    """Why a series has no products: `error` is the class of the exception.
+
+    `kind` is `interrupted` where somebody ended the run, `defect` for an error that nobody expected, and empty otherwise.
+    """
 
     stage: str
     reason: str
     error: str = ""
+    kind: FailureKind = ""
     last_lines: list[str] = Field(default_factory=list)
 
 

@@ -1,29 +1,39 @@
-"""What to try when a series failed, by the kind of error and the stage it came from."""
+"""What to try when a series failed, by the class and kind of the error and the stage it came from."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from tiltflow.record import FailureEntry
+from tiltflow.record import FailureEntry, FailureKind
 
 
 @dataclass(frozen=True, slots=True)
 class _Hint:
-    """Something to try, for errors of some classes (any if empty), in stages and with reasons that match a pattern."""
+    """Something to try, for errors of some classes, in some stages, of a kind; what is not given is left open.
+
+    `imod_says` is a pattern for what IMOD's programs print, which is all that tells their errors apart.
+    """
 
     text: str
     errors: tuple[str, ...] = ()
-    stage: str = ""
-    reason: str = ""
+    stages: tuple[str, ...] = ()
+    kind: FailureKind = ""
+    imod_says: str = ""
 
     def fits(self, failure: FailureEntry) -> bool:
         return (
             (not self.errors or failure.error in self.errors)
-            and re.search(self.stage, failure.stage, re.IGNORECASE) is not None
-            and re.search(self.reason, failure.reason, re.IGNORECASE) is not None
+            and (not self.stages or failure.stage in self.stages)
+            and (not self.kind or failure.kind == self.kind)
+            and (not self.imod_says or re.search(self.imod_says, failure.reason, re.IGNORECASE) is not None)
         )
 
+
+_GOLD = (
+    "Check the bead diameter (`--gold`, nm) in a view at low tilt, and that there is gold at all. Without gold, use "
+    "patch tracking (`--tracking-method 1`) or markerless alignment (`--fiducialless`)."
+)
 
 _HINTS = (
     _Hint(
@@ -35,34 +45,24 @@ _HINTS = (
         "Put the `.mdoc`, or a `.rawtlt` with one angle per line, beside the stack, or give the first angle and the increment: "
         "`--set setupset.copyarg.firstinc=-60,3`. `tiltflow inspect FILE` shows where each value is looked for.",
         ("MissingValueError",),
-        reason="tilt|angle",
-    ),
-    _Hint(
-        "Give the value as a directive: `--set setupset.copyarg.pixel=SIZE_IN_NM`, `--set setupset.copyarg.rotation=DEGREES`.",
-        ("MissingValueError",),
-        reason="pixel|axis|rotation",
     ),
     _Hint(
         "Use a larger binning of the aligned stack (`--set runtime.AlignedStack.any.binByFactor=N`), a smaller `--thickness`, or "
         "another scratch folder (`--workdir`).",
-        ("ResourceError", "MemoryError"),
+        ("ResourceError", "MemoryShortageError", "MemoryError"),
     ),
-    _Hint("Run fewer series at once (`--jobs`).", ("ResourceError", "MemoryError"), reason="memory"),
+    _Hint("Run fewer series at once (`--jobs`).", ("MemoryShortageError", "MemoryError")),
     _Hint(
         "Check that the disks have room, and that the share is mounted and writable.",
         ("OSError", "DeliveryError", "PermissionError"),
     ),
-    _Hint(
-        "Check the bead diameter (`--gold`, nm) in a view at low tilt, and that there is gold at all. Without gold, use "
-        "patch tracking (`--tracking-method 1`) or markerless alignment (`--fiducialless`).",
-        stage="bead|gold|batchruntomo",
-        reason="bead|seed|gold|fid",
-    ),
-    _Hint("Try larger patches, or markerless alignment (`--fiducialless`).", stage="patch"),
+    _Hint(_GOLD, ("StageError",), stages=("align: gold",)),
+    _Hint(_GOLD, stages=("batchruntomo",), imod_says="bead|seed|gold|fid"),
+    _Hint("Try larger patches, or markerless alignment (`--fiducialless`).", stages=("align: patches",)),
     _Hint(
         "Look for dark, blocked or empty views and exclude them: `--set setupset.copyarg.skip=1,2`.",
         ("StageError",),
-        stage="view|coarse|align",
+        stages=("views", "coarse alignment", "align: gold", "align: patches", "align: projection"),
     ),
     _Hint(
         "Read the end of `batchruntomo.log` beside this page: IMOD names the program that failed, and its log. The directive file "
@@ -70,9 +70,8 @@ _HINTS = (
         ("EngineError", "CommandError"),
     ),
     _Hint(
-        "Use `--engine native`, which does not need IMOD.",
-        ("EngineError", "CommandError", "UnsupportedError"),
-        reason="imod|batchruntomo",
+        "Use another engine: `tiltflow run --help` lists them under `--engine`.",
+        ("EngineError", "CommandError"),
     ),
     _Hint(
         "`tiltflow directives FILE` says whether each directive is used, and suggests the nearest known name for unknown ones.",
@@ -80,9 +79,9 @@ _HINTS = (
     ),
     _Hint(
         "This is an error in tiltflow, not in your data. Please report it with the log lines below and `run.json`.",
-        reason="defect of tiltflow",
+        kind="defect",
     ),
-    _Hint("Nothing is wrong: the run was interrupted. Run the same command again to process this series.", reason="^interrupted"),
+    _Hint("Nothing is wrong: the run was interrupted. Run the same command again to process this series.", kind="interrupted"),
 )
 AGAIN = "When the cause is removed, run the same command again: finished series are kept, and only this one is processed again."
 

@@ -65,7 +65,7 @@ def reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignmen
 
 
 def title(what: str) -> str:
-    """Return a title line of what tiltflow made now."""
+    """Return a title line, with the time, for a file that tiltflow makes."""
     return render_label(f"tiltflow {__version__}: {what}", datetime.now().astimezone())
 
 
