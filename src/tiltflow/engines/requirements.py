@@ -34,7 +34,7 @@ _SMALL_PIXEL_BYTES, _SMALL_VOXEL_BYTES = 20, 14
 """For each pixel of the small views in which the specimen is searched (as they are, without gold, filtered, and aligned), and each
 voxel of the small volume (real numbers, smoothed, and its background)."""
 _LIKELY_PITCH_DEG = 3.0
-"""Pitch of the specimen for which sections of lines are kept; steeper ones, which are rare, need more than planned."""
+"""Pitch of the specimen for which slices of lines are kept; steeper ones, which are rare, need more than planned."""
 _CHUNK = 128
 """Side of the chunks of the pyramid, voxels (:data:`tiltflow.formats.omezarr.CHUNK`)."""
 _FOURIER_BYTES = 8
@@ -169,7 +169,7 @@ def _memory(s: _Sizes, threads: int) -> dict[str, int]:
 
 
 def _slabs(s: _Sizes, threads: int) -> int:
-    """Return the bytes of slabs that are made and that wait, of the lines they are made of, and of sections kept for the pitch."""
+    """Return the bytes of slabs that are made and that wait, of the lines they are made of, and of slices kept for the pitch."""
     _, nz, nx = s.full
     rows = slab_rows(nz, nx)
     waiting = (2 * threads + 1) * rows

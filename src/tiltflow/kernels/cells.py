@@ -1,4 +1,4 @@
-"""Back-projection of a section cell by cell, where the mapping from voxels to views differs from place to place.
+"""Back-projection of a slice cell by cell, where the mapping from voxels to views differs from place to place.
 
 Within a cell of some columns and rows all rays of a view are parallel, so that one line, resampled obliquely from the filtered view,
 serves all of them: :func:`tiltflow.kernels.backprojection.backproject` does the rest.  Resampling takes more loads for each sample
