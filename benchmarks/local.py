@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.engine import reconstruct_series
+from tiltflow.engines.native import NativeEngine
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.model import Alignment, Site
@@ -94,7 +94,7 @@ def run(folder: Path, specimen: Specimen, size: int, dose: float, *, local: bool
         engine="native",
     )
     recorder = Recorder.start(folder / "run.json", source, "benchmark")
-    made = reconstruct_series(EngineJob(read_series(source), recipe, Site(threads=2), folder, recorder))
+    made = NativeEngine().reconstruct(EngineJob(read_series(source), recipe, Site(threads=2), folder, recorder))
     if made.alignment is None:
         raise RuntimeError("the native engine gives an alignment")
     return made.alignment, open_mrc(made.volume).read_block().astype(np.float32)
