@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.engine import NativeEngine
+from tiltflow.engines.native import NativeEngine
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.model import Alignment, Site

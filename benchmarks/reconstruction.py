@@ -31,7 +31,7 @@ from tiltflow.kernels.projection import project
 from tiltflow.model import LocalAlignment, Stack
 from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
 from tiltflow.reconstruct.sirt import SirtParams, reconstruct_sirt
-from tiltflow.reconstruct.stretched_lines import Section, stretched_lines
+from tiltflow.reconstruct.stretched_lines import SliceGrid, stretched_lines
 from tiltflow.reconstruct.trim import Trim, TrimParams
 from tiltflow.reconstruct.wbp import ReconstructParams, ReconstructResult, reconstruct, volume_shape
 
@@ -77,8 +77,8 @@ def kernels(size: int, views: int, thickness: int, figures: Figures) -> Callable
     rng = np.random.default_rng(1)
     tilt = np.linspace(-60, 60, views)
     filtered = rng.normal(size=(views, size)).astype(np.float32)
-    s = stretched_lines(tilt, size, Section(size, thickness))
-    lines, section = np.empty(s.length, np.float32), np.empty((thickness, size), np.float32)
+    s = stretched_lines(tilt, size, SliceGrid(size, thickness))
+    lines, xz = np.empty(s.length, np.float32), np.empty((thickness, size), np.float32)
     fill = np.zeros(views, np.float32)
     work = size * thickness * views / 1e9
 
@@ -86,14 +86,14 @@ def kernels(size: int, views: int, thickness: int, figures: Figures) -> Callable
         stretch_lines(filtered, s.even, s.odd, s.count, s.inside, s.pixel, s.fraction, fill, lines)
 
     def smear() -> None:
-        backproject(lines, s.even, s.odd, s.shift, s.slope, np.float32(0), section)
+        backproject(lines, s.even, s.odd, s.shift, s.slope, np.float32(0), xz)
 
     def plain() -> None:
         angles = np.deg2rad(tilt)
-        plain_loop(filtered, np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32), section)
+        plain_loop(filtered, np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32), xz)
 
     def look() -> None:
-        project(section, s.even, s.odd, s.shift, s.slope, lines)
+        project(xz, s.even, s.odd, s.shift, s.slope, lines)
 
     for compiled in (stretch, smear, plain, look):
         compiled()

@@ -29,7 +29,7 @@ THICKNESS = 110
 
 
 class Case:
-    """A specimen, and some lines of its views at one dose; both as sections `(line, z, x)`, the top first."""
+    """A specimen, and some lines of its views at one dose; both as slices `(line, z, x)`, the top first."""
 
     def __init__(self, size: int, lines: int, electrons: float) -> None:
         params = SimulationParams(
@@ -96,7 +96,7 @@ def print_table(dose: float, found: dict[str, list[float]]) -> None:
 
 
 def draw(path: Path, found: dict[float, dict[str, list[float]]], dose_shown: float, case: Case) -> None:
-    """Draw the curves of all doses, and sections at one of them by each method beside the truth."""
+    """Draw the curves of all doses, and slices at one of them by each method beside the truth."""
     import matplotlib as mpl
 
     mpl.use("svg" if path.suffix == ".svg" else "agg")
@@ -131,13 +131,13 @@ def draw(path: Path, found: dict[float, dict[str, list[float]]], dose_shown: flo
         f"SIRT from zero, {rounds} rounds": case.sirt(rounds, "zero"),
     }
     for axes, (name, volume) in zip(bottom.subplots(1, 4), shown.items(), strict=True):
-        section = volume[len(volume) // 2]
-        low, high = np.percentile(section, [0.5, 99.5])
-        axes.imshow(section, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        xz = volume[len(volume) // 2]
+        low, high = np.percentile(xz, [0.5, 99.5])
+        axes.imshow(xz, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         axes.set_title(name, fontsize=9)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color("0.8")
-    bottom.supxlabel(f"a section across the tilt axis, {dose_shown:g} electrons per raw pixel and view", fontsize=9)
+    bottom.supxlabel(f"a slice across the tilt axis, {dose_shown:g} electrons per raw pixel and view", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lines", type=int, default=32)
     parser.add_argument("--doses", type=float, nargs="+", default=[10, 40, 400])
     parser.add_argument("--binning", type=int, default=4, help="of the views, whose pixels have the electrons of its square")
-    parser.add_argument("--picture", type=Path, default=None, help="draw the curves and sections into this file")
+    parser.add_argument("--picture", type=Path, default=None, help="draw the curves and slices into this file")
     a = parser.parse_args(arguments)
     found = {}
     for dose in sorted(a.doses):

@@ -405,7 +405,7 @@ class TestFates:
         name = "runtime.Tiltflow.any.halfVolumes"
         assert status_of(f"{name} = 1", name).status == "used"
         row = status_of(f"{name} = 1", name, "imod")
-        assert (row.status, "--engine native" in row.reason) == ("refused", True)
+        assert (row.status, "run with another engine (--engine)" in row.reason) == ("refused", True)
         assert status_of(f"{name} = 0", name, "imod").status == "ignored"
         recipe = make_recipe(overrides=[f"{name}=1"])
         assert recipe.halves

@@ -64,6 +64,19 @@ def test_another_package_of_the_name_hides_the_door_wherever_it_stands_on_the_pa
     assert OWN_ENTRYPOINT in said
 
 
+def test_a_package_inside_one_without_init_hides_the_door_as_python_has_it(tmp_path: Path) -> None:
+    theirs = write_stand_in(tmp_path)
+    (tmp_path / "em_workflows" / "__init__.py").unlink()
+    theirs.write_text("brt_flow = 'theirs'\n")
+    status, said = ask(DOOR, tmp_path)
+    assert status == 1
+    assert f"not tiltflow's flow but that of {theirs}" in said
+    imported = "from em_workflows.brt import flow; print(flow.__file__)"
+    environment = {"PYTHONPATH": os.pathsep.join([str(DOOR), str(tmp_path)])}
+    done = subprocess.run([sys.executable, "-S", "-c", imported], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(theirs)
+
+
 def test_a_package_of_the_name_without_the_flow_hides_the_door_too(tmp_path: Path) -> None:
     theirs = write_stand_in(tmp_path, with_flow=False).parents[1]
     status, said = ask(tmp_path, DOOR)

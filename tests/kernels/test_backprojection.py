@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tiltflow.kernels.backprojection import TILE_X, TILE_Z, backproject, stretch_lines, turn_about_x
-from tiltflow.reconstruct.stretched_lines import Section, stretched_lines
+from tiltflow.reconstruct.stretched_lines import SliceGrid, stretched_lines
 
 
 def stretched(filtered: np.ndarray, samples, fill: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def test_stretched_lines_interpolate_the_view_and_hold_the_fill_beyond_it(rng: n
     tilt = np.array([-62.0, -3.0, 0.0, 41.0])
     filtered = rng.normal(size=(4, 40)).astype(np.float32)
     fill = np.array([7, 8, 9, 10], np.float32)
-    samples = stretched_lines(tilt, 40, Section(50, 12, 1.3, -2.0))
+    samples = stretched_lines(tilt, 40, SliceGrid(50, 12, 1.3, -2.0))
     lines = stretched(filtered, samples, fill)
     for v in range(4):
         at = samples.start[v] + samples.step[v] * np.arange(samples.count[v])
@@ -42,14 +42,14 @@ def test_stretched_lines_interpolate_the_view_and_hold_the_fill_beyond_it(rng: n
 @pytest.mark.parametrize(("nz", "nx"), [(5, 30), (2 * TILE_Z + 3, TILE_X + 45)])
 def test_back_projection_sums_the_lines_at_x_plus_z_tan_t(rng: np.random.Generator, views: int, nz: int, nx: int) -> None:
     tilt = rng.uniform(-65, 65, views)
-    section = Section(nx, nz, 0.4, 3.0)
+    xz = SliceGrid(nx, nz, 0.4, 3.0)
     filtered = rng.normal(size=(views, nx + 6)).astype(np.float32)
-    samples = stretched_lines(tilt, nx + 6, section)
+    samples = stretched_lines(tilt, nx + 6, xz)
     lines = stretched(filtered, samples, np.zeros(views, np.float32))
     out = np.full((nz, nx), np.nan, np.float32)
     backproject(lines, samples.even, samples.odd, samples.shift, samples.slope, np.float32(0.25), out)
     expected = np.full((nz, nx), 0.25)
-    x, z = section.x_first + np.arange(nx), section.z_first - np.arange(nz)
+    x, z = xz.x_first + np.arange(nx), xz.z_first - np.arange(nz)
     for v in range(views):
         line = unfolded(lines, samples, v)
         cosine = np.cos(np.deg2rad(tilt[v]))

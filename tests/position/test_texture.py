@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tiltflow.position.texture import LEVELS, columns, coverage, sharp_in_depth
-from tiltflow.reconstruct.stretched_lines import Section
+from tiltflow.reconstruct.stretched_lines import SliceGrid
 from tiltflow.reconstruct.wbp import ReconstructParams, reconstruct, volume_shape
 
 TILT = np.linspace(-60, 60, 41)
@@ -44,7 +44,7 @@ def test_a_point_stays_at_its_height() -> None:
 def test_noise_is_as_strong_everywhere_once_coverage_is_allowed_for(rng: np.random.Generator) -> None:
     views = rng.normal(size=(len(TILT), 48, 160)).astype(np.float32)
     sharp = np.stack([sharp_in_depth(view, t) for view, t in zip(views, TILT, strict=True)])
-    seen = coverage(Section(160, 100), 160, 80.0, TILT)
+    seen = coverage(SliceGrid(160, 100), 160, 80.0, TILT)
     assert seen[50, 80] == 1
     assert seen[0, 0] < 0.7
     energy = columns(back_projected(sharp, 100), seen).energy.mean(axis=0)

@@ -69,13 +69,13 @@ def volume(views: np.ndarray, *, threads: int = 1, local: LocalAlignment | None 
     return np.concatenate(slabs)
 
 
-def peaks(sections: np.ndarray, points: np.ndarray, reach: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def peaks(slices: np.ndarray, points: np.ndarray, reach: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """How far the centre of mass (x, y, z) around each point is from it, and how high the volume is there."""
     off, height = [], []
     for point in points:
-        index = np.array([point[1] + NY / 2, sections.shape[1] / 2 - point[2], point[0] + NX / 2]) - 0.5
+        index = np.array([point[1] + NY / 2, slices.shape[1] / 2 - point[2], point[0] + NX / 2]) - 0.5
         box = tuple(slice(max(c - reach, 0), c + reach + 1) for c in np.round(index).astype(int))
-        weight = sections[box].astype(float)
+        weight = slices[box].astype(float)
         height.append(weight.max())
         weight = np.maximum(weight - 0.4 * weight.max(), 0)
         grids = np.mgrid[box]

@@ -10,7 +10,7 @@ import pytest
 from tiltflow.errors import ParameterError
 from tiltflow.kernels.projection import project, relax_lines
 from tiltflow.reconstruct.sirt import SirtParams, SirtResult, reconstruct_sirt
-from tiltflow.reconstruct.stretched_lines import Section, stretched_lines
+from tiltflow.reconstruct.stretched_lines import SliceGrid, stretched_lines
 from tiltflow.reconstruct.wbp import ReconstructParams, reconstruct
 
 TILT = np.linspace(-60, 60, 41)
@@ -19,21 +19,21 @@ NZ, NX = 40, 96
 
 @pytest.fixture(scope="module")
 def truth() -> np.ndarray:
-    """A section of overlapping ellipses."""
+    """A slice of overlapping ellipses."""
     rng = np.random.default_rng(3)
     x, z = np.meshgrid(np.arange(NX) - (NX - 1) / 2, (NZ - 1) / 2 - np.arange(NZ))
-    section = np.zeros((NZ, NX), np.float32)
+    xz = np.zeros((NZ, NX), np.float32)
     for _ in range(30):
         at = rng.uniform(-44, 44), rng.uniform(-15, 15)
         axes = rng.uniform(2, 8, 2)
-        section += rng.choice([-1, 1]) * (((x - at[0]) / axes[0]) ** 2 + ((z - at[1]) / axes[1]) ** 2 < 1)
-    return section
+        xz += rng.choice([-1, 1]) * (((x - at[0]) / axes[0]) ** 2 + ((z - at[1]) / axes[1]) ** 2 < 1)
+    return xz
 
 
 @pytest.fixture(scope="module")
 def views(truth: np.ndarray) -> np.ndarray:
     """Its projections, the same on two lines: `(views, 2, x)`."""
-    s = stretched_lines(TILT, NX, Section(NX, NZ))
+    s = stretched_lines(TILT, NX, SliceGrid(NX, NZ))
     lines, out = np.empty(s.length, np.float32), np.empty((len(TILT), NX), np.float32)
     project(truth, s.even, s.odd, s.shift, s.slope, lines)
     relax_lines(lines, s.even, s.odd, s.inside, s.pixel, s.fraction, out)
@@ -59,7 +59,7 @@ def back_projected(views: np.ndarray, **changes: Any) -> np.ndarray:
 
 
 def likeness(volume: np.ndarray, truth: np.ndarray) -> float:
-    """Correlation with the truth where most views see the section."""
+    """Correlation with the truth where most views see the slice."""
     inner = (slice(None), slice(4, -4), slice(12, -12))
     return float(np.corrcoef(volume[inner].ravel(), np.broadcast_to(truth, volume.shape)[inner].ravel())[0, 1])
 

@@ -1,4 +1,4 @@
-"""Tests of putting sections of lines together into a volume."""
+"""Tests of putting slices of lines together into a volume."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tiltflow.reconstruct.stretched_lines import Section
+from tiltflow.reconstruct.stretched_lines import SliceGrid
 from tiltflow.reconstruct.volume_slabs import Clock, VolumeGrid, assemble
 
 
 class Planes:
-    """Sections of a field that is linear in y and z, so that any interpolation between them is exact."""
+    """Slices of a field that is linear in y and z, so that any interpolation between them is exact."""
 
     outside = -7.0
 
@@ -20,12 +20,12 @@ class Planes:
         self.grid = grid
         self.made: list[int] = []
 
-    def sections(self, y0: int, tops: np.ndarray, clock: Clock) -> Iterator[np.ndarray]:
+    def slices(self, y0: int, tops: np.ndarray, clock: Clock) -> Iterator[np.ndarray]:
         for j, top in enumerate(tops):
             self.made.append(y0 + j)
             y = y0 + j + 0.5 - self.grid.ny / 2
             z = top - np.arange(self.grid.line_nz)
-            yield np.broadcast_to((3 * y + 2 * z)[:, None], (len(z), self.grid.section.nx)).astype(np.float32)
+            yield np.broadcast_to((3 * y + 2 * z)[:, None], (len(z), self.grid.xz.nx)).astype(np.float32)
             clock.lap("make")
 
 
@@ -43,7 +43,7 @@ def assembled(grid: VolumeGrid, threads: int = 1) -> tuple[np.ndarray, Planes]:
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("pitch", [0.0, 3.0, -11.0, 40.0])
 def test_the_volume_is_the_field_seen_along_turned_axes(pitch: float, threads: int) -> None:
-    grid = VolumeGrid(45, Section(6, 14, 0.0, 2.5), pitch)
+    grid = VolumeGrid(45, SliceGrid(6, 14, 0.0, 2.5), pitch)
     out, maker = assembled(grid, threads)
     assert out.shape == (45, 14, 6)
     a = np.deg2rad(pitch)
@@ -58,17 +58,17 @@ def test_the_volume_is_the_field_seen_along_turned_axes(pitch: float, threads: i
 
 
 def test_a_single_line_makes_a_single_section() -> None:
-    out, _ = assembled(VolumeGrid(1, Section(4, 5), 0.0))
+    out, _ = assembled(VolumeGrid(1, SliceGrid(4, 5), 0.0))
     assert out.shape == (1, 5, 4)
-    turned, _ = assembled(VolumeGrid(1, Section(4, 5), 2.0))
+    turned, _ = assembled(VolumeGrid(1, SliceGrid(4, 5), 2.0))
     assert turned.shape == (1, 5, 4)
 
 
 def test_the_sections_of_lines_hold_every_height_that_is_asked_of_them() -> None:
     for pitch in (-20.0, 5.0, 33.0):
-        grid = VolumeGrid(60, Section(3, 21, 0.0, -4.0), pitch)
+        grid = VolumeGrid(60, SliceGrid(3, 21, 0.0, -4.0), pitch)
         rows, z_rows = np.mgrid[:60, :21]
-        y, z = rows + 0.5 - 30, grid.section.z_first - z_rows
+        y, z = rows + 0.5 - 30, grid.xz.z_first - z_rows
         height = y * grid.sine + z * grid.cosine
         at = np.clip(np.floor(grid.line_at(rows, z_rows)).astype(int), 0, 58)
         inside = (grid.line_at(rows, z_rows) >= 0) & (grid.line_at(rows, z_rows) <= 59)
@@ -80,7 +80,7 @@ def test_the_sections_of_lines_hold_every_height_that_is_asked_of_them() -> None
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_slabs_have_the_memory_of_those_before_unless_somebody_keeps_them(keep: bool) -> None:
-    grid = VolumeGrid(96 * 4, Section(6, 14))
+    grid = VolumeGrid(96 * 4, SliceGrid(6, 14))
     places: list[int] = []
     kept: list[np.ndarray] = []
 

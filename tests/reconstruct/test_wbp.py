@@ -49,10 +49,10 @@ def volume(aligned: np.ndarray, tilt_deg: Any, params: ReconstructParams, **opti
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_section_has_the_grey_values_of_tilt(data: Path, name: str) -> None:
     golden = np.load(data / "reconstruct" / "tilt.npz")
-    sections, result = volume(golden["aligned_rows_60_68"], golden["tilt_deg"], golden_params(name), threads=2)
-    assert (result.minimum, result.maximum) == (sections.min(), sections.max())
-    assert result.mean == pytest.approx(sections.mean(dtype=float), rel=1e-4)
-    ours, theirs = sections[4].astype(float), golden[name].astype(float)
+    slices, result = volume(golden["aligned_rows_60_68"], golden["tilt_deg"], golden_params(name), threads=2)
+    assert (result.minimum, result.maximum) == (slices.min(), slices.max())
+    assert result.mean == pytest.approx(slices.mean(dtype=float), rel=1e-4)
+    ours, theirs = slices[4].astype(float), golden[name].astype(float)
     slope, offset = np.polyfit(ours.ravel(), theirs.ravel(), 1)
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.9997
     assert slope == pytest.approx(1, abs=0.003)
@@ -74,10 +74,10 @@ def spots(points: np.ndarray, tilt_deg: np.ndarray, ny: int, nx: int, pitch_deg:
     return 1000 * np.einsum("vpy,vpx->vyx", along, across).astype(np.float32)
 
 
-def centroid(sections: np.ndarray, at: tuple[int, int, int], reach: int = 4) -> np.ndarray:
+def centroid(slices: np.ndarray, at: tuple[int, int, int], reach: int = 4) -> np.ndarray:
     """Centre of mass (y, z, x index) of the bright voxels around an index."""
     low = [max(c - reach, 0) for c in at]
-    box = sections[tuple(slice(a, c + reach + 1) for a, c in zip(low, at, strict=True))].astype(float)
+    box = slices[tuple(slice(a, c + reach + 1) for a, c in zip(low, at, strict=True))].astype(float)
     box = np.maximum(box - 0.4 * box.max(), 0)
     grids = np.meshgrid(*(a + np.arange(n) for a, n in zip(low, box.shape, strict=True)), indexing="ij")
     return np.array([(box * g).sum() / box.sum() for g in grids])
@@ -137,8 +137,8 @@ class Rows:
         assert self.asked[view] == 1
         return self.views[view]
 
-    def read_block(self, sections: slice, rows: slice, /) -> np.ndarray:
-        return self.views[sections, rows]
+    def read_block(self, views: slice, rows: slice, /) -> np.ndarray:
+        return self.views[views, rows]
 
 
 def test_a_stack_that_reads_rows_is_not_read_view_by_view_for_every_slab(rng: np.random.Generator) -> None:

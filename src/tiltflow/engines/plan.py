@@ -1,4 +1,4 @@
-"""What the work on a series takes (memory, disk and time), and its refusal where there is not as much."""
+"""The memory, disk space and time that the work on a series needs, and its refusal where they are not available."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
     name
         Of the series, for the message.
     scratch, results
-        Folders, whose disks must have room.
+        Folders whose disks must have room.
 
     Raises
     ------
@@ -86,12 +86,12 @@ def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
 
 
 def gigabytes(size: int) -> str:
-    """Return a size in bytes as text in GB."""
+    """Return a size in bytes as text, in GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 
 def duration(seconds: float) -> str:
-    """Return an estimated time as text in seconds, minutes or hours."""
+    """Return an estimated time as text, in seconds, minutes or hours."""
     if seconds < 90:
         return f"{max(round(seconds, -1), 10):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,9 +1,9 @@
-"""What the work on a series takes: memory, disk and time, from the header and the recipe alone, before any of it starts.
+"""Memory, disk and time that the work on a series needs, from the header and the recipe alone, before any of it starts.
 
-Every stage streams, so that the peak of the memory is what the program itself takes and the few arrays that the hungriest stage
-holds at once.  These are counted here in bytes a pixel of a view, or a voxel of a slab, for each thread; `tests/test_memory.py`
-holds the counts against what the operating system measures.  The time is that of an ordinary core and right within a factor of two
-or three, which tells an hour from a minute.
+Every stage streams, so that the peak of the memory is that of the program itself plus the few arrays that the most demanding stage
+holds at once.  These are counted here in bytes for each pixel of a view, or voxel of a slab, and thread; `tests/test_memory.py`
+compares the counts with what the operating system measures.  The time is that of an ordinary core, to a factor of two or three,
+which distinguishes minutes from hours.
 """
 
 from __future__ import annotations
@@ -25,33 +25,35 @@ from tiltflow.reconstruct.volume_slabs import GREYS, slab_rows
 from tiltflow.reconstruct.wbp import LINES_AT_ONCE, volume_shape
 
 _PROGRAM_BYTES = 400 << 20
-"""Interpreter, libraries and compiled kernels, once all of them are loaded: 300 to 380 MB were measured."""
+"""Interpreter, libraries and compiled kernels, once all of them are loaded; measured by `tests/test_memory.py`."""
 _ENCODER_FRAMES, _LARGEST_FRAME = 80, 1 << 20
 """Frames that x264 holds for its lookahead, references and threads, and the pixels of the largest frame of a movie."""
 _PATCH_BYTES = 20
-"""For each pixel of all binned views: the views (4 bytes), and the transforms of all patches, which overlap by half or so."""
+"""For each pixel of all binned views: the views (4 bytes), and the spectra of all patches, which overlap."""
 _SMALL_PIXEL_BYTES, _SMALL_VOXEL_BYTES = 20, 14
-"""For each pixel of the small views in which the specimen is searched (as they are, without gold, filtered, and read), and each voxel
-of the small volume (real numbers, smoothed, and a background)."""
+"""For each pixel of the small views in which the specimen is searched (as they are, without gold, filtered, and aligned), and each
+voxel of the small volume (real numbers, smoothed, and its background)."""
 _LIKELY_PITCH_DEG = 3.0
-"""Pitch of the specimen for which sections of lines are kept; steeper ones need more memory than planned, within its reserve."""
+"""Pitch of the specimen for which slices of lines are kept; steeper ones, which are rare, need more than planned."""
 _CHUNK = 128
-"""Side of the chunks of the pyramid (:data:`tiltflow.formats.omezarr.CHUNK`)."""
+"""Side of the chunks of the pyramid, voxels (:data:`tiltflow.formats.omezarr.CHUNK`)."""
+_FOURIER_BYTES = 8
+"""For each pixel of a view, or voxel of a chunk, in work: two real numbers or a complex one."""
+_SMALL_PRODUCTS_BYTES = 8 << 20
+"""Pictures, movies and pages."""
 
 _RAW_PIXEL_NS, _VOXEL_NS, _VOXEL_VIEW_NS = 40.0, 60.0, 0.35
-"""CPU time of all that is done with each raw pixel (alignment and aligned stack), voxel (products) and voxel of each view
-(back-projection), by `benchmarks/whole_run.py` and `benchmarks/reconstruction.py` on a core of 2023."""
+"""CPU time of all that is done with each raw pixel (alignment, aligned stack), voxel (products), and voxel of each view
+(back-projection): `benchmarks/whole_run.py` and `benchmarks/reconstruction.py`."""
 _START_SECONDS = 10.0
-"""Start of the program, and loading or compiling kernels."""
+"""CPU time of starting the program, and of loading or compiling kernels."""
 _ALONE = 0.3
 """Fraction of the CPU time in which only one thread works."""
-_PRODUCT_BYTES = 8 << 20
-"""Pictures, movies and pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
-    """What there is to work on: pixels, voxels, and bytes of each of them."""
+    """Numbers of pixels and voxels, and the bytes of each."""
 
     views: int
     raw_px: int
@@ -67,14 +69,16 @@ class _Sizes:
 
 
 def plan_series(series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
-    """Return what the work on a series takes.
+    """Return what the work on a series needs.
 
     Parameters
     ----------
+    series
+        The tilt series.
     recipe
-        As this engine and this series have it.
+        As made for this engine and this series.
     threads
-        That it may use.
+        Threads that it may use.
     keep_volumes
         Whether aligned stack and volume are among the results.
     """
@@ -82,7 +86,7 @@ def plan_series(series: TiltSeries, recipe: Recipe, threads: int, *, keep_volume
     stack = s.views * s.aligned_px * s.aligned_bytes
     volume = int(np.prod(s.kept)) * s.voxel_bytes
     # The averaged volume, its binned copy, and the pyramid if nothing of it could be compressed; pictures and movies are small.
-    products = int(volume * (1 + 1 / 8 + 8 / 7)) + stack // 4 + _PRODUCT_BYTES
+    products = int(volume * (1 + 1 / 8 + 8 / 7)) + stack // 4 + _SMALL_PRODUCTS_BYTES
     scratch = stack + volume
     if recipe.halves:
         scratch += 2 * volume * max(s.voxel_bytes, 2) // s.voxel_bytes
@@ -144,14 +148,14 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
 
 
 def _memory(s: _Sizes, threads: int) -> dict[str, int]:
-    """Return the peak of each stage that can be the hungriest."""
-    views = threads * s.raw_px * (2 * s.raw_bytes + 8)
-    aligned = threads * (2 * s.raw_px * s.raw_bytes + 8 * s.aligned_px) + (2 * threads + 1) * 4 * s.aligned_px
+    """Return the peak of each stage that may need the most memory."""
+    views = threads * s.raw_px * (2 * s.raw_bytes + _FOURIER_BYTES)
+    aligned = threads * (2 * s.raw_px * s.raw_bytes + _FOURIER_BYTES * s.aligned_px) + (2 * threads + 1) * 4 * s.aligned_px
     picture = max(s.aligned_px, s.kept[1] * s.kept[2])
-    movies = 3 * threads * 8 * picture + _ENCODER_FRAMES * min(picture, _LARGEST_FRAME) * 3 // 2
+    movies = 3 * threads * _FOURIER_BYTES * picture + _ENCODER_FRAMES * min(picture, _LARGEST_FRAME) * 3 // 2
     # A row of chunks of every level of the pyramid, as it is read and as it is binned.
     row = min(_CHUNK, s.kept[0]) * min(_CHUNK, s.kept[1]) * s.kept[2] * s.voxel_bytes
-    pyramid = 4 * row + threads * 8 * _CHUNK**3
+    pyramid = 4 * row + threads * _FOURIER_BYTES * _CHUNK**3
     parts = {
         "raw views": views,
         "patches": _PATCH_BYTES * s.views * s.tracked_px,
@@ -165,10 +169,10 @@ def _memory(s: _Sizes, threads: int) -> dict[str, int]:
 
 
 def _slabs(s: _Sizes, threads: int) -> int:
-    """Return the bytes of slabs in the making and waiting, of the lines they are made of, and of sections kept for the pitch."""
+    """Return the bytes of slabs that are made and that wait, of the lines they are made of, and of slices kept for the pitch."""
     _, nz, nx = s.full
     rows = slab_rows(nz, nx)
     waiting = (2 * threads + 1) * rows
     kept = waiting + rows + int(nz * np.sin(np.deg2rad(_LIKELY_PITCH_DEG))) + 1
-    lines = threads * s.views * LINES_AT_ONCE * nx * 8
+    lines = threads * s.views * LINES_AT_ONCE * nx * _FOURIER_BYTES
     return 4 * nz * nx * (waiting + kept + threads) + lines

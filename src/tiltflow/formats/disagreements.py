@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILT_TOLERANCE_DEG = 0.06
-"""0.05 degree, and the rounding to 0.01 of both files."""
+"""Goniometers report to 0.05 degrees or better, and both files round to 0.01."""
 
 REFINED_TILT_TOLERANCE_DEG = 5.0
-"""How far alignment may have moved an angle."""
+"""Change of a tilt angle by an alignment that is plausible, its common offset included."""
 
 AXIS_TOLERANCE_DEG = 0.2
+"""Difference of two axis angles that is rounding, or a calibration of another day."""
 PIXEL_TOLERANCE = 0.01
+"""Relative difference of two pixel sizes that is rounding; calibrations are known to a few percent."""
 
 
 def compare_tilts(used: NDArray[np.float64], other: NDArray[np.float64], tolerance_deg: float = TILT_TOLERANCE_DEG) -> str | None:

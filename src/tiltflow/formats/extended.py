@@ -161,8 +161,13 @@ def _plausible_exposure(values: NDArray[np.float64] | None) -> NDArray[np.float6
     return values
 
 
+_PIXEL_ANGSTROM = 0.01, 1e6
+"""Pixel sizes between these are plausible: from a tenth of what a lens resolves to a light microscope's."""
+
+
 def _plausible_pixel(angstrom: float) -> float | None:
-    return float(angstrom) if 0.01 < angstrom < 1e6 else None
+    least, greatest = _PIXEL_ANGSTROM
+    return float(angstrom) if least < angstrom < greatest else None
 
 
 def _plausible_axis(degrees: float) -> float | None:

@@ -143,6 +143,11 @@ def right_spelling(name: str) -> str | None:
     return spelt if spelt != name else None
 
 
+_LIKE_LAST, _LIKE_NAMESAKE, _LIKE_ANY = 0.6, 0.5, 0.85
+"""Similarity (`difflib`, 0 to 1) from which a name is proposed: of last words beside each other, of names with the same last word,
+and of any other two, which share most of their letters by nature."""
+
+
 def nearest_known(name: str) -> str | None:
     """Return the known name that looks most like `name`, or None if nothing does.
 
@@ -153,13 +158,13 @@ def nearest_known(name: str) -> str | None:
     wanted = name.lower()
     parent, _, last = wanted.rpartition(".")
     siblings = {each.rpartition(".")[2]: each for each in names if each.rpartition(".")[0] == parent}
-    if matches := difflib.get_close_matches(last, siblings, n=1, cutoff=0.6):
+    if matches := difflib.get_close_matches(last, siblings, n=1, cutoff=_LIKE_LAST):
         return names[siblings[matches[0]]]
     # A right last word in a wrong place is a likelier slip than a name that happens to share more letters.
     elsewhere = [each for each in names if each.rpartition(".")[0] != parent]
     namesakes = [each for each in elsewhere if each.rpartition(".")[2] == last]
-    matches = difflib.get_close_matches(wanted, namesakes, n=1, cutoff=0.5)
-    matches = matches or difflib.get_close_matches(wanted, elsewhere, n=1, cutoff=0.85)
+    matches = difflib.get_close_matches(wanted, namesakes, n=1, cutoff=_LIKE_NAMESAKE)
+    matches = matches or difflib.get_close_matches(wanted, elsewhere, n=1, cutoff=_LIKE_ANY)
     return names[matches[0]] if matches else None
 
 
@@ -210,6 +215,7 @@ def parse_list(text: str) -> tuple[int, ...]:
 
 
 _LARGEST_LISTED = 100_000
+"""Largest number in a list of views or sections: a range such as 1-999999999 from outside must not fill the memory."""
 
 
 def _bool(text: str) -> bool:

@@ -43,8 +43,9 @@ __all__ = ["MrcFile", "MrcHeader", "MrcWriter", "convert", "open_mrc", "read_hea
 
 _MODES = {"i1": 0, "u1": 0, "i2": 1, "f4": 2, "u2": 6, "f2": 12}
 
-# Voxels that are converted at once: what fits the cache of a core, and enough for threads not to wait for each other.
 _PIECE = 1 << 18
+"""Voxels that are converted at once: 1 MB of real numbers fits the second-level cache of a core, and threads hold the lock of the
+interpreter for a small part of the time."""
 
 
 def open_mrc(path: str | os.PathLike[str]) -> MrcFile:

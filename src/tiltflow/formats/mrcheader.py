@@ -50,6 +50,10 @@ _OTHER_FILES = {
 }
 
 
+_TEXT_PART = 0.8
+"""Fraction of printable ASCII in the first bytes of a text file; the rest are the letters of other alphabets."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MrcHeader:
     """What the header of an MRC file says.
@@ -165,7 +169,7 @@ def _expected_bytes(raw: bytes, order: ByteOrder) -> int:
 def _is_text(raw: bytes) -> bool:
     """Return whether bytes are text in any usual encoding: no control characters, and mostly ASCII."""
     printable = sum(32 <= byte < 127 or byte in b"\t\n\r\f" for byte in raw)
-    return printable > 0.8 * len(raw) and not any(byte < 32 and byte not in b"\t\n\r\f" for byte in raw)
+    return printable > _TEXT_PART * len(raw) and not any(byte < 32 and byte not in b"\t\n\r\f" for byte in raw)
 
 
 def _reason(mode: int) -> str:

@@ -28,8 +28,9 @@ from numpy.typing import DTypeLike, NDArray
 from tiltflow.errors import ParameterError
 
 CHUNK = 128
+"""Side of a chunk, voxels: 2 to 8 MB, which a browser loads in one request."""
 LARGEST_COARSEST = 256
-"""Levels are added until the largest side is at most this."""
+"""Levels are added until the largest side is at most this, voxels: a coarsest level of at most eight chunks."""
 
 _SERIES = "0"
 _COMPRESSOR: dict[str, Any] = {"id": "blosc", "cname": "zstd", "clevel": 1, "shuffle": 1, "blocksize": 0}

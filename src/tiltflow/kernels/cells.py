@@ -1,8 +1,8 @@
-"""Back-projection of a section cell by cell, where the way from a voxel to a view differs from place to place.
+"""Back-projection of a slice cell by cell, where the mapping from voxels to views differs from place to place.
 
-Within a cell of some columns and rows all rays of a view are parallel, so that one line, cut obliquely out of the filtered view,
-serves all of them: :func:`tiltflow.kernels.backprojection.backproject` does the rest.  Cutting takes more loads a sample than
-stretching, but there are only as many samples as a cell is wide, and as its rays run out at its sides.
+Within a cell of some columns and rows all rays of a view are parallel, so that one line, resampled obliquely from the filtered view,
+serves all of them: :func:`tiltflow.kernels.backprojection.backproject` does the rest.  Resampling takes more loads for each sample
+than stretching, but there are only as many samples as the cell is wide plus those of rays that leave at its sides.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 
 from tiltflow.kernels import kernel
 from tiltflow.kernels.backprojection import backproject
+
+EDGE = 1e-3
+"""Pixels beyond the first and last column at which a sample still counts as on it, for the rounding of positions."""
+LEVEL = 1e-12
+"""Step below which a position is the same for all samples: less than a rounding error over the longest line."""
 
 
 @kernel(fastmath=True)
@@ -31,7 +36,7 @@ def backproject_cells(
     block: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Write into `out[z, x]` the value `base` plus, for every view, what its cells cut out of it.
+    """Write into `out[z, x]` the value `base` plus, for every view, the lines that its cells take from it.
 
     Cell c has its first voxel at `corner[c]` (z, x) and `size[c]` voxels; its line of view v has `count[c, v]` samples, the first
     at `column[c, v]`, `row[c, v]` of `filtered[v]` and the next ones `step[c, v]` (column, row) apart, and is read at sample
@@ -83,7 +88,7 @@ def cut_line(
     even: NDArray[np.float32],
     odd: NDArray[np.float32],
 ) -> None:
-    """Write samples along a line that crosses all columns of an image, the even ones and the odd ones apart.
+    """Write samples along a line that crosses all columns of an image, even and odd ones separately.
 
     Sample k lies at `column + k column_step`, `row + k row_step`, the first step above 0.  Rows are interpolated where the line
     crosses the columns, columns then; it is `fill` beyond the columns, or more than a row beyond the rows.  `mixed` is scratch of
@@ -91,7 +96,7 @@ def cut_line(
     """
     ny, nx = image.shape
     n = even.shape[0] + odd.shape[0]
-    low, high = _inside(column, column_step, -1e-3, nx - 1 + 1e-3, n)
+    low, high = _inside(column, column_step, -EDGE, nx - 1 + EDGE, n)
     low_row, high_row = _inside(row, row_step, -1.0, float(ny), n)
     low, high = max(low, low_row), min(high, high_row)
     if low >= high:
@@ -111,7 +116,7 @@ def cut_line(
         out[end:] = fill
         samples = out[begin:end]
         start, stride = column + (parity + 2 * begin) * column_step, 2 * column_step
-        # All positions first, then all values: the compiler makes vectors of the one loop, and of both together slow ones.
+        # All positions first, then all values: the compiler vectorises the first loop, and both together badly.
         for k in range(samples.shape[0]):
             p = start + stride * k
             pixel[k] = min(max(np.int32(p), first), last - 2)
@@ -159,7 +164,7 @@ def _mix_rows(image: NDArray[np.float32], row: float, slope: float, first: int, 
 @kernel()
 def _inside(start: float, step: float, least: float, most: float, n: int) -> tuple[int, int]:
     """Return the first and one past the last k of `n` for which `start + k step` lies between two bounds."""
-    if abs(step) < 1e-12:
+    if abs(step) < LEVEL:
         return (0, n) if least <= start <= most else (n, n)
     one, two = (least - start) / step, (most - start) / step
     if one > two:

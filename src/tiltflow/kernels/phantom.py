@@ -1,4 +1,4 @@
-"""Exact projections of ellipsoids: the phantom's only drawing tool."""
+"""Exact projections of ellipsoids, of which all phantoms are made."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def add_ellipsoid(
 def fill_ellipsoid(
     volume: NDArray[np.float32], cx: float, cy: float, cz: float, shape: NDArray[np.float64], reach: float, density: float
 ) -> None:
-    """Add `density` times the part of each voxel `[z, y, x]` within an ellipsoid, by 2 x 2 x 2 points a voxel.
+    """Add `density` times the fraction of each voxel `[z, y, x]` within an ellipsoid, by 2 x 2 x 2 points a voxel.
 
     `shape` is the symmetric `(3, 3)` matrix M of the ellipsoid `p' M p = 1` about `(cx, cy, cz)`; voxel centres lie at +0.5.
     """

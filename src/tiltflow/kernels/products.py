@@ -85,7 +85,7 @@ def grey_picture(
 def bin_whole(block: NDArray[Any], bin_z: int, bin_y: int, bin_x: int, sums: NDArray[np.int32], out: NDArray[Any]) -> None:
     """Write the means of 2 x 2 x 2 whole numbers, `floor(mean + 0.5)`; a factor of 1 leaves an axis as it is.
 
-    Where `out` reaches beyond whole groups, a group is the voxels that there are.  `sums` is a row of scratch, `(nx,)`.
+    Where `out` reaches beyond whole groups, a group is the voxels that exist.  `sums` is a row of scratch, `(nx,)`.
     """
     nz, ny, nx = block.shape
     out_z, out_y, out_x = out.shape
@@ -139,7 +139,7 @@ def count_whole(block: NDArray[Any], lowest: int, counts: NDArray[np.int64]) -> 
 def count_real(block: Floats, bits: NDArray[np.uint32], limit: float, counts: NDArray[np.int64]) -> tuple[float, float, float]:
     """Add each voxel within `limit` to the bin of the first 16 bits of its float32 in ascending order; return min, max, sum.
 
-    `bits` is `block` seen as integers.  The order of these, with the sign bit flipped, or all bits where it is set, is that of the
+    `bits` is `block` viewed as integers.  The order of these, with the sign bit flipped, or all bits where it is set, is that of the
     numbers.  Minimum and maximum are infinite when no voxel counts.
     """
     sections, rows, nx = block.shape

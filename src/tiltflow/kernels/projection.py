@@ -1,4 +1,4 @@
-"""Projection of sections onto stretched lines, and of these onto the lines of the views: the adjoints of back-projection.
+"""Projection of slices onto stretched lines, and of these onto the lines of the views: the adjoints of back-projection.
 
 `project` is the transpose of `backproject`, and `relax_lines` that of `stretch_lines`, element by element: what one gathers with
 a weight the other scatters with the same weight.  Iterative methods converge to the right place only then.
@@ -15,15 +15,15 @@ from tiltflow.kernels.backprojection import TILE_X
 
 @kernel(fastmath=True)
 def project(
-    section: NDArray[np.float32],
+    xz: NDArray[np.float32],
     even: NDArray[np.int64],
     odd: NDArray[np.int64],
     shift: NDArray[np.float64],
     slope: NDArray[np.float64],
     out: NDArray[np.float32],
 ) -> None:
-    """Write into the lines `out` what every voxel of `section[z, x]` adds at sample `shift + slope z + 2 x` of each view."""
-    nz, nx = section.shape
+    """Write into the lines `out` the sum over the voxels of `xz[z, x]`, each at sample `shift + slope z + 2 x` of each view."""
+    nz, nx = xz.shape
     one = np.float32(1)
     out[:] = 0
     for v in range(shift.shape[0]):
@@ -38,7 +38,7 @@ def project(
                     p, q = odd[v] + half, even[v] + half + 1
                 else:
                     p, q = even[v] + half, odd[v] + half
-                row, near, far, g = section[z, x0 : x0 + n], out[p : p + n], out[q : q + n], one - f
+                row, near, far, g = xz[z, x0 : x0 + n], out[p : p + n], out[q : q + n], one - f
                 for x in range(n):
                     near[x] += g * row[x]
                 for x in range(n):
@@ -55,7 +55,7 @@ def relax_lines(
     fraction: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Write into the lines of the views, `out[v, x]`, what their stretched samples add; samples beyond a view are lost."""
+    """Write into the lines of the views, `out[v, x]`, the sums of their stretched samples; samples beyond a view are dropped."""
     out[:] = 0
     one = np.float32(1)
     for v in range(out.shape[0]):

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from tiltflow.kernels import kernel
 
+LEVEL = 1e-12
+"""Step below which a coordinate is the same along a row: less than a rounding error over the widest image."""
+
 
 @kernel(fastmath=True)
 def _cubic_at(image: NDArray[np.float32], x: np.float32, y: np.float32) -> np.float32:
@@ -37,7 +40,7 @@ def _linear_at(image: NDArray[np.float32], x: np.float32, y: np.float32) -> np.f
 @kernel()
 def _steps_inside(start: float, step: float, low: float, high: float, n: int) -> tuple[int, int]:
     """Return the range of k in 0..n where `low <= start + k step <= high`."""
-    if abs(step) < 1e-12:
+    if abs(step) < LEVEL:
         return (0, n) if low <= start <= high else (0, 0)
     a, b = (low - start) / step, (high - start) / step
     if a > b:

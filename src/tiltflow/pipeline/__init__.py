@@ -10,7 +10,7 @@ from tiltflow.pipeline.conclusion import close_lost
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.resource_forecast import Forecast, forecast
-from tiltflow.pipeline.resume import earlier_result
+from tiltflow.pipeline.resume import earlier_result, why_not_kept
 from tiltflow.pipeline.run import process, recorded_run, run
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
@@ -34,5 +34,6 @@ __all__ = [
     "recorded_run",
     "run",
     "series_log",
+    "why_not_kept",
     "work_on",
 ]

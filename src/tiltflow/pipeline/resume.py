@@ -1,7 +1,8 @@
-"""What an earlier run left of a series, and whether it is kept."""
+"""What an earlier run left of a series: whether it is kept, and if not, why."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,28 +11,61 @@ from tiltflow.model import SeriesResult
 from tiltflow.pipeline.conclusion import result_of
 from tiltflow.pipeline.job import RECORD_NAME
 from tiltflow.recipe import Recipe
-from tiltflow.record import read_record
+from tiltflow.record import SeriesRecord, read_record
 from tiltflow.version import __version__
 
 
 def earlier_result(source: Path, recipe: Recipe, output: Path) -> SeriesResult | None:
     """Return the result that stands in `output` if it is complete and was made from this very file by this very recipe."""
-    path = output / RECORD_NAME
-    if not path.is_file():
-        return None
     try:
-        record = read_record(path)
-        status = source.stat()
-    except (FormatError, OSError):
+        record = _success_in(output)
+    except FormatError:
         return None
-    same = (
-        record.status == "success"
-        and record.tiltflow == __version__
-        and record.recipe is not None
-        and record.recipe.requested == recipe.digest
-        and record.source == str(source)
-        and record.source_bytes == status.st_size
-        and record.source_modified == datetime.fromtimestamp(status.st_mtime, UTC)
-        and all((output / product.path).exists() for product in record.products)
-    )
-    return result_of(record, output) if same else None
+    if record is None or any(_differences(record, source, recipe, output)):
+        return None
+    return result_of(record, output)
+
+
+def why_not_kept(source: Path, recipe: Recipe, output: Path) -> str | None:
+    """Return in words why the successful result in `output` is not kept; None where it is, or there is none."""
+    try:
+        record = _success_in(output)
+    except FormatError:
+        return f"the record that lies in {output} cannot be read"
+    return None if record is None else "; ".join(_differences(record, source, recipe, output)) or None
+
+
+def _success_in(output: Path) -> SeriesRecord | None:
+    """Return the record of the success that `output` holds.
+
+    Raises
+    ------
+    FormatError
+        If there is a record, but not one that this version understands.
+    """
+    try:
+        record = read_record(output / RECORD_NAME)
+    except OSError:
+        return None
+    return record if record.status == "success" else None
+
+
+def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Path) -> Iterator[str]:
+    """Say in what a success is not what the work would give now: one rule, one sentence."""
+    if record.tiltflow != __version__:
+        yield f"it was made by tiltflow {record.tiltflow}, this is {__version__}"
+    if record.recipe is None or record.recipe.requested != recipe.digest:
+        yield "the recipe differs"
+    if record.source != str(source):
+        yield f"it was made from another file, {record.source}"
+    try:
+        status = source.stat()
+    except OSError as error:
+        yield f"the stack cannot be looked at: {error.strerror}"
+    else:
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+        if (record.source_bytes, record.source_modified) != (status.st_size, modified):
+            yield "the stack has changed since"
+    missing = [product.path for product in record.products if not (output / product.path).exists()]
+    if missing:
+        yield f"products are missing: {', '.join(missing)}"

@@ -18,7 +18,7 @@ from tiltflow.disk import NO_SPACE
 from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress
 from tiltflow.pipeline.log import series_log
-from tiltflow.pipeline.resume import earlier_result
+from tiltflow.pipeline.resume import earlier_result, why_not_kept
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 from tiltflow.recipe import Recipe
@@ -107,7 +107,12 @@ def process(
         _log.info("%s: %s", name, _KEPT)
         on_progress(SeriesProgress(name, earlier.stage or "done", 1.0, earlier, note=_KEPT))
         return earlier
+    why = None if redo else why_not_kept(source, recipe, output)
+    if why is not None:
+        on_progress(SeriesProgress(name, "start", 0.0, note=f"done again: {why}"))
     with series_log(output, name):
+        if why is not None:
+            _log.info("%s: done again: %s", name, why)
         job = Job(source, recipe, site, output, make_scratch(source, site.scratch), keep_volumes)
         result = work_on(job, runner or _calls(name, on_progress))
     on_progress(SeriesProgress(name, result.stage or "done", 1.0, result))

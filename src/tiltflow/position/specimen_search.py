@@ -261,7 +261,7 @@ class _Search:
         recipe = replace(self._recipe, thickness=height)
         gold = fit_gold(find_gold(self._volume(self._plain, recipe))) if self._params.has_gold_beads else None
         shape = self._bare.shape
-        seen = coverage(volume_grid(shape, recipe).section, shape[2], axis_position(shape, recipe), self._tilt)
+        seen = coverage(volume_grid(shape, recipe).xz, shape[2], axis_position(shape, recipe), self._tilt)
         lowest, *finer = (self._texture(band, recipe, seen) for band in (LOW_BAND, *HIGH_BANDS))
         return find_section(lowest, finer, binning=recipe.binning, gold=gold)
 

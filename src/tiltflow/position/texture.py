@@ -25,7 +25,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from tiltflow.reconstruct.stretched_lines import Section
+from tiltflow.reconstruct.stretched_lines import SliceGrid
 
 Floats = NDArray[np.float64]
 Images = NDArray[np.float32]
@@ -129,12 +129,12 @@ def sharp_in_depth(view: Images, tilt_deg: float, band: TextureBand = LOW_BAND) 
     return np.asarray(scipy.fft.irfft2(spectrum, (ny, length))[:, :nx], np.float32)
 
 
-def coverage(section: Section, width: int, axis_px: float, tilt_deg: Floats) -> Floats:
+def coverage(xz: SliceGrid, width: int, axis_px: float, tilt_deg: Floats) -> Floats:
     """Return the fraction of the noise of a fully seen voxel that each voxel has, from the views that see it.
 
     Parameters
     ----------
-    section
+    xz
         Voxels of an XZ slice.
     width
         Of the views, pixels.
@@ -148,9 +148,9 @@ def coverage(section: Section, width: int, axis_px: float, tilt_deg: Floats) -> 
     NDArray
         `(z, x)`, the first row the top.
     """
-    x = section.x_first + np.arange(section.nx)
-    z = section.z_first - np.arange(section.nz)
-    seen, whole = np.zeros((section.nz, section.nx)), 0.0
+    x = xz.x_first + np.arange(xz.nx)
+    z = xz.z_first - np.arange(xz.nz)
+    seen, whole = np.zeros((xz.nz, xz.nx)), 0.0
     for t in np.deg2rad(tilt_deg):
         share = float(np.exp(-((np.tan(t) / _STEEPEST_TAN) ** 2)))
         seen += share * (np.abs(np.cos(t) * x + np.sin(t) * z[:, None] + axis_px - width / 2) < width / 2 - 1)

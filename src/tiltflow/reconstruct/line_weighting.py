@@ -28,8 +28,8 @@ _MEAN_ROWS = 128
 class ReadsRows(Protocol):
     """A stack that can read some rows of a view without the others, which saves reading every view once for each slab."""
 
-    def read_block(self, sections: slice, rows: slice, /) -> NDArray[Any]:
-        """Return rows of sections, `(sections, rows, nx)`."""
+    def read_block(self, views: slice, rows: slice, /) -> NDArray[Any]:
+        """Return some rows of some views, `(views, rows, nx)`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

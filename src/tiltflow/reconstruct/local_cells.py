@@ -8,7 +8,7 @@ with t the tilt there, p the z factor of the view (the displacement along y for 
 (globally to locally aligned), all of them interpolated bilinearly between the centres of the areas and constant beyond the
 outermost ones.  Corresponds to IMOD's `tilt` with a LOCALFILE and a ZFACTORFILE.
 
-A section is divided into cells.  Within a cell, positions in a view are approximated by parallel straight rays: linear in x between
+A slice is divided into cells.  Within a cell, positions in a view are approximated by parallel straight rays: linear in x between
 exact positions at the two sides of the cell, with the same slope along every ray.  The error grows with the size of the cell, which
 is chosen so that neither approximation blurs by more than :data:`TOLERANCE_PX`.
 """
@@ -138,7 +138,7 @@ def _off(displacement: Floats) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cells:
-    """The cells of the sections of some lines: arrays `(lines, cells, views)`, see `kernels.cells.backproject_cells`."""
+    """The cells of the slices of some lines: arrays `(lines, cells, views)`, see `kernels.cells.backproject_cells`."""
 
     column: Floats
     row: Floats
@@ -149,7 +149,7 @@ class _Cells:
 
 
 class CellBackprojector:
-    """Makes sections of lines by weighted back-projection, cell by cell.
+    """Makes slices of lines by weighted back-projection, cell by cell.
 
     Parameters
     ----------
@@ -159,10 +159,10 @@ class CellBackprojector:
 
     def __init__(self, aligned: Stack, weighting: Weighting, grid: VolumeGrid, axis_px: float, seen: Distortion) -> None:
         self._aligned, self._weighting, self._grid, self._seen, self._axis_px = aligned, weighting, grid, seen, axis_px
-        section, y = grid.section, np.linspace(0.5 - grid.ny / 2, grid.ny / 2 - 0.5, _LINES_TESTED)
-        starts = np.arange(0, section.nx, self._columns(y))
-        self._sides = np.append(starts, section.nx)
-        self._x = section.x_first + self._sides
+        xz, y = grid.xz, np.linspace(0.5 - grid.ny / 2, grid.ny / 2 - 0.5, _LINES_TESTED)
+        starts = np.arange(0, xz.nx, self._columns(y))
+        self._sides = np.append(starts, xz.nx)
+        self._x = xz.x_first + self._sides
         rows = self._rows(y)
         tops = np.arange(0, grid.line_nz, rows)
         heights = np.minimum(rows, grid.line_nz - tops)
@@ -177,10 +177,10 @@ class CellBackprojector:
 
     def _columns(self, y: Floats) -> int:
         """Return the columns of a cell, as many as let positions between its sides be linear."""
-        section = self._grid.section
-        x = section.x_first + LEAST_COLUMNS * np.arange((section.nx + CELL_COLUMNS) // LEAST_COLUMNS + 1, dtype=np.float64)
+        xz = self._grid.xz
+        x = xz.x_first + LEAST_COLUMNS * np.arange((xz.nx + CELL_COLUMNS) // LEAST_COLUMNS + 1, dtype=np.float64)
         flat, rise = self._seen.at(x, y)
-        ends = np.array([section.z_first, section.z_first - self._grid.line_nz])
+        ends = np.array([xz.z_first, xz.z_first - self._grid.line_nz])
         exact = flat + ends[:, None, None, None, None] * rise
         columns = CELL_COLUMNS
         while columns > LEAST_COLUMNS:
@@ -205,8 +205,8 @@ class CellBackprojector:
         bands = -(-nz // rows)
         return -(-nz // bands)
 
-    def sections(self, y0: int, tops: Floats, clock: Clock) -> Iterator[NDArray[np.float32]]:
-        """Yield the section of each line from y0 on."""
+    def slices(self, y0: int, tops: Floats, clock: Clock) -> Iterator[NDArray[np.float32]]:
+        """Yield the slice of each line from y0 on."""
         w, ny = self._weighting, self._aligned.shape[1]
         cells = self._cells(y0, tops)
         clock.lap("cut")
@@ -219,7 +219,7 @@ class CellBackprojector:
         clock.lap("filter")
         scratch = np.empty(int((cells.count + _MORE_SAMPLES).sum(axis=-1).max()), np.float32)
         block = np.empty(int(self._size.prod(axis=1).max()), np.float32)
-        section = np.empty((self._grid.line_nz, self._grid.section.nx), np.float32)
+        xz = np.empty((self._grid.line_nz, self._grid.xz.nx), np.float32)
         for j in range(len(tops)):
             backproject_cells(
                 lines,
@@ -235,13 +235,13 @@ class CellBackprojector:
                 np.float32(w.base),
                 scratch,
                 block,
-                section,
+                xz,
             )
             clock.lap("back-project")
-            yield section
+            yield xz
 
     def _cells(self, y0: int, tops: Floats) -> _Cells:
-        """Return the cells of the lines from y0 on whose sections have their first row at the heights `tops`."""
+        """Return the cells of the lines from y0 on whose slices have their first row at the heights `tops`."""
         y = np.arange(y0, y0 + len(tops), dtype=np.float64) + 0.5 - self._grid.ny / 2
         flat, rise = self._seen.at(self._x, y)
         z = tops[:, None] - self._rows_above - (self._height - 1) / 2

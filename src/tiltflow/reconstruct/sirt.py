@@ -2,7 +2,7 @@
 
     x <- x + relaxation C A' F R (b - A x)
 
-A projects a section onto the lines of the views, A' is its exact transpose (:mod:`tiltflow.kernels.projection`), R and C are one
+A projects a slice onto the lines of the views, A' is its exact transpose (:mod:`tiltflow.kernels.projection`), R and C are one
 over the row and column sums of A, and F is a low-pass: Gilbert 1972, doi:10.1016/0022-5193(72)90180-4; Gregor and Benson 2008,
 doi:10.1109/TMI.2008.923696.  Each line of the views is solved on its own, so that memory does not grow with the volume.
 
@@ -42,7 +42,7 @@ Lines = NDArray[np.float32]
 _MEAN_ROWS = 64
 """Rows of the stack of which at least so many are averaged for the mean of a view."""
 _LEAST_SEEN = 1e-3
-"""Sum of a row or column of A, over the largest, below which a ray or voxel is not corrected: one that only grazes the section, and
+"""Sum of a row or column of A, over the largest, below which a ray or voxel is not corrected: one that only grazes the slice, and
 whose correction would be that many times its share."""
 
 
@@ -83,7 +83,7 @@ class SirtResult:
     Attributes
     ----------
     shape
-        `(ny, nz, nx)`: sections run along the tilt axis.
+        `(ny, nz, nx)`: slices run along the tilt axis.
     views
         Views that took part.
     residual_rms
@@ -161,14 +161,14 @@ def reconstruct_sirt(
 
 
 class _Solver:
-    """Makes the sections of lines by SIRT."""
+    """Makes the slices of lines by SIRT."""
 
     def __init__(
         self, aligned: Stack, weighting: Weighting, grid: VolumeGrid, axis_px: float, factor: float, params: SirtParams
     ) -> None:
         self._aligned, self._weighting, self._params = aligned, weighting, params
         self._width = aligned.shape[2]
-        self._top, self._shape = grid.whole.z_first, (grid.line_nz, grid.section.nx)
+        self._top, self._shape = grid.whole.z_first, (grid.line_nz, grid.xz.nx)
         self._samples = stretched_lines(weighting.tilt_deg, self._width, grid.whole, axis_px)
         length = padded_length(self._width)
         self._gain = _grey_values_per_density(weighting.tilt_deg, factor, length)
@@ -195,39 +195,39 @@ class _Solver:
         means = [read_lines(self._aligned, self._weighting, y, y + 1).mean(axis=(1, 2), dtype=np.float64) for y in rows]
         return np.asarray(np.mean(means, axis=0), np.float32)
 
-    def sections(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
-        """Yield the section of each line from y0 on."""
+    def slices(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
+        """Yield the slice of each line from y0 on."""
         views = read_lines(self._aligned, self._weighting, y0, y0 + len(tops)) - self._means[:, None, None]
         clock.lap("read")
         rays: _Rays | None = None
         for j, top in enumerate(tops):
             if rays is None or rays.top != top:
                 rays = _Rays(self._samples, self._width, self._shape, top, self._samples.slope * (self._top - top))
-            section = self._solve(np.ascontiguousarray(views[:, j]), rays)
+            xz = self._solve(np.ascontiguousarray(views[:, j]), rays)
             clock.lap("iterate")
-            section *= np.float32(self._gain)
-            section += np.float32(self.outside)
-            yield section
+            xz *= np.float32(self._gain)
+            xz += np.float32(self.outside)
+            yield xz
 
     def _solve(self, views: Lines, rays: _Rays) -> NDArray[np.float32]:
-        section = np.zeros(self._shape, np.float32)
+        xz = np.zeros(self._shape, np.float32)
         if self._params.start == "back-projection":
-            rays.back_project(self._filtered(views, self._ramp), section)
+            rays.back_project(self._filtered(views, self._ramp), xz)
         correction = np.empty(self._shape, np.float32)
         squares = []
         for _ in range(self._params.iterations):
-            difference = views - rays.project(section)
+            difference = views - rays.project(xz)
             squares.append(float((difference**2).sum(dtype=np.float64)))
             difference *= rays.per_ray
             rays.back_project(self._filtered(difference, self._low_pass), correction)
             correction *= rays.per_voxel
             correction *= np.float32(self._params.relaxation)
-            section += correction
-        squares.append(float(((views - rays.project(section)) ** 2).sum(dtype=np.float64)))
+            xz += correction
+        squares.append(float(((views - rays.project(xz)) ** 2).sum(dtype=np.float64)))
         with self._lock:
             self._squares += squares
             self._pixels += views.size
-        return section
+        return xz
 
     @staticmethod
     def _filtered(lines: Lines, weights: Lines) -> Lines:
@@ -250,10 +250,10 @@ class _Rays:
         self.back_project(np.ones_like(self._lines), column)
         self.per_voxel = _inverse(column)
 
-    def project(self, section: NDArray[np.float32]) -> Lines:
+    def project(self, xz: NDArray[np.float32]) -> Lines:
         """Return the projections, `(views, width)`; the array is reused by the next call."""
         s = self._samples
-        project(section, s.even, s.odd, self._shift, s.slope, self._stretched)
+        project(xz, s.even, s.odd, self._shift, s.slope, self._stretched)
         relax_lines(self._stretched, s.even, s.odd, s.inside, s.pixel, s.fraction, self._lines)
         return self._lines
 

@@ -1,11 +1,11 @@
 """Where the samples of stretched lines lie: the geometry that back-projection and projection share.
 
-A voxel at `(x, z)` from the centre of its section is seen at `u = x cos t + z sin t` of the view at tilt t, that is at
+A voxel at `(x, z)` from the centre of its slice is seen at `u = x cos t + z sin t` of the view at tilt t, that is at
 `s = x + z tan t` of the line stretched by `1 / cos t`.  Stretched lines hold two samples a voxel and cover all of the
-section; where the view does not reach they hold a fill value.  IMOD's `tilt` does the same (`COSINTERP 1,2`), and starts its samples
+slice; where the view does not reach they hold a fill value.  IMOD's `tilt` does the same (`COSINTERP 1,2`), and starts its samples
 at the first pixel of the view or at the first voxel that needs it, whichever is farther in; so do we, to obtain the same values.
 
-Sections are arrays `(z, x)` whose first row is the top (greatest z) of the specimen, as `tilt` writes them.
+Slices are arrays `(z, x)` whose first row is the top (greatest z) of the specimen, as `tilt` writes them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Section:
-    """A grid of voxels: `nx` columns and `nz` rows whose centre lies at `(x_centre, z_centre)` of the specimen, binned pixels."""
+class SliceGrid:
+    """The voxels of an XZ slice: `nx` columns and `nz` rows, centred at `(x_centre, z_centre)` of the specimen, binned pixels."""
 
     nx: int
     nz: int
@@ -48,12 +48,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StretchedLines:
-    """The samples of every view for one section; arrays `(views,)` as the kernels need them.
+    """The samples of every view for one slice; arrays `(views,)` as the kernels need them.
 
     Attributes
     ----------
     even, odd
-        Index of the first even and the first odd sample of a view in the array of all lines of a section.
+        Index of the first even and the first odd sample of a view in the array of all lines of a slice.
     count
         Number of samples of a view.
     inside
@@ -66,7 +66,7 @@ class StretchedLines:
     shift, slope
         The voxel of row z and column x lies at sample `shift + slope z + 2 x`.
     length
-        Length of the array of all lines of a section.
+        Length of the array of all lines of a slice.
     """
 
     even: Integers
@@ -82,8 +82,8 @@ class StretchedLines:
     length: int
 
 
-def stretched_lines(tilt_deg: Floats, width: int, section: Section, axis_px: float | None = None) -> StretchedLines:
-    """Return the samples that a section needs of lines of `width` pixels.
+def stretched_lines(tilt_deg: Floats, width: int, xz: SliceGrid, axis_px: float | None = None) -> StretchedLines:
+    """Return the samples that a slice needs of lines of `width` pixels.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ def stretched_lines(tilt_deg: Floats, width: int, section: Section, axis_px: flo
         `(views,)`, degrees.
     width
         Of the lines, pixels.
-    section
-        Its voxels.
+    xz
+        Voxels of the slice.
     axis_px
         Where the tilt axis crosses the lines, pixels from their beginning; None for their centre.
 
@@ -110,10 +110,10 @@ def stretched_lines(tilt_deg: Floats, width: int, section: Section, axis_px: flo
     axis = width / 2 if axis_px is None else axis_px
     t = np.deg2rad(tilt_deg)
     cosine, slope = np.cos(t), np.tan(t)
-    z = section.z_first - np.array([0.0, section.nz - 1])
+    z = xz.z_first - np.array([0.0, xz.nz - 1])
     at_ends = z[:, None] * slope
-    needed_first = section.x_first + at_ends.min(axis=0)
-    needed_last = section.x_first + section.nx - 1 + at_ends.max(axis=0)
+    needed_first = xz.x_first + at_ends.min(axis=0)
+    needed_last = xz.x_first + xz.nx - 1 + at_ends.max(axis=0)
     seen_first, seen_last = (0.5 - axis) / cosine, (width - 0.5 - axis) / cosine
     phase = np.maximum(seen_first, needed_first)
     before = np.ceil(2 * np.maximum(phase - needed_first, 0) - _ROUNDING_FIRST)
@@ -142,7 +142,7 @@ def stretched_lines(tilt_deg: Floats, width: int, section: Section, axis_px: flo
         step=step,
         pixel=pixel,
         fraction=fraction,
-        shift=2 * (section.x_first + section.z_first * slope - first),
+        shift=2 * (xz.x_first + xz.z_first * slope - first),
         slope=-2 * slope,
         length=int(begin[-1]),
     )

@@ -32,7 +32,7 @@ class TrimParams:
         0 leaves slices along the tilt axis, 1 swaps y and z, 2 turns about x (`runtime.Trimvol.any.reorient`).
     x_range, y_range, z_range
         First and last pixel kept of the volume before it is turned, counted from 1 (`trimvol -x -y -z`): columns, rows (through
-        the thickness) and sections (along the tilt axis).  None for all.  Columns and rows beyond it are filled.
+        the thickness) and slices (along the tilt axis).  None for all.  Columns and rows beyond it are filled.
     size_x, size_y, thickness
         Size kept about the centre of the turned volume, in pixels, or as a fraction if at most 1.  None for all.
     to_bytes
@@ -65,29 +65,29 @@ class Trim:
     Parameters
     ----------
     full_shape
-        `(ny, nz, nx)`: sections along the tilt axis, rows through the thickness, columns.
+        `(ny, nz, nx)`: slices along the tilt axis, rows through the thickness, columns.
     """
 
     def __init__(self, full_shape: tuple[int, int, int], params: TrimParams) -> None:
         ny, nz, nx = full_shape
         self.reorient = params.reorient
         self.full_shape = full_shape
-        self.sections = _kept("z_range", ny, params.z_range, "size_y", params.size_y)
+        self.slices = _kept("z_range", ny, params.z_range, "size_y", params.size_y)
         self.rows = _kept("y_range", nz, params.y_range, "thickness", params.thickness)
         self.columns = _kept("x_range", nx, params.x_range, "size_x", params.size_x)
-        if self.sections[0] < 0 or self.sections[1] > ny:
-            raise ParameterError(f"z_range {params.z_range} of a volume of {ny} sections: it must lie within 1 and {ny}")
+        if self.slices[0] < 0 or self.slices[1] > ny:
+            raise ParameterError(f"z_range {params.z_range} of a volume of {ny} slices: it must lie within 1 and {ny}")
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
-        """`(sections, rows, columns)` of the trimmed volume."""
-        along, through, across = (last - first for first, last in (self.sections, self.rows, self.columns))
+        """`(slices, rows, columns)` of the trimmed volume."""
+        along, through, across = (last - first for first, last in (self.slices, self.rows, self.columns))
         return (along, through, across) if self.reorient == 0 else (through, along, across)
 
     @property
     def keeps_all(self) -> bool:
         """Whether nothing is cut away or added."""
-        return (self.sections, self.rows, self.columns) == tuple((0, n) for n in self.full_shape)
+        return (self.slices, self.rows, self.columns) == tuple((0, n) for n in self.full_shape)
 
     @property
     def z_axis(self) -> int:
@@ -100,15 +100,15 @@ class Trim:
         Parameters
         ----------
         y0
-            The first section of the slab in the full volume.
+            The first slice of the slab in the full volume.
         slab
-            `(sections, nz, nx)`.
+            `(slices, nz, nx)`.
         """
-        first, last = max(self.sections[0], y0), min(self.sections[1], y0 + len(slab))
+        first, last = max(self.slices[0], y0), min(self.slices[1], y0 + len(slab))
         if first >= last:
             return None
         block = self._cut(slab[first - y0 : last - y0])
-        along = slice(first - self.sections[0], last - self.sections[0])
+        along = slice(first - self.slices[0], last - self.slices[0])
         if self.reorient == 0:
             return (along, slice(None), slice(None)), block
         if self.reorient == 2:
@@ -116,7 +116,7 @@ class Trim:
         return (slice(None), along, slice(None)), block.transpose(1, 0, 2)
 
     def _cut(self, slab: NDArray[Any]) -> NDArray[Any]:
-        """Return the rows and columns kept; those beyond the volume have the mean of their section's kept rows."""
+        """Return the rows and columns kept; those beyond the volume have the mean of their slice's kept rows."""
         _, nz, nx = self.full_shape
         (r0, r1), (c0, c1) = self.rows, self.columns
         rows, columns = slice(max(r0, 0), min(r1, nz)), slice(max(c0, 0), min(c1, nx))
@@ -171,7 +171,7 @@ class ByteContrast:
         self._highest: NDArray[Any] = np.empty(0)
 
     def add(self, y0: int, slab: NDArray[Any]) -> None:
-        """Take in a slab `(sections, nz, nx)` whose first section is y0."""
+        """Take in a slab `(slices, nz, nx)` whose first slice is y0."""
         first, last = max(self._y.start, y0) - y0, min(self._y.stop, y0 + len(slab)) - y0
         if first < last:
             middle = slab[first:last, self._z, self._x].ravel()

@@ -1,13 +1,13 @@
-"""Weighted back-projection of an aligned stack, section by section along the tilt axis.
+"""Weighted back-projection of an aligned stack, slice by slice along the tilt axis.
 
 Every line of a view across the tilt axis is padded, filtered (:mod:`tiltflow.reconstruct.radial_filters`), stretched
-(:mod:`tiltflow.reconstruct.stretched_lines`) and back-projected over its section:
+(:mod:`tiltflow.reconstruct.stretched_lines`) and back-projected over its slice:
 
-    section(z, x) = (mean over views of weight_v line_v(x cos t_v + z sin t_v) + offset) * factor
+    slice(z, x) = (mean over views of weight_v line_v(x cos t_v + z sin t_v) + offset) * factor
 
-An x-axis tilt turns the volume about x by bilinear interpolation between sections.  Radermacher 1992 ("Weighted back-projection
+An x-axis tilt turns the volume about x by bilinear interpolation between slices.  Radermacher 1992 ("Weighted back-projection
 methods") is the classic; the grey scale, the filter and the interpolation are those of IMOD's `tilt`, reproduced to the rounding.
-The volume is made in the order of y, in slabs of a few sections, so that neither the stack nor the volume is ever held.
+The volume is made in the order of y, in slabs of a few slices, so that neither the stack nor the volume is ever held.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tiltflow.model import Alignment, LocalAlignment, Progress, Stack
 from tiltflow.reconstruct.line_weighting import Weighting, chosen_views, filter_padded, read_lines, weigh
 from tiltflow.reconstruct.local_cells import TOLERANCE_PX, CellBackprojector, distortion
 from tiltflow.reconstruct.radial_filters import density_weights, padded_length, radial_filter
-from tiltflow.reconstruct.stretched_lines import Section, stretched_lines
-from tiltflow.reconstruct.volume_slabs import GREYS, Clock, SectionMaker, Sink, VolumeGrid, assemble
+from tiltflow.reconstruct.stretched_lines import SliceGrid, stretched_lines
+from tiltflow.reconstruct.volume_slabs import GREYS, Clock, Sink, SliceMaker, VolumeGrid, assemble
 
 LINES_AT_ONCE = 16
 """Lines of all views that are filtered together: 61 views of 256 pixels take 1 MB, which stays in the second-level cache."""
@@ -68,7 +68,7 @@ class ReconstructParams:
     axis_offset
         Distance of the tilt axis from the centre of the images, along x (second value of `OFFSET`).
     shift_x, shift_z
-        Shift of the specimen within the volume, to higher columns and rows of a section (`SHIFT`).
+        Shift of the specimen within the volume, to higher columns and rows of a slice (`SHIFT`).
     width
         Width of the volume (`WIDTH`); None for that of the images.
     exclude_views
@@ -132,7 +132,7 @@ class ReconstructResult:
     Attributes
     ----------
     shape
-        `(ny, nz, nx)`: sections run along the tilt axis.
+        `(ny, nz, nx)`: slices run along the tilt axis.
     views
         Views that took part.
     voxel_views
@@ -226,7 +226,7 @@ def reconstruct(
     weighting = weigh_views(aligned, tilt_deg, params, included)
     grid = volume_grid(aligned.shape, params)
     axis = axis_position(aligned.shape, params)
-    maker: SectionMaker
+    maker: SliceMaker
     if local is None and not z_factors_matter(y_per_z, weighting.views, params):
         maker = Backprojector(aligned, weighting, grid, axis)
     else:
@@ -258,8 +258,8 @@ def z_factors_matter(y_per_z: ArrayLike | None, views: NDArray[np.int64], params
 def volume_grid(aligned_shape: tuple[int, ...], params: ReconstructParams) -> VolumeGrid:
     """Return the voxels of the volume of an aligned stack `(views, ny, nx)`, and where they lie in the specimen."""
     ny, nz, nx = volume_shape(aligned_shape, params)
-    section = Section(nx, nz, -params.shift_x / params.binning, params.shift_z / params.binning)
-    return VolumeGrid(ny, section, -params.x_axis_tilt_deg)
+    xz = SliceGrid(nx, nz, -params.shift_x / params.binning, params.shift_z / params.binning)
+    return VolumeGrid(ny, xz, -params.x_axis_tilt_deg)
 
 
 def axis_position(aligned_shape: tuple[int, ...], params: ReconstructParams) -> float:
@@ -288,7 +288,7 @@ def weigh_views(aligned: Stack, tilt_deg: ArrayLike, params: ReconstructParams, 
 
 
 class Backprojector:
-    """Makes sections of lines by weighted back-projection.
+    """Makes slices of lines by weighted back-projection.
 
     Parameters
     ----------
@@ -300,22 +300,22 @@ class Backprojector:
         self._aligned, self._weighting = aligned, weighting
         self._top = grid.whole.z_first
         self._samples = stretched_lines(weighting.tilt_deg, aligned.shape[2], grid.whole, axis_px)
-        section = grid.line_nz, grid.section.nx
+        shape = grid.line_nz, grid.xz.nx
         lines = LINES_AT_ONCE, len(weighting.views), padded_length(aligned.shape[2])
-        self._scratch = _Scratch(lines, self._samples.length, section)
+        self._scratch = _Scratch(lines, self._samples.length, shape)
 
     @property
     def outside(self) -> float:
         """Grey value of voxels that no view sees."""
         return self._weighting.base + float(self._weighting.fill.sum())
 
-    def sections(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
-        """Yield the section of each line from y0 on."""
+    def slices(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
+        """Yield the slice of each line from y0 on."""
         for first in range(0, len(tops), LINES_AT_ONCE):
-            yield from self._few_sections(y0 + first, tops[first : first + LINES_AT_ONCE], clock)
+            yield from self._few_slices(y0 + first, tops[first : first + LINES_AT_ONCE], clock)
 
-    def _few_sections(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
-        """Yield the section of each line; lines stay in the cache from being read to being back-projected."""
+    def _few_slices(self, y0: int, tops: NDArray[np.float64], clock: Clock) -> Iterator[NDArray[np.float32]]:
+        """Yield the slice of each line; lines stay in the cache from being read to being back-projected."""
         s, w, scratch = self._samples, self._weighting, self._scratch
         width = self._aligned.shape[2]
         by_row = scratch.lines[: len(tops)]
@@ -328,9 +328,9 @@ class Backprojector:
             stretch_lines(line, s.even, s.odd, s.count, s.inside, s.pixel, s.fraction, w.fill, scratch.stretched)
             clock.lap("stretch")
             shift = s.shift + s.slope * (self._top - top)
-            backproject(scratch.stretched, s.even, s.odd, shift, s.slope, np.float32(w.base), scratch.section)
+            backproject(scratch.stretched, s.even, s.odd, shift, s.slope, np.float32(w.base), scratch.xz)
             clock.lap("back-project")
-            yield scratch.section
+            yield scratch.xz
 
 
 class _Scratch(threading.local):
@@ -342,10 +342,10 @@ class _Scratch(threading.local):
         `(rows, views, padded length)`.
     stretched
         The samples of one line of all views.
-    section
-        `(nz, nx)`.
+    xz
+        The slice, `(nz, nx)`.
     """
 
-    def __init__(self, lines: tuple[int, int, int], samples: int, section: tuple[int, int]) -> None:
+    def __init__(self, lines: tuple[int, int, int], samples: int, shape: tuple[int, int]) -> None:
         self.lines, self.stretched = np.empty(lines, np.float32), np.empty(samples, np.float32)
-        self.section = np.empty(section, np.float32)
+        self.xz = np.empty(shape, np.float32)

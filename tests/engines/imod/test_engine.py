@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.imod.engine import ImodEngine
+from tiltflow.engines.imod import ImodEngine
 from tiltflow.engines.imod.stack_copy import copy_stack
 from tiltflow.errors import EngineError, UnsupportedError
 from tiltflow.formats.mrc import open_mrc
@@ -23,7 +23,7 @@ def job(small_series, tmp_path):
     workdir.mkdir()
     recorder = Recorder.start(tmp_path / "out" / "run.json", small_series, "test")
     recipe = make_recipe(BrtParameters(gold=15, thickness=120), engine="imod")
-    return EngineJob(read_series(small_series), recipe, Site(imod_cpus="3", imod_gpu="1"), workdir, recorder)
+    return EngineJob(read_series(small_series), recipe, Site(engine_options={"imod_cpus": "3", "imod_gpu": "1"}), workdir, recorder)
 
 
 def test_a_good_run_gives_the_four_files_and_the_evidence_of_its_logs(job, fake_imod):

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.engine import NativeEngine
+from tiltflow.engines.native import NativeEngine
 from tiltflow.engines.plan import plan_series
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series

@@ -7,7 +7,7 @@ import pytest
 
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.engine import NativeEngine
+from tiltflow.engines.native import NativeEngine
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.formats.tilts import read_tilts

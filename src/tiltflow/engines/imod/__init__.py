@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiltflow.engines.imod.program import PROGRAM, find_imod, imod_version
+from tiltflow.engines.imod.program import OPTIONS, PROGRAM, find_imod, imod_version
 from tiltflow.errors import UnsupportedError
-from tiltflow.recipe.engine_rules import DirectiveRules, EngineOption
+from tiltflow.recipe.engine_rules import DirectiveRules
 
 if TYPE_CHECKING:
     from tiltflow.engines.base import EngineJob
@@ -28,10 +28,7 @@ class ImodEngine:
     rules = DirectiveRules(
         hands_on_to=PROGRAM, own_refused="IMOD has nothing of the kind: remove it, or run with another engine (--engine)"
     )
-    options = (
-        EngineOption("imod_cpus", "1", "What batchruntomo is given as -cp: a number of cores or a list of machines."),
-        EngineOption("imod_gpu", None, "What batchruntomo is given as -gpu; no GPU if not given."),
-    )
+    options = OPTIONS
     preference = 10
 
     @property

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tiltflow import command
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.imod.program import PROGRAM
+from tiltflow.engines.imod.program import PROGRAM, arguments
 from tiltflow.engines.imod.stack_copy import copy_stack
 from tiltflow.errors import CommandError, EngineError, FormatError
 from tiltflow.formats.mrc import open_mrc
@@ -123,9 +123,7 @@ class _Batchruntomo:
         return directives
 
     def _run(self, job: EngineJob, directives: Path, notes: StageObserver) -> _Reading:
-        args = ["-di", directives.name, "-cp", job.site.engine_options["imod_cpus"] or "1"]
-        if (gpu := job.site.engine_options["imod_gpu"]) is not None:
-            args += ["-gpu", gpu]
+        args = ["-di", directives.name, *arguments(job.site)]
         reading = _Reading()
         with (job.workdir / "batchruntomo.log").open("w", encoding="utf-8") as log:
 

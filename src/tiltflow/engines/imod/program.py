@@ -1,12 +1,26 @@
-"""Where IMOD is, and which version."""
+"""Where IMOD is, which version, and what of its use the site decides."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tiltflow.command import find_program
+from tiltflow.model import Site
+from tiltflow.recipe.engine_rules import EngineOption
 
 PROGRAM = "batchruntomo"
+
+OPTIONS = (
+    EngineOption("imod_cpus", "1", "What batchruntomo is given as -cp: a number of cores or a list of machines."),
+    EngineOption("imod_gpu", None, "What batchruntomo is given as -gpu; no GPU if not given."),
+)
+
+
+def arguments(site: Site) -> list[str]:
+    """Return the arguments of batchruntomo that the site decides."""
+    asked = {option.name: site.engine_options.get(option.name, option.default) for option in OPTIONS}
+    given = (("-cp", asked["imod_cpus"]), ("-gpu", asked["imod_gpu"]))
+    return [word for name, value in given if value is not None for word in (name, value)]
 
 
 def find_imod() -> Path | None:

@@ -1,7 +1,7 @@
 """The work of tiltflow's own engine, step by step.
 
 X-rays -> bad views -> alignment (:mod:`tiltflow.align.fallback`) -> aligned stack -> back-projection -> trim.  The raw stack is
-read view by view and repaired as it is read; sections go straight into the turned and trimmed volume, so scratch holds only the
+read view by view and repaired as it is read; slices go straight into the turned and trimmed volume, so scratch holds only the
 aligned stack and the volume.
 """
 

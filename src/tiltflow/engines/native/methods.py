@@ -35,14 +35,18 @@ GILBERT = Citation(
 def describe(record: SeriesRecord) -> EngineMethods:
     """Return the sentences on x-ray hits, alignment and reconstruction."""
     hits = stage_number(record, "x-rays", "pixels_replaced")
-    pixels = f"{hits:g} {'pixel' if hits == 1 else 'pixels'}"
     found = record.alignment
     return EngineMethods(
         (f"was aligned and reconstructed with tiltflow {record.tiltflow} (its native engine{{recipe}})", ()),
-        before=((f"X-ray hits ({pixels}) were replaced from their surroundings.", ()),) if hits else (),
+        before=_repairs(hits) if hits else (),
         alignment=tuple(_alignment(record, found)) if found is not None else (),
         volume=(_volume(record),),
     )
+
+
+def _repairs(pixels: float) -> tuple[Sentence, ...]:
+    count = f"{pixels:g} {'pixel' if pixels == 1 else 'pixels'}"
+    return ((f"X-ray hits ({count}) were replaced from their surroundings.", ()),)
 
 
 def _alignment(record: SeriesRecord, found: AlignmentEntry) -> Iterator[Sentence]:
