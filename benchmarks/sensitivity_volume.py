@@ -13,6 +13,7 @@ import argparse
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +21,13 @@ import sensitivity
 from sensitivity import Measure
 from tiltflow import geometry
 from tiltflow.align.coarse import CoarseParams, align_coarse
+from tiltflow.model import LocalAlignment
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.position.specimen_search import PositionParams, PositionResult, position_section
 from tiltflow.preprocess.bad_views import ViewParams, find_bad_views
 from tiltflow.preprocess.binned_views import read_binned
 from tiltflow.preprocess.xrays import RepairedStack, XrayParams, find_xrays
+from tiltflow.reconstruct import half_volumes, local_cells
 from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
 from tiltflow.reconstruct.half_volumes import half_views, shell_correlation
 from tiltflow.reconstruct.sirt import SirtParams, reconstruct_sirt
@@ -204,36 +207,67 @@ def unexplained(volume: np.ndarray, truth: np.ndarray) -> float:
     return float(np.sqrt(1 - np.corrcoef(a, b)[0, 1] ** 2))
 
 
+VOLUME = {"thickness": 80, "binning": 2, "mode": 2}
+
+
+def bent(tolerance_px: float | None = None) -> np.ndarray:
+    """Return the volume of the phantom's views with local alignments that drift, and z factors, which is made cell by cell."""
+    tilt = phantom()[1]
+    side = np.array([-80.0, 0.0, 80.0])
+    x, y = (each.ravel() for each in np.meshgrid(side, side))
+    drift = np.outer(np.sin(x / 40) + np.cos(y / 50), np.linspace(-1.5, 1.5, len(tilt)))
+    transforms = np.broadcast_to(np.eye(2, 3), (*drift.shape, 2, 3)).copy()
+    transforms[..., 0, 2], transforms[..., 1, 2] = drift, drift[::-1] / 2
+    local = LocalAlignment(
+        grid=(3, 3),
+        centre_px=np.stack([x, y], axis=1),
+        transforms=transforms,
+        delta_tilt_deg=drift / 8,
+        tracks=np.full(9, 10),
+    )
+    y_per_z = np.tan(np.deg2rad(np.linspace(-2, 2, len(tilt))))
+    before = local_cells.TOLERANCE_PX
+    if tolerance_px is not None:
+        local_cells.TOLERANCE_PX = tolerance_px
+    try:
+        return made(ReconstructParams(**VOLUME), local=local, y_per_z=y_per_z)
+    finally:
+        local_cells.TOLERANCE_PX = before
+
+
+@functools.cache
+def bent_exactly() -> np.ndarray:
+    """Return the same by cells that are as small as they can be, made before any constant is changed."""
+    return bent(1e-3)
+
+
+def made(params: ReconstructParams, **changes: Any) -> np.ndarray:
+    """Return the volume of the phantom's views, `(y, z, x)`."""
+    views, tilt, _ = phantom()
+    volume = np.empty(volume_shape(views.shape, params), np.float32)
+    reconstruct(views, tilt, params, sink=functools.partial(_keep, volume), **changes)
+    return volume
+
+
 def volumes() -> list[Measure]:
-    """Volumes of a phantom by each method: the part of its voxels that they do not explain."""
+    """Volumes of a phantom by each method: the part of its voxels that they do not explain; and cells against the smallest ones."""
     views, tilt, truth = phantom()
-    y_per_z = np.tan(np.deg2rad(np.linspace(-0.5, 0.5, len(tilt))))
-    measures, made = [], {}
-    for name, changes in (
-        ("back-projection", {}),
-        ("SIRT-like filter", {"fake_sirt_iterations": 20}),
-        ("Hamming", {"hamming_start": 0.1}),
-    ):
-        params = ReconstructParams(thickness=80, binning=2, mode=2, **changes)
-        volume = np.empty(volume_shape(views.shape, params), np.float32)
-        keep = functools.partial(_keep, volume)
-        reconstruct(views, tilt, params, sink=keep)
-        made[name] = volume.copy()
-        measures.append(Measure(f"{name}: unexplained", unexplained(volume, truth)))
-        if name == "back-projection":
-            # A skew that is small enough to be neglected is followed exactly, cell by cell.
-            reconstruct(views, tilt, params, sink=keep, y_per_z=y_per_z)
-            rms = float(np.sqrt(np.mean((volume - made[name]) ** 2)) / volume.std())
-            measures.append(Measure("change by a skew of 0.5 degrees", rms))
-            halves = []
-            for half in half_views(tilt):
-                reconstruct(views, tilt, params, sink=keep, included=half)
-                halves.append(volume.copy())
-            measures.append(
-                Measure("half volumes: frequency at 0.143", shell_correlation(halves[0], halves[1]).resolution() or 0.5)
-            )
-    reconstruct_sirt(views, tilt, ReconstructParams(thickness=80, binning=2, mode=2), SirtParams(), sink=keep)
+    plain = ReconstructParams(**VOLUME)
+    methods = {
+        "back-projection": plain,
+        "SIRT-like filter": ReconstructParams(**VOLUME, fake_sirt_iterations=20),
+        "Hamming": ReconstructParams(**VOLUME, hamming_start=0.1),
+    }
+    measures = [Measure(f"{name}: unexplained", unexplained(made(params), truth)) for name, params in methods.items()]
+    volume = np.empty(volume_shape(views.shape, plain), np.float32)
+    reconstruct_sirt(views, tilt, plain, SirtParams(), sink=functools.partial(_keep, volume))
     measures.append(Measure("SIRT: unexplained", unexplained(volume, truth)))
+    exact = bent_exactly()
+    measures.append(Measure("cells: rms error, sd", float(np.sqrt(np.mean((bent() - exact) ** 2)) / exact.std())))
+    halves = [made(plain, included=half) for half in half_views(tilt)]
+    sizes = {"tile": half_volumes._TILE, "margin": half_volumes._MARGIN, "shells": half_volumes._SHELLS}  # noqa: SLF001 defaults
+    frequency = shell_correlation(halves[0], halves[1], **sizes).resolution(half_volumes.THRESHOLD)
+    measures.append(Measure("half volumes: frequency at the threshold", frequency or 0.5))
     return measures
 
 
