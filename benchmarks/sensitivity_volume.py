@@ -38,11 +38,11 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 SECTIONS: Mapping[str, SimulationParams] = {
     "low dose": SimulationParams(
-        seed=42, size=400, thickness_px=110, pitch_deg=-3, z_offset_px=-20, beads=0, crowding=1.5, dose=40
+        seed=42, size=352, thickness_px=100, pitch_deg=-3, z_offset_px=-20, beads=0, crowding=1.5, dose=40
     ),
-    "gold": SimulationParams(seed=44, size=352, thickness_px=80, pitch_deg=3, z_offset_px=20, beads=16, dose=100),
+    "gold": SimulationParams(seed=44, size=320, thickness_px=80, pitch_deg=3, z_offset_px=20, beads=16, dose=100),
 }
-"""Sections of 80 and 110 pixels, 41 views, for positioning; their tilt angles are 1.5 degrees off."""
+"""Sections of 80 and 100 pixels, 41 views, for positioning; their tilt angles are 1.5 degrees off."""
 
 TILT_OFF_DEG = 1.5
 
