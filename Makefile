@@ -51,6 +51,7 @@ pages: $(VENV)/.dev  ## write the generated pages, figures and pictures of docs/
 
 docs: $(VENV)/.docs  ## build the documentation site into site/; warnings are errors
 	@$(BIN)/python docs/generate.py --check
+	@rm -rf .cache/mkdocs-jupyter
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "the site is in site/index.html"
 
 serve: $(VENV)/.docs  ## build the site and serve it on this machine, anew with every change
@@ -62,7 +63,7 @@ lock: $(VENV)/.dev  ## resolve the dependencies anew (needs uv)
 	$(UV_COMPILE) --group dev --group docs --extra prefect --extra portal -c requirements-dev.lock -o requirements-docs.lock
 
 clean:  ## remove the environment and everything generated
-	rm -rf $(VENV) demo-output site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo-output site .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

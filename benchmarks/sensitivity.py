@@ -95,10 +95,10 @@ def coarse_start(name: str) -> CoarseResult:
     return align_coarse(s.images, s.nominal_deg, s.header_axis_deg)
 
 
-def coarse(names: Sequence[str] = ("low dose", "large shifts", "axis 6 degrees off")) -> list[Measure]:
+def coarse() -> list[Measure]:
     """Coarse alignment: its true error and that of the axis angle, 5 degrees where it is not found."""
     measures = []
-    for name in names:
+    for name in ("low dose", "large shifts", "axis 6 degrees off"):
         s = series(name)
         found = align_coarse(s.images, s.nominal_deg, s.header_axis_deg, params=CoarseParams())
         measures.append(Measure("coarse error, px", score(s.truth, found.transforms, s.nominal_deg).rms_px))
@@ -190,8 +190,8 @@ EVALUATIONS: Mapping[str, Sequence[Callable[[], list[Measure]]]] = {
     "align.coarse": (coarse,),
     "align.beads": (gold,),
     "align.patches": (patches,),
-    "align.projection": (projection, functools.partial(coarse, ("large shifts", "axis 6 degrees off"))),
-    "align.bundle": (tracks, local_areas, patches),
+    "align.projection": (projection,),
+    "align.bundle": (tracks, local_areas),
 }
 """What to run for the constants of each package, by its name below `tiltflow`.  `--package` takes a name or its beginning."""
 

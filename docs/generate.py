@@ -182,7 +182,7 @@ def generated() -> Iterator[tuple[Path, str]]:
 
 
 def write_demo_picture(results: Path, target: Path) -> None:
-    """Put the demo's key image, a section of its volume and a frame of each movie side by side."""
+    """Put the demo's key image, a slice of its volume and a frame of each movie side by side."""
     import av
     import numpy as np
     from PIL import Image, ImageDraw
@@ -194,7 +194,7 @@ def write_demo_picture(results: Path, target: Path) -> None:
     section = np.asarray(volume[volume.shape[0] // 2], np.float32)[::-1]
     low, high = np.percentile(section, [0.5, 99.5])
     grey = np.uint8(np.clip((section - low) / (high - low), 0, 1) * 255)
-    pictures = {"key image": Image.open(next(results.glob("demo_ali.*.jpg"))), "section of the volume": Image.fromarray(grey)}
+    pictures = {"key image": Image.open(next(results.glob("demo_ali.*.jpg"))), "slice of the volume": Image.fromarray(grey)}
     for label, movie in (("tilt movie, first view", "tiltMov_demo.mp4"), ("averaged volume, movie", "keyMov_demo.mp4")):
         with av.open(str(results / movie)) as container:
             frames = [frame.to_image() for frame in container.decode(video=0)]

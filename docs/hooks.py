@@ -1,8 +1,10 @@
-"""What the site needs beyond the configuration of mkdocs: pages found by a pattern, and the functions of the front door."""
+"""What the site needs beyond the configuration of mkdocs: pages found by a pattern, and texts put into pages."""
 
 from __future__ import annotations
 
 import inspect
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import tiltflow
 
 DOCS = Path(__file__).parent
 FRONT_DOOR = "<!-- front door -->"
+_INCLUDE = re.compile(r"<!-- include: (\S+)(?: (\w+))? -->")
 
 
 def on_config(config: Any) -> Any:
@@ -19,12 +22,30 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_context: Any) -> str:
-    """Put the reference of every function that `tiltflow` exports where the page has the mark."""
-    if FRONT_DOOR not in markdown:
-        return markdown
-    exported = [getattr(tiltflow, name) for name in getattr(tiltflow, "__all__", ())]
-    functions = [one for one in exported if inspect.isfunction(one)]
-    return markdown.replace(FRONT_DOOR, "\n\n".join(f"::: {one.__module__}.{one.__qualname__}" for one in functions))
+    """Put in what the marks of a page ask for: the reference of every function that `tiltflow` exports, or a text of the repository."""
+    if FRONT_DOOR in markdown:
+        exported = [getattr(tiltflow, name) for name in tiltflow.__all__]
+        functions = sorted((one for one in exported if inspect.isfunction(one)), key=_place)
+        markdown = markdown.replace(FRONT_DOOR, "\n\n".join(f"::: {one.__module__}.{one.__qualname__}" for one in functions))
+    return _INCLUDE.sub(lambda found: _included(found[1], found[2]), markdown)
+
+
+def _included(name: str, part: str | None) -> str:
+    """Return a file beside this folder, or the part of it between two marks, with links that lead from here."""
+    text = (DOCS.parent / name).read_text(encoding="utf-8")
+    if part is not None:
+        text = text.partition(f"<!-- begin {part} -->\n")[2].partition(f"<!-- end {part} -->")[0]
+    if not text:
+        raise ValueError(f"{name} has no part {part!r} between marks")
+    text = text.replace("](docs/", "](")
+    for moved in ("CHANGELOG.md", "CONTRIBUTING.md"):
+        text = text.replace(f"]({moved}", f"]({moved.lower()}")
+    return text
+
+
+def _place(function: Callable[..., Any]) -> int:
+    """Return the line in which a function begins: they are shown in the order of the module."""
+    return inspect.getsourcelines(inspect.unwrap(function))[1]
 
 
 def _named(entries: Any) -> list[str]:

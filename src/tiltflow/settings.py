@@ -22,8 +22,9 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -47,7 +48,7 @@ from pydantic_settings import (
 from tiltflow.errors import SettingsError
 from tiltflow.model import Site, Thresholds
 from tiltflow.parallel import usable_cores
-from tiltflow.recipe.engine_rules import AUTO, all_engines, engine_names
+from tiltflow.recipe.engine_rules import AUTO, EngineOption, all_engines, engine_names
 
 PREFIX = "TILTFLOW_"
 FILE_VARIABLE = "TILTFLOW_SETTINGS"
@@ -133,8 +134,8 @@ class SlurmSettings(BaseModel):
     )
 
 
-class SiteSettings(BaseSettings):
-    """Everything that a site can set, but for the options of engines."""
+class Settings(BaseSettings):
+    """Everything that a site can set; :func:`load_settings` adds the options of the engines that are installed."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -209,20 +210,22 @@ class SiteSettings(BaseSettings):
         return given
 
 
-_ENGINE_OPTIONS = {option.name: option for engine in all_engines() for option in engine.options}
+def _engine_options() -> tuple[EngineOption, ...]:
+    return tuple(option for engine in all_engines() for option in engine.options)
 
-if TYPE_CHECKING:
-    Settings = SiteSettings
-else:
-    Settings = create_model(
-        "Settings",
-        __base__=SiteSettings,
-        __doc__="Everything that a site can set.",
-        **{
-            option.name: (str if option.default is not None else str | None, Field(option.default, description=option.description))
-            for option in _ENGINE_OPTIONS.values()
-        },
-    )
+
+@cache
+def _with_engine_options(options: tuple[EngineOption, ...]) -> type[Settings]:
+    """Return the settings with a field for each option of an engine."""
+    fields: dict[str, Any] = {
+        option.name: (str if option.default is not None else str | None, Field(option.default, description=option.description))
+        for option in options
+    }
+    return create_model("Settings", __base__=Settings, **fields)
+
+
+def _model() -> type[Settings]:
+    return _with_engine_options(_engine_options())
 
 
 class _Variables(EnvSettingsSource):
@@ -230,10 +233,11 @@ class _Variables(EnvSettingsSource):
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
-        known = {*map(_variable, RENAMED), *(setting.variable for setting in describe_settings())}
+        documented = {setting.variable for setting in describe_settings()}
+        known = documented.union(map(_variable, RENAMED))
         for variable in sorted(os.environ):
             if variable.startswith(PREFIX) and variable not in known and variable != FILE_VARIABLE:
-                _log.warning("variable %s sets nothing.%s", variable, _nearest(variable, known))
+                _log.warning("variable %s sets nothing.%s", variable, _nearest(variable, documented))
         self.env_vars = {variable.lower(): os.environ[variable] for variable in known if os.environ.get(variable)}
 
     def __call__(self) -> dict[str, Any]:
@@ -252,7 +256,7 @@ class _File(TomlConfigSettingsSource):
             raise SettingsError(f"The settings file {path} is not TOML: {error}.") from error
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"The settings file {path}, named by {FILE_VARIABLE}, cannot be read ({error}).") from error
-        _refuse_unknown(self.toml_data, Settings, path, "")
+        _refuse_unknown(self.toml_data, settings_cls, path, "")
 
     def __call__(self) -> dict[str, Any]:
         # The sources complete each other within a section; a value such as the mounts is taken whole from the first.
@@ -278,7 +282,7 @@ def load_settings(**overrides: Any) -> Settings:
         If one is unknown or has a value that makes no sense.
     """
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+        return _model()(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(
             "; ".join(_explain(problem) for problem in error.errors(include_input=False, include_url=False))
@@ -302,7 +306,7 @@ def site_from(settings: Settings, jobs: int = 1, cores: int | None = None) -> Si
         mounts=dict(settings.mounts),
         scratch=settings.scratch,
         threads=settings.threads or max(1, (cores or usable_cores()) // jobs),
-        engine_options={name: getattr(settings, name) for name in _ENGINE_OPTIONS},
+        engine_options={option.name: getattr(settings, option.name, option.default) for option in _engine_options()},
         keep_workdir=settings.keep_workdir,
         thresholds=settings.verdict,
     )
@@ -325,7 +329,7 @@ def load_token(token_file: Path | None = None) -> SecretStr | None:
 
 def describe_settings() -> tuple[SettingHelp, ...]:
     """Return every setting with its variable, default and meaning, for the documentation."""
-    return tuple(_describe(Settings, ""))
+    return tuple(_describe(_model(), ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +392,7 @@ def _explain(problem: Mapping[str, Any]) -> str:
     *section, name = (str(part) for part in problem["loc"])
     full = ".".join([*section, name])
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = _declared(type(_declared(Settings)[section[0]].default) if section else Settings)
+        known = _declared(type(_declared(Settings)[section[0]].default) if section else _model())
         return f"unknown setting {full!r}.{_nearest(name, known)}"
     setting = next((setting.name for setting in describe_settings() if f"{full}.".startswith(f"{setting.name}.")), full)
     return f"setting {full} ({_variable(setting)}): {problem['msg'].removeprefix('Value error, ')}"

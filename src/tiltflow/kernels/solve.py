@@ -17,6 +17,9 @@ from tiltflow.kernels import kernel
 
 Floats = NDArray[np.float64]
 
+_UNDETERMINED = 1e-9
+"""Determinant of 1 - H of a position below which the others do not determine it, and it has no leave-out residual."""
+
 
 @kernel()
 def predict(views: Floats, points: Floats, out: Floats) -> None:
@@ -171,7 +174,7 @@ def leave_out(
             trace += h00 + h11
             a00, a11 = 1.0 - h00, 1.0 - h11
             determinant = a00 * a11 - h01 * h10
-            if determinant <= 1e-9:
+            if determinant <= _UNDETERMINED:
                 continue
             rx, ry = residual[j, i, 0], residual[j, i, 1]
             out[j, i, 0] = (a11 * rx + h01 * ry) / determinant

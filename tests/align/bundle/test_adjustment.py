@@ -1,4 +1,4 @@
-"""The bundle adjustment against geometries that are known: what is free, what is held, and how honest its figures are."""
+"""The bundle adjustment against geometries that are known: what is free, what is held, and whether its error estimates are right."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_with_noise_the_error_is_a_fraction_of_it(point_case, seed):
     assert case.error(case.solve()) < 0.06
 
 
-def test_learning_the_spreads_helps_few_tracks_most(point_case):
+def test_estimating_the_priors_helps_few_tracks_most(point_case):
     def median(adapt):
         cases = [point_case(seed=seed, tracks=5, noise=0.15, axis_walk_deg=0.0, magnification_sd=0.0) for seed in range(3)]
         return np.median([case.error(case.solve(SolveParams(adapt=adapt, restrict=False))) for case in cases])
@@ -45,10 +45,10 @@ def test_learning_the_spreads_helps_few_tracks_most(point_case):
     assert median(adapt=True) < 0.85 * median(adapt=False)
 
 
-def test_what_was_learnt_is_said(point_case):
+def test_estimated_priors_are_noted(point_case):
     notes = point_case(axis_walk_deg=0.0).solve().evidence.notes
-    assert any(note.startswith("rotation: strays by") and note.endswith("as learnt from the tracks") for note in notes)
-    assert any(note.startswith("tilt: strays by 0.1") for note in notes), notes
+    assert any(note.startswith("rotation: standard deviation") and note.endswith("estimated from the tracks") for note in notes)
+    assert any(note.startswith("tilt: standard deviation 0.1") for note in notes), notes
 
 
 def test_a_fixed_variable_keeps_its_nominal_value(point_case):
@@ -215,9 +215,9 @@ def test_leave_out_residuals_are_those_of_fits_that_have_not_seen_the_point(poin
     from tiltflow.align.bundle.problem import build_problem
 
     fit = fit_bundle(build_problem(case.tracks, case.truth.nominal_deg, -8.0, (512, 512), None, None), params)
-    told = np.hypot(*np.moveaxis(fit.left_out.residual, -1, 0))
-    np.testing.assert_allclose([told[t, v] for t, v in [(0, 3), (2, 20), (5, 40), (7, 11)]], lengths, rtol=0.02, atol=2e-3)
-    assert whole.evidence.leave_out_px == pytest.approx(told.mean())
+    left_out = np.hypot(*np.moveaxis(fit.left_out.residual, -1, 0))
+    np.testing.assert_allclose([left_out[t, v] for t, v in [(0, 3), (2, 20), (5, 40), (7, 11)]], lengths, rtol=0.02, atol=2e-3)
+    assert whole.evidence.leave_out_px == pytest.approx(left_out.mean())
 
 
 def test_with_few_tracks_the_residual_flatters_and_the_leave_out_error_does_not(point_case):
@@ -265,7 +265,7 @@ def test_a_single_track_or_tracks_of_two_views_are_refused(point_case):
         case.solve()
 
 
-def test_tracks_seen_too_rarely_are_left_out_and_said_so(point_case):
+def test_tracks_seen_too_rarely_are_left_out_and_noted(point_case):
     case = point_case(missing=0.0)
     case.tracks.xy[3, 2:] = np.nan
     solution = case.solve()

@@ -46,7 +46,7 @@ def test_the_offset_lays_the_points_flat(point_case):
     assert second.alignment("gold").x_axis_tilt_deg == -second.pitch_deg
 
 
-def test_beads_of_two_surfaces_are_told_apart_also_where_one_is_asked_for(rng):
+def test_beads_of_two_surfaces_are_separated_also_where_one_is_asked_for(rng):
     """The trap: one plane through beads that lie left on one surface and right on the other slopes by tens of degrees."""
     points = _points(rng, 24, slope_y=np.tan(np.deg2rad(1.0)), thickness=80)
     points[:12, 0] = np.abs(points[:12, 0])

@@ -14,7 +14,7 @@ from tiltflow.model import Tracks
 TILTALIGN = SolveParams(
     rotation="each", tilt="grouped", magnification="each", stretch=True, skew=True, surfaces=2, adapt=False, robust=False
 )
-"""What tiltalign was asked: no learning of spreads, which it does not have, and no robust fit."""
+"""What tiltalign was asked: no estimation of priors, which it does not have, and no robust fit."""
 
 
 def _solve(folder: Path, axis: str, params: SolveParams):
@@ -60,8 +60,8 @@ def test_rotations_tilts_and_magnifications_are_tiltaligns(data, axis, robust):
 
 
 @pytest.mark.parametrize("axis", ["a", "b"])
-def test_learning_the_spreads_foretells_unseen_points_better(data, axis):
+def test_estimating_the_priors_lowers_the_leave_out_error(data, axis):
     plain = _solve(data / "solve", axis, replace(TILTALIGN, robust=True))[0].evidence
-    learnt = _solve(data / "solve", axis, replace(TILTALIGN, robust=True, adapt=True))[0].evidence
-    assert learnt.leave_out_px < plain.leave_out_px
-    assert learnt.residual_mean_px < 1.02 * plain.residual_mean_px
+    estimated = _solve(data / "solve", axis, replace(TILTALIGN, robust=True, adapt=True))[0].evidence
+    assert estimated.leave_out_px < plain.leave_out_px
+    assert estimated.residual_mean_px < 1.02 * plain.residual_mean_px

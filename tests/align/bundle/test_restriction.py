@@ -62,13 +62,13 @@ def test_twenty_tracks_are_never_restricted():
     assert restrict(params, 20, VIEWS, 20 * 20) == (params, ())
 
 
-def test_where_spreads_are_learnt_variables_are_held_instead():
+def test_where_priors_are_estimated_variables_are_held_instead():
     params, (note,) = restrict(SolveParams(), 6, VIEWS, 6 * VIEWS)
     assert params == SolveParams()
-    assert "what views stray by is learnt from the tracks" in note
+    assert "priors estimated from the tracks" in note
 
 
-def test_three_tracks_are_too_few_to_learn_from():
+def test_three_tracks_are_too_few_to_estimate_priors_from():
     params, _ = restrict(SolveParams(), 3, VIEWS, 3 * VIEWS)
     assert params.rotation == "one"
 

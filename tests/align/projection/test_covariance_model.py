@@ -83,7 +83,7 @@ def test_a_model_that_is_none_is_refused(model):
         precisions(broken, depth_phases(0.1, TANGENTS, model.z), np.arange(4), np.zeros(13))
 
 
-def test_a_prediction_is_what_the_other_views_let_expect(model, rng):
+def test_a_prediction_is_the_conditional_mean_given_the_other_views(model, rng):
     spectra = gaussian(rng, len(BAND.q), 13, len(BAND.p))
     found = predict(model, BAND, spectra, TANGENTS)
     for index, place in ((0, 3), (5, 0), (9, 7)):
@@ -106,7 +106,7 @@ def test_how_a_prediction_changes_with_the_tilt_of_its_view(model, rng):
     np.testing.assert_allclose(found.by_tilt[:, view], slope, atol=0.01 * scale)
 
 
-def test_what_some_views_foretell_of_one_more(model, rng):
+def test_the_prediction_of_one_view_from_some_others(model, rng):
     spectra, trust = gaussian(rng, len(BAND.q), 4, len(BAND.p)), np.array([1.0, 0.2, 0.5, 1.0])
     tangents, sought = TANGENTS[4:8], TANGENTS[8]
     predicted, variance = predict_unseen(model, BAND, spectra, tangents, trust, sought)
@@ -151,7 +151,7 @@ def test_the_true_tilts_are_more_likely_than_others(model, rng):
     assert max(likelihood, key=likelihood.get) == 1.0
 
 
-def test_a_loosened_model_expects_a_thicker_slab_around_the_same_middle(model):
+def test_a_broadened_model_is_thicker_about_the_same_middle(model):
     profile = np.where(np.abs(model.z - 2) < 3, 1.0, 1e-3)
     thin = replace(model, profile=profile / profile.sum())
     loose = thin.broadened()

@@ -25,7 +25,7 @@ def smooth():
 
 @pytest.mark.parametrize("kind", range(PARAMETERS))
 def test_a_view_changes_with_each_parameter_as_it_is_said_to(smooth, kind):
-    """Undoing a change by the geometry takes away what the change is said to have added; the view is flat and smooth."""
+    """Undoing a change by the geometry removes what the change is computed to have added; the view is flat and smooth."""
     tilt = np.deg2rad(40.0)
     where = ViewGeometry(geometry.rotation(15.0)[None], np.array([[4.0, -3.0]]), np.array([tilt]), 0.1)
     frame = Frame.around(smooth, 15.0, (1.0, 1.0))
@@ -57,7 +57,7 @@ def test_a_view_changes_with_each_parameter_as_it_is_said_to(smooth, kind):
 
 @pytest.fixture(scope="module")
 def fitted(textured):
-    """A fit to small images of the true geometry, its model learnt."""
+    """A fit to small images of the true geometry, its model estimated."""
     views = read_binned(textured.images, np.arange(25), 64, threads=2)
     truth = textured.truth
     fit = ProjectionFit(views, ViewGeometry.from_transforms(truth.transforms(), truth.true_deg), 70.0, threads=2)
@@ -74,7 +74,7 @@ def normal_equations(fit, where):
 
 @pytest.mark.parametrize(("view", "kind", "size"), [(5, 0, 0.2), (18, 1, 0.2), (9, 2, 4e-3)])
 def test_the_gradient_points_where_the_likelihood_rises(fitted, view, kind, size):
-    """A view is displaced either way: the gradients there tell the place between, as the likelihoods do."""
+    """A view is displaced either way: the gradients there give the position between, as the likelihoods do."""
     change = np.zeros((25, PARAMETERS))
     change[view, kind] = size
     slopes, values = [], []

@@ -1,4 +1,4 @@
-"""What a step comes to, from normal equations whose answer is known."""
+"""The posterior step, from normal equations whose solution is known."""
 
 import numpy as np
 import pytest
@@ -25,23 +25,23 @@ def scatter(rng, kind, sd):
 
 
 @pytest.fixture
-def sure():
+def informative():
     """Variances of 1e-3 px, and of 1e-4 radians and fractions."""
     return np.array([1e6, 1e6, 1e8, 1e8, 1e8, 1e3])
 
 
-def test_shifts_that_the_images_know_are_taken_as_they_are(rng, sure):
+def test_shifts_that_the_images_determine_are_taken_as_they_are(rng, informative):
     change = scatter(rng, 0, 2.0)
-    found = solve_posterior(step_towards(change, sure, rng), ALL, np.zeros_like(change), TILTS, Prior.initial())
+    found = solve_posterior(step_towards(change, informative, rng), ALL, np.zeros_like(change), TILTS, Prior.initial())
     np.testing.assert_allclose(found.change[:, 0], change[:, 0], atol=5e-3)
     assert found.dispersion == pytest.approx(1, abs=0.3)
 
 
 @pytest.mark.parametrize(("kind", "free"), [(3, FreeParameters(magnification=True)), (4, FreeParameters(tilt=True))])
-def test_how_much_views_differ_is_learnt(rng, sure, kind, free):
+def test_how_much_views_differ_is_estimated(rng, informative, kind, free):
     for sd in (8e-3, 1e-3):
         change = scatter(rng, kind, sd)
-        found = solve_posterior(step_towards(change, sure, rng), free, np.zeros_like(change), TILTS, Prior.initial())
+        found = solve_posterior(step_towards(change, informative, rng), free, np.zeros_like(change), TILTS, Prior.initial())
         assert found.prior.spread[kind] == pytest.approx(sd, rel=0.5)
 
 
@@ -70,26 +70,26 @@ def test_a_drift_of_the_rotation_is_followed_but_not_its_noise(rng):
     assert np.std(steady.change[:, 2]) < 0.5 * alone
 
 
-def test_what_is_not_free_does_not_move(rng, sure):
+def test_what_is_not_free_does_not_move(rng, informative):
     change = rng.normal(0, 1e-3, (VIEWS, PARAMETERS))
-    found = solve_posterior(step_towards(change, sure, rng), FreeParameters(), np.zeros_like(change), TILTS, Prior.initial())
+    found = solve_posterior(step_towards(change, informative, rng), FreeParameters(), np.zeros_like(change), TILTS, Prior.initial())
     assert not found.change[:, 2:].any()
 
 
-def test_one_slope_is_common_to_all_views(rng, sure):
+def test_one_slope_is_common_to_all_views(rng, informative):
     change = np.zeros((VIEWS, PARAMETERS))
     change[:, 5] = 0.03
     found = solve_posterior(
-        step_towards(change, sure, rng), FreeParameters(slope=True), np.zeros_like(change), TILTS, Prior.initial()
+        step_towards(change, informative, rng), FreeParameters(slope=True), np.zeros_like(change), TILTS, Prior.initial()
     )
     assert np.ptp(found.change[:, 5]) == pytest.approx(0, abs=1e-12)
     assert found.change[0, 5] == pytest.approx(0.03, abs=0.03)
 
 
-def test_parts_of_the_field_that_disagree_make_the_images_count_less(rng, sure):
+def test_disagreement_of_parts_of_the_field_reduces_the_information_of_the_images(rng, informative):
     quiet, loud = (
         solve_posterior(
-            step_towards(scatter(rng, 0, 1.0), sure, rng, noise), ALL, np.zeros((VIEWS, PARAMETERS)), TILTS, Prior.initial()
+            step_towards(scatter(rng, 0, 1.0), informative, rng, noise), ALL, np.zeros((VIEWS, PARAMETERS)), TILTS, Prior.initial()
         )
         for noise in (1.0, 4.0)
     )

@@ -1,4 +1,4 @@
-"""Alignment without tracks, against the known answer of a simulated section."""
+"""Alignment without tracks, against the known geometry of a simulated section."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What an alignment believes its error to be, and the reasons not to believe it."""
+"""The estimated error of an alignment, and its trust warnings."""
 
 from types import SimpleNamespace
 

@@ -1,11 +1,11 @@
-"""Bundle adjustment: tracks of features in, the geometry of every view out.  Answers to IMOD's tiltalign.
+"""Bundle adjustment: tracks of features in, the geometry of every view out.  IMOD's counterpart is tiltalign.
 
 The model is tiltalign's.  With c, s the cosine and sine of the tilt, a specimen point (x, y, z) is seen at
 
     raw = shift + magnification * R(axis angle) ((1 + stretch) c x + s z,  y + skew x)
 
-Stretch and skew are changes of the specimen in its plane, before it is tilted.  A 2 x 2 matrix and a tilt slightly changed undo
-all of it but one term: after skewing, a height z is seen displaced along y by a fraction of itself, which the solution states as
+Stretch and skew are changes of the specimen in its plane, before it is tilted.  A 2 x 2 matrix and a slightly changed tilt undo
+all of it but one term: with skew, a height z is seen displaced along y by a fraction of itself, which the solution gives as
 `y_per_z` (IMOD's second z factor).
 """
 
@@ -35,14 +35,14 @@ def solve(
     included: ArrayLike | None = None,
     start: ArrayLike | None = None,
 ) -> Solution:
-    """Return the geometry that explains the tracks best.
+    """Return the geometry that fits the tracks best.
 
     Parameters
     ----------
     tracks
-        Positions in raw pixels.
+        Positions `(tracks, views, 2)`, x before y, in raw pixels.
     tilt_deg, axis_angle_deg
-        Nominal tilts, `(views,)`, and angle of the tilt axis.
+        Nominal tilts, `(views,)`, and tilt axis angle, degrees.
     params
         Which variables are free, and how outliers are treated.
     image_shape
@@ -50,10 +50,17 @@ def solve(
     included
         `(views,)` views to use; all by default.
     start
-        A coarse alignment, `(views, 2, 3)`: it decides the specimen's origin, and places views that have no points.
+        A coarse alignment, `(views, 2, 3)`: it determines the specimen's origin, and the position of views without points.
+
+    Returns
+    -------
+    Solution
+        The geometry of all views, the points, residuals in raw pixels, and the evidence.
 
     Raises
     ------
+    ParameterError
+        If angles or weights do not match the tracks.
     StageError
         Fewer than two tracks are seen in three views.
     """

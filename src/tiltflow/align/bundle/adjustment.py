@@ -1,4 +1,4 @@
-"""The order of the work: start, fit, weigh, learn, fit again."""
+"""The adjustment: initial geometry, fit, robust weights, priors by empirical Bayes, and fit again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.align.bundle.empirical_bayes import learn_spreads
+from tiltflow.align.bundle.empirical_bayes import estimate_spreads
 from tiltflow.align.bundle.expected_error import expected_error, view_misfit
 from tiltflow.align.bundle.leave_out import LeaveOut, leave_out, leave_tracks_out, view_covariance
 from tiltflow.align.bundle.normal_equations import Geometry, adjust, normal_equations, reduced_system
@@ -19,6 +19,17 @@ from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, TILT, Variables,
 Floats = NDArray[np.float64]
 
 _WEIGHT_CYCLES = 12
+"""Most iterations of robust weights; half as many or twice as many change the error by less than 3 % (benchmarks/sensitivity.py)."""
+_NOISE_CYCLES = 2
+"""Iterations without robust weights: the fit depends on the noise only through the priors."""
+_SETTLED_WEIGHT = 0.01
+"""The iterations end when no weight changes by more."""
+_LEAST_FREEDOM = 0.2
+"""Least degrees of freedom, as a fraction of the measurements: with few tracks the nominal count may be negative."""
+_LEAST_NOISE_PX = 1e-4
+"""Lower bound of the noise: exact tracks leave none, and the priors are weighted by it."""
+_MOST_CORRELATED = 0.95
+"""Upper bound of the residuals' autocorrelation: above, the variance would grow without limit (40-fold here)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,21 +43,21 @@ class BundleFit:
     values
         Of the variables.
     variables
-        What was free, with the spreads that were learnt.
+        The free variables, with the priors as estimated.
     weights
         Robust weights, `(tracks, views)`.
     sigma
         Standard deviation of a coordinate of unit weight, pixels.
     autocorrelation
-        By how much more errors weigh because they last from view to view.
+        Factor on the variance of the result, as errors of a track are correlated from view to view.
     left_out
         Leave-out residuals, where asked for.
     error_px
-        The error of the alignment that the fit expects.
+        The estimated error of the alignment.
     axis_error
         Standard error of the mean angle of the tilt axis, radians.
     notes
-        What was learnt.
+        The priors as estimated.
     """
 
     geometry: Geometry
@@ -64,8 +75,8 @@ class BundleFit:
 def fit_bundle(problem: BundleProblem, params: SolveParams, start: Geometry | None = None) -> BundleFit:
     """Return the adjustment of a problem, from `start` if one is known.
 
-    Without, shifts come first (with angles given they are linear), then one angle of the tilt axis; then everything; weights and
-    spreads last, as they need residuals that mean something.
+    Without one, shifts come first (a linear problem at given angles), then a common tilt axis angle, then all variables; robust
+    weights and priors last, as they need converged residuals.
     """
     geometry = _begin(problem, params) if start is None else start
     observations = problem.observations
@@ -76,8 +87,8 @@ def fit_bundle(problem: BundleProblem, params: SolveParams, start: Geometry | No
     geometry, values = adjust(geometry, observations, variables, sigma, values=values)
     fit = _weigh(problem, BundleFit(geometry, values, variables, weights, sigma), params)
     if params.adapt and variables.kinds:
-        fit = _weigh(problem, _learn(problem, fit), params)
-    return _judge(problem, fit) if params.leave_out else fit
+        fit = _weigh(problem, _with_estimated_priors(problem, fit), params)
+    return _with_errors(problem, fit) if params.leave_out else fit
 
 
 def _begin(problem: BundleProblem, params: SolveParams) -> Geometry:
@@ -103,16 +114,16 @@ def _values(problem: BundleProblem, geometry: Geometry, variables: Variables) ->
     return np.asarray(np.linalg.lstsq(variables.matrix(), change, rcond=None)[0])
 
 
-def _judge(problem: BundleProblem, fit: BundleFit) -> BundleFit:
-    """Return the fit with its leave-out residuals and the error it expects."""
+def _with_errors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
+    """Return the fit with its leave-out residuals and its estimated error."""
     weighted = problem.observations.weighted(fit.weights)
     normal = normal_equations(fit.geometry, weighted)
     covariance = view_covariance(fit.geometry, normal, fit.variables, fit.sigma)
     ny, nx = problem.image_shape
     autocorrelation = _autocorrelation(problem, fit)
-    # Errors that last make the views that much less certain; the priors hold them all the same.
+    # Correlated errors increase the variance of the views; the priors are as strong as before.
     noise = fit.sigma * np.sqrt(autocorrelation)
-    lasting = view_covariance(fit.geometry, normal, fit.variables, noise) * noise**2
+    covariance_px = view_covariance(fit.geometry, normal, fit.variables, noise) * noise**2
     if weighted.joint is None:
         left_out = leave_out(fit.geometry, weighted, normal, covariance)
         residual = fit.geometry.residual(problem.observations)
@@ -124,18 +135,18 @@ def _judge(problem: BundleProblem, fit: BundleFit) -> BundleFit:
         fit,
         autocorrelation=autocorrelation,
         left_out=left_out,
-        error_px=float(np.hypot(expected_error(fit.geometry, lasting, (nx / 2, ny / 2)), misfit)),
-        axis_error=float(np.sqrt(max(np.mean(lasting[ROTATION::PER_VIEW, ROTATION::PER_VIEW]), 0.0))),
+        error_px=float(np.hypot(expected_error(fit.geometry, covariance_px, (nx / 2, ny / 2)), misfit)),
+        axis_error=float(np.sqrt(max(np.mean(covariance_px[ROTATION::PER_VIEW, ROTATION::PER_VIEW]), 0.0))),
     )
 
 
 def _weigh(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> BundleFit:
-    """Alternate between fitting and weighing until the weights settle."""
+    """Return the fit with robust weights: fitting and weighting alternate until the weights stay."""
     observations = problem.observations
-    for _ in range(_WEIGHT_CYCLES if params.robust else 2):
+    for _ in range(_WEIGHT_CYCLES if params.robust else _NOISE_CYCLES):
         residual = fit.geometry.residual(observations)
         weights = robust_weights(problem, residual, params) if params.robust else fit.weights
-        settled = float(np.abs(weights - fit.weights).max()) < 0.01
+        settled = float(np.abs(weights - fit.weights).max()) < _SETTLED_WEIGHT
         geometry, values = adjust(fit.geometry, observations.weighted(weights), fit.variables, fit.sigma, values=fit.values)
         sigma = _noise(problem, geometry, weights, fit.variables.count)
         fit = replace(fit, geometry=geometry, values=values, weights=weights, sigma=sigma)
@@ -145,7 +156,7 @@ def _weigh(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> Bundl
 
 
 def robust_weights(problem: BundleProblem, residual: Floats, params: SolveParams) -> Floats:
-    """Return the weights `(tracks, views)` that residuals `(tracks, views, 2)` leave the positions."""
+    """Return the robust weights `(tracks, views)` for residuals `(tracks, views, 2)`."""
     observations = problem.observations
     seen = observations.seen
     squared = observations.squared(residual)
@@ -168,28 +179,28 @@ def _noise(problem: BundleProblem, geometry: Geometry, weights: Floats, view_var
     measured = observations.measured(weights)
     used = int((weights.sum(axis=1) > 0).sum())
     unknowns = view_variables + 3 * used + 2 * observations.xy.shape[1]
-    freedom = max(measured - unknowns, 0.2 * measured, 1.0)
-    return max(float(np.sqrt(problem.crowding * (weights * squared).sum() / freedom)), 1e-4)
+    freedom = max(measured - unknowns, _LEAST_FREEDOM * measured, 1.0)
+    return max(float(np.sqrt(problem.crowding * (weights * squared).sum() / freedom)), _LEAST_NOISE_PX)
 
 
-def _learn(problem: BundleProblem, fit: BundleFit) -> BundleFit:
-    """Return the fit with the spreads that its tracks speak for."""
+def _with_estimated_priors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
+    """Return the fit with the priors' standard deviations estimated from its tracks."""
     normal = normal_equations(fit.geometry, problem.observations.weighted(fit.weights))
     matrix, right = reduced_system(normal, fit.geometry, fit.variables.matrix())
     noise = fit.sigma**2 * _autocorrelation(problem, fit)
-    spreads = learn_spreads(matrix / noise, (matrix @ fit.values + right) / noise, fit.variables)
+    spreads = estimate_spreads(matrix / noise, (matrix @ fit.values + right) / noise, fit.variables)
     notes = []
     for name, spread in spreads.items():
         scale, unit = (1.0, "") if name in {"magnification", "stretch"} else (180 / np.pi, " degrees")
         notes.append(
-            f"{name}: strays by {spread.independent_sd * scale:.2g}{unit} from view to view and drifts by "
-            f"{spread.drift_sd * scale:.2g}{unit} a view, as learnt from the tracks"
+            f"{name}: standard deviation {spread.independent_sd * scale:.2g}{unit} from view to view and "
+            f"{spread.drift_sd * scale:.2g}{unit} drift per view, estimated from the tracks"
         )
     return replace(fit, variables=fit.variables.with_spreads(spreads), notes=tuple(notes))
 
 
 def _autocorrelation(problem: BundleProblem, fit: BundleFit) -> float:
-    """Return by how much more the errors of tracks weigh because they last from view to view: (1 + r) / (1 - r)."""
+    """Return (1 + r) / (1 - r), with r the correlation of the residuals of neighbouring views: the variance ratio of an AR(1) process."""
     if problem.observations.joint is not None:
         return 1.0
     order = np.argsort(problem.rank)
@@ -198,5 +209,5 @@ def _autocorrelation(problem: BundleProblem, fit: BundleFit) -> float:
     pairs = (weights[:, 1:] > 0) & (weights[:, :-1] > 0)
     together = float((residual[:, 1:] * residual[:, :-1])[pairs].sum())
     alone = float(0.5 * (residual[:, 1:] ** 2 + residual[:, :-1] ** 2)[pairs].sum())
-    r = min(max(together / max(alone, 1e-12), 0.0), 0.95)
+    r = min(max(together / max(alone, 1e-12), 0.0), _MOST_CORRELATED)
     return (1 + r) / (1 - r)

@@ -1,4 +1,4 @@
-"""From adjusted numbers to the solution: the origin, views without points, transforms, and the evidence."""
+"""From the adjustment to the solution: the origin, views without points, transforms, and the evidence."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from tiltflow.model import Evidence, LocalAlignment
 Floats = NDArray[np.float64]
 
 _SHIFTS = [SHIFT_X, SHIFT_Y]
+_USED_WEIGHT = 0.1
+"""Mean weight of a track's positions from which on it counts as used in the evidence."""
 
 
 def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParams, notes: tuple[str, ...]) -> Solution:
@@ -34,7 +36,7 @@ def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParam
     transforms, aligned_tilt, y_per_z = aligning(views)
     pick = np.ix_(problem.track, problem.view)
     shape = (problem.tracks, len(problem.tilt_deg))
-    found, said = fit_areas(problem, fit, normalised, params)
+    found, sentence = fit_areas(problem, fit, normalised, params)
     points, weights = np.full((problem.tracks, 3), np.nan), np.zeros(shape)
     points[problem.track] = normalised.points
     residuals = np.full((*shape, 2), np.nan)
@@ -47,13 +49,13 @@ def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParam
     included[problem.view] = True
     height = _levelled(normalised.points[carries], surfaces.pitch_deg)
     if len(surfaces.heights) > params.surfaces:
-        notes = (*notes, "the points lie on two surfaces, although one was to be analysed: two planes were fitted to them")
-    evidence = _evidence(problem, fit, residuals, weights, views, params, (*notes, said) if said else notes)
+        notes = (*notes, "the points lie on two surfaces, although one was to be analysed: two planes were fitted")
+    evidence = _evidence(problem, fit, residuals, weights, views, params, (*notes, sentence) if sentence else notes)
     if found is not None:
         rigid = fit.geometry.residual(problem.observations)
         evidence = replace(
             evidence,
-            leave_out_px=found.unseen_px,
+            leave_out_px=found.leave_out_px,
             error_px=found.error_px,
             global_leave_out_px=evidence.leave_out_px,
             global_residual_mean_px=float(np.hypot(rigid[..., 0], rigid[..., 1])[problem.observations.seen].mean()),
@@ -96,7 +98,7 @@ def _local(found: LocalFit, problem: BundleProblem, views: Floats) -> LocalAlign
 
 
 def aligning(views: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return what undoes each view: transforms `(views, 2, 3)`, the tilts, degrees, at which to back-project, and y per z.
+    """Return the alignment of each view: transforms `(views, 2, 3)`, the tilts, degrees, at which to back-project, and y per z.
 
     A view is seen at ((1 + stretch) c x + s z, y + skew x) = K (c' x + s' z, y + p z), with tan t' = s / ((1 + stretch) c),
     K taking (c', 0) to ((1 + stretch) c, skew) and (0, 1) to itself, and p what is left over.
@@ -187,7 +189,7 @@ def _evidence(
         distance = np.hypot(fit.left_out.residual[..., 0], fit.left_out.residual[..., 1])
         known = ~np.isnan(distance)
         left_out = float(np.average(distance[known], weights=fit.weights[known]))
-    good = weights.sum(axis=1) > 0.1 * np.maximum(seen.sum(axis=1), 1)
+    good = weights.sum(axis=1) > _USED_WEIGHT * np.maximum(seen.sum(axis=1), 1)
     used, kept = int(good.sum()), (weights > 0).sum(axis=0)
     flattest = problem.view[np.argmin(np.abs(problem.used_tilt_deg))]
     corner = np.array(problem.image_shape[::-1]) / 2

@@ -1,8 +1,8 @@
-"""Planes through the points: what would lay the specimen flat, as tiltalign's SurfacesToAnalyze reports.
+"""Planes through the points: the angles that level the specimen, as tiltalign's SurfacesToAnalyze reports.
 
-A plane z = a x + b y + c is made level by adding -atan(a) to every tilt and undoing a tilt of the specimen about x of atan(b).
-Points that plainly lie on two surfaces are fitted with two planes also where one was asked for: one plane through beads of which
-more are left on one surface and right on the other slopes by degrees, at a low residual of the alignment.
+A plane z = a x + b y + c is levelled by adding -atan(a) to every tilt and an X-axis tilt of atan(b).  Points that clearly lie on two
+surfaces are fitted with two planes also where one was asked for: a single plane through beads that are more on the left of one
+surface and on the right of the other is inclined by degrees, whatever the residual of the alignment.
 """
 
 from __future__ import annotations
@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _ENOUGH_POINTS, _ENOUGH_EACH = 10, 3
-_PLAINLY_TWO = 12.0
+"""Points in all and on each surface for two surfaces to be recognised; a plane has three unknowns."""
+_CLEARLY_TWO = 12.0
 """Distance of two planes in standard deviations about them; points spread evenly in depth come to 8 by chance."""
+_FEWEST_FOR_TWO = 5
+"""Points for two planes where they were asked for: one more than their four unknowns."""
+_CYCLES = 30
+"""Most alternations between assigning points and fitting; they end when no point changes sides."""
+_RIDGE = 1e-6
+"""Weight of slopes of 0 relative to the points', so that points in a line have a solution."""
+_START_SLOPES_DEG = (-8.0, -4.0, 0.0, 4.0, 8.0)
+"""Slopes along x and y that the fit of two planes starts from; sections lie within 8 degrees of the grid's plane."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,36 +39,36 @@ class Surfaces:
     residual_sd: float
 
     @property
-    def plainly_two(self) -> bool:
-        """Whether nothing but two surfaces would look like this."""
+    def clearly_two(self) -> bool:
+        """Whether the points cannot be spread evenly in depth."""
         count, upper = len(self.member), int(self.member.sum())
         if len(self.heights) < 2 or count < _ENOUGH_POINTS or min(upper, count - upper) < _ENOUGH_EACH:
             return False
         spread = self.residual_sd * np.sqrt(count / (count - 4))
-        return bool(abs(self.heights[1] - self.heights[0]) > _PLAINLY_TWO * spread)
+        return bool(abs(self.heights[1] - self.heights[0]) > _CLEARLY_TWO * spread)
 
     @property
     def tilt_offset_deg(self) -> float:
-        """Angle to add to every tilt to lay the points flat along x."""
+        """Angle to add to every tilt to level the points along x, degrees."""
         return float(-np.rad2deg(np.arctan(self.slope_x)))
 
     @property
     def pitch_deg(self) -> float:
-        """Tilt of the points about the x axis."""
+        """Tilt of the points about the x axis, degrees."""
         return float(np.rad2deg(np.arctan(self.slope_y * np.cos(np.arctan(self.slope_x)))))
 
 
 def fit_surfaces(points: Floats, surfaces: int) -> Surfaces:
-    """Return the plane, or the two parallel planes, through points `(n, 3)`; two also when they are plain to see.
+    """Return the plane, or the two parallel planes, through points `(n, 3)`, pixels; two also where they are clear.
 
-    Points of two surfaces are told apart by alternating between assigning each to the nearer plane and fitting, from the split at
-    the widest gap of heights above the best single plane; the best of several starts is kept.
+    Points are assigned to two surfaces by alternating between assigning each to the nearer plane and fitting, from the split of
+    least variance of the heights above a starting plane; the best of several starts is kept.
     """
     single = _fit(points, np.zeros(len(points), np.int64), 1)
-    if len(points) < (_ENOUGH_POINTS if surfaces == 1 else 5):
+    if len(points) < (_ENOUGH_POINTS if surfaces == 1 else _FEWEST_FOR_TWO):
         return single
     two = _fit_two(points, single)
-    return two if surfaces == 2 or two.plainly_two else single
+    return two if surfaces == 2 or two.clearly_two else single
 
 
 def _fit_two(points: Floats, single: Surfaces) -> Surfaces:
@@ -67,7 +76,7 @@ def _fit_two(points: Floats, single: Surfaces) -> Surfaces:
     for slopes in _starting_slopes(single):
         height = points[:, 2] - points[:, :2] @ slopes
         member = _split(height)
-        for _ in range(30):
+        for _ in range(_CYCLES):
             fit = _fit(points, member, 2)
             height = points[:, 2] - fit.slope_x * points[:, 0] - fit.slope_y * points[:, 1]
             nearer = np.abs(height[:, None] - np.array(fit.heights)[None]).argmin(axis=1)
@@ -81,14 +90,13 @@ def _fit_two(points: Floats, single: Surfaces) -> Surfaces:
 
 def _fit(points: Floats, member: NDArray[np.int64], planes: int) -> Surfaces:
     design = np.column_stack([points[:, :2], np.eye(planes)[member]])
-    # A millionth of a weight on the slopes: points in a line still give an answer.
-    scale = np.sqrt(1e-6 * max(float((points[:, :2] ** 2).sum()), 1e-12))
+    scale = np.sqrt(_RIDGE * max(float((points[:, :2] ** 2).sum()), 1e-12))
     ridge = np.zeros((2, 2 + planes))
     ridge[0, 0] = ridge[1, 1] = scale
-    answer = np.linalg.lstsq(np.vstack([design, ridge]), np.concatenate([points[:, 2], np.zeros(2)]), rcond=None)[0]
-    residual = points[:, 2] - design @ answer
-    heights = tuple(float(h) for h in answer[2:])
-    return Surfaces(float(answer[0]), float(answer[1]), heights, member, float(np.sqrt(np.mean(residual**2))))
+    solution = np.linalg.lstsq(np.vstack([design, ridge]), np.concatenate([points[:, 2], np.zeros(2)]), rcond=None)[0]
+    residual = points[:, 2] - design @ solution
+    heights = tuple(float(h) for h in solution[2:])
+    return Surfaces(float(solution[0]), float(solution[1]), heights, member, float(np.sqrt(np.mean(residual**2))))
 
 
 def _split(height: Floats) -> NDArray[np.int64]:
@@ -103,6 +111,6 @@ def _split(height: Floats) -> NDArray[np.int64]:
 
 
 def _starting_slopes(single: Surfaces) -> list[Floats]:
-    steps = np.tan(np.deg2rad([-8.0, -4.0, 0.0, 4.0, 8.0]))
+    steps = np.tan(np.deg2rad(_START_SLOPES_DEG))
     starts = [np.array([a, b]) for a in steps for b in steps]
     return [np.array([single.slope_x, single.slope_y]), *starts]

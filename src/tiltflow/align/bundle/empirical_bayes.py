@@ -1,12 +1,12 @@
-"""How far the variables of this series stray, learnt from the tracks: empirical Bayes.
+"""Empirical Bayes: the priors' standard deviations, estimated from the tracks of the series itself.
 
-Around the solution the tracks say of the variables a: a' S a / 2 - b' a.  Under a prior of covariance C = sum of v_k K_k (scatter
-and drift of each kind) they are most probable (MacKay 1992, doi:10.1162/neco.1992.4.3.415) where every variance obeys
+About the solution minus the log-likelihood of the variables a is a' S a / 2 - b' a.  Under a prior of covariance C = sum of v_k K_k
+(scatter and drift of each kind) the evidence is largest (MacKay 1992, doi:10.1162/neco.1992.4.3.415) where every variance obeys
 
     alpha' K_k alpha = trace(P K_k),    alpha = (1 + S C)^-1 b,    P = (1 + S C)^-1 S
 
-which the update v_k <- v_k sqrt(left / right) reaches without ever losing probability (Zhou et al. 2019,
-doi:10.1080/10618600.2018.1529601).  A steady stage and a sharp camera are recognised, and few or noisy tracks then cannot invent
+which the update v_k <- v_k sqrt(left / right) reaches without ever decreasing the evidence (Zhou et al. 2019,
+doi:10.1080/10618600.2018.1529601).  With a stable stage the priors become narrow, so that few or noisy tracks do not produce spurious
 rotations and magnifications.
 """
 
@@ -23,22 +23,27 @@ from tiltflow.align.bundle.variables import Kind, Spread, Variables
 Floats = NDArray[np.float64]
 
 _CYCLES = 40
+"""Most iterations of the variances."""
+_SETTLED = 0.02
+"""The iterations end when no standard deviation changes by more, as a fraction."""
 _FLOOR = 1e-4
-"""Radians, or a fraction: far below what matters."""
+"""Lower bound of a standard deviation, radians or a fraction: 0.05 pixels at 500 pixels from the centre."""
+_START_INDEPENDENT, _START_DRIFT = 0.1, 0.02
+"""Initial standard deviations as fractions of the widest: a variance of zero would stay zero."""
 
 
-def learn_spreads(matrix: Floats, right: Floats, variables: Variables) -> dict[str, Spread]:
-    """Return the most probable spread of every kind that can be learnt, never wider than it is now.
+def estimate_spreads(matrix: Floats, right: Floats, variables: Variables) -> dict[str, Spread]:
+    """Return the most probable standard deviations of every kind that has them estimated, never wider than now.
 
     Parameters
     ----------
     matrix, right
         S and b above over all variables, shifts included, in units of the noise.
     variables
-        The variables and their present spreads.
+        The variables and their present priors.
     """
     shifts = 2 * variables.views
-    # The shifts are free: what the other variables feel is the Schur complement.
+    # The shifts have no prior and are eliminated: the others are left with the Schur complement.
     through = linalg.solve(matrix[:shifts, :shifts], matrix[:shifts, shifts:], assume_a="pos")
     s = matrix[shifts:, shifts:] - matrix[shifts:, :shifts] @ through
     b = right[shifts:] - right[:shifts] @ through
@@ -48,8 +53,8 @@ def learn_spreads(matrix: Floats, right: Floats, variables: Variables) -> dict[s
         covariance = np.zeros_like(s)
         for kind in variables.kinds:
             covariance[blocks[kind.name], blocks[kind.name]] = kind.covariance(spreads[kind.name])
-        answer: Floats = np.asarray(np.linalg.solve(np.eye(len(s)) + s @ covariance, np.column_stack([b, s])), np.float64)
-        alpha, p = answer[:, 0], answer[:, 1:]
+        solution: Floats = np.asarray(np.linalg.solve(np.eye(len(s)) + s @ covariance, np.column_stack([b, s])), np.float64)
+        alpha, p = solution[:, 0], solution[:, 1:]
         change = 0.0
         for kind in variables.kinds:
             if not kind.learnable:
@@ -60,16 +65,17 @@ def learn_spreads(matrix: Floats, right: Floats, variables: Variables) -> dict[s
             drift = _updated(now.drift_sd, alpha[block], p[block, block], kind.drift())
             spreads[kind.name] = replace(now, independent_sd=min(scatter, kind.spread.independent_sd), drift_sd=drift)
             change = max(change, abs(scatter - now.independent_sd) / scatter, abs(drift - now.drift_sd) / drift)
-        if change < 0.02:
+        if change < _SETTLED:
             break
     return {kind.name: spreads[kind.name] for kind in variables.kinds if kind.learnable}
 
 
 def _start(kind: Kind) -> Spread:
-    """Return a spread with some of everything: a variance of zero would stay zero."""
+    """Return the initial standard deviations of a kind."""
     if not kind.learnable:
         return kind.spread
-    return replace(kind.spread, independent_sd=0.1 * kind.spread.independent_sd, drift_sd=0.02 * kind.spread.independent_sd)
+    widest = kind.spread.independent_sd
+    return replace(kind.spread, independent_sd=_START_INDEPENDENT * widest, drift_sd=_START_DRIFT * widest)
 
 
 def _updated(sd: float, alpha: Floats, p: Floats, shape: Floats) -> float:

@@ -1,8 +1,8 @@
-"""The error of the alignment that the fit itself expects: what the uncertainty of the views does to the specimen's points.
+"""The estimated error of the alignment, from the covariance of the views.
 
-Points over the field and over the depth of the specimen are shaken with the covariance of the views; what a best 3-D point
-cannot follow is the blur of the tomogram there.  It is as honest as the noise it is told, so lasting errors have to be in that.
-What variables that were not free leave in the residuals comes on top.
+The covariance of the views is propagated to the positions of points over the field and the depth of the specimen; the part that a
+3-D point of its own cannot absorb is the blur of the tomogram there.  The noise must account for errors that are correlated from
+view to view.  Misfits left by variables that were not free are added.
 """
 
 from __future__ import annotations
@@ -16,8 +16,15 @@ from tiltflow.align.bundle.variables import MAGNIFICATION, PER_VIEW, ROTATION, T
 Floats = NDArray[np.float64]
 
 _FEWEST = 4.0
-"""Tracks, by weight, from which on a view tells what it would rather be."""
+"""Tracks, by weight, that a view needs for its own rotation, tilt and magnification to be estimated: eight measurements for five
+unknowns."""
 _SHIFTS = 2
+"""Shifts of a view, which are always free."""
+_DEPTH_PERCENTILES = (5, 95)
+"""Percentiles of the points' heights taken for the depth of the specimen: a misplaced point does not count."""
+_PLACES = (-0.7, 0.0, 0.7)
+"""Where the error is evaluated along x and y, as fractions of half the field; the mean square over them is nearly that over the field
+(0.327 of the square at an edge, against 1/3)."""
 
 
 def expected_error(fitted: Geometry, covariance: Floats, half_extent: tuple[float, float]) -> float:
@@ -26,7 +33,7 @@ def expected_error(fitted: Geometry, covariance: Floats, half_extent: tuple[floa
     Parameters
     ----------
     fitted
-        The solution; its points tell the depth of the specimen.
+        The solution; its points give the depth of the specimen.
     covariance
         Of the view parameters, `(7 views, 7 views)`, pixels and radians.
     half_extent
@@ -34,13 +41,13 @@ def expected_error(fitted: Geometry, covariance: Floats, half_extent: tuple[floa
     """
     views = len(fitted.views)
     values, vectors = np.linalg.eigh(covariance)
-    shake = vectors * np.sqrt(np.maximum(values, 0.0))
-    heights = np.unique(np.percentile(fitted.points[:, 2], [5, 95]))
+    modes = vectors * np.sqrt(np.maximum(values, 0.0))
+    heights = np.unique(np.percentile(fitted.points[:, 2], _DEPTH_PERCENTILES))
     basis = np.linalg.qr(fitted.point_jacobians().reshape(-1, 3))[0]
-    shake = shake.reshape(views, PER_VIEW, -1)
+    modes = modes.reshape(views, PER_VIEW, -1)
     total, count = 0.0, 0
     for place in _places(half_extent, heights):
-        displacement = fitted.view_jacobians(place) @ shake
+        displacement = fitted.view_jacobians(place) @ modes
         flat = displacement.reshape(2 * views, -1)
         flat = flat - basis @ (basis.T @ flat)
         total += float((flat**2).sum())
@@ -49,10 +56,9 @@ def expected_error(fitted: Geometry, covariance: Floats, half_extent: tuple[floa
 
 
 def view_misfit(fitted: Geometry, residual: Floats, weights: Floats) -> float:
-    """Return what a rotation, a tilt and a magnification of its own would change in every view beyond the noise, root mean square px.
+    """Return the misfit that a rotation, tilt and magnification of each view would remove, beyond the noise, root mean square px.
 
-    It is 0, or nearly so, where each view had them; where they were fixed or shared, the views of a microscope that does not keep
-    still are wrong together in a way that no number of tracks averages out.
+    It is about 0 where each view had its own; where they were fixed or shared, it is an error that no number of tracks averages out.
 
     Parameters
     ----------
@@ -81,5 +87,5 @@ def view_misfit(fitted: Geometry, residual: Floats, weights: Floats) -> float:
 
 
 def _places(half_extent: tuple[float, float], heights: Floats) -> list[Floats]:
-    across, along = (0.7 * half * np.array([-1.0, 0.0, 1.0]) for half in half_extent)
+    across, along = (half * np.array(_PLACES) for half in half_extent)
     return [np.array([x, y, z]) for x in across for y in along for z in heights]

@@ -1,8 +1,8 @@
-"""The leave-out error: how far a point lies from where a fit that has not seen it puts it.
+"""The leave-out error: the distance of each position from its prediction by a fit to all others.
 
 Leaving out one position of a linear fit changes its residual from r to (1 - H)^-1 r, with H the 2 x 2 block of the hat matrix that
-belongs to it (Cook & Weisberg 1982, section 2.2).  At the solution the adjustment is linear to well below a hundredth of a pixel,
-so one factorisation gives every leave-out residual, without a refit.
+belongs to it (Cook & Weisberg 1982, Residuals and Influence in Regression, section 2.2).  At the solution the adjustment is linear to
+well below a hundredth of a pixel, so that one factorisation gives every leave-out residual without a refit.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from tiltflow.kernels import solve as kernels
 
 Floats = NDArray[np.float64]
 
+_RIDGE = 1e-9
+"""Added to the diagonal of the equations without a track, relative to its mean: the others may not determine all variables."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeaveOut:
@@ -29,7 +32,7 @@ class LeaveOut:
 
 
 def leave_out(geometry: Geometry, observations: Observations, normal: Normal, covariance: Floats) -> LeaveOut:
-    """Return what every point's residual would be had it not been used.
+    """Return the residual of every position as if it had not been used.
 
     `normal` are the equations at `geometry`, `covariance` is that of the view parameters from :func:`view_covariance`.
     """
@@ -58,9 +61,9 @@ def leave_out(geometry: Geometry, observations: Observations, normal: Normal, co
 def leave_tracks_out(
     geometry: Geometry, observations: Observations, normal: Normal, variables: Variables, sigma: float
 ) -> LeaveOut:
-    """Return the residuals of every track under views that were fitted to the other tracks, its point fitted to itself.
+    """Return the residuals of every track with views fitted to the other tracks, and its point fitted to itself.
 
-    For tracks whose errors last from view to view: there a single position left out is foretold by its neighbours' errors.
+    For tracks whose errors are correlated from view to view: a single position left out would be predicted from its neighbours' errors.
     """
     map_ = variables.matrix()
     whole, _ = reduced_system(normal, geometry, map_)
@@ -74,8 +77,8 @@ def leave_tracks_out(
         part = normal_equations(own, alone)
         matrix, right = map_.T @ part.matrix @ map_, map_.T @ part.right
         trace += float(np.trace(np.linalg.solve(whole, matrix)))
-        # At the optimum all tracks pull together with nothing; without this one, what is left pulls the other way.
-        steps = map_ @ np.linalg.solve(whole - matrix + 1e-9 * np.trace(whole) / len(whole) * np.eye(len(whole)), -right)
+        # At the optimum the gradient of all tracks is zero; without this track it is minus its own.
+        steps = map_ @ np.linalg.solve(whole - matrix + _RIDGE * np.trace(whole) / len(whole) * np.eye(len(whole)), -right)
         moved = np.einsum("vap,vp->va", geometry.view_jacobians(geometry.points[track]), steps.reshape(len(geometry.views), -1))
         point = part.point_steps(steps)[0]
         left = own.residual(alone)[0] - moved - (by_point @ point).reshape(-1, 2)

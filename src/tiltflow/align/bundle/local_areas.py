@@ -1,4 +1,4 @@
-"""Where the local areas are and which tracks each is solved from, as tiltalign's TargetPatchSizeXandY and its fellows ask."""
+"""Layout of the local areas and the tracks of each, after tiltalign's TargetPatchSizeXandY and related options."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tiltflow.align.bundle.params import LocalParams
 Floats = NDArray[np.float64]
 
 _GROWTH = 1.05
+"""Factor by which an area grows until it holds enough tracks: fine enough that few are added at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +26,7 @@ class Areas:
     members
         `(areas, tracks)` which tracks lie in which area, those along x running fastest.
     grown
-        How many areas had to grow to hold enough of them.
+        Number of areas that were enlarged to hold enough of them.
     """
 
     across: Floats
@@ -49,7 +50,7 @@ class Areas:
         return np.array([(x, y) for y in self.along for x in self.across])
 
     def shares(self, x: Floats, y: Floats) -> Floats:
-        """Return the part that each area has in the points `(x, y)`, `(points, areas)`: bilinear, held beyond the outermost ones."""
+        """Return the bilinear weight of each area at points `(x, y)`, `(points, areas)`, constant beyond the outermost centres."""
         parts = [
             np.stack([np.interp(at, nodes, unit) for unit in np.eye(len(nodes))], axis=1)
             for at, nodes in ((x, self.across), (y, self.along))
@@ -63,7 +64,7 @@ def lay_out_areas(points: Floats, surface: NDArray[np.int64], params: LocalParam
     Parameters
     ----------
     surface
-        `(tracks,)`: 0 or 1, all 0 when one surface is known of.
+        `(tracks,)`: 0 or 1; all 0 for one surface.
     """
     total, each = params.minimum_tracks
     surfaces = np.unique(surface)
@@ -75,8 +76,8 @@ def lay_out_areas(points: Floats, surface: NDArray[np.int64], params: LocalParam
     across, along = (_centres(a, b, side, params.overlap) for a, b, side in zip(low, high, params.target_size_px, strict=True))
     if len(across) * len(along) == 1:
         return (
-            f"one area of {params.target_size_px[0]:.0f} x {params.target_size_px[1]:.0f} px holds all tracks: smaller ones "
-            "(TargetPatchSizeXandY) would tell more"
+            f"one area of {params.target_size_px[0]:.0f} x {params.target_size_px[1]:.0f} px holds all tracks: set smaller ones "
+            "(TargetPatchSizeXandY)"
         )
     members, grown = [], 0
     for y in along:
@@ -96,7 +97,7 @@ def lay_out_areas(points: Floats, surface: NDArray[np.int64], params: LocalParam
 
 
 def _centres(low: float, high: float, side: float, overlap: float) -> Floats:
-    """Return the fewest centres of areas that cover a range and overlap by so much at least."""
+    """Return the centres of the fewest areas that cover a range and overlap by at least `overlap`."""
     length = high - low
     if length <= side:
         return np.array([(low + high) / 2])

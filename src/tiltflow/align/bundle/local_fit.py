@@ -1,12 +1,12 @@
-"""Local areas: what each needs on top of the geometry of all, for specimens that change their shape while they are looked at.
+"""Local alignments: corrections of the global geometry by area, for specimens that change their shape during the series.
 
-Of every view an area has its own shift, and its own changes of axis angle, tilt and magnification, grouped as tiltalign groups
-them.  Around the global solution the tracks say of these numbers z of an area: z' S z / 2 - b' z, their points worked out.  How far
-they stray, and drift in order of tilt, is learnt from all areas together, as :mod:`tiltflow.align.bundle.empirical_bayes` does for
-the views; so a rigid specimen gives changes near nothing, however few tracks an area holds.
+An area has its own shift in every view, and changes of axis angle, tilt and magnification, grouped as in tiltalign.  About the global
+solution minus the log-likelihood of these variables z of an area is z' S z / 2 - b' z, with the points eliminated.  Their scatter and
+their drift in order of tilt are estimated from all areas together, as :mod:`tiltflow.align.bundle.empirical_bayes` does for the
+views, so that for a rigid specimen the corrections are near zero, however few tracks an area holds.
 
-Whether they help is asked of tracks that the areas have not seen: a fifth is left out at a time, and if the others do not say better
-where it is seen than the global geometry does, there are no local areas.
+The areas are used only if they reduce the leave-out error: a fifth of the tracks is left out at a time, and predicted from areas
+fitted to the others and from the global geometry.
 """
 
 from __future__ import annotations
@@ -38,11 +38,23 @@ from tiltflow.align.bundle.variables import (
 Floats = NDArray[np.float64]
 
 _ROUNDS = 5
-_LEARNING = 4
+"""Rounds of priors, solution, robust weights and noise."""
+_PRIOR_ITERATIONS = 4
+"""Iterations of the priors' standard deviations in a round."""
 _FOLDS = 5
+"""Parts of the tracks that are left out in turn."""
 _FLOOR = 1e-5
+"""Lower bound of a standard deviation, as a fraction of the widest."""
 _WORTH = 0.97
-"""Part of the error of unseen tracks that may be left, if the areas are to be used."""
+"""Largest leave-out error with areas, relative to the one without, for the areas to be used."""
+_WIDEST_PX, _WIDEST_DEG, _WIDEST_MAGNIFICATION = 2.0, 1.0, 0.01
+"""Widest prior standard deviations of an area's corrections: shifts, angles, and magnifications."""
+_START_DRIFT = 0.05
+"""Initial standard deviation of the drift, as a fraction of the widest."""
+_RIDGE = 1e-7, 1e-12
+"""Added to the diagonal of a point's normal matrix, relative to its trace and absolutely: a track seen at one tilt alone has no depth."""
+_LEAST_NOISE_PX = 1e-4
+"""Lower bound of the noise: exact tracks leave none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,18 +68,18 @@ class LocalFit:
     changes
         `(areas, used views, 7)` to add to the parameters of the views.
     residual, weights
-        Measured minus predicted with them, `(tracks, used views, 2)`, and the weights they leave, `(tracks, used views)`.
-    unseen_px
-        Mean distance of tracks from where areas that have not seen them put them.
+        Measured minus predicted, `(tracks, used views, 2)`, and robust weights, `(tracks, used views)`.
+    leave_out_px
+        Mean distance of tracks from their prediction by areas fitted to other tracks.
     error_px
-        The error of the alignment that is left, as the fit expects it.
+        The estimated error of the alignment.
     """
 
     areas: Areas
     changes: Floats
     residual: Floats
     weights: Floats
-    unseen_px: float
+    leave_out_px: float
     error_px: float | None
 
 
@@ -83,38 +95,40 @@ def fit_areas(problem: BundleProblem, fit: BundleFit, geometry: Geometry, params
     areas = lay_out_areas(points, surface, params.local)
     if isinstance(areas, str):
         return None, f"no local areas, the global alignment is used: {areas}"
-    return _Work(problem, geometry, areas, params, _kinds(params.local, problem)).fit(fit)
+    return _AreaAdjustment(problem, geometry, areas, params, _kinds(params.local, problem)).fit(fit)
 
 
 def _point_steps(problem: BundleProblem, geometry: Geometry, weights: Floats, residual: Floats | None = None) -> Floats:
-    """Return how far the points `(tracks, 3)` are from where they fit best.
+    """Return the step of the points, `(tracks, 3)`, to their best positions.
 
-    Of tracks that were rejected all positions count: what a rigid specimen does not explain an area may.
+    Of rejected tracks all positions count: an area may explain what a rigid specimen does not.
     """
     observations, rejected = problem.observations, weights.max(axis=1) == 0
     weighted = observations.weighted(np.where(rejected[:, None] & observations.seen, 1.0, weights))
     residual = geometry.residual(observations) if residual is None else residual
     normal, right = weighted.pull(geometry.point_jacobians(), residual)
     scale = np.trace(normal, axis1=1, axis2=2)
-    return np.asarray(np.linalg.solve(normal + (1e-7 * scale + 1e-12)[:, None, None] * np.eye(3), right[..., None])[..., 0])
+    return np.asarray(
+        np.linalg.solve(normal + (_RIDGE[0] * scale + _RIDGE[1])[:, None, None] * np.eye(3), right[..., None])[..., 0]
+    )
 
 
 def _kinds(params: LocalParams, problem: BundleProblem) -> tuple[Kind, ...]:
-    """Return the variables of an area, with the widest spreads that they may have."""
+    """Return the variables of an area, with their widest priors."""
     rank = problem.rank.astype(float)
-    degree = float(np.deg2rad(1))
+    angle = float(np.deg2rad(_WIDEST_DEG))
     return (
-        grouped_kind("shift x", SHIFT_X, rank, 1, Spread(2.0)),
-        grouped_kind("shift y", SHIFT_Y, rank, 1, Spread(2.0)),
-        grouped_kind("rotation", ROTATION, rank, params.rotation_group, Spread(degree)),
-        grouped_kind("tilt", TILT, rank, params.tilt_group, Spread(degree)),
-        grouped_kind("magnification", MAGNIFICATION, rank, params.magnification_group, Spread(0.01)),
+        grouped_kind("shift x", SHIFT_X, rank, 1, Spread(_WIDEST_PX)),
+        grouped_kind("shift y", SHIFT_Y, rank, 1, Spread(_WIDEST_PX)),
+        grouped_kind("rotation", ROTATION, rank, params.rotation_group, Spread(angle)),
+        grouped_kind("tilt", TILT, rank, params.tilt_group, Spread(angle)),
+        grouped_kind("magnification", MAGNIFICATION, rank, params.magnification_group, Spread(_WIDEST_MAGNIFICATION)),
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Equations:
-    """S and b of every area, their points worked out, in squared pixels: `(areas, folds, n, n)` and `(areas, folds, n)`.
+    """S and b of every area, points eliminated, in squared pixels: `(areas, folds, n, n)` and `(areas, folds, n)`.
 
     The folds of the tracks are kept apart, so that any of them can be left out.
     """
@@ -128,8 +142,8 @@ class _Equations:
         return self.matrix[area, folds].sum(axis=0), self.right[area, folds].sum(axis=0)
 
 
-class _Work:
-    """The state of a local fit: weights, noise and spreads that are learnt in turns."""
+class _AreaAdjustment:
+    """A local fit: priors, solution, robust weights and noise are estimated in turns."""
 
     def __init__(
         self, problem: BundleProblem, geometry: Geometry, areas: Areas, params: SolveParams, kinds: tuple[Kind, ...]
@@ -151,37 +165,36 @@ class _Work:
             self._map[:, kind.parameter, block], self._blocks[kind.name], begin = kind.map, block, block.stop
 
     def fit(self, fit: BundleFit) -> tuple[LocalFit | None, str]:
-        """Return the local fit if it tells where unseen tracks are, and a sentence about it."""
-        # What a rigid specimen does not explain has lost weight; an area may explain it, so that all begin alike.
+        """Return the local fit if it reduces the leave-out error, and a sentence about it."""
+        # Positions that a rigid specimen does not explain have lost their weight; areas may explain them, so all start equal.
         weights = np.where(self._observations.seen, 1.0, 0.0) if self._params.robust else fit.weights
         spreads = {kind.name: kind.spread for kind in self._kinds}
         equations = self._equations(weights)
         noise = self._noise(equations, weights, spreads, fit.sigma)
         for _ in range(_ROUNDS):
-            spreads = self._learn(equations, spreads, noise)
+            spreads = self._updated_spreads(equations, spreads, noise)
             values = self._solve(equations, spreads, noise)
             if self._params.robust:
                 weights = robust_weights(self._problem, self._left(values, weights), self._params)
                 equations = self._equations(weights)
             noise = self._noise(equations, weights, spreads, noise)
         values = self._solve(equations, spreads, noise)
-        unseen = self._unseen(equations, spreads, noise, weights)
-        idle = np.zeros_like(values)
-        before, after = self._mean(idle, weights), self._mean(values, weights)
-        without = self._mean(idle, weights, self._areas.held)
+        leave_out = self._leave_out_error(equations, spreads, noise, weights)
+        unchanged = np.zeros_like(values)
+        before, after = self._mean(unchanged, weights), self._mean(values, weights)
+        without = self._mean(unchanged, weights, self._areas.held)
         grid = self._areas.grid
-        said = f"{grid[0]} x {grid[1]} local areas of {self._areas.members.sum(axis=1).min()} tracks or more"
-        if unseen > _WORTH * without:
+        areas = f"{grid[0]} x {grid[1]} local areas of {self._areas.members.sum(axis=1).min()} tracks or more"
+        if leave_out > _WORTH * without:
             return None, (
-                f"the global alignment is used: {said} say where unseen tracks are to {unseen:.3g} px, and without them it is "
+                f"the global alignment is used: {areas} have a leave-out error of {leave_out:.3g} px, the global alignment one of "
                 f"{without:.3g} px"
             )
-        grown = f", {self._areas.grown} of them grown to hold so many" if self._areas.grown else ""
+        grown = f", {self._areas.grown} of them enlarged to hold so many" if self._areas.grown else ""
         left, error = self._left(values, weights), self._error(fit, equations, spreads, noise)
-        found = LocalFit(self._areas, self._changes(values), left, weights, unseen, error)
+        found = LocalFit(self._areas, self._changes(values), left, weights, leave_out, error)
         return found, (
-            f"{said}{grown}: mean residual {before:.3g} px without and {after:.3g} px with them, "
-            f"{unseen:.3g} px for tracks that they have not seen"
+            f"{areas}{grown}: mean residual {before:.3g} px without and {after:.3g} px with them, leave-out error {leave_out:.3g} px"
         )
 
     def _equations(self, weights: Floats) -> _Equations:
@@ -193,8 +206,7 @@ class _Work:
             design = (self._by_view[track] @ self._map).reshape(-1, n)
             weighed, pulled = weighted.weigh(track, design), weighted.weigh(track, by_point)
             normal, across = by_point.T @ pulled, design.T @ pulled
-            # The point moves with the areas: it is worked out, and held weakly where it is seen at one tilt alone.
-            through = np.linalg.solve(normal + 1e-7 * np.trace(normal) * np.eye(3), across.T).T
+            through = np.linalg.solve(normal + _RIDGE[0] * np.trace(normal) * np.eye(3), across.T).T
             residual = self._residual[track].ravel()
             matrix, right = design.T @ weighed - through @ across.T, weighed.T @ residual - through @ (pulled.T @ residual)
             for area in np.flatnonzero(self._areas.members[:, track]):
@@ -218,10 +230,10 @@ class _Work:
             values.append(covariance @ np.linalg.solve(noise**2 * np.eye(len(b)) + s @ covariance, b))
         return np.array(values)
 
-    def _learn(self, equations: _Equations, spreads: dict[str, Spread], noise: float) -> dict[str, Spread]:
-        """Return spreads that explain the areas better: the update of :mod:`tiltflow.align.bundle.empirical_bayes`, over all areas."""
+    def _updated_spreads(self, equations: _Equations, spreads: dict[str, Spread], noise: float) -> dict[str, Spread]:
+        """Return the priors after some updates of :mod:`tiltflow.align.bundle.empirical_bayes`, over all areas."""
         systems = [equations.of(area) for area in range(len(self._areas.members))]
-        for _ in range(_LEARNING):
+        for _ in range(_PRIOR_ITERATIONS):
             covariance = self._covariance(spreads)
             explained = {(kind.name, part): 0.0 for kind in self._kinds for part in ("scatter", "drift")}
             expected = dict(explained)
@@ -250,7 +262,7 @@ class _Work:
         return spreads
 
     def _noise(self, equations: _Equations, weights: Floats, spreads: dict[str, Spread], noise: float) -> float:
-        """Return the standard deviation of a coordinate of unit weight that is left, pixels."""
+        """Return the standard deviation of a coordinate of unit weight in the residuals, pixels."""
         covariance, squares, freedom = self._covariance(spreads), 0.0, 0.0
         rigid = weights * self._observations.squared(self._without_points(self._residual, weights))
         for area, inside in enumerate(self._areas.members):
@@ -260,32 +272,32 @@ class _Work:
             some = weights * inside[:, None]
             squares += float(rigid[inside].sum()) - 2 * float(b @ value) + float(value @ s @ value)
             freedom += self._observations.measured(some) - 3 * float((some.sum(axis=1) > 0).sum()) - fitted
-        return max(float(np.sqrt(max(squares, 0.0) / max(freedom, 1.0))), 1e-4)
+        return max(float(np.sqrt(max(squares, 0.0) / max(freedom, 1.0))), _LEAST_NOISE_PX)
 
     def _changes(self, values: Floats) -> Floats:
         return np.asarray(np.einsum("vpn,an->avp", self._map, values))
 
     def _left(self, values: Floats, weights: Floats) -> Floats:
-        """Return what the areas, interpolated between their centres, leave of the residuals, each track with its best point."""
+        """Return the residuals after the areas' corrections, interpolated between their centres, each track with its best point."""
         moved = np.einsum("jvap,jvp->jva", self._by_view, np.einsum("ja,avp->jvp", self._shares, self._changes(values)))
         return self._without_points(self._residual - moved, weights)
 
     def _without_points(self, residual: Floats, weights: Floats) -> Floats:
-        """Return residuals with their points moved to where they fit best."""
+        """Return the residuals with the points moved to their best positions."""
         step = _point_steps(self._problem, self._geometry, weights, residual)
         left = residual - np.einsum("vak,jk->jva", self._geometry.point_jacobians(), step)
         return np.where(self._observations.seen[..., None], left, 0.0)
 
     def _mean(self, values: Floats, weights: Floats, tracks: NDArray[np.bool_] | None = None) -> float:
-        """Return the mean length of what is left, weighted."""
+        """Return the weighted mean length of the residuals."""
         return self._mean_of(self._left(values, weights), weights, tracks)
 
     def _mean_of(self, left: Floats, weights: Floats, tracks: NDArray[np.bool_] | None = None) -> float:
         some = weights if tracks is None else weights * tracks[:, None]
         return float(np.average(np.hypot(left[..., 0], left[..., 1]), weights=np.maximum(some, 1e-300)))
 
-    def _unseen(self, equations: _Equations, spreads: dict[str, Spread], noise: float, weights: Floats) -> float:
-        """Return the mean distance of tracks from where areas put them that were solved without them."""
+    def _leave_out_error(self, equations: _Equations, spreads: dict[str, Spread], noise: float, weights: Floats) -> float:
+        """Return the mean distance of tracks from their prediction by areas solved without them."""
         left = np.zeros_like(self._residual)
         for fold in range(_FOLDS):
             out = self._fold == fold
@@ -293,7 +305,7 @@ class _Work:
         return self._mean_of(left, weights, self._areas.held)
 
     def _error(self, fit: BundleFit, equations: _Equations, spreads: dict[str, Spread], noise: float) -> float | None:
-        """Return the error that is expected: that of the global geometry by the noise that is left, and that of the areas."""
+        """Return the estimated error: that of the global geometry, scaled to the noise in the residuals, and that of the areas."""
         if fit.error_px is None:
             return None
         covariance, flat = self._covariance(spreads), self._map.reshape(-1, self._map.shape[2])
@@ -307,8 +319,8 @@ class _Work:
 
 
 def _updated(now: Spread, most: Spread, scatter: float, drift: float) -> Spread:
-    """Return a spread whose parts are multiplied, never wider than it may be."""
-    start = now.drift_sd or 0.05 * most.independent_sd
+    """Return the standard deviations multiplied by `scatter` and `drift`, never wider than `most`."""
+    start = now.drift_sd or _START_DRIFT * most.independent_sd
     return Spread(
         independent_sd=max(min(now.independent_sd * scatter, most.independent_sd), _FLOOR * most.independent_sd),
         drift_sd=max(min(start * drift, most.independent_sd), _FLOOR * most.independent_sd),

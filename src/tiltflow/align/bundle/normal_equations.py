@@ -19,6 +19,22 @@ from tiltflow.kernels import solve as kernels
 
 Floats = NDArray[np.float64]
 
+_POINT_RIDGE = 1e-7, 1e-12
+"""Added to the diagonal of a point's normal matrix, relative to its trace and absolutely: at nearly one tilt a track has no depth."""
+_RIDGE, _UNIT_RIDGE = 1e-9, 1e-10
+"""Added to the diagonal of the reduced system, relative to its mean, and after scaling to a unit diagonal: what the data do not
+determine stays in place."""
+_CYCLES = 30
+"""Most Gauss-Newton steps; convergence ends them earlier."""
+_CONVERGED = 1e-7, 1e-12
+"""The steps end when the objective falls by less, relatively and absolutely."""
+_ROUNDING = 1e-12
+"""Relative increase of the objective that counts as rounding."""
+_FIRST_DAMPING, _MORE_DAMPING, _LESS_DAMPING = 1e-4, 10.0, 0.1
+_LEAST_DAMPING, _MOST_DAMPING = 1e-5, 1e6
+"""Levenberg's damping: the first, the factors after a failed and after a successful step, and where it is dropped or given up.
+Marquardt's factor of 10; the result does not depend on them, as the steps are repeated until they converge."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Geometry:
@@ -34,14 +50,14 @@ class Geometry:
         return np.where(observations.seen[..., None], observations.xy - out, 0.0)
 
     def point_jacobians(self) -> Floats:
-        """Return how positions follow a move of any point, `(views, 2, 3)`."""
+        """Return the derivative of positions by their point, the same for all points, `(views, 2, 3)`."""
         out = np.empty((len(self.views), 2, 3))
         for view, jacobian in zip(self.views, out, strict=True):
             kernels.point_jacobian(view, jacobian)
         return out
 
     def view_jacobians(self, point: Floats) -> Floats:
-        """Return how the positions of a point follow the parameters of their view, `(views, 2, 7)`."""
+        """Return the derivative of a point's positions by the parameters of their view, `(views, 2, 7)`."""
         out = np.empty((len(self.views), 2, PER_VIEW))
         for view, jacobian in zip(self.views, out, strict=True):
             kernels.view_jacobian(view, point, jacobian)
@@ -64,7 +80,7 @@ class Normal:
     cost: float
 
     def point_steps(self, view_steps: Floats) -> Floats:
-        """Return how the points follow a step of the views `(7 views,)`: `(tracks, 3)`."""
+        """Return the step of the points, `(tracks, 3)`, that belongs to a step of the views `(7 views,)`."""
         right = self.point_right - self.cross @ view_steps
         return np.asarray(np.linalg.solve(np.swapaxes(self.factor, 1, 2), right[..., None])[..., 0])
 
@@ -86,9 +102,10 @@ def normal_equations(geometry: Geometry, observations: Observations) -> Normal:
     blocks = (
         _independent(geometry, observations, residual) if observations.joint is None else _joint(geometry, observations, residual)
     )
-    # A track seen at nearly one tilt has no depth: hold it where it is, weakly.
     scale = np.trace(blocks.points, axis1=1, axis2=2)
-    factor = np.asarray(np.linalg.cholesky(blocks.points + (1e-7 * scale + 1e-12)[:, None, None] * np.eye(3)), np.float64)
+    factor = np.asarray(
+        np.linalg.cholesky(blocks.points + (_POINT_RIDGE[0] * scale + _POINT_RIDGE[1])[:, None, None] * np.eye(3)), np.float64
+    )
     cross, point_right = blocks.cross, blocks.point_right
     kernels.whiten(factor, cross, point_right)
     flat = cross.reshape(-1, cross.shape[2])
@@ -149,7 +166,7 @@ def _joint(geometry: Geometry, observations: Observations, residual: Floats) -> 
 def reduced_system(normal: Normal, geometry: Geometry, map_: Floats) -> tuple[Floats, Floats]:
     """Return the normal matrix and right side of the variables.
 
-    A move of the whole specimen along x, y or z, which nothing determines, is held still.
+    A translation of the whole specimen, which the data do not determine, is held at zero.
     """
     translations = np.zeros((len(geometry.views), PER_VIEW, 3))
     translations[:, [SHIFT_X, SHIFT_Y]] = geometry.point_jacobians()
@@ -172,12 +189,12 @@ def adjust(
     sigma: float,
     *,
     values: Floats | None = None,
-    cycles: int = 30,
+    cycles: int = _CYCLES,
 ) -> tuple[Geometry, Floats]:
     """Return the geometry of least squares and the values of the variables: Gauss-Newton, damped (Levenberg) when a step fails.
 
-    `sigma` is the standard deviation of a coordinate, pixels: what the priors are weighed against.  `values` are those that
-    `geometry` already holds, so that a prior goes on counting from where it started.
+    `sigma` is the standard deviation of a coordinate, pixels, which the priors are weighted by.  `values` are those of the variables
+    at `geometry`, counted from the centre of their priors.
     """
     map_, precision = variables.matrix(), sigma**2 * variables.precision()
     values = np.zeros(map_.shape[1]) if values is None else values
@@ -186,24 +203,25 @@ def adjust(
     objective = normal.cost + float(values @ precision @ values)
     for _ in range(cycles):
         matrix, right = reduced_system(normal, geometry, map_)
-        matrix += precision + 1e-9 * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
+        matrix += precision + _RIDGE * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
         while True:
             # Variables of different units, and priors: scaled to a unit diagonal first.
             scale = 1 / np.sqrt(np.diag(matrix))
-            damped = matrix * scale * scale[:, None] + (damping + 1e-10) * np.eye(len(matrix))
+            damped = matrix * scale * scale[:, None] + (damping + _UNIT_RIDGE) * np.eye(len(matrix))
             step = scale * linalg.solve(damped, scale * (right - precision @ values), assume_a="pos")
             view_steps = map_ @ step
             trial = Geometry(geometry.views + view_steps.reshape(-1, PER_VIEW), geometry.points + normal.point_steps(view_steps))
             trial_cost = float(observations.squared(trial.residual(observations)).sum())
             trial_objective = trial_cost + float((values + step) @ precision @ (values + step))
-            if trial_objective <= objective * (1 + 1e-12) or damping > 1e6:
+            if trial_objective <= objective * (1 + _ROUNDING) or damping > _MOST_DAMPING:
                 break
-            damping = max(10 * damping, 1e-4)
+            damping = max(_MORE_DAMPING * damping, _FIRST_DAMPING)
         gain = objective - trial_objective
         if gain < 0:
             break
-        geometry, values, objective, damping = trial, values + step, trial_objective, 0.1 * damping if damping > 1e-5 else 0.0
-        if gain <= 1e-7 * objective + 1e-12:
+        geometry, values, objective = trial, values + step, trial_objective
+        damping = _LESS_DAMPING * damping if damping > _LEAST_DAMPING else 0.0
+        if gain <= _CONVERGED[0] * objective + _CONVERGED[1]:
             break
         normal = normal_equations(geometry, observations)
     return geometry, values

@@ -1,4 +1,4 @@
-"""What was measured, and what each measurement is worth."""
+"""Measured positions and their weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Observations:
         `(tracks, views, 3)` weights xx, xy, yy of each position; 0 where unseen.
     joint
         `(tracks, views, 2, views, 2)` weights of the positions of a track together, for tracks whose errors are correlated from
-        view to view; takes the place of `information`, which then only says what was seen.
+        view to view; takes the place of `information`, which then only marks what was seen.
     """
 
     xy: Floats
@@ -37,7 +37,7 @@ class Observations:
     def weighted(self, weights: Floats) -> Observations:
         """Return the same positions with their weights multiplied by `(tracks, views)`.
 
-        Positions that are weighed together can only be trusted more or less as a whole: by the mean over the views of the track.
+        A joint weight is multiplied by the mean over the views of the track.
         """
         information = self.information * weights[..., None]
         if self.joint is None:
@@ -51,7 +51,7 @@ class Observations:
         return Observations(self.xy[one], self.information[one], None if self.joint is None else self.joint[one])
 
     def weigh(self, track: int, columns: Floats) -> Floats:
-        """Return what the weights of a track make of `(2 views, n)` numbers that belong to its positions."""
+        """Return the product of a track's weight matrix with `columns` `(2 views, n)`."""
         if self.joint is not None:
             return np.asarray(self.joint[track].reshape(len(columns), -1) @ columns)
         x, y = columns[0::2], columns[1::2]
@@ -59,7 +59,7 @@ class Observations:
         return np.stack([xx * x + xy * y, xy * x + yy * y], axis=1).reshape(columns.shape)
 
     def pull(self, by_point: Floats, residual: Floats) -> tuple[Floats, Floats]:
-        """Return the normal equations of the points, `(tracks, 3, 3)` and `(tracks, 3)`, given how positions follow them."""
+        """Return the normal equations of the points, `(tracks, 3, 3)` and `(tracks, 3)`, given the derivative of positions by them."""
         if self.joint is not None:
             weighed = np.einsum("jvakb,kbn->jvan", self.joint, by_point, optimize=True)
         else:
@@ -70,7 +70,7 @@ class Observations:
         return np.asarray(normal), np.asarray(np.einsum("jvan,jva->jn", weighed, residual, optimize=True))
 
     def squared(self, residual: Floats) -> Floats:
-        """Return the weighted squares `(tracks, views)` of residuals `(tracks, views, 2)`; their sum is what a fit makes small."""
+        """Return the weighted squares `(tracks, views)` of residuals `(tracks, views, 2)`; their sum is the objective of a fit."""
         if self.joint is not None:
             return np.asarray(np.einsum("jva,jvakb,jkb->jv", residual, self.joint, residual, optimize=True))
         x, y = residual[..., 0], residual[..., 1]
@@ -78,9 +78,9 @@ class Observations:
         return np.asarray(xx * x * x + 2 * xy * x * y + yy * y * y)
 
     def measured(self, weights: Floats) -> float:
-        """Return how many numbers were measured, each counted by its weight.
+        """Return the number of measured coordinates, each counted by its weight.
 
-        Positions weighed together are known up to a common shift only.
+        Jointly weighted positions are determined up to a common shift only.
         """
         if self.joint is None:
             return 2 * float(weights.sum())

@@ -1,4 +1,4 @@
-"""What the adjustment is asked for.  The defaults are those of IMOD's plastic template where tiltalign has the parameter."""
+"""Parameters of the adjustment.  The defaults are those of IMOD's plastic template where tiltalign has the parameter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MagnificationVariables = Literal["fixed", "each", "grouped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalParams:
-    """How local areas are made.
+    """How local areas are laid out and what is free in them.  Defaults are tiltalign's.
 
     Attributes
     ----------
@@ -61,16 +61,17 @@ class SolveParams:
     rotation_group, tilt_group, magnification_group, stretch_group, skew_group
         Views between independent values of a grouped variable; between them it changes linearly.
     rotation_sd_deg, tilt_sd_deg, magnification_sd, stretch_sd, skew_sd_deg
-        How far values stray: from their mean for rotation and magnification, from the nominal for the others.  A variable
-        that the tracks do not determine stays within it; one that they do is hardly touched.
+        Prior standard deviations: about their mean for rotation and magnification, about the nominal for the others.  They are wide,
+        so that they matter only for variables that the tracks do not determine.
     adapt
-        Whether to learn from the tracks how far the values of this series stray, and hold them to that when it is less.
+        Whether to estimate narrower priors from the tracks of the series (empirical Bayes).
     robust
         Whether to give less weight to points that fit badly (RobustFitting).
     k_factor
-        Tukey's constant for it, in robust standard deviations (4.685 times KFactorScaling).
+        Tukey's constant, in robust standard deviations (4.685 times KFactorScaling): 95 % efficiency for normal errors.
     weight_whole_tracks
-        Whether to judge tracks as a whole rather than points: for patches, whose errors last (WeightWholeTracks).
+        Whether to weight whole tracks rather than points: for patches, whose errors are correlated from view to view
+        (WeightWholeTracks).
     surfaces
         1 or 2 planes to fit to the points (SurfacesToAnalyze).
     tilt_angle_offset_deg
@@ -78,10 +79,11 @@ class SolveParams:
     z_shift_px
         Added to the z of every point after centring (AxisZShift).
     restrict
-        Whether variables are grouped or fixed when there are too few measurements for them (restrictalign).  With `adapt` they
-        and at least four tracks they are held instead: grouping costs more accuracy than it saves.
+        Whether variables are grouped or fixed when there are too few measurements for them (restrictalign).  With `adapt` and at
+        least four tracks the estimated priors hold them instead: grouping costs more accuracy than it gains.
     minimum_measurement_ratio, target_measurement_ratio
-        Measurements per unknown below which that happens, and which it aims at.
+        Measurements per unknown below which variables are grouped or fixed, and the ratio to reach (restrictalign's
+        MinMeasurementRatio and TargetMeasurementRatio).
     leave_out
         Whether to compute the leave-out error.
     local

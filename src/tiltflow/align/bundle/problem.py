@@ -1,4 +1,4 @@
-"""What can be solved: the tracks seen often enough and the views with points, taken out of all."""
+"""The problem to solve: the tracks seen often enough, in the views that have points."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tiltflow.model import Tracks
 Floats = NDArray[np.float64]
 
 _MINIMUM_VIEWS = 3
+"""Views that a track must be seen in: two determine its point and check nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +38,7 @@ class BundleProblem:
     notes
         What was left out, and why.
     crowding
-        Of the tracks: by how much their errors weigh more than their scatter tells.
+        Number of tracks over the number of independent ones, as patches overlap.
     """
 
     observations: Observations
@@ -134,7 +135,7 @@ def _information(tracks: Tracks) -> Floats:
 
 
 def _joint(tracks: Tracks, seen: NDArray[np.bool_], track: NDArray[np.int64], view: NDArray[np.int64]) -> Floats | None:
-    """Return the joint weights of the used tracks and views, what is known through views left out worked in; None without any."""
+    """Return the joint weights of the used tracks and views, excluded views eliminated; None without any."""
     shape = tracks.xy.shape[:2]
     if tracks.weight is None or tracks.weight.shape != (*shape, 2, *shape[1:], 2):
         return None
@@ -153,5 +154,5 @@ def _joint(tracks: Tracks, seen: NDArray[np.bool_], track: NDArray[np.int64], vi
 
 
 def _rows(views: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where the x and y of views lie when both run along one axis."""
+    """Return the indices of the x and y of views when both run along one axis."""
     return np.asarray((2 * views[:, None] + np.arange(2)).ravel(), np.int64)

@@ -1,4 +1,4 @@
-"""Fewer variables when the tracks cannot carry them, in the order of IMOD's restrictalign.
+"""Fewer variables when the tracks do not determine them, in the order of IMOD's restrictalign.
 
 The rule counts as tiltalign does: measurements are two a point; unknowns are the view parameters, three for every track but one,
 and two for every view but one.
@@ -12,7 +12,9 @@ from dataclasses import replace
 from tiltflow.align.bundle.params import SolveParams
 
 _ENOUGH_TRACKS = 20
-_LEARN_FROM = 4
+"""Tracks from which on nothing is restricted: with all variables free, 20 tracks have more than six measurements per unknown."""
+_ENOUGH_FOR_PRIORS = 4
+"""Tracks from which on the priors are estimated instead: three points of a view fit any rotation, tilt and magnification."""
 
 
 def count_unknowns(params: SolveParams, tracks: int, views: int) -> int:
@@ -26,15 +28,15 @@ def count_unknowns(params: SolveParams, tracks: int, views: int) -> int:
 
 
 def restrict(params: SolveParams, tracks: int, views: int, points: int) -> tuple[SolveParams, tuple[str, ...]]:
-    """Return parameters with as many variables as the points carry, and a sentence for each step taken."""
+    """Return parameters with as many variables as the points determine, and a sentence that names the steps taken."""
     if not params.restrict or tracks >= _ENOUGH_TRACKS:
         return params, ()
     before = 2 * points / count_unknowns(params, tracks, views)
     if before >= params.minimum_measurement_ratio:
         return params, ()
     few = f"{tracks} tracks carry {before:.2f} measurements per unknown where {params.minimum_measurement_ratio} are needed"
-    if params.adapt and tracks >= _LEARN_FROM:
-        return params, (f"{few}: what views stray by is learnt from the tracks, and holds them, rather than grouping them",)
+    if params.adapt and tracks >= _ENOUGH_FOR_PRIORS:
+        return params, (f"{few}: priors estimated from the tracks hold the variables, instead of grouping them",)
     notes = []
     for sentence, applies, change in _STEPS:
         if 2 * points / count_unknowns(params, tracks, views) >= params.target_measurement_ratio:

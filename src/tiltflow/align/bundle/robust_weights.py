@@ -10,11 +10,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltflow.align.robust_scale import SD_OF_MEDIAN
+
 Floats = NDArray[np.float64]
 
 _POINTS_PER_GROUP = 100
+"""Points of a group, as in tiltalign: its robust scale is good to about 10 %."""
 _MEDIAN_OF_RAYLEIGH = 1.17741
 """Median length of a two-dimensional normal vector of unit standard deviation per coordinate."""
+_NEAR = 3
+_REACH = 4.0
+"""Views to either side over which the median residual of a view is smoothed, and where the parabolic weight falls to zero."""
+_LONELY, _LEAST_WEIGHT = 1.5, 0.1
+"""A view whose weights add up to less than the former has them raised to the latter: it is never left to one point, nor to none."""
+_LEAST_SPREAD = 0.25
+"""Least scale of the tracks' residuals, as a fraction of their median: among a few alike the next best is no outlier."""
 
 
 def tukey(ratio: Floats, k: float) -> Floats:
@@ -37,9 +47,8 @@ def point_weights(length: Floats, radius: Floats, rank: NDArray[np.int64], k: fl
         values = relative[tracks, views]
         scale = max(float(np.median(values)) / _MEDIAN_OF_RAYLEIGH, 1e-12)
         weights[tracks, views] = tukey(values / scale, k)
-    # A view is never left to a single point, nor to none.
-    lonely = weights.sum(axis=0) < 1.5
-    weights[:, lonely] = np.where(np.isnan(length[:, lonely]), 0.0, np.maximum(weights[:, lonely], 0.1))
+    lonely = weights.sum(axis=0) < _LONELY
+    weights[:, lonely] = np.where(np.isnan(length[:, lonely]), 0.0, np.maximum(weights[:, lonely], _LEAST_WEIGHT))
     return weights
 
 
@@ -50,7 +59,7 @@ def track_weights(length: Floats, k: float) -> Floats:
     typical[some] = np.nanmedian(length[some], axis=1)
     known = typical[some]
     centre = np.median(known)
-    spread = max(1.4826 * float(np.median(np.abs(known - centre))), 0.25 * float(centre), 1e-12)
+    spread = max(SD_OF_MEDIAN * float(np.median(np.abs(known - centre))), _LEAST_SPREAD * float(centre), 1e-12)
     return tukey(np.maximum(typical - centre, 0.0) / spread, k)
 
 
@@ -64,9 +73,9 @@ def _smoothed_medians(length: Floats, rank: NDArray[np.int64]) -> Floats:
     sorted_medians, sorted_counts = medians[order], counts[order].astype(float)
     smooth = np.empty(len(order))
     for i in range(len(order)):
-        near = np.arange(max(i - 3, 0), min(i + 4, len(order)))
+        near = np.arange(max(i - _NEAR, 0), min(i + _NEAR + 1, len(order)))
         near = near[sorted_counts[near] > 0]
-        weight = sorted_counts[near] * (1 - (np.abs(near - i) / 4.0) ** 2)
+        weight = sorted_counts[near] * (1 - (np.abs(near - i) / _REACH) ** 2)
         smooth[i] = np.average(sorted_medians[near], weights=weight) if len(near) else np.nan
     out = np.empty(len(order))
     out[order] = smooth

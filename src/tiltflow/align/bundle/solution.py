@@ -1,4 +1,4 @@
-"""The solved geometry, and the two questions that tracking asks of it: where is this point seen, and which point is seen here."""
+"""The solved geometry, with projection of points into the views and triangulation of positions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from tiltflow import geometry
 from tiltflow.model import Alignment, Evidence, LocalAlignment
 
 Floats = NDArray[np.float64]
+
+_DETERMINED = 1e-6
+"""Least ratio of eigenvalues of a point's normal matrix: the depth error is then a thousand times that across."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,11 +45,11 @@ class Solution:
     weights
         `(tracks, views)` between 0 and 1; 0 where unseen or rejected.
     tilt_offset_deg, pitch_deg
-        What would lay the points flat: an angle to add to every tilt, and the tilt about x left to undo.
+        The angles that level the points: one to add to every tilt, and the tilt of the points about x.
     z_range_px
-        Lowest and highest point along z, in the volume that is levelled by the pitch.
+        Lowest and highest point along z, in the volume levelled by the pitch.
     evidence
-        How good it is.
+        Residuals, leave-out error, estimated error, and notes.
     local
         Corrections by area, where they were asked for and could be solved.
     """
@@ -87,7 +90,7 @@ class Solution:
         return np.asarray(backward @ projection)
 
     def alignment(self, method: str) -> Alignment:
-        """Return it as the alignment that reconstruction takes."""
+        """Return the alignment that reconstruction takes, under the name of the method."""
         return Alignment(
             transforms=self.transforms,
             tilt_deg=self.aligned_tilt_deg,
@@ -120,7 +123,7 @@ def triangulate(solution: Solution, xy: ArrayLike, weight: ArrayLike | None = No
     normal = np.einsum("...v,vki,vkj->...ij", w, matrices, matrices)
     right = np.einsum("...v,vki,...vk->...i", w, matrices, np.nan_to_num(centred))
     largest = np.linalg.eigvalsh(normal)
-    determined = largest[..., 0] > 1e-6 * np.maximum(largest[..., -1], 1e-300)
+    determined = largest[..., 0] > _DETERMINED * np.maximum(largest[..., -1], 1e-300)
     safe = np.where(determined[..., None, None], normal, np.eye(3))
     point = np.linalg.solve(safe, right[..., None])[..., 0]
     return np.where(determined[..., None], point, np.nan)

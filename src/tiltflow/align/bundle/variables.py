@@ -1,9 +1,9 @@
-"""Which numbers are free: the map from variables to the seven parameters of every view, and how far each may stray.
+"""The free variables: their map to the seven parameters of every view, and their priors.
 
 A grouped variable has a value every few views (in order of tilt) and changes linearly between them.  Every variable but the
-shifts carries a Gaussian prior: values stray independently from view to view (`independent_sd`) and drift (`drift_sd`, a random
-walk in order of tilt).  A prior is what decides where the tracks cannot: the tilts of a flat specimen near zero, or the
-rotation of a view with two points.
+shifts has a Gaussian prior: independent scatter from view to view (`independent_sd`) and drift (`drift_sd`, a random walk in order of
+tilt).  The prior decides where the tracks do not: for the tilts of a flat specimen near zero, or the rotation of a view with two
+points.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ Floats = NDArray[np.float64]
 
 SHIFT_X, SHIFT_Y, ROTATION, TILT, MAGNIFICATION, STRETCH, SKEW = range(7)
 PER_VIEW = 7
+_AXIS_SD_DEG = 30.0
+"""Prior standard deviation of the mean tilt axis angle about the nominal one: no constraint in practice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far a variable strays, in its own unit (radians, or a fraction)."""
+    """Prior standard deviations of a variable, in its own unit (radians, or a fraction)."""
 
     independent_sd: float
     drift_sd: float = 0.0
@@ -111,11 +113,18 @@ def choose_variables(params: SolveParams, tilt_deg: Floats) -> Variables:
     rotation_sd = float(np.deg2rad(params.rotation_sd_deg))
     if params.rotation == "one":
         kinds.append(
-            Kind("rotation", ROTATION, np.ones((len(rank), 1)), np.zeros(1), Spread(0.0, mean_sd=np.deg2rad(30)), learnable=False)
+            Kind(
+                "rotation",
+                ROTATION,
+                np.ones((len(rank), 1)),
+                np.zeros(1),
+                Spread(0.0, mean_sd=np.deg2rad(_AXIS_SD_DEG)),
+                learnable=False,
+            )
         )
     elif params.rotation != "fixed":
         group = params.rotation_group if params.rotation == "grouped" else 1
-        add("rotation", ROTATION, group, Spread(rotation_sd, mean_sd=float(np.deg2rad(30))))
+        add("rotation", ROTATION, group, Spread(rotation_sd, mean_sd=float(np.deg2rad(_AXIS_SD_DEG))))
     if params.tilt != "fixed":
         group = params.tilt_group if params.tilt == "grouped" else 1
         add("tilt", TILT, group, Spread(float(np.deg2rad(params.tilt_sd_deg))))

@@ -23,9 +23,9 @@ from tiltflow.preprocess.binned_views import BinnedViews
 Floats = NDArray[np.float64]
 
 _SCAN_STEP_DEG = 10.0
-"""Step of the scan over half a turn: the maximum of the likelihood is about 20 degrees wide on images of `_SCAN_SIZE`."""
+"""Step of the scan over half a turn; the fine search moves by up to 6 degrees a round and covers what lies between."""
 _SCAN_SIZE = 32
-"""Pixels along a side of the images of the scan, which has 18 likelihoods to compute."""
+"""Pixels along a side of the images of the scan: its maximum is broad, and 18 likelihoods are computed."""
 _SCAN_GROUPS = 4
 """Rings of frequencies of the scan: images of 32 px have few frequencies a ring."""
 _GROUPS = 6
@@ -36,14 +36,14 @@ _WIDTH_DEG = 4.0
 """First half width of the fine search."""
 _NARROWER = 3.0
 _LEAST_WIDTH_DEG = 1.0
-"""The half width is divided by the former after each round whose maximum lay inside, down to the latter: below a degree the three
-likelihoods differ by less than their own roughness."""
+"""The half width is divided by the former after each round whose maximum lay inside, down to the latter, so that the likelihoods still
+differ by more than their roughness."""
 _SLOPE_WIDTH = 0.035
 """Half width of the search for the slope of the specimen along the axis (2 degrees), which is correlated with the axis angle."""
 _CLOSE_DEG = 0.3
 """The search ends when a round moves the axis by less: below `_LEAST_ERROR_DEG`."""
 _ROUNDS = 7
-"""Most rounds: an axis 20 degrees off is reached in five, and two confirm it."""
+"""Most rounds: enough for an axis 20 degrees off."""
 _TRUST = 8.0
 """Ratio of the observed standard deviation to the one that the curvature of the likelihood gives: neighbouring frequencies are not
 independent."""

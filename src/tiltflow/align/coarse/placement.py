@@ -35,7 +35,7 @@ from tiltflow.preprocess.binned_views import BinnedViews, read_binned
 Floats = NDArray[np.float64]
 
 _MARGIN = (1.5, 2.0)
-"""Frame over field along y and x: room for shifts of half the field along y and, where views are stretched, of the field along x."""
+"""Frame over field along y and x: room for shifts of half the field along y and, as views are stretched, of the field along x."""
 _TAPER = 0.1
 """Width of the tapered edge of each view, as a fraction of its size."""
 _NEIGHBOURS = 5
@@ -86,8 +86,7 @@ class CoarseParams:
         Low-pass filter: where it begins to fall, and the sigma of its fall, cycles per pixel of the binned image (FilterRadius2,
         FilterSigma2).
     max_size_px
-        Views are binned until their larger side is at most this, as the first levels need no more than `_SIZE_PX` and the last one
-        aligns to a fraction of a binned pixel.
+        Views are binned until their larger side is at most this: a coarse alignment is to be good to about a raw pixel.
     exclude_central_peak
         Whether to look for a pattern fixed to the camera, and to subtract it (:mod:`tiltflow.preprocess.fixed_pattern`).
     find_axis

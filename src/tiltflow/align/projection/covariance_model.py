@@ -11,7 +11,7 @@ Gaussian with covariance
 noise `n` by band of frequency and `d` by view.  From this follow, without any volume: the best linear prediction of each view from
 all others, the variance of that prediction, and the likelihood of the whole series.  Profile, powers and noise are estimated from
 the series itself by EM-like iterations: each variance is multiplied by the power its component explains over the power that the
-model expects it to explain, whose fixed point is the maximum of the likelihood (MacKay 1992, doi:10.1162/neco.1992.4.3.415).  The
+model expects it to explain; at the fixed point the gradient of the likelihood is zero (MacKay 1992, doi:10.1162/neco.1992.4.3.415).  The
 thickness of the section and layers of gold appear in the profile.
 
 The leave-out prediction of view i, from `a = C^-1 g` alone: `g_i - a_i / (C^-1)_ii` (Rasmussen and Williams, Gaussian Processes for
@@ -59,13 +59,13 @@ _REMEMBERED = 0.3
 _LEAST_PROFILE = 0.02
 """Relative power far from the specimen in these profiles: not 0, as an iteration multiplies and could not raise it again."""
 _INITIAL_NOISE, _LEAST_NOISE_BROADENED = 0.1, 0.03
-"""Noise over signal at the beginning and the least after broadening; one EM iteration changes either by a factor of 10 if need be."""
+"""Noise over signal at the beginning, and the least after broadening: starting values of the EM iterations."""
 _TAILS = 0.05
 """Share of the power left out at each side when the thickness is measured."""
 _NOISE_BOUNDS = 1e-4, 1e3
 """Bounds of the noise over signal of a ring."""
 _VIEW_NOISE_BOUNDS = 0.05, 1e4
-"""Bounds of the noise of a view relative to the typical one; a view of something else reaches the upper one."""
+"""Bounds of the noise of a view relative to the typical one; a view of something else must be able to lose all weight."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,7 +35,7 @@ PARAMETERS = 6
 _STRIDE = 2
 """The matrix is computed from every second frequency along x and y: the window has smoothed the spectra."""
 _WORTH_THREADS = 50_000
-"""Pixels of a frame from which threads are used: below (224 x 224) the work on a view takes well under a millisecond."""
+"""Pixels of a frame from which threads are used: below (224 x 224) starting a thread costs more than it saves."""
 _BLOCKS = 6
 """Blocks along each side of the frame, whose disagreement gives the uncertainty of the result."""
 

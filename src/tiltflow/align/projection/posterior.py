@@ -23,7 +23,8 @@ _EM_ITERATIONS = 12
 _LOWEST = np.array([1.0, 1.0, 2e-4, 1e-4, 2e-4, 0.1])
 _HIGHEST = np.array([1e3, 1e3, 0.03, 0.03, 0.03, 1.0])
 """Bounds of the prior's standard deviations: pixels of the frame, pixels, radians, fraction, radians, radians.  Rotations and tilts of
-0.01 degrees move the edge of a field of 500 pixels by 0.05; more than 1.7 degrees no goniometer is off from view to view."""
+0.01 degrees move the edge of a field of 500 pixels by 0.05; from view to view no goniometer is off by more than 1.7
+degrees."""
 _INITIAL = np.array([20.0, 20.0, np.deg2rad(0.2), 0.005, np.deg2rad(0.7), 0.5])
 """Their initial values, in the same units; those of displacement and slope are not estimated and are wide enough to be of no effect."""
 _ESTIMATED = (2, 3, 4)

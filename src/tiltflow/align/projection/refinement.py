@@ -36,7 +36,7 @@ _LEVELS = (64, 128, 256)
 _HIGHEST = 0.4
 """Highest frequency compared, cycles per pixel: interpolation distorts above."""
 _HIGHEST_FINEST = 0.25
-"""The same for the finest images: their higher frequencies are mostly noise, and cost as much again."""
+"""The same for the finest images: their higher frequencies are mostly noise and take most of the time."""
 _ROOM = 1.3
 """Factor from the thickness found on coarser images to the initial one on finer images."""
 _AXIS_WIDTH_DEG = 3.0
@@ -70,10 +70,9 @@ class RefineParams:
     Attributes
     ----------
     max_size_px
-        Views are binned until their larger side is at most this; finer images cost fourfold for little (a section has hardly any
-        contrast beyond a frequency of 128 cycles per field).
+        Views are binned until their larger side is at most this: time and memory grow with its square.
     max_iterations
-        Most steps at each resolution; the views seldom move after the fourth.
+        Most steps at each resolution; fewer where the views stay in place.
     thickness_px
         Initial thickness of the specimen, raw pixels; None for 0.3 of the field.
     exclude_central_peak
