@@ -157,10 +157,11 @@ def section_views(name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(list(views)), s.truth.true_deg + TILT_OFF_DEG
 
 
-def position() -> list[Measure]:
+def position(names: Sequence[str] = tuple(SECTIONS)) -> list[Measure]:
     """Position of the section in small volumes: errors of slopes, centre and thickness, and these over the errors stated."""
     measures = []
-    for name, params in SECTIONS.items():
+    for name in names:
+        params = SECTIONS[name]
         views, tilt = section_views(name)
         found = position_section(views, tilt, PositionParams(sample_type=1), binning=2)
         measures += position_measures(found, params)
@@ -304,53 +305,71 @@ STRUCTURAL = {
     "position.specimen_search._SCALE_FACTOR": "a scale that cancels",
     "reconstruct.volume_slabs._ONLY_THE_LIST": "a count of references",
     "kernels.xrays.RING_REACH": "the root of another number",
+    "reconstruct.radial_filters._FACTORS": "prime numbers",
 }
 """Numbers that are no matter of choice: left out."""
 
 EVALUATIONS: Mapping[str, Sequence[Callable[[], list[Measure]]]] = {
-    "preprocess": (xrays, bad_views, binned),
-    "position": (position,),
+    "preprocess.xrays": (xrays,),
+    "preprocess.pixel_filling": (xrays,),
+    "preprocess.bad_views": (bad_views,),
+    "preprocess.binned_views": (binned,),
+    "preprocess.fixed_pattern": (binned,),
+    "position.specimen_search": (position,),
+    "position.texture": (position,),
+    "position.texture_surfaces": (position,),
+    "position.section_edges": (position,),
+    "position.gold_planes": (functools.partial(position, ("gold",)),),
+    "position.combination": (functools.partial(position, ("gold",)),),
     "reconstruct": (volumes, aligned),
     "kernels.xrays": (functools.partial(xrays, 96),),
 }
-"""What to run for the constants of each package; see :data:`sensitivity.EVALUATIONS`."""
+"""What to run for the constants of each package or module; see :data:`sensitivity.EVALUATIONS`."""
 
 
-def page(package: str, table: str) -> str:
+def page(asked: str, tables: Mapping[str, str]) -> str:
     """Return the page of a package in Markdown."""
-    uncompiled = "NUMBA_DISABLE_JIT=1 " if package.startswith("kernels") else ""
-    functions = (each.func if isinstance(each, functools.partial) else each for each in EVALUATIONS[package])
+    uncompiled = "NUMBA_DISABLE_JIT=1 " if asked.startswith("kernels") else ""
+    functions = dict.fromkeys(
+        each.func if isinstance(each, functools.partial) else each for name in tables for each in EVALUATIONS[name]
+    )
     what = " ".join((each.__doc__ or "").strip() for each in functions)
     return (
-        f"# How much the numbers in `{package}` matter\n\n"
-        f"Made by `{uncompiled}python benchmarks/sensitivity_volume.py --package {package}`; it does not depend on the machine. Each "
+        f"# How much the numbers in `{asked}` matter\n\n"
+        f"Made by `{uncompiled}python benchmarks/sensitivity_volume.py --package {asked}`; it does not depend on the machine. Each "
         "constant was halved and doubled alone, and the part of the program concerned was run on small simulated series with fixed "
-        f"seeds. {what} Measures are means; differences of a few per cent are within what another set of seeds would give.\n\n{table}"
+        f"seeds. {what} Measures are means; differences of a few per cent are within what another set of seeds would give.\n\n"
+        + "\n".join(tables.values())
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--package", required=True, choices=EVALUATIONS)
+    parser.add_argument("--package", required=True, help=f"one of {', '.join(EVALUATIONS)}, or the beginning of some")
     parser.add_argument("--constant", action="append", help="only constants whose name contains this text")
     parser.add_argument("--new", action="store_true", help="keep the rows of constants that the page has")
     parser.add_argument("--factors", type=float, nargs="+", default=[0.5, 2.0])
     asked = parser.parse_args()
+    packages = [name for name in EVALUATIONS if f"{name}.".startswith(f"{asked.package}.")]
+    if not packages:
+        parser.error(f"no package {asked.package}: there are {', '.join(EVALUATIONS)}")
     sensitivity.EVALUATIONS = {**sensitivity.EVALUATIONS, **EVALUATIONS}
     sensitivity.STRUCTURAL = {**sensitivity.STRUCTURAL, **STRUCTURAL}
-    output = DOCS / f"sensitivity-{asked.package.replace('.', '-')}.md"
-    chosen = [
-        each
-        for each in sensitivity.constants_of(asked.package)
-        if not asked.constant or any(text in each.label for text in asked.constant)
-    ]
-    known = sensitivity.old_rows(output, asked.package) if asked.new else []
+    output, tables = DOCS / f"sensitivity-{asked.package.replace('.', '-')}.md", {}
     with one_thread_for_algebra():
-        table = sensitivity.table_of(asked.package, chosen, asked.factors, known)
+        for package in packages:
+            chosen = [
+                each
+                for each in sensitivity.constants_of(package)
+                if not asked.constant or any(text in f"{package}.{each.label}" for text in asked.constant)
+            ]
+            if chosen:
+                known = sensitivity.old_rows(output, package) if asked.new else []
+                tables[package] = sensitivity.table_of(package, chosen, asked.factors, known)
     if asked.constant:
-        print(table)
+        print("\n".join(tables.values()))
     else:
-        output.write_text(page(asked.package, table), encoding="utf-8")
+        output.write_text(page(asked.package, tables), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tiltflow.preprocess.binned_views import part_of, read_binned, tell
+from tiltflow.observer import part_of, tell
+from tiltflow.preprocess.binned_views import read_binned
 
 
 def counts_of(thickness):
