@@ -53,7 +53,7 @@ TILT_OFF_DEG = 1.5
 @functools.cache
 def hit_pair(regime: str, size: int, dose: float) -> tuple[SimulatedSeries, SimulatedSeries]:
     """Return a series with x-ray hits and the same without; the images differ in the hits alone."""
-    base = {"seed": 51, "size": size, "views": 3, "thickness_px": 40.0, "beads": 8, "bead_nm": 6.0, "dose": dose, "regime": regime}
+    base = {"seed": 51, "size": size, "views": 3, "thickness_px": 40.0, "beads": 8, "bead_nm": 4.0, "dose": dose, "regime": regime}
     hits, clean = (simulate(SimulationParams(**base, hot_pixels=n)) for n in (size // 4, 0))
     rng = np.random.default_rng(size)
     # A quarter of the hits spread over neighbouring pixels.
@@ -251,7 +251,7 @@ def made(params: ReconstructParams, **changes: Any) -> np.ndarray:
 
 
 def volumes() -> list[Measure]:
-    """Volumes of a phantom by each method: the part of its voxels that they do not explain; and cells against the smallest ones."""
+    """Volumes of a phantom by each method: the part of its voxels that they do not explain."""
     views, tilt, truth = phantom()
     plain = ReconstructParams(**VOLUME)
     methods = {
@@ -262,14 +262,21 @@ def volumes() -> list[Measure]:
     measures = [Measure(f"{name}: unexplained", unexplained(made(params), truth)) for name, params in methods.items()]
     volume = np.empty(volume_shape(views.shape, plain), np.float32)
     reconstruct_sirt(views, tilt, plain, SirtParams(), sink=functools.partial(_keep, volume))
-    measures.append(Measure("SIRT: unexplained", unexplained(volume, truth)))
+    return [*measures, Measure("SIRT: unexplained", unexplained(volume, truth))]
+
+
+def cells() -> list[Measure]:
+    """Back-projection cell by cell, where local alignments drift, against the smallest cells."""
     exact = bent_exactly()
-    measures.append(Measure("cells: rms error, sd", float(np.sqrt(np.mean((bent() - exact) ** 2)) / exact.std())))
-    halves = [made(plain, included=half) for half in half_views(tilt)]
+    return [Measure("cells: rms error, sd", float(np.sqrt(np.mean((bent() - exact) ** 2)) / exact.std()))]
+
+
+def halves() -> list[Measure]:
+    """Half volumes: the frequency at which their shell correlation falls to the threshold."""
+    first, second = (made(ReconstructParams(**VOLUME), included=half) for half in half_views(phantom()[1]))
     sizes = {"tile": half_volumes._TILE, "margin": half_volumes._MARGIN, "shells": half_volumes._SHELLS}  # noqa: SLF001 defaults
-    frequency = shell_correlation(halves[0], halves[1], **sizes).resolution(half_volumes.THRESHOLD)
-    measures.append(Measure("half volumes: frequency at the threshold", frequency or 0.5))
-    return measures
+    frequency = shell_correlation(first, second, **sizes).resolution(half_volumes.THRESHOLD)
+    return [Measure("frequency at the threshold", frequency or 0.5)]
 
 
 def _keep(volume: np.ndarray, y0: int, slab: np.ndarray) -> None:
@@ -303,7 +310,6 @@ STRUCTURAL = {
         "ratios of the normal distribution",
     ),
     "position.specimen_search._SCALE_FACTOR": "a scale that cancels",
-    "reconstruct.volume_slabs._ONLY_THE_LIST": "a count of references",
     "kernels.xrays.RING_REACH": "the root of another number",
     "reconstruct.radial_filters._FACTORS": "prime numbers",
 }
@@ -321,7 +327,13 @@ EVALUATIONS: Mapping[str, Sequence[Callable[[], list[Measure]]]] = {
     "position.section_edges": (position,),
     "position.gold_planes": (functools.partial(position, ("gold",)),),
     "position.combination": (functools.partial(position, ("gold",)),),
-    "reconstruct": (volumes, aligned),
+    "reconstruct.aligned_stack": (aligned,),
+    "reconstruct.line_weighting": (volumes,),
+    "reconstruct.radial_filters": (volumes,),
+    "reconstruct.wbp": (volumes,),
+    "reconstruct.sirt": (volumes,),
+    "reconstruct.local_cells": (cells,),
+    "reconstruct.half_volumes": (halves,),
     "kernels.xrays": (functools.partial(xrays, 96),),
 }
 """What to run for the constants of each package or module; see :data:`sensitivity.EVALUATIONS`."""
