@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tiltflow.engines import plan as planning
-from tiltflow.engines.plan import Plan, check_room, plan_series
+from tiltflow.engines.plan import Plan, check_room
+from tiltflow.engines.registry import find_engine
+from tiltflow.engines.requirements import plan_series
 from tiltflow.errors import MemoryShortageError, ResourceError
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.series import read_series
@@ -37,12 +39,12 @@ def recipe_of(thickness: int, binning: int, *more: str):
 
 def test_the_sizes_are_those_of_the_files(tmp_path):
     series = series_of(tmp_path / "B.st", 21, 512)
-    plan = plan_series(series, recipe_of(100, 2), "native", 2)
+    plan = plan_series(series, recipe_of(100, 2), 2)
     stack, volume = 21 * 256 * 256 * 2, 50 * 256 * 256 * 2
     assert plan.scratch == stack + volume
     assert plan.results > stack + 2 * volume  # the averaged volume is as large
     assert plan.results < stack + 4 * volume + 10e6
-    without = plan_series(series, recipe_of(100, 2), "native", 2, keep_volumes=False)
+    without = plan_series(series, recipe_of(100, 2), 2, keep_volumes=False)
     assert plan.results - without.results == stack + volume
 
 
@@ -50,31 +52,31 @@ def test_real_numbers_halves_and_bytes_are_counted(tmp_path):
     whole = series_of(tmp_path / "B.st", 11, 256)
     real = series_of(tmp_path / "R.st", 11, 256, np.float32)
     volume = 64 * 256 * 256 * 2
-    base = plan_series(whole, recipe_of(64, 1), "native", 1).scratch
-    assert plan_series(real, recipe_of(64, 1), "native", 1).scratch == 2 * base
+    base = plan_series(whole, recipe_of(64, 1), 1).scratch
+    assert plan_series(real, recipe_of(64, 1), 1).scratch == 2 * base
     halves = recipe_of(64, 1, "runtime.Tiltflow.any.halfVolumes=1")
-    assert plan_series(whole, halves, "native", 1).scratch - base == 2 * volume
+    assert plan_series(whole, halves, 1).scratch - base == 2 * volume
 
 
 def test_imod_needs_room_for_its_copies_of_the_raw_stack(tmp_path):
     series = series_of(tmp_path / "B.st", 11, 256)
-    ours = plan_series(series, recipe_of(64, 2), "native", 1)
-    imods = plan_series(series, recipe_of(64, 2), "imod", 1)
+    ours = plan_series(series, recipe_of(64, 2), 1)
+    imods = find_engine("imod").plan(series, recipe_of(64, 2), 1)
     assert imods.scratch - ours.scratch >= 3 * 11 * 256 * 256 * 2
     assert imods.results == ours.results
 
 
 def test_memory_grows_with_a_view_and_a_thread_and_not_with_the_number_of_views(tmp_path):
     few, many = series_of(tmp_path / "B.st", 5, 4096), series_of(tmp_path / "C.st", 61, 4096)
-    one, two = (plan_series(few, recipe_of(200, 4), "native", threads).memory for threads in (1, 2))
+    one, two = (plan_series(few, recipe_of(200, 4), threads).memory for threads in (1, 2))
     assert two - one > 4096 * 4096 * 7
-    assert plan_series(many, recipe_of(200, 4), "native", 2).memory == pytest.approx(two, rel=0.05)
+    assert plan_series(many, recipe_of(200, 4), 2).memory == pytest.approx(two, rel=0.05)
 
 
 def test_patches_take_memory_where_they_may_be_tracked(tmp_path):
     series = series_of(tmp_path / "B.st", 61, 1024)
     tracked, matched = (
-        plan_series(series, make_recipe(BrtParameters(thickness=100, **how), engine="native"), "native", 2)
+        plan_series(series, make_recipe(BrtParameters(thickness=100, **how), engine="native"), 2)
         for how in ({"tracking_method": 1}, {"fiducialless": 1})
     )
     assert str(tracked).startswith("up to 0.7 GB of memory (patches)")
@@ -84,7 +86,7 @@ def test_patches_take_memory_where_they_may_be_tracked(tmp_path):
 def test_looking_for_the_specimen_takes_memory_where_it_is_asked_for(tmp_path):
     series = series_of(tmp_path / "B.st", 61, 1024)
     with_it, without = (
-        plan_series(series, recipe_of(100, 4, *more), "native", 1).memory_by_stage
+        plan_series(series, recipe_of(100, 4, *more), 1).memory_by_stage
         for more in (("runtime.Positioning.any.sampleType=1", "runtime.Positioning.any.thickness=400"), ())
     )
     small, heights = 256 * 256, 2 * 400 // 4
@@ -95,9 +97,9 @@ def test_looking_for_the_specimen_takes_memory_where_it_is_asked_for(tmp_path):
 
 def test_more_voxels_and_fewer_threads_take_longer(tmp_path):
     series = series_of(tmp_path / "B.st", 41, 1024)
-    quick = plan_series(series, recipe_of(200, 4), "native", 2).seconds
-    assert plan_series(series, recipe_of(200, 1), "native", 2).seconds > 1.5 * quick
-    assert plan_series(series, recipe_of(200, 4), "native", 1).seconds > quick
+    quick = plan_series(series, recipe_of(200, 4), 2).seconds
+    assert plan_series(series, recipe_of(200, 1), 2).seconds > 1.5 * quick
+    assert plan_series(series, recipe_of(200, 4), 1).seconds > quick
 
 
 def test_it_is_said_in_one_line():

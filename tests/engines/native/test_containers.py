@@ -6,7 +6,7 @@ import tifffile
 
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native import NativeEngine
-from tiltflow.engines.plan import plan_series
+from tiltflow.engines.requirements import plan_series
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.formats.tilts import read_tilts, write_tilts
@@ -80,4 +80,4 @@ def test_integers_that_mrc_does_not_know_go_through_the_whole_engine(reconstruct
     found = score(simulated.truth, read_transforms(result.transforms), read_tilts(result.tilts))
     assert found.rms_px < 0.3
     assert open_mrc(result.aligned).dtype == np.float32
-    assert plan_series(job.series, job.recipe, "native", 2).memory > 0
+    assert plan_series(job.series, job.recipe, 2).memory > 0

@@ -11,7 +11,7 @@ from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.positioning import position_specimen
 from tiltflow.engines.native.volume import reconstruct_params
-from tiltflow.engines.plan import plan_series
+from tiltflow.engines.requirements import plan_series
 from tiltflow.engines.thickness import greatest_thickness
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
@@ -128,7 +128,7 @@ def test_the_plan_holds_for_the_greatest_thickness(tmp_path: Path, series: Simul
     (tmp_path / "found").mkdir()
     found, _ = make_job(tmp_path / "found", series, POSITION, *FALL_BACK, "runtime.Reconstruction.any.fallbackThickness=100")
     assert (greatest_thickness(fixed.recipe), greatest_thickness(found.recipe)) == (80, 212)
-    scratch = [plan_series(job.series, job.recipe, "native", 2).scratch for job in (fixed, found)]
+    scratch = [plan_series(job.series, job.recipe, 2).scratch for job in (fixed, found)]
     assert scratch[1] - scratch[0] == (212 - 80) // 2 * 112 * 112 * 2
 
 
