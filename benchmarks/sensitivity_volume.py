@@ -13,6 +13,7 @@ import argparse
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +21,13 @@ import sensitivity
 from sensitivity import Measure
 from tiltflow import geometry
 from tiltflow.align.coarse import CoarseParams, align_coarse
+from tiltflow.model import LocalAlignment
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.position.specimen_search import PositionParams, PositionResult, position_section
 from tiltflow.preprocess.bad_views import ViewParams, find_bad_views
 from tiltflow.preprocess.binned_views import read_binned
 from tiltflow.preprocess.xrays import RepairedStack, XrayParams, find_xrays
+from tiltflow.reconstruct import half_volumes, local_cells
 from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
 from tiltflow.reconstruct.half_volumes import half_views, shell_correlation
 from tiltflow.reconstruct.sirt import SirtParams, reconstruct_sirt
@@ -35,11 +38,11 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 SECTIONS: Mapping[str, SimulationParams] = {
     "low dose": SimulationParams(
-        seed=42, size=400, thickness_px=110, pitch_deg=-3, z_offset_px=-20, beads=0, crowding=1.5, dose=40
+        seed=42, size=352, thickness_px=100, pitch_deg=-3, z_offset_px=-20, beads=0, crowding=1.5, dose=40
     ),
-    "gold": SimulationParams(seed=44, size=352, thickness_px=80, pitch_deg=3, z_offset_px=20, beads=16, dose=100),
+    "gold": SimulationParams(seed=44, size=320, thickness_px=80, pitch_deg=3, z_offset_px=20, beads=16, dose=100),
 }
-"""Sections of 80 and 110 pixels, 41 views, for positioning; their tilt angles are 1.5 degrees off."""
+"""Sections of 80 and 100 pixels, 41 views, for positioning; their tilt angles are 1.5 degrees off."""
 
 TILT_OFF_DEG = 1.5
 
@@ -50,7 +53,7 @@ TILT_OFF_DEG = 1.5
 @functools.cache
 def hit_pair(regime: str, size: int, dose: float) -> tuple[SimulatedSeries, SimulatedSeries]:
     """Return a series with x-ray hits and the same without; the images differ in the hits alone."""
-    base = {"seed": 51, "size": size, "views": 3, "thickness_px": 40.0, "beads": 8, "bead_nm": 6.0, "dose": dose, "regime": regime}
+    base = {"seed": 51, "size": size, "views": 3, "thickness_px": 40.0, "beads": 8, "bead_nm": 4.0, "dose": dose, "regime": regime}
     hits, clean = (simulate(SimulationParams(**base, hot_pixels=n)) for n in (size // 4, 0))
     rng = np.random.default_rng(size)
     # A quarter of the hits spread over neighbouring pixels.
@@ -154,10 +157,11 @@ def section_views(name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(list(views)), s.truth.true_deg + TILT_OFF_DEG
 
 
-def position() -> list[Measure]:
+def position(names: Sequence[str] = tuple(SECTIONS)) -> list[Measure]:
     """Position of the section in small volumes: errors of slopes, centre and thickness, and these over the errors stated."""
     measures = []
-    for name, params in SECTIONS.items():
+    for name in names:
+        params = SECTIONS[name]
         views, tilt = section_views(name)
         found = position_section(views, tilt, PositionParams(sample_type=1), binning=2)
         measures += position_measures(found, params)
@@ -204,37 +208,75 @@ def unexplained(volume: np.ndarray, truth: np.ndarray) -> float:
     return float(np.sqrt(1 - np.corrcoef(a, b)[0, 1] ** 2))
 
 
+VOLUME = {"thickness": 80, "binning": 2, "mode": 2}
+
+
+def bent(tolerance_px: float | None = None) -> np.ndarray:
+    """Return the volume of the phantom's views with local alignments that drift, and z factors, which is made cell by cell."""
+    tilt = phantom()[1]
+    side = np.array([-80.0, 0.0, 80.0])
+    x, y = (each.ravel() for each in np.meshgrid(side, side))
+    drift = np.outer(np.sin(x / 40) + np.cos(y / 50), np.linspace(-1.5, 1.5, len(tilt)))
+    transforms = np.broadcast_to(np.eye(2, 3), (*drift.shape, 2, 3)).copy()
+    transforms[..., 0, 2], transforms[..., 1, 2] = drift, drift[::-1] / 2
+    local = LocalAlignment(
+        grid=(3, 3),
+        centre_px=np.stack([x, y], axis=1),
+        transforms=transforms,
+        delta_tilt_deg=drift / 8,
+        tracks=np.full(9, 10),
+    )
+    y_per_z = np.tan(np.deg2rad(np.linspace(-2, 2, len(tilt))))
+    before = local_cells.TOLERANCE_PX
+    if tolerance_px is not None:
+        local_cells.TOLERANCE_PX = tolerance_px
+    try:
+        return made(ReconstructParams(**VOLUME), local=local, y_per_z=y_per_z)
+    finally:
+        local_cells.TOLERANCE_PX = before
+
+
+@functools.cache
+def bent_exactly() -> np.ndarray:
+    """Return the same by cells that are as small as they can be, made before any constant is changed."""
+    return bent(1e-3)
+
+
+def made(params: ReconstructParams, **changes: Any) -> np.ndarray:
+    """Return the volume of the phantom's views, `(y, z, x)`."""
+    views, tilt, _ = phantom()
+    volume = np.empty(volume_shape(views.shape, params), np.float32)
+    reconstruct(views, tilt, params, sink=functools.partial(_keep, volume), **changes)
+    return volume
+
+
 def volumes() -> list[Measure]:
     """Volumes of a phantom by each method: the part of its voxels that they do not explain."""
     views, tilt, truth = phantom()
-    y_per_z = np.tan(np.deg2rad(np.linspace(-0.5, 0.5, len(tilt))))
-    measures, made = [], {}
-    for name, changes in (
-        ("back-projection", {}),
-        ("SIRT-like filter", {"fake_sirt_iterations": 20}),
-        ("Hamming", {"hamming_start": 0.1}),
-    ):
-        params = ReconstructParams(thickness=80, binning=2, mode=2, **changes)
-        volume = np.empty(volume_shape(views.shape, params), np.float32)
-        keep = functools.partial(_keep, volume)
-        reconstruct(views, tilt, params, sink=keep)
-        made[name] = volume.copy()
-        measures.append(Measure(f"{name}: unexplained", unexplained(volume, truth)))
-        if name == "back-projection":
-            # A skew that is small enough to be neglected is followed exactly, cell by cell.
-            reconstruct(views, tilt, params, sink=keep, y_per_z=y_per_z)
-            rms = float(np.sqrt(np.mean((volume - made[name]) ** 2)) / volume.std())
-            measures.append(Measure("change by a skew of 0.5 degrees", rms))
-            halves = []
-            for half in half_views(tilt):
-                reconstruct(views, tilt, params, sink=keep, included=half)
-                halves.append(volume.copy())
-            measures.append(
-                Measure("half volumes: frequency at 0.143", shell_correlation(halves[0], halves[1]).resolution() or 0.5)
-            )
-    reconstruct_sirt(views, tilt, ReconstructParams(thickness=80, binning=2, mode=2), SirtParams(), sink=keep)
-    measures.append(Measure("SIRT: unexplained", unexplained(volume, truth)))
-    return measures
+    plain = ReconstructParams(**VOLUME)
+    methods = {
+        "back-projection": plain,
+        "SIRT-like filter": ReconstructParams(**VOLUME, fake_sirt_iterations=20),
+        "Hamming": ReconstructParams(**VOLUME, hamming_start=0.1),
+    }
+    measures = [Measure(f"{name}: unexplained", unexplained(made(params), truth)) for name, params in methods.items()]
+    volume = np.empty(volume_shape(views.shape, plain), np.float32)
+    reconstruct_sirt(views, tilt, plain, SirtParams(), sink=functools.partial(_keep, volume))
+    return [*measures, Measure("SIRT: unexplained", unexplained(volume, truth))]
+
+
+def cells() -> list[Measure]:
+    """Back-projection cell by cell, where local alignments drift, against the smallest cells."""
+    exact = bent_exactly()
+    return [Measure("cells: rms error, sd", float(np.sqrt(np.mean((bent() - exact) ** 2)) / exact.std()))]
+
+
+def halves() -> list[Measure]:
+    """Half volumes: the frequency at which their shell correlation falls to the threshold."""
+    first, second = (made(ReconstructParams(**VOLUME), included=half) for half in half_views(phantom()[1]))
+    sizes = {"tile": half_volumes._TILE, "margin": half_volumes._MARGIN, "shells": half_volumes._SHELLS}  # noqa: SLF001 defaults
+    frequency = shell_correlation(first, second, **sizes).resolution(half_volumes.THRESHOLD)
+    return [Measure("frequency at the threshold", frequency or 0.5)]
 
 
 def _keep(volume: np.ndarray, y0: int, slab: np.ndarray) -> None:
@@ -268,55 +310,78 @@ STRUCTURAL = {
         "ratios of the normal distribution",
     ),
     "position.specimen_search._SCALE_FACTOR": "a scale that cancels",
-    "reconstruct.volume_slabs._ONLY_THE_LIST": "a count of references",
     "kernels.xrays.RING_REACH": "the root of another number",
+    "reconstruct.radial_filters._FACTORS": "prime numbers",
 }
 """Numbers that are no matter of choice: left out."""
 
 EVALUATIONS: Mapping[str, Sequence[Callable[[], list[Measure]]]] = {
-    "preprocess": (xrays, bad_views, binned),
-    "position": (position,),
-    "reconstruct": (volumes, aligned),
+    "preprocess.xrays": (xrays,),
+    "preprocess.pixel_filling": (xrays,),
+    "preprocess.bad_views": (bad_views,),
+    "preprocess.binned_views": (binned,),
+    "preprocess.fixed_pattern": (binned,),
+    "position.specimen_search": (position,),
+    "position.texture": (position,),
+    "position.texture_surfaces": (position,),
+    "position.section_edges": (position,),
+    "position.gold_planes": (functools.partial(position, ("gold",)),),
+    "position.combination": (functools.partial(position, ("gold",)),),
+    "reconstruct.aligned_stack": (aligned,),
+    "reconstruct.line_weighting": (volumes,),
+    "reconstruct.radial_filters": (volumes,),
+    "reconstruct.wbp": (volumes,),
+    "reconstruct.sirt": (volumes,),
+    "reconstruct.local_cells": (cells,),
+    "reconstruct.half_volumes": (halves,),
     "kernels.xrays": (functools.partial(xrays, 96),),
 }
-"""What to run for the constants of each package; see :data:`sensitivity.EVALUATIONS`."""
+"""What to run for the constants of each package or module; see :data:`sensitivity.EVALUATIONS`."""
 
 
-def page(package: str, table: str) -> str:
+def page(asked: str, tables: Mapping[str, str]) -> str:
     """Return the page of a package in Markdown."""
-    uncompiled = "NUMBA_DISABLE_JIT=1 " if package.startswith("kernels") else ""
-    functions = (each.func if isinstance(each, functools.partial) else each for each in EVALUATIONS[package])
+    uncompiled = "NUMBA_DISABLE_JIT=1 " if asked.startswith("kernels") else ""
+    functions = dict.fromkeys(
+        each.func if isinstance(each, functools.partial) else each for name in tables for each in EVALUATIONS[name]
+    )
     what = " ".join((each.__doc__ or "").strip() for each in functions)
     return (
-        f"# How much the numbers in `{package}` matter\n\n"
-        f"Made by `{uncompiled}python benchmarks/sensitivity_volume.py --package {package}`; it does not depend on the machine. Each "
+        f"# How much the numbers in `{asked}` matter\n\n"
+        f"Made by `{uncompiled}python benchmarks/sensitivity_volume.py --package {asked}`; it does not depend on the machine. Each "
         "constant was halved and doubled alone, and the part of the program concerned was run on small simulated series with fixed "
-        f"seeds. {what} Measures are means; differences of a few per cent are within what another set of seeds would give.\n\n{table}"
+        f"seeds. {what} Measures are means; differences of a few per cent are within what another set of seeds would give.\n\n"
+        + "\n".join(tables.values())
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--package", required=True, choices=EVALUATIONS)
+    parser.add_argument("--package", required=True, help=f"one of {', '.join(EVALUATIONS)}, or the beginning of some")
     parser.add_argument("--constant", action="append", help="only constants whose name contains this text")
     parser.add_argument("--new", action="store_true", help="keep the rows of constants that the page has")
     parser.add_argument("--factors", type=float, nargs="+", default=[0.5, 2.0])
     asked = parser.parse_args()
+    packages = [name for name in EVALUATIONS if f"{name}.".startswith(f"{asked.package}.")]
+    if not packages:
+        parser.error(f"no package {asked.package}: there are {', '.join(EVALUATIONS)}")
     sensitivity.EVALUATIONS = {**sensitivity.EVALUATIONS, **EVALUATIONS}
     sensitivity.STRUCTURAL = {**sensitivity.STRUCTURAL, **STRUCTURAL}
-    output = DOCS / f"sensitivity-{asked.package.replace('.', '-')}.md"
-    chosen = [
-        each
-        for each in sensitivity.constants_of(asked.package)
-        if not asked.constant or any(text in each.label for text in asked.constant)
-    ]
-    known = sensitivity.old_rows(output, asked.package) if asked.new else []
+    output, tables = DOCS / f"sensitivity-{asked.package.replace('.', '-')}.md", {}
     with one_thread_for_algebra():
-        table = sensitivity.table_of(asked.package, chosen, asked.factors, known)
+        for package in packages:
+            chosen = [
+                each
+                for each in sensitivity.constants_of(package)
+                if not asked.constant or any(text in f"{package}.{each.label}" for text in asked.constant)
+            ]
+            if chosen:
+                known = sensitivity.old_rows(output, package) if asked.new else []
+                tables[package] = sensitivity.table_of(package, chosen, asked.factors, known)
     if asked.constant:
-        print(table)
+        print("\n".join(tables.values()))
     else:
-        output.write_text(page(asked.package, table), encoding="utf-8")
+        output.write_text(page(asked.package, tables), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ Otherwise the reason is given, and no change is asked for.  The thickness is tru
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -46,9 +47,8 @@ _THINNEST = 24
 """Voxels of the thickness of the volume searched, at least: the background and a section of a few voxels, both blurred."""
 SECOND_SEARCH_FACTOR = 2
 """Thickness of the volume of the second search over that of the first, which the section reached beyond."""
-_USUAL_THICKNESS = ((512, 250), (1024, 400), (2048, 500)), 600
-"""Thickness of the volume searched for images narrower than a width, and for all others; raw pixels.  IMOD's `positioning`
-thickness."""
+_WIDTHS, _THICKNESSES = (512, 1024, 2048), (250, 400, 500, 600)
+"""Thickness of the volume searched for images narrower than each width, and for all others, raw pixels: those of batchruntomo."""
 _SCALE_FACTOR = 100.0
 """Scale of the grey values of the small volumes; all that is taken from them are ratios."""
 
@@ -336,8 +336,7 @@ def _summary(position: SectionPosition, level: float, thickness_known: bool) -> 
 
 def search_height(params: PositionParams, width: int, binning: int) -> int:
     """Return the thickness of the volume searched first, raw pixels, for aligned views of a width and binning."""
-    by_width, otherwise = _USUAL_THICKNESS
-    usual = next((thickness for below, thickness in by_width if width * binning < below), otherwise)
+    usual = _THICKNESSES[bisect.bisect_right(_WIDTHS, width * binning)]
     return max(params.thickness or usual, _THINNEST * binning)
 
 

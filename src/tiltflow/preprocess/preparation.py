@@ -1,4 +1,4 @@
-"""Raw views made ready for alignment: x-ray hits repaired as views are read, views that would do harm named with the reason."""
+"""Raw views prepared for alignment: x-ray hits repaired as views are read, and bad views excluded with the reason."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def prepare_views(
     observer: Observer = SILENT,
     threads: int = 1,
 ) -> tuple[Stack, dict[int, str]]:
-    """Return the views with x-ray hits repaired, and which of them not to use, counted from 0, for what reason.
+    """Return the views with x-ray hits repaired, and the reason for every view that is not to be used, counted from 0.
 
     Parameters
     ----------
@@ -70,11 +70,11 @@ def prepare_views(
     tilt_deg
         Nominal tilt of each view, degrees, `(views,)`.
     xrays, views
-        How hits and bad views are found.
+        Criteria of hits and of bad views.
     left_out
-        Views that are left out whatever they show, with the reason.
+        Views that are excluded in any case, with the reason.
     name
-        What messages call the series.
+        Of the series, in messages.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def leave_out_bad_views(
     observer: Observer = SILENT,
     threads: int = 1,
 ) -> dict[int, str]:
-    """Return the views not to use, counted from 0, with the reason: those of `left_out`, and those that would do harm.
+    """Return the views not to be used, counted from 0, with the reason: those of `left_out`, and bad ones.
 
     Raises
     ------

@@ -38,9 +38,11 @@ LEAST_COLUMNS, LEAST_ROWS = 16, 16
 """Smallest cell.  At high tilt the lines of smaller ones would hold more samples beyond the cell than within."""
 TOLERANCE_PX = 0.1
 """Blur that approximations may add, root mean square over the views, pixels of the aligned stack: a third of the
-blur by the pixel itself, `1 / sqrt(12)`."""
+blur by the pixel itself, `1 / sqrt(12)`.  In a noisy volume with strongly varying areas the cells then differ from the smallest
+possible by 10 % of the standard deviation (`benchmarks/sensitivity_volume.py`)."""
 _LINES_TESTED = 9
-"""Lines from the first to the last at which the size of the cells is tested; the centres of areas are farther apart."""
+"""Lines from the first to the last at which the size of the cells is tested; the centres of areas are farther apart.  5 or 18 choose
+the same cells."""
 _MARGIN_SAMPLES = 0.25
 """Pixels by which a line begins before the first voxel, half a sample, so that no position is negative after rounding."""
 _MORE_SAMPLES = 4

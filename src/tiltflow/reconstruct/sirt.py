@@ -40,10 +40,10 @@ from tiltflow.reconstruct.wbp import (
 Lines = NDArray[np.float32]
 
 _MEAN_ROWS = 64
-"""Rows of the stack of which at least so many are averaged for the mean of a view."""
+"""Rows of the stack of which at least so many are averaged for the mean of a view; nothing changes by 0.1 % from 32 to 128."""
 _LEAST_SEEN = 1e-3
 """Sum of a row or column of A, over the largest, below which a ray or voxel is not corrected: one that only grazes the slice, and
-whose correction would be that many times its share."""
+whose correction would be that many times its share.  Nothing changes by 0.1 % from 0.0005 to 0.002."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +53,15 @@ class SirtParams:
     Attributes
     ----------
     iterations
-        Number of iterations (`LeaveIterations`, 10).  At low dose 6 to 15 are best, at 400 electrons 45 (`benchmarks/sirt.py`).
+        Number of iterations (`LeaveIterations`, 10).  6 to 15 are best at low dose, 45 at 400 electrons (`benchmarks/sirt.py`); at 150
+        electrons 20 are as good as 10, and 5 leave 5 % more of the phantom unexplained (`benchmarks/sensitivity_volume.py`).
     relaxation
-        Fraction of each correction that is applied, between 0 and 2.  1 is Gilbert's; below it, more iterations give the same.
+        Fraction of each correction that is applied, between 0 and 2.  1 is Gilbert's; half of it needs twice the iterations.
     start
         From zero, or from the weighted back-projection.
     radial_cutoff, radial_sigma
         Low-pass of the corrections: cutoff, and standard deviation of the Gaussian fall-off beyond, cycles per pixel
-        (`RadiusAndSigma`, 0.4 and 0.05).
+        (`RadiusAndSigma`, 0.4 and 0.05).  From half to double, what is unexplained changes by 1.3 %.
     """
 
     iterations: int = 10
