@@ -1,8 +1,8 @@
 """Patch tracking: areas of texture followed through the tilt series, for specimens without gold.
 
 IMOD's tiltxcorr follows a patch from each view to its neighbour, so that errors add up along the series.  Here every view of a patch
-is compared with all others at once, each weighted by what it knows at every frequency (:mod:`coherence`, :mod:`likelihood`); one
-rigid specimen is fitted to all patches (:mod:`tiltflow.align.bundle`), and patches are cut out again where that says they are.
+is compared with all others at once, each weighted by its coherence at every frequency (:mod:`coherence`, :mod:`likelihood`); one
+rigid specimen is fitted to all patches (:mod:`tiltflow.align.bundle`), and the patches are cut out again at their new positions.
 """
 
 from tiltflow.align.patches.params import PatchParams, PatchResult

@@ -1,13 +1,14 @@
-"""What one view says of another: the coherence of two views, from how contrast is spread over the depth of the specimen.
+"""The coherence of two views, from how contrast is distributed over the depth of the specimen.
 
-In the plane of the specimen a detail at height z moves by z tan(tilt).  Two views i and k, at the x frequency X, therefore agree to
+In the plane of the specimen a detail at height z moves by z tan(tilt).  Two views i and k, at the x frequency X, therefore have the
+coherence
 
     c = r_i r_k integral of p(z) exp(-2 pi i X (tan t_k - tan t_i) z) dz
 
-with r^2 the fraction of a view's power that is specimen and not noise, and p(z) the profile of contrast in depth: a slab, a layer of
-gold on one surface, or both.  p is read off the data: the coherence of all pairs of views as a function of X (tan t_k - tan t_i) is
-its Fourier transform, and p is nowhere negative (non-negative least squares), so that the covariance of the views is always a
-valid one.
+with r^2 the fraction of a view's power that is specimen and not noise, and p(z) the profile of contrast in depth: an even section, a
+layer of gold on one surface, or both.  p is estimated from the data: the coherence of all pairs of views as a function of
+X (tan t_k - tan t_i) is its Fourier transform, and p is nowhere negative (non-negative least squares), so that the covariance of the
+views is always positive semidefinite.
 """
 
 from __future__ import annotations
@@ -27,17 +28,40 @@ Covariance = NDArray[np.complex64]
 
 _BANDS = 5
 _BAND_EDGES = np.array([0.0, 0.1, 0.2, 0.35, 0.6, 1.3])
+"""Bands of frequency in the image with a profile of their own, as fractions of the highest; in high tilts the cosine stretch takes
+frequencies beyond it."""
+_DEPTH_BANDS = slice(1, 4)
+"""Bands whose profiles give the depth: the lowest has hardly any resolution in depth, the highest little signal."""
 _HEIGHTS = 81
+"""Heights of the profile."""
 _STEPS = 48
+"""Classes of X (tan t_k - tan t_i) in which pairs are collected: 16 a cycle at the greatest height."""
 _FURTHEST = 3.0
 """Pairs are compared until a detail at the greatest height has turned by this many cycles."""
 _MOST_COHERENT = 0.95
+"""Upper bound of r^2: near 1 the covariance becomes singular in single precision."""
 _LEAST_COHERENT = 0.003
+"""Lower bound of r^2, so that frequencies without signal count for little but leave the covariance defined."""
 _ROUGHNESS = 0.02
+"""Weight of the differences of neighbouring heights in the fit of a profile."""
 _LOPSIDED = 0.5
-"""How strongly a profile is held to be symmetric: a lopsided one and a drift along the series look much alike."""
+"""Weight of the profile's asymmetry in its fit: an asymmetric profile and a drift along the series have nearly the same effect."""
+_FEWEST_STEPS = 4
+"""Classes of pairs with data that a profile needs; with fewer it is even."""
+_LEAST_WEIGHT = 1e-4
+"""Classes of pairs with a smaller share of the largest weight are ignored."""
+_LEAST_ROOT_WEIGHT = 0.15
+"""Lower bound of the square root of a class's weight over the largest: pairs far apart are few, but determine the depth."""
+_BLANK = 1e-6
+"""Power of a view, relative to the strongest, below which it is blank."""
+_PLACES_PER_CYCLE, _FEWEST_PLACES = 16, 64
+"""Samples of the transform of a profile, which is interpolated linearly: per cycle at the greatest height, and at least."""
 _EVERY_BIN = 5
-"""Views are rated by every fifth bin: plenty for one number."""
+"""Views are rated by every fifth bin, which suffices for one number."""
+_MOST_QUALITY = 1.3
+"""Upper bound of a view's quality: r^2 of the sharpest view is at most 1.7 times the typical one."""
+_QUALITY_CYCLES = 4
+"""Fixed-point iterations of the views' qualities."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +81,7 @@ class Pairing:
     highest
         Upper frequency that is compared.
     deepest_px
-        Heights that are looked at reach from minus to plus this.
+        The heights of the profile reach from minus to plus this.
     """
 
     bin: NDArray[np.int64]
@@ -77,15 +101,15 @@ class Pairs:
     Attributes
     ----------
     weight
-        `(bands, steps)` how many frequencies and pairs.
+        `(bands, steps)` number of frequencies and pairs.
     coherence
         `(bands, steps)` their mean.
     apart
-        `(bands, steps)` where they lie on average, cycles per raw pixel.
+        `(bands, steps)` their mean X (tan t_k - tan t_i), cycles per raw pixel.
     pairing
-        What was compared.
+        The pairs.
     alive
-        `(views,)` whether a view shows anything.
+        `(views,)` False for blank views.
     """
 
     weight: Floats
@@ -117,7 +141,7 @@ class Coherence:
     signal
         `(bands,)` fraction of the power that is specimen.
     quality
-        `(views,)` factor on r: how well a view agrees with the others, for what its frequency promises; 0 for views that show nothing.
+        `(views,)` factor on r: the coherence of a view with the others relative to the model's; 0 for blank views.
     """
 
     edges: Floats
@@ -128,8 +152,8 @@ class Coherence:
 
     @property
     def depth_px(self) -> float:
-        """Thickness of a slab with the spread of the profile at the lower frequencies, raw pixels."""
-        profile = self.profile[1:4].mean(axis=0)
+        """Thickness of an even section with the variance of the profile at the middle frequencies, raw pixels."""
+        profile = self.profile[_DEPTH_BANDS].mean(axis=0)
         mean = float(profile @ self.heights)
         return float(np.sqrt(12 * (profile @ (self.heights - mean) ** 2)))
 
@@ -140,7 +164,7 @@ def cross_spectra(spectra: Spectra) -> NDArray[np.complex64]:
 
 
 def pair_views(cells: FrequencyCells, tilt: Floats, highest: float, deepest_px: float) -> Pairing:
-    """Return the pairs of views at `tilt` `(views,)`, radians, that say something of the profile."""
+    """Return the pairs of views at `tilt` `(views,)`, radians, and the frequencies at which they determine the profile."""
     tangent, cosine = np.tan(tilt), np.cos(tilt)
     first, second = np.nonzero(tangent[None] > tangent[:, None])
     apart = cells.bin_x[:, None] * (tangent[second] - tangent[first])
@@ -157,7 +181,7 @@ def collect_pairs(cross: NDArray[np.complex64], pairing: Pairing) -> Pairs:
     """Return the coherence of all pairs of views; `cross` `(bins, views, views)`."""
     power = np.maximum(np.einsum("bii->bi", cross).real, 0.0)
     total = power.sum(axis=0)
-    alive = total > 1e-6 * total.max()
+    alive = total > _BLANK * total.max()
     rate = np.where(alive, 1 / np.sqrt(np.maximum(power, 1e-12)), 0.0).astype(np.float32)
     index, first, second = pairing.bin, pairing.first, pairing.second
     value = cross[index, first, second] * (rate[index, first] * rate[index, second])
@@ -171,42 +195,42 @@ def collect_pairs(cross: NDArray[np.complex64], pairing: Pairing) -> Pairs:
 
 
 def fit_coherence(pairs: Pairs) -> Coherence:
-    """Return the model that pairs of views speak for."""
+    """Return the model fitted to the coherence of pairs of views."""
     deepest = pairs.pairing.deepest_px
     heights = np.linspace(-deepest, deepest, _HEIGHTS)
     profile, signal = np.empty((_BANDS, _HEIGHTS)), np.empty(_BANDS)
     for n in range(_BANDS):
         profile[n], signal[n] = _fit_profile(pairs.coherence[n], pairs.apart[n], pairs.weight[n], heights)
-    # The mean height of what is seen is what a patch's own height means.
+    # Heights count from the mean height of the contrast, which the height of a patch refers to.
     mean = float((signal * (profile @ heights)).sum() / signal.sum())
     return Coherence(pairs.pairing.highest * _BAND_EDGES, heights - mean, profile, signal, pairs.alive.astype(float))
 
 
 def _fit_profile(coherence: NDArray[np.complex128], apart: Floats, weight: Floats, heights: Floats) -> tuple[Floats, float]:
     """Return the non-negative profile, summing to 1, and its sum: the coherence of a view with itself but for noise."""
-    known = weight > 1e-4 * weight.max()
-    if weight.max() < 1 or known.sum() < 4:
+    known = weight > _LEAST_WEIGHT * weight.max()
+    if weight.max() < 1 or known.sum() < _FEWEST_STEPS:
         return np.full(_HEIGHTS, 1 / _HEIGHTS), _LEAST_COHERENT
-    w = np.maximum(np.sqrt(weight[known] / weight.max()), 0.15)[:, None]
+    w = np.maximum(np.sqrt(weight[known] / weight.max()), _LEAST_ROOT_WEIGHT)[:, None]
     wave = np.exp(-2j * np.pi * apart[known, None] * heights[None]) * w
     target = coherence[known] * w[:, 0]
     rough = _ROUGHNESS * np.sqrt(_HEIGHTS) * (np.eye(_HEIGHTS) - np.eye(_HEIGHTS, k=1))
     system = np.vstack([wave.real, wave.imag, rough])
     right = np.concatenate([target.real, target.imag, np.zeros(_HEIGHTS)])
-    answer = optimize.nnls(system, right)[0]
-    if answer.sum() > 0:
+    solution = optimize.nnls(system, right)[0]
+    if solution.sum() > 0:
         mirror = np.eye(_HEIGHTS)[:, ::-1]
-        middle = round(float(answer @ np.arange(_HEIGHTS) / answer.sum()) * 2) - (_HEIGHTS - 1)
+        middle = round(float(solution @ np.arange(_HEIGHTS) / solution.sum()) * 2) - (_HEIGHTS - 1)
         lopsided = _LOPSIDED * (np.eye(_HEIGHTS) - np.roll(mirror, middle, axis=1))
-        answer = optimize.nnls(np.vstack([system, lopsided]), np.concatenate([right, np.zeros(_HEIGHTS)]))[0]
-    total = float(answer.sum())
-    return (
-        (answer / total, min(max(total, _LEAST_COHERENT), 1.0)) if total > 0 else (np.full(_HEIGHTS, 1 / _HEIGHTS), _LEAST_COHERENT)
-    )
+        solution = optimize.nnls(np.vstack([system, lopsided]), np.concatenate([right, np.zeros(_HEIGHTS)]))[0]
+    total = float(solution.sum())
+    if total <= 0:
+        return np.full(_HEIGHTS, 1 / _HEIGHTS), _LEAST_COHERENT
+    return solution / total, min(max(total, _LEAST_COHERENT), 1.0)
 
 
 def covariance(model: Coherence, cells: FrequencyCells, tilt: Floats) -> Covariance:
-    """Return `(bins, views, views)`: the covariance of a_i and a_k that the model expects of views in place, 1 on the diagonal."""
+    """Return `(bins, views, views)`: the model's covariance of a_i and a_k for aligned views, 1 on the diagonal."""
     bin_x, bin_y = cells.bin_x, cells.bin_y
     radius = _frequency_seen(cells, tilt)
     centres = 0.5 * (model.edges[1:] + model.edges[:-1])
@@ -215,7 +239,7 @@ def covariance(model: Coherence, cells: FrequencyCells, tilt: Floats) -> Covaria
     band = np.clip(np.searchsorted(model.edges, np.hypot(bin_x, bin_y), side="right") - 1, 0, _BANDS - 1)
     tangent = np.tan(tilt)
     furthest = max(float(np.ptp(tangent) * bin_x.max()), 1e-9)
-    places = max(int(furthest * 16 * np.abs(model.heights).max()), 64)
+    places = max(int(furthest * _PLACES_PER_CYCLE * np.abs(model.heights).max()), _FEWEST_PLACES)
     grid = np.linspace(0, furthest, places)
     # Between the heights the profile is linear: without the sinc its transform would repeat itself.
     wave = np.exp(-2j * np.pi * grid[:, None] * model.heights) * np.sinc(grid * (model.heights[1] - model.heights[0]))[:, None] ** 2
@@ -225,9 +249,9 @@ def covariance(model: Coherence, cells: FrequencyCells, tilt: Floats) -> Covaria
 
 
 def unsettled(settled: Covariance, cells: FrequencyCells, tilt: Floats, px: float) -> Covariance:
-    """Return the covariance of views that may be displaced by `px` (standard deviation of a coordinate).
+    """Return the covariance of views that may be displaced by `px` (standard deviation of a coordinate, raw pixels).
 
-    They agree the less, the higher the frequency.
+    Their coherence falls with the frequency.  `settled` is the covariance of aligned views.
     """
     decay = np.exp(-0.5 * (2 * np.pi * _frequency_seen(cells, tilt) * px) ** 2).astype(np.float32)
     out = settled * decay[:, :, None]
@@ -238,12 +262,12 @@ def unsettled(settled: Covariance, cells: FrequencyCells, tilt: Floats, px: floa
 
 
 def inverse(covariance: Covariance) -> Covariance:
-    """Return the inverse of each covariance by Cholesky factors: half the work of one that is not known to be Hermitian.
+    """Return the inverse of each Hermitian covariance, by Cholesky factors.
 
     Raises
     ------
     LinAlgError
-        If one is not positive: the model has become no model.
+        If one is not positive definite.
     """
     upper = np.empty_like(covariance)
     for bin_, matrix in enumerate(covariance):
@@ -266,7 +290,7 @@ def _frequency_seen(cells: FrequencyCells, tilt: Floats) -> Floats:
 def rate_views(model: Coherence, expected: Covariance, cross: NDArray[np.complex64], cells: FrequencyCells) -> Coherence:
     """Return the model with the quality of each view: least squares of its coherence with the others.
 
-    `expected` is the covariance of the model as it stands.
+    `expected` is the present covariance of the model, `cross` `(bins, views, views)` the sums over patches.
     """
     some = np.arange(0, len(cross), _EVERY_BIN)
     found = cross[some].conj()
@@ -279,6 +303,6 @@ def rate_views(model: Coherence, expected: Covariance, cross: NDArray[np.complex
     np.fill_diagonal(agreement, 0.0)
     np.fill_diagonal(norm, 0.0)
     quality = model.quality.copy()
-    for _ in range(4):
-        quality = np.clip((agreement @ quality) / np.maximum(norm @ quality**2, 1e-12), 0.0, 1.3)
+    for _ in range(_QUALITY_CYCLES):
+        quality = np.clip((agreement @ quality) / np.maximum(norm @ quality**2, 1e-12), 0.0, _MOST_QUALITY)
     return replace(model, quality=np.where(model.quality > 0, quality, 0.0))

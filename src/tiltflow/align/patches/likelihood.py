@@ -1,11 +1,10 @@
-"""How patches are displaced: the likelihood of all views of a patch together.
+"""Displacements of patches: the joint likelihood of all views of a patch.
 
-The transforms a of a patch in all views are, where only chance and the specimen speak, normal with the covariance K of
-:mod:`coherence`.  If the views are displaced by d, the log-likelihood is -a' K^-1 a with a_i -> a_i exp(2 pi i q d_i) summed over the
-frequencies q.  Its slope at d = 0 compares every view with what all the others foretell of it (the best linear prediction, weighted by
-what each knows at this frequency); its curvature joins the views like springs, strong between neighbours and weak between
-far ones.  So one step of Newton gives the displacement of every view of a patch together with how certain it is - and a slow drift
-along the series, which a chain of neighbours cannot exclude, is known to be uncertain.
+The transforms a of a patch in all aligned views are modelled as normal with the covariance K of :mod:`coherence`.  If the views are
+displaced by d, the log-likelihood is -a' K^-1 a with a_i -> a_i exp(2 pi i q d_i) summed over the frequencies q.  Its slope at d = 0
+compares every view with its best linear prediction from all others; its curvature couples the views, strongly between neighbours and
+weakly between distant ones.  So one Newton step gives the displacement of every view of a patch with its covariance, in which a slow
+drift along the series, which a chain of neighbours does not exclude, has a large variance.
 """
 
 from __future__ import annotations
@@ -18,20 +17,21 @@ from numpy.typing import NDArray
 
 from tiltflow.align.patches.coherence import Covariance
 from tiltflow.align.patches.patch_spectra import FrequencyCells, Spectra
+from tiltflow.align.robust_scale import SD_OF_MEDIAN
 
 Floats = NDArray[np.float64]
 
 _WEAKEST = 2e-4
-"""Smallest stiffness of a mode, as a fraction of the stiffest."""
+"""Lower bound of a mode's curvature in the Newton step, as a fraction of the largest: the step is long along the softest modes."""
 _NOTHING = 1e-7
-"""Stiffness of a mode that nothing is known of, as a fraction of the stiffest."""
+"""Lower bound of a mode's curvature as information, as a fraction of the largest: single precision holds no less."""
 _DRIFT_DEGREES = 6
-_SD_OF_MEDIAN = 1.4826
+"""Highest degree of the polynomials of the tangent that stand for slow drifts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """What the views of one patch say.
+    """The likelihood of one patch about its present position.
 
     Attributes
     ----------
@@ -40,9 +40,9 @@ class Comparison:
     curvature
         `(views, 2, views, 2)` of minus the log-likelihood.
     expected
-        The same as the model expects it once all views are in place.
+        The curvature that the model expects once all views are aligned.
     agreement
-        `(views,)` correlation of each view with what the others foretell of it, where they can.
+        `(views,)` correlation of each view with its prediction from the others.
     """
 
     slope: Floats
@@ -61,31 +61,31 @@ def compare(
     spectra, cross
         Of the patch; see :func:`tiltflow.align.patches.coherence.cross_spectra`.
     precision
-        K^-1 as it is now, with views that may be displaced.
+        K^-1 for views that may be displaced, `(bins, views, views)`.
     settled
-        K as it will be without.
+        K for aligned views, `(bins, views, views)`.
     cells
         The frequencies.
     independent
         Fraction of them that are independent.
     """
     scale = 2 * independent
-    pull = precision @ spectra
-    twist = (spectra.conj() * pull).imag
+    whitened = precision @ spectra
+    twist = (spectra.conj() * whitened).imag
     x, y = 2 * np.pi * cells.bin_x, (2 * np.pi * cells.y * cells.valid).astype(np.float32)
     slope = -scale * np.stack([x @ twist.sum(axis=2), (twist @ y[..., None])[..., 0].sum(axis=0)], axis=-1)
-    # Over a bin the x frequency is one, and the y frequency as often negative as positive: its springs are those of the mean square.
+    # A bin has one x frequency, and y frequencies as often negative as positive: their mean square counts.
     mean = np.divide(y.sum(axis=1), cells.count), np.divide((y**2).sum(axis=1), cells.count)
     moments = scale * np.stack([x**2, x * mean[0], mean[1]])
-    # conj(a_i) M_ik a_k: what joins views i and k.
+    # conj(a_i) M_ik a_k couples views i and k.
     found = (moments @ _joined(precision, cross)).T
-    likely = ((moments * cells.count) @ _joined(precision, np.swapaxes(settled, 1, 2))).T
+    expected = ((moments * cells.count) @ _joined(precision, np.swapaxes(settled, 1, 2))).T
     shape = (*precision.shape[1:], 3)
     return Comparison(
         np.asarray(slope, np.float64),
         _stiffness(found.reshape(shape)),
-        _stiffness(likely.reshape(shape)),
-        _agreement(spectra, cross, pull, precision),
+        _stiffness(expected.reshape(shape)),
+        _agreement(spectra, cross, whitened, precision),
     )
 
 
@@ -95,23 +95,23 @@ def _joined(precision: Covariance, other: Covariance) -> Floats:
     return np.asarray(product.reshape(len(product), -1))
 
 
-def _agreement(spectra: Spectra, cross: Covariance, pull: Spectra, precision: Covariance) -> Floats:
-    """Return the correlation of each view with a - pull / own, what the others foretell, weighted by how much they can."""
+def _agreement(spectra: Spectra, cross: Covariance, whitened: Spectra, precision: Covariance) -> Floats:
+    """Return the correlation of each view with a - whitened / own, its prediction, weighted by the variance predicted."""
     own = np.einsum("bii->bi", precision).real
     power = np.einsum("bii->bi", cross).real
-    together = (spectra.conj() * pull).real.sum(axis=2) / own
-    foretold = power - 2 * together + (pull.real**2 + pull.imag**2).sum(axis=2) / own**2
+    together = (spectra.conj() * whitened).real.sum(axis=2) / own
+    predicted = power - 2 * together + (whitened.real**2 + whitened.imag**2).sum(axis=2) / own**2
     known = 1 - 1 / own
     product = (known * (power - together)).sum(axis=0)
-    norm = (known * power).sum(axis=0) * (known * foretold).sum(axis=0)
+    norm = (known * power).sum(axis=0) * (known * predicted).sum(axis=0)
     return np.asarray(product / np.sqrt(np.maximum(norm, 1e-30)), np.float64)
 
 
-def _stiffness(springs: Floats) -> Floats:
-    """Return `(views, 2, views, 2)` from springs xx, xy, yy `(views, views, 3)`: no force when all views move together."""
-    views = len(springs)
+def _stiffness(couplings: Floats) -> Floats:
+    """Return `(views, 2, views, 2)` from couplings xx, xy, yy `(views, views, 3)`: zero for a displacement common to all views."""
+    views = len(couplings)
     diagonal = np.arange(views)
-    joined = springs.copy()
+    joined = couplings.copy()
     joined[diagonal, diagonal] = 0.0
     joined[diagonal, diagonal] = -joined.sum(axis=1)
     return np.asarray(joined[..., [0, 1, 1, 2]].reshape(views, views, 2, 2).transpose(0, 2, 1, 3))
@@ -119,7 +119,7 @@ def _stiffness(springs: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SettledPatches:
-    """Displacements of every view of every patch, and how certain they are.
+    """Displacements of every view of every patch, and their information.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class SettledPatches:
     slopes
         `(patches, 2 views)` of the log-likelihood.
     stiffness
-        `(2 views, 2 views)` of a patch, as the likelihood has it.
+        `(2 views, 2 views)` curvature of minus the log-likelihood of a patch.
     """
 
     moved: Floats
@@ -136,11 +136,11 @@ class SettledPatches:
     stiffness: Floats
 
     def tempered(self, drift: Floats, shapes: Floats) -> tuple[Floats, Floats]:
-        """Return the inverse covariance of the displacements of a patch `(2 views, 2 views)`, and what they pull `(patches, 2 views)`.
+        """Return the inverse covariance of a patch's displacements `(2 views, 2 views)`, and the gradients `(patches, 2 views)`.
 
-        The likelihood knows nothing of what makes a real specimen differ from chance, which shows in slow drifts along the series:
-        they stray from patch to patch by far more than they should.  So every patch is allowed to drift along `shapes`
-        `(2 views, shapes)` by the standard deviations `drift` `(shapes,)`.
+        A real specimen is no random field, which shows in slow drifts along the series that differ from patch to patch by far more
+        than the likelihood allows.  So every patch may drift along `shapes` `(2 views, shapes)` with the standard deviations `drift`
+        `(shapes,)`.
         """
         allowed = (shapes * drift**2) @ shapes.T
         temper = np.linalg.inv(np.eye(len(allowed)) + self.stiffness @ allowed)
@@ -149,7 +149,7 @@ class SettledPatches:
 
 
 def own_place(tilt: Floats) -> Floats:
-    """Return how the views of a patch move with its own x, height and y, `(2 views, 3)`: what says nothing of the views."""
+    """Return how the views of a patch move with its own x, height and y, `(2 views, 3)`."""
     out = np.zeros((len(tilt), 2, 3))
     out[:, 0, 0], out[:, 0, 1], out[:, 1, 2] = 1.0, np.tan(tilt), 1.0
     return out.reshape(-1, 3)
@@ -158,7 +158,7 @@ def own_place(tilt: Floats) -> Floats:
 def drift_shapes(tilt: Floats) -> Floats:
     """Return slow drifts of unit root mean square, `(2 views, shapes)`: polynomials of the tangent of the tilt.
 
-    Along x the first two degrees are the patch's place and height; along y the first is its place.
+    Along x degrees 0 and 1 are the patch's position and height; along y degree 0 is its position.
     """
     tangent = np.tan(tilt) / np.abs(np.tan(tilt)).max()
     basis = np.linalg.qr(np.vander(tangent, _DRIFT_DEGREES + 1, increasing=True))[0] * np.sqrt(len(tilt))
@@ -172,15 +172,15 @@ def drift_shapes(tilt: Floats) -> Floats:
 def measure_drift(residual: Floats, shapes: Floats) -> Floats:
     """Return the standard deviation of each drift over the patches, from residuals `(patches, views, 2)` of a rigid specimen."""
     amplitude = residual.reshape(len(residual), -1) @ shapes / (0.5 * len(shapes))
-    return np.asarray(_SD_OF_MEDIAN * np.median(np.abs(amplitude), axis=0))
+    return np.asarray(SD_OF_MEDIAN * np.median(np.abs(amplitude), axis=0))
 
 
 def settle(comparisons: Sequence[Comparison], caution: float, unsettled_px: float) -> SettledPatches:
-    """Return the displacements of all patches at the top of the likelihood.
+    """Return the displacements of all patches by a Newton step to the maximum of the likelihood.
 
-    The curvature is `caution` parts the expected one and the rest the one that was found, which is exact but, with views far from their
-    places, may be unstable.  Modes that are soft are held at a small stiffness, and where the data say nothing a view stays within
-    `unsettled_px`.  A displacement common to all views is a mere matter of where the patch is said to lie: it is given a stiffness.
+    The curvature is the weighted mean of the expected one, with weight `caution`, and the observed one, which is exact but unstable
+    while views are far from their places.  Soft modes are held at a small stiffness, and undetermined views stay within
+    `unsettled_px`, raw pixels.  A displacement common to all views is equivalent to another position of the patch and is held.
     """
     slopes = np.stack([each.slope for each in comparisons])
     views = slopes.shape[1]

@@ -1,4 +1,4 @@
-"""Where patches lie."""
+"""Positions of the patches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from tiltflow.align.patches.params import PatchParams
 from tiltflow.align.patches.patch_spectra import taper
 
 _FEWEST_ALONG = 3
+"""Patches along a side: with two, tilt and magnification of a view cannot be separated from errors of single patches."""
 _MARGIN = 0.97
+"""Part of the field that patches cover: views are shifted by some per cent of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +26,7 @@ class PatchLayout:
 
     @property
     def crowding(self) -> float:
-        """By how much the information of all patches is counted twice where they overlap: 1 for patches apart."""
+        """Number of patches over the number of independent ones: 1 for patches that do not overlap."""
         shared = np.ones((len(self.centres), len(self.centres)))
         for axis, size in enumerate(self.size_px):
             weight = taper(size).astype(float) ** 2
@@ -37,7 +39,7 @@ class PatchLayout:
 def lay_out_patches(params: PatchParams, image_shape: tuple[int, int]) -> PatchLayout:
     """Return patches over the field of the untilted view, at least three along each side.
 
-    With fewer the tilts and magnifications of views could not be told from their shifts, so larger patches are made smaller.
+    Patches too large for that are made smaller.  `image_shape` is `(ny, nx)`, raw pixels.
     """
     notes = []
     sizes, places = [], []

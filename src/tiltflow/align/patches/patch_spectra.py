@@ -23,8 +23,11 @@ Spectra = NDArray[np.complex64]
 """Transforms of one patch, `(bins, views, cells of a bin)`; 0 where a bin has fewer cells."""
 
 _BANDS_ALONG_Y = 5
+"""Ranges of the magnitude of y frequencies that share a covariance."""
+_FEWEST_PIXELS = 16
+"""Least side of a window, pixels."""
 _TAPER = 0.25
-"""Fraction of a window at each side over which it fades."""
+"""Fraction of a window at each side that is tapered."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,10 +67,9 @@ class FrequencyCells:
 
 
 def window_shape(size_px: tuple[int, int], binning: int) -> tuple[int, int]:
-    """Return `(ny, nx)` of a window at a binning: lengths whose transform is fast."""
-    return fft.next_fast_len(max(size_px[1] // binning, 16), real=True), fft.next_fast_len(
-        max(size_px[0] // binning, 16), real=True
-    )
+    """Return `(ny, nx)` of a window of `size_px` (x, y) at a binning: lengths whose transform is fast."""
+    nx, ny = (fft.next_fast_len(max(size // binning, _FEWEST_PIXELS), real=True) for size in size_px)
+    return ny, nx
 
 
 def choose_cells(shape: tuple[int, int], binning: int, lowest: float, highest: float) -> FrequencyCells:
@@ -116,7 +118,7 @@ def patch_spectra(level: Level, geometry: Geometry, cells: FrequencyCells, shape
 
 
 def independent_fraction(shape: tuple[int, int]) -> float:
-    """Return how many of the frequencies of a tapered window count: neighbours share what the taper mixes."""
+    """Return the fraction of the frequencies of a tapered window that are independent: the taper mixes neighbours."""
     fraction = 1.0
     for n in shape:
         square = taper(n).astype(float) ** 2
@@ -125,7 +127,7 @@ def independent_fraction(shape: tuple[int, int]) -> float:
 
 
 def taper(n: int) -> NDArray[np.float32]:
-    """Return the window that fades towards both ends, `(n,)`."""
+    """Return the window with cosine tapers at both ends, `(n,)`."""
     place = (np.arange(n) + 0.5) / n
     edge = np.minimum(np.minimum(place, 1 - place) / _TAPER, 1.0)
     return (0.5 - 0.5 * np.cos(np.pi * edge)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The views that patches are cut from: binned, flat, of unit contrast, and again at lower resolutions."""
+"""The views that patches are cut from: binned, flattened, of unit contrast, and again at lower resolutions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,27 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from tiltflow.align.patches.params import PatchParams
+from tiltflow.align.robust_scale import SD_OF_MEDIAN
 from tiltflow.model import Image, Stack
 from tiltflow.parallel import map_threads
 from tiltflow.preprocess.fixed_pattern import find_pattern
 
 _CLIP_SD = 5.0
+"""Robust standard deviations at which contrast is clipped: gold and x-rays otherwise outweigh the texture."""
 _FLATTEN_PER_WINDOW = 0.08
-"""Sigma of the Gaussian that a view is divided by, as a fraction of the window."""
+"""Sigma of the Gaussian blur that a view is divided by, as a fraction of the window."""
+_LEAST_FLATTEN_PX = 8.0
+"""Least sigma of it, pixels: finer detail is the texture that is compared."""
+_LEVELS_BELOW = 2
+"""Lower resolutions, each half of the one above, for the first passes."""
+_LEAST_SIDE_PX = 48
+"""Images are not binned to fewer pixels along a side: three windows of 16."""
+_LEAST_MEAN = 0.05
+"""Local means above this fraction of the median scale the contrast; images already of zero mean are not divided."""
+_DARKEST_PERCENTILE = 1.0
+"""The percentile of the local means that must be above it: a few dark spots do not count."""
+_SMOOTH_BINS = 1.5
+"""Sigma of the smoothing of power spectra, bins."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,11 +58,11 @@ def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, w
     """Return the views at full working resolution, then binned by 2 and by 4 more.
 
     Each view is divided by its own local mean, so that beam, thickness and exposure fall out, clipped, and brought to zero mean and
-    unit contrast.  What stays with the camera is taken out.
+    unit contrast.  A pattern fixed to the camera is subtracted.
     """
     ny, nx = int(stack.shape[1]), int(stack.shape[2])
     binning = max(-(-max(ny, nx) // params.max_size_px), 1)
-    sigma = max(_FLATTEN_PER_WINDOW * window_px / binning, 8.0)
+    sigma = max(_FLATTEN_PER_WINDOW * window_px / binning, _LEAST_FLATTEN_PX)
 
     def work(view: int) -> Image:
         if not included[view]:
@@ -59,9 +73,9 @@ def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, w
     if (pattern := find_pattern(images[included])) is not None:
         images[included] -= pattern.image
     levels = [_level(images, binning)]
-    for _ in range(2):
+    for _ in range(_LEVELS_BELOW):
         images = np.stack([bin_image(image, 2) for image in images])
-        if min(images.shape[1:]) < 48:
+        if min(images.shape[1:]) < _LEAST_SIDE_PX:
             break
         levels.append(_level(images, levels[-1].bin * 2))
     return levels
@@ -80,13 +94,12 @@ def bin_image(image: Image, factor: int) -> Image:
 
 def flatten(image: Image, sigma: float) -> Image:
     """Return contrast about the local mean, clipped at five robust standard deviations, of unit standard deviation."""
-    floor = 0.05 * max(abs(float(np.median(image))), 1e-6)
+    floor = _LEAST_MEAN * max(abs(float(np.median(image))), 1e-6)
     local = ndimage.gaussian_filter(image, sigma, mode="nearest")
     flat = image - local
-    # Only a mean well above zero scales: images already of zero mean are taken as they are.
-    if float(np.percentile(local, 1)) > floor:
+    if float(np.percentile(local, _DARKEST_PERCENTILE)) > floor:
         flat /= local
-    spread = 1.4826 * float(np.median(np.abs(flat - np.median(flat))))
+    spread = SD_OF_MEDIAN * float(np.median(np.abs(flat - np.median(flat))))
     if spread <= 0:
         return np.zeros_like(image)
     flat = np.clip(flat, -_CLIP_SD * spread, _CLIP_SD * spread)
@@ -105,6 +118,6 @@ def _level(images: NDArray[np.float32], binning: int) -> Level:
     for view, image in enumerate(images):
         spectrum = np.abs(fft.rfft2(image * taper)) ** 2
         power[view] = np.bincount(ring.ravel(), spectrum.ravel(), rings + 1) / np.maximum(counts, 1)
-    power = ndimage.gaussian_filter1d(power, 1.5, axis=1) / float((taper**2).sum())
+    power = ndimage.gaussian_filter1d(power, _SMOOTH_BINS, axis=1) / float((taper**2).sum())
     frequency = (np.arange(rings + 1) + 0.5) / (2 * rings)
     return Level(images, binning, power, frequency)
