@@ -25,6 +25,14 @@ os.environ |= {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs Prefect's server, which takes longer to start than most rooms' tests take."""
+    for item in items:
+        if "prefect_server" in getattr(item, "fixturenames", ()):
+            item.add_marker("flow")
+
+
 @dataclass
 class ImportEffects:
     """What importing the flow did, beyond defining it."""
@@ -104,7 +112,7 @@ def prefect_server() -> Iterator[None]:
     """Run Prefect against a server and database of its own; starting them takes most of the time of these tests."""
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=500):  # an idle machine takes 10 s; pytest ends a test after 600
         yield
 
 
