@@ -4,9 +4,10 @@
 
 The constants are found in the source of a package of floor 2: numbers, tuples and arrays of numbers at module level, and the
 numeric defaults of `...Params` dataclasses.  One at a time is multiplied by each factor (whole numbers are rounded and stay at least
-1), in every module that has imported it, and the part of the program concerned is run on a few small simulated series.  The table
-shows each measure as it is and with the changed constant; where a row hardly changes, the constant need not be exact.  Numbers
-inside compiled kernels are not seen; two constants changed together may do more than each alone.
+1), in every module that has imported it and where it is the default of a parameter, and the part of the program concerned is run on a
+few small simulated series.  The table shows each measure as it is and with the changed constant; where a row hardly changes, the
+constant need not be exact.  Numbers inside compiled kernels and instances made at import are not reached; two constants changed
+together may do more than each alone, and series that are sound do not test limits that are there for others.
 
 Without `--constant` the table of a whole package is written to `docs/sensitivity-PACKAGE.md`; `--new` takes over the rows of that
 page whose constant still has the same name and value.
@@ -125,7 +126,7 @@ def gold() -> list[Measure]:
 def patches() -> list[Measure]:
     """Patch tracking from the coarse alignment on: the true error of what the patches solve to, and what is stated of it."""
     measures = []
-    for name in ("plastic", "low dose"):
+    for name in ("low dose",):
         s, start = series(name), coarse_start(name)
         found = track_patches(s.images, start.transforms, s.nominal_deg, PatchParams(size_px=(80, 80)))
         params = SolveParams(weight_whole_tracks=True)
@@ -139,7 +140,7 @@ def patches() -> list[Measure]:
 def projection() -> list[Measure]:
     """Projection matching from the coarse alignment on: its true error, and what is stated of it."""
     measures = []
-    for name in ("plastic", "low dose"):
+    for name in ("low dose",):
         s, start = series(name), coarse_start(name)
         found = refine_by_projection(
             s.images, start.transforms, s.nominal_deg, start.axis_angle_deg, np.ones(len(s.nominal_deg), bool), RefineParams()
@@ -187,11 +188,11 @@ def local_areas() -> list[Measure]:
 
 
 EVALUATIONS: Mapping[str, Sequence[Callable[[], list[Measure]]]] = {
-    "align.coarse": (coarse,),
-    "align.beads": (gold,),
+    "align.bundle": (tracks, local_areas),
     "align.patches": (patches,),
     "align.projection": (projection,),
-    "align.bundle": (tracks, local_areas),
+    "align.beads": (gold,),
+    "align.coarse": (coarse,),
 }
 """What to run for the constants of each package, by its name below `tiltflow`.  `--package` takes a name or its beginning."""
 
@@ -276,26 +277,45 @@ def changed(constant: Constant, value: Any) -> Iterator[None]:
     """Hold a constant at another value, wherever it has been imported, inside a `with` block."""
     with contextlib.ExitStack() as undo:
         if constant.owner:
-            _change_default(undo, getattr(sys.modules[constant.module], constant.owner), constant.name, value)
+            owner = getattr(sys.modules[constant.module], constant.owner)
+            _change_default(undo, owner.__init__, constant.name, value)
         else:
             for module, name in _holders(constant.module, constant.name):
                 undo.callback(setattr, module, name, getattr(module, name))
                 setattr(module, name, value)
+                for function, parameter in _defaults(module, name):
+                    _change_default(undo, function, parameter, value)
         yield
 
 
-def _change_default(undo: contextlib.ExitStack, owner: type, name: str, value: Any) -> None:
-    make: Any = owner.__init__
-    if name in (make.__kwdefaults__ or {}):
-        undo.callback(make.__kwdefaults__.__setitem__, name, make.__kwdefaults__[name])
-        make.__kwdefaults__[name] = value
+def _change_default(undo: contextlib.ExitStack, function: Any, name: str, value: Any) -> None:
+    keywords = function.__kwdefaults__ or {}
+    if name in keywords:
+        undo.callback(keywords.__setitem__, name, keywords[name])
+        keywords[name] = value
         return
-    with_default = [
-        each.name for each in inspect.signature(make).parameters.values() if each.default is not inspect.Parameter.empty
-    ]
-    before = make.__defaults__
-    undo.callback(setattr, make, "__defaults__", before)
-    make.__defaults__ = tuple(value if each == name else old for each, old in zip(with_default, before, strict=True))
+    parameters = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.KEYWORD_ONLY]
+    with_default = [each.name for each in parameters if each.default is not each.empty]
+    before = function.__defaults__
+    undo.callback(setattr, function, "__defaults__", before)
+    function.__defaults__ = tuple(value if each == name else old for each, old in zip(with_default, before, strict=True))
+
+
+def _defaults(module: ModuleType, name: str) -> Iterator[tuple[Any, str]]:
+    """Yield the functions and methods of a module that have a constant as the default of a parameter, and the parameter."""
+    for node in _tree(module.__name__).body:
+        owner: Any = getattr(module, node.name) if isinstance(node, ast.ClassDef) else module
+        for function in node.body if isinstance(node, ast.ClassDef) else [node]:
+            if isinstance(function, ast.FunctionDef):
+                arguments = function.args
+                positional = (*arguments.posonlyargs, *arguments.args)[::-1]
+                pairs = [
+                    *zip(positional, arguments.defaults[::-1], strict=False),
+                    *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+                ]
+                for argument, default in pairs:
+                    if isinstance(default, ast.Name) and default.id == name:
+                        yield getattr(owner, function.name), argument.arg
 
 
 def _holders(module: str, name: str) -> list[tuple[ModuleType, str]]:

@@ -12,6 +12,7 @@ import tiltflow
 
 DOCS = Path(__file__).parent
 FRONT_DOOR = "<!-- front door -->"
+_FROM_NETWORK = re.compile(r"<script\b[^>]*>(?:(?!</script>).)*cdnjs\.(?:(?!</script>).)*</script>", re.DOTALL)
 _INCLUDE = re.compile(r"<!-- include: (\S+)(?: (\w+))? -->")
 
 
@@ -28,6 +29,11 @@ def on_page_markdown(markdown: str, **_context: Any) -> str:
         functions = sorted((one for one in exported if inspect.isfunction(one)), key=_place)
         markdown = markdown.replace(FRONT_DOOR, "\n\n".join(f"::: {one.__module__}.{one.__qualname__}" for one in functions))
     return _INCLUDE.sub(lambda found: _included(found[1], found[2]), markdown)
+
+
+def on_post_page(output: str, **_context: Any) -> str:
+    """Take out the script from the network that nbconvert puts into every page of a notebook, for diagrams that none of them has."""
+    return _FROM_NETWORK.sub("", output)
 
 
 def _included(name: str, part: str | None) -> str:

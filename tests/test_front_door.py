@@ -128,7 +128,7 @@ def test_sirt_and_a_given_array_to_write_into(simulated):
         (lambda: tiltflow.align(np.zeros((3, 8, 8))), "needs tilt_deg= and pixel_size_angstrom="),
         (lambda: tiltflow.align(np.zeros((8, 8)), tilt_deg=[0], pixel_size_angstrom=1), r"has the shape \(8, 8\)"),
         (lambda: tiltflow.align(np.zeros((3, 8, 8)), tilt_deg=[0, 1], pixel_size_angstrom=1), "2 tilt angles for 3 views"),
-        (lambda: tiltflow.simulate(sise=64), "simulate\\(\\) has no 'sise'"),
+        (lambda: tiltflow.simulate(sizee=64), "simulate\\(\\) has no 'sizee'"),
         (lambda: tiltflow.read("B.st", rotation=3), "read\\(\\) knows no hint 'rotation'"),
         (
             lambda: tiltflow.reconstruct(

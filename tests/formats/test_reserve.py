@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import sys
 from pathlib import Path
@@ -17,33 +19,49 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux rese
 
 
 def test_the_blocks_are_there_before_anything_is_written(tmp_path: Path) -> None:
-    with (tmp_path / "file").open("wb") as file:
-        reserve(file.fileno(), 1 << 20)
-        status = os.fstat(file.fileno())
-    assert status.st_size == 1 << 20
-    assert status.st_blocks * 512 >= 1 << 20
+    path = tmp_path / "file"
+    path.touch()
+    os.truncate(path, 1 << 20)
+    reserve(path)
+    assert path.stat().st_size == 1 << 20
+    assert path.stat().st_blocks * 512 >= 1 << 20
 
 
-def test_a_file_that_cannot_be_reserved_is_left_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"abc"])
+def test_what_is_in_a_file_stays(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    reserve(path)
+    assert path.read_bytes() == content
+
+
+def answering(code: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the system refuse with an error, and return how the files that it is asked for were opened."""
+    modes: list[int] = []
+
+    def refuse(descriptor: int, _offset: int, _size: int) -> None:
+        modes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR))
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    return modes
+
+
+@pytest.mark.parametrize("code", [errno.EBADF, errno.EOPNOTSUPP, errno.ENODEV])
+def test_a_file_system_that_cannot_reserve_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """It must not be open for reading, or the C library writes to every block: over NFS, the whole volume twice."""
+    modes = answering(code, monkeypatch)
     path = tmp_path / "file"
     path.write_bytes(b"abc")
-    with path.open("rb") as only_for_reading:
-        reserve(only_for_reading.fileno(), 100)
-    assert path.read_bytes() == b"abc"
+    reserve(path)
+    assert modes == [os.O_WRONLY]
 
 
-def test_more_than_the_file_system_can_hold_is_an_error(tmp_path: Path) -> None:
-    with (tmp_path / "file").open("wb") as file, pytest.raises(OSError, match=r"\w+"):
-        reserve(file.fileno(), 1 << 62)
-
-
-def test_a_writer_without_room_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_descriptor: int, _size: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("tiltflow.formats.mrc.reserve", full)
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_writer_without_room_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    answering(code, monkeypatch)
     with (
-        pytest.raises(ResourceError, match=r"out\.mrc: no room for 8 voxels: No space left"),
+        pytest.raises(ResourceError, match=rf"out\.mrc: no room for 8 voxels: {os.strerror(code)}"),
         MrcWriter(tmp_path / "out.mrc", (2, 2, 2), np.int16, pixel_size_angstrom=1) as out,
     ):
         out.write(np.zeros((2, 2, 2), np.int16))

@@ -288,7 +288,7 @@ class MrcWriter:
             if self._reserved:
                 return
             try:
-                reserve(self._descriptor, self._offset + self._voxels * self.dtype.itemsize)
+                reserve(self._partial)
             except OSError as error:
                 raise ResourceError(f"{self.path}: no room for {self._voxels} voxels: {error.strerror}") from error
             self._reserved = True

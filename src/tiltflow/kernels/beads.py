@@ -10,12 +10,26 @@ from tiltflow.kernels import kernel
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
 
+_BACKGROUND_RING = 0.65
+"""The background of a bead is the mean over radii from this fraction of the reach to the reach."""
+_BACKGROUND_RING_SQUARED = 0.6
+"""The same for the response of the filter, as a fraction of the squared reach: 0.77 of it."""
+_MOST_CLIMBS = 20
+_LONGEST_CLIMB_PX = 0.5
+_SETTLED_PX = 1e-3
+"""A peak is climbed in steps of at most half a pixel, so that a limit of several is reached, until a step is far below the error of a
+centre, a few hundredths of a pixel."""
+_CENTRE_PX = 1e-9
+"""Radius within which a pixel is at the centre and has no direction."""
+_NO_DEPTH = 1e-12
+"""Squared displacement, pixels, between neighbouring depths below which a view does not resolve depth."""
+
 
 @kernel()
 def local_maxima(response: Image, threshold: float, radius: float, margin: int, out: NDArray[np.int32]) -> int:
     """Write `(row, column)` of the pixels above `threshold` that are the highest within `radius`; return how many there are.
 
-    Pixels nearer than `margin` to an edge do not count; neither do those that no longer fit into `out`.
+    Pixels nearer than `margin` to an edge do not count, nor do those beyond the length of `out`.
     """
     ny, nx = response.shape
     reach = int(np.ceil(radius))
@@ -101,7 +115,7 @@ def add_to_rings(
     for j in range(j0, j1):
         for i in range(i0, i1):
             r = np.sqrt((i - x) ** 2 + (j - y) ** 2)
-            if 0.65 * reach <= r < reach:
+            if _BACKGROUND_RING * reach <= r < reach:
                 base += image[j, i]
                 pixels += 1
     base /= max(pixels, 1)
@@ -155,7 +169,7 @@ def sweep_depth(
             if length2 > 0:
                 along = (dx * sx + dy * sy) / length2
             px, py = dx - along * sx, dy - along * sy
-            if length2 * dz * dz < 1e-12:
+            if length2 * dz * dz < _NO_DEPTH:
                 a, b = (0, last) if dx * dx + dy * dy <= tolerance * tolerance else (1, 0)
             else:
                 left2 = tolerance * tolerance - px * px - py * py
@@ -201,16 +215,16 @@ def ascend(
     limit: float,
     out: Floats,
 ) -> None:
-    """Climb to the nearest top of the response of a round filter, and write `(x, y, response)` to `out`; NaN where it fails.
+    """Climb to the nearest peak of the response of a round filter, and write `(x, y, response)` to `out`; NaN where it fails.
 
     `table` holds the filter and its derivative over the radius, `(2, samples)`, `spacing` apart.  A step is the gradient over the
-    response times `curvature`, which is the expected one of the noise-free peak.  It fails if the top is nearer than `margin` to
-    the edge of the image or farther than `limit` from the start.  What lies outside the image counts as background.
+    response times `curvature`, that expected of the noise-free peak.  It fails if the peak is nearer than `margin` to the edge of
+    the image or farther than `limit` from the start.  Pixels outside the image count as background.
     """
     ny, nx = image.shape
     out[:] = np.nan
     x, y = start_x - 0.5, start_y - 0.5
-    for _ in range(20):
+    for _ in range(_MOST_CLIMBS):
         if x < margin - 0.5 or y < margin - 0.5 or x > nx - 0.5 - margin or y > ny - 0.5 - margin:
             return
         j0, j1 = max(int(np.ceil(y - reach)), 0), min(int(np.floor(y + reach)) + 1, ny)
@@ -219,7 +233,7 @@ def ascend(
         for j in range(j0, j1):
             for i in range(i0, i1):
                 d2 = (i - x) ** 2 + (j - y) ** 2
-                if 0.6 * reach * reach <= d2 < reach * reach:
+                if _BACKGROUND_RING_SQUARED * reach * reach <= d2 < reach * reach:
                     base += image[j, i]
                     pixels += 1
         base /= max(pixels, 1)
@@ -235,7 +249,7 @@ def ascend(
                 f = s - k
                 value = image[j, i] - base
                 response += value * (table[0, k] + f * (table[0, k + 1] - table[0, k]))
-                if r > 1e-9:
+                if r > _CENTRE_PX:
                     slope = value * (table[1, k] + f * (table[1, k + 1] - table[1, k])) / r
                     gx -= slope * dx
                     gy -= slope * dy
@@ -243,12 +257,12 @@ def ascend(
             return
         step_x, step_y = gx / (response * curvature), gy / (response * curvature)
         length = np.sqrt(step_x * step_x + step_y * step_y)
-        if length > 0.5:
-            step_x, step_y = step_x * 0.5 / length, step_y * 0.5 / length
+        if length > _LONGEST_CLIMB_PX:
+            step_x, step_y = step_x * _LONGEST_CLIMB_PX / length, step_y * _LONGEST_CLIMB_PX / length
         x, y = x + step_x, y + step_y
         if (x + 0.5 - start_x) ** 2 + (y + 0.5 - start_y) ** 2 > limit * limit:
             return
-        if length < 1e-3:
+        if length < _SETTLED_PX:
             out[0], out[1], out[2] = x + 0.5, y + 0.5, response
             return
 

@@ -19,7 +19,7 @@ def cut_window(
 ) -> None:
     """Write `taper_y[j] * taper_x[i]` times the image at `origin + matrix @ (i, j)`, in pixel coordinates, to `out[j, i]`.
 
-    Cubic convolution (Keys, a = -1/2) of the 4 x 4 pixels around; 0 where one of them lies outside.
+    Cubic convolution (Keys 1981, doi:10.1109/TASSP.1981.1163711, a = -1/2) of the 4 x 4 pixels around; 0 where one lies outside.
     """
     ny, nx = image.shape
     half, one = np.float32(0.5), np.float32(1)

@@ -8,9 +8,7 @@ beyond the first and the last line it has one fill value.
 
 from __future__ import annotations
 
-import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -170,9 +168,8 @@ def assemble(
         Called with the fraction done.
     """
     seconds: dict[str, float] = {}
-    spare = _Spare()
     make_slabs = _turned_slabs if grid.pitch_deg else _level_slabs
-    slabs = make_slabs(maker, grid, lambda y0, y1: _Slab(grid, mode, y0, y1, spare), threads, seconds)
+    slabs = make_slabs(maker, grid, lambda y0, y1: _Slab(grid, mode, y0, y1), threads, seconds)
     low, high, total = np.inf, -np.inf, 0.0
     for slab in slabs:
         least, greatest, added = slab.statistics()
@@ -183,7 +180,7 @@ def assemble(
         _add(seconds, slab.spent)
         if progress is not None:
             progress((slab.y0 + len(slab.greys)) / grid.ny)
-        spare.give(slab.end())
+        del slab  # or its memory is held while the next one is made
     return Assembly(low, high, total / (grid.ny * grid.xz.nz * grid.xz.nx), seconds)
 
 
@@ -192,38 +189,14 @@ def _add(seconds: dict[str, float], spent: Mapping[str, float]) -> None:
         seconds[phase] = seconds.get(phase, 0.0) + elapsed
 
 
-class _Spare:
-    """Memory of slabs that were handed on and that nobody keeps: fresh pages cost more than the rounding that fills them."""
-
-    def __init__(self) -> None:
-        self._arrays: deque[NDArray[Any]] = deque()
-
-    def take(self, shape: tuple[int, int, int], dtype: type[np.generic]) -> NDArray[Any]:
-        """Return an array of any content; any thread may ask."""
-        try:
-            array = self._arrays.pop()
-        except IndexError:
-            return np.empty(shape, dtype)
-        return array if array.shape == shape else np.empty(shape, dtype)
-
-    def give(self, arrays: list[NDArray[Any]]) -> None:
-        """Take the array in a list to be used again, unless somebody else refers to it or a view of it."""
-        if sys.getrefcount(arrays[0]) == _ONLY_THE_LIST:
-            self._arrays.append(arrays.pop())
-
-
-_ONLY_THE_LIST = 2
-"""References to an array that nobody has but a list, as `sys.getrefcount` counts them, its own among them."""
-
-
 class _Slab:
     """Slices of the volume that are being made."""
 
-    def __init__(self, grid: VolumeGrid, mode: int, y0: int, y1: int, spare: _Spare) -> None:
+    def __init__(self, grid: VolumeGrid, mode: int, y0: int, y1: int) -> None:
         dtype, self._least, self._most = GREYS[mode]
         self.y0 = y0
         # Rows of one height lie together, as they do in the volume once y and z are exchanged, so that they are written as they are.
-        self._heights = spare.take((grid.xz.nz, y1 - y0, grid.xz.nx), dtype)
+        self._heights = np.empty((grid.xz.nz, y1 - y0, grid.xz.nx), dtype)
         self.greys = self._heights.transpose(1, 0, 2)
         self._low, self._high = np.full(grid.xz.nx, np.inf, np.float32), np.full(grid.xz.nx, -np.inf, np.float32)
         self._sums = np.zeros((y1 - y0, grid.xz.nx), np.float32)
@@ -237,12 +210,6 @@ class _Slab:
             statistics(xz, *columns)
         else:
             round_into(xz, self._least, self._most, *columns, j, self._heights)
-
-    def end(self) -> list[NDArray[Any]]:
-        """Release the memory of the slab, the only item of the list."""
-        arrays = [self._heights]
-        del self._heights, self.greys
-        return arrays
 
     def statistics(self) -> tuple[float, float, float]:
         """Return the least, the greatest and the sum of the grey values before rounding."""

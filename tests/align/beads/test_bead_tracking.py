@@ -129,7 +129,7 @@ def test_the_diameter_may_be_forty_per_cent_off(plastic, given):
     result = track(plastic, diameter_px=given)
     assert result.diameter_px == pytest.approx(10.0, rel=0.1)
     assert np.sqrt(np.nanmean(error_of(plastic, result) ** 2)) < 0.08
-    assert any("px wide" in note for note in result.notes)
+    assert any("measured bead diameter" in note for note in result.notes)
 
 
 def test_large_beads_are_found_at_a_coarser_pixel(plastic, tracked):
@@ -196,13 +196,13 @@ def test_the_start_may_be_far_off(plastic, tracked):
 
 
 def test_threads_change_nothing_and_progress_rises_to_one(plastic, tracked):
-    told: list[float] = []
+    reported: list[float] = []
     args = (plastic.images, start_of(plastic), plastic.nominal_deg, np.ones(21, bool), BeadParams(diameter_px=10.0))
-    alone = track_beads(*args, threads=1, progress=told.append)
+    alone = track_beads(*args, threads=1, progress=reported.append)
     np.testing.assert_array_equal(alone.tracks.xy, tracked.tracks.xy)
-    assert told == sorted(told)
-    assert told[-1] == 1.0
-    assert len(told) > 20
+    assert reported == sorted(reported)
+    assert reported[-1] == 1.0
+    assert len(reported) > 20
 
 
 def test_lengths_that_disagree_are_refused(plastic):
@@ -217,7 +217,7 @@ def test_beads_of_an_impossible_size_are_refused(plastic, diameter):
 
 
 def test_two_views_are_too_few(plastic):
-    with pytest.raises(StageError, match="2 views take part"):
+    with pytest.raises(StageError, match="2 views are included"):
         track(plastic, included=np.arange(21) < 2)
 
 

@@ -28,7 +28,7 @@ TILT = np.deg2rad(np.linspace(-60, 60, 13))
 HIGHEST = 0.25
 
 
-def slab(thickness_px: float, signal: float) -> Coherence:
+def even_section(thickness_px: float, signal: float) -> Coherence:
     """A model of specimen spread evenly over a thickness."""
     heights = np.linspace(-60, 60, 81)
     inside = np.where(np.abs(heights) <= thickness_px / 2, 1.0, 0.0)
@@ -89,10 +89,10 @@ def test_frequencies_are_those_of_half_the_plane_within_the_limits(cells: Freque
 
 @pytest.mark.parametrize("thickness", [20.0, 40.0, 70.0])
 def test_the_profile_in_depth_is_found_again(cells: FrequencyCells, rng: np.random.Generator, thickness: float) -> None:
-    truth = slab(thickness, 0.6)
+    truth = even_section(thickness, 0.6)
     cross = sum(cross_spectra(draw(truth, cells, rng)) for _ in range(6))
     found = fit_coherence(collect_pairs(np.asarray(cross), pair_views(cells, TILT, HIGHEST, 60.0)))
-    # Heights are told apart to about 20 px, as a profile is no rougher than it must be.
+    # Heights are compared apart to about 20 px, as a profile is no rougher than it must be.
     assert 0.95 * thickness < found.depth_px < np.hypot(thickness, 30)
     np.testing.assert_allclose(found.signal[1:4], 0.6, atol=0.08)
     assert found.profile.min() >= 0
@@ -100,7 +100,7 @@ def test_the_profile_in_depth_is_found_again(cells: FrequencyCells, rng: np.rand
 
 
 def test_the_covariance_of_views_is_a_valid_one_and_unsettled_views_agree_less(cells: FrequencyCells) -> None:
-    settled = covariance(slab(40.0, 0.9), cells, TILT)
+    settled = covariance(even_section(40.0, 0.9), cells, TILT)
     loose = unsettled(settled, cells, TILT, 1.5)
     np.testing.assert_allclose(np.einsum("bii->bi", loose), 1)
     assert np.linalg.eigvalsh(settled).min() > 0
@@ -112,14 +112,14 @@ def test_the_covariance_of_views_is_a_valid_one_and_unsettled_views_agree_less(c
 
 
 def test_covariances_are_inverted_and_what_is_none_is_refused(cells: FrequencyCells) -> None:
-    settled = covariance(slab(40.0, 0.9), cells, TILT)
+    settled = covariance(even_section(40.0, 0.9), cells, TILT)
     np.testing.assert_allclose(inverse(settled) @ settled, np.broadcast_to(np.eye(len(TILT)), settled.shape), atol=2e-4)
     with pytest.raises(np.linalg.LinAlgError, match="not positive"):
         inverse(-settled)
 
 
 def test_slope_and_curvature_are_those_of_the_likelihood(cells: FrequencyCells, rng: np.random.Generator) -> None:
-    model = slab(40.0, 0.6)
+    model = even_section(40.0, 0.6)
     spectra, settled = draw(model, cells, rng).astype(complex), covariance(model, cells, TILT)
     precision = np.linalg.inv(settled)
 
@@ -138,30 +138,30 @@ def test_slope_and_curvature_are_those_of_the_likelihood(cells: FrequencyCells, 
         return total / (2 * h) ** len(moves)
 
     single = spectra.astype(np.complex64)
-    told = compare(single, cross_spectra(single), precision, settled, cells, 1.0)
-    scale = np.abs(told.slope).max()
+    compared = compare(single, cross_spectra(single), precision, settled, cells, 1.0)
+    scale = np.abs(compared.slope).max()
     for place in [(0, 0), (4, 0), (6, 1), (12, 1)]:
-        assert told.slope[place] == pytest.approx(finite(place), abs=0.02 * scale)
+        assert compared.slope[place] == pytest.approx(finite(place), abs=0.02 * scale)
     for one, other in [((4, 0), (5, 0)), ((6, 0), (8, 0))]:
-        assert told.curvature[(*one, *other)] == pytest.approx(-finite(one, other), rel=0.03)
+        assert compared.curvature[(*one, *other)] == pytest.approx(-finite(one, other), rel=0.03)
     # Along y the frequencies of a bin are taken together.
-    assert told.curvature[6, 1, 7, 1] == pytest.approx(-finite((6, 1), (7, 1)), rel=0.15)
+    assert compared.curvature[6, 1, 7, 1] == pytest.approx(-finite((6, 1), (7, 1)), rel=0.15)
     # By chance as expected: the mean of all springs.
-    assert np.trace(told.curvature.reshape(26, 26)) == pytest.approx(np.trace(told.expected.reshape(26, 26)), rel=0.15)
-    assert 0.3 < told.agreement.mean() < 1
+    assert np.trace(compared.curvature.reshape(26, 26)) == pytest.approx(np.trace(compared.expected.reshape(26, 26)), rel=0.15)
+    assert 0.3 < compared.agreement.mean() < 1
 
 
 def test_displaced_views_are_put_back(cells: FrequencyCells, rng: np.random.Generator) -> None:
-    model, moved = slab(30.0, 0.7), rng.normal(0, 0.2, (len(TILT), 2))
+    model, moved = even_section(30.0, 0.7), rng.normal(0, 0.2, (len(TILT), 2))
     moved -= moved.mean(axis=0)
     phase = np.exp(-2j * np.pi * (cells.x[:, None] * moved[:, :1] + cells.y[:, None] * moved[:, 1:])).astype(np.complex64)
     settled = covariance(model, cells, TILT)
     precision = np.linalg.inv(unsettled(settled, cells, TILT, 0.2))
-    told = []
+    compared = []
     for _ in range(6):
         spectra = draw(model, cells, rng) * phase
-        told.append(compare(spectra, cross_spectra(spectra), precision, settled, cells, 1.0))
-    found = settle(told, 1.0, 1.0).moved.mean(axis=0)
+        compared.append(compare(spectra, cross_spectra(spectra), precision, settled, cells, 1.0))
+    found = settle(compared, 1.0, 1.0).moved.mean(axis=0)
     error = (found - moved).ravel()
     place = np.linalg.qr(own_place(TILT))[0]
     assert np.sqrt(np.mean((error - place @ (place.T @ error)) ** 2)) < 0.06
@@ -173,17 +173,17 @@ def test_drifts_hold_nothing_that_a_place_or_a_height_explains() -> None:
     np.testing.assert_allclose((shapes**2).sum(axis=0), len(TILT))
 
 
-def test_how_far_the_coarse_alignment_strays_is_learnt_from_patches_that_are_sure(rng: np.random.Generator) -> None:
+def test_the_error_of_the_coarse_alignment_is_estimated_where_patches_determine_it(rng: np.random.Generator) -> None:
     tilt = np.deg2rad(np.linspace(-60, 60, 41))
-    strays = rng.normal(0, 0.6, (41, 2)) * [1.0, 0.5]
+    errors = rng.normal(0, 0.6, (41, 2)) * [1.0, 0.5]
     each = 2000.0 * np.eye(82)
-    joint, pull = common_displacement(each, (each @ strays.ravel())[None] * np.ones((8, 1)), np.ones(8), tilt)
-    learnt = CommonDisplacement().learnt(joint, pull, tilt)
-    assert learnt.scatter_px[0] == pytest.approx(0.6, rel=0.3)
-    assert learnt.scatter_px[1] == pytest.approx(0.3, rel=0.3)
-    assert max(learnt.drift_px) < 0.1
-    unsure = CommonDisplacement().learnt(1e-6 * joint, 1e-6 * pull, tilt)
-    np.testing.assert_allclose(unsure.scatter_px, CommonDisplacement().scatter_px, rtol=0.01)
+    joint, gradient = common_displacement(each, (each @ errors.ravel())[None] * np.ones((8, 1)), np.ones(8), tilt)
+    estimated = CommonDisplacement().estimated(joint, gradient, tilt)
+    assert estimated.scatter_px[0] == pytest.approx(0.6, rel=0.3)
+    assert estimated.scatter_px[1] == pytest.approx(0.3, rel=0.3)
+    assert max(estimated.drift_px) < 0.1
+    undetermined = CommonDisplacement().estimated(1e-6 * joint, 1e-6 * gradient, tilt)
+    np.testing.assert_allclose(undetermined.scatter_px, CommonDisplacement().scatter_px, rtol=0.01)
 
 
 def test_a_window_that_fades_has_fewer_independent_frequencies() -> None:

@@ -1,4 +1,4 @@
-"""Patches followed through simulated tilt series whose answer is known."""
+"""Patches tracked through simulated tilt series whose geometry is known."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def followed(textured: Case) -> PatchResult:
     return textured.track()
 
 
-def test_patches_align_a_textured_specimen_to_a_quarter_of_a_pixel_and_know_it(textured: Case, followed: PatchResult) -> None:
+def test_patches_align_a_textured_specimen_to_a_quarter_of_a_pixel_and_estimate_their_error(
+    textured: Case, followed: PatchResult
+) -> None:
     before = textured.error_px(textured.start, textured.series.nominal_deg)
     true = textured.error_px(followed.transforms, followed.tilt_deg)
     assert before > 0.5

@@ -1,6 +1,6 @@
-"""Gold beads: found, told from other dark spots by moving like one rigid body, and centred to a few hundredths of a pixel.
+"""Gold beads: detected, separated from other dark spots by their common rigid motion, and centred to a few hundredths of a pixel.
 
-Answers to IMOD's autofidseed, imodfindbeads and beadtrack.
+IMOD's counterparts are autofidseed, imodfindbeads and beadtrack.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the beads of a series look like: darker or lighter, how large, and their profile, from the views nearest zero tilt."""
+"""The appearance of the beads of a series: their sign, diameter and profile, measured in the views nearest zero tilt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tiltflow.align.beads.bead_views import BeadViews
 from tiltflow.align.beads.detection import Spots, find_spots, matched_filter, respond, strong
-from tiltflow.align.beads.noise_spectrum import Grid, Spectrum, noise_spectrum, transform_view
+from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, Spectrum, noise_spectrum, transform_view
 from tiltflow.align.beads.params import BeadParams
 from tiltflow.align.beads.radial_profile import radii, sphere_profile
 from tiltflow.kernels import beads as kernel
@@ -20,22 +20,38 @@ from tiltflow.parallel import map_threads
 Floats = NDArray[np.float64]
 
 _SIZES = np.geomspace(0.6, 1.7, 7)
+"""Diameters tried, relative to the given one; 19 % apart, between which a parabola finds the maximum."""
 _FINER = np.geomspace(0.85, 1.18, 5)
+"""Diameters tried about that maximum, 8.5 % apart."""
 _LEAST_Z = 5.0
+"""Signal to noise of the spots that sign and diameter are judged by."""
 _VIEWS = 3
+"""Views nearest zero tilt that are examined."""
 _LEAST_COUNT = 8
+"""Least number of spots per view that sign and diameter are judged by."""
 RING = 0.5
 """Width of the rings over which beads are averaged, working pixels."""
+REACH = 2.0
+"""Radius of a measured profile, diameters."""
+_CLEAR, _CLEAREST = 0.4, 5
+"""Spots enter the mean profile whose signal to noise is at least this fraction of the mean over this many of the clearest."""
+_RIVAL = 0.3
+_APART = 2.2
+"""A bead is isolated if every spot with more than `_RIVAL` of its signal to noise lies `_APART` diameters away."""
+_BASE = 1.3
+"""Radius, diameters, beyond which the median of the profile is its base line."""
+_FADE = 0.5
+"""Width, diameters, over which the profile is tapered at its end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BeadModel:
-    """What beads look like.
+    """The appearance of beads.
 
     Attributes
     ----------
     sign
-        1 for beads lighter than their surroundings, -1 for darker ones: what to multiply an image by.
+        1 for beads lighter than their surroundings, -1 for darker ones: the factor that makes them light.
     diameter
         Working pixels.
     profile
@@ -55,8 +71,8 @@ def measure_bead_model(series: BeadViews, params: BeadParams, threads: int) -> B
     views = series.ordered[np.argsort(np.abs(series.tilt_deg[series.ordered]), kind="stable")[:_VIEWS]]
     count, diameter = max(params.target_number, _LEAST_COUNT), series.diameter
 
-    def examine(view: int) -> _Exam:
-        return _Exam.of(series.read(view), series.grid, diameter)
+    def examine(view: int) -> _CentralView:
+        return _CentralView.of(series.read(view), series.grid, diameter)
 
     exams = list(map_threads(examine, views, threads))
 
@@ -64,7 +80,7 @@ def measure_bead_model(series: BeadViews, params: BeadParams, threads: int) -> B
         return list(map_threads(lambda exam: exam.spots(size, signs), exams, threads))
 
     def scores_of(sizes: Floats, *signs: int) -> Floats:
-        """Return how clear the clearest spots are, `(signs, sizes)`."""
+        """Return the sum of squares of the clearest spots' signal to noise, `(signs, sizes)`."""
         found = [spots_of(size, *signs) for size in sizes]
         return np.array([[sum(np.sum(s[n].z[:count] ** 2) for s in views) for views in found] for n in range(len(signs))], float)
 
@@ -73,7 +89,7 @@ def measure_bead_model(series: BeadViews, params: BeadParams, threads: int) -> B
     scores = scores_of(sizes, *signs)
     best = int(np.argmax(scores.max(axis=1)))
     sign, size = signs[best], _top(sizes, scores[best])
-    # Once the beads are known the noise can be told from them, which sharpens the filter and with it the scale of sizes.
+    # Once the beads are found the noise is measured without them, which sharpens the filter and the diameter.
     exams = list(
         map_threads(lambda pair: pair[0].without(pair[1][0], size), zip(exams, spots_of(size, sign), strict=True), threads)
     )
@@ -85,8 +101,8 @@ def measure_bead_model(series: BeadViews, params: BeadParams, threads: int) -> B
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Exam:
-    """A view under examination."""
+class _CentralView:
+    """A view near zero tilt, with its spectrum and its noise."""
 
     image: Image
     grid: Grid
@@ -94,7 +110,7 @@ class _Exam:
     noise: Floats
 
     @classmethod
-    def of(cls, image: Image, grid: Grid, diameter: float) -> _Exam:
+    def of(cls, image: Image, grid: Grid, diameter: float) -> _CentralView:
         return cls(image, grid, transform_view(image, grid), noise_spectrum(image, grid, None, diameter))
 
     def spots(self, size: float, signs: Sequence[int]) -> tuple[Spots, ...]:
@@ -104,13 +120,13 @@ class _Exam:
         turned = (response if sign > 0 else -response for sign in signs)
         return tuple(find_spots(each, filter_.energy, size, _LEAST_Z, size / 2) for each in turned)
 
-    def without(self, spots: Spots, size: float) -> _Exam:
-        """Return the view with the noise that is left between the spots."""
-        return replace(self, noise=noise_spectrum(self.image, self.grid, strong(spots), 0.8 * size))
+    def without(self, spots: Spots, size: float) -> _CentralView:
+        """Return the view with the noise measured between the spots."""
+        return replace(self, noise=noise_spectrum(self.image, self.grid, strong(spots), BLANKED * size))
 
 
 def _top(sizes: Floats, scores: Floats) -> float:
-    """Return the size of the highest score, between the samples by a parabola in the logarithm."""
+    """Return the size of the highest score, by a parabola in the logarithm of the size."""
     k = int(np.argmax(scores))
     if k in {0, len(sizes) - 1}:
         return float(sizes[k])
@@ -120,38 +136,38 @@ def _top(sizes: Floats, scores: Floats) -> float:
 
 
 def mean_profile(images: Sequence[Image], spots: Sequence[Spots], sign: int, diameter: float, count: int) -> Floats:
-    """Return the mean of the strongest lone beads over the radius."""
-    reach = 2.0 * diameter
+    """Return the mean profile of the clearest isolated beads."""
+    reach = REACH * diameter
     rings = int(np.ceil(reach / RING)) + 1
     sums, squares, counts = np.zeros(rings), np.zeros(rings), np.zeros(rings)
     for image, found in zip(images, spots, strict=True):
-        clear = found.z > 0.4 * float(np.mean(found.z[:5])) if len(found) else np.zeros(0, bool)
+        clear = found.z > _CLEAR * float(np.mean(found.z[:_CLEAREST])) if len(found) else np.zeros(0, bool)
         clear[count:] = False
         for n in np.flatnonzero(clear):
             gaps = np.hypot(*(found.xy - found.xy[n]).T)
             gaps[n] = np.inf
-            nearest = gaps[found.z > 0.3 * found.z[n]].min(initial=np.inf)
-            if nearest < 2.2 * diameter:
+            nearest = gaps[found.z > _RIVAL * found.z[n]].min(initial=np.inf)
+            if nearest < _APART * diameter:
                 continue
             kernel.add_to_rings(image, found.xy[n, 0], found.xy[n, 1], float(sign), reach, RING, sums, squares, counts)
     return profile_of_rings(np.stack([sums, squares, counts]), diameter)
 
 
 def profile_of_rings(rings: Floats, diameter: float) -> Floats:
-    """Return the profile that sums, squares and counts over rings tell, `(3, rings)`: mean 1 over the bead, 0 far from it.
+    """Return the profile from sums, squares and counts over rings, `(3, rings)`: mean 1 over the bead, 0 far from it.
 
-    Values that do not rise above their own uncertainty are drawn to zero, lest the filter follow the noise of the mean.
+    Values below their own uncertainty are drawn to zero (a Wiener factor), so that the filter does not follow the noise of the mean.
     """
-    reach = 2.0 * diameter
+    reach = REACH * diameter
     sums, squares, counts = rings
     if counts[0] == 0:
         return sphere_profile(diameter, reach)
     mean = sums / np.maximum(counts, 1)
     error2 = np.maximum(squares / np.maximum(counts, 1) - mean**2, 0) / np.maximum(counts, 1)
-    mean -= np.median(mean[int(1.3 * diameter / RING) :])
+    mean -= np.median(mean[int(_BASE * diameter / RING) :])
     mean *= mean**2 / np.maximum(mean**2 + error2, 1e-30)
     r = radii(reach)
-    profile = np.interp(r, (np.arange(len(mean)) + 0.5) * RING, mean) * np.clip((reach - r) / (0.5 * diameter), 0, 1)
+    profile = np.interp(r, (np.arange(len(mean)) + 0.5) * RING, mean) * np.clip((reach - r) / (_FADE * diameter), 0, 1)
     bead = r < diameter / 2
     level = float(np.sum((profile * r)[bead]) / np.sum(r[bead]))
     return np.asarray(profile / level) if level > 0 else sphere_profile(diameter, reach)

@@ -1,4 +1,4 @@
-"""Tracks of the beads through all views: bead model, scan, link, measure, solve, measure again, reject."""
+"""Tracks of the beads through all views: bead model, detection, linking, measurement, solution, rejection."""
 
 from __future__ import annotations
 
@@ -22,9 +22,16 @@ from tiltflow.model import Progress, Stack, Tracks
 
 Floats = NDArray[np.float64]
 
-_SURVEYED, _SCANNED, _LINKED = 0.1, 0.6, 0.75
+_MODELLED, _SCANNED, _LINKED = 0.1, 0.6, 0.75
+"""Progress after the bead model, after detection and after linking: about their shares of the time."""
 _SETTLED_PX = 0.01
+"""The rounds end when no position moves by more, raw pixels: below the error of a centre, a few hundredths of a pixel."""
 _OTHER_SIZE = 0.15
+"""Relative difference of the measured diameter from the given one from which on a note says so."""
+_PER_TARGET, _MOST = 4, 100
+"""Tracks kept at most: this many per bead wanted, and at least so many in all (:class:`BeadParams`, `most`)."""
+_SURFACE_GAP = 2.0
+"""Least distance of two surfaces, bead diameters: beads on one carbon film may lie on either side of it."""
 
 
 def track_beads(
@@ -37,49 +44,56 @@ def track_beads(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> BeadResult:
-    """Return where the beads are in every view.
+    """Track gold beads through the views.
 
     Parameters
     ----------
     stack
         Raw views with x-rays removed, `(views, ny, nx)`.
     start_transforms
-        `(views, 2, 3)` from the coarse alignment; off by some pixels, and by a few degrees in the axis.
+        `(views, 2, 3)`, raw to aligned, from the coarse alignment; errors of some pixels, and of a few degrees in the axis, are allowed.
     tilt_deg
-        `(views,)`.
+        Nominal tilts, `(views,)`.
     included
-        Views that take part, `(views,)`; no bead is looked for in the others.
+        Views that take part, `(views,)`; no beads are looked for in the others.
     params
-        How to look.
+        Diameter and number of the beads, and limits.
     threads
-        Views that are worked at the same time.
+        Views worked on at the same time.
     progress
-        Told the fraction done.
+        Called with the fraction done.
+
+    Returns
+    -------
+    BeadResult
+        Positions in raw pixels with their standard deviations, and what was rejected.
 
     Raises
     ------
+    ParameterError
+        If transforms, angles or inclusions do not match the stack.
     StageError
-        When these data hold no gold that could carry an alignment; the message says what was found instead.
+        If no gold that could carry an alignment is found, the diameter does not fit the views, or fewer than three views are included.
     """
     tell = progress or (lambda _: None)
     series = make_bead_views(stack, start_transforms, tilt_deg, included, params)
     model = measure_bead_model(series, params, threads)
-    tell(_SURVEYED)
-    spots, noises = scan(series, model, threads, lambda share: tell(_SURVEYED + share * (_SCANNED - _SURVEYED)))
+    tell(_MODELLED)
+    spots, noises = scan(series, model, threads, lambda share: tell(_MODELLED + share * (_SCANNED - _MODELLED)))
     diameter = model.diameter * series.binning
     field = make_spot_field([s.xy * series.binning for s in spots], series.tilt_deg, series.included, series.shape, diameter)
     links = link(field, series.start, search_limits(series, params))
     _expect_gold(len(links.points), params, spots, {})
     tell(_LINKED)
-    work = begin(field, links)
+    track_set = begin(field, links)
     for turn in range(params.rounds):
-        before = work
-        work = reject_tracks(series, measure(series, model, noises, spots, work, params, threads), params)
-        _expect_gold(len(work.points), params, spots, work.rejected)
+        before = track_set
+        track_set = reject_tracks(series, measure(series, model, noises, spots, track_set, params, threads), params)
+        _expect_gold(len(track_set.points), params, spots, track_set.rejected)
         tell(_LINKED + (1 - _LINKED) * (turn + 1) / params.rounds)
-        if _settled(before, work):
+        if _settled(before, track_set):
             break
-    return _result(series, model, spots, len(links.points), work, params)
+    return _result(series, model, spots, len(links.points), track_set, params)
 
 
 def _expect_gold(found: int, params: BeadParams, spots: Sequence[Spots], rejected: Mapping[str, int]) -> None:
@@ -95,7 +109,7 @@ def _expect_gold(found: int, params: BeadParams, spots: Sequence[Spots], rejecte
 
 
 def _settled(before: TrackSet, after: TrackSet) -> bool:
-    """Return whether measuring once more would change next to nothing."""
+    """Return whether another round would hardly change the positions."""
     if before.template is None or before.xy.shape != after.xy.shape:
         return False
     if (np.isnan(before.xy) != np.isnan(after.xy)).any():
@@ -104,33 +118,37 @@ def _settled(before: TrackSet, after: TrackSet) -> bool:
 
 
 def _result(
-    series: BeadViews, model: BeadModel, spots: Sequence[Spots], seeds: int, work: TrackSet, params: BeadParams
+    series: BeadViews, model: BeadModel, spots: Sequence[Spots], seeds: int, track_set: TrackSet, params: BeadParams
 ) -> BeadResult:
     diameter = model.diameter * series.binning
-    surface = split_surfaces(work.points, 2 * diameter) if params.two_surfaces else np.zeros(len(work.points), np.int8)
-    seen = np.isfinite(work.sigma)
-    quality = seen.sum(axis=1) / np.nanmean(work.sigma, axis=1)
-    most = params.most if params.most is not None else max(4 * params.target_number, 100)
-    kept = spread_out(work.points, surface, quality, most)
-    rejected = dict(work.rejected)
-    if len(kept) < len(work.points):
-        rejected["more than are needed"] = len(work.points) - len(kept)
+    surface = (
+        split_surfaces(track_set.points, _SURFACE_GAP * diameter)
+        if params.two_surfaces
+        else np.zeros(len(track_set.points), np.int8)
+    )
+    seen = np.isfinite(track_set.sigma)
+    quality = seen.sum(axis=1) / np.nanmean(track_set.sigma, axis=1)
+    most = params.most if params.most is not None else max(_PER_TARGET * params.target_number, _MOST)
+    kept = spread_out(track_set.points, surface, quality, most)
+    rejected = dict(track_set.rejected)
+    if len(kept) < len(track_set.points):
+        rejected["more than are needed"] = len(track_set.points) - len(kept)
     return BeadResult(
-        tracks=Tracks(work.xy[kept], "bead", position_weights(work.sigma, work.residual)[kept]),
+        tracks=Tracks(track_set.xy[kept], "bead", position_weights(track_set.sigma, track_set.residual)[kept]),
         diameter_px=diameter,
         light=model.sign > 0,
-        sigma_px=work.sigma[kept],
-        amplitude=work.amplitude[kept],
-        expected=work.expected[kept],
-        residual_px=work.residual[kept],
-        positions=work.points[kept],
+        sigma_px=track_set.sigma[kept],
+        amplitude=track_set.amplitude[kept],
+        expected=track_set.expected[kept],
+        residual_px=track_set.residual[kept],
+        positions=track_set.points[kept],
         surface=surface[kept],
         views_used=series.included.copy(),
         candidates=np.array([len(s) for s in spots], np.int64),
         seeds=seeds,
-        found_again=int((seen & ~work.linked)[kept].sum()),
+        found_again=int((seen & ~track_set.linked)[kept].sum()),
         rejected=rejected,
-        dropped=dict(work.dropped),
+        dropped=dict(track_set.dropped),
         notes=_notes(len(kept), surface, diameter, params),
     )
 
@@ -138,9 +156,11 @@ def _result(
 def _notes(count: int, surface: NDArray[np.int8], diameter: float, params: BeadParams) -> tuple[str, ...]:
     notes = []
     if abs(diameter / params.diameter_px - 1) > _OTHER_SIZE:
-        notes.append(f"the beads are {diameter:.1f} px wide, not {params.diameter_px:.1f} px as given; the former was used")
+        notes.append(
+            f"the measured bead diameter, {diameter:.1f} px, differs from the given {params.diameter_px:.1f} px and was used"
+        )
     if params.two_surfaces and not surface.any():
-        notes.append("beads were looked for on two surfaces, and lie on one")
+        notes.append("beads on two surfaces were expected, but all lie on one")
     if count < params.target_number:
         notes.append(f"{count} beads were tracked, fewer than the {params.target_number} wanted")
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""How each view sees the specimen: the linear part of the geometry, for prediction while tracks are being made."""
+"""Linear projection of the specimen into each view, for prediction while tracks are being made."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from tiltflow import geometry
 from tiltflow.align.bundle import Solution
 
 Floats = NDArray[np.float64]
+
+_RIDGE = 1e-9
+"""Added to the diagonal of a point's normal matrix along x and y: a point without positions stays at the origin."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,15 +30,15 @@ class Cameras:
     def locate(self, xy: Floats, depth_sd: float) -> Floats:
         """Return the points `(n, 3)` that fit positions `(n, views, 2)` best, NaN where unseen.
 
-        A depth is expected within `depth_sd`, pixels in units of a position's error, so that a point seen at one tilt alone
-        stays at depth 0.
+        The depth has a prior of standard deviation `depth_sd`, pixels over the error of a position, so that a point seen at one
+        tilt alone is put at depth 0.
         """
         centred = xy - self.shifts
         seen = ~np.isnan(centred[..., 0])
         normal = np.einsum("nv,vki,vkj->nij", seen.astype(float), self.matrices, self.matrices)
         normal[:, 2, 2] += 1 / depth_sd**2
         right = np.einsum("nv,vki,nvk->ni", seen.astype(float), self.matrices, np.nan_to_num(centred))
-        normal[:, [0, 1], [0, 1]] += 1e-9
+        normal[:, [0, 1], [0, 1]] += _RIDGE
         return np.asarray(np.linalg.solve(normal, right[..., None])[..., 0])
 
     def ray(self, view: int, xy: Floats) -> tuple[Floats, Floats]:

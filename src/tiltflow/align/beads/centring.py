@@ -1,12 +1,12 @@
-"""Centres of beads whose place is known to a pixel.
+"""Centres of beads whose positions are known to about a pixel.
 
-The centre is the top of the response R of the matched filter (:mod:`tiltflow.align.beads.detection`), which is the most likely centre
+The centre is the peak of the response R of the matched filter (:mod:`tiltflow.align.beads.detection`), which is the most likely centre
 under the noise spectrum of the view.  With F the Fisher information of a bead of amplitude 1,
 
     F = (2 pi)^2 / 2  sum f^2 T^2 / N,        sigma = 1 / (a sqrt(F))
 
-is the error that no centring can beat (Cramer and Rao), and what is reported.  Neighbours, whose rings and flanks would pull a
-centre, are subtracted with the amplitude found for them; two beads that overlap are marked, as neither can be trusted.
+is the Cramer-Rao bound, which is reported as the standard deviation.  Neighbours, whose rings and flanks would shift a centre, are
+subtracted with the amplitude found for them; two beads that overlap are marked, as neither centre is reliable.
 """
 
 from __future__ import annotations
@@ -26,17 +26,28 @@ from tiltflow.model import Image
 Floats = NDArray[np.float64]
 
 _SPACING = 0.05
+"""Spacing of the filter's table, working pixels; it is interpolated linearly."""
 _REACH = 1.5
+"""Radius of the filter, diameters: the bead and the surroundings that it is compared with."""
+_FADE = 0.25
+"""Width, diameters, over which the filter is tapered at its end."""
 _SWEEPS = 2
+"""Times that neighbouring beads are centred, with the others subtracted."""
 _FINEST, _WHITE = 0.5, 0.38
+"""Highest frequency of the filter, cycles per working pixel (Nyquist's), and the frequency above which the noise is taken to be that of
+counting electrons alone, which is white."""
 _LEAST_STRUCTURE = 0.03
+"""Least power of the specimen's own structures over the white noise: keeps the contrast finite where there are none."""
 _COMPANY, _LONE, _OVERLAP = 2.4, 2.2, 0.9
-_MARGIN = 0.65
+"""Distance to the nearest other bead, diameters: below the first they are centred with each other subtracted, above the second a bead
+enters the mean profile, below the third both are marked as overlapped."""
+MARGIN = 0.65
+"""Distance from the edge of a view, diameters, within which no bead is measured: the disc, and its blurred rim."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RadialFilter:
-    """The round filter of one view.
+    """The radially symmetric filter of one view.
 
     Attributes
     ----------
@@ -47,7 +58,7 @@ class RadialFilter:
     energy, information
         E and F.
     specimen_energy
-        E with the noise of the specimen's own structures alone, without that of counting electrons, which is white.
+        E with the noise of the specimen's own structures alone, without the white noise of counting electrons.
     """
 
     diameter: float
@@ -61,7 +72,7 @@ class RadialFilter:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RadialFilterFactory:
-    """Makes the filter for beads of a diameter, cut off smoothly at 1.5 of it, from their profile and the noise of a view."""
+    """Makes the filter for beads of a diameter from their profile and the noise spectrum of a view."""
 
     grid: Grid
     diameter: float
@@ -69,12 +80,12 @@ class RadialFilterFactory:
 
     @classmethod
     def of(cls, grid: Grid, diameter: float) -> RadialFilterFactory:
-        """Return the maker for a diameter, working pixels."""
+        """Return the factory for a diameter, working pixels."""
         f = grid.frequency[grid.frequency <= _FINEST]
         reach = _REACH * diameter
         r = np.arange(int(reach / _SPACING) + 3) * _SPACING
         phase = 2 * np.pi * np.multiply.outer(r, f)
-        taper = np.clip((reach - r) / (0.25 * diameter), 0, 1)[:, None]
+        taper = np.clip((reach - r) / (_FADE * diameter), 0, 1)[:, None]
         return cls(grid, diameter, np.stack([special.j0(phase), -special.j1(phase) * 2 * np.pi * f]) * taper)
 
     def __call__(self, profile: Floats, noise: Floats) -> RadialFilter:
@@ -99,18 +110,18 @@ class RadialFilterFactory:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Centres:
-    """What one view gave for each bead.
+    """The measurement of each bead in one view.
 
     Attributes
     ----------
     xy
         `(beads, 2)` working pixels; NaN where there is no bead.
     amplitude, sigma, z
-        How far it stands out, standard deviation per axis, and signal to noise; NaN where there is no bead.
+        Height above the surroundings, standard deviation of the position per axis, and signal to noise; NaN where there is no bead.
     contrast
-        Signal to the specimen's own structures, without the noise of counting; NaN where there is no bead.
+        Signal to noise against the specimen's own structures, without the noise of counting; NaN where there is no bead.
     overlapped
-        Where another bead is in the way.
+        Where another bead overlaps.
     lone
         Where no other bead is near.
     """
@@ -124,40 +135,40 @@ class Centres:
     lone: NDArray[np.bool_]
 
 
-def centre_beads(image: Image, start: Floats, bystanders: Floats, eye: RadialFilter, sign: int, limit: float) -> Centres:
-    """Return the centres of beads that are expected at `start` `(beads, 2)`, working pixels; they are within `limit` of it.
+def centre_beads(image: Image, start: Floats, others: Floats, filter_: RadialFilter, sign: int, limit: float) -> Centres:
+    """Return the centres of beads within `limit` of `start` `(beads, 2)`, working pixels.
 
-    `bystanders` `(n, 2)` are further beads that may be in the way.  `sign` is 1 for beads lighter than their surroundings.
+    `others` `(n, 2)` are further beads, which may overlap.  `sign` is 1 for beads lighter than their surroundings, else -1.
     """
     work = image * np.float32(sign)
     count = len(start)
-    everyone = np.concatenate([start, bystanders])
-    found = np.full((len(everyone), 3), np.nan)
-    curvature = eye.information / eye.energy
+    beads = np.concatenate([start, others])
+    found = np.full((len(beads), 3), np.nan)
+    curvature = filter_.information / filter_.energy
 
     def paint(n: int, factor: float) -> None:
         if np.isfinite(found[n, 2]):
-            kernel.add_profile(work, found[n, 0], found[n, 1], factor * found[n, 2] / eye.energy, eye.profile, STEP)
+            kernel.add_profile(work, found[n, 0], found[n, 1], factor * found[n, 2] / filter_.energy, filter_.profile, STEP)
 
-    company = _nearest(everyone) < _COMPANY * eye.diameter
+    crowded = _nearest(beads) < _COMPANY * filter_.diameter
     for sweep in range(_SWEEPS):
-        for n in np.flatnonzero(company).tolist() if sweep else range(len(everyone)):
+        for n in np.flatnonzero(crowded).tolist() if sweep else range(len(beads)):
             paint(n, 1.0)
-            x, y = found[n, :2] if np.isfinite(found[n, 0]) else everyone[n]
-            kernel.ascend(work, x, y, eye.table, _SPACING, eye.reach, _MARGIN * eye.diameter, curvature, limit, found[n])
+            x, y = found[n, :2] if np.isfinite(found[n, 0]) else beads[n]
+            kernel.ascend(work, x, y, filter_.table, _SPACING, filter_.reach, MARGIN * filter_.diameter, curvature, limit, found[n])
             paint(n, -1.0)
-    mine = found[:count]
-    mine[np.hypot(*(mine[:, :2] - start).T) > limit] = np.nan
-    gap = _nearest(np.where(np.isfinite(found[:, :2]), found[:, :2], everyone))[:count]
-    amplitude = mine[:, 2] / eye.energy
+    own = found[:count]
+    own[np.hypot(*(own[:, :2] - start).T) > limit] = np.nan
+    gap = _nearest(np.where(np.isfinite(found[:, :2]), found[:, :2], beads))[:count]
+    amplitude = own[:, 2] / filter_.energy
     return Centres(
-        xy=mine[:, :2],
+        xy=own[:, :2],
         amplitude=amplitude,
-        sigma=1 / (amplitude * np.sqrt(eye.information)),
-        z=mine[:, 2] / np.sqrt(eye.energy),
-        contrast=amplitude * np.sqrt(eye.specimen_energy),
-        overlapped=gap < _OVERLAP * eye.diameter,
-        lone=gap > _LONE * eye.diameter,
+        sigma=1 / (amplitude * np.sqrt(filter_.information)),
+        z=own[:, 2] / np.sqrt(filter_.energy),
+        contrast=amplitude * np.sqrt(filter_.specimen_energy),
+        overlapped=gap < _OVERLAP * filter_.diameter,
+        lone=gap > _LONE * filter_.diameter,
     )
 
 

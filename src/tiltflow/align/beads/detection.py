@@ -1,13 +1,13 @@
-"""Bead-like spots in a view, by the filter that is best at finding and centring them.
+"""Bead-like spots in a view, by the matched filter.
 
-A bead of known shape T, in noise of known spectrum N (of the specimen and of the electrons), is found and placed with the least
-error by the maxima of
+A bead of known shape T, in noise of known spectrum N (of the specimen and of the electrons), is detected and located with the least
+error at the maxima of
 
     R = F^-1 [ T* F(image) / N ],      amplitude  a = R / E,     E = sum T^2 / N,      signal to noise  z = R / sqrt(E)
 
 (the matched filter of North 1943, doi:10.1109/PROC.1963.2383).  N falls steeply with frequency where a specimen is crowded, so
-that the filter lives from the bead's edge, as the Sobel filter that IMOD's beadtrack can apply does; at low dose N is flat, and
-the whole bead counts.  Both T and N are round, so that the filter is one curve over the radial frequency.
+that the filter weights the bead's edge, as the Sobel filter that IMOD's beadtrack can apply does; at low dose N is flat, and
+the whole bead counts.  Both T and N are radially symmetric, so that the filter is a function of the radial frequency.
 """
 
 from __future__ import annotations
@@ -19,17 +19,33 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from tiltflow.align.beads.noise_spectrum import Grid, Spectrum
+from tiltflow.align.robust_scale import SD_OF_MEDIAN
 from tiltflow.kernels import beads as kernel
 from tiltflow.model import Image
 
 Floats = NDArray[np.float64]
 
 LEAST_Z = 4.5
-"""Signal to noise below which a spot could be chance."""
+"""Least signal to noise of a spot: noise exceeds it at one of 300,000 independent places."""
 
 _MOST_SPOTS = 4000
+"""Spots of a view, which bounds time and memory where a specimen is full of dots."""
 _MEAN_OF_ABSOLUTE_NORMAL = 0.7979
+"""Mean of the absolute value of a normal variable of unit variance, sqrt(2 / pi)."""
+_STRONG, _CLEAREST = 0.3, 5
+"""Spots are blanked or subtracted as beads whose signal to noise exceeds this share of the mean over so many of the clearest."""
 _SPARSE = 3
+"""Every third row and column suffices for a median."""
+_APART = 0.55
+"""Distance within which only the higher of two maxima counts, diameters: touching beads are one diameter apart."""
+_RING = 1.2, 3.5
+"""Radii of the ring around a spot that its background's fluctuations are measured in, diameters."""
+_CEILING = 3.0
+"""Standard deviations at which these fluctuations are clipped, so that neighbouring beads do not count."""
+_LEAST_SCALE = 0.7
+"""Least fluctuations around a spot, relative to those of the view: a quiet patch by chance makes no spot."""
+_FARTHEST_VERTEX = 0.7
+"""The peak of the paraboloid lies within this distance along x and y: half a pixel, and a margin for noise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +63,8 @@ class Spots:
 NO_SPOTS = Spots(np.empty((0, 2)), np.empty(0), np.empty(0))
 
 
-def strong(spots: Spots, share: float = 0.3, of: int = 5) -> Floats:
-    """Return where the spots are, `(n, 2)`, that are at least a `share` as clear as the mean of the clearest."""
+def strong(spots: Spots, share: float = _STRONG, of: int = _CLEAREST) -> Floats:
+    """Return the positions, `(n, 2)`, of the spots with more than a `share` of the mean signal to noise of the `of` clearest."""
     return spots.xy[spots.z > share * np.mean(spots.z[:of])] if len(spots) else spots.xy
 
 
@@ -79,19 +95,20 @@ def respond(spectrum: Spectrum, filter_: MatchedFilter, grid: Grid) -> Image:
 
 
 def find_spots(response: Image, energy: float, diameter_px: float, least_z: float, margin_px: float) -> Spots:
-    """Return the maxima of a response, each measured against the fluctuations around it.
+    """Return the maxima of a response, with their signal to noise relative to the fluctuations around each.
 
-    Where the specimen is busier than elsewhere, the edge of a hole say, the signal to noise of a spot falls accordingly.
+    Where the specimen has more structure than elsewhere, as at the edge of a hole, the signal to noise of a spot is lower.
     """
     found = np.empty((_MOST_SPOTS, 2), np.int32)
-    scale = max(float(np.sqrt(energy)), 1.4826 * float(np.median(np.abs(response[::_SPARSE, ::_SPARSE]))))
-    count = kernel.local_maxima(response, least_z * scale, 0.55 * diameter_px, int(np.ceil(margin_px)), found)
+    scale = max(float(np.sqrt(energy)), SD_OF_MEDIAN * float(np.median(np.abs(response[::_SPARSE, ::_SPARSE]))))
+    count = kernel.local_maxima(response, least_z * scale, _APART * diameter_px, int(np.ceil(margin_px)), found)
     xy, z, amplitude = np.empty((count, 2)), np.empty(count), np.empty(count)
+    inner, outer = (radius * diameter_px for radius in _RING)
     for n, (j, i) in enumerate(found[:count]):
         dx, dy, height = _vertex(response[j - 1 : j + 2, i - 1 : i + 2])
-        around = kernel.ring_scale(response, j, i, 1.2 * diameter_px, 3.5 * diameter_px, 3 * scale) / _MEAN_OF_ABSOLUTE_NORMAL
+        around = kernel.ring_scale(response, j, i, inner, outer, _CEILING * scale) / _MEAN_OF_ABSOLUTE_NORMAL
         xy[n] = i + 0.5 + dx, j + 0.5 + dy
-        z[n] = height / max(around, 0.7 * scale)
+        z[n] = height / max(around, _LEAST_SCALE * scale)
         amplitude[n] = height / energy
     order = np.argsort(-z)
     order = order[z[order] >= least_z]
@@ -99,7 +116,7 @@ def find_spots(response: Image, energy: float, diameter_px: float, least_z: floa
 
 
 def _vertex(p: NDArray[np.float32]) -> tuple[float, float, float]:
-    """Return offset and height of the top of the paraboloid through 3 x 3 values."""
+    """Return offset and height of the peak of the paraboloid through 3 x 3 values."""
     gx, gy = (p[1, 2] - p[1, 0]) / 2, (p[2, 1] - p[0, 1]) / 2
     hxx, hyy = p[1, 2] - 2 * p[1, 1] + p[1, 0], p[2, 1] - 2 * p[1, 1] + p[0, 1]
     hxy = (p[2, 2] - p[2, 0] - p[0, 2] + p[0, 0]) / 4
@@ -107,5 +124,5 @@ def _vertex(p: NDArray[np.float32]) -> tuple[float, float, float]:
     if det <= 0 or hxx >= 0:
         return 0.0, 0.0, float(p[1, 1])
     dx, dy = -(hyy * gx - hxy * gy) / det, -(hxx * gy - hxy * gx) / det
-    dx, dy = min(max(dx, -0.7), 0.7), min(max(dy, -0.7), 0.7)
+    dx, dy = (min(max(offset, -_FARTHEST_VERTEX), _FARTHEST_VERTEX) for offset in (dx, dy))
     return float(dx), float(dy), float(p[1, 1] + (gx * dx + gy * dy) / 2)

@@ -1,9 +1,9 @@
 """Spots of all views joined into tracks: those that move like points of one rigid specimen.
 
-No spot is followed by looking for it near its last position.  A spot of one view is a ray through the specimen; for each depth
-along the ray the other views say whether they have a spot where it would be seen, and chance does not say so in many views.  The
-tracks found so near zero tilt give a geometry, which finds them in the next views outward.  The geometry of all views then says
-where every bead must be seen, brings back what was lost, and looks for beads that were missed.
+No spot is followed by searching near its last position.  A spot of one view is a ray through the specimen; for each depth along the
+ray the views are counted that have a spot where the point would be seen, and chance does not give many.  The tracks found so near
+zero tilt give a geometry, which predicts them in the next views outward.  The geometry of all views then predicts every bead in every
+view, recovers lost positions, and finds beads that were missed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,29 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 _WINDOW_DEG = 25.0
+"""Tilts up to which the first tracks are made: within it errors of axis and tilt move a bead by less than `SpotField.loose`."""
 _WINDOW_VIEWS = 9
+"""Views in that window at least."""
 _SEED_VIEWS, _SEED_STEP = 3, 3
+"""Views nearest zero tilt whose spots begin the first tracks; later every third view."""
 _LEAST_SEEDS = 3
+"""First tracks below which they are made again with a wider tolerance."""
 _LEAST_SHARE = 0.5
+"""Share of the views whose field a track is in that must have a spot for it.  Chance seldom gives more where spots are few; a bead is
+missing where it overlaps with others."""
 _LEAST_VIEWS = 5
+"""Views that a track must have spots in."""
 _LOST_SHARE = 0.4
+"""Share of its tracks below which a view is registered again."""
 _VIEWS_A_STEP = 10
+"""Views by which the geometry is extended outward at a time."""
 _LEAST_NEIGHBOURS, _MOST_NEIGHBOURS = 4, 8
+"""Positions that a local drift is the median of at least, and the nearest tracks that it is taken from."""
+_DEPTH_STEP, _LEAST_DEPTH_STEP_PX = 0.5, 0.5
+_DEPTHS = 16, 1000
+"""Step between depths of a ray as a part of the tolerance, and at least, raw pixels; and the bounds of the number of depths."""
+_DOUBLE = 0.5
+"""Tracks whose points are nearer than this, diameters, are the same bead."""
 
 _RIGID = SolveParams(
     rotation="one", tilt="fixed", magnification="fixed", restrict=False, leave_out=False, adapt=False, robust=False
@@ -62,62 +77,74 @@ class Links:
     cameras: Cameras
 
 
-def link(field: SpotField, start_transforms: Floats, reach: SearchLimits) -> Links:
-    """Return the tracks of the spots of a field; `start_transforms` `(views, 2, 3)` say roughly where each view belongs."""
-    start = chain_views(field, start_transforms, reach)
+def link(field: SpotField, start_transforms: Floats, limits: SearchLimits) -> Links:
+    """Return the tracks of the spots of a field.
+
+    Parameters
+    ----------
+    field
+        The spots of all views.
+    start_transforms
+        The coarse alignment, `(views, 2, 3)`, raw to aligned.
+    limits
+        How far beads may be from their expected positions, raw pixels.
+    """
+    start = chain_views(field, start_transforms, limits)
     cameras = cameras_of_transforms(start, field.tilt_deg)
     outward = field.outward
     near = int((np.abs(field.tilt_deg[outward] - field.tilt_deg[outward[0]]) <= _WINDOW_DEG).sum())
     window = outward[: max(near, min(_WINDOW_VIEWS, len(outward)))]
-    spot = _first_tracks(field, cameras, window, reach)
+    spot = _first_tracks(field, cameras, window, limits)
     if len(spot) >= 2:
-        spot, cameras = _grow(field, spot, cameras, start, window, reach)
-        spot, cameras = _complete(field, spot, cameras, start, reach)
-    return Links(spot, cameras.locate(field.positions(spot), reach.depth), cameras)
+        spot, cameras = _grow(field, spot, cameras, start, window, limits)
+        spot, cameras = _complete(field, spot, cameras, start, limits)
+    return Links(spot, cameras.locate(field.positions(spot), limits.depth), cameras)
 
 
-def _first_tracks(field: SpotField, cameras: Cameras, window: Ints, reach: SearchLimits) -> Ints:
+def _first_tracks(field: SpotField, cameras: Cameras, window: Ints, limits: SearchLimits) -> Ints:
     """Return tracks through the views near zero tilt."""
     none = np.full((0, len(field.tilt_deg)), -1, np.int64)
     spot = none
-    for tolerance in (field.loose, max(reach.search, field.loose)):
-        spot = _add_seeds(field, cameras, window[:_SEED_VIEWS], window, none, reach, tolerance)
+    for tolerance in (field.loose, max(limits.search, field.loose)):
+        spot = _add_seeds(field, cameras, window[:_SEED_VIEWS], window, none, limits, tolerance)
         if len(spot) >= _LEAST_SEEDS:
             break
     return spot
 
 
-def _grow(field: SpotField, spot: Ints, cameras: Cameras, start: Floats, window: Ints, reach: SearchLimits) -> tuple[Ints, Cameras]:
-    """Return the tracks and the geometry, taken outward from the first views a few at a time."""
+def _grow(
+    field: SpotField, spot: Ints, cameras: Cameras, start: Floats, window: Ints, limits: SearchLimits
+) -> tuple[Ints, Cameras]:
+    """Return the tracks and the geometry, extended outward from the first views some at a time."""
     outward = field.outward
     known = len(window)
     cameras = _solved(field, spot, cameras, start, window, _RIGID)
     while known < len(outward):
         new = outward[known : known + _VIEWS_A_STEP]
         known += len(new)
-        points = cameras.locate(field.positions(spot), reach.depth)
-        cameras = follow_views(field, cameras, points, new, reach)
+        points = cameras.locate(field.positions(spot), limits.depth)
+        cameras = follow_views(field, cameras, points, new, limits)
         spot = assign(field, cameras.project(points), outward[:known], field.loose)
         cameras = _solved(field, spot, cameras, start, outward[:known], _RIGID)
     return spot, cameras
 
 
-def _complete(field: SpotField, spot: Ints, cameras: Cameras, start: Floats, reach: SearchLimits) -> tuple[Ints, Cameras]:
-    """Return the tracks and the geometry with what was lost found again, and with the beads that were missed."""
+def _complete(field: SpotField, spot: Ints, cameras: Cameras, start: Floats, limits: SearchLimits) -> tuple[Ints, Cameras]:
+    """Return the tracks and the geometry with lost positions recovered, and with the beads that were missed."""
     outward = field.outward
     for tolerance in (field.loose, field.tight):
-        spot = _again(field, spot, cameras, reach, tolerance)
-        spot = _find_lost_views(field, cameras, spot, reach)
-        spot = _drop_poor(field, cameras, spot, reach)
+        spot = _again(field, spot, cameras, limits, tolerance)
+        spot = _find_lost_views(field, cameras, spot, limits)
+        spot = _drop_poor(field, cameras, spot, limits)
         if len(spot) < 2:
             return spot, cameras
         cameras = _solved(field, spot, cameras, start, outward, _FREE)
-        spot = _add_seeds(field, cameras, outward[::_SEED_STEP], outward, spot, reach, tolerance)
-    return _drop_poor(field, cameras, _again(field, spot, cameras, reach, field.tight), reach), cameras
+        spot = _add_seeds(field, cameras, outward[::_SEED_STEP], outward, spot, limits, tolerance)
+    return _drop_poor(field, cameras, _again(field, spot, cameras, limits, field.tight), limits), cameras
 
 
 def _solved(field: SpotField, spot: Ints, cameras: Cameras, start: Floats, views: Ints, params: SolveParams) -> Cameras:
-    """Return the cameras with those of `views` solved, and the others placed relative to them as the start has them."""
+    """Return the cameras with those of `views` solved, and the others relative to them as in the start."""
     included = np.zeros(len(field.tilt_deg), bool)
     included[views] = True
     axis = float(np.median(geometry.axis_angles(start)))
@@ -129,19 +156,19 @@ def _solved(field: SpotField, spot: Ints, cameras: Cameras, start: Floats, views
     return cameras_of_solution(solution)
 
 
-def _again(field: SpotField, spot: Ints, cameras: Cameras, reach: SearchLimits, tolerance: float) -> Ints:
-    """Return the tracks with every view assigned again from the points that they tell."""
+def _again(field: SpotField, spot: Ints, cameras: Cameras, limits: SearchLimits, tolerance: float) -> Ints:
+    """Return the tracks with the spots of every view assigned again, from the tracks' points."""
     xy = field.positions(spot)
-    points = cameras.locate(xy, reach.depth)
+    points = cameras.locate(xy, limits.depth)
     seen = cameras.project(points)
-    return assign(field, seen + local_drift(xy, seen, points, field.tilt_deg, reach.area), field.outward, tolerance)
+    return assign(field, seen + local_drift(xy, seen, points, field.tilt_deg, limits.area), field.outward, tolerance)
 
 
 def local_drift(xy: Floats, predicted: Floats, points: Floats, tilt_deg: Floats, area_px: float | None) -> Floats:
-    """Return how far tracks are off the rigid body together with their neighbours, `(tracks, views, 2)`.
+    """Return the displacement from the rigid body that tracks share with their neighbours, `(tracks, views, 2)`, raw pixels.
 
     It is the median over the nearest tracks within half of `area_px`, and over a view and the two next to it in tilt; 0 where there
-    are too few to tell, or where `area_px` is None.  Sections warp in the beam, by several pixels at worst.
+    are too few, or where `area_px` is None.  Sections warp in the beam, by several pixels at worst.
     """
     drift = np.zeros_like(predicted)
     if area_px is None or len(points) < _LEAST_NEIGHBOURS:
@@ -172,28 +199,28 @@ def assign(field: SpotField, expected: Floats, views: Ints, tolerance: float) ->
     return spot
 
 
-def _find_lost_views(field: SpotField, cameras: Cameras, spot: Ints, reach: SearchLimits) -> Ints:
-    """Return the tracks with the views placed again that hold few of those they should."""
-    points = cameras.locate(field.positions(spot), reach.depth)
+def _find_lost_views(field: SpotField, cameras: Cameras, spot: Ints, limits: SearchLimits) -> Ints:
+    """Return the tracks with the views registered again that have spots for few of the tracks in their field."""
+    points = cameras.locate(field.positions(spot), limits.depth)
     inside = field.inside(cameras.project(points))
     share = (spot >= 0).sum(axis=0) / np.maximum(inside.sum(axis=0), 1)
     lost = field.outward[share[field.outward] < _LOST_SHARE]
     if not len(lost):
         return spot
-    again = assign(field, follow_views(field, cameras, points, lost, reach).project(points), lost, field.loose)
+    again = assign(field, follow_views(field, cameras, points, lost, limits).project(points), lost, field.loose)
     better = lost[(again[:, lost] >= 0).sum(axis=0) > (spot[:, lost] >= 0).sum(axis=0)]
     return np.where(np.isin(np.arange(spot.shape[1]), better), again, spot)
 
 
 def _add_seeds(
-    field: SpotField, cameras: Cameras, seed_views: Ints, views: Ints, spot: Ints, reach: SearchLimits, tolerance: float
+    field: SpotField, cameras: Cameras, seed_views: Ints, views: Ints, spot: Ints, limits: SearchLimits, tolerance: float
 ) -> Ints:
     """Return the tracks with those added that free spots of `seed_views` begin, the best supported first."""
     free = np.ones(len(field.xy), bool)
     free[spot[spot >= 0]] = False
-    steps = int(np.clip(2 * reach.depth / max(0.5 * tolerance, 0.5), 16, 1000))
-    # Depth 0 is wherever most beads are, which may be either surface.
-    depths = np.linspace(-reach.depth, reach.depth, steps)
+    steps = int(np.clip(2 * limits.depth / max(_DEPTH_STEP * tolerance, _LEAST_DEPTH_STEP_PX), *_DEPTHS))
+    # Depth 0 is where most beads are, which may be either surface.
+    depths = np.linspace(-limits.depth, limits.depth, steps)
     proposals: list[tuple[float, float, int, Floats]] = []
     for view in seed_views:
         members = np.arange(field.first[view], field.first[view + 1])
@@ -212,7 +239,7 @@ def _add_seeds(
         if not free[member]:
             continue
         row = _gather(field, seen, views, free, tolerance)
-        point = cameras.locate(field.positions(row[None]), reach.depth)
+        point = cameras.locate(field.positions(row[None]), limits.depth)
         row = _gather(field, cameras.project(point)[0], views, free, tolerance)
         inside = (np.abs(seen[views]) < field.half).all(axis=1).sum()
         if (row >= 0).sum() >= max(_LEAST_VIEWS, _LEAST_SHARE * inside):
@@ -232,12 +259,12 @@ def _gather(field: SpotField, seen: Floats, views: Ints, free: Bools, tolerance:
     return row
 
 
-def _drop_poor(field: SpotField, cameras: Cameras, spot: Ints, reach: SearchLimits) -> Ints:
+def _drop_poor(field: SpotField, cameras: Cameras, spot: Ints, limits: SearchLimits) -> Ints:
     """Return the tracks that have a spot in enough of the views whose field they are in, without doubles."""
-    points = cameras.locate(field.positions(spot), reach.depth)
+    points = cameras.locate(field.positions(spot), limits.depth)
     found = (spot >= 0).sum(axis=1)
     good = found >= np.maximum(_LEAST_VIEWS, _LEAST_SHARE * field.inside(cameras.project(points)).sum(axis=1))
-    doubles = cKDTree(points).query_ball_point(points, 0.5 * field.diameter)
+    doubles = cKDTree(points).query_ball_point(points, _DOUBLE * field.diameter)
     better = np.zeros(len(spot), bool)
     for track in np.argsort(-found, kind="stable"):
         better[track] = good[track] and not better[doubles[track]].any()

@@ -1,4 +1,4 @@
-"""Every bead measured in every view whose field it is in, where the model says it must be."""
+"""Measurement of every bead in every view, at its position predicted by the geometry."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from tiltflow.align.beads.bead_model import RING, BeadModel, profile_of_rings
+from tiltflow.align.beads.bead_model import REACH, RING, BeadModel, profile_of_rings
 from tiltflow.align.beads.bead_views import BeadViews
 from tiltflow.align.beads.cameras import Cameras
-from tiltflow.align.beads.centring import Centres, RadialFilter, RadialFilterFactory, centre_beads
+from tiltflow.align.beads.centring import MARGIN, Centres, RadialFilter, RadialFilterFactory, centre_beads
 from tiltflow.align.beads.detection import LEAST_Z, Spots, strong
 from tiltflow.align.beads.linking import Links, local_drift
 from tiltflow.align.beads.params import BeadParams
@@ -24,10 +24,12 @@ from tiltflow.parallel import map_threads
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-_MARGIN = 0.65
 _LIMIT, _LEAST_LIMIT_PX = 0.2, 1.5
+"""Largest distance of a centre from its start, diameters, and at least, working pixels."""
 _OWN = 0.7
+"""A spot nearer to an expected bead than this, diameters, is that bead."""
 _TEMPLATE_VIEWS = 7
+"""Views that the mean profile of a view is taken over: enough beads against the noise, and the same defocus."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,11 +43,11 @@ class TrackSet:
     expected
         Where a bead should be seen, in the field and not overlapped by another, `(tracks, views)`.
     linked
-        Which positions were there before the model told where to look, `(tracks, views)`.
+        Positions found by linking, before the geometry predicted them, `(tracks, views)`.
     points, cameras, residual
         The model: `(tracks, 3)`, the geometry, and the distance to it, `(tracks, views)`.
     template
-        A profile for each view, once there are centres to average beads about.
+        A profile for each view, once beads are centred.
     rejected, dropped
         Reason to number of tracks, and of positions.
     """
@@ -106,29 +108,29 @@ def measure(
     model: BeadModel,
     noises: Sequence[Floats],
     spots: Sequence[Spots],
-    work: TrackSet,
+    track_set: TrackSet,
     params: BeadParams,
     threads: int,
 ) -> TrackSet:
     """Return the tracks with every position measured anew."""
-    rigid = work.cameras.project(work.points)
-    drift = local_drift(work.xy - series.centre, rigid, work.points, series.tilt_deg, params.local_area_px)
+    rigid = track_set.cameras.project(track_set.points)
+    drift = local_drift(track_set.xy - series.centre, rigid, track_set.points, series.tilt_deg, params.local_area_px)
     predicted = rigid + drift + series.centre
-    start = np.where(np.isnan(work.xy), predicted, work.xy) / series.binning
-    border = params.border_px if params.border_px is not None else _MARGIN * model.diameter * series.binning
+    start = np.where(np.isnan(track_set.xy), predicted, track_set.xy) / series.binning
+    border = params.border_px if params.border_px is not None else MARGIN * model.diameter * series.binning
     inside = ((predicted > border) & (predicted < np.array(series.shape[::-1]) - border)).all(axis=-1) & series.included
-    make_eye = RadialFilterFactory.of(series.grid, model.diameter)
+    make_filter = RadialFilterFactory.of(series.grid, model.diameter)
 
-    def look_at(view: int) -> tuple[Centres, Floats]:
-        eye = make_eye(work.template[view] if work.template else model.profile, noises[view])
-        return _measure_view(series.read(view), start[:, view], strong(spots[view]), eye, model)
+    def measure_view(view: int) -> tuple[Centres, Floats]:
+        filter_ = make_filter(track_set.template[view] if track_set.template else model.profile, noises[view])
+        return _measure_view(series.read(view), start[:, view], strong(spots[view]), filter_, model)
 
-    shape = work.xy.shape[:2]
+    shape = track_set.xy.shape[:2]
     xy = np.full((*shape, 2), np.nan)
     amplitude, contrast, sigma = np.full((3, *shape), np.nan)
     overlapped = np.zeros(shape, bool)
     rings = np.zeros((shape[1], 3, _rings(model)))
-    for view, (found, sums) in zip(series.ordered, map_threads(look_at, series.ordered, threads), strict=True):
+    for view, (found, sums) in zip(series.ordered, map_threads(measure_view, series.ordered, threads), strict=True):
         seen = inside[:, view] & (found.z >= LEAST_Z) & ~found.overlapped
         xy[seen, view] = found.xy[seen] * series.binning
         amplitude[seen, view], contrast[seen, view] = found.amplitude[seen], found.contrast[seen]
@@ -141,7 +143,7 @@ def measure(
     }
     template = _templates(rings, series, model)
     return replace(
-        work,
+        track_set,
         xy=xy,
         amplitude=amplitude,
         contrast=contrast,
@@ -152,23 +154,23 @@ def measure(
     )
 
 
-def _measure_view(image: Image, start: Floats, spots: Floats, eye: RadialFilter, model: BeadModel) -> tuple[Centres, Floats]:
-    """Return the centres, and sums, squares and counts over rings about the lone beads, `(3, rings)`."""
+def _measure_view(image: Image, start: Floats, spots: Floats, filter_: RadialFilter, model: BeadModel) -> tuple[Centres, Floats]:
+    """Return the centres, and sums, squares and counts over rings about the isolated beads, `(3, rings)`."""
     own = cKDTree(start).query(spots)[0] < _OWN * model.diameter
     limit = max(_LIMIT * model.diameter, _LEAST_LIMIT_PX)
-    centres = centre_beads(image, start, spots[~own], eye, model.sign, limit)
+    centres = centre_beads(image, start, spots[~own], filter_, model.sign, limit)
     sums = np.zeros((3, _rings(model)))
     for x, y in centres.xy[centres.lone & (centres.z > LEAST_Z)]:
-        kernel.add_to_rings(image, x, y, float(model.sign), 2 * model.diameter, RING, sums[0], sums[1], sums[2])
+        kernel.add_to_rings(image, x, y, float(model.sign), REACH * model.diameter, RING, sums[0], sums[1], sums[2])
     return centres, sums
 
 
 def _rings(model: BeadModel) -> int:
-    return int(np.ceil(2 * model.diameter / RING)) + 1
+    return int(np.ceil(REACH * model.diameter / RING)) + 1
 
 
 def _templates(rings: Floats, series: BeadViews, model: BeadModel) -> tuple[Floats, ...]:
-    """Return a profile for each view, from those nearest in tilt."""
+    """Return the mean profile of each view and its neighbours in tilt."""
     out = [model.profile] * len(rings)
     count = len(series.ordered)
     for n, view in enumerate(series.ordered):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from tiltflow.align.beads.radial_profile import hankel_matrix
+from tiltflow.align.robust_scale import SD_OF_MEDIAN
 from tiltflow.kernels import beads as kernel
 from tiltflow.kernels.warp import bin_mean
 from tiltflow.model import Image, Stack
@@ -17,8 +18,21 @@ Floats = NDArray[np.float64]
 Spectrum = NDArray[np.complex64]
 
 _CLIP_SD = 3.0
+"""Robust standard deviations at which grey values are clipped while beads are not known yet."""
 _SPARSE = 3
+"""Every third row and column suffices for a median, and for the mean power."""
 _FINE = 0.35
+"""Frequency along x, cycles per pixel, from which on the power is that of counting alone."""
+_PAD = 2.0
+_PROFILE_REACH = 4.0
+"""Views are mirrored by the former, diameters, at every side, so that the filter does not wrap around; profiles have at most the latter
+as their radius."""
+BLANKED = 0.8
+"""Radius around a bead, diameters, that is left out of the noise spectrum: a bead and its Fresnel fringe."""
+_MOST_BLANKED = 0.9
+"""Largest share of blanked pixels that the power is corrected for."""
+_SMOOTHED = 2
+"""Bins to either side over which the spectrum is averaged."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +50,7 @@ class Grid:
     counts, frequency
         Number of frequencies of the whole spectrum in each bin, and its radius, cycles per pixel.
     hankel
-        Makes of a profile its Fourier transform by radial bin.
+        `(bins, radii)`: the matrix from a profile to its Fourier transform by radial bin.
     """
 
     shape: tuple[int, int]
@@ -54,8 +68,8 @@ class Grid:
 
 
 def make_grid(shape: tuple[int, int], diameter: float) -> Grid:
-    """Return the grid of views of `shape`, mirrored by at least two diameters on every side; profiles reach four of them."""
-    pad = min(int(np.ceil(2 * diameter)), min(shape) - 1)
+    """Return the grid of views of `shape` `(ny, nx)`, padded for filters of beads of a diameter, working pixels."""
+    pad = min(int(np.ceil(_PAD * diameter)), min(shape) - 1)
     ny, nx = (fft.next_fast_len(n + 2 * pad, real=True) for n in shape)
     steps = max(ny, nx)
     radius = np.hypot(fft.fftfreq(ny)[:, None], fft.rfftfreq(nx)[None])
@@ -64,7 +78,7 @@ def make_grid(shape: tuple[int, int], diameter: float) -> Grid:
     doubled[:, 0] = 1.0
     counts = np.bincount(bins.ravel(), doubled.ravel()).astype(np.float64)
     frequency = np.arange(len(counts), dtype=np.float64) / steps
-    return Grid(shape, (ny, nx), pad, bins, counts, frequency, hankel_matrix(frequency, 4 * diameter))
+    return Grid(shape, (ny, nx), pad, bins, counts, frequency, hankel_matrix(frequency, _PROFILE_REACH * diameter))
 
 
 def read_view(stack: Stack, view: int, binning: int) -> Image:
@@ -94,7 +108,7 @@ def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px:
     if spots_xy is None:
         sample = flat[::_SPARSE, ::_SPARSE]
         middle = np.median(sample)
-        limit = _CLIP_SD * 1.4826 * np.median(np.abs(sample - middle))
+        limit = _CLIP_SD * SD_OF_MEDIAN * np.median(np.abs(sample - middle))
         np.clip(flat, middle - limit, middle + limit, out=flat)
     elif len(spots_xy):
         keep = np.ones(image.shape, np.float32)
@@ -104,7 +118,7 @@ def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px:
     spectrum = transform_view(flat, grid)
     power = np.zeros(len(grid.counts))
     kernel.radial_power(spectrum, grid.bins, power)
-    power /= np.maximum(grid.counts, 1) * (1 - min(share, 0.9))
+    power /= np.maximum(grid.counts, 1) * (1 - min(share, _MOST_BLANKED))
     return _smooth(power)
 
 
@@ -124,5 +138,5 @@ def _smooth(power: Floats) -> Floats:
         return np.ones_like(power)
     logs = np.interp(np.arange(len(power)), good, np.log(filled[good]))
     logs[0] = logs[1] if len(logs) > 1 else logs[0]
-    padded = np.pad(logs, 2, mode="edge")
-    return np.asarray(np.exp(np.convolve(padded, np.ones(5) / 5, mode="valid")))
+    padded, width = np.pad(logs, _SMOOTHED, mode="edge"), 2 * _SMOOTHED + 1
+    return np.asarray(np.exp(np.convolve(padded, np.ones(width) / width, mode="valid")))

@@ -1,4 +1,4 @@
-"""What bead tracking is asked, and what it answers."""
+"""Parameters and result of bead tracking."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tiltflow.align.bundle import LocalParams
 from tiltflow.model import Tracks
 
 MOVING = "moving by themselves"
-"""Why tracks are thrown out that do not follow the rest of the specimen."""
+"""Why tracks are rejected that do not follow the rest of the specimen."""
 
 LEAST_IN_VIEW = 3
-"""Beads that place a view: its shift, rotation, magnification and tilt."""
+"""Beads that determine a view: six coordinates for its shift, rotation, magnification and tilt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,27 +27,28 @@ class BeadParams:
     diameter_px
         Diameter of the beads, raw pixels.  Taken as a guess when `adjust_size` is set.
     light
-        Beads are lighter than their surroundings (beadtrack's LightBeads); None asks the data.
+        Beads are lighter than their surroundings (beadtrack's LightBeads); None to determine it from the images.
     adjust_size
         Estimate the true diameter (autofidseed's AdjustSizes) within 40 % of the given one; IMOD's default is not to.
     two_surfaces
-        BeadModel for beads on both surfaces of the section and keep the choice balanced (autofidseed's TwoSurfaces).
+        Look for beads on both surfaces of the section and keep the choice balanced (autofidseed's TwoSurfaces).
     target_number
-        Beads wanted (autofidseed's TargetNumberOfBeads).  Good beads beyond it are kept as well, up to `most`, as every one
-        lowers the error of the alignment; from a crowd the best spread ones are chosen.
+        Beads wanted (autofidseed's TargetNumberOfBeads; its default is 25).  Good beads beyond it are kept as well, up to `most`, as
+        every one lowers the error of the alignment; from more the best spread ones are chosen.
     most
         Most beads to return; None for four times the target and at least 100.
     fewest
-        Fewest beads that count as gold; below it the stage says that there is none.
+        Fewest beads that can carry an alignment (`LEAST_IN_VIEW`); with fewer :func:`track_beads` raises.
     thickness_px
         Greatest distance along the beam between beads, raw pixels; None for half of the field's smaller side.
     search_px
-        How far off the start transforms may be, raw pixels; None for one bead diameter or 1 % of the field.
+        How far off the start transforms may be, raw pixels; None for one bead diameter or 2 % of the field.
     local_area_px
         Size of the areas in which beads may move together differently from the rest, as a specimen that warps does (beadtrack's
         LocalAreaTargetSize, 1000); None for one rigid body (LocalAreaTracking 0).
     areas
-        Local areas that beads are judged by where the alignment is to have them (tiltalign's LocalAlignments); None for one rigid body.
+        Local areas that residuals are measured with, where the alignment is to have them (tiltalign's LocalAlignments); None for one
+        rigid body.
     rounds
         Times that all positions are measured and the model is solved (beadtrack's RoundsOfTracking, 2); fewer when nothing changes.
     border_px
@@ -71,7 +72,7 @@ class BeadParams:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BeadResult:
-    """Where the beads are, and how sure that is.
+    """Positions of the beads and their uncertainty.
 
     Attributes
     ----------
@@ -85,9 +86,9 @@ class BeadResult:
     sigma_px
         Standard deviation of a position per axis, from the noise around the bead, `(track, view)`; NaN where unseen.
     amplitude
-        How far the bead stands out from its surroundings, in grey levels averaged over it, `(track, view)`; NaN where unseen.
+        Height of the bead above its surroundings, grey levels averaged over it, `(track, view)`; NaN where unseen.
     expected
-        Where a bead should be seen, in the field and not overlapped by another, `(track, view)`.
+        Where a bead is in the field and not overlapped by another, `(track, view)`.
     residual_px
         Distance to the rigid body fitted to all tracks, `(track, view)`; NaN where unseen.
     positions
@@ -101,13 +102,13 @@ class BeadResult:
     seeds
         Spots that moved like one point of a rigid specimen.
     found_again
-        Positions that tracking had lost, and that the model brought back.
+        Positions that linking had not found, measured where the geometry predicted them.
     rejected
-        Reason to number of whole tracks that were thrown out.
+        Reason to number of whole tracks rejected.
     dropped
-        Reason to number of single positions that were not measured or were thrown out.
+        Reason to number of single positions that were not measured or were rejected.
     notes
-        What the user ought to hear.
+        Remarks for the user.
     """
 
     tracks: Tracks
@@ -129,12 +130,12 @@ class BeadResult:
 
     @property
     def placed(self) -> NDArray[np.bool_]:
-        """Views with beads enough to place them, `(views,)`; the others had better be left out of an alignment."""
+        """Views with enough beads to determine them, `(views,)`; the others should be excluded from an alignment."""
         seen = self.tracks.seen.sum(axis=0)
         return np.asarray(self.views_used & (seen >= min(LEAST_IN_VIEW, len(self.tracks.xy))))
 
     @property
     def completeness(self) -> float:
-        """Share of the places where a bead should be seen in which one was measured."""
-        wanted = int(self.expected.sum())
-        return float((self.tracks.seen & self.expected).sum() / wanted) if wanted else 0.0
+        """Share of the expected positions that were measured."""
+        expected = int(self.expected.sum())
+        return float((self.tracks.seen & self.expected).sum() / expected) if expected else 0.0

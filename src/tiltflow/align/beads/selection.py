@@ -9,22 +9,28 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 _PLANE_CYCLES = 20
+"""Most alternations between assigning points and fitting; they end when no point changes sides."""
 _LEAST_APART = 5.0
+"""Least distance of two planes, in root mean square deviations from them."""
+_FEWEST = 4
+"""Points of two parallel planes at least: their unknowns."""
+_TIPS = (-0.1, 0.0, 0.1)
+"""Slopes along x and y that the separation starts from: 6 degrees, more than a section is inclined to the grid."""
 
 
 def split_surfaces(points: Floats, least_gap: float) -> NDArray[np.int8]:
     """Return 1 for points on the upper of two parallel planes and -1 for the lower, 0 if they lie on one plane, `(points,)`.
 
-    `least_gap` is how far apart two surfaces are at least.
+    `points` `(points, 3)` and `least_gap`, the least distance of two surfaces, are in pixels.
     """
     label = np.zeros(len(points), np.int8)
-    if len(points) < 4:
+    if len(points) < _FEWEST:
         return label
     flat = points[:, :2] - points[:, :2].mean(axis=0)
     best, best_spread = None, np.inf
-    # A plane through all points may tip towards one cluster; start from several splits and keep the tightest.
-    for tip_x in (-0.1, 0.0, 0.1):
-        for tip_y in (-0.1, 0.0, 0.1):
+    # A plane through all points may be inclined towards one cluster: the best of several starts is kept.
+    for tip_x in _TIPS:
+        for tip_y in _TIPS:
             height = points[:, 2] - flat @ [tip_x, tip_y]
             upper = height > _best_cut(height)
             upper, spread = _two_planes(flat, points[:, 2], upper)

@@ -1,4 +1,4 @@
-"""All spots of a series in one place, and how far chance may go in joining them."""
+"""The spots of all views of a series, and the limits of searches among them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from scipy.spatial import cKDTree
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_LOOSE, _LEAST_LOOSE_PX = 0.4, 2.0
+"""Tolerance while the geometry is rough, diameters, and at least, raw pixels: below half a diameter beads do not swap."""
+_TIGHT, _LEAST_TIGHT_PX = 0.15, 1.0
+"""Tolerance once it is good: several standard deviations of a spot's position."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchLimits:
-    """How far things may be from where they are looked for, raw pixels.
+    """How far beads may be from their expected positions, raw pixels.
 
     Attributes
     ----------
     depth
-        Thickness that beads may spread over.
+        Greatest distance between beads along the beam.
     search
-        How far off a view may be placed at the start.
+        Largest error of the start transforms.
     area
         Size of the areas that may move by themselves; None for one rigid body.
     """
@@ -62,7 +67,7 @@ class SpotField:
 
     @property
     def half(self) -> Floats:
-        """How far from the centre a bead can be seen, x and y."""
+        """Largest distance from the centre at which a whole bead is in the field, x and y."""
         return np.array(self.shape[::-1]) / 2 - self.diameter / 2
 
     @property
@@ -78,13 +83,13 @@ class SpotField:
 
     @property
     def loose(self) -> float:
-        """How near a spot must be to where it is expected while the geometry is rough."""
-        return max(0.4 * self.diameter, 2.0)
+        """Largest distance of a spot from its prediction while the geometry is rough."""
+        return max(_LOOSE * self.diameter, _LEAST_LOOSE_PX)
 
     @property
     def tight(self) -> float:
-        """How near once it is good."""
-        return max(0.15 * self.diameter, 1.0)
+        """The same once the geometry is good."""
+        return max(_TIGHT * self.diameter, _LEAST_TIGHT_PX)
 
     def of(self, view: int) -> slice:
         """Return where the spots of a view are."""
@@ -100,7 +105,7 @@ class SpotField:
         return found["i"], found["j"], found["v"]
 
     def positions(self, spot: Ints) -> Floats:
-        """Return the positions of tracks of spots `(tracks, views)`, where -1 stands for none: `(tracks, views, 2)`, NaN."""
+        """Return the positions `(tracks, views, 2)` of tracks of spots `(tracks, views)`; NaN where these are -1, for none."""
         return np.where((spot >= 0)[..., None], self.xy[spot], np.nan)
 
     def inside(self, seen: Floats) -> NDArray[np.bool_]:

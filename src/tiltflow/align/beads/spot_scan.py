@@ -1,4 +1,4 @@
-"""The spots of every view of a series."""
+"""Detection of spots in every view of a series."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from numpy.typing import NDArray
 from tiltflow.align.beads.bead_model import BeadModel
 from tiltflow.align.beads.bead_views import BeadViews
 from tiltflow.align.beads.detection import LEAST_Z, NO_SPOTS, Spots, find_spots, matched_filter, respond, strong
-from tiltflow.align.beads.noise_spectrum import Grid, Spectrum, fine_power, noise_spectrum, transform_view
+from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, Spectrum, fine_power, noise_spectrum, transform_view
 from tiltflow.model import Image, Progress
 from tiltflow.parallel import map_threads
 
 Floats = NDArray[np.float64]
 
 _ANCHOR_STEP = 3
+"""Every third view in order of tilt has its noise spectrum measured; between them only the level changes noticeably."""
 _MARGIN = 0.6
+"""Distance from the edge of a view, diameters, within which no spot is looked for."""
 
 
 def scan(series: BeadViews, model: BeadModel, threads: int, progress: Progress) -> tuple[list[Spots], list[Floats]]:
     """Return the spots and the noise spectrum of each view; no spots of the views that take no part.
 
-    The shape of the noise is measured in every third view in order of tilt, its level in all.
+    The shape of the noise spectrum is measured in every third view in order of tilt, its level in all.
     """
     views = len(series.tilt_deg)
     spots, noises, levels = [NO_SPOTS] * views, [model.noise] * views, np.ones(views)
@@ -53,7 +55,7 @@ def _scan_anchor(image: Image, model: BeadModel, grid: Grid) -> tuple[Spots, Flo
     """Return the spots of a view, its noise spectrum and level: once with the noise of the bead model, then with the view's own."""
     spectrum = transform_view(image, grid)
     beads = strong(_filtered(spectrum, model.noise, model, grid))
-    noise = noise_spectrum(image, grid, beads, 0.8 * model.diameter)
+    noise = noise_spectrum(image, grid, beads, BLANKED * model.diameter)
     return _filtered(spectrum, noise, model, grid), noise, fine_power(spectrum, grid)
 
 

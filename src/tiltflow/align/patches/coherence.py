@@ -30,6 +30,8 @@ _BANDS = 5
 _BAND_EDGES = np.array([0.0, 0.1, 0.2, 0.35, 0.6, 1.3])
 """Bands of frequency in the image with a profile of their own, as fractions of the highest; in high tilts the cosine stretch takes
 frequencies beyond it."""
+_DEPTH_BANDS = slice(1, 4)
+"""Bands whose profiles give the depth: the lowest has hardly any resolution in depth, the highest little signal."""
 _HEIGHTS = 81
 """Heights of the profile."""
 _STEPS = 48
@@ -37,9 +39,9 @@ _STEPS = 48
 _FURTHEST = 3.0
 """Pairs are compared until a detail at the greatest height has turned by this many cycles."""
 _MOST_COHERENT = 0.95
-"""Upper bound of r^2, above which the covariance is nearly singular in single precision."""
+"""Upper bound of r^2: near 1 the covariance becomes singular in single precision."""
 _LEAST_COHERENT = 0.003
-"""Lower bound of r^2: views of noise have a coherence of this size by chance."""
+"""Lower bound of r^2, so that frequencies without signal count for little but leave the covariance defined."""
 _ROUGHNESS = 0.02
 """Weight of the differences of neighbouring heights in the fit of a profile."""
 _LOPSIDED = 0.5
@@ -55,11 +57,11 @@ _BLANK = 1e-6
 _PLACES_PER_CYCLE, _FEWEST_PLACES = 16, 64
 """Samples of the transform of a profile, which is interpolated linearly: per cycle at the greatest height, and at least."""
 _EVERY_BIN = 5
-"""Views are rated by every fifth bin, some hundred frequencies, which suffice for one number."""
+"""Views are rated by every fifth bin, which suffices for one number."""
 _MOST_QUALITY = 1.3
 """Upper bound of a view's quality: r^2 of the sharpest view is at most 1.7 times the typical one."""
 _QUALITY_CYCLES = 4
-"""Fixed-point iterations of the views' qualities, which change by less than 1 % after."""
+"""Fixed-point iterations of the views' qualities."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,7 +153,7 @@ class Coherence:
     @property
     def depth_px(self) -> float:
         """Thickness of an even section with the variance of the profile at the middle frequencies, raw pixels."""
-        profile = self.profile[1:4].mean(axis=0)
+        profile = self.profile[_DEPTH_BANDS].mean(axis=0)
         mean = float(profile @ self.heights)
         return float(np.sqrt(12 * (profile @ (self.heights - mean) ** 2)))
 

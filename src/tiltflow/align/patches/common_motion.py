@@ -18,7 +18,7 @@ from tiltflow.align.patches.likelihood import own_place
 Floats = NDArray[np.float64]
 
 _CYCLES = 30
-"""Iterations of the variances, which then change by less than 1 %."""
+"""Iterations of the variances."""
 _AXIS_PX = 1.0
 """Prior standard deviation of the field's drift along the tilt axis for an error of the axis angle."""
 _EXPECTED = 4.0
@@ -30,7 +30,7 @@ class CommonDisplacement:
     """Standard deviations of the coarse alignment's error along x and y in the plane of the specimen, raw pixels.
 
     `scatter_px` is that of the independent error of each view, `drift_px` of the step from each view to the next in order of tilt.
-    The defaults, the prior, are errors of coarse alignments of simulated series without gold.
+    The defaults are the prior.
     """
 
     scatter_px: tuple[float, float] = (0.15, 0.15)

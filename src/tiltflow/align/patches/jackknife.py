@@ -114,7 +114,7 @@ def _by_view(geometry: Geometry, track: int, map_: Floats) -> Floats:
 
 
 def _reduction(geometry: Geometry, track: int, information: Floats, map_: Floats) -> Floats:
-    """Return the matrix that takes gradients of a track `(2 views,)` to the variables, the position of the track eliminated."""
+    """Return the map from gradients of a track to the variables, `(variables, 2 views)`, its position eliminated."""
     by_view = _by_view(geometry, track, map_)
     place = own_place(geometry.views[:, TILT])
     own = np.linalg.solve(place.T @ information @ place, place.T)

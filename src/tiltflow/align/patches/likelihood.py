@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tiltflow.align.patches.coherence import Covariance
 from tiltflow.align.patches.patch_spectra import FrequencyCells, Spectra
+from tiltflow.align.robust_scale import SD_OF_MEDIAN
 
 Floats = NDArray[np.float64]
 
@@ -26,8 +27,6 @@ _NOTHING = 1e-7
 """Lower bound of a mode's curvature as information, as a fraction of the largest: single precision holds no less."""
 _DRIFT_DEGREES = 6
 """Highest degree of the polynomials of the tangent that stand for slow drifts."""
-_SD_OF_MEDIAN = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,7 +172,7 @@ def drift_shapes(tilt: Floats) -> Floats:
 def measure_drift(residual: Floats, shapes: Floats) -> Floats:
     """Return the standard deviation of each drift over the patches, from residuals `(patches, views, 2)` of a rigid specimen."""
     amplitude = residual.reshape(len(residual), -1) @ shapes / (0.5 * len(shapes))
-    return np.asarray(_SD_OF_MEDIAN * np.median(np.abs(amplitude), axis=0))
+    return np.asarray(SD_OF_MEDIAN * np.median(np.abs(amplitude), axis=0))
 
 
 def settle(comparisons: Sequence[Comparison], caution: float, unsettled_px: float) -> SettledPatches:

@@ -1,4 +1,4 @@
-"""The passes: cut out, compare, solve, until the views stay where they are."""
+"""Passes over the patches: cut out, compare, solve, until the views stay in place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tiltflow.align.patches.coherence import (
 from tiltflow.align.patches.common_motion import CommonDisplacement, common_displacement
 from tiltflow.align.patches.jackknife import LeftOutFits, jackknife_error
 from tiltflow.align.patches.likelihood import Comparison, compare, drift_shapes, measure_drift, own_place, settle
-from tiltflow.align.patches.params import PatchParams, PatchResult
+from tiltflow.align.patches.params import HIGH_PASS_SIGMAS, PatchParams, PatchResult
 from tiltflow.align.patches.patch_layout import PatchLayout, lay_out_patches
 from tiltflow.align.patches.patch_spectra import (
     FrequencyCells,
@@ -48,20 +48,31 @@ from tiltflow.parallel import map_threads
 Floats = NDArray[np.float64]
 
 _FEWEST_VIEWS = 3
+"""With two views depth and displacement along x cannot be separated."""
 _COARSE_PASSES = (0.2, 0.2, 0.45, 0.45)
-"""Fractions of the highest frequency that the first passes go up to."""
+"""Fractions of the highest frequency that the first passes go up to: a displacement must stay below half of the shortest period."""
 _COARSE_ERROR_PX = 2.5
-"""Standard deviation of a coordinate by which a coarse alignment may be off."""
+"""Standard deviation of a coordinate of the coarse alignment, raw pixels."""
 _STEP_PX = 1.0
-"""How far a view may go in one pass on no evidence."""
+"""Least prior standard deviation of a view's displacement in one pass, raw pixels."""
 _CAUTION = 0.1
-"""Part of the expected curvature once views are nearly in place; see :func:`tiltflow.align.patches.likelihood.settle`."""
+"""Weight of the expected curvature once views are nearly aligned; see :func:`tiltflow.align.patches.likelihood.settle`."""
 _DRIFT_PX = 1.0
-"""How far patches are expected to drift before that is known."""
+"""Standard deviation of the patches' drifts before it is estimated, raw pixels."""
 _DEEPEST = 0.35
-"""Heights that are looked for, as a fraction of the image's larger side, either way."""
+"""Range of heights to either side, as a fraction of the image's larger side: thicker sections let no electrons through."""
 _SHARED = 0.01
-"""Weight of the pairs of views of all patches in the profile of one."""
+"""Weight of the pairs of views of all patches in the profile of one patch."""
+_MOST_PER_PIXEL, _MOST_PER_PIXEL_LOWER = 0.4, 0.3
+"""Highest frequency compared, cycles per pixel of the images at full and at lower resolution: what cubic convolution
+(:mod:`tiltflow.kernels.patches`) does not blur."""
+_LOWEST_PERIODS = 1.5
+"""Periods of the lowest frequency in a window."""
+_MOVES_LEFT = 0.5
+_LEAST_DISPLACEMENT_PX = 0.1
+"""Standard deviation of the displacements left after a pass: this part of the pass's own, and at least, raw pixels."""
+_READ, _PLACED = 0.2, 0.4
+"""Progress after reading and after the passes at low resolution: about their shares of the time."""
 
 
 def track_patches(
@@ -74,7 +85,37 @@ def track_patches(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> PatchResult:
-    """Follow patches through the views; `transforms` `(views, 2, 3)` is the coarse alignment, raw to aligned."""
+    """Track patches through the views.
+
+    Parameters
+    ----------
+    stack
+        Raw views with x-rays removed, `(views, ny, nx)`.
+    transforms
+        The coarse alignment, `(views, 2, 3)`, raw to aligned, raw pixels.
+    tilt_deg
+        Nominal tilts, `(views,)`.
+    params
+        Layout of the patches, and range of frequencies.
+    included
+        Views that take part, `(views,)`; None for all.
+    threads
+        Views and patches worked on at the same time.
+    progress
+        Called with the fraction done.
+
+    Returns
+    -------
+    PatchResult
+        Tracks with joint weights, the alignment they give, and its estimated error in raw pixels.
+
+    Raises
+    ------
+    StageError
+        If fewer than three views are included.
+    LinAlgError
+        If the covariance of the views is singular, as that of identical views is.
+    """
     start, tilt = np.asarray(transforms, float), np.asarray(tilt_deg, float)
     use = np.ones(len(tilt), bool) if included is None else np.asarray(included, bool)
     view = np.nonzero(use)[0]
@@ -87,16 +128,16 @@ def track_patches(
         for level in read_views(stack, use, params, min(layout.size_px), threads)
     ]
     if progress:
-        progress(0.2)
+        progress(_READ)
     tracker = _Tracker(levels, layout, params, tilt, view, start, shape, threads)
     state = tracker.begin()
-    highest = min(params.low_pass + params.low_pass_sigma, 0.4 / levels[0].bin)
+    highest = min(params.low_pass + params.low_pass_sigma, _MOST_PER_PIXEL / levels[0].bin)
     for fraction in _COARSE_PASSES:
         state = tracker.advance(state, fraction * highest, 1.0)
     for number in range(params.passes):
         state = tracker.advance(state, highest, _CAUTION, own=True)
         if progress:
-            progress(0.4 + 0.6 * (number + 1) / params.passes)
+            progress(_PLACED + (1 - _PLACED) * (number + 1) / params.passes)
         if state.moved_px < params.settled_px:
             break
     return tracker.result(state)
@@ -104,21 +145,21 @@ def track_patches(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pass:
-    """What a pass saw and made of it: the patches and, last, the field."""
+    """A pass: the problem of the patches and, last, the field, and its solution."""
 
     problem: BundleProblem
     fit: BundleFit
     agreement: Floats
     coherence: Coherence
-    said: LeftOutFits
+    left_out: LeftOutFits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _State:
-    """Where the views and patches are believed to be, and what is known of how far they may be off.
+    """The present geometry of views and patches, and its uncertainty.
 
-    `moved_px` is by how much the last pass moved the views; `unsettled_px` by how much views and patches may still move; `drift` the
-    standard deviation of each slow drift of a patch; `noise` by how much squares are larger than they should be.
+    `moved_px` is by how much the last pass moved the views; `unsettled_px` the standard deviation of the displacements left; `drift`
+    that of each slow drift of a patch; `noise` the variance of the residuals over that expected from the weights.
     """
 
     geometry: Geometry
@@ -158,7 +199,7 @@ class _Tracker:
         """
         level = self._level(highest)
         window = window_shape(self.layout.size_px, level.bin)
-        lowest = max(self.params.high_pass_sigma / 4, 1.5 / (max(window) * level.bin))
+        lowest = max(self.params.high_pass_sigma / HIGH_PASS_SIGMAS, _LOWEST_PERIODS / (max(window) * level.bin))
         cells = choose_cells(window, level.bin, lowest, highest)
         tilt = state.geometry.views[:, TILT]
         spectra = patch_spectra(level, state.geometry, cells, window, self.threads)
@@ -166,9 +207,9 @@ class _Tracker:
         settled = settle(comparisons, caution, max(state.unsettled_px, _STEP_PX))
         shapes = drift_shapes(tilt)
         drift = np.full(shapes.shape[1], _DRIFT_PX) if state.drift is None else state.drift
-        information, pulls = settled.tempered(drift, shapes)
-        stray = self._stray(state, information, pulls)
-        field = stray.information(tilt) * state.noise
+        information, gradients = settled.tempered(drift, shapes)
+        coarse_error = self._coarse_error(state, information, gradients)
+        field = coarse_error.information(tilt) * state.noise
         problem = self._problem(state.geometry, settled.moved, information, field)
         start = Geometry(state.geometry.views, np.vstack([state.geometry.points, np.zeros(3)]))
         fit = fit_bundle(problem, SolveParams(leave_out=False, weight_whole_tracks=True), start)
@@ -177,32 +218,32 @@ class _Tracker:
         moved = _displaced(state.geometry, after)
         rms_px = float(np.sqrt(2 * (moved**2).mean()))
         place = np.linalg.qr(own_place(tilt))[0]
-        # What makes a patch drift makes the field drift, the less, the larger it is.
+        # What makes a patch drift makes the field drift, in proportion to their areas.
         share = float(np.prod(self.layout.size_px)) / float(np.prod(self.shape))
-        worst = stray.covariance(tilt) + share * (shapes * drift**2) @ shapes.T
-        said = LeftOutFits(pulls - moved @ information, information, field, worst, self.layout.crowding)
+        field_error = coarse_error.covariance(tilt) + share * (shapes * drift**2) @ shapes.T
+        left_out = LeftOutFits(gradients - moved @ information, information, field, field_error, self.layout.crowding)
         agreement = np.stack([each.agreement for each in comparisons])
         return _State(
             geometry=after,
             moved_px=float(np.sqrt(2 * ((moved - moved @ place @ place.T) ** 2).mean())),
-            unsettled_px=min(max(0.5 * rms_px, 0.1), state.unsettled_px),
+            unsettled_px=min(max(_MOVES_LEFT * rms_px, _LEAST_DISPLACEMENT_PX), state.unsettled_px),
             drift=measure_drift(self._in_plane(state.geometry, residual), shapes),
             noise=fit.sigma**2,
             weights=fit.weights[:-1].mean(axis=1),
-            last=_Pass(problem, fit, agreement, model, said),
+            last=_Pass(problem, fit, agreement, model, left_out),
         )
 
-    def _stray(self, state: _State, information: Floats, pulls: Floats) -> CommonDisplacement:
-        """Return how far the coarse alignment strays, by what the patches say of their common displacement from it."""
+    def _coarse_error(self, state: _State, information: Floats, gradients: Floats) -> CommonDisplacement:
+        """Return the standard deviations of the coarse alignment's error, from the patches' common displacement from it."""
         views = state.geometry.views
-        weights = np.ones(len(pulls)) if state.weights is None else state.weights
-        joint, pull = common_displacement(information, pulls, weights, views[:, TILT])
+        weights = np.ones(len(gradients)) if state.weights is None else state.weights
+        joint, gradient = common_displacement(information, gradients, weights, views[:, TILT])
         away = self._in_plane(state.geometry, views[None, :, [SHIFT_X, SHIFT_Y]] - self._coarse_shifts())[0].ravel()
-        return CommonDisplacement().estimated(joint / state.noise, (pull + joint @ away) / state.noise, views[:, TILT])
+        return CommonDisplacement().estimated(joint / state.noise, (gradient + joint @ away) / state.noise, views[:, TILT])
 
-    def _in_plane(self, believed: Geometry, raw: Floats) -> Floats:
+    def _in_plane(self, current: Geometry, raw: Floats) -> Floats:
         """Return displacements `(n, views, 2)` in the images as displacements in the plane of the specimen."""
-        return np.asarray(np.einsum("vpa,jva->jvp", np.linalg.inv(believed.point_jacobians()[..., :2]), raw))
+        return np.asarray(np.einsum("vpa,jva->jvp", np.linalg.inv(current.point_jacobians()[..., :2]), raw))
 
     def _coarse_shifts(self) -> Floats:
         return np.asarray(geometry.invert(self.start[self.view])[..., 2])
@@ -217,7 +258,7 @@ class _Tracker:
         *,
         own: bool,
     ) -> tuple[list[Comparison], Coherence]:
-        """Return what the views of each patch say, and the model of coherence of all patches together."""
+        """Return the likelihood of each patch, and the model of coherence of all patches together."""
         together = cross_spectra(spectra[0])
         for each in spectra[1:]:
             together += cross_spectra(each)
@@ -227,31 +268,31 @@ class _Tracker:
         model = rate_views(model, covariance(model, cells, tilt), together, cells)
         fraction = independent_fraction(window)
 
-        def believe(model: Coherence) -> tuple[Covariance, Covariance]:
+        def covariances(model: Coherence) -> tuple[Covariance, Covariance]:
             settled = covariance(model, cells, tilt)
             return inverse(unsettled(settled, cells, tilt, unsettled_px)), settled
 
-        shared = None if own else believe(model)
+        shared = None if own else covariances(model)
 
         def work(patch: int) -> Comparison:
             cross = cross_spectra(spectra[patch])
-            mine = shared
-            if mine is None:
-                special = fit_coherence(collect_pairs(cross, pairing).joined(pairs, _SHARED))
-                mine = believe(replace(special, quality=model.quality))
-            return compare(spectra[patch], cross, *mine, cells, fraction)
+            matrices = shared
+            if matrices is None:
+                own_model = fit_coherence(collect_pairs(cross, pairing).joined(pairs, _SHARED))
+                matrices = covariances(replace(own_model, quality=model.quality))
+            return compare(spectra[patch], cross, *matrices, cells, fraction)
 
         return list(map_threads(work, range(len(spectra)), self.threads)), model
 
     def _level(self, highest: float) -> Level:
         """Return the lowest resolution that holds the frequencies."""
-        return [level for level in self.levels if level is self.levels[0] or highest * level.bin <= 0.3][-1]
+        return [level for level in self.levels if level is self.levels[0] or highest * level.bin <= _MOST_PER_PIXEL_LOWER][-1]
 
-    def _problem(self, believed: Geometry, moved: Floats, information: Floats, field_information: Floats) -> BundleProblem:
-        """Return the positions that the displacements mean, with their weights, as a problem to solve; the field comes last."""
-        jacobians = believed.point_jacobians()
+    def _problem(self, current: Geometry, moved: Floats, information: Floats, field_information: Floats) -> BundleProblem:
+        """Return the displaced positions and their weights as a problem to solve; the field comes last."""
+        jacobians = current.point_jacobians()
         plane = jacobians[..., :2]
-        predicted = np.einsum("vap,jp->jva", jacobians, believed.points) + believed.views[:, [SHIFT_X, SHIFT_Y]]
+        predicted = np.einsum("vap,jp->jva", jacobians, current.points) + current.views[:, [SHIFT_X, SHIFT_Y]]
         xy = np.concatenate([predicted + np.einsum("vap,jvp->jva", plane, moved), self._coarse_shifts()[None]])
         back, views, tracks = np.linalg.inv(plane), len(plane), len(xy)
         whole, field = (
@@ -275,7 +316,7 @@ class _Tracker:
         )
 
     def result(self, state: _State) -> PatchResult:
-        """Return what was followed over all views."""
+        """Return the tracks over all views and the alignment they give."""
         last = state.last
         if last is None:
             raise StageError("no pass over the patches was made")
@@ -290,15 +331,15 @@ class _Tracker:
         if observations.joint is not None:
             index = np.ix_(np.arange(tracks), self.view, np.arange(2), self.view, np.arange(2))
             weight[index] = observations.joint
-        certainty = jackknife_error(last.fit, last.said, (self.shape[1] / 2, self.shape[0] / 2))
+        error = jackknife_error(last.fit, last.left_out, (self.shape[1] / 2, self.shape[0] / 2))
         return PatchResult(
             tracks=Tracks(xy=xy, kind="patch", weight=weight, crowding=self.layout.crowding),
             correlation=correlation,
             transforms=solution.transforms,
             tilt_deg=solution.aligned_tilt_deg,
             depth_px=last.coherence.depth_px,
-            error_px=certainty.error_px,
-            error_limit_px=certainty.limit_px,
+            error_px=error.error_px,
+            error_limit_px=error.limit_px,
             notes=self.layout.notes,
         )
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from tiltflow.align.patches.params import PatchParams
+from tiltflow.align.robust_scale import SD_OF_MEDIAN
 from tiltflow.model import Image, Stack
 from tiltflow.parallel import map_threads
 from tiltflow.preprocess.fixed_pattern import find_pattern
@@ -18,7 +19,7 @@ _CLIP_SD = 5.0
 _FLATTEN_PER_WINDOW = 0.08
 """Sigma of the Gaussian blur that a view is divided by, as a fraction of the window."""
 _LEAST_FLATTEN_PX = 8.0
-"""Least sigma of it, pixels: the texture has finer detail."""
+"""Least sigma of it, pixels: finer detail is the texture that is compared."""
 _LEVELS_BELOW = 2
 """Lower resolutions, each half of the one above, for the first passes."""
 _LEAST_SIDE_PX = 48
@@ -27,8 +28,6 @@ _LEAST_MEAN = 0.05
 """Local means above this fraction of the median scale the contrast; images already of zero mean are not divided."""
 _DARKEST_PERCENTILE = 1.0
 """The percentile of the local means that must be above it: a few dark spots do not count."""
-_SD_OF_MEDIAN = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
 _SMOOTH_BINS = 1.5
 """Sigma of the smoothing of power spectra, bins."""
 
@@ -100,7 +99,7 @@ def flatten(image: Image, sigma: float) -> Image:
     flat = image - local
     if float(np.percentile(local, _DARKEST_PERCENTILE)) > floor:
         flat /= local
-    spread = _SD_OF_MEDIAN * float(np.median(np.abs(flat - np.median(flat))))
+    spread = SD_OF_MEDIAN * float(np.median(np.abs(flat - np.median(flat))))
     if spread <= 0:
         return np.zeros_like(image)
     flat = np.clip(flat, -_CLIP_SD * spread, _CLIP_SD * spread)
