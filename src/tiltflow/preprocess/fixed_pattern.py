@@ -30,8 +30,8 @@ _RINGS = np.array([0.04, 0.08, 0.12, 0.17, 0.23, 0.3, 0.4])
 below the corners of the spectrum, and widen outwards as the spectrum of a pattern flattens.  With half the frequencies as much of a
 pattern is left, with double 11 % more."""
 _SECTORS = 16
-"""Sectors of half the plane whose median is taken, so that the specimen's power along the axis, in one or two, does not count.  With 8 nothing
-changes, with 32 less than a percent."""
+"""Sectors of half the plane whose median is taken, so that the specimen's power along the axis, in one or two, does not count.  8
+change nothing, 32 less than a percent."""
 _CLEAR = 5.0
 """Standard errors by which the power of a pattern must exceed zero in a ring.  The error is known to 30 % only, from 16 sectors.
 Half or double leaves as much of a pattern, to a percent."""

@@ -56,8 +56,8 @@ class XrayParams:
         Pixels along the edges that are not searched.  IMOD leaves out 4, but a hit there would darken every picture that is scaled
         to its brightest pixel.
     annulus_width
-        Width of the ring around a hit, pixels, to which its replacement is fitted.  With 1 the ring is too thin for order 2, and the
-        median of a wider ring serves; with 4 the replacement has 10 % less noise.
+        Width of the ring around a hit, pixels, to which its replacement is fitted.  With 4, or with an order of 1, the replacement
+        has 10 % less noise, and follows gradients less.
     scan_size
         Side of the blocks of the local mean and standard deviation, pixels; from 50 to 200 the pixels missed change by 1 %.
     polynomial_order
