@@ -160,14 +160,16 @@ def main() -> None:
         for name, bend, local in (("rigid specimen", 0.0, False), ("global", a.bend, False), ("local areas", a.bend, True)):
             alignment, volume = run(Path(folder) / name, Specimen(points, bend, a.size / 2), a.size, a.dose, local=local)
             found[name] = boxes(volume, points)
-            told = alignment.evidence
+            evidence = alignment.evidence
             print(
-                f"{name}: residual {told.residual_mean_px:.3f} px, unseen points {told.leave_out_px:.3f} px, error {told.error_px:.3f} px"
+                f"{name}: residual {evidence.residual_mean_px:.3f} px, leave-out error {evidence.leave_out_px:.3f} px, "
+                f"error {evidence.error_px:.3f} px"
             )
             print(
-                f"    {told.tracks_used} tracks used, {told.tracks_rejected} of no weight; thrown out before: {dict(told.rejected)}"
+                f"    {evidence.tracks_used} tracks used, {evidence.tracks_rejected} of no weight; "
+                f"rejected before: {dict(evidence.rejected)}"
             )
-            for note in told.notes:
+            for note in evidence.notes:
                 if "area" in note:
                     print(f"    {note}")
     best = np.array([darkness(box) for box in found["rigid specimen"]])

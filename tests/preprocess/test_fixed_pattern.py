@@ -1,4 +1,4 @@
-"""What stays with the camera is told from a specimen that moves, and from one that does not."""
+"""A fixed pattern of the camera is distinguished from a specimen that moves, and from one that does not."""
 
 import numpy as np
 import pytest

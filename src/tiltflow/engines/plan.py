@@ -41,9 +41,9 @@ class Plan:
         return max(self.memory_by_stage.values())
 
     def __str__(self) -> str:
-        hungriest = max(self.memory_by_stage, key=lambda stage: self.memory_by_stage[stage])
+        largest = max(self.memory_by_stage, key=lambda stage: self.memory_by_stage[stage])
         return (
-            f"up to {gigabytes(self.memory)} of memory ({hungriest}), {gigabytes(self.scratch)} of scratch, "
+            f"up to {gigabytes(self.memory)} of memory ({largest}), {gigabytes(self.scratch)} of scratch, "
             f"{gigabytes(self.results)} of results, about {duration(self.seconds)}"
         )
 

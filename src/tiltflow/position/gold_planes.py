@@ -40,7 +40,7 @@ _REACH = 3.0
 _FEWEST = 6
 """Beads of a plane at least: twice what two slopes and a height need."""
 _LEAST_WIDTH = 20
-"""Least second singular value of the beads' x and y over the reach: beads in a row tell one slope only."""
+"""Least second singular value of the beads' x and y over the reach: beads in a row determine one slope only."""
 _STEEPEST_DEG = 12.0
 """Slopes are searched up to this angle, as those of texture (:mod:`tiltflow.position.texture_surfaces`)."""
 _GRID_DEG = 1.0

@@ -26,7 +26,8 @@ Floats = NDArray[np.float64]
 _SAMPLES = 256
 """Pixels sampled along each side: with 65 000 of them a median is known to half a percent of the standard deviation."""
 _BLOCKS = 16
-"""Blocks along each side whose means are tested for being dark.  A block holds 256 samples, so that noise makes none dark."""
+"""Blocks along each side whose means are tested for being dark.  A block holds 256 samples, so that noise makes none dark.
+8 or 32 give the same views (`benchmarks/sensitivity_volume.py`)."""
 _FLOOR_PERCENTILE = 0.5
 """Percentile of a view that is taken for its lowest count; the minimum itself may be a dead pixel."""
 _SIGNED_FRACTION = 0.01
@@ -39,10 +40,11 @@ _STEEPEST_DEG = 85.0
 """Tilts are clipped to this for the path length, which diverges at 90 degrees."""
 _PATH_APART = 0.02
 """Difference of `1 / cos t` from which a pair of views has a slope: 11 degrees next to 0, a third of a degree at 60.  Of
-views at nearly the same path length, noise sets the slope."""
+views at nearly the same path length, noise sets the slope.  From half to double, predicted levels change by 0.1 %."""
 _DRIFT_PART = 4
 """The running median of the drift reaches this part of the series (one over) to either side: a run of dark views shorter than an
-eighth of the series does not move it, even at the ends."""
+eighth of the series does not move it, even at the ends.  With a beam that drifts by 15 % over a series the level is predicted to 5 %,
+with half the reach to 2 %, with double to 11 %."""
 _LEAST_DRIFT_REACH = 3
 """Views to either side that the running median reaches at least: its seven then hold a majority of good ones."""
 _MAD_TO_SD = 1.4826
@@ -58,14 +60,18 @@ class ViewParams:
     enabled
         Whether views are tested; the statistics are measured either way.
     dark_fraction
-        A view, or a part of its field, is dark when its level is less than this fraction of the one predicted from the series.
+        A view, or a part of its field, is dark when its level is less than this fraction of the one predicted from the series: far below
+        what a drifting beam does, and above the light that a grid bar lets through.  With 0.18 a view with a quarter of the light is
+        kept, with 0.7 one with half of it is excluded.
     blocked_fraction
         A view is blocked when the dark part of its field exceeds the median over the series by this; default as IMOD's
         `darkExcludeFraction`.
     blank_fraction
-        A view is blank when its contrast is less than this fraction of the median over the series, allowing for its level.
+        A view is blank when its contrast is less than this fraction of the median over the series, allowing for its level.  0.05 to 0.2
+        find the same views: a blank one has only readout noise, or none.
     saturated_fraction
         A view is saturated when the fraction of its pixels at its maximum or minimum exceeds the median over the series by this.
+        No specimen has a fifth of the field at one grey value.  0.1 finds the same views, 0.4 keeps one of which 35 % are clipped.
     """
 
     enabled: bool = True

@@ -10,7 +10,8 @@ Integers = NDArray[np.int64]
 
 _LEAST_VOLUME = 1e-9
 """Least determinant of the normal equations of a ring over the product of their diagonal (1 when the terms are orthogonal, 0 when
-they are dependent).  Rings around hits have 0.001 (order 3) to 0.2, those in a corner of the image or along a line less than 1e-16."""
+they are dependent).  Rings around hits have 0.001 (order 3) to 0.2, those in a corner of the image or along a line less than 1e-16;
+any value between does."""
 
 
 def fill_groups(
