@@ -11,10 +11,10 @@ export PYTHONUNBUFFERED = 1
 export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench pages docs serve lock clean
+.PHONY: help setup demo test test-flow test-slow lint bench pages docs serve lock clean
 
 help:  ## say what each verb does
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev  ## make the environment with everything for tests and tools
 
@@ -24,6 +24,12 @@ demo: $(VENV)/.core  ## generate a tilt series, run the main job on it, print wh
 test: $(VENV)/.dev  ## check the style, types and floors, then run the tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest
+
+test-flow: $(VENV)/.dev  ## run the Prefect flow against a server of its own
+	@$(BIN)/python -m pytest -m "flow and not slow" tests/flow
+
+test-slow: $(VENV)/.dev  ## run the tests that take minutes, gigabytes, or a Slurm cluster
+	@$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && echo "ruff: clean"

@@ -26,6 +26,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,6 +51,9 @@ from tiltflow.recipe import make_recipe
 from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
 
 TRUST_LIMIT_PX: float = inspect.signature(make_recipe).parameters["trust_limit_px"].default
+
+LIMIT_CPU_S = 60.0
+"""An evaluation, which takes a few seconds, is given up after this time."""
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -351,7 +355,7 @@ def evaluate(package: str) -> Result:
     values: dict[str, list[float]] = {}
     warnings = 0
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), _time_limit(LIMIT_CPU_S):
             for run in EVALUATIONS[package]:
                 for measure in run():
                     values.setdefault(measure.name, []).append(measure.value)
@@ -359,6 +363,22 @@ def evaluate(package: str) -> Result:
     except Exception as error:  # noqa: BLE001 a constant out of range may fail in any way, and that is the result
         return Result({}, 0, type(error).__name__)
     return Result({name: float(np.mean(some)) for name, some in values.items()}, warnings)
+
+
+@contextlib.contextmanager
+def _time_limit(cpu_s: float) -> Iterator[None]:
+    """Raise TimeoutError inside a `with` block that takes too long: a changed constant may make a loop endless."""
+
+    def stop(signal_number: int, frame: object) -> None:
+        raise TimeoutError(f"more than {cpu_s} CPU s, signal {signal_number} in {frame}")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, cpu_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def largest_change(as_is: Result, others: Sequence[Result]) -> float:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 
-# OpenBLAS reads it when numpy is imported; its threads would spin on cores that the tests' own threads need.
+# OpenBLAS reads it when numpy is imported.  Its threads would spin on the cores that the tests' own threads need: a tenfold CPU time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import lzma
+import shutil
 import stat
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
 from tiltflow.formats.mrc import MrcWriter
+
+if TYPE_CHECKING:
+    from tiltflow.pipeline import RunResult
 
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
@@ -81,10 +87,9 @@ def small_series(tmp_path: Path) -> Path:
     return write_small_series(folder / "B.st")
 
 
-@pytest.fixture
-def fake_imod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def install_fake_imod(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the stand-in on the PATH; how it behaves is set by FAKE_BATCHRUNTOMO."""
-    folder = tmp_path / "imod" / "bin"
+    folder = parent / "imod" / "bin"
     folder.mkdir(parents=True)
     program = folder / "batchruntomo"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} "$@"\n')
@@ -92,4 +97,38 @@ def fake_imod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyP
     (folder.parent / "VERSION").write_text("4.12.99\n")
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     monkeypatch.setenv("FAKE_BATCHRUNTOMO", "good")
+
+
+@pytest.fixture
+def fake_imod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Put the stand-in on the PATH for one test."""
+    install_fake_imod(tmp_path, monkeypatch)
     return monkeypatch
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run of two series, A, which is no image, and B, and the folder of what it left."""
+
+    result: RunResult
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """One run for all tests that only look at what it left; those that change something copy the folder."""
+    from tiltflow.model import Site
+    from tiltflow.pipeline import run
+    from tiltflow.recipe import BrtParameters, make_recipe
+
+    parent = tmp_path_factory.mktemp("finished")
+    for name in ("input", "scratch"):
+        (parent / name).mkdir()
+    good, bad = write_small_series(parent / "input" / "B.st"), parent / "input" / "A.mrc"
+    bad.write_text("this is no image")
+    recipe = make_recipe(BrtParameters(thickness=50), engine="imod")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        install_fake_imod(parent, monkeypatch)
+        result = run([bad, good], recipe, Site(scratch=parent / "scratch"), parent / "out")
+    shutil.rmtree(parent / "input")
+    return FinishedRun(result, parent / "out")

@@ -30,21 +30,21 @@ def site(tmp_path):
     return Site(scratch=scratch)
 
 
-def test_a_series_gets_every_product_of_the_catalogue_and_a_record(small_series, recipe, site, tmp_path, fake_imod):
-    result = process(small_series, recipe, site, output=tmp_path / "out" / "B")
+def test_a_series_gets_every_product_of_the_catalogue_and_a_record(finished_run):
+    result = finished_run.result.results[1]
     assert result.ok, result.message
     assert [asset.type for asset in result.assets] == [product.asset_type for product in PRODUCTS]
-    record = read_record(tmp_path / "out" / "B" / "run.json")
+    record = read_record(finished_run.folder / "B" / "run.json")
     assert record.status == "success"
     assert [stage.name for stage in record.stages][-len(STEPS) - 1 :] == [*(step.name for step in STEPS), "publish"]
     assert all(stage.status == "done" and stage.seconds is not None for stage in record.stages)
     for entry in record.products:
-        path = tmp_path / "out" / "B" / entry.path
+        path = finished_run.folder / "B" / entry.path
         assert path.exists()
         assert entry.bytes > 0
         assert entry.sha256 == checksum(path)
     for name in ("B.xf", "B.tlt", "B.adoc", "B.log", "batchruntomo.log", "B_ali.mrc", "B_rec.mrc"):
-        assert (tmp_path / "out" / "B" / name).is_file(), name
+        assert (finished_run.folder / "B" / name).is_file(), name
 
 
 def checksum(path):
@@ -55,17 +55,15 @@ def checksum(path):
     return subprocess.run(command, cwd=where, check=True, capture_output=True, text=True).stdout.split()[0]
 
 
-def test_the_record_says_what_the_work_ran_on(small_series, recipe, site, tmp_path, fake_imod):
-    process(small_series, recipe, site, output=tmp_path / "B")
-    versions = read_record(tmp_path / "B" / "run.json").versions
+def test_the_record_says_what_the_work_ran_on(finished_run):
+    versions = read_record(finished_run.folder / "B" / "run.json").versions
     assert versions["numpy"] == np.__version__
     assert versions["python"] == platform.python_version()
     assert {"scipy", "numba", "pillow", "av", "zarr", "system"} <= set(versions)
 
 
-def test_the_record_says_where_each_value_was_read_and_why_this_engine(small_series, recipe, site, tmp_path, fake_imod):
-    process(small_series, recipe, site, output=tmp_path / "B")
-    record = read_record(tmp_path / "B" / "run.json")
+def test_the_record_says_where_each_value_was_read_and_why_this_engine(finished_run, recipe):
+    record = read_record(finished_run.folder / "B" / "run.json")
     assert "extended header" in record.input["tilt_angles"].source
     assert record.input["axis_angle"].value == -8.0
     assert record.engine is not None
@@ -76,14 +74,13 @@ def test_the_record_says_where_each_value_was_read_and_why_this_engine(small_ser
 
 
 def test_the_plan_stands_in_the_record_before_the_work_and_what_does_not_fit_is_refused(
-    small_series, recipe, site, tmp_path, fake_imod
+    finished_run, small_series, recipe, site, tmp_path, fake_imod
 ):
-    process(small_series, recipe, site, output=tmp_path / "B")
-    stages = {stage.name: stage.numbers for stage in read_record(tmp_path / "B" / "run.json").stages}
+    stages = {stage.name: stage.numbers for stage in read_record(finished_run.folder / "B" / "run.json").stages}
     assert list(stages).index("plan") < list(stages).index("batchruntomo")
     assert {"memory", "scratch", "results", "time"} == set(stages["plan"])
     assert stages["plan"]["memory"].unit == "bytes"
-    assert "of memory" in (tmp_path / "B" / "B.log").read_text()
+    assert "of memory" in (finished_run.folder / "B" / "B.log").read_text()
 
     fake_imod.setattr("tiltflow.engines.plan.available_memory", lambda: 1000)
     result = process(small_series, recipe, site, output=tmp_path / "C")

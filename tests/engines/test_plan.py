@@ -95,6 +95,20 @@ def test_looking_for_the_specimen_takes_memory_where_it_is_asked_for(tmp_path):
     assert {**with_it, "positioning": 0} == {**without, "positioning": 0}
 
 
+@pytest.mark.parametrize(
+    ("hungriest", "size", "thickness", "binning", "least"),
+    [
+        ("raw views", 4096, 100, 8, 0.8 * GB),
+        ("reconstruction", 2048, 1200, 1, 1.5 * GB),
+        ("reconstruction", 1024, 300, 1, 0.9 * GB),
+    ],
+)
+def test_the_peak_is_that_of_the_stage_that_holds_most(tmp_path, hungriest, size, thickness, binning, least):
+    plan = plan_series(series_of(tmp_path / "B.st", 21, size), recipe_of(thickness, binning), "native", 2)
+    assert plan.memory == plan.memory_by_stage[hungriest] > least
+    assert f"({hungriest})" in str(plan)
+
+
 def test_more_voxels_and_fewer_threads_take_longer(tmp_path):
     series = series_of(tmp_path / "B.st", 41, 1024)
     quick = plan_series(series, recipe_of(200, 4), 2).seconds

@@ -33,6 +33,14 @@ os.environ |= {
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs Prefect's server, which takes longer to start than most rooms' tests take."""
+    for item in items:
+        if "prefect_server" in getattr(item, "fixturenames", ()):
+            item.add_marker("flow")
+
+
 @dataclass
 class ImportEffects:
     """What importing the flow did, beyond defining it."""

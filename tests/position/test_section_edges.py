@@ -41,6 +41,21 @@ def test_texture_that_thins_out_ends_at_its_base(thickness: float, power: float)
     assert np.ptp(Z[profile > 0.3 + 0.5 * np.ptp(profile)]) < 0.6 * thickness
 
 
+@pytest.mark.parametrize("thickness", [30.0, 40.0])
+@pytest.mark.parametrize("radii", [(3.0, 10.0), (5.0, 8.0)])
+def test_structures_that_lie_whole_in_a_section_tell_its_thickness(thickness: float, radii: tuple[float, float]) -> None:
+    """Balls of all these radii, each centre as likely as any other where the ball does not reach out of the section.
+
+    Their energy at a height is the area that they cover there; near the surfaces only the edges of few are found.
+    """
+    energy = np.zeros_like(Z)
+    for radius in np.linspace(*radii, 9):
+        centres = np.linspace(60 - thickness / 2 + radius, 60 + thickness / 2 - radius, 501)
+        energy += np.clip(radius**2 - (Z[:, None] - centres) ** 2, 0, None).mean(axis=1)
+    profile = blurred(0.3 + energy / energy.max())
+    assert thickness_of(profile, 60.0, BLUR) == pytest.approx(thickness, rel=0.05)
+
+
 def test_flanks_of_unlike_shapes_have_one_end() -> None:
     depth = np.maximum(20 - np.abs(Z - 60), 0)
     profile = blurred(np.where(Z < 60, np.minimum(depth / 5, 4.0), depth**2 / 100))

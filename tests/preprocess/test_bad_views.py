@@ -32,6 +32,15 @@ def test_a_section_that_loses_nine_tenths_of_the_beam_at_high_tilt_keeps_all_its
     assert _check(images, series).included.all()
 
 
+@pytest.mark.parametrize("end", [-1, 1])
+@pytest.mark.parametrize("dark", [None, 3, 20, 37])
+def test_a_beam_that_fades_tenfold_over_the_series_costs_no_view_and_hides_none(series, end, dark):
+    images = series.images * np.exp(np.linspace(-1.2, 1.2, 41) * end)[:, None, None]
+    if dark is not None:
+        images[dark] *= 0.15
+    assert set(_check(images, series).reasons) == ({dark} - {None})
+
+
 @pytest.mark.parametrize("dark", [(0,), (40,), (20,), (0, 1, 2), (12, 13, 30)])
 def test_dark_views_are_left_out_with_the_reason(series, dark):
     images = series.images.astype(np.float32)

@@ -26,7 +26,7 @@ def browser() -> Iterator[Any]:
         pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is on the PATH (apt-get install chromium)")
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright, one of the tools of developers")
     with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         yield opened.new_context()
         opened.close()
 
@@ -54,10 +54,10 @@ def folder(tmp_path_factory, make, measured) -> Path:
 class Visit:
     """A page that is open, and all that it said and asked for."""
 
-    def __init__(self, browser: Any, path: Path, scheme: str = "light") -> None:
+    def __init__(self, browser: Any, path: Path) -> None:
         self.page = browser.new_page()
         self.page.set_viewport_size({"width": 1280, "height": 900})
-        self.page.emulate_media(color_scheme=scheme)
+        self.page.emulate_media(color_scheme="light")
         self.said: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda message: self.said.append(message.text))
@@ -77,21 +77,18 @@ PAGES = ("index.html", "TS_01/report.html", "TS_10/report.html", "TS_99/report.h
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_opens_without_a_complaint_and_asks_for_nothing_elsewhere(browser, folder, page):
-    with Visit(browser, folder / page) as visit:
-        visit.page.wait_for_timeout(100)
-        assert visit.said == []
-        assert [url for url in visit.requests if not url.startswith((folder.as_uri(), "data:"))] == []
-
-
-@pytest.mark.parametrize("page", ["index.html", "TS_01/report.html"])
-def test_every_picture_shows(browser, folder, page):
+def test_a_page_fits_shows_its_pictures_and_asks_for_nothing_elsewhere(browser, folder, page):
     with Visit(browser, folder / page) as visit:
         visit.page.evaluate("for (const image of document.images) image.loading = 'eager'")
         visit.page.wait_for_function("[...document.images].every(image => image.complete)")
         sizes = visit.page.evaluate("[...document.images].map(image => image.naturalWidth)")
-        assert sizes
-        assert min(sizes) > 0
+        assert bool(sizes) == (page != "TS_99/report.html")
+        assert all(sizes)
+        for width in WIDTHS:
+            visit.page.set_viewport_size({"width": width, "height": 900})
+            assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert visit.said == []
+        assert [url for url in visit.requests if not url.startswith((folder.as_uri(), "data:"))] == []
 
 
 @pytest.mark.parametrize(("page", "source"), [("TS_01/report.html", "data:"), ("TS_10/report.html", "tiltMov")])
@@ -99,7 +96,7 @@ def test_the_movie_plays_in_the_page_or_from_beside_it(browser, folder, page, so
     with Visit(browser, folder / page) as visit:
         movie = visit.page.locator(f"video[src^='{source}']")
         movie.evaluate("movie => movie.play()")
-        visit.page.wait_for_function("movie => movie.currentTime > 0.3", arg=movie.element_handle(), timeout=10_000)
+        visit.page.wait_for_function("movie => movie.currentTime > 0.1", arg=movie.element_handle(), timeout=10_000)
         assert visit.said == []
 
 
@@ -121,14 +118,10 @@ def test_the_table_sorts_by_name_number_and_verdict_and_back(browser, folder, ma
         assert names()[-1] == "TS_99"
         assert click("Verdict")[:2] == ["TS_99", "TS_10"]
         assert visit.page.locator("th[aria-sort='ascending']").inner_text().startswith("Verdict")
-        assert visit.said == []
-
-
-def test_the_keyboard_sorts_too(browser, folder):
-    with Visit(browser, folder / "index.html") as visit:
         visit.page.get_by_role("button", name="Estimated error", exact=True).focus()
         visit.page.keyboard.press("Enter")
-        assert visit.page.locator("th[aria-sort='ascending']").count() == 1
+        assert visit.page.locator("th[aria-sort='ascending']").inner_text().startswith("Estimated error")
+        assert visit.said == []
 
 
 def test_a_row_leads_to_its_page_also_when_the_name_is_up_to_no_good(browser, folder, make):
@@ -140,17 +133,10 @@ def test_a_row_leads_to_its_page_also_when_the_name_is_up_to_no_good(browser, fo
         visit.page.get_by_role("link", name="All series").or_(visit.page.locator("h1")).first.wait_for()
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_nothing_sticks_out_at_the_side(browser, folder, page):
-    with Visit(browser, folder / page) as visit:
-        for width in WIDTHS:
-            visit.page.set_viewport_size({"width": width, "height": 900})
-            assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
-
-
 def test_dark_and_light_differ_and_both_can_be_read(browser, folder):
-    for scheme in ("light", "dark"):
-        with Visit(browser, folder / "TS_01" / "report.html", scheme=scheme) as visit:
+    with Visit(browser, folder / "TS_01" / "report.html") as visit:
+        for scheme in ("light", "dark"):
+            visit.page.emulate_media(color_scheme=scheme)
             paper = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
             marks = visit.page.evaluate(
                 "[document.body, ...document.querySelectorAll('svg.plot text, figcaption, td, .verdict p')]"

@@ -32,16 +32,8 @@ def site(tmp_path):
     return Site(scratch=scratch)
 
 
-@pytest.fixture
-def done(small_series, recipe, site, tmp_path, fake_imod):
-    """A run of one good series and one that is no image."""
-    bad = small_series.with_name("A.mrc")
-    bad.write_text("this is no image")
-    return run([bad, small_series], recipe, site, tmp_path / "out"), tmp_path / "out"
-
-
-def test_a_run_leaves_a_page_for_every_series_an_index_a_table_and_a_record(done):
-    result, folder = done
+def test_a_run_leaves_a_page_for_every_series_an_index_a_table_and_a_record(finished_run):
+    result, folder = finished_run.result, finished_run.folder
     record = read_record(folder / "B" / "run.json")
     assert not [warning for warning in record.warnings if "could not be made" in warning]
     assert {picture.name for picture in record.pictures} == {"zero_tilt", "slice_xy", "slice_xz", "slice_yz"}
@@ -75,14 +67,14 @@ def test_a_file_whose_name_is_up_to_no_good_is_harmless(small_series, recipe, si
         assert [row["series"] for row in csv.DictReader(file)] == [make.hostile]
 
 
-def test_the_verdict_rests_on_the_figures_that_imod_logged(done):
-    record = read_record(done[1] / "B" / "run.json")
+def test_the_verdict_rests_on_the_figures_that_imod_logged(finished_run):
+    record = read_record(finished_run.folder / "B" / "run.json")
     assert record.verdict.numbers["leave-out error"].value == pytest.approx(0.6)
     assert record.verdict.numbers["residual"].value == pytest.approx(0.5)
 
 
-def test_the_line_of_a_series_has_the_verdict_and_its_two_numbers(done):
-    failed, good = done[0].results
+def test_the_line_of_a_series_has_the_verdict_and_its_two_numbers(finished_run):
+    failed, good = finished_run.result.results
     level = good.verdict.level.upper()
     names = list(good.verdict.numbers)[:2]
     line = headline(good)
@@ -91,25 +83,25 @@ def test_the_line_of_a_series_has_the_verdict_and_its_two_numbers(done):
     assert headline(failed).startswith("A.mrc: FAILED at read")
 
 
-def test_records_keep_to_the_published_schemas(done):
+def test_records_keep_to_the_published_schemas(finished_run):
     for name, path in (("series-record", "A/run.json"), ("series-record", "B/run.json"), ("run-record", "run.json")):
         schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
         jsonschema.Draft202012Validator.check_schema(schema)
-        jsonschema.validate(json.loads((done[1] / path).read_text()), schema, cls=jsonschema.Draft202012Validator)
+        jsonschema.validate(json.loads((finished_run.folder / path).read_text()), schema, cls=jsonschema.Draft202012Validator)
 
 
-def test_the_schema_refuses_what_is_no_record(done):
+def test_the_schema_refuses_what_is_no_record(finished_run):
     schema = json.loads((SCHEMAS / "series-record.schema.json").read_text())
-    record = json.loads((done[1] / "B" / "run.json").read_text())
+    record = json.loads((finished_run.folder / "B" / "run.json").read_text())
     for wrong in ({**record, "surprise": 1}, {**record, "status": "great"}, {**record, "stages": [{"name": 1}]}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema)
 
 
-def test_the_end_of_the_log_is_kept_for_a_failure_of_our_own(done):
-    record = read_record(done[1] / "A" / "run.json")
+def test_the_end_of_the_log_is_kept_for_a_failure_of_our_own(finished_run):
+    record = read_record(finished_run.folder / "A" / "run.json")
     assert record.failure.error == "FormatError"
-    soup = BeautifulSoup((done[1] / "A" / "report.html").read_text(), "html.parser")
+    soup = BeautifulSoup((finished_run.folder / "A" / "report.html").read_text(), "html.parser")
     assert "interrupted transfer" in soup.get_text()
 
 
@@ -148,9 +140,8 @@ def test_a_result_that_stands_keeps_its_verdict(small_series, recipe, site, tmp_
     assert process(small_series, recipe, site, output=tmp_path / "B").verdict == first.verdict
 
 
-def test_the_command_makes_the_pages_again_by_the_thresholds_of_the_site(done, monkeypatch):
-    _, folder = done
-    shutil.rmtree(folder.parent / "input")
+def test_the_command_makes_the_pages_again_by_the_thresholds_of_the_site(finished_run, tmp_path, monkeypatch):
+    folder = shutil.copytree(finished_run.folder, tmp_path / "out", ignore=shutil.ignore_patterns("*.zarr", "*.mrc"))
     for page in (folder / "index.html", folder / "B" / "report.html"):
         page.unlink()
     monkeypatch.setenv("TILTFLOW_VERDICT_LEAVE_OUT_GOOD_PX", "0.1")

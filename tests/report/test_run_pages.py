@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -19,12 +20,11 @@ from tiltflow.report.series_page import MOST_BYTES
 LIMITS = Thresholds()
 
 
-@pytest.fixture
-def run_folder(tmp_path, make, measured):
-    """A run of a good, a poor and a failed series, and one with a name that is up to no good."""
-    folder = tmp_path / "grid 7"
-    records = [make.record("TS_01"), make.record("TS_02", error_px=1.4), make.failed("TS_99"), make.record(make.hostile)]
-    for record in records:
+@pytest.fixture(scope="module")
+def records(tmp_path_factory, make, measured):
+    """The records of a good, a poor and a failed series, and of one with a name that is up to no good."""
+    folder = tmp_path_factory.mktemp("records") / "grid 7"
+    for record in (make.record("TS_01"), make.record("TS_02", error_px=1.4), make.failed("TS_99"), make.record(make.hostile)):
         own = folder / record.name
         if record.name == "TS_01":
             make.files(record, own, measured)
@@ -33,14 +33,34 @@ def run_folder(tmp_path, make, measured):
     return folder
 
 
+@pytest.fixture
+def run_folder(records, tmp_path):
+    """The run without a page."""
+    return shutil.copytree(records, tmp_path / records.name)
+
+
+@pytest.fixture(scope="module")
+def indexed(records, tmp_path_factory):
+    """The run with its index; only looked at."""
+    folder = shutil.copytree(records, tmp_path_factory.mktemp("indexed") / records.name)
+    write_run_pages(folder, LIMITS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rebuilt(records, tmp_path_factory):
+    """The run with all its pages, and what was written; only looked at."""
+    folder = shutil.copytree(records, tmp_path_factory.mktemp("rebuilt") / records.name)
+    return folder, list(rebuild_pages(folder, LIMITS))
+
+
 def rows_of(folder):
     soup = BeautifulSoup((folder / "index.html").read_text(), "html.parser")
     return soup, soup.find("table", class_="index").tbody.find_all("tr")
 
 
-def test_the_index_has_a_row_for_every_series_with_its_verdict(run_folder):
-    write_run_pages(run_folder, LIMITS)
-    soup, rows = rows_of(run_folder)
+def test_the_index_has_a_row_for_every_series_with_its_verdict(indexed):
+    soup, rows = rows_of(indexed)
     assert soup.h1.get_text() == "grid 7"
     assert [row["class"][0] for row in rows] == ["good", "good", "poor", "failed"]
     assert [badge.get_text(" ", strip=True) for badge in soup.find("ul", class_="tally").find_all("li")] == [
@@ -50,18 +70,16 @@ def test_the_index_has_a_row_for_every_series_with_its_verdict(run_folder):
     ]
 
 
-def test_numbers_are_shown_for_people_and_sorted_by_their_value(run_folder):
-    write_run_pages(run_folder, LIMITS)
-    poor = next(row for row in rows_of(run_folder)[1] if row["class"] == ["poor"])
+def test_numbers_are_shown_for_people_and_sorted_by_their_value(indexed):
+    poor = next(row for row in rows_of(indexed)[1] if row["class"] == ["poor"])
     error = poor.find_all("td")[3]
     assert (error["data-sort"], error.get_text(" ", strip=True)) == ("1.4", "1.40 px 1.40 nm")
-    failed = next(row for row in rows_of(run_folder)[1] if row["class"] == ["failed"])
+    failed = next(row for row in rows_of(indexed)[1] if row["class"] == ["failed"])
     assert failed.find_all("td")[3]["data-sort"] == ""
 
 
-def test_a_row_gives_every_reason_for_trouble_and_none_where_all_is_well(run_folder):
-    write_run_pages(run_folder, LIMITS)
-    whys = {row["class"][0]: row.find_all("td")[-1].get_text() for row in rows_of(run_folder)[1]}
+def test_a_row_gives_every_reason_for_trouble_and_none_where_all_is_well(indexed):
+    whys = {row["class"][0]: row.find_all("td")[-1].get_text() for row in rows_of(indexed)[1]}
     assert whys["good"] == ""
     assert whys["poor"].count(";") >= 1
     assert "the estimated alignment error is 1.40 px" in whys["poor"]
@@ -77,36 +95,31 @@ def test_a_key_image_in_a_dark_corner_of_its_range_is_shown_bright(tmp_path):
     assert values.std() > 50
 
 
-def test_a_row_leads_to_the_page_of_its_series_once_there_is_one(run_folder):
-    write_run_pages(run_folder, LIMITS)
-    assert not any(row.a for row in rows_of(run_folder)[1])
-    list(rebuild_pages(run_folder, LIMITS))
-    for row in rows_of(run_folder)[1]:
+def test_a_row_leads_to_the_page_of_its_series_once_there_is_one(indexed, rebuilt):
+    assert not any(row.a for row in rows_of(indexed)[1])
+    for row in rows_of(rebuilt[0])[1]:
         target = row.a["href"]
         assert ":" not in target
         assert not set("<>\"' ") & set(target)
-    assert "TS_01/report.html" in [row.a["href"] for row in rows_of(run_folder)[1]]
+    assert "TS_01/report.html" in [row.a["href"] for row in rows_of(rebuilt[0])[1]]
 
 
-def test_names_are_shown_as_names(run_folder, make):
-    list(rebuild_pages(run_folder, LIMITS))
-    soup, rows = rows_of(run_folder)
+def test_names_are_shown_as_names(rebuilt, make):
+    soup, rows = rows_of(rebuilt[0])
     assert make.hostile in [row.a.get_text() for row in rows]
     assert not soup.find_all(attrs={"onerror": True})
     assert len(soup.find_all("script")) == 1
 
 
-def test_the_only_script_is_the_one_that_the_policy_names(run_folder):
-    write_run_pages(run_folder, LIMITS)
-    soup, _ = rows_of(run_folder)
+def test_the_only_script_is_the_one_that_the_policy_names(indexed):
+    soup, _ = rows_of(indexed)
     policy = soup.find("meta", attrs={"http-equiv": "Content-Security-Policy"})["content"]
     assert "script-src 'sha256-" in policy
     assert "unsafe-inline" not in policy.split("script-src")[1]
 
 
-def test_a_series_with_pictures_has_a_small_one_in_its_row(run_folder):
-    write_run_pages(run_folder, LIMITS)
-    pictures = [row.img["src"] for row in rows_of(run_folder)[1] if row.img]
+def test_a_series_with_pictures_has_a_small_one_in_its_row(indexed):
+    pictures = [row.img["src"] for row in rows_of(indexed)[1] if row.img]
     assert len(pictures) == 1
     assert pictures[0].startswith("data:image/jpeg;base64,")
     assert len(pictures[0]) < 8000
@@ -152,10 +165,10 @@ def test_two_hundred_series_make_a_page_that_opens_at_once(tmp_path, make, measu
     assert len(list(soup.descendants)) < 20_000
 
 
-def test_all_pages_of_a_run_are_made_from_the_records(run_folder):
-    written = list(rebuild_pages(run_folder, LIMITS))
+def test_all_pages_of_a_run_are_made_from_the_records(rebuilt):
+    folder, written = rebuilt
     assert len([path for path in written if path.name == "report.html"]) == 4
-    assert written[-2:] == [run_folder / "index.html", run_folder / "metrics.csv"]
+    assert written[-2:] == [folder / "index.html", folder / "metrics.csv"]
     assert all(path.is_file() for path in written)
 
 
@@ -170,5 +183,5 @@ def test_a_folder_without_records_is_refused(tmp_path):
 
 
 def test_thresholds_of_today_judge_records_of_yesterday(run_folder):
-    list(rebuild_pages(run_folder, Thresholds(error_good_px=0.01, error_poor_px=0.05)))
+    write_run_pages(run_folder, Thresholds(error_good_px=0.01, error_poor_px=0.05))
     assert [row["class"][0] for row in rows_of(run_folder)[1]] == ["poor", "poor", "poor", "failed"]

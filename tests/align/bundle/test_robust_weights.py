@@ -76,6 +76,15 @@ def test_tracks_no_worse_than_usual_keep_their_weight():
     assert weights[4] == 0
 
 
+def test_a_track_a_fifth_worse_keeps_its_weight_however_alike_the_others_are():
+    """Tracks that agree to a thousandth say nothing of how far an honest one may be off."""
+    length = np.tile(0.1 * np.array([[1.0], [1.001], [0.999], [1.002], [0.998], [1.2]]), (1, 10))
+    weights = track_weights(length, 4.685)
+    assert weights[5] > 0.9
+    length[5] = 0.3
+    assert track_weights(length, 4.685)[5] == 0
+
+
 def _noisy_half(point_case):
     """Return a case whose every other position has five times the noise, and the noise of each position."""
     clean = point_case(noise=0.0, missing=0.0)

@@ -9,6 +9,8 @@ from tiltflow.align.coarse.placement import CoarseParams, align_coarse
 from tiltflow.align.projection.stretched_views import ViewGeometry
 from tiltflow.preprocess.binned_views import read_binned
 
+SMALL = CoarseParams(max_size_px=128)
+
 
 @pytest.fixture(scope="module")
 def views(textured):
@@ -40,7 +42,7 @@ def test_an_axis_that_is_right_is_kept_as_it_was_given(textured, views):
 @pytest.mark.parametrize("given_deg", [40.0, 84.0])
 def test_a_wrong_sign_or_a_quarter_turn_is_found_by_the_whole_coarse_alignment(textured, given_deg):
     true = textured.truth.axis_deg.mean()
-    result = align_coarse(textured.images, textured.nominal_deg, given_deg, threads=2)
+    result = align_coarse(textured.images, textured.nominal_deg, given_deg, params=SMALL, threads=2)
     apart = (result.axis_angle_deg - true + 90) % 180 - 90
     assert apart == pytest.approx(0, abs=0.5)
 
@@ -54,7 +56,7 @@ def test_half_a_turn_cannot_be_distinguished_from_none(textured, views):
 
 
 def test_noise_gives_no_axis(empty):
-    result = align_coarse(empty.images, empty.nominal_deg, -4.0, params=CoarseParams(), threads=2)
+    result = align_coarse(empty.images, empty.nominal_deg, -4.0, params=SMALL, threads=2)
     assert result.axis_angle_deg == -4.0
     assert not any("tilt axis" in note for note in result.notes)
 

@@ -9,7 +9,7 @@ from tiltflow.align.coarse.placement import CoarseParams, align_coarse
 from tiltflow.errors import ParameterError
 from tiltflow.simulate.simulated_series import score
 
-FIXED_AXIS = CoarseParams(find_axis=False)
+FIXED_AXIS = CoarseParams(max_size_px=128, find_axis=False)
 
 
 def error_px(series, result):
@@ -56,6 +56,28 @@ def test_views_of_something_else_do_not_misplace_their_neighbours(textured):
     assert np.delete(misplaced_px(textured, result), [9, 16]).max() < 2.0
     assert any("view 17 " in note for note in result.notes)
     assert result.correlation[16] == np.nanmin(result.correlation)
+
+
+@pytest.mark.parametrize("first", [8, 16])
+def test_three_views_of_noise_in_a_row_do_not_set_off_the_next_ones(textured, first):
+    """The nearest of a view's neighbours are bad ones then; those that were placed clearly must count for more."""
+    images, bad = textured.images.copy(), [first, first + 1, first + 2]
+    images[bad] = np.random.default_rng(0).normal(2000, 300, images[bad].shape)
+    result = align_coarse(images, textured.nominal_deg, textured.header_axis_deg, params=FIXED_AXIS, threads=2)
+    assert np.delete(misplaced_px(textured, result), bad).max() < 2.0
+
+
+@pytest.mark.parametrize(("noise", "seed"), [(1800, 6), (2000, 1)])
+def test_views_too_noisy_to_be_placed_from_one_side_are_found_from_both(textured, noise, seed):
+    """Noise of eight times the contrast of a view and more, and moves of a fifth of the field."""
+    rng, images, moved = np.random.default_rng(seed), textured.images.astype(np.float32), {}
+    for view in (3, 7, 11, 15, 19, 22):
+        x, y = moved[view] = rng.integers(-50, 50, 2)
+        images[view] = np.roll(images[view], (y, x), axis=(0, 1)) + rng.normal(0, noise, images[view].shape)
+    result = align_coarse(images, textured.nominal_deg, textured.header_axis_deg, params=FIXED_AXIS, threads=2)
+    for view, move in moved.items():
+        result.shifts_px[view] -= move
+    assert misplaced_px(textured, result).max() < 2.0
 
 
 def test_a_view_that_is_left_out_gets_the_place_between_its_neighbours(textured):

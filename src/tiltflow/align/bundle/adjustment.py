@@ -19,7 +19,7 @@ from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, TILT, Variables,
 Floats = NDArray[np.float64]
 
 _WEIGHT_CYCLES = 12
-"""Most iterations of robust weights; half as many or twice as many change the error by less than 3 % (benchmarks/sensitivity.py)."""
+"""Most iterations of robust weights; half as many or twice as many change the error by less than 5 % (benchmarks/sensitivity.py)."""
 _NOISE_CYCLES = 2
 """Iterations without robust weights: the fit depends on the noise only through the priors."""
 _SETTLED_WEIGHT = 0.01
