@@ -138,7 +138,7 @@ def test_the_track_file_has_every_position_in_raw_pixels(gold):
 
 
 def test_a_series_without_gold_ends_on_the_next_rung_and_says_so(tmp_path):
-    without_gold = simulate(replace(SMALL, beads=0, dark_views=(), dose=1000.0, size=192, views=21))
+    without_gold = simulate(replace(SMALL, beads=0, dark_views=(), dose=1000.0, size=176, views=17))
     job, alignment = run(tmp_path, without_gold)
     assert alignment.method == "patches"
     first, second = alignment.evidence.attempts[:2]
