@@ -32,7 +32,7 @@ NAMES = [row[0] for row in CONTRACT]
 
 
 def test_the_table_is_that_of_the_contract():
-    table = [(p.name, p.imod, p.option, p.default, p.least, p.most, p.derived) for p in PARAMETERS.values()]
+    table = [(p.name, p.imod_name, p.option, p.default, p.least, p.most, p.derived) for p in PARAMETERS.values()]
     assert table == CONTRACT
     assert list(PARAMETERS) == [field.name for field in dataclasses.fields(BrtParameters)]
 
