@@ -485,7 +485,7 @@ class TestFates:
         assert status_of(text, "comparam.align.tiltalign.LocalAlignments").reason.startswith("nothing is tracked")
 
     def test_a_removal_says_what_holds_instead(self):
-        assert status_of("setupset.copyarg.pixel =", "setupset.copyarg.pixel").reason == "as without it: from the header"
+        assert status_of("setupset.copyarg.pixel =", "setupset.copyarg.pixel").reason == "the default applies: from the header"
         row = status_of("comparam.tilt.tilt.LOG =", "comparam.tilt.tilt.LOG")
         assert (row.status, row.reason) == ("removed", "no logarithm is taken: the data are linear already")
 
