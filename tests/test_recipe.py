@@ -189,7 +189,7 @@ class TestTranslation:
         lookup = Lookup(parse_directives(BASE, "x"))
         for name in ("comparam.tilt.tilt.SLICE", "comparam.tilt.tilt.THICKNES"):
             for ask in (lookup.has, lookup.removed, lookup.text):
-                with pytest.raises(LookupError, match=f"a stage asks for {name}, which"):
+                with pytest.raises(LookupError, match=f"a stage looks up {name}, which"):
                     ask(name)
 
     def test_there_is_a_sample_for_each_used_directive(self):
