@@ -99,7 +99,7 @@ def test_the_help_of_a_command_has_every_parameter_and_the_engine_with_their_wor
         assert each.help in line
         assert f"[default: {'no-fiducialless' if each.switch else each.default}]" in text
     (line,) = [line for line in text.splitlines() if " --engine " in line]
-    assert "auto, the default, takes IMOD when batchruntomo is on the PATH" in line
+    assert "auto, the default, takes the preferred engine of those that are available here" in line
     assert text.index("─ How ─") < text.index(" --engine ")
 
 

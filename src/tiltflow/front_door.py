@@ -91,7 +91,7 @@ def read(path: str | Path, **hints: Any) -> TiltSeries:
     >>> write_series(path, tiltflow.simulate(size=64, views=5, beads=0))
     >>> series = tiltflow.read(path, axis_angle_deg=-8.5)
     >>> series.shape, series.axis_angle_deg, series.provenance["tilt_deg"]
-    ((5, 64, 64), -8.5, 'extended header (SerialEM)')
+    ((5, 64, 64), -8.5, 'extended header (SerialEM), 5 angles from -60.00 to 60.00')
     """
     from tiltflow.formats.series import SeriesHints, read_series
     from tiltflow.formats.stacks import open_stack

@@ -104,7 +104,7 @@ def test_looking_for_the_specimen_takes_memory_where_it_is_asked_for(tmp_path):
     ],
 )
 def test_the_peak_is_that_of_the_stage_that_holds_most(tmp_path, hungriest, size, thickness, binning, least):
-    plan = plan_series(series_of(tmp_path / "B.st", 21, size), recipe_of(thickness, binning), "native", 2)
+    plan = plan_series(series_of(tmp_path / "B.st", 21, size), recipe_of(thickness, binning), 2)
     assert plan.memory == plan.memory_by_stage[hungriest] > least
     assert f"({hungriest})" in str(plan)
 

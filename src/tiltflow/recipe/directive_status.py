@@ -13,7 +13,7 @@ from tiltflow.formats.known_directives import (
     nearest_known,
     right_spelling,
 )
-from tiltflow.recipe.engine_rules import all_engines, rules_of
+from tiltflow.recipe.engine_rules import DirectiveRules, all_engines
 from tiltflow.recipe.lookup import Lookup
 from tiltflow.recipe.report import DirectiveRow, Status
 
@@ -33,32 +33,31 @@ _BLANK: Mapping[str, str] = {
 """What a blank value means where it is more than the default."""
 
 
-def status_of(directive: Directive, lookup: Lookup, method: str, engine: str) -> DirectiveRow:
+def status_of(directive: Directive, lookup: Lookup, method: str, engine: str, rules: DirectiveRules) -> DirectiveRow:
     """Return the status of a directive, after the stages have looked up theirs."""
-    status, reason = _status(directive, lookup, method, engine)
-    return DirectiveRow(directive.name, directive.value, status, reason, directive.origin, _sets(directive, status, engine))
+    status, reason = _status(directive, lookup, method, engine, rules)
+    return DirectiveRow(directive.name, directive.value, status, reason, directive.origin, _sets(directive, status, rules))
 
 
-def _sets(directive: Directive, status: Status, engine: str) -> tuple[str, ...]:
+def _sets(directive: Directive, status: Status, rules: DirectiveRules) -> tuple[str, ...]:
     """Return the parameters that a directive sets; a blank one sets some where it means more than the default."""
     known = find_known(directive.name)
-    if known is None or rules_of(engine).hands_on_to:
+    if known is None or rules.hands_on_to:
         return ()
     return known.sets if status == "used" or (status == "removed" and known.name in _BLANK) else ()
 
 
-def _status(directive: Directive, lookup: Lookup, method: str, engine: str) -> tuple[Status, str]:
+def _status(directive: Directive, lookup: Lookup, method: str, engine: str, rules: DirectiveRules) -> tuple[Status, str]:
     known = find_known(directive.name)
     if known is None:
-        return _unknown(directive.name, engine)
+        return _unknown(directive.name, rules)
     if _is_of_axis_b(directive) or lookup.in_force(directive) is not directive:
-        return _elsewhere(directive, lookup, engine)
+        return _elsewhere(directive, lookup, rules)
     if known.name in lookup.invalid:
         return "invalid", lookup.invalid[known.name]
     if directive.removes:
         without = f"the default applies: {known.default}" if known.default else "as if it were not given"
         return "removed", _BLANK.get(known.name, without)
-    rules = rules_of(engine)
     status, reason = known.verdict(engine)
     if status == "refused":
         if _changes_nothing(directive, known):
@@ -83,11 +82,11 @@ def _changes_nothing(directive: Directive, known: Known) -> bool:
     return any(known.parse(value) == known.parse(directive.value) for value in known.accepted)
 
 
-def _unknown(name: str, engine: str) -> tuple[Status, str]:
+def _unknown(name: str, rules: DirectiveRules) -> tuple[Status, str]:
     if (spelt := right_spelling(name)) is not None:
         return "misspelt", f"the right spelling is {spelt}"
     option_of_known_program = names_known_program(name)
-    if rules_of(engine).hands_on_to and option_of_known_program:
+    if rules.hands_on_to and option_of_known_program:
         return "used", "not in tiltflow's catalogue; passed to the command file as it is"
     nearest = nearest_known(name)
     advice = f"the nearest known name is {nearest}" if nearest else "no known name is similar"
@@ -98,11 +97,11 @@ def _unknown(name: str, engine: str) -> tuple[Status, str]:
     return "unknown", advice
 
 
-def _elsewhere(directive: Directive, lookup: Lookup, engine: str) -> tuple[Status, str]:
+def _elsewhere(directive: Directive, lookup: Lookup, rules: DirectiveRules) -> tuple[Status, str]:
     """Return the status of a directive for the other axis, or for any axis where there is one for this."""
     if not _is_of_axis_b(directive):
         return "ignored", f"{lookup.in_force(directive).name} overrides it"
-    program = rules_of(engine).hands_on_to
+    program = rules.hands_on_to
     return ("used", f"by {program}") if program else ("ignored", "a single series is axis a")
 
 

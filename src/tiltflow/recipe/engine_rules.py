@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pkgutil
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -121,6 +122,7 @@ def rules_of(engine: str) -> DirectiveRules:
     return DirectiveRules() if engine == AUTO else engine_info(engine).rules
 
 
+@cache
 def _packages() -> frozenset[str]:
     found = find_spec(GROUP)
     folders = found.submodule_search_locations if found is not None else None

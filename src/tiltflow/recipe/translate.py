@@ -42,7 +42,7 @@ def from_directives(directives: Iterable[Directive], engine: str = AUTO) -> tupl
     engine
         The engine that the report is for; `auto` stands for an engine that follows tiltflow's own steps.
     """
-    directives = tuple(directives)
+    directives, rules = tuple(directives), rules_of(engine)
     lookup = Lookup(directives)
     values: dict[str, Any] = {}
     for name, make in _STAGES.items():
@@ -51,9 +51,9 @@ def from_directives(directives: Iterable[Directive], engine: str = AUTO) -> tupl
         except ParameterError as error:
             lookup.faults.append(str(error))
     params = StageParams(**values)
-    rows = tuple(status_of(directive, lookup, params.method, engine) for directive in directives)
+    rows = tuple(status_of(directive, lookup, params.method, engine, rules) for directive in directives)
     faults = tuple(dict.fromkeys(lookup.faults))
-    if not rules_of(engine).hands_on_to and not any(map(lookup.has, _THICKNESS)):
+    if not rules.hands_on_to and not any(map(lookup.has, _THICKNESS)):
         faults += (f"no directive gives the thickness of the volume: set {_THICKNESS[0]}",)
     return params, DirectiveReport(rows, faults)
 
