@@ -78,7 +78,7 @@ def test_a_checkbox_counts_as_zero_or_one():
 def test_each_option_of_the_command_line_sets_its_own_parameter(name, tmp_path):
     about = PARAMETERS[name]
     template = tmp_path / "one.adoc"
-    template.write_text(f"comparam.tilt.tilt.THICKNESS = 1{{{{ {about.imod} }}}}\n")
+    template.write_text(f"comparam.tilt.tilt.THICKNESS = 1{{{{ {about.imod_name} }}}}\n")
 
     def shown(*options: str) -> str:
         result = CliRunner().invoke(app, ["directives", str(template), "--engine", "imod", "--gold", "3", *options])

@@ -27,7 +27,7 @@ def test_auto_takes_the_native_engine_otherwise(monkeypatch):
 @pytest.mark.parametrize("name", ["native", "imod"])
 def test_an_engine_asked_for_is_taken(name):
     engine, reason = choose_engine(name)
-    assert (engine.name, reason) == (name, "it was asked for")
+    assert (engine.name, reason) == (name, "it was requested")
 
 
 def test_an_unknown_engine_is_refused():

@@ -101,7 +101,7 @@ def test_broken_voxels_are_reported_and_left_as_they_are(make_volume: MakeVolume
     volume = np.ones((4, 5, 6), np.float32)
     volume[1, 2, 3] = np.nan
     made = make_pyramid(make_volume(volume), tmp_path / "B_rec.zarr")
-    assert "1 voxels are not numbers" in made.notes[0]
+    assert "1 voxels are not finite" in made.notes[0]
     np.testing.assert_array_equal(read(tmp_path / "B_rec.zarr", 0), volume)
 
 

@@ -49,7 +49,13 @@ interpreter for a small part of the time."""
 
 
 def open_mrc(path: str | os.PathLike[str]) -> MrcFile:
-    """Return an MRC file opened for reading; see :func:`read_header` for what is refused."""
+    """Return an MRC file opened for reading.
+
+    Raises
+    ------
+    LocationError, FormatError
+        As :func:`read_header`.
+    """
     return MrcFile(path)
 
 
@@ -272,7 +278,15 @@ class MrcWriter:
         return np.memmap(self._partial, self.dtype, "r+", self._offset, self.shape)
 
     def write(self, sections: NDArray[Any]) -> None:
-        """Append one section `(ny, nx)` or several `(k, ny, nx)`."""
+        """Append one section `(ny, nx)` or several `(k, ny, nx)`.
+
+        Raises
+        ------
+        ValueError
+            If they are of another size, or more than the file has room for.
+        ResourceError
+            If the disk is full.
+        """
         block = sections[None] if sections.ndim == 2 else sections
         if block.ndim != 3 or block.shape[1:] != self.shape[1:]:
             raise ValueError(f"{self.path}: sections of {self.shape[1:]} expected, an array {sections.shape} given")
@@ -280,7 +294,15 @@ class MrcWriter:
         self._next += len(block)
 
     def write_block(self, block: NDArray[Any], *, z: int = 0, y: int = 0) -> None:
-        """Write `(k, m, nx)` at sections `z` to `z + k` and rows `y` to `y + m`; threads may call this at once."""
+        """Write `(k, m, nx)` at sections `z` to `z + k` and rows `y` to `y + m`; threads may call this at once.
+
+        Raises
+        ------
+        ValueError
+            If the block does not fit the file.
+        ResourceError
+            If the disk is full.
+        """
         nz, ny, nx = self.shape
         if block.ndim != 3 or block.shape[2] != nx or not (0 <= z <= nz - len(block) and 0 <= y <= ny - block.shape[1]):
             raise ValueError(f"{self.path}: a block {block.shape} at section {z}, row {y} does not fit a file {self.shape}")
@@ -314,7 +336,15 @@ class MrcWriter:
         self._statistics = (minimum, maximum, mean)
 
     def close(self) -> None:
-        """Finish the header and give the file its name."""
+        """Finish the header and give the file its name.
+
+        Raises
+        ------
+        ValueError
+            If voxels are missing; the file is not kept.
+        ResourceError
+            If the disk is full, or the file cannot be renamed.
+        """
         if not self._closer.alive:
             return
         if not self._mapped and self._moments.seen != self._voxels:

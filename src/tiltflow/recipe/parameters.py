@@ -23,15 +23,15 @@ class Parameter:
     name
         The field of :class:`BrtParameters`.
     imod_name
-        The name that IMOD, the templates and the Prefect flow have for it.
+        Its name in IMOD, the templates and the Prefect flow.
     default
-        Its value when it is not given; the flow, as its contract is, asks for all nine.
+        Its value when it is not given; the flow, by contract, requires all nine.
     least, most
         The values that it may have.
     expected
         The same in words, for an error message.
     meaning
-        What it decides, in one line.
+        What it sets, in one line.
     switch
         Whether its option takes no number, but is given or left out.
     imod_only
@@ -58,7 +58,7 @@ class Parameter:
 
     @property
     def help(self) -> str:
-        """What the option says of itself."""
+        """Help text of the option."""
         return f"{self.meaning} (IMOD only)." if self.imod_only else f"{self.meaning}."
 
     def checked(self, value: Any) -> int:
@@ -67,7 +67,7 @@ class Parameter:
         Raises
         ------
         ParameterError
-            If it is no whole number, or outside of what makes sense.
+            If it is not a whole number, or out of range.
         """
         try:
             number = operator.index(value)
@@ -105,12 +105,12 @@ def _parameter(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrtParameters:
-    """What a user chooses for a run; whole numbers, as in IMOD.
+    """The parameters that a user chooses for a run; whole numbers, as in IMOD.
 
     Raises
     ------
     ParameterError
-        If a value makes no sense.
+        If a value is out of range.
     """
 
     montage: int = _parameter(0, "montage", "1 when every view is a montage of several images", imod_only=True)
@@ -154,7 +154,7 @@ class BrtParameters:
             object.__setattr__(self, parameter.name, parameter.checked(getattr(self, parameter.name)))
 
     def template_variables(self) -> dict[str, str | int | float | None]:
-        """Return what templates may refer to, the derived values included.
+        """Return the variables that templates may use, the derived ones included.
 
         >>> variables = BrtParameters(two_surfaces=1, thickness=101).template_variables()
         >>> variables["SurfacesToAnalyze"], variables["rpa_thickness"]
