@@ -46,7 +46,7 @@ def test_without_any_setting_the_defaults_hold() -> None:
     assert site.mounts == {}
     assert site.scratch is None
     assert site.threads == usable_cores()
-    assert (site.engine_options, site.keep_workdir) == ({"imod_cpus": "1", "imod_gpu": None}, False)
+    assert (site.engine_options, site.keep_workdir) == ({"imod_cpus": None, "imod_gpu": None}, False)
     assert load_settings().runner == "threads"
 
 
