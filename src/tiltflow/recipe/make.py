@@ -251,8 +251,8 @@ def _oddities(parameters: BrtParameters, source: Template) -> Iterator[Problem]:
     asked = variables_of_template(source.text, source.name)
     for each in PARAMETERS.values():
         value = getattr(parameters, each.name)
-        if not asked & {each.imod, each.derived} and value != each.default:
-            yield Problem(f"{each.option} {value} has no effect: the template does not use {each.imod}", source.name)
+        if not asked & {each.imod_name, each.derived} and value != each.default:
+            yield Problem(f"{each.option} {value} has no effect: the template does not use {each.imod_name}", source.name)
     if source.follows_pixel_size:
         yield Problem(
             f"trackingBinning is 1 here; for each series it is set so that binned pixels are about {_TRACKED_PIXEL_ANGSTROM:g} Å",

@@ -22,7 +22,7 @@ class Parameter:
     ----------
     name
         The field of :class:`BrtParameters`.
-    imod
+    imod_name
         Its name in IMOD, the templates and the Prefect flow.
     default
         Its value when it is not given; the flow, by contract, requires all nine.
@@ -41,7 +41,7 @@ class Parameter:
     """
 
     name: str
-    imod: str
+    imod_name: str
     default: int
     least: int
     most: int
@@ -74,13 +74,13 @@ class Parameter:
         except TypeError:
             number = None
         if number is None or not self.least <= number <= self.most:
-            raise ParameterError(f"{self.name} is {value!r}; give {self.expected} ({self.option}, IMOD's {self.imod})")
+            raise ParameterError(f"{self.name} is {value!r}; give {self.expected} ({self.option}, IMOD's {self.imod_name})")
         return int(number)
 
 
 def _parameter(
     default: int,
-    imod: str,
+    imod_name: str,
     meaning: str,
     *,
     least: int = 0,
@@ -91,7 +91,7 @@ def _parameter(
     derived: str = "",
 ) -> int:
     about = {
-        "imod": imod,
+        "imod_name": imod_name,
         "meaning": meaning,
         "least": least,
         "most": most,
@@ -161,7 +161,7 @@ class BrtParameters:
         (2, 151)
         """
         return {
-            **{PARAMETERS[name].imod: value for name, value in asdict(self).items()},
+            **{PARAMETERS[name].imod_name: value for name, value in asdict(self).items()},
             "SurfacesToAnalyze": self.two_surfaces + 1,
             "rpa_thickness": int(1.5 * self.thickness),
         }
