@@ -95,7 +95,7 @@ class ImageStack(Stack, Protocol):
 
     @property
     def header_name(self) -> str:
-        """What the place of pixel size and labels is called in sentences: `header`, `TIFF tags`."""
+        """What the place of pixel size and labels is called in sentences: `header`, `TIFF header`."""
 
     @property
     def pixel_size_angstrom(self) -> tuple[float, float] | None:
