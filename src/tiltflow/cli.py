@@ -120,7 +120,8 @@ def run(
     input_dir: Annotated[
         Path,
         typer.Argument(
-            metavar="INPUT_DIR", help="Folder of tilt series: every .mrc .st .MRC .ST in it, and .tif .tiff with an .mdoc."
+            metavar="INPUT_DIR",
+            help="Folder of tilt series: every .mrc .st .MRC .ST in it, and other formats (.tif) with an .mdoc.",
         ),
     ],
     output: Annotated[

@@ -63,7 +63,7 @@ def read(path: str | Path, **hints: Any) -> TiltSeries:
     Parameters
     ----------
     path
-        The stack: MRC (`.mrc`, `.st`) or TIFF.  Files beside it (`.rawtlt`, `.mdoc`) are read too.
+        The stack: MRC (`.mrc`, `.st`), TIFF, or another format that tiltflow reads.  Files beside it (`.rawtlt`, `.mdoc`) are read too.
     **hints
         Values that outrank those of files: `pixel_size_angstrom`, `axis_angle_deg`, `first_tilt_deg` with `tilt_increment_deg`,
         `exclude_views` (counted from 1); see :class:`tiltflow.formats.series.SeriesHints`.
@@ -85,7 +85,8 @@ def read(path: str | Path, **hints: Any) -> TiltSeries:
 
     Examples
     --------
-    >>> import tiltflow, tempfile
+    >>> import tempfile, tiltflow
+    >>> from pathlib import Path
     >>> from tiltflow.demo import write_series
     >>> path = Path(tempfile.mkdtemp()) / "TS_01.st"
     >>> write_series(path, tiltflow.simulate(size=64, views=5, beads=0))
@@ -548,12 +549,13 @@ def run(
     Examples
     --------
     >>> import tempfile, tiltflow
+    >>> from pathlib import Path
     >>> from tiltflow.demo import write_series
     >>> folder = Path(tempfile.mkdtemp())
     >>> write_series(folder / "TS_01.st", tiltflow.simulate(size=128, views=11, beads=0, pixel_nm=2))
     >>> done = tiltflow.run(folder, folder / "results", fiducialless=1, thickness=60, engine="native")
-    >>> [(result.status, len(result.assets)) for result in done.results]
-    [('success', 7)]
+    >>> [(result.status, result.assets[0].path) for result in done.results]
+    [('success', 'tiltMov_TS_01.mp4')]
     """
     from tiltflow.delivery.layout import find_series
     from tiltflow.pipeline import run as run_series

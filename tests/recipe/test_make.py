@@ -50,7 +50,7 @@ class TestMaking:
         assert {row.status for row in recipe.for_engine("native").report.rows} == {"used", "removed", "ignored"}
 
     def test_an_unknown_engine_is_an_error(self):
-        with pytest.raises(ParameterError, match="'relion': choose auto, imod, native"):
+        with pytest.raises(ParameterError, match=r"'relion': choose auto, .*native"):
             make_recipe(engine="relion")
 
     def test_the_report_raises_nothing_for_what_is_wrong(self):

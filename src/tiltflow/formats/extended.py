@@ -1,6 +1,6 @@
 """What acquisition programs write into an MRC file besides the images: tilt angles, pixel size, tilt axis, exposure.
 
-Four layouts of extended header are read, told apart by the type at byte 104 or, in files older than that field, by the
+Four layouts of extended header are read, distinguished by the type at byte 104 or, in files older than that field, by the
 two short integers at bytes 128 and 130:
 
 ========  ==================================================================================================

@@ -84,7 +84,8 @@ class Known:
         """
         if engine == _OWN_STEPS or engine not in self.verdicts:
             return self.native, self.effect
-        return self.verdicts[engine], ""
+        verdict = self.verdicts[engine]
+        return verdict, f"the engine {engine} does without it" if verdict == "ignored" else ""
 
     @property
     def effect(self) -> str:

@@ -13,7 +13,7 @@ The reasons: a directive and a `.rawtlt` are put there by a person, who knows be
 written by the microscope and has more digits than the header; a `.tlt` is the result of an earlier alignment.
 
 * Angles are usable if there is one for each view and they are not all equal: those of an extended header that was never
-  filled in are all zero.  A `.rawtlt` with another count is an error, because somebody meant it to be used; any other source with
+  filled in are all zero.  A `.rawtlt` with another count is an error, because it was put there on purpose; any other source with
   another count is not used, and reported.
 * An `.mdoc` for images of another size gives the pixel size only if the sizes differ by a whole binning, and then last.
 * A pixel of exactly 1 Å in the header is what programs write when they do not know it; it counts as unknown.

@@ -26,7 +26,7 @@ _MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _THRESHOLD = 8.0
 """Standard deviations of the noise that a bead exceeds; noise reaches 5.5 in ten million voxels, structures of the specimen more.  4
-or 16 find the same beads in simulated sections (`docs/sensitivity-position.md`)."""
+or 16 find the same beads in simulated sections (`docs/sensitivity/position.md`)."""
 _STRONGEST = 5
 """Voxels whose median strength is that of a strong bead."""
 _WEAKEST = 0.4

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 _SHOULDER = 0.8
 """Fraction of the height of the peak up to which a flank is fitted.  With 0.4 the thickness changes by 2 %
-(`docs/sensitivity-position.md`)."""
+(`docs/sensitivity/position.md`)."""
 _BASE = 0.25
 """Fraction of the height at which the base of a flank begins; it is as long as the distance from the top to there.  With
 0.12 the thickness changes by less than 1 %, with 0.5, which leaves little of a flank, by 6 %."""

@@ -33,7 +33,7 @@ from tiltflow.reconstruct.wbp import ReconstructParams, axis_position, reconstru
 
 _MOST_SLOPE_ERROR_DEG = 1.0
 """Standard error of a slope beyond which the position is not used: it would lean the section by as much as it levels it.  With
-half of it a simulated section at low dose, without gold and found to 0.6 degrees, is not used (`docs/sensitivity-position.md`)."""
+half of it a simulated section at low dose, without gold and found to 0.6 degrees, is not used (`docs/sensitivity/position.md`)."""
 _KNOWN_SLOPE_ERROR_DEG = 0.25
 """Standard error of a slope up to which it is known to half a degree (two standard errors), the limit of
 `benchmarks/positioning.py`."""

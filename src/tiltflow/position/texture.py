@@ -32,7 +32,7 @@ Images = NDArray[np.float32]
 
 LEVELS = 8
 """Grades of texture.  With 16 the results change by less than the scatter of series, with 4 the thickness by 4 %
-(`docs/sensitivity-position.md`)."""
+(`docs/sensitivity/position.md`)."""
 _BLOCK = 8
 """Side of a column, voxels: about the period of the middle of the bands, so that a column holds one structure or none.
 With 4 or 16 slopes change by less than 0.1 degrees."""

@@ -38,7 +38,7 @@ LEAST_THICKNESS = 6
 
 _RIMS = (0.1, 0.25)
 """Depths at which one shell ends and the next begins, as fractions of the thickness.  With half of them the error of the centre grows
-by 0.7 px on small simulated sections, with double those of slopes and centre are a little smaller (`docs/sensitivity-position.md`)."""
+by 0.7 px on small simulated sections, with double those of slopes and centre are a little smaller (`docs/sensitivity/position.md`)."""
 _TILES = 4
 """Tiles along each side of the field, for the jackknife: sixteen give a standard error to 20 %.  With
 four of them the errors come out so large that a good position is not trusted; 64 change nothing."""

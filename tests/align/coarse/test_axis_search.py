@@ -9,7 +9,7 @@ from tiltflow.align.coarse.placement import CoarseParams, align_coarse
 from tiltflow.align.projection.stretched_views import ViewGeometry
 from tiltflow.preprocess.binned_views import read_binned
 
-SMALL = CoarseParams(max_size_px=128)
+SMALL = CoarseParams(max_size_px=64)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from tiltflow.errors import ParameterError, StageError
 from tiltflow.simulate.simulated_series import score
 
 QUICK = RefineParams(max_size_px=128)
+COARSEST = RefineParams(max_size_px=64)
 
 
 def error_px(series, transforms, tilt_deg):
@@ -18,7 +19,9 @@ def error_px(series, transforms, tilt_deg):
 
 @pytest.fixture(scope="module")
 def refined(textured, coarse):
-    return refine_by_projection(textured.images, coarse.transforms, textured.nominal_deg, coarse.axis_angle_deg, threads=2)
+    return refine_by_projection(
+        textured.images, coarse.transforms, textured.nominal_deg, coarse.axis_angle_deg, params=QUICK, threads=2
+    )
 
 
 def test_the_result_is_near_the_truth_and_far_better_than_the_start(textured, coarse, refined):
@@ -55,9 +58,7 @@ def test_the_truth_is_not_made_worse(textured):
 
 
 def test_noise_is_not_claimed_to_be_aligned(empty):
-    result = refine_by_projection(
-        empty.images, empty.truth.transforms(), empty.nominal_deg, -8.0, params=RefineParams(max_size_px=64), threads=2
-    )
+    result = refine_by_projection(empty.images, empty.truth.transforms(), empty.nominal_deg, -8.0, params=COARSEST, threads=2)
     found = trust_warnings(result.recognised, result.error_px, result.tilt_deg - empty.nominal_deg, 1.0)
     assert any("correlate weakly" in warning for warning in found)
 
@@ -66,7 +67,7 @@ def test_views_that_are_left_out_follow_their_neighbours(textured, coarse):
     included = np.ones(25, bool)
     included[[6, 24]] = False
     result = refine_by_projection(
-        textured.images, coarse.transforms, textured.nominal_deg, coarse.axis_angle_deg, included, QUICK, threads=2
+        textured.images, coarse.transforms, textured.nominal_deg, coarse.axis_angle_deg, included, COARSEST, threads=2
     )
     assert np.isnan(result.correlation[[6, 24]]).all()
     moved = geometry.compose(geometry.invert(coarse.transforms), result.transforms)

@@ -82,8 +82,9 @@ class LogReader:
             if self.running == found[1]:
                 self.running = ""
         elif found := _STARTED.search(line):
-            self.running = found[1] or found[2]
-            self.activity = line.partition("(running")[0].strip()
+            started = found[1] or found[2]
+            if started != self.running:
+                self.running, self.activity = started, line.partition("(running")[0].strip()
             self._advance(_PROGRESS.get(self.running.removesuffix(".com"), 0.0))
         abort = bool(_ABORT.search(line))
         if (abort or _ERROR.search(line)) and line.strip() not in self.complaints:
