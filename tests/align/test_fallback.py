@@ -365,6 +365,13 @@ def test_an_axis_that_disagrees_with_the_header_is_a_warning_and_is_used(gold):
     assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.15
 
 
+@pytest.mark.parametrize("rows_and_columns", [np.s_[:, 28:-28, :], np.s_[:, :, 24:-24]], ids=["broad", "high"])
+def test_images_need_not_be_square(gold, rows_and_columns):
+    """An alignment that takes the centre of the image to be elsewhere is off by a pixel."""
+    found = align_views(gold.images[rows_and_columns], gold.nominal_deg, -8.0, 20.0, AlignParams(gold_nm=20.0, fallback=False))
+    assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.2
+
+
 def test_a_view_that_takes_no_part_keeps_its_reason(gold):
     found = align_views(
         gold.images, gold.nominal_deg, -8.0, 20.0, AlignParams(gold_nm=20.0), excluded={4: "is left out by the request"}
