@@ -161,7 +161,7 @@ def test_a_specimen_that_cannot_be_told_from_the_rest_has_no_thickness(record, m
 
 
 @pytest.mark.parametrize(
-    ("value", "expected_nm"), [(10.0, 1.0), (25, 2.5), (0.0, None), (-1.0, None), ("unknown", None), (None, None)]
+    ("value", "expected_nm"), [(10.0, 1.0), (25, 2.5), (0.8, 0.08), (0.0, None), (-1.0, None), ("unknown", None), (None, None)]
 )
 def test_a_pixel_size_counts_where_it_is_a_number_above_zero(record, value, expected_nm):
     record.input["pixel_size"].value = value
@@ -245,7 +245,7 @@ def test_a_share_of_views_is_good_and_doubtful_up_to_its_limit(record, out, good
 @pytest.mark.parametrize(
     ("low", "high", "contrast_says", "has_thickness"),
     [
-        (80.0, 176.04, "the texture of the specimen is 1.50 times", True),
+        (80.0, 176.26, "the texture of the specimen is 1.50 times", True),
         (None, None, "the specimen hardly stands out: its texture is 1.50 times", False),
         (80.0, None, "the texture of the specimen is 1.50 times", False),
     ],
@@ -257,7 +257,7 @@ def test_a_volume_says_what_stands_out_and_how_thick_it_is(record, measured, mak
     assert checks["contrast"].finding.startswith(contrast_says)
     assert ("thickness" in checks) is has_thickness
     if has_thickness:
-        assert checks["thickness"].number == Quantity(96.0, "nm")
+        assert checks["thickness"].number == Quantity(96.3, "nm")
         assert checks["thickness"].finding == "the specimen is about 96 nm thick"
 
 
