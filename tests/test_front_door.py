@@ -7,7 +7,6 @@ import inspect
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ def test_every_function_says_what_it_takes_returns_and_raises_and_its_example_ru
     for parameter in inspect.signature(function).parameters:
         assert f"{parameter}" in text, parameter
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    examples = doctest.DocTestFinder(recurse=False).find(inspect.unwrap(function), name, globs={"Path": Path})
+    examples = doctest.DocTestFinder(recurse=False).find(inspect.unwrap(function), name, globs={})
     assert sum(len(test.examples) for test in examples) > 1
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     for test in examples:
@@ -122,9 +121,18 @@ def test_sirt_and_a_given_array_to_write_into(simulated):
         tiltflow.reconstruct(aligned, alignment, thickness=40, out=out[:9])
 
 
+ALIGNED = tiltflow.Alignment(np.tile(np.eye(2, 3), (3, 1, 1)), np.zeros(3), np.ones(3, bool), "by hand")
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
+        (lambda: tiltflow.align("TS_01.st"), r"'TS_01\.st' is the name of a file: give tiltflow\.read\("),
+        (lambda: tiltflow.align(np.zeros((3, 8, 8)), gold_nm=0), "Beads have a diameter above 0 nm, not 0; without gold"),
+        (
+            lambda: tiltflow.reconstruct(tiltflow.simulate(size=32, views=3, beads=0).series, ALIGNED, thickness=8),
+            r"is a tilt series, and aligned views were expected: give tiltflow\.apply",
+        ),
         (lambda: tiltflow.align(np.zeros((3, 8, 8))), "needs tilt_deg= and pixel_size_angstrom="),
         (lambda: tiltflow.align(np.zeros((8, 8)), tilt_deg=[0], pixel_size_angstrom=1), r"has the shape \(8, 8\)"),
         (lambda: tiltflow.align(np.zeros((3, 8, 8)), tilt_deg=[0, 1], pixel_size_angstrom=1), "2 tilt angles for 3 views"),
@@ -144,3 +152,10 @@ def test_sirt_and_a_given_array_to_write_into(simulated):
 def test_what_makes_no_sense_is_refused_in_words(call, says):
     with pytest.raises(ParameterError, match=says):
         call()
+
+
+def test_a_run_takes_a_tiff_with_its_mdoc_as_the_command_does(tmp_path):
+    (tmp_path / "B.tif").write_text("no images")
+    (tmp_path / "B.tif.mdoc").write_text("[ZValue = 0]")
+    (result,) = tiltflow.run(tmp_path, tmp_path / "results", engine="native", thickness=60).results
+    assert (result.source.name, result.status, result.stage) == ("B.tif", "error", "read")
