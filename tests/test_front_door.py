@@ -80,9 +80,9 @@ def test_from_a_file_to_a_volume_in_ten_lines(simulated, tmp_path):
 def test_a_file_and_its_arrays_give_the_same_alignment(simulated, tmp_path):
     path = tmp_path / "TS_01.st"
     write_series(path, simulated)
-    from_file = tiltflow.align(tiltflow.read(path), gold_nm=16, threads=1)
+    from_file = tiltflow.align(tiltflow.read(path), "coarse", threads=1)
     asked = {"tilt_deg": simulated.nominal_deg, "axis_angle_deg": -8.0, "pixel_size_angstrom": 20.0}
-    from_arrays = tiltflow.align(simulated.images, gold_nm=16, threads=1, **asked)
+    from_arrays = tiltflow.align(simulated.images, "coarse", threads=1, **asked)
     np.testing.assert_allclose(from_file.transforms, from_arrays.transforms, atol=1e-4)
 
 

@@ -287,7 +287,7 @@ def locate_specimen(
     --------
     >>> import tiltflow
     >>> simulated = tiltflow.simulate(size=256, views=21, beads=12, two_surfaces=True, thickness_px=60, pitch_deg=3)
-    >>> alignment = tiltflow.align(simulated.series, gold_nm=10)
+    >>> alignment = tiltflow.align(simulated.series, "coarse")
     >>> specimen = tiltflow.locate_specimen(simulated.series, alignment)
     >>> specimen.confident, bool(abs(specimen.thickness - 60) < 12)
     (True, True)
@@ -556,7 +556,7 @@ def run(
     >>> from pathlib import Path
     >>> from tiltflow.demo import write_series
     >>> folder = Path(tempfile.mkdtemp())
-    >>> write_series(folder / "TS_01.st", tiltflow.simulate(size=128, views=11, beads=0, pixel_nm=2))
+    >>> write_series(folder / "TS_01.st", tiltflow.simulate(size=96, views=9, beads=0, pixel_nm=2))
     >>> done = tiltflow.run(folder, folder / "results", fiducialless=1, thickness=60, engine="native")
     >>> [(result.status, result.assets[0].path) for result in done.results]
     [('success', 'tiltMov_TS_01.mp4')]

@@ -1,8 +1,7 @@
 """Threads over blocks of an array: the one place that starts them.
 
-Kernels release the interpreter lock, so plain threads use all cores; what takes less than some milliseconds an item is better done
-on one.  numba's own thread pool is not used: its portable
-layer aborts the process when two series run at once.
+Kernels release the interpreter lock, so plain threads use all cores; items that take less than a few milliseconds are
+faster on one.  numba's own thread pool is not used: its portable layer aborts the process when two series run at once.
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], threads: int) ->
 
 
 def usable_cores() -> int:
-    """Return the cores that this process may use: what Slurm, a container or `taskset` left it."""
+    """Return the number of cores that this process may use, within the limits of Slurm, a container or `taskset`."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def one_thread_for_algebra() -> Iterator[None]:
-    """Hold the linear algebra libraries to one thread inside a `with` block.
+    """Limit the linear algebra libraries to one thread inside a `with` block.
 
     Their own threads wait by spinning, which on a busy machine slows the many small systems of an alignment tenfold; tiltflow's
     threads use the cores instead.

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from tiltflow.align import fallback
+from tiltflow.align.beads import BeadParams
+from tiltflow.align.bundle import SolveParams, solve
+from tiltflow.align.coarse import CoarseParams
 from tiltflow.align.fallback import (
     AlignParams,
     align_views,
@@ -18,8 +21,10 @@ from tiltflow.align.fallback import (
     methods_to_try,
     patch_warnings,
 )
+from tiltflow.align.patches import PatchParams
 from tiltflow.errors import ParameterError, StageError
-from tiltflow.model import Alignment, Evidence
+from tiltflow.model import Alignment, Evidence, Thresholds
+from tiltflow.recipe import BrtParameters
 from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
 
 
@@ -95,7 +100,7 @@ def test_views_are_listed_as_ranges_counted_from_one(views, text):
     assert listed(views) == text
 
 
-SMALL = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2.0, bead_nm=20.0, hot_pixels=0)
+SMALL = SimulationParams(size=160, views=17, beads=12, thickness_px=50, pixel_nm=2.0, bead_nm=20.0, hot_pixels=0)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +114,7 @@ class Listener:
     def __init__(self) -> None:
         self.stages: list[str] = []
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         self.numbers: dict[str, Any] = {}
         self.fraction = 0.0
 
@@ -121,13 +127,168 @@ class Listener:
     def number(self, name, value, unit=""):
         self.numbers[name] = (value, unit)
 
-    def note(self, text): ...
+    def note(self, text):
+        self.notes.append(text)
 
     def warn(self, text):
         self.warnings.append(text)
 
     def progress(self, fraction):
         self.fraction = fraction
+
+
+def gives(method: str, error_px: float | None, *warnings: str, shift_px: float = 0.0, **evidence: Any):
+    """Return a method of alignment that comes to a known end."""
+
+    def work(start, notes) -> Alignment:
+        transforms = np.tile(np.array([[1.0, 0, 0], [0, 1, 0]]), (len(start.tilt_deg), 1, 1))
+        transforms[:, :, 2] = shift_px * np.array([0.6, 0.8]) * np.arange(len(start.tilt_deg))[:, None]
+        found = Evidence(error_px=error_px, trust_warnings=warnings, **evidence)
+        return Alignment(transforms, start.tilt_deg, start.included & (start.tilt_deg < 20), method, evidence=found)
+
+    return work
+
+
+def fails(error: Exception):
+    """Return a method of alignment that cannot be carried out."""
+
+    def work(start, notes) -> Alignment:
+        raise error
+
+    return work
+
+
+SOUND = {method: gives(method, 0.5) for method in ("gold", "patches", "projection", "coarse")}
+INSTEAD = "aligned by {} instead of gold, as the fallback methods allow"
+
+
+@pytest.fixture
+def by(monkeypatch):
+    """Align a few views of noise by methods of which each comes to a known end."""
+
+    def align_by(methods: dict[str, Any], *, excluded: dict[int, str] | None = None, **asked: Any) -> tuple[Alignment, Listener]:
+        monkeypatch.setattr(fallback, "_BY_METHOD", {**SOUND, **methods})
+        views, listener = np.random.default_rng(1).normal(size=(5, 32, 32)).astype(np.float32), Listener()
+        tilts, params = np.linspace(-20, 20, 5), AlignParams(coarse=CoarseParams(find_axis=False), **asked)
+        found = align_views(views, tilts, -8.0, 20.0, params, excluded=excluded, name="B.st", observer=listener)
+        return found, listener
+
+    return align_by
+
+
+@pytest.mark.parametrize(
+    ("methods", "tried", "used", "heard"),
+    [
+        pytest.param({}, ["gold"], "gold", [], id="a sound result ends the search"),
+        pytest.param(
+            {"gold": gives("gold", 0.1, "three beads", "all near each other")},
+            ["gold", "patches"],
+            "patches",
+            ["alignment by gold cannot be trusted: three beads; all near each other", INSTEAD.format("patches")],
+            id="a warning outweighs a smaller error",
+        ),
+        pytest.param(
+            {"gold": fails(StageError("there are no beads"))},
+            ["gold", "patches"],
+            "patches",
+            ["alignment by gold is not possible: there are no beads", INSTEAD.format("patches")],
+            id="after a method that fails comes the next",
+        ),
+        pytest.param(
+            {
+                "gold": gives("gold", 2.0, "a"),
+                "patches": fails(np.linalg.LinAlgError("Singular matrix")),
+                "projection": gives("projection", 0.4),
+            },
+            ["gold", "patches", "projection"],
+            "projection",
+            [
+                "alignment by gold cannot be trusted: a",
+                "alignment by patches is not possible: the images hold too little information for it (Singular matrix)",
+                INSTEAD.format("projection"),
+            ],
+            id="a failure between two attempts",
+        ),
+        pytest.param(
+            {method: gives(method, error, method) for method, error in (("gold", 2.0), ("patches", 3.0), ("projection", 4.0))}
+            | {"coarse": gives("coarse", None, "not measured")},
+            ["gold", "patches", "projection", "coarse"],
+            "gold",
+            [f"alignment by {method} cannot be trusted: {method}" for method in ("gold", "patches", "projection")]
+            + ["alignment by coarse cannot be trusted: not measured"],
+            id="where nothing is trusted the smallest error is used without a word of another method",
+        ),
+    ],
+)
+def test_methods_are_tried_until_one_is_trusted_and_the_observer_hears_why(by, methods, tried, used, heard):
+    found, listener = by(methods)
+    assert [each["method"] for each in found.evidence.attempts] == tried
+    assert listener.stages == ["coarse alignment", *(f"align: {method}" for method in tried)]
+    assert found.method == used
+    assert [text for text in listener.warnings if "align" in text] == heard
+
+
+def test_every_attempt_is_kept_with_its_known_figures_its_warnings_or_its_failure(by):
+    found, listener = by(
+        {
+            "gold": gives(
+                "gold", 0.7, "a", leave_out_px=np.nan, residual_mean_px=0.25, measurements=40, residual_per_view_px=(1.0,)
+            ),
+            "patches": fails(StageError("no texture")),
+        }
+    )
+    assert found.evidence.attempts == (
+        {"method": "gold", "residual_mean_px": 0.25, "measurements": 40, "error_px": 0.7, "trust_warnings": ["a"]},
+        {"method": "patches", "failed": "no texture"},
+        {"method": "projection", "error_px": 0.5, "trust_warnings": []},
+    )
+    assert listener.numbers["residual_mean"] == (0.25, "px")
+    assert listener.numbers["measurements"] == (40, "")
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (StageError("there are no beads"), r"^B\.st: alignment by gold failed: there are no beads$"),
+        (np.linalg.LinAlgError("Singular"), r"^B\.st: alignment by gold failed: the images hold too little information for it"),
+    ],
+)
+def test_without_fallback_a_method_that_fails_ends_the_work(by, failure, message):
+    with pytest.raises(StageError, match=message):
+        by({"gold": fails(failure)}, fallback=False)
+
+
+def test_without_fallback_a_doubtful_result_is_used(by):
+    found, listener = by({"gold": gives("gold", 0.1, "a")}, fallback=False)
+    assert (found.method, found.evidence.trust_warnings, len(found.evidence.attempts)) == ("gold", ("a",), 1)
+    assert listener.stages == ["coarse alignment", "align: gold"]
+
+
+def test_where_every_method_fails_there_is_no_alignment(by):
+    with pytest.raises(StageError, match="No method could align the views"):
+        by(dict.fromkeys(fallback.METHODS, fails(StageError("no"))))
+
+
+def test_a_defect_is_no_reason_to_try_another_method(by):
+    with pytest.raises(ZeroDivisionError):
+        by({"gold": fails(ZeroDivisionError("a defect"))})
+
+
+def test_every_view_left_out_has_its_reason_and_that_of_the_method_goes_before(by):
+    """The method leaves out the last view by itself."""
+    found, _ = by({}, excluded={1: "is dark"})
+    assert found.evidence.excluded_views == {1: "is dark", 4: "holds nothing that was tracked"}
+    seen = {1: "shows no gold", 4: "holds too few beads"}
+    found, _ = by({"gold": gives("gold", 0.5, excluded_views=seen)}, excluded={1: "is dark"})
+    assert found.evidence.excluded_views == seen
+
+
+def test_shifts_are_those_of_the_views_that_take_part(by):
+    """View n is shifted by 2 n px; the last of five is left out by the method, the second by the request."""
+    found, _ = by({"gold": gives("gold", 0.5, shift_px=2.0)}, excluded={1: "is dark"})
+    assert found.evidence.shift_max_px == pytest.approx(6)
+    assert found.evidence.shift_rms_px == pytest.approx(np.sqrt((0 + 16 + 36) / 3))
+    assert found.evidence.axis_angle_nominal_deg == -8.0
 
 
 def align(series: SimulatedSeries, listener: Listener | None = None, **asked: Any) -> Alignment:
@@ -153,33 +314,62 @@ def test_a_leave_out_error_beyond_the_limit_makes_the_next_method_be_tried(gold)
     """The limit lies below what this series can give, so that nothing is trusted and the smallest error is used all the same."""
     listener = Listener()
     found = align(gold, listener, trust_limit_px=0.001)
-    assert [each["method"] for each in found.evidence.attempts] == ["gold", "patches", "projection", "coarse"]
     assert found.method == "gold"
-    assert any(text.startswith("the leave-out error is 0.") for text in found.evidence.trust_warnings)
-    assert any("alignment by gold cannot be trusted: the leave-out error" in text for text in listener.warnings)
-
-
-def test_without_fallback_the_method_asked_for_is_used_whatever_its_warnings(gold):
-    found = align(gold, trust_limit_px=0.001, fallback=False)
-    assert [each["method"] for each in found.evidence.attempts] == ["gold"]
-    assert found.evidence.trust_warnings
-
-
-def test_a_method_that_fails_is_an_attempt_with_its_reason(gold, monkeypatch):
-    def fail(*_):
-        raise np.linalg.LinAlgError("Singular matrix")
-
-    monkeypatch.setattr(fallback, "_BY_METHOD", {**fallback._BY_METHOD, "gold": fail, "patches": fail, "projection": fail})
-    listener = Listener()
-    found = align(gold, listener)
-    assert found.method == "coarse"
-    assert found.evidence.attempts[0] == {
-        "method": "gold",
-        "failed": "the images hold too little information for it (Singular matrix)",
+    beyond = {each["method"]: [text.split(" 0.")[0] for text in each["trust_warnings"]] for each in found.evidence.attempts}
+    assert beyond == {
+        "gold": ["the leave-out error is"],
+        "patches": ["patches estimate the alignment error at"],
+        "projection": ["the estimated error, from the disagreement of parts of the field, is"],
+        "coarse": ["it is the coarse alignment alone, whose error is not measured"],
     }
-    assert "aligned by coarse instead of gold, as the fallback methods allow" in listener.warnings
-    with pytest.raises(StageError, match=r"^B\.st: alignment by gold failed: the images hold too little"):
-        align_views(gold.images, gold.nominal_deg, -8.0, 20.0, AlignParams(gold_nm=20.0, fallback=False), name="B.st")
+    assert found.evidence.trust_warnings[0].startswith("the leave-out error is 0.")
+    assert any("alignment by gold cannot be trusted: the leave-out error" in text for text in listener.warnings)
+    for heard in (
+        "11 beads were tracked, fewer than the 25 wanted",
+        "tracks left out: 1 no denser than the specimen",
+        "the coarse alignment is used as it is",
+    ):
+        assert heard in listener.notes
+    for begins, times in (("patches of 300 px leave fewer", 2), ("tilt: standard deviation", 2), ("positions left out", 0)):
+        assert sum(text.startswith(begins) for text in listener.notes) == times
+
+
+def test_defaults_are_those_of_the_template_and_of_the_verdict():
+    assert AlignParams().gold_nm == BrtParameters().gold
+    assert AlignParams().trust_limit_px == Thresholds().error_poor_px
+
+
+def test_the_diameter_of_the_beads_is_told_in_nanometres_and_used_in_pixels(gold):
+    listener = Listener()
+    align(gold, listener, fallback=False, beads=BeadParams(diameter_px=1.0, adjust_size=False))
+    assert listener.numbers["bead_diameter"] == (10.0, "px")
+
+
+@pytest.mark.parametrize(("size_px", "larger"), [(48, "the solution's"), (64, "that of patches left out in turn")])
+def test_of_the_two_estimates_of_the_error_of_patches_the_larger_counts(gold, size_px, larger):
+    found = align(gold, method="patches", fallback=False, patches=PatchParams(size_px=(size_px, size_px)))
+    params = SolveParams(weight_whole_tracks=True)
+    solution = solve(found.tracks, gold.nominal_deg, gold.header_axis_deg, params, image_shape=(192, 192))
+    if larger == "the solution's":
+        assert found.evidence.error_px == pytest.approx(solution.evidence.error_px)
+    else:
+        assert found.evidence.error_px > 1.2 * solution.evidence.error_px
+
+
+def test_an_axis_that_disagrees_with_the_header_is_a_warning_and_is_used(gold):
+    listener, away = Listener(), gold.header_axis_deg + 6
+    params = AlignParams(gold_nm=20.0, fallback=False)
+    found = align_views(gold.images, gold.nominal_deg, away, 20.0, params, observer=listener)
+    assert any("tilt axis" in text and "header" in text for text in listener.warnings)
+    assert found.evidence.axis_angle_nominal_deg == away
+    assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.15
+
+
+@pytest.mark.parametrize("rows_and_columns", [np.s_[:, 28:-28, :], np.s_[:, :, 24:-24]], ids=["broad", "high"])
+def test_images_need_not_be_square(gold, rows_and_columns):
+    """An alignment that takes the centre of the image to be elsewhere is off by a pixel."""
+    found = align_views(gold.images[rows_and_columns], gold.nominal_deg, -8.0, 20.0, AlignParams(gold_nm=20.0, fallback=False))
+    assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.2
 
 
 def test_a_view_that_takes_no_part_keeps_its_reason(gold):

@@ -110,7 +110,7 @@ CASES = [
     (the_stack_has_another_size, "the stack has changed since"),
     (the_stack_was_written_since, "the stack has changed since"),
     (the_stack_was_rewritten_with_as_many_bytes, "the stack has changed since"),
-    (the_stack_is_gone, "the stack cannot be looked at: No such file or directory"),
+    (the_stack_is_gone, "the stack cannot be read: No such file or directory"),
     (a_product_is_missing, "products are missing: tiltMov_B.mp4"),
     (a_folder_is_missing, "products are missing: B_rec.zarr"),
 ]
@@ -157,7 +157,7 @@ def test_where_nothing_was_made_there_is_nothing_to_say(earlier, tmp_path):
 def test_a_record_that_cannot_be_read_is_kept_by_nobody_and_said(earlier, text):
     earlier.recorder.path.write_text(text)
     assert earlier_result(earlier.source, RECIPE, earlier.output) is None
-    assert why_not_kept(earlier.source, RECIPE, earlier.output) == f"the record that lies in {earlier.output} cannot be read"
+    assert why_not_kept(earlier.source, RECIPE, earlier.output) == f"the record in {earlier.output} cannot be read"
 
 
 def test_the_log_of_the_series_and_the_caller_hear_why_a_complete_result_is_made_anew(small_series, tmp_path, fake_imod):

@@ -117,7 +117,7 @@ def test_a_step_names_the_file_it_misses_and_who_makes_it(context: ProductContex
     with pytest.raises(StageError, match=r"gen_recon_movie needs the averagedVolume .*ave_B\.mrc.*run gen_ave_mrc first"):
         movie.make(context)
     context.volume.unlink()
-    with pytest.raises(StageError, match=r"gen_zarr needs the reconstruction .*B_rec\.mrc.*the engine leaves it"):
+    with pytest.raises(StageError, match=r"gen_zarr needs the reconstruction .*B_rec\.mrc.*the engine makes it"):
         next(step for step in STEPS if step.name == "gen_zarr").make(context)
 
 

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiltflow.model import Thresholds, Trust
+from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import ValueEntry
 from tiltflow.report.gather import describe_volume
-from tiltflow.report.verdict import entry, examine, from_entry, judge
+from tiltflow.report.verdict import Check, axis_off_deg, entry, examine, faults, from_entry, judge, pixel_size_nm
 
 LIMITS = Thresholds()
 ORDER = [Trust.GOOD, Trust.DOUBTFUL, Trust.POOR]
@@ -160,6 +160,159 @@ def test_a_specimen_that_cannot_be_told_from_the_rest_has_no_thickness(record, m
     assert level(record, "contrast", replace(LIMITS, contrast_good=1.2, contrast_poor=1.1)) is Trust.POOR
 
 
+@pytest.mark.parametrize(
+    ("value", "expected_nm"), [(10.0, 1.0), (25, 2.5), (0.8, 0.08), (0.0, None), (-1.0, None), ("unknown", None), (None, None)]
+)
+def test_a_pixel_size_counts_where_it_is_a_number_above_zero(record, value, expected_nm):
+    record.input["pixel_size"].value = value
+    assert pixel_size_nm(record) == expected_nm
+
+
+@pytest.mark.parametrize("measured_field", ["error_px", "leave_out_px"])
+def test_an_alignment_with_one_of_both_errors_is_not_without_an_estimate(record, measured_field):
+    value = getattr(record.alignment, measured_field)
+    setattr(unmeasured(record).alignment, measured_field, value)
+    assert "alignment" not in [check.name for check in examine(record, LIMITS)]
+    assert judge(record, LIMITS).level is Trust.GOOD
+
+
+@pytest.mark.parametrize(
+    ("off_deg", "with_an_estimate", "without_one"),
+    [(9.75, Trust.GOOD, Trust.DOUBTFUL), (10.0, Trust.GOOD, Trust.DOUBTFUL), (10.25, Trust.DOUBTFUL, Trust.POOR)],
+)
+def test_an_axis_is_off_beyond_its_limit_and_not_at_it(record, off_deg, with_an_estimate, without_one):
+    record.alignment.rotation_deg = [-8.0] * len(record.alignment.included)
+    record.input["axis_angle"] = ValueEntry(value=-8.0 - off_deg, unit="deg", source="title line")
+    limits = replace(LIMITS, axis_good_deg=10.0)
+    assert level(record, "tilt axis difference", limits) is with_an_estimate
+    assert level(unmeasured(record), "alignment", limits) is without_one
+
+
+def test_the_axis_is_that_of_the_views_that_take_part(record):
+    found = record.alignment
+    found.rotation_deg = [-8.0 if used else 60.0 for used in found.included]
+    record.input["axis_angle"] = ValueEntry(value=-8.0, unit="deg", source="title line")
+    assert axis_off_deg(record, found) == 0
+    found.included = [not used for used in found.included]
+    assert axis_off_deg(record, found) == pytest.approx(68)
+    found.included = [False] * len(found.included)
+    assert axis_off_deg(record, found) is None
+
+
+@pytest.mark.parametrize(
+    ("good_nm", "poor_nm", "expected"),
+    [
+        (0.5, 1.0, Trust.GOOD),
+        (0.25, 0.5, Trust.DOUBTFUL),
+        (0.25, 0.25, Trust.POOR),
+        (None, 0.25, Trust.POOR),
+        (0.25, None, Trust.DOUBTFUL),
+    ],
+)
+def test_a_limit_in_nanometres_is_kept_up_to_its_value(record, good_nm, poor_nm, expected):
+    """An error of 0.25 px is 0.5 nm here; the limits in pixels lie beyond it."""
+    record.input["pixel_size"].value = 20.0
+    record.alignment.error_px = 0.25
+    limits = replace(LIMITS, error_good_px=0.3, error_poor_px=0.6, error_good_nm=good_nm, error_poor_nm=poor_nm)
+    assert level(record, "alignment error", limits) is expected
+
+
+def test_a_verdict_keeps_a_length_to_a_ten_thousandth_of_a_pixel(record):
+    record.alignment.error_px = 0.123456
+    assert judge(record, LIMITS).numbers["alignment error"] == Quantity(0.1235, "px")
+
+
+@pytest.mark.parametrize(
+    ("out", "said"), [(0, "no view was left out"), (1, "1 of 21 views was left out"), (2, "2 of 21 views were left out")]
+)
+def test_views_left_out_are_counted_in_words_and_against_percentages(record, out, said):
+    record.alignment.included = [view >= out for view in range(21)]
+    limits = replace(LIMITS, excluded_good=0.1, excluded_poor=0.3)
+    (check,) = [check for check in examine(record, limits) if check.name == "views left out"]
+    assert (check.finding, check.limits) == (said, "good up to 10 %, poor above 30 %")
+    assert check.number == Quantity(out)
+
+
+@pytest.mark.parametrize(
+    ("out", "good", "poor", "expected"),
+    [(4, 0.25, 0.5, Trust.GOOD), (5, 0.25, 0.5, Trust.DOUBTFUL), (8, 0.25, 0.5, Trust.DOUBTFUL), (9, 0.25, 0.5, Trust.POOR)],
+)
+def test_a_share_of_views_is_good_and_doubtful_up_to_its_limit(record, out, good, poor, expected):
+    record.alignment.included = [view >= out for view in range(16)]
+    assert level(record, "views left out", replace(LIMITS, excluded_good=good, excluded_poor=poor)) is expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "contrast_says", "has_thickness"),
+    [
+        (80.0, 176.26, "the texture of the specimen is 1.50 times", True),
+        (None, None, "the specimen hardly stands out: its texture is 1.50 times", False),
+        (80.0, None, "the texture of the specimen is 1.50 times", False),
+    ],
+)
+def test_a_volume_says_what_stands_out_and_how_thick_it_is(record, measured, make, low, high, contrast_says, has_thickness):
+    record.volume = describe_volume(measured, make.voxel_nm)
+    record.volume.contrast, record.volume.section_low_nm, record.volume.section_high_nm = 1.5, low, high
+    checks = {check.name: check for check in examine(record, LIMITS)}
+    assert checks["contrast"].finding.startswith(contrast_says)
+    assert ("thickness" in checks) is has_thickness
+    if has_thickness:
+        assert checks["thickness"].number == Quantity(96.3, "nm")
+        assert checks["thickness"].finding == "the specimen is about 96 nm thick"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(1.99, Trust.DOUBTFUL), (2.0, Trust.GOOD), (1.0, Trust.DOUBTFUL), (0.99, Trust.POOR)]
+)
+def test_a_contrast_is_good_from_one_limit_and_poor_below_the_other(record, measured, make, value, expected):
+    record.volume = describe_volume(measured, make.voxel_nm)
+    record.volume.contrast = value
+    assert level(record, "contrast", replace(LIMITS, contrast_good=2.0, contrast_poor=1.0)) is expected
+
+
+@pytest.mark.parametrize(
+    ("header_deg", "used_deg", "off_deg"),
+    [(-8.0, -8.0, 0), (172.0, -8.0, 0), (-8.0, 170.0, 2), (80.0, -10.0, 90), (0.0, 89.0, 89), (0.0, 91.0, 89), (-170.0, 170.0, 20)],
+)
+def test_an_axis_and_its_opposite_are_the_same_axis(record, header_deg, used_deg, off_deg):
+    record.alignment.rotation_deg = [used_deg] * len(record.alignment.included)
+    record.input["axis_angle"] = ValueEntry(value=header_deg, unit="deg", source="title line")
+    assert axis_off_deg(record, record.alignment) == pytest.approx(off_deg)
+
+
+@pytest.mark.parametrize("value", ["unknown", None, [1.0, 2.0]])
+def test_an_axis_that_the_header_does_not_tell_is_compared_with_nothing(record, value):
+    record.input["axis_angle"] = ValueEntry(value=value, unit="deg", source="title line")
+    assert axis_off_deg(record, record.alignment) is None
+    assert "tilt axis difference" not in judge(record, LIMITS).numbers
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [("coarse", "this is a coarse alignment only"), ("projection", "this is an alignment by projection")]
+)
+def test_an_alignment_without_an_estimate_is_called_by_its_method(record, method, said):
+    unmeasured(record).alignment.method = method
+    assert judge(record, LIMITS).reasons[0] == f"{said}, without an estimate of its error"
+
+
+def test_the_limits_are_said_with_what_they_are_compared_with(record):
+    limits = replace(LIMITS, error_good_px=0.5, error_good_nm=2.0, error_poor_px=1.0, error_poor_nm=None, axis_good_deg=10.0)
+    record.input["axis_angle"] = ValueEntry(value=-7.0, unit="deg", source="title line")
+    record.alignment.rotation_deg = [-8.1234] * len(record.alignment.included)
+    checks = {check.name: check for check in examine(record, limits)}
+    assert checks["alignment error"].limits == "good up to 0.5 px and 2 nm, poor above 1 px"
+    assert checks["tilt axis difference"].limits == "good up to 10°, poor above when the volume is empty"
+    assert checks["tilt axis difference"].number == Quantity(1.12, "deg")
+
+
+@pytest.mark.parametrize(
+    ("levels", "count"), [("GOOD GOOD", 0), ("DOUBTFUL GOOD GOOD", 1), ("POOR DOUBTFUL GOOD", 2), ("POOR POOR", 2), ("", 3)]
+)
+def test_the_faults_are_the_reasons_that_are_not_good_ones(levels, count):
+    checks = [Check(name, Trust[name], "") for name in levels.split()]
+    assert faults(Verdict(Trust.DOUBTFUL, ("one", "two", "three")), checks) == count
+
+
 def test_a_failure_names_its_stage(make):
     verdict = judge(make.failed(), LIMITS)
     assert verdict.level is Trust.FAILED
@@ -191,6 +344,7 @@ def test_a_verdict_survives_the_record(record):
     assert kept.thresholds["error_good_px"] == LIMITS.error_good_px
 
 
+@settings(max_examples=50)
 @given(
     error=st.floats(0, 5),
     leave_out=st.floats(0, 5),

@@ -1,4 +1,4 @@
-"""What an earlier run left of a series: whether it is kept, and if not, why."""
+"""The result of an earlier run of a series: whether it is kept, and if not, why."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tiltflow.version import __version__
 
 
 def earlier_result(source: Path, recipe: Recipe, output: Path) -> SeriesResult | None:
-    """Return the result that stands in `output` if it is complete and was made from this very file by this very recipe."""
+    """Return the result in `output` if it is complete and was made from the same file by the same recipe."""
     try:
         record = _success_in(output)
     except FormatError:
@@ -31,7 +31,7 @@ def why_not_kept(source: Path, recipe: Recipe, output: Path) -> str | None:
     try:
         record = _success_in(output)
     except FormatError:
-        return f"the record that lies in {output} cannot be read"
+        return f"the record in {output} cannot be read"
     return None if record is None else "; ".join(_differences(record, source, recipe, output)) or None
 
 
@@ -51,7 +51,7 @@ def _success_in(output: Path) -> SeriesRecord | None:
 
 
 def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Path) -> Iterator[str]:
-    """Say in what a success is not what the work would give now: one rule, one sentence."""
+    """Yield the reasons why an earlier success differs from what the work would give now."""
     if record.tiltflow != __version__:
         yield f"it was made by tiltflow {record.tiltflow}, this is {__version__}"
     elif record.recipe is None or record.recipe.requested != recipe.digest:  # versions sum recipes up in ways of their own
@@ -61,7 +61,7 @@ def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Pat
     try:
         status = source.stat()
     except OSError as error:
-        yield f"the stack cannot be looked at: {error.strerror}"
+        yield f"the stack cannot be read: {error.strerror}"
     else:
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
         if (record.source_bytes, record.source_modified) != (status.st_size, modified):

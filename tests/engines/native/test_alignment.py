@@ -137,12 +137,8 @@ def test_the_track_file_has_every_position_in_raw_pixels(gold):
     assert nearest[used == 1].max() < 0.5
 
 
-@pytest.fixture(scope="module")
-def without_gold() -> SimulatedSeries:
-    return simulate(replace(SMALL, beads=0, dark_views=(), dose=1000.0, size=192, views=21))
-
-
-def test_a_series_without_gold_ends_on_the_next_rung_and_says_so(tmp_path, without_gold):
+def test_a_series_without_gold_ends_on_the_next_rung_and_says_so(tmp_path):
+    without_gold = simulate(replace(SMALL, beads=0, dark_views=(), dose=1000.0, size=176, views=17))
     job, alignment = run(tmp_path, without_gold)
     assert alignment.method == "patches"
     first, second = alignment.evidence.attempts[:2]
@@ -156,6 +152,7 @@ def test_a_series_without_gold_ends_on_the_next_rung_and_says_so(tmp_path, witho
     assert score(without_gold.truth, alignment.transforms, alignment.tilt_deg).rms_px < 1.0 or alignment.evidence.trust_warnings
 
 
-def test_with_the_fallback_switched_off_it_fails_with_the_reason(tmp_path, without_gold):
+def test_with_the_fallback_switched_off_it_fails_with_the_reason(tmp_path):
+    series = simulate(replace(SMALL, beads=0, dark_views=(), size=128, views=13))
     with pytest.raises(StageError, match=r"B\.st: alignment by gold failed: No gold was found"):
-        run(tmp_path, without_gold, fallback=False)
+        run(tmp_path, series, fallback=False)

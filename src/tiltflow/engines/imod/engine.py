@@ -1,8 +1,7 @@
-"""IMOD does the work: `batchruntomo` with a rendered directive file, its log streamed, its verdict read from its own words.
+"""Runs `batchruntomo` with a rendered directive file, follows its log, and checks its outputs.
 
-`batchruntomo` is judged neither by the files it leaves nor by its exit status alone: a run succeeded when the status is 0, its log
-says so, no `ABORT SET` line stands against it, and the outputs can be read.  `ERROR:` lines of steps that it then did another way
-become warnings.
+Neither the files it leaves nor its exit status alone show that it succeeded: the status must be 0, the log must report success
+without an `ABORT SET` line, and the outputs must be readable.  `ERROR:` lines of steps that it then did another way become warnings.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _OLD_NAMES = {"_ali.mrc": (".ali",), "_rec.mrc": (".rec",)}
 
 @dataclass(slots=True)
 class _Reading:
-    """What the log has said so far."""
+    """State of the run, from the log so far."""
 
     step: str = "0"
     com_file: str | None = None
@@ -102,7 +101,7 @@ class _Batchruntomo:
         )
 
     def _prepare(self, job: EngineJob) -> Path:
-        """Copy the series and what lies beside it, because batchruntomo works on (and archives) its input; write the directives."""
+        """Copy the series and the files beside it, because batchruntomo changes (and archives) its input; write the directives."""
         source = job.series.path
         stack = copy_stack(job.series, job.workdir)
         for suffix in _SIDE_FILES:
@@ -143,9 +142,9 @@ class _Batchruntomo:
         if reading.aborted:
             raise self._failure(job, reading, result.last_lines, "gave up")
         if not reading.succeeded:
-            raise self._failure(job, reading, result.last_lines, "ended without saying that it completed the data set")
+            raise self._failure(job, reading, result.last_lines, "ended without reporting that it completed the data set")
         for complaint in reading.complaints:
-            job.recorder.warn(f"{PROGRAM} went on after: {complaint}")
+            job.recorder.warn(f"{PROGRAM} continued after: {complaint}")
         return reading
 
     def _failure(self, job: EngineJob, reading: _Reading, last_lines: tuple[str, ...], what: str) -> EngineError:
@@ -165,7 +164,7 @@ class _Batchruntomo:
         if not path.is_file():
             found = ", ".join(sorted(item.name for item in job.workdir.iterdir() if item.is_file()))
             raise EngineError(
-                f"{PROGRAM} said it completed {job.series.name} ({reading.where}) but left no {path.name}; it left: {found}"
+                f"{PROGRAM} reported that it completed {job.series.name} ({reading.where}) but {path.name} is missing; there are: {found}"
             )
         try:
             if suffix == ".xf":
@@ -176,7 +175,9 @@ class _Batchruntomo:
                 rows = None
                 open_mrc(path)
         except FormatError as error:
-            raise EngineError(f"{PROGRAM} said it completed {job.series.name}, but {path.name} cannot be read: {error}") from error
+            raise EngineError(
+                f"{PROGRAM} reported that it completed {job.series.name}, but {path.name} cannot be read: {error}"
+            ) from error
         if rows is not None and rows != job.series.shape[0]:
             raise EngineError(f"{path.name} has {rows} lines for {job.series.shape[0]} views of {job.series.path.name}")
         return path

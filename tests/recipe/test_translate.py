@@ -189,7 +189,7 @@ class TestTranslation:
         lookup = Lookup(parse_directives(BASE, "x"))
         for name in ("comparam.tilt.tilt.SLICE", "comparam.tilt.tilt.THICKNES"):
             for ask in (lookup.has, lookup.removed, lookup.text):
-                with pytest.raises(LookupError, match=f"a stage asks for {name}, which"):
+                with pytest.raises(LookupError, match=f"a stage looks up {name}, which"):
                     ask(name)
 
     def test_there_is_a_sample_for_each_used_directive(self):
@@ -377,6 +377,8 @@ class TestWhatADirectiveSets:
         assert (row.status, row.sets) == (status, sets)
         if status == "used" and sets:
             assert row.reason == ", ".join(sets)
+        if status == "used" and engine == "imod":
+            assert row.reason == "by batchruntomo"
 
     @pytest.mark.parametrize(
         ("directive", "gold", "patches", "projection"),
@@ -485,7 +487,7 @@ class TestFates:
         assert status_of(text, "comparam.align.tiltalign.LocalAlignments").reason.startswith("nothing is tracked")
 
     def test_a_removal_says_what_holds_instead(self):
-        assert status_of("setupset.copyarg.pixel =", "setupset.copyarg.pixel").reason == "as without it: from the header"
+        assert status_of("setupset.copyarg.pixel =", "setupset.copyarg.pixel").reason == "the default applies: from the header"
         row = status_of("comparam.tilt.tilt.LOG =", "comparam.tilt.tilt.LOG")
         assert (row.status, row.reason) == ("removed", "no logarithm is taken: the data are linear already")
 
