@@ -14,7 +14,7 @@ import pytest
 import tiltflow
 from tiltflow.demo import write_series
 from tiltflow.errors import ParameterError
-from tiltflow.model import AlignedViews
+from tiltflow.model import AlignedViews, Evidence
 from tiltflow.simulate.simulated_series import SimulatedSeries
 
 FUNCTIONS = sorted(set(tiltflow.__all__) - {"AlignedViews", "Alignment", "TiltSeries", "__version__"})
@@ -98,6 +98,14 @@ def test_beads_of_the_truth_lie_where_the_volume_shows_them(simulated):
             continue
         box = volume[tuple(slice(a - 2, a + 3) for a in at)]
         assert box.min() < np.percentile(volume, 0.5)
+
+
+def test_an_alignment_shows_itself_in_a_line():
+    given = (np.zeros((3, 2, 3)), np.zeros(3), np.array([True, False, True]))
+    assert repr(tiltflow.Alignment(*given, "coarse")) == "<Alignment by coarse: 2 of 3 views>"
+    evidence = Evidence(error_px=0.254, leave_out_px=0.5, trust_warnings=("few beads", "far off"))
+    shown = "<Alignment by gold: 2 of 3 views, estimated error 0.25 px, leave-out error 0.50 px, 2 trust warnings>"
+    assert repr(tiltflow.Alignment(*given, "gold", evidence=evidence)) == shown
 
 
 def test_a_levelled_alignment_carries_the_thickness_of_the_specimen():
