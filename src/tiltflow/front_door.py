@@ -133,7 +133,7 @@ def align(
         For an array: nominal tilts `(views,)`, degrees; the angle of the tilt axis from y, degrees, counter-clockwise positive; the
         size of a pixel, Å.  For a series: what is given replaces its own.
     gold_nm
-        Diameter of the beads, nm.
+        Diameter of the beads, nm; other methods do not need it.
     params
         All further parameters; `method`, `fallback` and `gold_nm` above are put into it.
     observer
@@ -150,7 +150,7 @@ def align(
     Raises
     ------
     ParameterError
-        If an array comes without tilts or pixel size, or there is no such method.
+        If an array comes without tilts or pixel size, there is no such method, or beads have no diameter.
     StageError
         If no view can be used, or the method fails and there is no fallback.
 
@@ -174,6 +174,10 @@ def align(
     from tiltflow.preprocess.bad_views import ViewParams
     from tiltflow.preprocess.preparation import leave_out_bad_views
 
+    if method == "gold" and not gold_nm > 0:
+        raise ParameterError(
+            f"Beads have a diameter above 0 nm, not {gold_nm}; without gold, take method='patches' or 'projection'"
+        )
     known = _as_series(series, tilt_deg, axis_angle_deg, pixel_size_angstrom)
     images, threads = _images(known), threads or usable_cores()
     left_out = {int(view): "is left out by the request" for view in np.flatnonzero(~known.included)}
@@ -283,7 +287,7 @@ def locate_specimen(
     --------
     >>> import tiltflow
     >>> simulated = tiltflow.simulate(size=256, views=21, beads=12, two_surfaces=True, thickness_px=60, pitch_deg=3)
-    >>> alignment = tiltflow.align(simulated.series, gold_nm=10)
+    >>> alignment = tiltflow.align(simulated.series, "coarse")
     >>> specimen = tiltflow.locate_specimen(simulated.series, alignment)
     >>> specimen.confident, bool(abs(specimen.thickness - 60) < 12)
     (True, True)
@@ -552,7 +556,7 @@ def run(
     >>> from pathlib import Path
     >>> from tiltflow.demo import write_series
     >>> folder = Path(tempfile.mkdtemp())
-    >>> write_series(folder / "TS_01.st", tiltflow.simulate(size=128, views=11, beads=0, pixel_nm=2))
+    >>> write_series(folder / "TS_01.st", tiltflow.simulate(size=96, views=9, beads=0, pixel_nm=2))
     >>> done = tiltflow.run(folder, folder / "results", fiducialless=1, thickness=60, engine="native")
     >>> [(result.status, result.assets[0].path) for result in done.results]
     [('success', 'tiltMov_TS_01.mp4')]
@@ -565,7 +569,7 @@ def run(
     settings = load_settings()
     pairs = [(name, str(value)) for name, value in directives.items()] if isinstance(directives, Mapping) else list(directives)
     recipe = make_recipe(BrtParameters(**parameters), template, pairs, engine=engine, fallback=settings.fallback)
-    sources = find_series(Path(folder), file)
+    sources = find_series(Path(folder), file, by_mdoc=True)
     more: dict[str, Any] = {} if on_progress is None else {"on_progress": on_progress}
     return run_series(sources, recipe, site_from(settings, jobs), Path(output), jobs=jobs, redo=redo, **more)
 
@@ -579,6 +583,7 @@ def _as_series(
     from tiltflow.model import TiltSeries
 
     if not isinstance(given, TiltSeries):
+        _refuse_path(given)
         if tilt_deg is None or pixel_size_angstrom is None:
             raise ParameterError(
                 "An array of views needs tilt_deg= and pixel_size_angstrom= beside it (and axis_angle_deg=, if known)"
@@ -613,6 +618,13 @@ def _as_stack(images: Any) -> Stack:
     """Return an array as it is, or what is read view by view as such."""
     import numpy as np
 
+    from tiltflow.model import TiltSeries
+
+    _refuse_path(images)
+    if isinstance(images, TiltSeries):
+        raise ParameterError(
+            f"{images.name} is a tilt series, and aligned views were expected: give tiltflow.apply(series, alignment)"
+        )
     if hasattr(images, "shape") and hasattr(images, "__getitem__") and len(images.shape) == 3:
         stack: Stack = images
         return stack
@@ -620,6 +632,11 @@ def _as_stack(images: Any) -> Stack:
     if array.ndim != 3:
         raise ParameterError(f"Views are an array (view, y, x), and this one has the shape {array.shape}")
     return array
+
+
+def _refuse_path(given: object) -> None:
+    if isinstance(given, (str, Path)):
+        raise ParameterError(f"{str(given)!r} is the name of a file: give tiltflow.read({str(given)!r})")
 
 
 def _as_file(given: Any, path: Path, pixel_size_angstrom: float, *, is_stack: bool = False) -> Path:

@@ -359,6 +359,15 @@ class Alignment:
     tracks: Tracks | None = None
     track_weights: NDArray[np.float64] | None = None
 
+    def __repr__(self) -> str:
+        told = (("estimated error", self.evidence.error_px), ("leave-out error", self.evidence.leave_out_px))
+        errors = "".join(f", {name} {value:.2f} px" for name, value in told if value is not None)
+        warnings = len(self.evidence.trust_warnings)
+        return (
+            f"<Alignment by {self.method}: {int(self.included.sum())} of {len(self.included)} views{errors}"
+            f"{f', {warnings} trust warning' + 's' * (warnings > 1) if warnings else ''}>"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:

@@ -47,11 +47,13 @@ def usable_cores() -> int:
 
 @contextmanager
 def one_thread_for_algebra() -> Iterator[None]:
-    """Limit the linear algebra library to one thread inside a `with` block.
+    """Limit the linear algebra libraries to one thread inside a `with` block.
 
-    Its own threads wait by spinning, which on a busy machine slows the many small systems of an alignment tenfold; tiltflow's
+    Their own threads wait by spinning, which on a busy machine slows the many small systems of an alignment tenfold; tiltflow's
     threads use the cores instead.
     """
+    import numpy as np  # noqa: F401
+    from scipy import linalg  # noqa: F401  numpy and scipy bring a library each, and what is loaded later is not held
     from threadpoolctl import threadpool_limits  # importing it sets an environment variable
 
     with threadpool_limits(1, user_api="blas"):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from tiltflow.align import fallback
+from tiltflow.align.beads import BeadParams
+from tiltflow.align.bundle import SolveParams, solve
 from tiltflow.align.coarse import CoarseParams
 from tiltflow.align.fallback import (
     AlignParams,
@@ -19,8 +21,10 @@ from tiltflow.align.fallback import (
     methods_to_try,
     patch_warnings,
 )
+from tiltflow.align.patches import PatchParams
 from tiltflow.errors import ParameterError, StageError
-from tiltflow.model import Alignment, Evidence
+from tiltflow.model import Alignment, Evidence, Thresholds
+from tiltflow.recipe import BrtParameters
 from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
 
 
@@ -96,7 +100,7 @@ def test_views_are_listed_as_ranges_counted_from_one(views, text):
     assert listed(views) == text
 
 
-SMALL = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2.0, bead_nm=20.0, hot_pixels=0)
+SMALL = SimulationParams(size=160, views=17, beads=12, thickness_px=50, pixel_nm=2.0, bead_nm=20.0, hot_pixels=0)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +114,7 @@ class Listener:
     def __init__(self) -> None:
         self.stages: list[str] = []
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         self.numbers: dict[str, Any] = {}
         self.fraction = 0.0
 
@@ -122,7 +127,8 @@ class Listener:
     def number(self, name, value, unit=""):
         self.numbers[name] = (value, unit)
 
-    def note(self, text): ...
+    def note(self, text):
+        self.notes.append(text)
 
     def warn(self, text):
         self.warnings.append(text)
@@ -308,10 +314,62 @@ def test_a_leave_out_error_beyond_the_limit_makes_the_next_method_be_tried(gold)
     """The limit lies below what this series can give, so that nothing is trusted and the smallest error is used all the same."""
     listener = Listener()
     found = align(gold, listener, trust_limit_px=0.001)
-    assert [each["method"] for each in found.evidence.attempts] == ["gold", "patches", "projection", "coarse"]
     assert found.method == "gold"
-    assert any(text.startswith("the leave-out error is 0.") for text in found.evidence.trust_warnings)
+    beyond = {each["method"]: [text.split(" 0.")[0] for text in each["trust_warnings"]] for each in found.evidence.attempts}
+    assert beyond == {
+        "gold": ["the leave-out error is"],
+        "patches": ["patches estimate the alignment error at"],
+        "projection": ["the estimated error, from the disagreement of parts of the field, is"],
+        "coarse": ["it is the coarse alignment alone, whose error is not measured"],
+    }
+    assert found.evidence.trust_warnings[0].startswith("the leave-out error is 0.")
     assert any("alignment by gold cannot be trusted: the leave-out error" in text for text in listener.warnings)
+    for heard in (
+        "11 beads were tracked, fewer than the 25 wanted",
+        "tracks left out: 1 no denser than the specimen",
+        "the coarse alignment is used as it is",
+    ):
+        assert heard in listener.notes
+    for begins, times in (("patches of 300 px leave fewer", 2), ("tilt: standard deviation", 2), ("positions left out", 0)):
+        assert sum(text.startswith(begins) for text in listener.notes) == times
+
+
+def test_defaults_are_those_of_the_template_and_of_the_verdict():
+    assert AlignParams().gold_nm == BrtParameters().gold
+    assert AlignParams().trust_limit_px == Thresholds().error_poor_px
+
+
+def test_the_diameter_of_the_beads_is_told_in_nanometres_and_used_in_pixels(gold):
+    listener = Listener()
+    align(gold, listener, fallback=False, beads=BeadParams(diameter_px=1.0, adjust_size=False))
+    assert listener.numbers["bead_diameter"] == (10.0, "px")
+
+
+@pytest.mark.parametrize(("size_px", "larger"), [(48, "the solution's"), (64, "that of patches left out in turn")])
+def test_of_the_two_estimates_of_the_error_of_patches_the_larger_counts(gold, size_px, larger):
+    found = align(gold, method="patches", fallback=False, patches=PatchParams(size_px=(size_px, size_px)))
+    params = SolveParams(weight_whole_tracks=True)
+    solution = solve(found.tracks, gold.nominal_deg, gold.header_axis_deg, params, image_shape=(192, 192))
+    if larger == "the solution's":
+        assert found.evidence.error_px == pytest.approx(solution.evidence.error_px)
+    else:
+        assert found.evidence.error_px > 1.2 * solution.evidence.error_px
+
+
+def test_an_axis_that_disagrees_with_the_header_is_a_warning_and_is_used(gold):
+    listener, away = Listener(), gold.header_axis_deg + 6
+    params = AlignParams(gold_nm=20.0, fallback=False)
+    found = align_views(gold.images, gold.nominal_deg, away, 20.0, params, observer=listener)
+    assert any("tilt axis" in text and "header" in text for text in listener.warnings)
+    assert found.evidence.axis_angle_nominal_deg == away
+    assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.15
+
+
+@pytest.mark.parametrize("rows_and_columns", [np.s_[:, 28:-28, :], np.s_[:, :, 24:-24]], ids=["broad", "high"])
+def test_images_need_not_be_square(gold, rows_and_columns):
+    """An alignment that takes the centre of the image to be elsewhere is off by a pixel."""
+    found = align_views(gold.images[rows_and_columns], gold.nominal_deg, -8.0, 20.0, AlignParams(gold_nm=20.0, fallback=False))
+    assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.2
 
 
 def test_a_view_that_takes_no_part_keeps_its_reason(gold):

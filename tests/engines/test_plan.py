@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tiltflow.engines import plan as planning
-from tiltflow.engines.plan import Plan, check_room
+from tiltflow.engines.plan import Plan, check_room, duration, gigabytes
 from tiltflow.engines.registry import find_engine
 from tiltflow.engines.requirements import plan_series
 from tiltflow.errors import MemoryShortageError, ResourceError
@@ -120,6 +120,46 @@ def test_it_is_said_in_one_line():
     assert str(PLAN) == "up to 1.0 GB of memory (raw views), 3.0 GB of scratch, 4.0 GB of results, about 2 min"
 
 
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 GB"),
+        (1_500_000, "0.0015 GB"),
+        (99_000_000, "0.099 GB"),
+        (100_000_000, "0.1 GB"),
+        (149_000_000, "0.1 GB"),
+        (2_340_000_000, "2.3 GB"),
+        (40_000_000_000, "40.0 GB"),
+    ],
+)
+def test_a_size_is_said_in_gigabytes(size, text):
+    assert gigabytes(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "10 s"),
+        (14, "10 s"),
+        (16, "20 s"),
+        (89, "90 s"),
+        (90, "2 min"),
+        (149, "2 min"),
+        (5399, "90 min"),
+        (5400, "1.5 h"),
+        (7200, "2.0 h"),
+    ],
+)
+def test_a_time_is_said_in_seconds_minutes_or_hours(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_the_memory_is_that_of_the_stage_that_needs_most_and_it_is_named():
+    plan = Plan({"a": GB, "b": 3 * GB, "c": 2 * GB}, scratch=0, results=0, seconds=0)
+    assert plan.memory == 3 * GB
+    assert str(plan).startswith("up to 3.0 GB of memory (b), ")
+
+
 @pytest.fixture
 def machine(monkeypatch):
     """A machine whose free memory and disk a test sets."""
@@ -149,14 +189,46 @@ def test_one_disk_must_hold_scratch_and_results(machine, tmp_path):
         check_room(PLAN, "B.st", tmp_path, tmp_path)
 
 
-def test_of_two_disks_each_must_hold_its_own(machine, tmp_path, monkeypatch):
+@pytest.fixture
+def two_disks(monkeypatch, tmp_path) -> tuple[Path, Path]:
+    """Return a folder for scratch and one for results, each on a disk of its own."""
     real = Path.stat
-    scratch, results = tmp_path / "scratch", tmp_path / "results"
     monkeypatch.setattr(
         Path, "stat", lambda path, **k: SimpleNamespace(st_dev=path.name) if path.parent == tmp_path else real(path, **k)
     )
+    return tmp_path / "scratch", tmp_path / "results"
+
+
+def test_of_two_disks_each_must_hold_its_own(machine, two_disks):
     machine.disk = 6 * GB
-    check_room(PLAN, "B.st", scratch, results)
+    check_room(PLAN, "B.st", *two_disks)
     machine.disk = int(3.5 * GB)
     with pytest.raises(ResourceError, match=r"the results need 4\.0 GB in .*results"):
+        check_room(PLAN, "B.st", *two_disks)
+
+
+def fits(scratch: Path, results: Path) -> bool:
+    try:
         check_room(PLAN, "B.st", scratch, results)
+    except ResourceError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(("memory", "taken"), [(GB, True), (GB - 1, False)])
+def test_memory_may_be_used_up_to_the_last_byte(machine, tmp_path, memory, taken):
+    machine.memory = memory
+    assert fits(tmp_path, tmp_path) is taken
+
+
+@pytest.mark.parametrize(("disk", "taken"), [(7.36, True), (7.34, False)])
+def test_a_twentieth_of_what_is_needed_stays_free_on_a_disk(machine, tmp_path, disk, taken):
+    """Scratch and results, 3 and 4 GB, lie on one disk."""
+    machine.disk = int(disk * GB)
+    assert fits(tmp_path, tmp_path) is taken
+
+
+@pytest.mark.parametrize(("disk", "taken"), [(4.21, True), (4.19, False), (3.1, False)])
+def test_of_two_disks_none_must_hold_what_the_other_does(machine, two_disks, disk, taken):
+    machine.disk = int(disk * GB)
+    assert fits(*two_disks) is taken

@@ -377,6 +377,8 @@ class TestWhatADirectiveSets:
         assert (row.status, row.sets) == (status, sets)
         if status == "used" and sets:
             assert row.reason == ", ".join(sets)
+        if status == "used" and engine == "imod":
+            assert row.reason == "by batchruntomo"
 
     @pytest.mark.parametrize(
         ("directive", "gold", "patches", "projection"),

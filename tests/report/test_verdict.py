@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiltflow.model import Quantity, Thresholds, Trust
+from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import ValueEntry
 from tiltflow.report.gather import describe_volume
-from tiltflow.report.verdict import axis_off_deg, entry, examine, from_entry, judge, pixel_size_nm
+from tiltflow.report.verdict import Check, axis_off_deg, entry, examine, faults, from_entry, judge, pixel_size_nm
 
 LIMITS = Thresholds()
 ORDER = [Trust.GOOD, Trust.DOUBTFUL, Trust.POOR]
@@ -161,7 +161,7 @@ def test_a_specimen_that_cannot_be_told_from_the_rest_has_no_thickness(record, m
 
 
 @pytest.mark.parametrize(
-    ("value", "expected_nm"), [(10.0, 1.0), (25, 2.5), (0.0, None), (-1.0, None), ("unknown", None), (None, None)]
+    ("value", "expected_nm"), [(10.0, 1.0), (25, 2.5), (0.8, 0.08), (0.0, None), (-1.0, None), ("unknown", None), (None, None)]
 )
 def test_a_pixel_size_counts_where_it_is_a_number_above_zero(record, value, expected_nm):
     record.input["pixel_size"].value = value
@@ -245,7 +245,7 @@ def test_a_share_of_views_is_good_and_doubtful_up_to_its_limit(record, out, good
 @pytest.mark.parametrize(
     ("low", "high", "contrast_says", "has_thickness"),
     [
-        (80.0, 176.04, "the texture of the specimen is 1.50 times", True),
+        (80.0, 176.26, "the texture of the specimen is 1.50 times", True),
         (None, None, "the specimen hardly stands out: its texture is 1.50 times", False),
         (80.0, None, "the texture of the specimen is 1.50 times", False),
     ],
@@ -257,7 +257,7 @@ def test_a_volume_says_what_stands_out_and_how_thick_it_is(record, measured, mak
     assert checks["contrast"].finding.startswith(contrast_says)
     assert ("thickness" in checks) is has_thickness
     if has_thickness:
-        assert checks["thickness"].number == Quantity(96.0, "nm")
+        assert checks["thickness"].number == Quantity(96.3, "nm")
         assert checks["thickness"].finding == "the specimen is about 96 nm thick"
 
 
@@ -268,6 +268,49 @@ def test_a_contrast_is_good_from_one_limit_and_poor_below_the_other(record, meas
     record.volume = describe_volume(measured, make.voxel_nm)
     record.volume.contrast = value
     assert level(record, "contrast", replace(LIMITS, contrast_good=2.0, contrast_poor=1.0)) is expected
+
+
+@pytest.mark.parametrize(
+    ("header_deg", "used_deg", "off_deg"),
+    [(-8.0, -8.0, 0), (172.0, -8.0, 0), (-8.0, 170.0, 2), (80.0, -10.0, 90), (0.0, 89.0, 89), (0.0, 91.0, 89), (-170.0, 170.0, 20)],
+)
+def test_an_axis_and_its_opposite_are_the_same_axis(record, header_deg, used_deg, off_deg):
+    record.alignment.rotation_deg = [used_deg] * len(record.alignment.included)
+    record.input["axis_angle"] = ValueEntry(value=header_deg, unit="deg", source="title line")
+    assert axis_off_deg(record, record.alignment) == pytest.approx(off_deg)
+
+
+@pytest.mark.parametrize("value", ["unknown", None, [1.0, 2.0]])
+def test_an_axis_that_the_header_does_not_tell_is_compared_with_nothing(record, value):
+    record.input["axis_angle"] = ValueEntry(value=value, unit="deg", source="title line")
+    assert axis_off_deg(record, record.alignment) is None
+    assert "tilt axis difference" not in judge(record, LIMITS).numbers
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [("coarse", "this is a coarse alignment only"), ("projection", "this is an alignment by projection")]
+)
+def test_an_alignment_without_an_estimate_is_called_by_its_method(record, method, said):
+    unmeasured(record).alignment.method = method
+    assert judge(record, LIMITS).reasons[0] == f"{said}, without an estimate of its error"
+
+
+def test_the_limits_are_said_with_what_they_are_compared_with(record):
+    limits = replace(LIMITS, error_good_px=0.5, error_good_nm=2.0, error_poor_px=1.0, error_poor_nm=None, axis_good_deg=10.0)
+    record.input["axis_angle"] = ValueEntry(value=-7.0, unit="deg", source="title line")
+    record.alignment.rotation_deg = [-8.1234] * len(record.alignment.included)
+    checks = {check.name: check for check in examine(record, limits)}
+    assert checks["alignment error"].limits == "good up to 0.5 px and 2 nm, poor above 1 px"
+    assert checks["tilt axis difference"].limits == "good up to 10°, poor above when the volume is empty"
+    assert checks["tilt axis difference"].number == Quantity(1.12, "deg")
+
+
+@pytest.mark.parametrize(
+    ("levels", "count"), [("GOOD GOOD", 0), ("DOUBTFUL GOOD GOOD", 1), ("POOR DOUBTFUL GOOD", 2), ("POOR POOR", 2), ("", 3)]
+)
+def test_the_faults_are_the_reasons_that_are_not_good_ones(levels, count):
+    checks = [Check(name, Trust[name], "") for name in levels.split()]
+    assert faults(Verdict(Trust.DOUBTFUL, ("one", "two", "three")), checks) == count
 
 
 def test_a_failure_names_its_stage(make):

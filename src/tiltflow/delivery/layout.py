@@ -165,8 +165,13 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     elif by_mdoc:
         series = sorted([*series, *_described(others, {entry.stem for entry in series})], key=natural_key)
     if not series:
+        endings = ", ".join(SOURCE_SUFFIXES)
+        if not entries:
+            raise LocationError(
+                f"No tilt series in {folder}: it is empty, and has no file that ends in {endings}; check the folder."
+            )
         raise LocationError(
-            f"No tilt series in {folder}: none of its {len(entries)} files ends in {', '.join(SOURCE_SUFFIXES)}"
+            f"No tilt series in {folder}: none of its {len(entries)} files ends in {endings}"
             f"{_of_another_kind(others, by_mdoc=by_mdoc)}; check the folder."
         )
     _refuse_clashes(series)
@@ -258,8 +263,9 @@ def _described(others: Iterable[Path], taken: Container[str]) -> Iterator[Path]:
 def _of_another_kind(others: Sequence[Path], *, by_mdoc: bool) -> str:
     if not others:
         return ""
-    when = "with an .mdoc of its views beside it, or when it is given by name" if by_mdoc else "when it is given by name"
-    return f" ({others[0].name} is taken only {when})"
+    name = others[0].name
+    when = f"with an .mdoc of its views beside it, or by name: --file {name}" if by_mdoc else "by name: x_file_name"
+    return f" ({name} is taken only {when})"
 
 
 def _named(name: str, series: Sequence[Path], folder: Path) -> Path:

@@ -54,7 +54,7 @@ def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Pat
     """Yield the reasons why an earlier success differs from what the work would give now."""
     if record.tiltflow != __version__:
         yield f"it was made by tiltflow {record.tiltflow}, this is {__version__}"
-    if record.recipe is None or record.recipe.requested != recipe.digest:
+    elif record.recipe is None or record.recipe.requested != recipe.digest:  # versions sum recipes up in ways of their own
         yield "the recipe differs"
     if record.source != str(source):
         yield f"it was made from another file, {record.source}"

@@ -1,0 +1,93 @@
+"""What a run takes as the sum of its series: each figure, how many series at once count, and what is said to be short."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tiltflow.engines.plan import Plan, duration, gigabytes
+from tiltflow.engines.registry import find_engine
+from tiltflow.formats.mrc import MrcWriter
+from tiltflow.formats.series import read_series
+from tiltflow.model import Site
+from tiltflow.pipeline import forecast, resource_forecast
+from tiltflow.recipe import BrtParameters, make_recipe
+
+RECIPE = make_recipe(BrtParameters(thickness=500), overrides=["runtime.AlignedStack.any.binByFactor=1"], engine="native")
+SIDES = (1024, 512, 2048)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Path]:
+    """Three series of different size, of which nothing but the headers is written."""
+    paths = [tmp_path / f"B{side}.st" for side in SIDES]
+    for path, side in zip(paths, SIDES, strict=True):
+        with MrcWriter(
+            path, (41, side, side), np.int16, pixel_size_angstrom=10, is_stack=True, tilt_deg=np.linspace(-60, 60, 41)
+        ) as out:
+            out.set_statistics(0, 1, 0.5)
+            _ = out.data
+    return paths
+
+
+def plans_of(sources: list[Path], threads: int) -> list[Plan]:
+    engine, fitted = find_engine("native"), RECIPE.for_engine("native")
+    known = [read_series(source, RECIPE.hints) for source in sources]
+    return [engine.plan(series, fitted.for_series(series.pixel_size_angstrom), threads) for series in known]
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine whose free memory and disk a test sets."""
+    has = SimpleNamespace(memory=10**15, disk=10**15)
+    monkeypatch.setattr(resource_forecast, "available_memory", lambda: has.memory)
+    monkeypatch.setattr(resource_forecast, "shutil", SimpleNamespace(disk_usage=lambda _: shutil._ntuple_diskusage(0, 0, has.disk)))
+    return has
+
+
+@pytest.mark.parametrize(("jobs", "together"), [(0, 1), (1, 1), (2, 2), (3, 3), (9, 3)])
+def test_as_many_as_work_at_once_count_the_largest_of_them_and_all_results(sources, machine, tmp_path, jobs, together):
+    plans = plans_of(sources, threads=3)
+    memory, scratch = (
+        sum(sorted((getattr(plan, what) for plan in plans), reverse=True)[:together]) for what in ("memory", "scratch")
+    )
+    results, seconds = sum(plan.results for plan in plans), sum(plan.seconds for plan in plans) / together
+    told = forecast(sources, RECIPE, Site(threads=3), tmp_path, jobs=jobs)
+    assert told.line == (
+        f"3 series to do: up to {gigabytes(memory)} of memory, {gigabytes(scratch)} of scratch, {gigabytes(results)} of results, "
+        f"about {duration(seconds)}"
+    )
+    assert told.shortages == ()
+
+
+def test_a_series_that_cannot_be_read_is_left_to_the_run_and_those_after_it_count(sources, machine, tmp_path):
+    bad = tmp_path / "A.st"
+    bad.write_text("this is no image")
+    told = forecast([bad, *sources], RECIPE, Site(), tmp_path)
+    assert told == forecast(sources, RECIPE, Site(), tmp_path)
+    assert forecast([bad], RECIPE, Site(), tmp_path) is None
+
+
+@pytest.mark.parametrize("what", ["memory", "disk"])
+def test_what_there_is_just_enough_of_is_not_short_and_a_byte_less_is(sources, machine, tmp_path, what):
+    (plan,) = plans_of(sources[:1], threads=1)
+    site, new = Site(threads=1, scratch=tmp_path), tmp_path / "not" / "yet"
+    needed = plan.memory if what == "memory" else max(plan.scratch, plan.results)
+    setattr(machine, what, needed)
+    assert forecast(sources[:1], RECIPE, site, new).shortages == ()
+    setattr(machine, what, needed - 1)
+    (short,) = forecast(sources[:1], RECIPE, site, new).shortages
+    if what == "memory":
+        assert short.startswith(f"{gigabytes(needed - 1)} of memory are available: run fewer series at once (--jobs)")
+    else:
+        assert (
+            short
+            == f"{tmp_path} has {gigabytes(needed - 1)} free for the results, so that the last series may fail: make room there"
+        )
+
+
+def test_a_system_that_does_not_tell_its_memory_is_not_short_of_it(sources, machine, tmp_path):
+    machine.memory = None
+    assert forecast(sources, RECIPE, Site(), tmp_path).shortages == ()
