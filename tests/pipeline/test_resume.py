@@ -13,6 +13,7 @@ from tiltflow.model import Site
 from tiltflow.pipeline import earlier_result, process, why_not_kept
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import ProductEntry, Recorder, read_record
+from tiltflow.version import build
 
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")
 OTHER = make_recipe(BrtParameters(thickness=51), engine="imod")
@@ -45,6 +46,7 @@ def earlier(tmp_path):
     (output / "B_rec.zarr").mkdir(parents=True)
     (output / "tiltMov_B.mp4").write_bytes(b"movie")
     recorder = Recorder.start(output / "run.json", source, tiltflow.__version__)
+    recorder.record.versions = describe.versions()
     recorder.record.recipe = describe.recipe(RECIPE, requested=RECIPE)
     recorder.record.products = [
         ProductEntry(type="tiltMovie", path="tiltMov_B.mp4", bytes=5),
@@ -63,6 +65,10 @@ def test_what_is_complete_and_made_from_this_file_by_this_recipe_is_kept_without
 
 def made_by_another_version(earlier):
     earlier.record.tiltflow = "0.0.9"
+
+
+def made_by_another_commit(earlier):
+    earlier.record.versions = {**earlier.record.versions, "commit": "0123456789"}
 
 
 def no_recipe(earlier):
@@ -102,8 +108,10 @@ def a_folder_is_missing(earlier):
     earlier.product("B_rec.zarr").rmdir()
 
 
+THIS = f"commit {build()}" if build() else "an installed tiltflow"
 CASES = [
     (made_by_another_version, f"it was made by tiltflow 0.0.9, this is {tiltflow.__version__}"),
+    (made_by_another_commit, f"it was made by commit 0123456789, this is {THIS}"),
     (no_recipe, "the recipe differs"),
     (another_recipe_was_requested, "the recipe differs"),
     (made_from_another_file, "it was made from another file, /elsewhere/B.st"),

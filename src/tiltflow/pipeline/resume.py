@@ -12,7 +12,7 @@ from tiltflow.pipeline.conclusion import result_of
 from tiltflow.pipeline.job import RECORD_NAME
 from tiltflow.recipe import Recipe
 from tiltflow.record import SeriesRecord, read_record
-from tiltflow.version import __version__
+from tiltflow.version import __version__, build
 
 
 def earlier_result(source: Path, recipe: Recipe, output: Path) -> SeriesResult | None:
@@ -54,6 +54,8 @@ def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Pat
     """Yield the reasons why an earlier success differs from what the work would give now."""
     if record.tiltflow != __version__:
         yield f"it was made by tiltflow {record.tiltflow}, this is {__version__}"
+    elif (made_by := record.versions.get("commit", "")) != build():
+        yield f"it was made by {_named(made_by)}, this is {_named(build())}"
     elif record.recipe is None or record.recipe.requested != recipe.digest:  # versions sum recipes up in ways of their own
         yield "the recipe differs"
     if record.source != str(source):
@@ -69,3 +71,7 @@ def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Pat
     missing = [product.path for product in record.products if not (output / product.path).exists()]
     if missing:
         yield f"products are missing: {', '.join(missing)}"
+
+
+def _named(commit: str) -> str:
+    return f"commit {commit}" if commit else "an installed tiltflow"
