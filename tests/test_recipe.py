@@ -465,6 +465,26 @@ class TestDefaultsAndLimits:
         assert understood(f"{BASE}comparam.align.tiltalign.LocalAlignments = 1").solve.local == LocalParams()
         assert understood(f"{BASE}runtime.Reconstruction.any.useSirt = 1").sirt == SirtParams()
 
+    @pytest.mark.parametrize(
+        ("directive", "status"),
+        [
+            ("comparam.align.tiltalign.MinSizeOrOverlapXandY = 0.5,0.99", "used"),
+            ("comparam.align.tiltalign.MinSizeOrOverlapXandY = 0.5,1", "refused"),
+            ("comparam.tilt.tilt.DENSWEIGHT = 0", "used"),
+            ("comparam.tilt.tilt.DENSWEIGHT = 3", "used"),
+            ("comparam.tilt.tilt.DENSWEIGHT = 2.5", "refused"),
+            ("comparam.tilt.tilt.DENSWEIGHT = 2,1,1", "refused"),
+        ],
+    )
+    def test_what_this_engine_does_not_do_begins_at_a_value(self, directive, status):
+        assert status_of(directive, directive.split(" =")[0]).status == status
+
+    def test_the_size_of_the_aligned_stack_is_told_in_raw_or_in_binned_pixels(self):
+        step, newst = "runtime.AlignedStack.any.", "comparam.newst.newstack."
+        raw = f"{BASE}{step}binByFactor = 4\n{step}sizeInXandY = 1000,802\n"
+        assert understood(raw).stack.size_xy == (250, 200)
+        assert understood(f"{raw}{newst}SizeToOutputInXandY = 300,310").stack.size_xy == (300, 310)
+
     def test_what_is_not_trusted_in_a_recipe_is_what_a_verdict_calls_poor(self):
         assert make_recipe().align.trust_limit_px == Thresholds().error_poor_px
 
