@@ -100,7 +100,7 @@ def test_views_are_listed_as_ranges_counted_from_one(views, text):
     assert listed(views) == text
 
 
-SMALL = SimulationParams(size=160, views=17, beads=12, thickness_px=50, pixel_nm=2.0, bead_nm=20.0, hot_pixels=0)
+SMALL = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2.0, bead_nm=20.0, hot_pixels=0)
 
 
 @pytest.fixture(scope="module")

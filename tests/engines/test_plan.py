@@ -16,16 +16,18 @@ from tiltflow.errors import MemoryShortageError, ResourceError
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.series import read_series
 from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.reconstruct.volume_slabs import slab_rows
 
 GB = 10**9
 PLAN = Plan({"raw views": GB, "pyramid": GB // 2}, scratch=3 * GB, results=4 * GB, seconds=100.0)
 
 
-def series_of(path: Path, views: int, size: int, dtype: type = np.int16):
-    """Return a series whose file is a hole: nothing but a header is written."""
+def series_of(path: Path, views: int, size: int | tuple[int, int], dtype: type = np.int16):
+    """Return a series whose file is a hole: nothing but a header is written; `size` is that of both sides, or of y and x."""
+    ny, nx = (size, size) if isinstance(size, int) else size
     label = "    Tilt axis angle = -8.0, binning = 1"
     tilt = np.linspace(-60, 60, views)
-    with MrcWriter(path, (views, size, size), dtype, pixel_size_angstrom=10, labels=[label], is_stack=True, tilt_deg=tilt) as out:
+    with MrcWriter(path, (views, ny, nx), dtype, pixel_size_angstrom=10, labels=[label], is_stack=True, tilt_deg=tilt) as out:
         out.set_statistics(0, 1, 0.5)
         _ = out.data
     return read_series(path)
@@ -107,6 +109,58 @@ def test_the_peak_is_that_of_the_stage_that_holds_most(tmp_path, hungriest, size
     plan = plan_series(series_of(tmp_path / "B.st", 21, size), recipe_of(thickness, binning), 2)
     assert plan.memory == plan.memory_by_stage[hungriest] > least
     assert f"({hungriest})" in str(plan)
+
+
+MIB = 1 << 20
+RAW, ALIGNED, VOXELS = 768 * 1024, 384 * 512, 100 * 384 * 512
+SLAB = slab_rows(100, 512)
+
+
+@pytest.fixture
+def counted(tmp_path) -> Plan:
+    """What 41 views of 768 x 1024, binned by 2 into 100 sections, take with two threads."""
+    return plan_series(series_of(tmp_path / "B.st", 41, (768, 1024)), recipe_of(200, 2), 2)
+
+
+@pytest.mark.parametrize(
+    ("stage", "size"),
+    [
+        pytest.param("positioning", 0, id="nothing but the program where it is not asked for"),
+        pytest.param("raw views", 2 * RAW * (2 * 2 + 8), id="each thread has a view, its copy, and real numbers"),
+        pytest.param("patches", 41 * 20 * ALIGNED, id="all views binned to 512 px, and spectra"),
+        pytest.param(
+            "aligned stack", 2 * (2 * 2 * RAW + 8 * ALIGNED) + 5 * 4 * ALIGNED, id="views on their way and those that wait"
+        ),
+        pytest.param("reconstruction", 4 * 100 * 512 * (11 * SLAB + 6 + 2) + 2 * 41 * 16 * 512 * 8, id="slabs, pitch and lines"),
+        pytest.param(
+            "movies", 2 * 3 * 8 * ALIGNED + 80 * ALIGNED * 3 // 2, id="pictures of each thread, and frames of the encoder"
+        ),
+        pytest.param(
+            "pyramid", 4 * 2 * 100 * 128 * 512 + 2 * 8 * 128**3, id="a row of chunks of each level, and one of each thread"
+        ),
+    ],
+)
+def test_the_memory_of_a_stage_is_that_of_the_arrays_that_it_holds(counted, stage, size):
+    assert counted.memory_by_stage[stage] == 400 * MIB + size
+
+
+def test_frames_of_a_movie_have_a_largest_size(tmp_path):
+    plan = plan_series(series_of(tmp_path / "B.st", 41, 4096), recipe_of(20, 2), 1)
+    assert plan.memory_by_stage["movies"] == 400 * MIB + 3 * 8 * 2048**2 + 80 * 3 * MIB // 2
+
+
+def test_results_are_volumes_a_binned_one_a_pyramid_and_what_is_small(counted):
+    stack, volume = 2 * 41 * ALIGNED, 2 * VOXELS
+    assert counted.scratch == stack + volume
+    assert counted.results - counted.scratch == pytest.approx(volume * (1 + 1 / 8 + 8 / 7) + stack / 4 + 8 * MIB, abs=2)
+
+
+def test_time_is_that_of_pixels_voxels_and_voxels_of_each_view_of_which_threads_share_a_part(tmp_path, counted):
+    work = 1e-9 * (40 * 41 * RAW + 60 * VOXELS + 0.35 * 41 * VOXELS)
+    assert counted.seconds == pytest.approx(10 + work * (0.3 + 0.7 / 2))
+    series = series_of(tmp_path / "C.st", 41, (768, 1024))
+    for threads in (0, 1):
+        assert plan_series(series, recipe_of(200, 2), threads).seconds == pytest.approx(10 + work)
 
 
 def test_more_voxels_and_fewer_threads_take_longer(tmp_path):

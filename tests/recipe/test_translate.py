@@ -9,12 +9,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiltflow.align.beads import BeadParams
+from tiltflow.align.bundle import LocalParams, SolveParams
+from tiltflow.align.coarse import CoarseParams
+from tiltflow.align.patches import PatchParams
+from tiltflow.align.projection import RefineParams
 from tiltflow.errors import DirectiveError, ParameterError, UnsupportedError
 from tiltflow.formats.directives import Directive, parse_directives
 from tiltflow.formats.known_directives import known_directives
+from tiltflow.formats.series import SeriesHints
+from tiltflow.model import Thresholds
+from tiltflow.position.specimen_search import PositionParams
+from tiltflow.preprocess.bad_views import ViewParams
+from tiltflow.preprocess.xrays import XrayParams
 from tiltflow.recipe import BrtParameters, StageParams, from_directives, make_recipe, render_adoc
 from tiltflow.recipe.lookup import Lookup
 from tiltflow.recipe.template import LOWER_LAYERS
+from tiltflow.reconstruct.aligned_stack import StackParams
+from tiltflow.reconstruct.sirt import SirtParams
+from tiltflow.reconstruct.trim import TrimParams
+from tiltflow.reconstruct.wbp import ReconstructParams
 
 USED = {name: known for name, known in known_directives().items() if known.native == "used" and name not in LOWER_LAYERS}
 
@@ -351,6 +365,128 @@ class TestAxes:
         name = "runtime.AlignedStack.b.binByFactor"
         assert translate(f"{BASE}{name} = 8").stack.binning == 1
         assert (status_of(f"{name} = 8", name).status, status_of(f"{name} = 8", name, "imod").status) == ("ignored", "used")
+
+
+LEAST = {
+    "setupset.copyarg.skip": 1,
+    "comparam.eraser.ccderaser.PeakCriterion": 1.0,
+    "comparam.eraser.ccderaser.DiffCriterion": 1.0,
+    "comparam.eraser.ccderaser.GiantCriterion": 1.0,
+    "comparam.eraser.ccderaser.BigDiffCriterion": 1.0,
+    "comparam.eraser.ccderaser.GrowCriterion": 1.0,
+    "comparam.eraser.ccderaser.EdgeExclusionWidth": 0,
+    "comparam.eraser.ccderaser.AnnulusWidth": 1.0,
+    "comparam.eraser.ccderaser.XYScanSize": 8,
+    "comparam.eraser.ccderaser.MaximumRadius": 1.0,
+    "runtime.Preprocessing.any.darkExcludeRatio": 0.0,
+    "runtime.Preprocessing.any.darkExcludeFraction": 0.0,
+    "runtime.Preprocessing.any.endExcludeCriterion": 0.0,
+    "comparam.xcorr.tiltxcorr.FilterSigma1": 0.0,
+    "comparam.xcorr.tiltxcorr.FilterRadius2": 0.0,
+    "comparam.xcorr.tiltxcorr.FilterSigma2": 0.0,
+    "comparam.prenewst.newstack.BinByFactor": 1,
+    "comparam.autofidseed.autofidseed.TargetNumberOfBeads": 1,
+    "comparam.track.beadtrack.RoundsOfTracking": 1,
+    "comparam.track.beadtrack.LocalAreaTargetSize": 1,
+    "comparam.xcorr_pt.tiltxcorr.SizeOfPatchesXandY": 1,
+    "comparam.xcorr_pt.tiltxcorr.OverlapOfPatchesXandY": 0.0,
+    "comparam.xcorr_pt.tiltxcorr.FilterRadius2": 0.0,
+    "comparam.xcorr_pt.tiltxcorr.FilterSigma1": 0.0,
+    "comparam.xcorr_pt.tiltxcorr.FilterSigma2": 0.0,
+    "comparam.align.tiltalign.RotDefaultGrouping": 1,
+    "comparam.align.tiltalign.TiltDefaultGrouping": 1,
+    "comparam.align.tiltalign.MagDefaultGrouping": 1,
+    "comparam.align.tiltalign.XStretchDefaultGrouping": 1,
+    "comparam.align.tiltalign.SkewDefaultGrouping": 1,
+    "comparam.align.tiltalign.KFactorScaling": 0.01,
+    "comparam.align.tiltalign.MinSizeOrOverlapXandY": 0.0,
+    "comparam.align.tiltalign.TargetPatchSizeXandY": 1,
+    "comparam.align.tiltalign.MinFidsTotalAndEachSurface": 1,
+    "comparam.align.tiltalign.LocalRotDefaultGrouping": 1,
+    "comparam.align.tiltalign.LocalTiltDefaultGrouping": 1,
+    "comparam.align.tiltalign.LocalMagDefaultGrouping": 1,
+    "runtime.RestrictAlign.any.minMeasurementRatio": 0.0,
+    "runtime.RestrictAlign.any.targetMeasurementRatio": 0.0,
+    "runtime.Positioning.any.thickness": 1,
+    "runtime.AlignedStack.any.binByFactor": 1,
+    "runtime.AlignedStack.any.sizeInXandY": 1,
+    "comparam.newst.newstack.SizeToOutputInXandY": 1,
+    "comparam.newst.newstack.TaperAtFill": 0,
+    "comparam.tilt.tilt.RADIAL": 0.0,
+    "comparam.tilt.tilt.DENSWEIGHT": 0.0,
+    "comparam.tilt.tilt.EXCLUDELIST": 1,
+    "comparam.tilt.tilt.EXCLUDELIST2": 1,
+    "comparam.tilt.tilt.HammingLikeFilter": 0.0,
+    "comparam.tilt.tilt.FakeSIRTiterations": 0,
+    "comparam.tilt.tilt.WIDTH": 1,
+    "comparam.sirtsetup.sirtsetup.RadiusAndSigma": 0.0,
+    "comparam.sirtsetup.sirtsetup.LeaveIterations": 1,
+    "runtime.Trimvol.any.scaleFromX": 1e-6,
+    "runtime.Trimvol.any.scaleFromY": 1e-6,
+    "runtime.Trimvol.any.scaleFromZ": 1e-6,
+    "runtime.Trimvol.any.sizeInX": 0.0,
+    "runtime.Trimvol.any.sizeInY": 0.0,
+    "runtime.Trimvol.any.thickness": 0.0,
+}
+"""The least value of each directive that has one, real where the directive takes real numbers."""
+
+
+def written(name: str, value: float) -> str:
+    """Return a value as the directive takes it: once, or for x and y."""
+    pairs = ("XandY", "EachSurface", "RADIAL", "RadiusAndSigma", "TaperAtFill", "LocalAreaTargetSize")
+    return f"{value:.7g},{value:.7g}" if name.endswith(pairs) else f"{value:.7g}"
+
+
+class TestDefaultsAndLimits:
+    @pytest.mark.parametrize(("name", "least"), LEAST.items())
+    def test_a_value_is_taken_from_the_least_one_on(self, name, least):
+        below = least - (1 if isinstance(least, int) else 1e-7)
+        assert status_of(f"{name} = {written(name, least)}", name).status in {"used", "refused"}
+        row = status_of(f"{name} = {written(name, below)}", name)
+        assert (row.status, row.reason) == ("invalid", f"{least:g} or more was expected")
+
+    def test_where_no_directive_says_otherwise_the_stages_have_their_own_defaults(self):
+        params = understood(BASE)
+        assert params.hints == SeriesHints()
+        assert params.xrays == XrayParams(enabled=False)
+        assert params.views == ViewParams()
+        assert params.coarse == CoarseParams()
+        assert params.refine == RefineParams()
+        assert params.beads == BeadParams(diameter_px=100.0)
+        assert params.patches == PatchParams()
+        assert params.solve == SolveParams()
+        assert params.position == PositionParams()
+        assert params.stack == StackParams(binning=1)
+        assert params.reconstruct == ReconstructParams(thickness=100, binning=1, log_offset=0.0)
+        assert params.trim == TrimParams()
+        assert (params.method, params.gold_nm, params.sirt, params.halves) == ("gold", 10.0, None, False)
+
+    def test_so_have_the_groups_of_local_alignments_and_of_sirt(self):
+        assert understood(f"{BASE}comparam.align.tiltalign.LocalAlignments = 1").solve.local == LocalParams()
+        assert understood(f"{BASE}runtime.Reconstruction.any.useSirt = 1").sirt == SirtParams()
+
+    @pytest.mark.parametrize(
+        ("directive", "status"),
+        [
+            ("comparam.align.tiltalign.MinSizeOrOverlapXandY = 0.5,0.99", "used"),
+            ("comparam.align.tiltalign.MinSizeOrOverlapXandY = 0.5,1", "refused"),
+            ("comparam.tilt.tilt.DENSWEIGHT = 0", "used"),
+            ("comparam.tilt.tilt.DENSWEIGHT = 3", "used"),
+            ("comparam.tilt.tilt.DENSWEIGHT = 2.5", "refused"),
+            ("comparam.tilt.tilt.DENSWEIGHT = 2,1,1", "refused"),
+        ],
+    )
+    def test_what_this_engine_does_not_do_begins_at_a_value(self, directive, status):
+        assert status_of(directive, directive.split(" =")[0]).status == status
+
+    def test_the_size_of_the_aligned_stack_is_told_in_raw_or_in_binned_pixels(self):
+        step, newst = "runtime.AlignedStack.any.", "comparam.newst.newstack."
+        raw = f"{BASE}{step}binByFactor = 4\n{step}sizeInXandY = 1000,802\n"
+        assert understood(raw).stack.size_xy == (250, 200)
+        assert understood(f"{raw}{newst}SizeToOutputInXandY = 300,310").stack.size_xy == (300, 310)
+
+    def test_what_is_not_trusted_in_a_recipe_is_what_a_verdict_calls_poor(self):
+        assert make_recipe().align.trust_limit_px == Thresholds().error_poor_px
 
 
 class TestWhatADirectiveSets:

@@ -53,6 +53,7 @@ def test_the_record_of_a_lost_series_is_closed_where_it_stood(tmp_path, make):
     close_lost(lost, Thresholds())
     closed = record_of(lost)
     assert (closed.status, closed.failure.stage, closed.stages[-1].status) == ("error", "gen_zarr", "failed")
+    assert closed.failure.reason == "its worker died"
     assert "its worker died" in (tmp_path / "report.html").read_text()
 
 
