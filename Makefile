@@ -11,7 +11,7 @@ export PYTHONUNBUFFERED = 1
 export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-flow test-gallery test-slow lint bench pages docs serve lock clean
+.PHONY: help setup demo test test-whole test-flow test-gallery test-slow lint bench pages docs serve lock clean
 
 help:  ## say what each verb does
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(VENV)/.core  ## generate a tilt series, run the main job on it, print wh
 test: $(VENV)/.dev  ## check the style, types and floors, then run the tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest
+
+test-whole: $(VENV)/.dev  ## run the tests that take whole series through the program, and pages through a browser
+	@$(BIN)/python -m pytest -m "whole and not slow and not flow"
 
 test-flow: $(VENV)/.dev  ## run the Prefect flow against a server of its own
 	@$(BIN)/python -m pytest -m "flow and not slow" tests/flow

@@ -25,6 +25,7 @@ def simulated() -> SimulatedSeries:
     return tiltflow.simulate(size=160, views=17, beads=10, thickness_px=40, pixel_nm=2.0, bead_nm=16.0, hot_pixels=5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_says_what_it_takes_returns_and_raises_and_its_example_runs(name, monkeypatch, tmp_path):
     function = getattr(tiltflow, name)
@@ -77,6 +78,7 @@ def test_from_a_file_to_a_volume_in_ten_lines(simulated, tmp_path):
     assert volume.shape == (40, 80, 80)
 
 
+@pytest.mark.whole
 def test_a_file_and_its_arrays_give_the_same_alignment(simulated, tmp_path):
     path = tmp_path / "TS_01.st"
     write_series(path, simulated)
@@ -108,6 +110,7 @@ def test_an_alignment_shows_itself_in_a_line():
     assert repr(tiltflow.Alignment(*given, "gold", evidence=evidence)) == shown
 
 
+@pytest.mark.whole
 def test_a_levelled_alignment_carries_the_thickness_of_the_specimen():
     simulated = tiltflow.simulate(size=256, views=21, beads=12, two_surfaces=True, thickness_px=60, pitch_deg=3)
     alignment = tiltflow.align(simulated.series, "coarse", threads=1)
@@ -120,6 +123,7 @@ def test_a_levelled_alignment_carries_the_thickness_of_the_specimen():
     assert volume.shape == (levelled.thickness, 8, 8)
 
 
+@pytest.mark.whole
 def test_sirt_and_a_given_array_to_write_into(simulated):
     alignment = tiltflow.align(simulated.series, "coarse")
     aligned = tiltflow.apply(simulated.series, alignment, binning=4)

@@ -149,6 +149,12 @@ def test_frames_of_a_movie_have_a_largest_size(tmp_path):
     assert plan.memory_by_stage["movies"] == 400 * MIB + 3 * 8 * 2048**2 + 80 * 3 * MIB // 2
 
 
+def test_of_a_high_narrow_volume_a_picture_is_a_section_and_a_chunk_no_broader_than_it(tmp_path):
+    memory = plan_series(series_of(tmp_path / "B.st", 41, (64, 1024)), recipe_of(400, 1), 1).memory_by_stage
+    assert memory["movies"] == 400 * MIB + 3 * 8 * 64 * 1024 + 80 * 64 * 1024 * 3 // 2
+    assert memory["pyramid"] == 400 * MIB + 4 * 2 * 128 * 64 * 1024 + 8 * 128**3
+
+
 def test_results_are_volumes_a_binned_one_a_pyramid_and_what_is_small(counted):
     stack, volume = 2 * 41 * ALIGNED, 2 * VOXELS
     assert counted.scratch == stack + volume

@@ -57,6 +57,14 @@ def test_the_record_of_a_lost_series_is_closed_where_it_stood(tmp_path, make):
     assert "its worker died" in (tmp_path / "report.html").read_text()
 
 
+def test_a_lost_series_without_a_readable_record_gets_one(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    lost = SeriesResult(Path("/in/TS_01.mrc"), "error", stage="worker", output=tmp_path)
+    close_lost(lost, Thresholds())
+    closed = record_of(lost)
+    assert (closed.status, closed.failure.stage, closed.failure.reason) == ("error", "worker", "its process died")
+
+
 def test_the_record_of_an_earlier_run_stays_as_it_is(tmp_path, make):
     before = make.save(make.record(), tmp_path).read_text()
     close_lost(SeriesResult(Path("/in/TS_01.mrc"), "error", message="its worker died", output=tmp_path), Thresholds())

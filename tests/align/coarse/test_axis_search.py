@@ -39,6 +39,7 @@ def test_an_axis_that_is_right_is_kept_as_it_was_given(textured, views):
     assert abs(found.found_deg - given) < min(1.0, 2.5 * found.error_deg)
 
 
+@pytest.mark.whole
 def test_a_quarter_turn_is_found_by_the_whole_coarse_alignment(textured):
     true = textured.truth.axis_deg.mean()
     result = align_coarse(textured.images, textured.nominal_deg, 84.0, params=SMALL, threads=2)

@@ -25,6 +25,8 @@ from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
 from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
 
+pytestmark = pytest.mark.whole
+
 SMALL = SimulationParams(
     size=256, views=25, beads=14, thickness_px=50, two_surfaces=True, dark_views=(3,), shift_px=3, pixel_nm=2.0, bead_nm=20.0
 )

@@ -100,6 +100,21 @@ def test_half_volumes_lie_beside_the_volume_and_their_agreement_in_the_record(tm
     assert found.resolution_0143_nm < found.resolution_0500_nm
 
 
+def test_halves_are_never_bytes_which_would_be_scaled_apart(tmp_path):
+    job = make_job(tmp_path, "runtime.Tiltflow.any.halfVolumes=1", "comparam.tilt.tilt.MODE=0")
+    assert open_mrc(make_volume(job, tmp_path / "B.st", alignment())).dtype == np.uint8
+    make_halves(job, tmp_path / "B.st", alignment())
+    assert [open_mrc(job.path(suffix)).dtype for suffix in HALVES] == [np.int16, np.int16]
+
+
+def test_halves_too_small_to_be_compared_are_made_all_the_same(tmp_path):
+    job = make_job(tmp_path, "runtime.Tiltflow.any.halfVolumes=1", "runtime.Trimvol.any.thickness=4")
+    make_halves(job, tmp_path / "B.st", alignment())
+    assert all(open_mrc(job.path(suffix)).shape == (4, SIZE, SIZE) for suffix in HALVES)
+    assert any("the halves were not compared" in warning for warning in job.recorder.record.warnings)
+    assert job.recorder.record.halves is None
+
+
 def test_without_a_wish_no_halves_are_made(tmp_path):
     job = make_job(tmp_path)
     make_halves(job, tmp_path / "B.st", alignment())
