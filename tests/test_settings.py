@@ -46,7 +46,7 @@ def test_without_any_setting_the_defaults_hold() -> None:
     assert site.mounts == {}
     assert site.scratch is None
     assert site.threads == usable_cores()
-    assert (site.engine_options["imod_cpus"], site.engine_options["imod_gpu"], site.keep_workdir) == ("1", None, False)
+    assert (site.engine_options["imod_cpus"], site.engine_options["imod_gpu"], site.keep_workdir) == (None, None, False)
     assert load_settings().runner == "threads"
 
 

@@ -121,7 +121,7 @@ def test_a_failure_quotes_imods_own_lines_and_names_the_step(job, fake_imod, beh
     message = str(caught.value)
     assert "ERROR: BEADTRACK - NO SEED POINTS FOUND" in message
     assert "ABORT SET" in message
-    assert "step 5, last command file eraser.com" in message
+    assert "step 5, after eraser.com" in message
     assert "B.st" in message
 
 
