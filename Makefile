@@ -11,10 +11,10 @@ export PYTHONUNBUFFERED = 1
 export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-flow test-slow lint bench pages docs serve lock clean
+.PHONY: help setup demo test test-whole test-flow test-gallery test-slow lint bench pages docs serve lock clean
 
 help:  ## say what each verb does
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.dev  ## make the environment with everything for tests and tools
 
@@ -25,8 +25,14 @@ test: $(VENV)/.dev  ## check the style, types and floors, then run the tests
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest
 
+test-whole: $(VENV)/.dev  ## run the tests that take whole series through the program, and pages through a browser
+	@$(BIN)/python -m pytest -m "whole and not slow and not flow"
+
 test-flow: $(VENV)/.dev  ## run the Prefect flow against a server of its own
 	@$(BIN)/python -m pytest -m "flow and not slow" tests/flow
+
+test-gallery: $(VENV)/.dev  ## run the scripts of the gallery
+	@$(BIN)/python -m pytest -m gallery tests/test_gallery.py
 
 test-slow: $(VENV)/.dev  ## run the tests that take minutes, gigabytes, or a Slurm cluster
 	@$(BIN)/python -m pytest -m slow

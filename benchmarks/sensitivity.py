@@ -9,7 +9,7 @@ few small simulated series.  The table shows each measure as it is and with the 
 constant need not be exact.  Numbers inside compiled kernels and instances made at import are not reached; two constants changed
 together may do more than each alone, and series that are sound do not test limits that are there for others.
 
-Without `--constant` the table of a whole package is written to `docs/sensitivity-PACKAGE.md`; `--new` takes over the rows of that
+Without `--constant` the table of a whole package is written to `docs/sensitivity/PACKAGE.md`; `--new` takes over the rows of that
 page whose constant still has the same name and value.
 
 To add a package, write a function that returns measures and enter it into `EVALUATIONS`.
@@ -59,7 +59,11 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 STRUCTURAL = {
     "align.bundle.variables": "indices of the seven parameters of a view",
+    "align.bundle.expected_error._SHIFTS": "number of shifts of a view",
+    "align.patches.coherence._BANDS": "number of bands whose edges are given",
     "align.projection.matching.PARAMETERS": "number of parameters of a view",
+    "align.projection.posterior._DRIFTS": "index of a parameter",
+    "align.projection.posterior._ESTIMATED": "indices of parameters",
 }
 """Numbers that are no matter of choice, by module or constant: left out."""
 
@@ -396,7 +400,18 @@ def table(package: str, as_is: Result, rows: Sequence[str], factors: Sequence[fl
     order = " / ".join(f"x {factor:g}" if factor != 1 else "as is" for factor in sorted({*factors, 1.0}))
     head = [*HEAD, *as_is.means, "trust warnings"]
     rule = "|---|---|---:|" + "---|" * (len(head) - len(HEAD))
-    return "\n".join([f"## {package}\n", f"Measures are given as {order}.\n", f"| {' | '.join(head)} |", rule, *rows]) + "\n"
+    return (
+        "\n".join(
+            [
+                f"## {package}\n",
+                f"Measures are given as {order}, or once where all are the same.\n",
+                f"| {' | '.join(head)} |",
+                rule,
+                *rows,
+            ]
+        )
+        + "\n"
+    )
 
 
 def row(constant: Constant, as_is: Result, others: Sequence[Result], factors: Sequence[float]) -> str:
@@ -405,9 +420,14 @@ def row(constant: Constant, as_is: Result, others: Sequence[Result], factors: Se
     by_factor = dict(zip(factors, others, strict=True)) | {1.0: as_is}
     ordered = [by_factor[factor] for factor in sorted(by_factor)]
     cells = ["fails" if np.isinf(change) else f"{change:.1%}"]
-    cells += [" / ".join(each.failure or f"{each.means[name]:.3g}" for each in ordered) for name in as_is.means]
-    cells.append(" / ".join("-" if each.failure else str(each.warnings) for each in ordered))
+    cells += [_joined([each.failure or f"{each.means[name]:.3g}" for each in ordered]) for name in as_is.means]
+    cells.append(_joined(["-" if each.failure else str(each.warnings) for each in ordered]))
     return f"{row_start(constant)}{' | '.join(cells)} |"
+
+
+def _joined(cells: Sequence[str]) -> str:
+    """Return the entries of a cell, or one for all if they are the same."""
+    return " / ".join(cells if len(set(cells)) > 1 else cells[:1])
 
 
 def row_start(constant: Constant) -> str:
@@ -432,10 +452,11 @@ def _shown(value: Any) -> str:
 def page(package: str, tables: Sequence[str]) -> str:
     """Return the page of a package in Markdown."""
     intro = (
-        f"Made by `python benchmarks/sensitivity.py --package {package}`; it does not depend on the machine. Each constant was "
-        "changed alone, and the part of the program concerned was run on small simulated series with fixed seeds (192 px, 21 views; "
-        "`SERIES` in the script). Measures are means over the series; errors are true errors in pixels. Differences of a few per "
-        "cent are within what another set of seeds would give.\n"
+        f"Made by `python benchmarks/sensitivity.py --package {package}`; up to rounding it does not depend on the machine. Each "
+        "constant was changed alone, and the part of the program concerned was run on small simulated series with fixed seeds "
+        "(192 px, 21 views; `SERIES` in the script). Measures are means over the series; errors are true errors. *Largest change* is "
+        "that of any measure. Differences of some per cent are within what another set of seeds would give. A limit that these series "
+        "do not reach shows no change: it is there for worse ones (`benchmarks/robustness.py`).\n"
     )
     return "\n".join([f"# How much the numbers in `{package}` matter\n", intro, *tables])
 
@@ -452,7 +473,7 @@ def main() -> None:
     packages = [name for name in EVALUATIONS if name == asked.package or name.startswith(f"{asked.package}.")]
     if not packages:
         parser.error(f"no package {asked.package}: there are {', '.join(EVALUATIONS)}")
-    output = asked.output or DOCS / f"sensitivity-{asked.package.replace('.', '-')}.md"
+    output = asked.output or DOCS / "sensitivity" / f"{asked.package.replace('.', '-')}.md"
     tables = []
     with one_thread_for_algebra():
         for package in packages:

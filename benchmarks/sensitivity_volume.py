@@ -3,7 +3,7 @@
     python benchmarks/sensitivity_volume.py --package position [--constant TEXT ...] [--new] [--factors 0.5 2]
     NUMBA_DISABLE_JIT=1 python benchmarks/sensitivity_volume.py --package kernels.xrays
 
-Without `--constant` the table is written to `docs/sensitivity-PACKAGE.md`.  Numbers inside a compiled kernel are fixed when it is
+Without `--constant` the table is written to `docs/sensitivity/PACKAGE.md`.  Numbers inside a compiled kernel are fixed when it is
 compiled: those of the x-ray kernels are changed by running them uncompiled.
 """
 
@@ -367,7 +367,7 @@ def main() -> None:
         parser.error(f"no package {asked.package}: there are {', '.join(EVALUATIONS)}")
     sensitivity.EVALUATIONS = {**sensitivity.EVALUATIONS, **EVALUATIONS}
     sensitivity.STRUCTURAL = {**sensitivity.STRUCTURAL, **STRUCTURAL}
-    output, tables = DOCS / f"sensitivity-{asked.package.replace('.', '-')}.md", {}
+    output, tables = DOCS / "sensitivity" / f"{asked.package.replace('.', '-')}.md", {}
     with one_thread_for_algebra():
         for package in packages:
             chosen = [

@@ -7,7 +7,6 @@ import inspect
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ import pytest
 import tiltflow
 from tiltflow.demo import write_series
 from tiltflow.errors import ParameterError
-from tiltflow.model import AlignedViews
+from tiltflow.model import AlignedViews, Evidence
 from tiltflow.simulate.simulated_series import SimulatedSeries
 
 FUNCTIONS = sorted(set(tiltflow.__all__) - {"AlignedViews", "Alignment", "TiltSeries", "__version__"})
@@ -26,6 +25,7 @@ def simulated() -> SimulatedSeries:
     return tiltflow.simulate(size=160, views=17, beads=10, thickness_px=40, pixel_nm=2.0, bead_nm=16.0, hot_pixels=5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_says_what_it_takes_returns_and_raises_and_its_example_runs(name, monkeypatch, tmp_path):
     function = getattr(tiltflow, name)
@@ -35,7 +35,7 @@ def test_every_function_says_what_it_takes_returns_and_raises_and_its_example_ru
     for parameter in inspect.signature(function).parameters:
         assert f"{parameter}" in text, parameter
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    examples = doctest.DocTestFinder(recurse=False).find(inspect.unwrap(function), name, globs={"Path": Path})
+    examples = doctest.DocTestFinder(recurse=False).find(inspect.unwrap(function), name, globs={})
     assert sum(len(test.examples) for test in examples) > 1
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     for test in examples:
@@ -78,12 +78,13 @@ def test_from_a_file_to_a_volume_in_ten_lines(simulated, tmp_path):
     assert volume.shape == (40, 80, 80)
 
 
+@pytest.mark.whole
 def test_a_file_and_its_arrays_give_the_same_alignment(simulated, tmp_path):
     path = tmp_path / "TS_01.st"
     write_series(path, simulated)
-    from_file = tiltflow.align(tiltflow.read(path), gold_nm=16, threads=1)
+    from_file = tiltflow.align(tiltflow.read(path), "coarse", threads=1)
     asked = {"tilt_deg": simulated.nominal_deg, "axis_angle_deg": -8.0, "pixel_size_angstrom": 20.0}
-    from_arrays = tiltflow.align(simulated.images, gold_nm=16, threads=1, **asked)
+    from_arrays = tiltflow.align(simulated.images, "coarse", threads=1, **asked)
     np.testing.assert_allclose(from_file.transforms, from_arrays.transforms, atol=1e-4)
 
 
@@ -101,6 +102,15 @@ def test_beads_of_the_truth_lie_where_the_volume_shows_them(simulated):
         assert box.min() < np.percentile(volume, 0.5)
 
 
+def test_an_alignment_shows_itself_in_a_line():
+    given = (np.zeros((3, 2, 3)), np.zeros(3), np.array([True, False, True]))
+    assert repr(tiltflow.Alignment(*given, "coarse")) == "<Alignment by coarse: 2 of 3 views>"
+    evidence = Evidence(error_px=0.254, leave_out_px=0.5, trust_warnings=("few beads", "far off"))
+    shown = "<Alignment by gold: 2 of 3 views, estimated error 0.25 px, leave-out error 0.50 px, 2 trust warnings>"
+    assert repr(tiltflow.Alignment(*given, "gold", evidence=evidence)) == shown
+
+
+@pytest.mark.whole
 def test_a_levelled_alignment_carries_the_thickness_of_the_specimen():
     simulated = tiltflow.simulate(size=256, views=21, beads=12, two_surfaces=True, thickness_px=60, pitch_deg=3)
     alignment = tiltflow.align(simulated.series, "coarse", threads=1)
@@ -113,6 +123,7 @@ def test_a_levelled_alignment_carries_the_thickness_of_the_specimen():
     assert volume.shape == (levelled.thickness, 8, 8)
 
 
+@pytest.mark.whole
 def test_sirt_and_a_given_array_to_write_into(simulated):
     alignment = tiltflow.align(simulated.series, "coarse")
     aligned = tiltflow.apply(simulated.series, alignment, binning=4)
@@ -122,9 +133,18 @@ def test_sirt_and_a_given_array_to_write_into(simulated):
         tiltflow.reconstruct(aligned, alignment, thickness=40, out=out[:9])
 
 
+ALIGNED = tiltflow.Alignment(np.tile(np.eye(2, 3), (3, 1, 1)), np.zeros(3), np.ones(3, bool), "by hand")
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
+        (lambda: tiltflow.align("TS_01.st"), r"'TS_01\.st' is the name of a file: give tiltflow\.read\("),
+        (lambda: tiltflow.align(np.zeros((3, 8, 8)), gold_nm=0), "Beads have a diameter above 0 nm, not 0; without gold"),
+        (
+            lambda: tiltflow.reconstruct(tiltflow.simulate(size=32, views=3, beads=0).series, ALIGNED, thickness=8),
+            r"is a tilt series, and aligned views were expected: give tiltflow\.apply",
+        ),
         (lambda: tiltflow.align(np.zeros((3, 8, 8))), "needs tilt_deg= and pixel_size_angstrom="),
         (lambda: tiltflow.align(np.zeros((8, 8)), tilt_deg=[0], pixel_size_angstrom=1), r"has the shape \(8, 8\)"),
         (lambda: tiltflow.align(np.zeros((3, 8, 8)), tilt_deg=[0, 1], pixel_size_angstrom=1), "2 tilt angles for 3 views"),
@@ -144,3 +164,10 @@ def test_sirt_and_a_given_array_to_write_into(simulated):
 def test_what_makes_no_sense_is_refused_in_words(call, says):
     with pytest.raises(ParameterError, match=says):
         call()
+
+
+def test_a_run_takes_a_tiff_with_its_mdoc_as_the_command_does(tmp_path):
+    (tmp_path / "B.tif").write_text("no images")
+    (tmp_path / "B.tif.mdoc").write_text("[ZValue = 0]")
+    (result,) = tiltflow.run(tmp_path, tmp_path / "results", engine="native", thickness=60).results
+    assert (result.source.name, result.status, result.stage) == ("B.tif", "error", "read")

@@ -1,5 +1,9 @@
 """Threads over blocks: order kept, memory bounded, errors passed on."""
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -38,3 +42,23 @@ def test_an_error_in_a_worker_is_raised_to_the_consumer():
 
 def test_one_thread_runs_in_the_caller():
     assert list(map_threads(lambda _: threading.current_thread(), [0], 1)) == [threading.current_thread()]
+
+
+def test_libraries_that_are_loaded_inside_are_held_to_one_thread_too():
+    code = """
+from tiltflow.parallel import one_thread_for_algebra
+
+with one_thread_for_algebra():
+    import numpy
+    import scipy.linalg
+    from threadpoolctl import threadpool_info
+
+    print([library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"])
+print([library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"])
+"""
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")} | {"OPENBLAS_NUM_THREADS": "2"}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=free).stdout
+    inside, after = (json.loads(line) for line in shown.splitlines())
+    assert set(inside) == {1}
+    assert set(after) == {2}
+    assert len(inside) == len(after)

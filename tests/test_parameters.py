@@ -32,7 +32,7 @@ NAMES = [row[0] for row in CONTRACT]
 
 
 def test_the_table_is_that_of_the_contract():
-    table = [(p.name, p.imod, p.option, p.default, p.least, p.most, p.derived) for p in PARAMETERS.values()]
+    table = [(p.name, p.imod_name, p.option, p.default, p.least, p.most, p.derived) for p in PARAMETERS.values()]
     assert table == CONTRACT
     assert list(PARAMETERS) == [field.name for field in dataclasses.fields(BrtParameters)]
 
@@ -78,7 +78,7 @@ def test_a_checkbox_counts_as_zero_or_one():
 def test_each_option_of_the_command_line_sets_its_own_parameter(name, tmp_path):
     about = PARAMETERS[name]
     template = tmp_path / "one.adoc"
-    template.write_text(f"comparam.tilt.tilt.THICKNESS = 1{{{{ {about.imod} }}}}\n")
+    template.write_text(f"comparam.tilt.tilt.THICKNESS = 1{{{{ {about.imod_name} }}}}\n")
 
     def shown(*options: str) -> str:
         result = CliRunner().invoke(app, ["directives", str(template), "--engine", "imod", "--gold", "3", *options])

@@ -67,7 +67,7 @@ def test_the_record_says_where_each_value_was_read_and_why_this_engine(finished_
     assert "extended header" in record.input["tilt_angles"].source
     assert record.input["axis_angle"].value == -8.0
     assert record.engine is not None
-    assert record.engine.reason == "it was asked for"
+    assert record.engine.reason == "it was requested"
     assert record.recipe is not None
     assert record.recipe.digest == recipe.digest
     assert {"used", "removed"} & {row.status for row in record.recipe.directives}

@@ -46,7 +46,7 @@ def test_without_any_setting_the_defaults_hold() -> None:
     assert site.mounts == {}
     assert site.scratch is None
     assert site.threads == usable_cores()
-    assert (site.engine_options, site.keep_workdir) == ({"imod_cpus": "1", "imod_gpu": None}, False)
+    assert (site.engine_options["imod_cpus"], site.engine_options["imod_gpu"], site.keep_workdir) == (None, None, False)
     assert load_settings().runner == "threads"
 
 
@@ -94,13 +94,13 @@ def test_mounts_are_a_table_in_the_file_and_a_variable_replaces_them_all(
         ("TILTFLOW_MOUNTS", "lab=", "not of the form"),
         ("TILTFLOW_MOUNTS", "lab=mnt", r"setting mounts\.lab \(TILTFLOW_MOUNTS\): 'mnt' is not an absolute path"),
         ("TILTFLOW_MOUNTS", "lab=/a:lab=/b", "'lab' is given twice"),
-        ("TILTFLOW_MOUNTS", '{"lab": ', "begins like JSON but is none"),
+        ("TILTFLOW_MOUNTS", '{"lab": ', "begins like JSON but is not valid"),
         ("TILTFLOW_SCRATCH", "tmp", "'tmp' is not an absolute path"),
         ("TILTFLOW_THREADS", "many", r"setting threads \(TILTFLOW_THREADS\): .*valid integer"),
         ("TILTFLOW_THREADS", "0", "greater than or equal to 1"),
         ("TILTFLOW_RUNNER", "kubernetes", "'threads', 'dask' or 'slurm'"),
         ("TILTFLOW_SLURM_CORES", "0", r"setting slurm\.cores \(TILTFLOW_SLURM_CORES\)"),
-        ("TILTFLOW_SLURM_DIRECTIVES", "[1", "begins like JSON but is none"),
+        ("TILTFLOW_SLURM_DIRECTIVES", "[1", "begins like JSON but is not valid"),
     ],
 )
 def test_a_value_without_sense_is_named_with_its_variable(
@@ -123,7 +123,7 @@ def test_a_misspelt_variable_is_warned_of_with_the_nearest_name(
 ) -> None:
     monkeypatch.setenv("TILTFLOW_MOUNT", "lab=/mnt/lab")
     load_settings()
-    assert "variable TILTFLOW_MOUNT sets nothing. Did you mean 'TILTFLOW_MOUNTS'?" in caplog.text
+    assert "variable TILTFLOW_MOUNT is not a setting. Did you mean 'TILTFLOW_MOUNTS'?" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_an_unknown_argument_is_refused_with_the_nearest_name() -> None:
 def test_numbers_in_the_file_may_stand_for_texts(settings_file: Path) -> None:
     settings_file.write_text("imod_cpus = 8\nimod_gpu = 0")
     site = load_site()
-    assert site.engine_options == {"imod_cpus": "8", "imod_gpu": "0"}
+    assert (site.engine_options["imod_cpus"], site.engine_options["imod_gpu"]) == ("8", "0")
 
 
 def test_lists_in_variables_are_parts_between_semicolons_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +313,7 @@ def test_only_the_variables_of_the_documentation_set_anything(
     before = load_settings()
     monkeypatch.setenv(variable, "/mnt/lab")
     assert load_settings() == before
-    assert f"variable {variable} sets nothing. Did you mean" in caplog.text
+    assert f"variable {variable} is not a setting. Did you mean" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from tiltflow.cli import app
 from tiltflow.record import read_record
 
+pytestmark = pytest.mark.whole
+
 GOOD, USAGE, NONE_SUCCEEDED = 0, 2, 3
 
 

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 
 import tiltflow
 
-simulated = tiltflow.simulate(seed=3, size=256, views=31, beads=0, thickness_px=60, dose=800)
+simulated = tiltflow.simulate(seed=3, size=192, views=25, beads=0, thickness_px=60, dose=800)
 alignment = tiltflow.align(simulated.series, method="gold", fallback=True)
 for attempt in alignment.evidence.attempts:
     outcome = attempt.get("failed") or f"estimated error {attempt['error_px']:.2f} px"

@@ -10,7 +10,7 @@ import numpy as np
 
 import tiltflow
 
-simulated = tiltflow.simulate(seed=5, size=256, views=31, beads=14, thickness_px=60, pixel_nm=2, bead_nm=18, dose=40)
+simulated = tiltflow.simulate(seed=5, size=192, views=25, beads=14, thickness_px=60, pixel_nm=2, bead_nm=18, dose=40)
 alignment = tiltflow.align(simulated.series, gold_nm=18)
 aligned = tiltflow.apply(simulated.series, alignment)
 volumes = {"weighted back-projection": tiltflow.reconstruct(aligned, alignment, thickness=100)}

@@ -11,7 +11,7 @@ import numpy as np
 import tiltflow
 from tiltflow import geometry
 
-simulated = tiltflow.simulate(seed=7, size=256, views=31, beads=14, thickness_px=60, pixel_nm=2, bead_nm=18)
+simulated = tiltflow.simulate(seed=7, size=192, views=25, beads=14, thickness_px=60, pixel_nm=2, bead_nm=18)
 truth = simulated.truth
 
 

@@ -1,8 +1,8 @@
-"""tiltflow: tilt series to tomograms that people can look at, with evidence of how good they are.
+"""tiltflow: tilt series to tomograms, with evidence of how good they are.
 
 The functions here are the front door for scripts and notebooks: :func:`read`, :func:`align`, :func:`apply`, :func:`locate_specimen`,
-:func:`reconstruct`, :func:`make_products`, :func:`simulate` and :func:`run`.  They import what they need when they are called, so
-that `import tiltflow` costs next to nothing.
+:func:`reconstruct`, :func:`make_products`, :func:`simulate` and :func:`run`.  They import their modules when they are called, so that
+`import tiltflow` is fast.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
 """The one way to write a file or a folder: it is there in full or not at all.
 
-What is written goes under a hidden name beside its place and takes the name when it is complete.  A reader never sees half of it, a
-failure leaves what was there before, and a killed run leaves nothing under a name that anybody looks for.
+It is written under a hidden name beside its place and renamed when it is complete.  A reader never sees a part of it, a failure
+leaves the former file, and a killed run leaves nothing under the final name.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ PARTIAL_PREFIX = ".tiltflow-"
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a hidden place beside `path` to write a file or a folder to, and rename it to `path` at the end.
+    """Give a hidden path beside `path` to write a file or a folder to, and rename it to `path` at the end.
 
-    The hidden name ends in the suffix of `path`, since encoders choose the container by it.  After an exception nothing of it is
-    left, and what was there stays.  Folders above `path` are made; a folder gives way to another folder only.
+    The hidden name ends in the suffix of `path`, since encoders choose the container by it.  After an exception it is
+    removed, and the former file stays.  Folders above `path` are made; only a folder replaces a folder.
 
     Raises
     ------
     OSError
-        If the place cannot be written to.
+        If `path` cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(8)}{path.suffix}")

@@ -1,7 +1,7 @@
 """The `tiltflow` command.
 
-Exit status: 0 all good, 1 some series failed (or the portal could not be told), 2 the request itself was wrong, 3 no series
-succeeded.  Heavy modules are imported by the command that needs them, so that `tiltflow --help` answers at once.
+Exit status: 0 all good, 1 some series failed (or the portal did not accept the callback), 2 the request itself was wrong, 3 no series
+succeeded.  Heavy modules are imported by the command that needs them, so that `tiltflow --help` is fast.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="|".join((AUTO, *engine_names())),
-        help="What aligns and reconstructs; auto, the default, takes the preferred engine of those that are available here.",
+        help="Engine that aligns and reconstructs; auto, the default, takes the preferred engine of those that are available here.",
         rich_help_panel=_HOW,
     ),
 ]
@@ -75,16 +75,16 @@ def _version(value: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass
 
 
 def _takes_parameters(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each of the nine parameters; it gets them as one, `parameters`.
+    """Add an option for each of the nine parameters to a command, which receives them as `parameters`.
 
-    What only IMOD does comes last.
+    Options that need IMOD come last.
     """
     ordered = sorted(PARAMETERS.values(), key=lambda parameter: parameter.imod_only)
 
@@ -103,7 +103,7 @@ def _takes_parameters(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option_of(parameter: Parameter) -> introspection.Parameter:
-    """Return the option of one of the nine as typer has it."""
+    """Return the typer option of one of the nine parameters."""
     declared = parameter.option if not parameter.switch else f"{parameter.option}/--no-{parameter.option.removeprefix('--')}"
     kind: type[int] = bool if parameter.switch else int
     return introspection.Parameter(
@@ -120,7 +120,8 @@ def run(
     input_dir: Annotated[
         Path,
         typer.Argument(
-            metavar="INPUT_DIR", help="Folder of tilt series: every .mrc .st .MRC .ST in it, and .tif .tiff with an .mdoc."
+            metavar="INPUT_DIR",
+            help="Folder of tilt series: every .mrc .st .MRC .ST in it, and other formats (.tif) with an .mdoc.",
         ),
     ],
     output: Annotated[
@@ -135,13 +136,20 @@ def run(
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Series at once.", rich_help_panel=_HOW)] = 1,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, help="Threads a series; all cores shared out if not given.", rich_help_panel=_HOW),
+        typer.Option(
+            "--threads",
+            min=1,
+            help="Threads for each series; if not given, all cores are divided among the series.",
+            rich_help_panel=_HOW,
+        ),
     ] = None,
-    redo: Annotated[bool, typer.Option("--redo", help="Do series again that are already done.", rich_help_panel=_HOW)] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Process series again that are already done.", rich_help_panel=_HOW)] = False,
     callback_url: Annotated[
         str | None,
         typer.Option(
-            "--callback-url", help="The portal's API to tell (token: TILTFLOW_TOKEN or --token-file).", rich_help_panel=_WHERE
+            "--callback-url",
+            help="Address of the portal's API for the callback (token: TILTFLOW_TOKEN or --token-file).",
+            rich_help_panel=_WHERE,
         ),
     ] = None,
     token_file: Annotated[
@@ -203,7 +211,7 @@ def run(
             portal.tell(body)
         except TiltflowError as error:
             remedy = f"The message is kept in {kept}" if kept.exists() else "run the same command again"
-            console.err.print(f"error: the portal was not told: {error}\n{remedy}", style="red", markup=False)
+            console.err.print(f"error: the portal did not accept the callback: {error}\n{remedy}", style="red", markup=False)
             status = status or SOME_FAILED
     raise typer.Exit(status)
 
@@ -212,7 +220,7 @@ def run(
 def inspect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Tilt series to look at.")],
 ) -> None:
-    """Show what was understood of a series, and where each value was read."""
+    """Show the tilt angles, pixel size and tilt axis of a series, and where each was read."""
     from tiltflow import console
 
     failed = 0
@@ -235,7 +243,7 @@ def directives(
     overrides: Overrides = None,
     engine: Engine = None,
 ) -> None:
-    """Show for each directive whether it is used, ignored (why) or unknown, without running anything."""
+    """Show for each directive whether it is used, ignored, refused or unknown, and why, without running anything."""
     from tiltflow import console
     from tiltflow.recipe import report_directives
 
@@ -272,11 +280,11 @@ def report(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the series and its results.")] = Path("tiltflow-demo"),
-    seed: Annotated[int, typer.Option("--seed", help="Another seed, another specimen.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated specimen.")] = 1,
     size: Annotated[int, typer.Option("--size", min=128, help="Side of the images, pixels.")] = 512,
     views: Annotated[int, typer.Option("--views", min=5, help="Number of views.")] = 41,
 ) -> None:
-    """Generate a plastic section with gold beads, run the main job on it, and say where each product is."""
+    """Simulate a plastic section with gold beads, process it, and list the products."""
     from tiltflow import console
     from tiltflow.demo import run_demo
 
@@ -295,13 +303,13 @@ def _inspect(file: Path) -> None:
     rows = []
     for name, entry in describe.series(series).items():
         rows.append((name.replace("_", " "), _brief(entry.value, entry.unit), entry.source))
-    console.show_rows(rows, ("value", "understood as", "read from"))
+    console.show_rows(rows, ("quantity", "value", "read from"))
     for problem in series.problems:
         console.out.print(f"! {problem.message} ({problem.where})", style="yellow", markup=False)
 
 
 def _brief(value: Any, unit: str) -> str:
-    """Return a value for people: of a list its range and length."""
+    """Return a value as text; for a list its range and length."""
     if isinstance(value, list):
         text = f"{value[0]:g} to {value[-1]:g}, {len(value)} values" if value else "none"
         steps = {round(b - a, 2) for a, b in itertools.pairwise(value)}
@@ -329,7 +337,7 @@ def _status(results: tuple[SeriesResult, ...]) -> int:
 
 @contextmanager
 def _usage_errors() -> Iterator[None]:
-    """Turn what is wrong with the request itself into a message and exit status 2."""
+    """Turn an error in the request itself into a message and exit status 2."""
     from tiltflow import console
 
     try:
@@ -341,7 +349,7 @@ def _usage_errors() -> Iterator[None]:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Treat a request to end as Ctrl-C: the running series record that they were interrupted, scratch is removed."""
+    """Treat SIGTERM as Ctrl-C: the running series record that they were interrupted, scratch is removed."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -350,7 +358,7 @@ def _stoppable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("interrupted: run the same command again to go on; finished series are kept", err=True)
+        typer.echo("interrupted: run the same command again to continue; finished series are kept", err=True)
         raise typer.Exit(INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -33,7 +33,7 @@ class CommandResult:
 
 
 def find_program(name: str) -> Path | None:
-    """Return where a program is on the PATH, or None."""
+    """Return the path of a program on the PATH, or None."""
     found = shutil.which(name)
     return Path(found) if found else None
 
@@ -80,12 +80,12 @@ def run(program: str | Path, args: Sequence[str], *, cwd: Path, on_line: Callabl
     if status:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         tail = "\n".join(list(lines)[-10:])
-        raise CommandError(f"{shlex.join(command)} {how}; it last said:\n{tail}", command, status, tuple(lines))
+        raise CommandError(f"{shlex.join(command)} {how}; its last lines:\n{tail}", command, status, tuple(lines))
     return CommandResult(command, time.perf_counter() - begin, tuple(lines))
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """Ask the process group to stop, then kill what is left of it."""
+    """Ask the process group to stop, then kill the rest of it."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)

@@ -1,6 +1,6 @@
-"""What the command line shows: progress while it works, tables when it is done.
+"""Output of the command line: progress while it works, tables when it is done.
 
-In a terminal rich draws; in a pipe or a log every message is one plain line.
+In a terminal rich draws them; in a pipe or a log every message is one plain line.
 """
 
 from __future__ import annotations
@@ -66,16 +66,16 @@ class _Lines:
         self._done = 0
         self._lock = threading.Lock()
 
-    def __call__(self, word: SeriesProgress) -> None:
-        if word.result is None:
+    def __call__(self, news: SeriesProgress) -> None:
+        if news.result is None:
             return
         with self._lock:
             self._done += 1
-            print(f"[{self._done}/{self._count}] {headline(word.result)}", file=sys.stderr, flush=True)
+            print(f"[{self._done}/{self._count}] {headline(news.result)}", file=sys.stderr, flush=True)
 
 
 class _Bars:
-    """A bar for the run, and one for each series that is being worked on."""
+    """A bar for the run, and one for each running series."""
 
     def __init__(self, count: int, progress: Progress) -> None:
         self._progress = progress
@@ -83,16 +83,16 @@ class _Bars:
         self._series: dict[str, TaskID] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, word: SeriesProgress) -> None:
+    def __call__(self, news: SeriesProgress) -> None:
         with self._lock:
-            if word.name not in self._series:
-                self._series[word.name] = self._progress.add_task(word.name, total=1.0, stage="")
-            if word.result is None:
-                self._progress.update(self._series[word.name], completed=word.fraction, stage=word.stage)
+            if news.name not in self._series:
+                self._series[news.name] = self._progress.add_task(news.name, total=1.0, stage="")
+            if news.result is None:
+                self._progress.update(self._series[news.name], completed=news.fraction, stage=news.stage)
                 return
-            self._progress.remove_task(self._series.pop(word.name))
+            self._progress.remove_task(self._series.pop(news.name))
             self._progress.advance(self._all)
-            self._progress.console.print(headline(word.result), style="red" if not word.result.ok else None, markup=False)
+            self._progress.console.print(headline(news.result), style="red" if not news.result.ok else None, markup=False)
 
 
 def headline(result: SeriesResult) -> str:
@@ -110,7 +110,7 @@ def headline(result: SeriesResult) -> str:
 
 
 def show_closing_table(results: Sequence[SeriesResult]) -> None:
-    """Say how many series succeeded, and for each failed one the stage and the whole reason."""
+    """Print how many series succeeded, and for each failed one the stage and the whole reason."""
     failed = [result for result in results if not result.ok]
     out.print(f"{len(results) - len(failed)} of {len(results)} series succeeded")
     if not failed:

@@ -1,4 +1,4 @@
-"""The demonstration: a generated plastic section with gold beads through the whole of the main job."""
+"""The demonstration: a simulated plastic section with gold beads, from the tilt series to all products."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def write_series(path: Path, series: SimulatedSeries) -> None:
 
 
 def run_demo(output: Path, *, seed: int, size: int, views: int) -> int:
-    """Make a series, process it, print where everything is and how far the alignment is from the truth; return the exit status."""
+    """Simulate a series, process it, print the products and the true error of the alignment; return the exit status."""
     inputs, results = output / "input", output / "results"
     inputs.mkdir(parents=True, exist_ok=True)
     source = inputs / "demo.st"
     threads = os.cpu_count() or 1
-    console.out.print(f"generating {source}: {views} views of {size}x{size}, a plastic section with gold beads", markup=False)
+    console.out.print(f"simulating {source}: {views} views of {size}x{size}, a plastic section with gold beads", markup=False)
     series = simulate(SimulationParams(seed=seed, size=size, views=views, two_surfaces=True), threads=threads)
     write_series(source, series)
     recipe = make_recipe(
@@ -62,7 +62,7 @@ def run_demo(output: Path, *, seed: int, size: int, views: int) -> int:
         return _FAILED
     folder = result.output
     found = score(series.truth, read_transforms(folder / "demo.xf"), read_tilts(folder / "demo.tlt"))
-    console.out.print(f"\nThe alignment is {found.rms_px:.2f} px from the truth (root mean square over beads and views).\n")
+    console.out.print(f"\nTrue error of the alignment: {found.rms_px:.2f} px (root mean square over beads and views).\n")
     rows = [(str(asset.type), str(folder / asset.path)) for asset in result.assets]
     rows += [
         ("reconstruction", str(folder / "demo_rec.mrc")),

@@ -25,7 +25,7 @@ _LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr", "tifffile")
 
 
 def versions() -> dict[str, str]:
-    """Return what the work ran on: the commit of a checkout, Python, the system, and the libraries that can change a result."""
+    """Return the versions of the commit of a checkout, Python, the system, and the libraries that can change a result."""
     found = {"commit": build()} if build() else {}
     found |= {"python": platform.python_version(), "system": platform.platform(terse=True)}
     for name in _LIBRARIES:
@@ -37,7 +37,7 @@ def versions() -> dict[str, str]:
 
 
 def series(known: TiltSeries) -> dict[str, ValueEntry]:
-    """Return what was understood of a series, and where each value was read."""
+    """Return the values of a series, and where each was read."""
 
     def entry(field: str, value: Any, unit: str = "") -> ValueEntry:
         return ValueEntry(value=value, unit=unit, source=known.provenance.get(field, ""))
@@ -59,7 +59,7 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
 
 
 def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
-    """Return the recipe with every directive and its status, and what no directive has set."""
+    """Return the recipe with every directive and its status, and the parameters that no directive sets."""
     return RecipeEntry(
         template=made.template,
         digest=made.digest,
@@ -87,7 +87,7 @@ def _defaulted(made: Recipe) -> list[str]:
 
 
 def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:
-    """Return an alignment and its evidence as :class:`tiltflow.record.AlignmentEntry` has it, lengths in nanometres added."""
+    """Return an alignment and its evidence for :class:`tiltflow.record.AlignmentEntry`, with lengths in nanometres added."""
     evidence = {key: _finite(value) for key, value in asdict(found.evidence).items() if value is not None}
     pixel_nm = of.pixel_size_angstrom / 10
     lengths = {

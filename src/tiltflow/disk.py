@@ -1,4 +1,4 @@
-"""Sizes on disk, and what the system says when there is no room."""
+"""Sizes on disk, and the system's errors for a full disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""What the system says when the disk or the quota is full."""
+"""Errors of the system when the disk or the quota is full."""
 
 
 def size_bytes(path: Path) -> int:

@@ -5,14 +5,14 @@
     TiltflowError
     ├── InputError                  something about the user's files
     │   ├── FormatError             (ValueError)  a file is not what it claims to be
-    │   ├── MissingValueError       (ValueError)  no source tells the angles, the pixel size, ...
+    │   ├── MissingValueError       (ValueError)  no source gives the angles, the pixel size, ...
     │   └── LocationError           (ValueError)  a share, folder or path that cannot be used
-    ├── ParameterError              (ValueError)  a parameter outside what makes sense
+    ├── ParameterError              (ValueError)  a parameter that is out of range
     │   └── DirectiveError          a directive that is unknown, misspelt or malformed
     ├── SettingsError               (ValueError)  the site's settings
     ├── UnsupportedError            (NotImplementedError)  a valid request this engine cannot carry out
     ├── ResourceError               (OSError)     the work does not fit the memory or the disk
-    │   └── MemoryShortageError     it is the memory
+    │   └── MemoryShortageError     ... the memory
     ├── StageError                  (RuntimeError)  a stage could not give a result from these data
     ├── EngineError                 (RuntimeError)  an engine ended without its outputs
     ├── CommandError                (RuntimeError)  a program failed: its command, status and last lines
@@ -29,11 +29,11 @@ from collections.abc import Sequence
 
 
 class TiltflowError(Exception):
-    """Base of everything tiltflow raises on purpose."""
+    """Base class of all errors that tiltflow raises itself."""
 
 
 class InputError(TiltflowError):
-    """Something about the user's files."""
+    """Something is wrong with the user's files."""
 
 
 class FormatError(InputError, ValueError):
@@ -41,7 +41,7 @@ class FormatError(InputError, ValueError):
 
 
 class MissingValueError(InputError, ValueError):
-    """No source tells a value that the work needs."""
+    """No source gives a value that the work needs."""
 
 
 class LocationError(InputError, ValueError):
@@ -49,7 +49,7 @@ class LocationError(InputError, ValueError):
 
 
 class ParameterError(TiltflowError, ValueError):
-    """A parameter outside what makes sense."""
+    """A parameter that is out of range."""
 
 
 class DirectiveError(ParameterError):
@@ -77,7 +77,7 @@ class StageError(TiltflowError, RuntimeError):
 
 
 class EngineError(TiltflowError, RuntimeError):
-    """An engine ended without the outputs it owes."""
+    """An engine ended without its outputs."""
 
 
 class CommandError(TiltflowError, RuntimeError):

@@ -63,7 +63,7 @@ def read(path: str | Path, **hints: Any) -> TiltSeries:
     Parameters
     ----------
     path
-        The stack: MRC (`.mrc`, `.st`) or TIFF.  Files beside it (`.rawtlt`, `.mdoc`) are read too.
+        The stack: MRC (`.mrc`, `.st`), TIFF, or another format that tiltflow reads.  Files beside it (`.rawtlt`, `.mdoc`) are read too.
     **hints
         Values that outrank those of files: `pixel_size_angstrom`, `axis_angle_deg`, `first_tilt_deg` with `tilt_increment_deg`,
         `exclude_views` (counted from 1); see :class:`tiltflow.formats.series.SeriesHints`.
@@ -85,13 +85,14 @@ def read(path: str | Path, **hints: Any) -> TiltSeries:
 
     Examples
     --------
-    >>> import tiltflow, tempfile
+    >>> import tempfile, tiltflow
+    >>> from pathlib import Path
     >>> from tiltflow.demo import write_series
     >>> path = Path(tempfile.mkdtemp()) / "TS_01.st"
     >>> write_series(path, tiltflow.simulate(size=64, views=5, beads=0))
     >>> series = tiltflow.read(path, axis_angle_deg=-8.5)
     >>> series.shape, series.axis_angle_deg, series.provenance["tilt_deg"]
-    ((5, 64, 64), -8.5, 'extended header (SerialEM)')
+    ((5, 64, 64), -8.5, 'extended header (SerialEM), 5 angles from -60.00 to 60.00')
     """
     from tiltflow.formats.series import SeriesHints, read_series
     from tiltflow.formats.stacks import open_stack
@@ -132,7 +133,7 @@ def align(
         For an array: nominal tilts `(views,)`, degrees; the angle of the tilt axis from y, degrees, counter-clockwise positive; the
         size of a pixel, Å.  For a series: what is given replaces its own.
     gold_nm
-        Diameter of the beads, nm.
+        Diameter of the beads, nm; other methods do not need it.
     params
         All further parameters; `method`, `fallback` and `gold_nm` above are put into it.
     observer
@@ -149,7 +150,7 @@ def align(
     Raises
     ------
     ParameterError
-        If an array comes without tilts or pixel size, or there is no such method.
+        If an array comes without tilts or pixel size, there is no such method, or beads have no diameter.
     StageError
         If no view can be used, or the method fails and there is no fallback.
 
@@ -173,6 +174,10 @@ def align(
     from tiltflow.preprocess.bad_views import ViewParams
     from tiltflow.preprocess.preparation import leave_out_bad_views
 
+    if method == "gold" and not gold_nm > 0:
+        raise ParameterError(
+            f"Beads have a diameter above 0 nm, not {gold_nm}; without gold, take method='patches' or 'projection'"
+        )
     known = _as_series(series, tilt_deg, axis_angle_deg, pixel_size_angstrom)
     images, threads = _images(known), threads or usable_cores()
     left_out = {int(view): "is left out by the request" for view in np.flatnonzero(~known.included)}
@@ -282,7 +287,7 @@ def locate_specimen(
     --------
     >>> import tiltflow
     >>> simulated = tiltflow.simulate(size=256, views=21, beads=12, two_surfaces=True, thickness_px=60, pitch_deg=3)
-    >>> alignment = tiltflow.align(simulated.series, gold_nm=10)
+    >>> alignment = tiltflow.align(simulated.series, "coarse")
     >>> specimen = tiltflow.locate_specimen(simulated.series, alignment)
     >>> specimen.confident, bool(abs(specimen.thickness - 60) < 12)
     (True, True)
@@ -548,12 +553,13 @@ def run(
     Examples
     --------
     >>> import tempfile, tiltflow
+    >>> from pathlib import Path
     >>> from tiltflow.demo import write_series
     >>> folder = Path(tempfile.mkdtemp())
-    >>> write_series(folder / "TS_01.st", tiltflow.simulate(size=128, views=11, beads=0, pixel_nm=2))
+    >>> write_series(folder / "TS_01.st", tiltflow.simulate(size=96, views=9, beads=0, pixel_nm=2))
     >>> done = tiltflow.run(folder, folder / "results", fiducialless=1, thickness=60, engine="native")
-    >>> [(result.status, len(result.assets)) for result in done.results]
-    [('success', 7)]
+    >>> [(result.status, result.assets[0].path) for result in done.results]
+    [('success', 'tiltMov_TS_01.mp4')]
     """
     from tiltflow.delivery.layout import find_series
     from tiltflow.pipeline import run as run_series
@@ -563,7 +569,7 @@ def run(
     settings = load_settings()
     pairs = [(name, str(value)) for name, value in directives.items()] if isinstance(directives, Mapping) else list(directives)
     recipe = make_recipe(BrtParameters(**parameters), template, pairs, engine=engine, fallback=settings.fallback)
-    sources = find_series(Path(folder), file)
+    sources = find_series(Path(folder), file, by_mdoc=True)
     more: dict[str, Any] = {} if on_progress is None else {"on_progress": on_progress}
     return run_series(sources, recipe, site_from(settings, jobs), Path(output), jobs=jobs, redo=redo, **more)
 
@@ -577,6 +583,7 @@ def _as_series(
     from tiltflow.model import TiltSeries
 
     if not isinstance(given, TiltSeries):
+        _refuse_path(given)
         if tilt_deg is None or pixel_size_angstrom is None:
             raise ParameterError(
                 "An array of views needs tilt_deg= and pixel_size_angstrom= beside it (and axis_angle_deg=, if known)"
@@ -611,6 +618,13 @@ def _as_stack(images: Any) -> Stack:
     """Return an array as it is, or what is read view by view as such."""
     import numpy as np
 
+    from tiltflow.model import TiltSeries
+
+    _refuse_path(images)
+    if isinstance(images, TiltSeries):
+        raise ParameterError(
+            f"{images.name} is a tilt series, and aligned views were expected: give tiltflow.apply(series, alignment)"
+        )
     if hasattr(images, "shape") and hasattr(images, "__getitem__") and len(images.shape) == 3:
         stack: Stack = images
         return stack
@@ -618,6 +632,11 @@ def _as_stack(images: Any) -> Stack:
     if array.ndim != 3:
         raise ParameterError(f"Views are an array (view, y, x), and this one has the shape {array.shape}")
     return array
+
+
+def _refuse_path(given: object) -> None:
+    if isinstance(given, (str, Path)):
+        raise ParameterError(f"{str(given)!r} is the name of a file: give tiltflow.read({str(given)!r})")
 
 
 def _as_file(given: Any, path: Path, pixel_size_angstrom: float, *, is_stack: bool = False) -> Path:

@@ -4,7 +4,7 @@
 `[j, i]` covers `i <= x < i + 1`, `j <= y < j + 1`: its centre is at `(i + 0.5, j + 0.5)` and the centre of an image of `n`
 pixels at `n / 2`.  Angles are degrees, counter-clockwise positive.
 
-**Transforms.**  A transform is a `(2, 3)` array `[A | d]`, one line of IMOD's `.xf`: it carries a raw point to the aligned image,
+**Transforms.**  A transform is a `(2, 3)` array `[A | d]`, one line of IMOD's `.xf`: it maps a raw point to the aligned image,
 both measured from the centre of their image:
 
     x_aligned - c_aligned = A (x_raw - c_raw) + d
@@ -51,20 +51,20 @@ def transform(matrix: ArrayLike, shift: ArrayLike = (0.0, 0.0)) -> Floats:
 
 
 def apply(xf: ArrayLike, points: ArrayLike) -> Floats:
-    """Return points `(..., 2)` carried by a transform; both are measured from the image centre."""
+    """Return points `(..., 2)` mapped by a transform; both are measured from the image centre."""
     xf = np.asarray(xf, float)
     return np.asarray(np.einsum("...ij,...j->...i", xf[..., :2], np.asarray(points, float)) + xf[..., 2])
 
 
 def invert(xf: ArrayLike) -> Floats:
-    """Return the transform that carries aligned points back to raw ones; stacks are inverted one by one."""
+    """Return the transform from aligned to raw points; stacks are inverted one by one."""
     xf = np.asarray(xf, float)
     inverse = np.linalg.inv(xf[..., :2])
     return transform(inverse, -np.einsum("...ij,...j->...i", inverse, xf[..., 2]))
 
 
 def compose(first: ArrayLike, then: ArrayLike) -> Floats:
-    """Return the one transform that does `first`, then `then` (IMOD's `xfproduct first then`)."""
+    """Return the transform that applies `first`, then `then` (IMOD's `xfproduct first then`)."""
     first, then = np.asarray(first, float), np.asarray(then, float)
     return transform(then[..., :2] @ first[..., :2], apply(then, first[..., 2]))
 

@@ -39,7 +39,7 @@ class Stack(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something odd that a reader noticed and somebody must hear of."""
+    """Something unusual in the input, to be reported to the user."""
 
     message: str
     where: str
@@ -47,12 +47,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Acquisition:
-    """What an acquisition program left in a file besides the images; None for what it does not tell.
+    """Metadata that an acquisition program wrote into a file; None for values that it does not give.
 
     Attributes
     ----------
     kind
-        Who wrote it, in words; empty where that is not known, and then the rest is None.
+        Which program wrote it; empty where that is not known, and then the rest is None.
     tilt_deg
         Tilt of each view, `(views,)`.
     pixel_size_angstrom
@@ -73,8 +73,8 @@ class Acquisition:
 class ImageStack(Stack, Protocol):
     """The views of a tilt series in a file of any format, read one at a time and from several threads.
 
-    Whatever the format does, the first row of a view is its bottom.  What the file tells besides the images stays known after it
-    is closed.  :func:`tiltflow.formats.stacks.open_stack` opens one.
+    In every format, the first row of a view is its bottom.  All but the images stays available after the file is closed.
+     :func:`tiltflow.formats.stacks.open_stack` opens one.
     """
 
     @property
@@ -83,7 +83,7 @@ class ImageStack(Stack, Protocol):
 
     @property
     def container(self) -> str:
-        """The format in words, and who wrote it where that is known: `MRC`, `TIFF (ImageJ)`."""
+        """The format in words, and the program that wrote it where that is known: `MRC`, `TIFF (ImageJ)`."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,7 +95,7 @@ class ImageStack(Stack, Protocol):
 
     @property
     def header_name(self) -> str:
-        """What the place of pixel size and labels is called in sentences: `header`, `TIFF tags`."""
+        """Name of the place of pixel size and labels in messages: `header`, `TIFF header`."""
 
     @property
     def pixel_size_angstrom(self) -> tuple[float, float] | None:
@@ -107,11 +107,11 @@ class ImageStack(Stack, Protocol):
 
     @property
     def acquisition(self) -> Acquisition | None:
-        """What the acquisition program left in the file; None where it left nothing."""
+        """Metadata of the acquisition program; None where there are none."""
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is odd about the file although it can be read."""
+        """What is unusual about the file although it can be read."""
 
     def close(self) -> None:
         """Close the file; images that were read stay valid."""
@@ -123,7 +123,7 @@ class ImageStack(Stack, Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TiltSeries:
-    """What is known of a tilt series, and where each value was read.
+    """A tilt series, with the source of each value.
 
     Attributes
     ----------
@@ -142,13 +142,13 @@ class TiltSeries:
     included
         Views that take part in alignment and reconstruction, `(views,)`.
     provenance
-        Field name to a sentence that says where it was read.
+        Source of each field, in a sentence.
     problems
         Disagreements and oddities.
     container
         Format of the stack in words, as :class:`ImageStack` has it.
     images
-        The views, `(view, y, x)`, where they are at hand; None where whoever needs them opens `path`.
+        The views, `(view, y, x)`, if they are in memory; None if they are to be read from `path`.
     """
 
     path: Path
@@ -210,9 +210,9 @@ class AlignedViews:
     images
         `(view, y, x)`.
     binning
-        Raw pixels to one of theirs.
+        Raw pixels to one of these, along a side.
     pixel_size_angstrom
-        Size of one of their pixels; None where it is not known.
+        Size of a binned pixel; None where it is not known.
     """
 
     images: Stack
@@ -234,7 +234,7 @@ class Tracks:
     kind
         `bead` or `patch`.
     crowding
-        By how much the tracks together know less than as many that have nothing in common: above 1 for patches that overlap.
+        Number of tracks divided by the number of independent ones: above 1 for patches that overlap.
     """
 
     xy: NDArray[np.float64]
@@ -252,14 +252,14 @@ class Tracks:
 class Evidence:
     """How good an alignment is, in numbers.  None where a method does not give the number.
 
-    Residuals and errors are pixels of the raw images.  `leave_out_px` is the mean distance of points to where a fit that has
-    not seen them puts them: the honest number, as a fit with too many variables follows the noise.  `error_px` is what the method
-    believes the error of the alignment itself to be; `trust_warnings` are the reasons not to trust it, none for a sound one.
-    `excluded_views` maps views, counted from 0, to the reason.  `rejected` maps reasons to the number of tracks that were thrown out
-    for them before the solution; `tracks_rejected` counts those that the solution threw out.  `axis_angle_error_deg` is the standard
+    Residuals and errors are pixels of the raw images.  `leave_out_px` is the mean distance of points from the
+    prediction of a fit without them; unlike the residual it does not fall when a fit with too many variables follows the noise.
+    `error_px` is the estimated error of the alignment itself; `trust_warnings` are the reasons not to trust it, none for a sound one.
+    `excluded_views` maps views, counted from 0, to the reason.  `rejected` maps reasons to the number of tracks rejected
+    before the solution; `tracks_rejected` counts those that the solution rejected.  `axis_angle_error_deg` is the standard
     error of the angle from the data.  `positions_per_view` counts the tracks that each view was fitted
     with, `positions_lost_per_view` those that are missing or were rejected there.  `residual_vectors_px` holds x, y of each track
-    on the view nearest to zero tilt, raw pixels from its corner, and how far the fit is from it there, dx and dy.  Where local
+    on the view nearest to zero tilt, raw pixels from its corner, and the residual there, dx and dy.  Where local
     areas are used all of these are with them, and `global_residual_mean_px` and `global_leave_out_px` without.
     """
 
@@ -293,12 +293,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalAlignment:
-    """What areas of the specimen need on top of the global alignment.
+    """Corrections of the global alignment for areas of the specimen.
 
     Attributes
     ----------
     centre_px
-        `(areas, 2)` where each area is, x and y from the centre of the aligned image: the specimen as seen untilted.
+        `(areas, 2)` centre of each area, x and y from the centre of the aligned image, at zero tilt.
     grid
         Areas along x and y: area `[j, i]` of the grid is number `j * grid[0] + i`.
     transforms
@@ -306,7 +306,7 @@ class LocalAlignment:
     delta_tilt_deg
         `(areas, views)` to add to the tilt of each view.
     tracks
-        `(areas,)` how many tracks each was solved from.
+        `(areas,)` number of tracks in each.
     """
 
     centre_px: NDArray[np.float64]
@@ -318,7 +318,7 @@ class LocalAlignment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alignment:
-    """Where each raw view belongs.
+    """The alignment of a tilt series: the place of each raw view.
 
     Attributes
     ----------
@@ -335,14 +335,14 @@ class Alignment:
     z_shift
         Shift of the reconstruction along z, unbinned pixels.
     thickness
-        Of the volume, unbinned pixels, where positioning decides it; None for the one asked for.
+        Of the volume, unbinned pixels, if positioning sets it; None for the requested one.
     local
         Corrections by area, where they were solved.
     y_per_z
-        `(views,)` how far a height is displaced along y in the aligned view, as a fraction of it, where the specimen skews (IMOD's
-        second z factor; the first is worked into the tilts).
+        `(views,)` displacement along y in the aligned view per unit of z, where the specimen skews (IMOD's second z factor; the
+        first is included in the tilts).
     tracks, track_weights
-        The positions that it was solved from, and the weight of each in the solution, `(track, view)`, 0 for those not used; None for
+        The positions that it was computed from, and the weight of each in the solution, `(track, view)`, 0 for those not used; None for
         methods without tracks.
     """
 
@@ -359,10 +359,19 @@ class Alignment:
     tracks: Tracks | None = None
     track_weights: NDArray[np.float64] | None = None
 
+    def __repr__(self) -> str:
+        told = (("estimated error", self.evidence.error_px), ("leave-out error", self.evidence.leave_out_px))
+        errors = "".join(f", {name} {value:.2f} px" for name, value in told if value is not None)
+        warnings = len(self.evidence.trust_warnings)
+        return (
+            f"<Alignment by {self.method}: {int(self.included.sum())} of {len(self.included)} views{errors}"
+            f"{f', {warnings} trust warning' + 's' * (warnings > 1) if warnings else ''}>"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """The files an engine leaves behind; `alignment` is None where it gives none."""
+    """The files that an engine makes; `alignment` is None where it gives none."""
 
     aligned: Path
     volume: Path
@@ -381,7 +390,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class StageRecord:
-    """What a stage did: its time, its numbers, its warnings."""
+    """A stage: its time, its numbers, its notes."""
 
     name: str
     seconds: float
@@ -480,7 +489,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class SeriesResult:
-    """What became of one series."""
+    """The result of one series."""
 
     source: Path
     status: str
@@ -499,7 +508,7 @@ class SeriesResult:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """How the work is done here; decides nothing about the result and is never hashed.
+    """How the work is done here; it does not affect the result and is never hashed.
 
     Attributes
     ----------
@@ -510,9 +519,9 @@ class Site:
     threads
         Threads per series.
     engine_options
-        What engines are told of this site, by the names of their options.
+        Options of the engines, by name.
     thresholds
-        What counts as good when a result is judged; the result itself stays as it is.
+        Thresholds of the verdict, which does not change the result.
     """
 
     mounts: Mapping[str, Path] = field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""Who listens to the work: steps report stages, numbers, remarks and progress to an observer, and know nothing of records or terminals.
+"""Observers: steps report stages, numbers, remarks and progress to them, and know nothing of records or terminals.
 
-The recorder of a series (:class:`tiltflow.record.Recorder`) is an observer; :data:`SILENT` is one that hears nothing.
+The recorder of a series (:class:`tiltflow.record.Recorder`) is an observer; :data:`SILENT` is one that does nothing.
 """
 
 from __future__ import annotations
@@ -17,68 +17,68 @@ StageProgress = Callable[[str, float], None]
 
 
 class StageObserver(Protocol):
-    """Hears what one stage has to say."""
+    """Receives the reports of one stage."""
 
     def number(self, name: str, value: float | str | None, unit: str = "") -> None:
-        """Take a number with its unit."""
+        """Receive a number with its unit."""
 
     def note(self, text: str) -> None:
-        """Take a sentence that explains what was done."""
+        """Receive a sentence that explains what was done."""
 
     def warn(self, text: str) -> None:
-        """Take a warning about this stage."""
+        """Receive a warning about this stage."""
 
     def progress(self, fraction: float) -> None:
-        """Take the fraction of the stage that is done, 0 to 1."""
+        """Receive the fraction of the stage that is done, 0 to 1."""
 
 
 class Observer(Protocol):
-    """Hears which stages are worked on, and warnings about the whole."""
+    """Receives the stages of a series, and warnings about the series."""
 
     def stage(self, name: str) -> AbstractContextManager[StageObserver]:
-        """Return a context for the duration of a stage; an exception that leaves it is that of a stage that failed."""
+        """Return a context for the duration of a stage; an exception that leaves it means that the stage failed."""
 
     def warn(self, text: str) -> None:
-        """Take a warning about the series."""
+        """Receive a warning about the series."""
 
 
 class _SilentStage:
     def number(self, name: str, value: float | str | None, unit: str = "") -> None:
-        """Hear nothing."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Hear nothing."""
+        """Do nothing."""
 
     def warn(self, text: str) -> None:
-        """Hear nothing."""
+        """Do nothing."""
 
     def progress(self, fraction: float) -> None:
-        """Hear nothing."""
+        """Do nothing."""
 
 
 class _Silent:
     def stage(self, name: str) -> AbstractContextManager[StageObserver]:  # noqa: ARG002  the protocol's
-        """Hear nothing of a stage."""
+        """Return an observer that does nothing."""
         return nullcontext(_SilentStage())
 
     def warn(self, text: str) -> None:
-        """Hear nothing."""
+        """Do nothing."""
 
 
 SILENT: Observer = _Silent()
-"""An observer for work that nobody listens to."""
+"""An observer that does nothing."""
 
 
 def silent_progress(_stage: str, _fraction: float) -> None:
-    """Report progress to nobody."""
+    """Ignore progress."""
 
 
 def tell(progress: Progress | None, fraction: float) -> None:
-    """Report a fraction done to whoever listens."""
+    """Report a fraction done, if a progress is given."""
     if progress is not None:
         progress(fraction)
 
 
 def part_of(progress: Progress | None, first: float, last: float) -> Progress | None:
-    """Return a progress that fills the part of another from `first` to `last`."""
+    """Return a progress that reports its work as the part from `first` to `last` of another."""
     return None if progress is None else lambda fraction: progress(first + fraction * (last - first))

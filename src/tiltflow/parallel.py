@@ -1,8 +1,7 @@
 """Threads over blocks of an array: the one place that starts them.
 
-Kernels release the interpreter lock, so plain threads use all cores; what takes less than some milliseconds an item is better done
-on one.  numba's own thread pool is not used: its portable
-layer aborts the process when two series run at once.
+Kernels release the interpreter lock, so plain threads use all cores; items that take less than a few milliseconds are
+faster on one.  numba's own thread pool is not used: its portable layer aborts the process when two series run at once.
 """
 
 from __future__ import annotations
@@ -42,17 +41,19 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], threads: int) ->
 
 
 def usable_cores() -> int:
-    """Return the cores that this process may use: what Slurm, a container or `taskset` left it."""
+    """Return the number of cores that this process may use, within the limits of Slurm, a container or `taskset`."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def one_thread_for_algebra() -> Iterator[None]:
-    """Hold the linear algebra library to one thread inside a `with` block.
+    """Limit the linear algebra libraries to one thread inside a `with` block.
 
-    Its own threads wait by spinning, which on a busy machine slows the many small systems of an alignment tenfold; tiltflow's
+    Their own threads wait by spinning, which on a busy machine slows the many small systems of an alignment tenfold; tiltflow's
     threads use the cores instead.
     """
+    import numpy as np  # noqa: F401
+    from scipy import linalg  # noqa: F401  numpy and scipy bring a library each, and what is loaded later is not held
     from threadpoolctl import threadpool_limits  # importing it sets an environment variable
 
     with threadpool_limits(1, user_api="blas"):

@@ -9,7 +9,7 @@ Each setting is taken from the first of these that gives it:
 
 A setting that has been renamed is still understood by its old name, with a warning; where both are given, the new one counts.
 
-Settings decide how the work is done.  The two that can touch the result, `engine` and `fallback`, become part of the recipe and
+Settings determine how the work is done.  The two that can change the result, `engine` and `fallback`, become part of the recipe and
 of its hash.
 """
 
@@ -66,7 +66,7 @@ def _parse_mounts(value: Any) -> Any:
         try:
             return json.loads(value)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{value!r} begins like JSON but is none ({error})") from error
+            raise ValueError(f"{value!r} begins like JSON but is not valid ({error})") from error
     mounts: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in value.split(":"))):
         name, separator, path = part.partition("=")
@@ -95,13 +95,13 @@ def _lines(value: Any) -> Any:
         try:
             return json.loads(value)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{value!r} begins like JSON but is none ({error})") from error
+            raise ValueError(f"{value!r} begins like JSON but is not valid ({error})") from error
     return [part.strip() for part in value.split(";") if part.strip()]
 
 
 def _known_engine(value: str) -> str:
     if value not in (AUTO, *engine_names()):
-        raise ValueError(f"{value!r} is no engine; give {', '.join((AUTO, *engine_names()))}")
+        raise ValueError(f"{value!r} is not an engine; give {', '.join((AUTO, *engine_names()))}")
     return value
 
 
@@ -111,7 +111,7 @@ Lines = Annotated[tuple[str, ...], BeforeValidator(_lines)]
 
 
 class SlurmSettings(BaseModel):
-    """What a Slurm job of one worker asks for."""
+    """Resources of the Slurm job of one worker."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True)
 
@@ -159,30 +159,30 @@ class Settings(BaseSettings):
     )
     keep_workdir: bool = Field(default=False, description="Keep the scratch folders.")
     threads: int | None = Field(
-        default=None, ge=1, description="Threads for each series; the cores shared out among the series if not given."
+        default=None, ge=1, description="Threads for each series; if not given, all cores are divided among the series."
     )
     engine: Annotated[str, AfterValidator(_known_engine)] = Field(
         default=AUTO,
-        description=f"What the flow aligns and reconstructs with: {', '.join(engine_names())}, or the preferred one that is available.",
+        description=f"Engine of the flow: {', '.join(engine_names())}, or auto for the preferred one that is available.",
     )
     fallback: bool = Field(
         default=True, description="When the requested alignment cannot be trusted, the flow tries the next simpler method."
     )
     runner: Literal["threads", "dask", "slurm"] = Field(
         default="threads",
-        description="What runs the flow's tasks: threads of its process, Dask workers on this machine, or Slurm jobs.",
+        description="Where the flow's tasks run: threads of its process, Dask workers on this machine, or Slurm jobs.",
     )
     workers: int = Field(default=1, ge=1, description="Series at the same time: threads, Dask workers, or the most Slurm jobs.")
     slurm: SlurmSettings = Field(default=SlurmSettings(), description="Slurm jobs.")
     token: SecretStr | None = Field(default=None, description="Token for the portal's API; a file is safer.")
     token_file: AbsolutePath | None = Field(default=None, description="File that holds the token; read where no token is given.")
     callback_patience_s: float = Field(
-        default=900.0, ge=0.0, description="Seconds for which an API that is down is tried again before the callback is given up."
+        default=900.0, ge=0.0, description="Seconds for which the callback is retried while the API is down."
     )
     evidence_in_callback: bool = Field(
-        default=False, description="The verdict and its figures travel to the portal, as the image metadata of each series."
+        default=False, description="Send the verdict and its figures to the portal, as the image metadata of each series."
     )
-    verdict: Thresholds = Field(default=Thresholds(), description="What counts as good.")
+    verdict: Thresholds = Field(default=Thresholds(), description="Thresholds of the verdict.")
 
     @classmethod
     def settings_customise_sources(
@@ -193,7 +193,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return where settings come from, the first that gives one first."""
+        """Return the sources of settings, the one with precedence first."""
         file = os.environ.get(FILE_VARIABLE)
         return init_settings, _Variables(settings_cls), *([_File(settings_cls, Path(file).expanduser())] if file else [])
 
@@ -229,7 +229,7 @@ def _model() -> type[Settings]:
 
 
 class _Variables(EnvSettingsSource):
-    """The environment: exactly the variables that :func:`describe_settings` names; another one that begins like them is warned of."""
+    """The environment: exactly the variables that :func:`describe_settings` lists; others of the prefix are logged as warnings."""
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
@@ -237,7 +237,7 @@ class _Variables(EnvSettingsSource):
         known = documented.union(map(_variable, RENAMED))
         for variable in sorted(os.environ):
             if variable.startswith(PREFIX) and variable not in known and variable != FILE_VARIABLE:
-                _log.warning("variable %s sets nothing.%s", variable, _nearest(variable, documented))
+                _log.warning("variable %s is not a setting.%s", variable, _nearest(variable, documented))
         self.env_vars = {variable.lower(): os.environ[variable] for variable in known if os.environ.get(variable)}
 
     def __call__(self) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class _Variables(EnvSettingsSource):
 
 
 class _File(TomlConfigSettingsSource):
-    """The settings file; what is wrong with it is said with its path."""
+    """The settings file; messages on its errors name its path."""
 
     def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
         try:
@@ -279,7 +279,7 @@ def load_settings(**overrides: Any) -> Settings:
     Raises
     ------
     SettingsError
-        If one is unknown or has a value that makes no sense.
+        If one is unknown or has an invalid value.
     """
     try:
         return _model()(**{name: value for name, value in overrides.items() if value is not None})
@@ -290,18 +290,18 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def load_site(*, jobs: int = 1, **overrides: Any) -> Site:
-    """Return how the work is done here, with the cores shared out among `jobs` series at once.
+    """Return how the work is done here, with the cores divided among `jobs` series at once.
 
     Raises
     ------
     SettingsError
-        If a setting is unknown or has a value that makes no sense.
+        If a setting is unknown or has an invalid value.
     """
     return site_from(load_settings(**overrides), jobs)
 
 
 def site_from(settings: Settings, jobs: int = 1, cores: int | None = None) -> Site:
-    """Return the part of the settings that the core needs; `cores` of one machine are shared out among `jobs`."""
+    """Return the part of the settings that the core needs; `cores` of one machine are divided among `jobs`."""
     return Site(
         mounts=dict(settings.mounts),
         scratch=settings.scratch,
@@ -408,5 +408,5 @@ def _read_token(path: Path) -> SecretStr:
     if not token:
         raise SettingsError(f"The token file {path} is empty.")
     if open_to_others:
-        _log.warning("the token file %s can be read by others; chmod 600 it", path)
+        _log.warning("the token file %s can be read by others; protect it with chmod 600", path)
     return token

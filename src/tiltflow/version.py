@@ -1,4 +1,4 @@
-"""Which tiltflow this is: the version, typed here alone, and the commit where it runs from a checkout."""
+"""The version, stated only here, and the commit if tiltflow runs from a checkout."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Prefect wraps the steps of tiltflow's pipeline; importing this package does nothing but define."""
+"""Prefect wraps the steps of tiltflow's pipeline; importing this package has no side effects."""

@@ -1,4 +1,4 @@
-"""What Prefect shows of a run beside its states: the summary as an artifact of the flow run."""
+"""The summary of a run, as an artifact of the flow run in Prefect."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _log = logging.getLogger(__name__)
 
 
 def publish_summary(records: Sequence[SeriesRecord], thresholds: Thresholds, page: Path) -> None:
-    """Publish a table of all series and where their page is; a server that does not take it costs the run nothing."""
+    """Publish a table of all series with the path of their report; a server that does not accept it is a warning."""
     try:
         create_markdown_artifact(
             summary_markdown(records, thresholds, page),
             key=ARTIFACT_KEY,
-            description="Whether to trust each tomogram of the run, those that need a look first.",
+            description="Whether to trust each tomogram of the run, the most doubtful first.",
         )
     except Exception:  # noqa: BLE001  the boundary: no report is worth a run
-        _log.warning("the summary could not be published; it stands in %s", page, exc_info=True)
+        _log.warning("the summary could not be published; it is in %s", page, exc_info=True)

@@ -1,12 +1,11 @@
-"""The BRT flow: what portals and operators start, under this name or through the door (:mod:`tiltflow_flows.door`).
+"""The BRT flow, started by portals and operators under this name or through the door (:mod:`tiltflow_flows.door`).
 
-The parameters are a contract: their names, order and defaults stay as they are, the first nine in IMOD's words.  What happens::
+The parameters are a contract: their names, order and defaults never change; the first nine have IMOD's names.  The order of events::
 
     running -> inputs found -> every series, on the runner that the site chose -> callback.json -> callback -> success or error
 
-A series that fails is an `error` in the callback and costs the others nothing; the run fails when none succeeded.  A run that is
-repeated does not do again what is complete, made by the same recipe from the same file.  Importing this module defines and does
-nothing else.
+A series that fails is an `error` in the callback and does not affect the others; the run fails when none succeeded.  A repeated run
+keeps results that are complete and were made by the same recipe from the same file.  Importing this module has no side effects.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def brt_flow(
     x_keep_workdir: bool = False,
     adoc_template: str = "plastic_brt",
 ) -> dict[str, Any]:
-    """Align and reconstruct every tilt series of a folder, make its products, and tell the portal where they are.
+    """Align and reconstruct every tilt series of a folder, make its products, and report them to the portal.
 
     Parameters
     ----------
@@ -76,11 +75,11 @@ def brt_flow(
     file_share, input_dir
         The inputs: the files of `<mount of file_share>/Projects/<input_dir>` that end in .mrc .st .MRC .ST.
     x_file_name
-        Only this one of them.
+        Only this file.
     callback_url, token
         The portal's API, and the token for it or the name of the Prefect Secret block that holds it.
     x_no_api
-        Make everything, log the callback, talk to nobody.
+        Make everything and log the callback, but send nothing to the portal.
     x_keep_workdir
         Keep the scratch folders.
     adoc_template
@@ -94,7 +93,7 @@ def brt_flow(
     Raises
     ------
     TiltflowError
-        If the inputs cannot be found, no series succeeded, or the portal did not take the callback.
+        If the inputs cannot be found, no series succeeded, or the portal did not accept the callback.
     """
     log = get_run_logger()
     door = describe_door()
@@ -153,7 +152,7 @@ def brt_series_of_a_run(sources: Sequence[Path], recipe: Recipe, site: Site, lay
     """Process the series on the runner of this flow, which the caller chooses, and return their results in order.
 
     A series whose worker died is done once more when the others are done, and alone: it may have been short of memory that
-    others used, or have waited for a worker that another series took down.
+    others used, or have waited for a worker that died with another series.
     """
     log = get_run_logger()
 
@@ -161,7 +160,7 @@ def brt_series_of_a_run(sources: Sequence[Path], recipe: Recipe, site: Site, lay
         waiting = deque(these)
         running: dict[PrefectFuture[Any], Path] = {}
         while waiting or running:
-            # No more than there are workers: Dask counts what waits behind a series that kills its worker as killed with it.
+            # No more than there are workers: Dask counts series that wait behind one that kills its worker as killed with it.
             while waiting and len(running) < at_once:
                 source = waiting.popleft()
                 running[brt_series.submit(source, recipe, site, layout.output_of(source))] = source
@@ -185,7 +184,7 @@ def _settle(future: PrefectFuture[Any], source: Path, output: Path) -> SeriesRes
     stage = None
     try:
         result = future.result(raise_on_failure=False)
-    except Exception as error:  # noqa: BLE001  the boundary: a worker that dies raises what its runner likes
+    except Exception as error:  # noqa: BLE001  the boundary: the exception for a dead worker depends on the runner
         result, stage = error, _LOST
     if isinstance(result, SeriesResult):
         return result
@@ -194,5 +193,5 @@ def _settle(future: PrefectFuture[Any], source: Path, output: Path) -> SeriesRes
     else:
         message = f"{source.name}: the work ended without a result ({type(result).__name__}: {result})."
     if stage == _LOST:
-        message += " Its worker died, most likely for want of memory or time; see the log of the flow run."
+        message += " Its worker died, most likely for lack of memory or time; see the log of the flow run."
     return SeriesResult(source=source, status="error", message=message, stage=stage, output=output)

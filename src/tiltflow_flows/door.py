@@ -1,9 +1,9 @@
-"""Whose flow the name `em_workflows.brt.flow:brt_flow` starts in this environment.
+"""Which package's flow the name `em_workflows.brt.flow:brt_flow` starts in this environment.
 
-The name is a contract with portals and deployments, but the package `em_workflows` is another's too.  The door, a distribution
-of its own, is one file under that name that leads to :mod:`tiltflow_flows.brt`.  A package of the same name that Python finds first,
-a checkout in the working directory for instance, hides it: deployments then start the flow of that package, and nothing fails.
-:func:`describe_door` says so, and `python -m tiltflow_flows.door` prints it.
+The name is a contract with portals and deployments, but another distribution has a package `em_workflows` as well.  The door, a
+distribution of its own, is one file under that name that leads to :mod:`tiltflow_flows.brt`.  A package of the same name that
+Python finds first, a checkout in the working directory for instance, hides it: deployments then start the flow of that package,
+without an error.  :func:`describe_door` reports this, and `python -m tiltflow_flows.door` prints it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ OWN_ENTRYPOINT = "tiltflow_flows.brt:brt_flow"
 """The same flow under a name that no other package has."""
 
 _LINE = "from tiltflow_flows.brt import brt_flow"
-"""What makes a file of that name the door."""
+"""The line by which a file of that name is recognised as the door."""
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What an import of the name finds.
+    """The result of an import of the name.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Door:
 
     @property
     def message(self) -> str:
-        """What an operator has to know, in a sentence or two."""
+        """What the name starts and, if that is not tiltflow's flow, what to do."""
         if self.leads_here:
             return f"{ENTRYPOINT} is tiltflow's BRT flow, by the door {self.found}"
         either = f"or let deployments name {OWN_ENTRYPOINT}, which needs no door"
@@ -72,7 +72,7 @@ class Door:
 
 def describe_door() -> Door:
     """Return what an import of `em_workflows.brt.flow` finds, without importing it."""
-    spec = find_spec("em_workflows")  # of a top-level name: nothing is run
+    spec = find_spec("em_workflows")  # of a top-level name: no code is run
     folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec is not None else []
     files = (folder / "flow.py" for folder in _package("brt", folders))
     found = next((path.resolve() for path in files if path.is_file()), None)
@@ -84,7 +84,7 @@ def describe_door() -> Door:
 def _package(name: str, folders: Iterable[Path]) -> list[Path]:
     """Return the folders of a package inside another, as the import system chooses them.
 
-    `find_spec` would run the `__init__.py` of the outer package to find the inner one, and another's may do anything.
+    `find_spec` would run the `__init__.py` of the outer package to find the inner one, with unknown side effects.
     """
     portions: list[Path] = []
     for folder in folders:
@@ -104,7 +104,7 @@ def _is_door(path: Path) -> bool:
 
 
 def main() -> int:
-    """Print whose flow the name starts; the exit status is 0 if it is tiltflow's."""
+    """Print which flow the name starts; the exit status is 0 if it is tiltflow's."""
     door = describe_door()
     sys.stdout.write(f"{door.message}\n")
     return 0 if door.leads_here else 1

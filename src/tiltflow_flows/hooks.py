@@ -1,7 +1,7 @@
-"""What the portal hears of a run before and after the work, also when the run crashes or is cancelled.
+"""Status messages to the portal before and after the work, also when the run crashes or is cancelled.
 
-These are Prefect's state hooks: they run whatever way the flow came to its state.  A portal that does not hear them costs the
-run nothing.
+These are Prefect's state hooks, called for every change of state.  A portal that cannot be reached is a warning and does not affect
+the run.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _log = logging.getLogger(__name__)
 
 
 def tell_running(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Tell the portal that the work begins."""
+    """Send `running` to the portal."""
     _tell(flow, flow_run, state, "running")
 
 
 def tell_success(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Tell the portal that the work is done."""
+    """Send `success` to the portal."""
     _tell(flow, flow_run, state, "success")
 
 
 def tell_error(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Tell the portal that the work failed, crashed or was cancelled."""
+    """Send `error` to the portal: the work failed, crashed or was cancelled."""
     _tell(flow, flow_run, state, "error")
 
 
@@ -41,9 +41,9 @@ def _tell(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any], status: St
     if not url or parameters.get("x_no_api"):
         return
     try:
-        heard = notify(url, status, resolve_token(parameters.get("token")))
+        accepted = notify(url, status, resolve_token(parameters.get("token")))
     except SettingsError as error:
-        _log.warning("%s is %s; the portal is not told: %s", flow.name, state.name, error)
+        _log.warning("%s is %s; the status is not sent to the portal: %s", flow.name, state.name, error)
         return
-    if heard:
-        _log.info("%s is %s; the portal knows", flow.name, state.name)
+    if accepted:
+        _log.info("%s is %s; the portal accepted the status", flow.name, state.name)

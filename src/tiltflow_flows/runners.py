@@ -1,7 +1,7 @@
 """Where the series of a run are processed: decided when a flow runs, never when it is imported.
 
-Every runner works on whole series, so a series' scratch folder may lie on the disk of the machine that works on it.  Dask gives
-the series of a worker that died to no other: that is for the flow to decide, which does it once more when nothing else runs.
+Every runner works on whole series, so a series' scratch folder may lie on the disk of the machine that works on it.  Dask does not
+pass the series of a worker that died to another one; the flow does, once, when nothing else runs.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _POLL_S = 1.0
 
 
 def series_at_once(settings: Settings, series: int) -> int:
-    """Return how many series are in work at the same time."""
+    """Return how many series are processed at the same time."""
     return max(1, min(settings.workers, series))
 
 
 def choose_runner(settings: Settings, series: int) -> TaskRunner[Any]:
-    """Return the runner that the settings ask for, with no more workers than there are series.
+    """Return the runner of the settings, with no more workers than there are series.
 
     Raises
     ------
     SettingsError
-        If its workers are other processes, and there is no Prefect server that they could all talk to.
+        If its workers are other processes, and there is no Prefect server that all of them can reach.
     """
     workers = series_at_once(settings, series)
     if settings.runner == "threads":
@@ -51,8 +51,8 @@ def choose_runner(settings: Settings, series: int) -> TaskRunner[Any]:
     runner: Callable[..., TaskRunner[Any]] = DaskTaskRunner
     if settings.runner == "dask":
         return runner(cluster_class=start_local_cluster, cluster_kwargs={"settings": settings, "workers": workers})
-    # Jobs that end, at their walltime or because a node fails, are replaced while there is work.  Dask takes a series for short
-    # until it has seen one; the tiny target makes it ask for a worker for each.
+    # Jobs that end, at their walltime or because a node fails, are replaced while there is work.  Dask assumes that a series is
+    # short until it has seen one; the tiny target makes it request a worker for each.
     adapt = {"minimum": 1, "maximum": workers, "target_duration": "1ms"}
     return runner(cluster_class=start_slurm_cluster, cluster_kwargs={"settings": settings}, adapt_kwargs=adapt)
 
@@ -80,12 +80,12 @@ def start_local_cluster(settings: Settings, workers: int) -> Cluster:
 
 
 def start_slurm_cluster(settings: Settings) -> Cluster:
-    """Submit the first Slurm job, a Dask worker that works on one series at a time, and return when it is there.
+    """Submit the first Slurm job, a Dask worker that works on one series at a time, and return when it is connected.
 
     Raises
     ------
     SettingsError
-        If Slurm refuses the job, or the job ends before its worker is there: what goes wrong with one goes wrong with all.
+        If Slurm refuses the job, or the job ends before its worker is connected: the others would fail in the same way.
     """
     from dask_jobqueue.slurm import SLURMCluster
 
@@ -106,7 +106,7 @@ def start_slurm_cluster(settings: Settings) -> Cluster:
 
 
 def slurm_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of a job in the words of dask-jobqueue."""
+    """Return the options of a job as dask-jobqueue names them."""
     slurm = settings.slurm
     return {
         "job_name": "tiltflow",
@@ -121,14 +121,14 @@ def slurm_options(settings: Settings) -> dict[str, Any]:
         "job_script_prologue": list(slurm.prologue),
         "local_directory": _text(settings.scratch),
         "log_directory": _text(slurm.shared_folder),
-        "worker_extra_args": ["--memory-limit", "0"],  # Slurm sees to the memory; Dask would count mapped files against it
+        "worker_extra_args": ["--memory-limit", "0"],  # Slurm limits the memory; Dask would count mapped files against it
         "python": sys.executable,
         **_interface(slurm),
     }
 
 
 def job_script(settings: Settings, scheduler: str = "tcp://<scheduler>") -> str:
-    """Return the script of a Slurm job, to look at: what a site's settings come to."""
+    """Return the script of a Slurm job that follows from the settings, for inspection."""
     from dask_jobqueue.slurm import SLURMJob
 
     job: Any = SLURMJob
@@ -148,7 +148,7 @@ def _require_acceptable(settings: Settings) -> None:
 
 
 def _wait_for_first_worker(cluster: Any, settings: Settings) -> None:
-    """Return when a worker is there, however long its job waits in the queue."""
+    """Return when a worker is connected, however long its job waits in the queue."""
     while not cluster.scheduler_info["workers"]:
         time.sleep(_POLL_S)
         jobs = [str(worker.job_id) for worker in cluster.workers.values() if worker.job_id]
@@ -156,14 +156,14 @@ def _wait_for_first_worker(cluster: Any, settings: Settings) -> None:
             raise SettingsError(
                 f"Slurm job {', '.join(jobs)} ended before its worker reached this machine; see its log in "
                 f"{settings.slurm.shared_folder or Path.cwd()}. "
-                "The nodes need the same Python environment, and a way to here (slurm.interface)."
+                "The nodes need the same Python environment, and a network route to this machine (slurm.interface)."
             )
 
 
 def _in_queue(jobs: list[str]) -> bool:
     try:
         result = command.run("squeue", ["--noheader", "--format=%i", f"--jobs={','.join(jobs)}"], cwd=Path.cwd())
-    except CommandError:  # squeue calls the id of a job that has been forgotten invalid
+    except CommandError:  # squeue rejects the id of a job that Slurm has already forgotten
         return False
     return any(line.strip() in jobs for line in result.last_lines)
 

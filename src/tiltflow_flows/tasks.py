@@ -1,4 +1,4 @@
-"""The steps of a series as Prefect tasks, under the names that operators know.
+"""The steps of a series as Prefect tasks, under their established names.
 
 The work, and the order of its steps, is that of :mod:`tiltflow.pipeline`; the products are those of its one catalogue.  A series is
 a task in which the tasks of its steps are called: it runs in one place, its scratch folder with it, and a step that fails ends this
@@ -65,12 +65,12 @@ def _make_products_as_task(job: Job, step_name: str) -> StepOutcome:
 def _process_series(source: Path, recipe: Recipe, site: Site, output: Path) -> SeriesResult | State[SeriesResult]:
     log = get_run_logger()
 
-    def say(word: SeriesProgress) -> None:
-        if word.note:
-            log.info("%s: %s", source.name, word.note)
+    def log_note(progress: SeriesProgress) -> None:
+        if progress.note:
+            log.info("%s: %s", source.name, progress.note)
 
     steps = StepRunner(run_brt, _make_products_as_task, cleanup_files)
-    result = pipeline.process(source, recipe, site, output=output, redo=site.keep_workdir, on_progress=say, runner=steps)
+    result = pipeline.process(source, recipe, site, output=output, redo=site.keep_workdir, on_progress=log_note, runner=steps)
     return result if result.ok else Failed(message=result.message, data=result)
 
 
@@ -79,16 +79,19 @@ def _send_callback(body: CallbackBody, path: Path, url: str | None, token: Secre
     write_callback(body, path)
     log.info("the callback is kept in %s", path)
     if url is None:
-        log.info("nobody is told: %s", body.model_dump_json())
+        log.info("the callback is not sent: %s", body.model_dump_json())
         return
     attempts = send(url, body, token, policy=RetryPolicy(total_s=patience_s))
-    log.info("the portal took the callback, attempt %d", attempts)
+    log.info("the portal accepted the callback, attempt %d", attempts)
 
 
 run_brt = _as_task(_reconstruct, "run_brt", "Align and reconstruct a series, by IMOD's batchruntomo or the native engine.")
 PRODUCT_TASKS = {step.name: _product_task(step) for step in STEPS}
 cleanup_files = _as_task(_finish, "cleanup_files", "Publish products and logs, close the record, remove the scratch folder.")
 brt_series = _as_task(_process_series, "brt_series", "One series from its raw images to published products.")
-callback = task(name="callback", description="Tell the portal's API what there is.", cache_policy=NO_CACHE, persist_result=False)(
-    _send_callback
-)
+callback = task(
+    name="callback",
+    description="Send the callback with all files and assets to the portal's API.",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)(_send_callback)

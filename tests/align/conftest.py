@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tiltflow.align.bundle import Solution, SolveParams, solve
-from tiltflow.align.coarse.placement import CoarseResult, align_coarse
+from tiltflow.align.coarse.placement import CoarseParams, CoarseResult, align_coarse
 from tiltflow.model import Tracks
 from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, Truth, score, simulate
 
@@ -132,4 +132,6 @@ def empty() -> SimulatedSeries:
 @pytest.fixture(scope="session")
 def coarse(textured: SimulatedSeries) -> CoarseResult:
     """The textured series placed by coarse alignment, the angle of the axis 4 degrees off in its header."""
-    return align_coarse(textured.images, textured.nominal_deg, textured.header_axis_deg + 4, threads=2)
+    return align_coarse(
+        textured.images, textured.nominal_deg, textured.header_axis_deg + 4, params=CoarseParams(max_size_px=128), threads=2
+    )

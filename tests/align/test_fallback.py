@@ -339,12 +339,14 @@ def test_defaults_are_those_of_the_template_and_of_the_verdict():
     assert AlignParams().trust_limit_px == Thresholds().error_poor_px
 
 
+@pytest.mark.whole
 def test_the_diameter_of_the_beads_is_told_in_nanometres_and_used_in_pixels(gold):
     listener = Listener()
     align(gold, listener, fallback=False, beads=BeadParams(diameter_px=1.0, adjust_size=False))
     assert listener.numbers["bead_diameter"] == (10.0, "px")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("size_px", "larger"), [(48, "the solution's"), (64, "that of patches left out in turn")])
 def test_of_the_two_estimates_of_the_error_of_patches_the_larger_counts(gold, size_px, larger):
     found = align(gold, method="patches", fallback=False, patches=PatchParams(size_px=(size_px, size_px)))
@@ -356,6 +358,7 @@ def test_of_the_two_estimates_of_the_error_of_patches_the_larger_counts(gold, si
         assert found.evidence.error_px > 1.2 * solution.evidence.error_px
 
 
+@pytest.mark.whole
 def test_an_axis_that_disagrees_with_the_header_is_a_warning_and_is_used(gold):
     listener, away = Listener(), gold.header_axis_deg + 6
     params = AlignParams(gold_nm=20.0, fallback=False)
@@ -365,6 +368,7 @@ def test_an_axis_that_disagrees_with_the_header_is_a_warning_and_is_used(gold):
     assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.15
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("rows_and_columns", [np.s_[:, 28:-28, :], np.s_[:, :, 24:-24]], ids=["broad", "high"])
 def test_images_need_not_be_square(gold, rows_and_columns):
     """An alignment that takes the centre of the image to be elsewhere is off by a pixel."""
@@ -372,6 +376,7 @@ def test_images_need_not_be_square(gold, rows_and_columns):
     assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.2
 
 
+@pytest.mark.whole
 def test_a_view_that_takes_no_part_keeps_its_reason(gold):
     found = align_views(
         gold.images, gold.nominal_deg, -8.0, 20.0, AlignParams(gold_nm=20.0), excluded={4: "is left out by the request"}

@@ -107,7 +107,7 @@ def test_a_refusal_says_what_the_server_said_and_what_to_check() -> None:
 def test_waits_double_with_jitter_up_to_the_longest_and_end_at_the_limit() -> None:
     portal = Portal(503)
     policy = RetryPolicy(first_wait_s=1.0, longest_wait_s=8.0, total_s=60.0)
-    with pytest.raises(CallbackError, match=r"did not take the message in \d+ attempts; the last: it answered 503"):
+    with pytest.raises(CallbackError, match=r"did not accept the message in \d+ attempts; the last error: it answered 503"):
         portal.send(policy=policy)
     for wait, full in zip(portal.sleeps, [1.0, 2.0, 4.0] + [8.0] * 100, strict=False):
         assert full / 2 <= wait <= full
@@ -257,7 +257,7 @@ def test_a_notice_that_is_not_heard_is_a_warning(caplog: pytest.LogCaptureFixtur
         URL, "running", TOKEN, transport=portal.transport, sleep=portal.sleeps.append, policy=RetryPolicy(total_s=0.0)
     )
     assert not notify("nonsense", "error", TOKEN)
-    assert "was not told that the run is 'running'" in caplog.text
+    assert "did not receive the status 'running'" in caplog.text
 
 
 def test_a_notice_says_how_the_run_stands() -> None:

@@ -92,7 +92,7 @@ def test_a_missing_source_leaves_the_destination_as_it_was(scratch: Path, tmp_pa
 
 
 def test_two_things_of_one_name_are_refused(scratch: Path, tmp_path: Path) -> None:
-    with pytest.raises(DeliveryError, match=r"Two things of one name .*: tiltMov_B\.mp4"):
+    with pytest.raises(DeliveryError, match=r"Products of the same name .*: tiltMov_B\.mp4"):
         publish([scratch / "tiltMov_B.mp4", tmp_path / "other" / "tiltMov_B.mp4"], tmp_path / "out")
 
 

@@ -91,14 +91,15 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_it_there_is_no_such_engine():
-    assert engine_names() == ("imod", "native")
-    with pytest.raises(ParameterError, match="no engine 'stacking': choose auto, imod, native"):
+    assert {"imod", "native"} <= set(engine_names())
+    assert "stacking" not in engine_names()
+    with pytest.raises(ParameterError, match=r"no engine 'stacking': choose auto, .*native"):
         choose_engine("stacking")
 
 
 @pytest.mark.usefixtures("installed")
 def test_it_is_found_and_taken_when_it_is_asked_for(monkeypatch):
-    assert engine_names() == ("imod", "native", "stacking")
+    assert {"imod", "native", "stacking"} <= set(engine_names())
     assert choose_engine("stacking")[0].title == "the stacking engine"
     monkeypatch.setenv("PATH", "/nonexistent")
     assert choose_engine("auto")[0].name == "native"  # which is preferred to it

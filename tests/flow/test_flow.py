@@ -69,7 +69,7 @@ def test_the_door_is_the_contract_word_for_word() -> None:
 
 
 def test_the_first_nine_parameters_are_those_that_the_command_has_in_the_same_order() -> None:
-    assert list(inspect.signature(brt_flow.fn).parameters)[:9] == [parameter.imod for parameter in PARAMETERS.values()]
+    assert list(inspect.signature(brt_flow.fn).parameters)[:9] == [parameter.imod_name for parameter in PARAMETERS.values()]
 
 
 def test_importing_the_flow_defines_and_does_nothing_else(import_effects: Any) -> None:

@@ -175,7 +175,7 @@ class TestLayers:
         assert problem.where == "lab.adoc:3"
         assert "'2' replaces '1'" in problem.message
 
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=50)
     @given(st.lists(st.lists(DIRECTIVES), max_size=4))
     def test_every_name_is_in_force_once_with_its_last_value(self, layers):
         expected = {each.name: each.value for layer in layers for each in layer}

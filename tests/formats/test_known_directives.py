@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,14 @@ def test_every_entry_is_whole(known):
     assert known.native == "refused" or is_own(known.name) or not known.accepted
     for value in (*known.accepted, *map(str, known.choices)):
         known.parse(value)
+
+
+@pytest.mark.parametrize("verdict", ["used", "ignored", "refused"])
+def test_what_the_column_of_an_engine_ignores_has_a_reason(verdict):
+    known = find_known("runtime.Preprocessing.any.removeXrays")
+    assert known is not None
+    reason = "the engine other does without it" if verdict == "ignored" else ""
+    assert replace(known, verdicts={"other": verdict}).verdict("other") == (verdict, reason)
 
 
 def test_the_page_of_the_documentation_is_that_of_the_catalogue():

@@ -239,7 +239,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_reported(make_mrc: MakeMrc, ima
     path = make_mrc(images)
     stack = open_mrc(path)
     os.truncate(path, 1100)
-    with pytest.raises(FormatError, match="has nothing at byte 1120"):
+    with pytest.raises(FormatError, match="ends before byte 1120"):
         stack[2]
 
 

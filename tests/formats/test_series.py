@@ -65,7 +65,7 @@ def test_a_stack_alone_tells_everything_it_knows(make_series: Callable[..., Path
         "tilt_deg": "extended header (SerialEM), 5 angles from -40.00 to 45.00",
         "pixel_size_angstrom": "header, 2.5 Å",
         "axis_angle_deg": "title line of the header, 12.00 degrees",
-        "exposure": "no source tells it",
+        "exposure": "no source gives it",
         "included": "all views",
     }
 
@@ -186,7 +186,7 @@ def test_angles_at_odds_are_reported_with_both_values_and_both_places(
     assert problem.where == "extended header (SerialEM)"
     assert f"{other[0]:.2f} to {other[-1]:.2f}" in problem.message
     assert kind in problem.message
-    assert problem.message.endswith("used is 5 angles from -40.00 to 45.00 of B.rawtlt")
+    assert problem.message.endswith("used: 5 angles from -40.00 to 45.00 from B.rawtlt")
 
 
 def test_angles_that_differ_by_a_rounding_are_not_reported(make_series: Callable[..., Path]) -> None:
@@ -211,7 +211,7 @@ def test_axes_at_odds_are_reported(make_series: Callable[..., Path], axis: float
     assert series.axis_angle_deg == axis
     assert "title line of the header: the tilt axis angle there, 12.00 degrees" in messages(series)
     assert kind in messages(series)
-    assert f"used is {axis:.2f} degrees of directive setupset.copyarg.rotation" in messages(series)
+    assert f"used: {axis:.2f} degrees from directive setupset.copyarg.rotation" in messages(series)
 
 
 def test_pixel_sizes_at_odds_are_reported(make_series: Callable[..., Path]) -> None:
@@ -329,7 +329,7 @@ def test_an_angle_file_that_is_asked_for_must_be_there_and_hold_angles(make_seri
 def test_without_an_axis_zero_is_taken_and_said(make_series: Callable[..., Path]) -> None:
     series = read_series(make_series(axis=None))
     assert series.axis_angle_deg == 0
-    assert "no source tells the angle of the tilt axis; 0 is taken" in messages(series)
+    assert "no source gives the tilt axis angle; 0 is assumed" in messages(series)
     assert series.provenance["axis_angle_deg"].startswith("assumed")
 
 
@@ -337,7 +337,7 @@ def test_without_an_axis_zero_is_taken_and_said(make_series: Callable[..., Path]
 def test_without_a_pixel_size_one_angstrom_is_taken_and_said(make_series: Callable[..., Path], cell: tuple[float, ...]) -> None:
     series = read_series(make_series(cell=cell))
     assert series.pixel_size_angstrom == 1
-    assert "no source tells the pixel size" in messages(series)
+    assert "no source gives the pixel size" in messages(series)
     assert series.provenance["pixel_size_angstrom"].startswith("assumed")
 
 
@@ -369,8 +369,8 @@ def test_a_dose_symmetric_order_is_kept(make_series: Callable[..., Path]) -> Non
         (SeriesHints(first_tilt_deg=-60), "takes the first tilt and the increment, and one is missing"),
         (SeriesHints(tilt_increment_deg=3), "one is missing"),
         (SeriesHints(first_tilt_deg=-60, tilt_increment_deg=0), "an increment of 0 gives all 5 views the same tilt"),
-        (SeriesHints(pixel_size_angstrom=0), "0 Å is no pixel size"),
-        (SeriesHints(pixel_size_angstrom=float("nan")), "nan Å is no pixel size"),
+        (SeriesHints(pixel_size_angstrom=0), "0 Å is not a pixel size"),
+        (SeriesHints(pixel_size_angstrom=float("nan")), "nan Å is not a pixel size"),
         (SeriesHints(exclude_views=(2, 6)), r"view 6 is to be excluded, but B.mrc has views 1 to 5"),
         (SeriesHints(exclude_views=(0,)), r"view 0 is to be excluded"),
         (SeriesHints(exclude_views=(1, 2, 3, 4, 5)), r"all 5 views of B.mrc are to be excluded"),

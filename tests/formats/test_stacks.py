@@ -20,18 +20,22 @@ from tiltflow.model import ImageStack
 Views = NDArray[np.int16]
 
 
-def write_mrc(path: Path, views: Views, pixel: float) -> None:
+def write_mrc(path: Path, views: Views, pixel: float) -> float:
     with MrcWriter(path, views.shape, np.int16, pixel_size_angstrom=pixel) as out:
         out.write(views)
+    return pixel
 
 
-def write_tiff(path: Path, views: Views, pixel: float) -> None:
+def write_tiff(path: Path, views: Views, pixel: float) -> float:
     resolution = (1e8 / pixel, 1e8 / pixel)
     tifffile.imwrite(path, views[:, ::-1], photometric="minisblack", resolution=resolution, resolutionunit="CENTIMETER")
+    return pixel
 
 
-WRITERS: dict[str, Callable[[Path, Views, float], None]] = {"MRC": write_mrc, "TIFF": write_tiff}
-"""A writer for each format, that has nothing to do with its reader: a further container needs one here."""
+WRITERS: dict[str, Callable[[Path, Views, float], float | None]] = {"MRC": write_mrc, "TIFF": write_tiff}
+"""A writer for each format, that has nothing to do with its reader: a further container needs one here.
+
+It returns the pixel size that the file tells, ångström; None if the format has no place for it."""
 
 
 @pytest.fixture(params=[container.name for container in CONTAINERS])
@@ -43,6 +47,12 @@ def stack_file(request: pytest.FixtureRequest, images: Views, tmp_path: Path) ->
     return path
 
 
+@pytest.fixture
+def pixel(stack_file: Path, images: Views, tmp_path: Path) -> float | None:
+    """The pixel size that the file tells, if its format can."""
+    return WRITERS[container_of(stack_file).name](tmp_path / f"again{stack_file.suffix}", images, 2.5)
+
+
 def test_every_container_gives_the_same_views_bottom_row_first(stack_file: Path, images: Views) -> None:
     with open_stack(stack_file) as stack:
         assert stack.shape == (5, 6, 4)
@@ -51,22 +61,22 @@ def test_every_container_gives_the_same_views_bottom_row_first(stack_file: Path,
             np.testing.assert_array_equal(stack[view], images[view])
 
 
-def test_every_container_tells_what_it_is_also_when_it_is_closed(stack_file: Path) -> None:
+def test_every_container_tells_what_it_is_also_when_it_is_closed(stack_file: Path, pixel: float | None) -> None:
     with open_stack(stack_file) as opened:
         stack: ImageStack = opened
     assert stack.path == stack_file
     assert stack.container == container_of(stack_file).name
-    assert stack.pixel_size_angstrom == pytest.approx((2.5, 2.5))
+    assert stack.pixel_size_angstrom == (pixel and pytest.approx((pixel, pixel)))
     assert stack.labels == ()
     assert stack.acquisition is None
     assert stack.problems == ()
     assert stack.header_name
 
 
-def test_every_container_gives_the_same_series(stack_file: Path) -> None:
+def test_every_container_gives_the_same_series(stack_file: Path, pixel: float | None) -> None:
     stack_file.with_suffix(".rawtlt").write_text("-40\n-20\n0\n20\n45\n")
     series = read_series(stack_file)
-    assert (series.name, series.shape, series.pixel_size_angstrom) == ("B", (5, 6, 4), pytest.approx(2.5))
+    assert (series.name, series.shape, series.pixel_size_angstrom) == ("B", (5, 6, 4), pytest.approx(pixel or 1.0))
     assert series.tilt_deg.tolist() == [-40, -20, 0, 20, 45]
     assert series.container == container_of(stack_file).name
 

@@ -87,7 +87,7 @@ def test_a_specimen_drifting_up_the_picture_drifts_towards_larger_y(path: Path) 
     assert xs == (10, 11, 12, 13, 14)
 
 
-def test_a_file_that_begins_at_the_bottom_is_believed_and_remarked_upon(images: NDArray[np.int16], path: Path) -> None:
+def test_a_file_that_begins_at_the_bottom_is_not_flipped_and_remarked_upon(images: NDArray[np.int16], path: Path) -> None:
     tifffile.imwrite(path, images, photometric="minisblack", extratags=[(274, "H", 1, 4, True)])
     with open_tiff(path) as stack:
         np.testing.assert_array_equal(stack[2], images[2])
@@ -344,7 +344,7 @@ def test_a_tiff_without_any_metadata_says_what_was_taken_in_their_place(images: 
     path.with_suffix(".rawtlt").write_text("-40\n-20\n0\n20\n45\n")
     series = read_series(path)
     assert (series.pixel_size_angstrom, series.axis_angle_deg) == (1, 0)
-    assert series.provenance["pixel_size_angstrom"] == "assumed: 1 Å, no source tells it (the TIFF header has none)"
+    assert series.provenance["pixel_size_angstrom"] == "assumed: 1 Å, no source gives it (the TIFF header has none)"
 
 
 @pytest.mark.parametrize(("unit", "size", "angstrom"), [("nm", 0.25, 2.5), ("µm", 0.0005, 5.0), (None, 0.0005, 5.0)])

@@ -13,6 +13,7 @@ from tiltflow.model import Site
 from tiltflow.pipeline import earlier_result, process, why_not_kept
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import ProductEntry, Recorder, read_record
+from tiltflow.version import build
 
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")
 OTHER = make_recipe(BrtParameters(thickness=51), engine="imod")
@@ -45,6 +46,7 @@ def earlier(tmp_path):
     (output / "B_rec.zarr").mkdir(parents=True)
     (output / "tiltMov_B.mp4").write_bytes(b"movie")
     recorder = Recorder.start(output / "run.json", source, tiltflow.__version__)
+    recorder.record.versions = describe.versions()
     recorder.record.recipe = describe.recipe(RECIPE, requested=RECIPE)
     recorder.record.products = [
         ProductEntry(type="tiltMovie", path="tiltMov_B.mp4", bytes=5),
@@ -63,6 +65,10 @@ def test_what_is_complete_and_made_from_this_file_by_this_recipe_is_kept_without
 
 def made_by_another_version(earlier):
     earlier.record.tiltflow = "0.0.9"
+
+
+def made_by_another_commit(earlier):
+    earlier.record.versions = {**earlier.record.versions, "commit": "0123456789"}
 
 
 def no_recipe(earlier):
@@ -102,15 +108,17 @@ def a_folder_is_missing(earlier):
     earlier.product("B_rec.zarr").rmdir()
 
 
+THIS = f"commit {build()}" if build() else "an installed tiltflow"
 CASES = [
     (made_by_another_version, f"it was made by tiltflow 0.0.9, this is {tiltflow.__version__}"),
+    (made_by_another_commit, f"it was made by commit 0123456789, this is {THIS}"),
     (no_recipe, "the recipe differs"),
     (another_recipe_was_requested, "the recipe differs"),
     (made_from_another_file, "it was made from another file, /elsewhere/B.st"),
     (the_stack_has_another_size, "the stack has changed since"),
     (the_stack_was_written_since, "the stack has changed since"),
     (the_stack_was_rewritten_with_as_many_bytes, "the stack has changed since"),
-    (the_stack_is_gone, "the stack cannot be looked at: No such file or directory"),
+    (the_stack_is_gone, "the stack cannot be read: No such file or directory"),
     (a_product_is_missing, "products are missing: tiltMov_B.mp4"),
     (a_folder_is_missing, "products are missing: B_rec.zarr"),
 ]
@@ -129,11 +137,17 @@ def test_the_recipe_that_was_asked_for_decides_not_what_an_engine_made_of_it(ear
 
 
 def test_all_reasons_are_said_at_once(earlier):
-    made_by_another_version(earlier)
     a_product_is_missing(earlier)
     a_folder_is_missing(earlier)
-    reasons = f"it was made by tiltflow 0.0.9, this is {tiltflow.__version__}; products are missing: tiltMov_B.mp4, B_rec.zarr"
-    assert earlier.asked(OTHER)[1] == reasons.replace("; ", "; the recipe differs; ")
+    missing = "products are missing: tiltMov_B.mp4, B_rec.zarr"
+    assert earlier.asked(OTHER)[1] == f"the recipe differs; {missing}"
+    made_by_another_version(earlier)
+    assert earlier.asked()[1] == f"it was made by tiltflow 0.0.9, this is {tiltflow.__version__}; {missing}"
+
+
+def test_nothing_is_said_of_the_recipe_of_another_version_which_cannot_be_compared(earlier):
+    made_by_another_version(earlier)
+    assert earlier.asked(OTHER)[1] == f"it was made by tiltflow 0.0.9, this is {tiltflow.__version__}"
 
 
 @pytest.mark.parametrize("status", ["running", "error"])
@@ -151,7 +165,7 @@ def test_where_nothing_was_made_there_is_nothing_to_say(earlier, tmp_path):
 def test_a_record_that_cannot_be_read_is_kept_by_nobody_and_said(earlier, text):
     earlier.recorder.path.write_text(text)
     assert earlier_result(earlier.source, RECIPE, earlier.output) is None
-    assert why_not_kept(earlier.source, RECIPE, earlier.output) == f"the record that lies in {earlier.output} cannot be read"
+    assert why_not_kept(earlier.source, RECIPE, earlier.output) == f"the record in {earlier.output} cannot be read"
 
 
 def test_the_log_of_the_series_and_the_caller_hear_why_a_complete_result_is_made_anew(small_series, tmp_path, fake_imod):

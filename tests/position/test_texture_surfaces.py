@@ -24,9 +24,11 @@ def textured_section(
     return (noise / noise.std() + strength * texture / texture.std()).astype(np.float32)
 
 
-@pytest.mark.parametrize(("tilt", "pitch", "centre", "thickness"), [(0, 0, 0, 40), (4, -6, 8, 30), (-7, 3, -12, 50)])
-@pytest.mark.parametrize("strength", [1.5, 6.0])
-def test_slopes_and_surfaces_of_textured_sections_are_found(
+@pytest.mark.parametrize(
+    ("tilt", "pitch", "centre", "thickness", "strength"),
+    [(0, 0, 0, 40, 1.5), (4, -6, 8, 30, 1.5), (-7, 3, -12, 50, 1.5), (4, -6, 8, 30, 6.0)],
+)
+def test_slopes_and_surfaces_of_textured_slabs_are_found(
     rng: np.random.Generator, tilt: float, pitch: float, centre: float, thickness: float, strength: float
 ) -> None:
     texture = columns(textured_section(rng, tilt, pitch, centre, thickness, strength))

@@ -87,7 +87,7 @@ def test_all_products_are_where_their_assets_say(context: ProductContext) -> Non
         assert result.numbers
     assert told == sorted(told)
     assert told[-1] == 1
-    zarr = assets[-1]
+    zarr = next(asset for asset in assets if asset.type is AssetType.NEUROGLANCER_ZARR)
     assert zarr.metadata is not None
     assert set(zarr.metadata) == {"shader", "dimensions", "shaderParameters"}
 
@@ -117,8 +117,8 @@ def test_a_step_names_the_file_it_misses_and_who_makes_it(context: ProductContex
     with pytest.raises(StageError, match=r"gen_recon_movie needs the averagedVolume .*ave_B\.mrc.*run gen_ave_mrc first"):
         movie.make(context)
     context.volume.unlink()
-    with pytest.raises(StageError, match=r"gen_zarr needs the reconstruction .*B_rec\.mrc.*the engine leaves it"):
-        STEPS[-1].make(context)
+    with pytest.raises(StageError, match=r"gen_zarr needs the reconstruction .*B_rec\.mrc.*the engine makes it"):
+        next(step for step in STEPS if step.name == "gen_zarr").make(context)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=[step.name for step in STEPS])

@@ -160,7 +160,7 @@ def test_broken_pixels_do_not_spoil_the_contrast(make_volume: MakeVolume, tmp_pa
     make_tilt_movie(make_volume(views, "a.mrc"), tmp_path / "a.mp4", tmp_path / "a.jpg")
     views[1, 20, 20:24] = np.nan, np.inf, -np.inf, 1e38
     made = make_tilt_movie(make_volume(views, "b.mrc"), tmp_path / "b.mp4", tmp_path / "b.jpg")
-    assert "4 voxels are not numbers" in made.notes[0]
+    assert "4 voxels are not finite" in made.notes[0]
     with Image.open(tmp_path / "a.jpg") as clean, Image.open(tmp_path / "b.jpg") as repaired:
         assert np.abs(np.asarray(clean).astype(int) - np.asarray(repaired)).mean() < 2
 

@@ -30,10 +30,10 @@ def read(path: Path, level: int) -> np.ndarray:
 
 
 def test_every_level_is_the_mean_of_the_one_below(make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path) -> None:
-    volume = rng.integers(-900, 900, (131, 133, 515)).astype(np.int16)
+    volume = rng.integers(-900, 900, (131, 37, 515)).astype(np.int16)
     path = tmp_path / "B_rec.zarr"
     made = make_pyramid(make_volume(volume), path, threads=3)
-    assert made.shapes == ((131, 133, 515), (66, 67, 258), (33, 34, 129))
+    assert made.shapes == ((131, 37, 515), (66, 19, 258), (33, 10, 129))
     for level in range(3):
         np.testing.assert_array_equal(read(path, level), volume)
         volume = halved(volume)
@@ -101,7 +101,7 @@ def test_broken_voxels_are_reported_and_left_as_they_are(make_volume: MakeVolume
     volume = np.ones((4, 5, 6), np.float32)
     volume[1, 2, 3] = np.nan
     made = make_pyramid(make_volume(volume), tmp_path / "B_rec.zarr")
-    assert "1 voxels are not numbers" in made.notes[0]
+    assert "1 voxels are not finite" in made.notes[0]
     np.testing.assert_array_equal(read(tmp_path / "B_rec.zarr", 0), volume)
 
 

@@ -35,14 +35,14 @@ def test_broken_voxels_take_the_mean_of_the_others(make_volume: MakeVolume) -> N
         block = source.read(slice(None))
         (note,) = source.notes()
     assert source.filled == 3
-    assert "3 voxels are not numbers" in note
+    assert "3 voxels are not finite" in note
     np.testing.assert_allclose(block[[0, 1, 2], [0, 2, 3], [0, 3, 4]], usable.mean())
     assert (block == voxels).sum() == 57
 
 
 def test_a_volume_without_a_single_number_is_refused(make_volume: MakeVolume) -> None:
     path = make_volume(np.full((2, 3, 4), np.nan, np.float32))
-    with pytest.raises(StageError, match="none of its 24 voxels is a usable number"):
+    with pytest.raises(StageError, match="none of its 24 voxels is usable"):
         Voxels(path)
 
 

@@ -134,7 +134,7 @@ def test_broken_voxels_are_reported_and_do_no_harm(make_volume: MakeVolume, rng:
     block = rng.normal(0, 100, (8, 12, 14)).astype(np.float32)
     block[3, 4, 5] = np.nan
     made = make_averaged_volume(make_volume(block), tmp_path / "ave.mrc")
-    assert "1 voxels are not numbers" in made.notes[0]
+    assert "1 voxels are not finite" in made.notes[0]
     assert np.isfinite(voxels(tmp_path / "ave.mrc")).all()
 
 

@@ -91,7 +91,7 @@ def make_record(name: str = "TS_01", error_px: float = 0.12, method: str = "gold
         versions={"python": "3.11", "numpy": "2.1"},
         started=NOW,
         finished=NOW,
-        engine=EngineEntry(name="native", version="tiltflow 0.1.0", reason="it was asked for"),
+        engine=EngineEntry(name="native", version="tiltflow 0.1.0", reason="it was requested"),
         recipe=RecipeEntry(
             template="plastic_brt",
             digest="0123456789abcdef" * 4,

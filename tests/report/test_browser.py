@@ -14,6 +14,8 @@ from tiltflow.record import ProductEntry
 from tiltflow.report import rebuild_pages
 from tiltflow.report.series_page import MOST_BYTES
 
+pytestmark = pytest.mark.whole
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = (1280, 768, 390, 320)
 

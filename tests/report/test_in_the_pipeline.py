@@ -124,7 +124,7 @@ def test_a_report_that_cannot_be_written_costs_the_series_nothing(small_series, 
     result = process(small_series, recipe, site, output=tmp_path / "B")
     assert result.ok
     warnings = read_record(tmp_path / "B" / "run.json").warnings
-    for what in ("the picture of the raw series", "the measure of the volume", "the report"):
+    for what in ("the picture of the raw series", "the statistics of the volume", "the report"):
         assert any(warning.startswith(f"{what} could not be made") for warning in warnings)
 
 

@@ -14,6 +14,8 @@ from tiltflow.cli import app
 from tiltflow.errors import FormatError
 from tiltflow.record import read_record, read_run
 
+pytestmark = pytest.mark.whole
+
 PATIENCE_S = 120.0
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiltflow.model import Quantity, Thresholds, Trust, Verdict
@@ -344,6 +344,7 @@ def test_a_verdict_survives_the_record(record):
     assert kept.thresholds["error_good_px"] == LIMITS.error_good_px
 
 
+@settings(max_examples=50)
 @given(
     error=st.floats(0, 5),
     leave_out=st.floats(0, 5),

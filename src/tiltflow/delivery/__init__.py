@@ -1,1 +1,1 @@
-"""From finished work to the places and people that wait for it: folders, files, and the portal's API."""
+"""Delivery of results: inputs and output folders, publishing of files, and the portal's API."""

@@ -1,4 +1,4 @@
-"""What the portal's API is told: the files of a run and their assets.
+"""The body of the callback to the portal's API: the files of a run and their assets.
 
 The models are the contract: a closed set of asset types, paths below the roots of the share, a message with every error and no
 assets.  A body that breaks it is never sent.
@@ -32,7 +32,7 @@ CALLBACK_NAME = "callback.json"
 
 
 def _encodable(text: Any) -> Any:
-    """Replace what a file name that is not UTF-8 leaves in a text, and JSON cannot carry."""
+    """Replace characters of a file name that is not UTF-8, which JSON cannot hold."""
     return text.encode("utf-8", errors="replace").decode("utf-8") if isinstance(text, str) else text
 
 
@@ -84,7 +84,7 @@ class ImagePart(_Part):
 
 
 class FilePart(_Part):
-    """One input and what was made of it."""
+    """One input and its products."""
 
     primary_file_path: InnerPath
     status: Literal["success", "error"]
@@ -118,7 +118,7 @@ Status = Literal["running", "success", "error"]
 
 
 class StatusBody(_Part):
-    """The message before and after the work."""
+    """The status message sent before and after the work."""
 
     status: Status
 
@@ -126,12 +126,12 @@ class StatusBody(_Part):
 def build_callback(
     results: Sequence[SeriesResult], layout: Layout, evidence: Mapping[Path, dict[str, Any]] | None = None
 ) -> CallbackBody:
-    """Return the body for the results of a run; `evidence` is what stands as the image metadata of a source.
+    """Return the body for the results of a run; `evidence` is the image metadata of each source.
 
     Raises
     ------
     DeliveryError
-        If a result cannot be told in the terms of the contract.
+        If a result does not fit the contract.
     """
     try:
         return CallbackBody(files=tuple(_file_part(result, layout, (evidence or {}).get(result.source)) for result in results))

@@ -1,10 +1,10 @@
-"""How the portal's API is told so that it hears it; what it is told stands in :mod:`tiltflow.delivery.body`.
+"""Sending messages to the portal's API, with retries; their content is that of :mod:`tiltflow.delivery.body`.
 
 One POST per run with the files and their assets, and separate messages `{"status": "running"}` before and
 `{"status": "success"}` or `{"status": "error"}` after.  Connection errors, time-outs, 429 and 5xx are tried again with growing,
 jittered waits; other answers are final.
 
-The token travels as a :class:`pydantic.SecretStr` and is laid open only inside the request: it stands in no log, record, file,
+The token travels as a :class:`pydantic.SecretStr` and is revealed only inside the request: it appears in no log, record, file,
 `repr` or exception, and redirects, which could carry it to another host, are not followed.
 """
 
@@ -48,17 +48,17 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How long to try.
+    """How long to retry.
 
     Attributes
     ----------
     connect_timeout_s, read_timeout_s
-        Patience with one attempt.
+        Time limits of one attempt.
     first_wait_s, longest_wait_s
         The wait doubles from the first to the longest; a random half of each is taken off, so that many runs that failed
         together do not return together.
     longest_retry_after_s
-        The most that a server's `Retry-After` is granted.
+        Longest `Retry-After` of a server that is honoured.
     total_s
         No attempt starts later than this after the first.
     """
@@ -72,7 +72,7 @@ class RetryPolicy:
 
 
 NOTICE_POLICY = RetryPolicy(connect_timeout_s=5.0, read_timeout_s=10.0, total_s=15.0)
-"""For messages that nobody should wait for."""
+"""For status messages, which must not delay the work."""
 
 
 def check_url(url: str) -> httpx.URL:
@@ -91,7 +91,7 @@ def check_url(url: str) -> httpx.URL:
         ) from error
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise SettingsError(
-            f"The callback URL {_shown(parsed)!r} is no http or https address; give one such as https://portal.example/api."
+            f"The callback URL {_shown(parsed)!r} is not an http or https address; give one such as https://portal.example/api."
         )
     if parsed.userinfo:
         raise SettingsError(f"The callback URL for {parsed.host} carries a user or password; give the secret as the token instead.")
@@ -127,13 +127,13 @@ def send(
     Parameters
     ----------
     url
-        Where to.
+        Address of the API.
     body
-        What to say.
+        The message.
     token
-        Sent as `Authorization: Bearer`; None for an API that wants none.
+        Sent as `Authorization: Bearer`; None for an API that needs none.
     policy
-        How long to try.
+        How long to retry.
     transport, sleep, clock
         The network and the time, replaceable.
 
@@ -161,7 +161,9 @@ def send(
                 return attempt
             pause_s = max(wait_s * random.uniform(0.5, 1.0), asked_wait_s)
             if clock() - begin + pause_s > policy.total_s:
-                raise CallbackError(f"{_shown(target)} did not take the message in {attempt} attempts; the last: {problem}.")
+                raise CallbackError(
+                    f"{_shown(target)} did not accept the message in {attempt} attempts; the last error: {problem}."
+                )
             _log.warning("%s: %s; attempt %d follows in %.0f s", _shown(target), problem, attempt + 1, pause_s)
             sleep(pause_s)
             wait_s = min(2.0 * wait_s, policy.longest_wait_s)
@@ -176,26 +178,26 @@ def notify(
     transport: httpx.BaseTransport | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Tell the API how a run stands, and return whether it heard; a portal that does not hear it is a warning, not a failure."""
+    """Send the status of a run and return whether it was accepted; a portal that cannot be reached is a warning, not a failure."""
     try:
         send(url, StatusBody(status=status), token, policy=policy, transport=transport, sleep=sleep)
     except (CallbackError, SettingsError) as error:
-        _log.warning("the portal was not told that the run is %r: %s", status, error)
+        _log.warning("the portal did not receive the status %r: %s", status, error)
         return False
     return True
 
 
 def _token_problem(token: SecretStr) -> str | None:
-    # A function of its own, so that the frame that raises holds no variable with the open token for a traceback to show.
+    # A function of its own, so that a traceback of the frame that raises cannot show the token.
     text = token.get_secret_value().strip()
     if not text:
         return "The token is empty"
     odd = next((index for index, character in enumerate(text) if not "!" <= character <= "~"), None)
-    return None if odd is None else f"Character {odd + 1} of the {len(text)} of the token cannot stand in an HTTP header"
+    return None if odd is None else f"Character {odd + 1} of the {len(text)} of the token is not allowed in an HTTP header"
 
 
 class _Bearer(httpx.Auth):
-    """Lays the token open in the request's header and nowhere else."""
+    """Reveals the token in the request's header and nowhere else."""
 
     def __init__(self, token: SecretStr) -> None:
         self._token = token
@@ -208,16 +210,16 @@ class _Bearer(httpx.Auth):
 def _attempt(
     client: httpx.Client, url: httpx.URL, content: bytes, token: SecretStr | None, policy: RetryPolicy
 ) -> tuple[str | None, float]:
-    """Return what went wrong (None: nothing) and the wait in seconds that the server asks for; raise if another try is no use."""
+    """Return what went wrong (None: nothing) and the wait in seconds that the server asks for; raise if a retry cannot help."""
     auth = _Bearer(token) if token is not None else httpx.Auth()
     try:
         response = client.post(url, content=content, headers={"Content-Type": "application/json"}, auth=auth)
     except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
-        raise CallbackError(f"{_shown(url)} cannot be asked: {_redacted(str(error), token)}.") from None
+        raise CallbackError(f"{_shown(url)} cannot be contacted: {_redacted(str(error), token)}.") from None
     except httpx.RequestError as error:
         if _bad_certificate(error):
             raise CallbackError(
-                f"{_shown(url)} shows a certificate that is not trusted ({error}); check the URL, or SSL_CERT_FILE."
+                f"{_shown(url)} presents a certificate that is not trusted ({error}); check the URL, or SSL_CERT_FILE."
             ) from error
         return _redacted(f"{type(error).__name__}: {error}", token), 0.0
     if response.is_success:
@@ -264,7 +266,7 @@ def _phrase(status: int) -> str:
 
 
 def _quoted(response: httpx.Response, token: SecretStr | None) -> str:
-    """Return the beginning of what the server said, on one line and without the token, which some servers echo."""
+    """Return the beginning of the server's reply, on one line and without the token, which some servers echo."""
     text = " ".join(_redacted(response.text, token).split())
     return f" ({text[:_QUOTED_CHARACTERS]})" if text else ""
 

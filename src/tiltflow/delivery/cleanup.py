@@ -1,4 +1,4 @@
-"""Scratch folders: one for each series, gone when it is done."""
+"""Scratch folders: one for each series, removed when it is done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 def make_scratch(source: Path, scratch: Path | None = None) -> Path:
     """Return a new folder for the work on one series, in `scratch` or in the system's temporary folder.
 
-    Its name begins with the series' base name and is used by nobody else.
+    Its name begins with the series' base name and is unique.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def make_scratch(source: Path, scratch: Path | None = None) -> Path:
                 f"No room for scratch in {parent} ({error.strerror}); make room or set TILTFLOW_SCRATCH."
             ) from error
         raise LocationError(
-            f"No scratch folder can be made in {parent} ({error.strerror}); set TILTFLOW_SCRATCH to one that can."
+            f"No scratch folder can be made in {parent} ({error.strerror}); set TILTFLOW_SCRATCH to a folder that can be written to."
         ) from error
     return folder
 
@@ -68,7 +68,7 @@ def remove_scratch(folder: Path) -> bool:
 
 @contextmanager
 def scratch_folder(source: Path, scratch: Path | None = None, *, keep: bool = False) -> Iterator[Path]:
-    """Give a scratch folder for the length of a `with` block; it goes whatever happens inside, unless `keep`."""
+    """Give a scratch folder for the length of a `with` block; it is removed even after an exception, unless `keep`."""
     folder = make_scratch(source, scratch)
     try:
         yield folder

@@ -1,4 +1,4 @@
-"""Where inputs are read, where assets go, and what the portal calls both.
+"""Where inputs are read, where assets are written, and the names of both in the portal.
 
 A share is a folder with two sides: `Projects` holds what the microscopes wrote and is never written to; `Assets` mirrors it and
 holds what was made::
@@ -24,10 +24,10 @@ from tiltflow.formats.stacks import ENDINGS, find_view_mdoc
 from tiltflow.model import Asset, Problem
 
 SOURCE_SUFFIXES = (".mrc", ".st", ".MRC", ".ST")
-"""Endings of the files that are tilt series wherever they lie."""
+"""Endings of the files that are always tilt series."""
 
 OTHER_SUFFIXES = tuple(ending for ending in ENDINGS if ending not in SOURCE_SUFFIXES)
-"""Endings of files that may be anything: they are tilt series where an `.mdoc` or a person says so."""
+"""Endings of general image formats: their files are tilt series if an `.mdoc` describes them or the user names them."""
 
 PROJECTS = "Projects"
 ASSETS = "Assets"
@@ -48,7 +48,7 @@ class Layout:
     folder
         The folder whose files are the series; `inputs` or below it.
     share
-        The folder that nothing may leave; None where there is no share to stay in.
+        The folder that inputs and products must stay in; None without a share.
     """
 
     inputs: Path
@@ -91,11 +91,11 @@ class Layout:
             raise LocationError(f"{what}, {path}, lies in {self.inputs}, where nothing is ever written; choose another place.")
 
     def primary_path(self, source: Path) -> str:
-        """Return what the portal calls an input: its path below `Projects`."""
+        """Return the portal's name of an input: its path below `Projects`."""
         return source.relative_to(self.inputs).as_posix()
 
     def asset_path(self, output: Path, asset: Asset) -> str:
-        """Return what the portal calls an asset: its path below `Assets`."""
+        """Return the portal's name of an asset: its path below `Assets`."""
         return (output / asset.path).relative_to(self.assets).as_posix()
 
 
@@ -110,7 +110,7 @@ def resolve_input(mounts: Mapping[str, Path], file_share: str, input_dir: str) -
     Raises
     ------
     LocationError
-        If the share is unknown or not there, or if `input_dir` does not name an existing folder inside its `Projects`.
+        If the share is unknown or not mounted, or if `input_dir` does not name an existing folder inside its `Projects`.
     """
     share = _share(mounts, file_share)
     projects = share / PROJECTS
@@ -133,7 +133,7 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     """Return the tilt series of a folder in natural order (`a2` before `a10`), or the one called `name`.
 
     They are the files that end in one of :data:`SOURCE_SUFFIXES`.  A file of another container, as `B.tif`, is one when it is
-    called for by name, or with `by_mdoc` where an `.mdoc` beside it describes its views: `B.tif.mdoc`, or a `B.mdoc` that belongs
+    given by name, or with `by_mdoc` where an `.mdoc` beside it describes its views: `B.tif.mdoc`, or a `B.mdoc` that belongs
     to no `B.mrc` or `B.st` there.
 
     Parameters
@@ -165,8 +165,13 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     elif by_mdoc:
         series = sorted([*series, *_described(others, {entry.stem for entry in series})], key=natural_key)
     if not series:
+        endings = ", ".join(SOURCE_SUFFIXES)
+        if not entries:
+            raise LocationError(
+                f"No tilt series in {folder}: it is empty, and has no file that ends in {endings}; check the folder."
+            )
         raise LocationError(
-            f"No tilt series in {folder}: none of its {len(entries)} files ends in {', '.join(SOURCE_SUFFIXES)}"
+            f"No tilt series in {folder}: none of its {len(entries)} files ends in {endings}"
             f"{_of_another_kind(others, by_mdoc=by_mdoc)}; check the folder."
         )
     _refuse_clashes(series)
@@ -182,17 +187,17 @@ def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 
 def look_alikes(sources: Iterable[Path]) -> tuple[Problem, ...]:
-    """Return a remark for each file whose name is that of a result, or of macOS's bookkeeping, rather than of raw data.
+    """Return a remark for each file that is named like a result, or like a metadata file of macOS, rather than like raw data.
 
     They are processed all the same: a name is no proof.
     """
     problems = []
     for path in sources:
         if _MADE_BY_IMOD.search(path.stem):
-            problems.append(Problem(f"{path.name} has the name of a result; it is processed because of its ending", str(path)))
+            problems.append(Problem(f"{path.name} is named like a result; it is processed because of its ending", str(path)))
         elif path.name.startswith("._"):
             problems.append(
-                Problem(f"{path.name} has the name of macOS's bookkeeping; it is processed because of its ending", str(path))
+                Problem(f"{path.name} is named like a metadata file of macOS; it is processed because of its ending", str(path))
             )
     return tuple(problems)
 
@@ -205,14 +210,16 @@ def _share(mounts: Mapping[str, Path], file_share: str) -> Path:
         raise LocationError(f"Unknown file share {file_share!r}.{meant} Known shares: {known}.")
     share = mounts[file_share]
     if not share.is_dir():
-        raise LocationError(f"Share {file_share!r} is not there: {share} is no folder on this machine; check that it is mounted.")
+        raise LocationError(
+            f"Share {file_share!r} is not available: {share} is not a folder on this machine; check that it is mounted."
+        )
     return share
 
 
 def _inner_path(input_dir: str) -> PurePosixPath:
     wanted = PurePosixPath(input_dir)
     if "\0" in input_dir or "\n" in input_dir:
-        raise LocationError(f"Input folder {input_dir!r} holds a character that no path may hold.")
+        raise LocationError(f"Input folder {input_dir!r} contains a character that is not allowed in a path; remove it.")
     if wanted.is_absolute():
         raise LocationError(f"Input folder {input_dir!r} is an absolute path; give it relative to the share's {PROJECTS}.")
     if ".." in wanted.parts:
@@ -256,8 +263,9 @@ def _described(others: Iterable[Path], taken: Container[str]) -> Iterator[Path]:
 def _of_another_kind(others: Sequence[Path], *, by_mdoc: bool) -> str:
     if not others:
         return ""
-    when = "with an .mdoc of its views beside it, or when it is called for by name" if by_mdoc else "when it is called for by name"
-    return f" ({others[0].name} is taken only {when})"
+    name = others[0].name
+    when = f"with an .mdoc of its views beside it, or by name: --file {name}" if by_mdoc else "by name: x_file_name"
+    return f" ({name} is taken only {when})"
 
 
 def _named(name: str, series: Sequence[Path], folder: Path) -> Path:
@@ -267,7 +275,7 @@ def _named(name: str, series: Sequence[Path], folder: Path) -> Path:
     if "/" in name or name in {".", ".."}:
         raise LocationError(f"{name!r} is a path; give the name of one file in {folder}.")
     if not name.endswith(ENDINGS):
-        raise LocationError(f"{name!r} is no tilt series by its name: it must end in one of {', '.join(ENDINGS)}.")
+        raise LocationError(f"{name!r} is not the name of a tilt series: it must end in one of {', '.join(ENDINGS)}.")
     close = difflib.get_close_matches(name, [path.name for path in series], n=1)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     raise LocationError(f"No file {name!r} in {folder}, which has {len(series)} tilt series.{meant} Check the spelling.")

@@ -1,4 +1,4 @@
-"""What a portal hears of one run: `running` before, the callback with its results, `success` or `error` after, also on a crash."""
+"""The messages of one run to the portal: `running` before, the callback with its results, `success` or `error` after, also on a crash."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Portal:
     Attributes
     ----------
     url, token
-        Its address, and the token it wants, if any.
+        Its address, and its token, if it needs one.
     patience_s
-        How long an API that is down is tried again.
+        How long to retry while the API is down, s.
 
     Raises
     ------
@@ -40,7 +40,7 @@ class Portal:
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """Say `running` at the start, and `error` if what is done inside ends by an exception."""
+        """Send `running` at the start, and `error` if the `with` block ends by an exception."""
         notify(self.url, "running", self.token)
         try:
             yield
@@ -49,12 +49,12 @@ class Portal:
             raise
 
     def tell(self, body: CallbackBody) -> None:
-        """Send the callback, then say how the run ended: `error` when no series succeeded.
+        """Send the callback, then the status of the run: `error` when no series succeeded.
 
         Raises
         ------
         CallbackError
-            If the API does not take the callback.
+            If the API does not accept the callback.
         """
         send(self.url, body, self.token, policy=RetryPolicy(total_s=self.patience_s))
         succeeded = any(file.status == "success" for file in body.files)

@@ -1,12 +1,12 @@
-"""Finished files into the place where people look for them.
+"""Publishing of finished files in the folder of their series.
 
 Readers never see half a file: everything is copied into a staging folder beside its destination and renamed only once all of it
 is there.  A run that is repeated replaces what an earlier one published; one that is killed leaves the published files as they
 were, and a staging folder that the next one removes.
 
 Files of a scratch folder are copied, not linked or moved: a link would show later edits of a kept scratch folder to the portal, and
-a move would make a second attempt impossible.  What is large enough to matter is better made in a staging folder of the destination
-to begin with (:func:`staging_folder`); such files are linked, which takes no time and no room.
+a move would make a second attempt impossible.  Large files are better made in a staging folder of the destination
+(:func:`staging_folder`): they are linked, which takes no time and no space.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def publish(paths: Sequence[Path], destination: Path) -> tuple[Path, ...]:
     names = [path.name for path in paths]
     if len(set(names)) != len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise DeliveryError(f"Two things of one name are to be published in {destination}: {', '.join(twice)}.")
+        raise DeliveryError(f"Products of the same name cannot be published in {destination}: {', '.join(twice)}.")
     with _explained(destination):
         destination.mkdir(parents=True, exist_ok=True)
         _remove_stale_staging(destination)
@@ -89,7 +89,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path, bring: Callable[[Path, Path], object]) -> None:
-    # Contents only: the modes of scratch are private, those of the share its own affair.  shutil.copytree would copy the modes of
+    # Contents only: files of scratch are private, and the share sets the permissions of its own.  shutil.copytree would copy the modes of
     # folders and go on after a full disk.
     if source.is_dir():
         target.mkdir()
@@ -121,7 +121,7 @@ def _require_space(paths: Sequence[Path], destination: Path) -> None:
     if needed > free:
         raise ResourceError(
             f"Publishing needs {needed / 1e9:.3g} GB in {destination}, where {free / 1e9:.3g} GB are free; "
-            "make room and run again, what is there already is unharmed."
+            "make room and run again; what is there already is unchanged."
         )
 
 

@@ -1,1 +1,1 @@
-"""What turns a tilt series into an aligned stack and a volume: IMOD, or tiltflow's own native engine."""
+"""Engines: they turn a tilt series into an aligned stack and a volume, by IMOD or by tiltflow's own steps."""

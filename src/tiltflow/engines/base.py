@@ -1,4 +1,4 @@
-"""What an engine is: something that leaves `B_ali.mrc`, `B_rec.mrc`, `B.xf` and `B.tlt` behind."""
+"""The interface of an engine, which makes `B_ali.mrc`, `B_rec.mrc`, `B.xf` and `B.tlt`."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ class EngineJob:
         return self.workdir / f"{self.series.name}{suffix}"
 
     def note_alignment(self, alignment: Alignment) -> None:
-        """Put an alignment into the record as soon as it is known, so that work which ends early leaves it."""
+        """Put an alignment into the record as soon as it is known, so that it is kept if the work fails later."""
         self.recorder.record.alignment = AlignmentEntry.model_validate(describe.alignment(alignment, self.series))
         self.recorder.save()
 
 
 class Engine(EngineInfo, Protocol):
-    """Aligns and reconstructs; engines meet at files with IMOD's names, so that any's can be opened in 3dmod."""
+    """Aligns and reconstructs; all engines write files with IMOD's names, which 3dmod can open."""
 
     @property
     def version(self) -> str:
-        """What to write into the record."""
+        """The version for the record."""
 
     def plan(self, series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
-        """Return the memory, disk and time that the work on a series takes.
+        """Return the memory, disk space and time that the work on a series needs.
 
         Parameters
         ----------
         recipe
-            As this engine and this series have it.
+            As made for this engine and this series.
         threads
-            That it may use.
+            Threads that it may use.
         keep_volumes
             Whether aligned stack and volume are among the results.
         """
@@ -71,5 +71,5 @@ class Engine(EngineInfo, Protocol):
         Raises
         ------
         TiltflowError
-            With the stage and the reason, if no trustworthy result came of it.
+            With the stage and the reason, if there is no usable result.
         """

@@ -1,4 +1,4 @@
-"""Which engine does the work, and why that one."""
+"""The choice of the engine, with the reason."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def find_engine(name: str) -> Engine:
 
 
 def choose_engine(wanted: str) -> tuple[Engine, str]:
-    """Return the engine asked for, and a sentence that says why it is this one.
+    """Return the requested engine, and the reason for the choice in words.
 
-    With `auto` it is the preferred one of those that can be used here.
+    With `auto` it is the preferred engine of those that can be used here.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def choose_engine(wanted: str) -> tuple[Engine, str]:
         If none can be used here.
     """
     if wanted != AUTO:
-        return find_engine(wanted), "it was asked for"
+        return find_engine(wanted), "it was requested"
     reasons: list[str] = []
     for engine in all_engines():
         if because := engine.available():

@@ -1,4 +1,4 @@
-"""How much memory this machine lets the process have: what the system has free, within the limits of its control groups."""
+"""The memory available to this process: what the system has free, within the limits of its control groups."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Return the bytes that may still be taken; None where the system does not tell (it is not Linux).
+    """Return the bytes that can still be allocated; None on systems that do not report it (other than Linux).
 
-    Containers and batch systems hold a job to less than the machine has by a control group, of version 1 or 2: the tightest on the
-    way to the root counts.  What a group holds of files that nobody uses can be given back, and counts as free.
+    Containers and batch systems limit a job by a control group, of version 1 or 2: the tightest limit on the way to the root counts.
+    Inactive file cache of a group can be reclaimed, and counts as free.
     """
     meminfo = _read(root / "proc/meminfo")
     found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
@@ -24,7 +24,7 @@ def available_memory(root: Path = Path("/")) -> int | None:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """Yield what each control group that has a limit still lets this process take."""
+    """Yield the bytes that each control group with a limit has left."""
     mounts = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)

@@ -12,7 +12,7 @@ limit bounds the disk space and memory that are planned for."""
 
 
 def greatest_thickness(recipe: Recipe) -> int:
-    """Return the greatest thickness of the volume, raw pixels, that positioning may ask for."""
+    """Return the greatest thickness of the volume, raw pixels, that positioning may set."""
     asked = recipe.reconstruct.thickness
     if recipe.position.sample_type == 0 or not recipe.position.sets_thickness:
         return asked

@@ -1,4 +1,4 @@
-"""Directive files (`.adoc`), the language in which IMOD's `batchruntomo` is told what to do.
+"""Directive files (`.adoc`), the language that controls IMOD's `batchruntomo`.
 
 A file holds one directive a line, `key = value`, the key of two to four components joined by dots::
 
@@ -37,7 +37,7 @@ _KEY = re.compile(r"[\w-]+(\.[\w-]+){1,3}", re.ASCII)
 class Directive:
     """One directive, and where it was written.
 
-    A name that is not a key, or a value that could end its line early, cannot become a directive.
+    A name that is not a key, or a value that could end its line early, is refused with a :class:`DirectiveError`.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Directive:
     where
         The file, the template, or the option of the command line.
     line
-        Counted from 1; None where lines make no sense.
+        Counted from 1; None where there are no lines.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Directive:
 
 @dataclass(frozen=True, slots=True)
 class LayeredDirectives:
-    """The directives in force: one for each name, removals among them, and what was odd on the way."""
+    """The directives in force: one for each name, removals included, and the problems found."""
 
     directives: tuple[Directive, ...]
     problems: tuple[Problem, ...] = ()
@@ -111,7 +111,15 @@ def parse_directives(text: str, where: str) -> list[Directive]:
 
 
 def read_directives(path: Path) -> list[Directive]:
-    """Return every directive of a file; see :func:`parse_directives`."""
+    """Return every directive of a file; see :func:`parse_directives`.
+
+    Raises
+    ------
+    LocationError
+        If there is no such file.
+    DirectiveError
+        If it is not text, or a line is neither blank, a comment, nor `key = value`.
+    """
     return parse_directives(read_directive_text(path), str(path))
 
 
@@ -183,7 +191,13 @@ def split_axis(name: str) -> tuple[str, str]:
 
 
 def render_directives(directives: Iterable[Directive], heading: str = "") -> str:
-    """Return the text of a directive file, one directive a line, below comment lines made of `heading`."""
+    """Return the text of a directive file, one directive a line, below comment lines made of `heading`.
+
+    Raises
+    ------
+    DirectiveError
+        If the heading holds a control character.
+    """
     headings = heading.split("\n") if heading else []
     for line in headings:
         refuse_control_characters(line, f"the heading {line!r}")
@@ -211,7 +225,7 @@ def refuse_control_characters(text: str, what: str) -> None:
 def render_template(text: str, variables: Mapping[str, str | int | float | None], where: str = "template") -> str:
     """Return the directives of a jinja template with its variables filled in.
 
-    The template runs in a sandbox: it can compute and decide, but reach nothing outside of it.
+    The template runs in a sandbox: it can compute and decide, but has no access to files or programs.
 
     Parameters
     ----------
@@ -264,7 +278,7 @@ def variables_of_template(text: str, where: str = "template") -> frozenset[str]:
 
 
 def _template_environment() -> Environment:
-    # jinja2 is loaded where a template is rendered: whoever asks for `tiltflow --help` need not wait for it.
+    # jinja2 is loaded where a template is rendered: `tiltflow --help` need not wait for it.
     import jinja2
     from jinja2.sandbox import SandboxedEnvironment
 

@@ -1,4 +1,4 @@
-"""What kind of disagreement there is between two sources of one value: who reads "the opposite sign" knows where to look.
+"""The kind of disagreement between two sources of one value: "the opposite sign" tells the user where to look.
 
 Each function returns None when the two agree within the rounding of the formats, else the end of a sentence about the second.
 """
@@ -30,7 +30,7 @@ def compare_tilts(used: NDArray[np.float64], other: NDArray[np.float64], toleran
         return None
     opposite, reverse = _near(used, -other, tolerance_deg), _near(used, other[::-1], tolerance_deg)
     if opposite and reverse:
-        return "have the opposite sign or the reverse order (which of the two, a symmetric series does not tell)"
+        return "have the opposite sign or the reverse order (a symmetric series cannot tell which)"
     if opposite:
         return "have the opposite sign"
     if reverse:
@@ -48,7 +48,7 @@ def compare_axes(used_deg: float, other_deg: float) -> str | None:
     """Return how another angle of the tilt axis differs from the one in use.
 
     >>> compare_axes(85.0, -95.0)
-    'differs by 180 degrees, which turns the handedness of the tomogram round'
+    'differs by 180 degrees, which inverts the handedness of the tomogram'
     """
     if _turn(other_deg - used_deg) <= AXIS_TOLERANCE_DEG:
         return None
@@ -56,9 +56,9 @@ def compare_axes(used_deg: float, other_deg: float) -> str | None:
         return "has the opposite sign"
     difference = _turn(other_deg - used_deg)
     if 180 - difference <= AXIS_TOLERANCE_DEG:
-        return "differs by 180 degrees, which turns the handedness of the tomogram round"
+        return "differs by 180 degrees, which inverts the handedness of the tomogram"
     if abs(90 - difference) <= AXIS_TOLERANCE_DEG:
-        return "differs by 90 degrees: one of the two is measured from the other side of the image"
+        return "differs by 90 degrees: one of the two is measured from the other axis of the image"
     return f"differs by {difference:.1f} degrees"
 
 

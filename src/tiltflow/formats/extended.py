@@ -1,6 +1,6 @@
-"""What acquisition programs leave in an MRC file besides the images: tilt angles, pixel size, tilt axis, exposure.
+"""What acquisition programs write into an MRC file besides the images: tilt angles, pixel size, tilt axis, exposure.
 
-Four layouts of extended header are read, told apart by the type at byte 104 or, in files older than that field, by the
+Four layouts of extended header are read, distinguished by the type at byte 104 or, in files older than that field, by the
 two short integers at bytes 128 and 130:
 
 ========  ==================================================================================================
@@ -9,7 +9,7 @@ FEI1/2    Thermo Fisher (EPU, Tomography 4 and 5): one block of doubles a sectio
 AGAR      Agard, also older FEI: `nint` integers, then `nreal` 4-byte reals, a section
 ========  ==================================================================================================
 
-A value that cannot be (not finite, a tilt beyond 180 degrees, a pixel of no size) is None, so that the next source is asked.
+An impossible value (not finite, a tilt beyond 180 degrees, a pixel size of 0) is None, so that the next source is used.
 
 Sources: the IMOD and SerialEM descriptions of the MRC format; FEI's note on the extended header (2011); the MRC2014
 extension of Thermo Fisher, whose record layout comes from mrcfile.
@@ -42,7 +42,7 @@ _AXIS_IN_TITLE = re.compile(r"tilt\s*axis\s*(?:rotation\s*)?(?:angle)?\s*[=:]\s*
 def decode_extended(
     raw: bytes, *, kind: bytes, sections: int, byte_order: str, nint: int = 0, nreal: int = 0
 ) -> Acquisition | None:
-    """Return what an extended header tells, or None when its layout is not one of those above.
+    """Return the contents of an extended header, or None when its layout is not one of those above.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def decode_extended(
 
 
 def axis_angle_in_labels(labels: Iterable[str]) -> float | None:
-    """Return the tilt axis angle, degrees, that a title line such as `Tilt axis angle = -4.3, binning = 1` tells.
+    """Return the tilt axis angle, degrees, from a title line such as `Tilt axis angle = -4.3, binning = 1`.
 
     >>> axis_angle_in_labels(["SerialEM: lamella 3", "    Tilt axis angle = -4.3, binning = 1  spot = 8  camera = 0"])
     -4.3
@@ -107,7 +107,7 @@ def _decode_serialem(raw: bytes, sections: int, byte_order: str, nint: int, nrea
 
 
 def _float_of_shorts(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """SerialEM's way to keep a real number in two short integers: mantissa of 23 bits, exponent of 7, a sign for each."""
+    """Decode SerialEM's real numbers in two short integers: mantissa of 23 bits, exponent of 7, a sign for each."""
     magnitude = np.abs(second)
     mantissa = np.abs(first) * 256 + magnitude % 256
     exponent = np.sign(second) * (magnitude // 256)

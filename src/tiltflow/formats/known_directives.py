@@ -1,11 +1,11 @@
-"""What each directive means: the catalogue of those that IMOD and tiltflow know, kept in `known_directives.csv`.
+"""The catalogue of the directives that IMOD and tiltflow know, kept in `known_directives.csv`.
 
-Every directive says what the native engine makes of it:
+Each entry states what the native engine does with the directive:
 
-* `used`: it decides parameters of the stages, those in the column `sets`;
-* `ignored`: it makes no difference here, and the reason why;
+* `used`: it sets parameters of the stages, those in the column `sets`;
+* `ignored`: it makes no difference here, and why;
 * `refused`: it asks for something that the native engine does not do and that would change the result, and what to do instead.
-  The values listed as harmless ask for nothing and are accepted.
+  The values in the column `accepted` change nothing, and are not refused.
 
 IMOD's batchruntomo uses all of them but tiltflow's own (`runtime.Tiltflow`), which it must not see.
 `python -m tiltflow.formats.known_directives` prints the catalogue as the page `docs/directives.md`.
@@ -30,7 +30,7 @@ Native = Literal["used", "ignored", "refused"]
 _OWN_STEPS = "native"
 """The column of tiltflow's own steps; the columns `sets` and `note` belong to it."""
 _ABOUT = frozenset({"name", "section", "type", "default", "accepted", "sets", "note", "meaning"})
-"""Columns that say what a directive is; all others are an engine's, and hold its verdicts."""
+"""Columns that describe a directive; each of the others is an engine's and holds its verdicts."""
 Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...]
 
 
@@ -43,7 +43,7 @@ class Known:
     name
         Its key, for any axis.
     section
-        Step of the work that it belongs to.
+        Processing step that it belongs to.
     type
         `bool`, `int`, `float`, `ints`, `floats`, `2 ints`, `2 floats`, `list`, `file` or `str`.
     choices
@@ -51,15 +51,15 @@ class Known:
     default
         What IMOD does without it.
     native
-        What the native engine makes of it.
+        What the native engine does with it.
     verdicts
-        What each engine with a column of its own makes of it.
+        What each engine with a column of its own does with it.
     accepted
-        Values of a refused directive that ask for nothing.
+        Values of a refused directive that change nothing.
     sets
-        The parameters of the stages that a used directive decides, as `stage.parameter`, the main one first.
+        The parameters of the stages that a used directive sets, as `stage.parameter`, the main one first.
     note
-        The reason, or what to do instead; of a used directive what it does beside setting parameters.
+        The reason, or what to do instead; for a used directive, what it does besides setting parameters.
     meaning
         One line for a scientist.
     """
@@ -77,18 +77,19 @@ class Known:
     meaning: str
 
     def verdict(self, engine: str) -> tuple[Native, str]:
-        """Return what an engine makes of it, and why; of one without a column, what tiltflow's own steps make of it.
+        """Return what an engine does with it, and why; for an engine without a column, what tiltflow's own steps do with it.
 
         >>> find_known("runtime.Tiltflow.any.halfVolumes").verdict("native")
         ('used', 'halves')
         """
         if engine == _OWN_STEPS or engine not in self.verdicts:
             return self.native, self.effect
-        return self.verdicts[engine], ""
+        verdict = self.verdicts[engine]
+        return verdict, f"the engine {engine} does without it" if verdict == "ignored" else ""
 
     @property
     def effect(self) -> str:
-        """What the native engine makes of it, in words: the parameters that it decides, the reason, or what to do instead."""
+        """What the native engine does with it, in words: the parameters that it sets, the reason, or what to do instead."""
         return self.note or ", ".join(self.sets)
 
     def parse(self, text: str) -> Value:
@@ -107,7 +108,7 @@ class Known:
 
 @cache
 def known_directives() -> Mapping[str, Known]:
-    """Return the catalogue by name, in the order of the work."""
+    """Return the catalogue by name, in the order of processing."""
     text = resources.files("tiltflow.formats").joinpath("known_directives.csv").read_text(encoding="utf-8")
     return {row["name"]: _known(row) for row in csv.DictReader(text.splitlines())}
 
@@ -145,7 +146,7 @@ def right_spelling(name: str) -> str | None:
 
 _LIKE_LAST, _LIKE_NAMESAKE, _LIKE_ANY = 0.6, 0.5, 0.85
 """Similarity (`difflib`, 0 to 1) from which a name is proposed: of last words beside each other, of names with the same last word,
-and of any other two, which share most of their letters by nature."""
+and of any other two, which always share many letters."""
 
 
 def nearest_known(name: str) -> str | None:
@@ -160,7 +161,7 @@ def nearest_known(name: str) -> str | None:
     siblings = {each.rpartition(".")[2]: each for each in names if each.rpartition(".")[0] == parent}
     if matches := difflib.get_close_matches(last, siblings, n=1, cutoff=_LIKE_LAST):
         return names[siblings[matches[0]]]
-    # A right last word in a wrong place is a likelier slip than a name that happens to share more letters.
+    # A right last word in a wrong place is a likelier mistake than a name that happens to share more letters.
     elsewhere = [each for each in names if each.rpartition(".")[0] != parent]
     namesakes = [each for each in elsewhere if each.rpartition(".")[2] == last]
     matches = difflib.get_close_matches(wanted, namesakes, n=1, cutoff=_LIKE_NAMESAKE)
@@ -201,6 +202,11 @@ def parse_list(text: str) -> tuple[int, ...]:
 
     >>> parse_list("7, 1-3")
     (1, 2, 3, 7)
+
+    Raises
+    ------
+    ValueError
+        If it is not a list of numbers and ranges, or a number is larger than any series has views.
     """
     numbers: set[int] = set()
     for part in re.split(r"[,\s]+", text.strip()):
@@ -318,19 +324,19 @@ _PREFACE = """# Directives
 Made by `make pages` from `src/tiltflow/formats/known_directives.csv`; a test keeps the two equal.
 
 A directive is a line `key = value` of a template or a directive file, or `--set key=value` on the command line. A blank
-value removes the option. `.a` or `.b` in place of `.any` holds for one axis; a single series is axis a. Numbers are parted
+value removes the option. `.a` or `.b` in place of `.any` holds for one axis; a single series is axis a. Numbers are separated
 by commas or blanks; true and false are 1 and 0; upper and lower case matter.
 
-With IMOD's engine every directive goes to batchruntomo, but for tiltflow's own at the end of this page: IMOD does not know
-them, so that engine refuses what they ask for. The native engine makes one of three things of it, and
-`tiltflow directives FILE` and `run.json` say which:
+With IMOD's engine every directive goes to batchruntomo, except tiltflow's own at the end of this page: IMOD does not know
+them, so that engine refuses them. For the native engine each directive has one of three statuses, which
+`tiltflow directives FILE` and `run.json` list:
 
-* **used**: it decides the parameters of the stages that are named;
+* **used**: it sets the parameters of the stages that are named;
 * **ignored**: it concerns a step that is done in another way, or not needed; the reason is given;
 * **refused**: it asks for something that the native engine does not do and that would change what the specimen looks like.
-  The run stops before any work, and says what to do. The values in brackets ask for nothing and are accepted.
+  The run stops before any work, and the message says what to do. The values in brackets change nothing and are accepted.
 
-A name that is not listed here is refused, with the nearest name that is. An option of a command file that IMOD may know,
+A name that is not listed here is refused, with the nearest name that is listed. An option of a command file that IMOD may know,
 but this page does not, goes to IMOD's engine with a note."""
 
 
@@ -341,8 +347,8 @@ def _type_text(known: Known) -> str:
 def _native_text(known: Known) -> str:
     if known.native == "used":
         return f"**used**: {known.note or ', '.join(f'`{name}`' for name in known.sets)}"
-    harmless = f" ({known.accepted[0]})" if known.accepted else ""
-    return f"**{known.native}**{harmless}: {known.note}"
+    accepted = f" ({known.accepted[0]})" if known.accepted else ""
+    return f"**{known.native}**{accepted}: {known.note}"
 
 
 if __name__ == "__main__":

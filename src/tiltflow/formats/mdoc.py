@@ -1,11 +1,11 @@
-"""SerialEM's and Tomography 5's `.mdoc`: what the microscope knew of each view.
+"""SerialEM's and Tomography 5's `.mdoc`: what the microscope recorded of each view.
 
-Nothing a microscope may write can cost the rest: only fields that are used are looked at, spelling and order do not matter, and a
-field that is not what it should be is left out and reported.
+An invalid field never costs the others: only fields that are used are read, capitals and order do not matter, and an invalid field
+is left out and reported.
 
-The tilt axis is told in a title, `[T =     Tilt axis angle = -4.3, binning = 1 ...]`, or by `TiltAxisAngle`.  `RotationAngle` of
+The tilt axis is given in a title, `[T =     Tilt axis angle = -4.3, binning = 1 ...]`, or by `TiltAxisAngle`.  `RotationAngle` of
 a view is the axis only in files of Tomography 5; in SerialEM's it is the rotation of the image against the stage, which is
-some multiple of 90 degrees away, so there it is not taken.
+some multiple of 90 degrees away, so it is not used there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NUMBER = re.compile("[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class MdocView:
-    """One `[ZValue = n]` section; None for what it does not tell.
+    """One `[ZValue = n]` section; None for fields that it lacks.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class MdocView:
 
 @dataclass(frozen=True, slots=True)
 class Mdoc:
-    """A whole file: its views by increasing `ZValue`, and what is said once for all.
+    """A whole file: its views by increasing `ZValue`, and the values that hold for all of them.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Mdoc:
     axis_angle_deg
         Tilt axis from vertical, counter-clockwise positive.
     axis_source
-        Which entry told it.
+        Entry that gave the axis.
     problems
         Fields that had to be left out.
     """
@@ -94,19 +94,19 @@ class Mdoc:
 
     @property
     def tilt_deg(self) -> NDArray[np.float64]:
-        """Tilt of each view, `(views,)`; NaN where it is not told."""
+        """Tilt of each view, `(views,)`; NaN where missing."""
         return np.array([np.nan if view.tilt_deg is None else view.tilt_deg for view in self.views], float)
 
     @property
     def exposure(self) -> NDArray[np.float64] | None:
-        """Electrons per square ångström of each view, `(views,)`, or None unless every view tells it and one has any."""
+        """Electrons per square ångström of each view, `(views,)`, or None unless every view gives it and one is not 0."""
         values = [view.exposure for view in self.views]
         known = [value for value in values if value is not None]
         return np.array(known, float) if values and len(known) == len(values) and any(known) else None
 
 
 def _number(text: str) -> float | None:
-    """Return a number, None for one that is not finite: what programs write for a value that they do not know."""
+    """Return a number, None for one that is not finite, as programs write for an unknown value."""
     value = float(text)
     return value if math.isfinite(value) else None
 
@@ -148,7 +148,7 @@ _VIEW_FIELDS: _Fields = {
 
 
 def read_mdoc(path: str | os.PathLike[str]) -> Mdoc:
-    """Return what an `.mdoc` file tells.
+    """Return the contents of an `.mdoc` file.
 
     Raises
     ------
@@ -166,7 +166,13 @@ def read_mdoc(path: str | os.PathLike[str]) -> Mdoc:
 
 
 def parse_mdoc(text: str, path: Path = Path("mdoc")) -> Mdoc:
-    """Return what the text of an `.mdoc` tells; `path` is named in messages."""
+    """Return the contents of the text of an `.mdoc`; `path` is named in messages.
+
+    Raises
+    ------
+    FormatError
+        It has no section of a view.
+    """
     header, titles, sections = _split(text)
     if not sections:
         raise FormatError(f"{path}: has no [ZValue = ...] section, so it describes no view; is it the .mdoc of a tilt series?")

@@ -1,4 +1,4 @@
-"""MRC files: images in, volumes out, without ever holding a whole file in memory.
+"""MRC files: read and written without ever holding a whole file in memory.
 
 Reading: modes 0 (bytes, signed or not by IMOD's stamp), 1, 2, 6 and 12, either byte order, with or without an extended
 header.
@@ -8,7 +8,7 @@ header.
 ...     view = stack[20]
 
 `MrcFile` is a :class:`tiltflow.model.ImageStack`: `stack[i]` reads one view into an array of its own.  `stack.data` maps the
-whole file instead; pages touched through it count as resident memory until the system wants them back.
+whole file instead; pages touched through it count as resident memory until the system reclaims them.
 
 Writing: :class:`MrcWriter` takes sections in order, or blocks of rows in any order and from several threads, converts to
 the type of the file as IMOD does (`floor(x + 0.5)`, clamped) and fills in the header's statistics at the end.  The file
@@ -49,7 +49,13 @@ interpreter for a small part of the time."""
 
 
 def open_mrc(path: str | os.PathLike[str]) -> MrcFile:
-    """Return an MRC file opened for reading; see :func:`read_header` for what is refused."""
+    """Return an MRC file opened for reading.
+
+    Raises
+    ------
+    LocationError, FormatError
+        As :func:`read_header`.
+    """
     return MrcFile(path)
 
 
@@ -88,7 +94,7 @@ class MrcFile:
 
     @property
     def acquisition(self) -> Acquisition | None:
-        """What the extended header tells; one of an unknown kind tells nothing."""
+        """Contents of the extended header; empty if its kind is unknown."""
         if self.header.extended is None and self.header.data_offset > HEADER_BYTES:
             return Acquisition("")
         return self.header.extended
@@ -120,7 +126,14 @@ class MrcFile:
     def read_block(self, sections: slice = slice(None), rows: slice = slice(None)) -> NDArray[Any]:
         """Return rows of sections, `(sections, rows, nx)`, in an array of its own.
 
-        Steps are not supported: both slices take what lies together.
+        Both slices are contiguous.
+
+        Raises
+        ------
+        ValueError
+            If a slice has a step.
+        FormatError
+            If the file became shorter since it was opened.
         """
         nz, ny, nx = self.shape
         zs, ys = range(nz)[sections], range(ny)[rows]
@@ -140,7 +153,9 @@ class MrcFile:
         while buffer:
             count = os.preadv(self._descriptor, [buffer], offset)
             if count == 0:
-                raise FormatError(f"{self.path}: has nothing at byte {offset} any more; somebody made it shorter while it was read")
+                raise FormatError(
+                    f"{self.path}: ends before byte {offset}: it became shorter while it was read; run again when it is complete"
+                )
             buffer, offset = buffer[count:], offset + count
 
     def close(self) -> None:
@@ -164,12 +179,12 @@ def render_label(text: str, when: datetime) -> str:
 
 
 class MrcWriter:
-    """Write an MRC file as it comes, in bounded memory.
+    """Write an MRC file piece by piece, in bounded memory.
 
     Parameters
     ----------
     path
-        The file to make.  Until the end it has a hidden name beside it; after an exception nothing is left.
+        The file to make.  Until the end it has a hidden name beside it; after an exception it is removed.
     shape
         `(nz, ny, nx)`.
     dtype
@@ -181,12 +196,19 @@ class MrcWriter:
     origin
         x, y, z, as it is to be stored.
     is_stack
-        Whether the sections are images of their own and not planes of a volume.
+        Whether the sections are separate images and not planes of a volume.
     tilt_deg
         Tilt of each section, for an extended header as SerialEM writes it.
     take_statistics
         Whether the header's statistics are taken of what is written, which costs as much as the writing; otherwise
         :meth:`set_statistics` gives them, or the file is read at the end.
+
+    Raises
+    ------
+    ParameterError
+        If MRC has no such type, or the shape is not that of a volume.
+    ResourceError
+        If the file cannot be made or the disk is full, here or while it is written.
 
     Examples
     --------
@@ -256,7 +278,15 @@ class MrcWriter:
         return np.memmap(self._partial, self.dtype, "r+", self._offset, self.shape)
 
     def write(self, sections: NDArray[Any]) -> None:
-        """Append one section `(ny, nx)` or several `(k, ny, nx)`."""
+        """Append one section `(ny, nx)` or several `(k, ny, nx)`.
+
+        Raises
+        ------
+        ValueError
+            If they are of another size, or more than the file has room for.
+        ResourceError
+            If the disk is full.
+        """
         block = sections[None] if sections.ndim == 2 else sections
         if block.ndim != 3 or block.shape[1:] != self.shape[1:]:
             raise ValueError(f"{self.path}: sections of {self.shape[1:]} expected, an array {sections.shape} given")
@@ -264,7 +294,15 @@ class MrcWriter:
         self._next += len(block)
 
     def write_block(self, block: NDArray[Any], *, z: int = 0, y: int = 0) -> None:
-        """Write `(k, m, nx)` at sections `z` to `z + k` and rows `y` to `y + m`; threads may call this at once."""
+        """Write `(k, m, nx)` at sections `z` to `z + k` and rows `y` to `y + m`; threads may call this at once.
+
+        Raises
+        ------
+        ValueError
+            If the block does not fit the file.
+        ResourceError
+            If the disk is full.
+        """
         nz, ny, nx = self.shape
         if block.ndim != 3 or block.shape[2] != nx or not (0 <= z <= nz - len(block) and 0 <= y <= ny - block.shape[1]):
             raise ValueError(f"{self.path}: a block {block.shape} at section {z}, row {y} does not fit a file {self.shape}")
@@ -298,7 +336,15 @@ class MrcWriter:
         self._statistics = (minimum, maximum, mean)
 
     def close(self) -> None:
-        """Finish the header and give the file its name."""
+        """Finish the header and give the file its name.
+
+        Raises
+        ------
+        ValueError
+            If voxels are missing; the file is not kept.
+        ResourceError
+            If the disk is full, or the file cannot be renamed.
+        """
         if not self._closer.alive:
             return
         if not self._mapped and self._moments.seen != self._voxels:
@@ -316,10 +362,10 @@ class MrcWriter:
         try:
             self._partial.replace(self.path)
         except OSError as error:
-            raise ResourceError(f"{self.path}: the finished file cannot take its name: {error.strerror}") from error
+            raise ResourceError(f"{self.path}: the finished file cannot be given its name: {error.strerror}") from error
 
     def discard(self) -> None:
-        """Give up: close and remove what has not got its name."""
+        """Close and remove the incomplete file; do nothing once it is complete."""
         self._closer()
 
     def __enter__(self) -> Self:
@@ -417,14 +463,14 @@ def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
 
 
 class _Moments:
-    """Minimum, maximum and mean of what went by, without what is not finite."""
+    """Minimum, maximum and mean of the finite values added so far."""
 
     def __init__(self) -> None:
         self.seen = self.count = 0
         self.minimum, self.maximum, self.total = np.inf, -np.inf, 0.0
 
     def add(self, values: NDArray[Any]) -> tuple[float, float]:
-        """Take values in; return their minimum and maximum, NaN if one of them is."""
+        """Add values; return their minimum and maximum, NaN if one of them is."""
         low, high = float(values.min()), float(values.max())
         self.seen += values.size
         if np.isfinite(low) and np.isfinite(high):

@@ -1,7 +1,7 @@
-"""The header of an MRC file: 1024 bytes that are believed only as far as the file bears them out.
+"""The header of an MRC file: 1024 bytes, checked against the size and content of the file.
 
-The record itself and the types behind the modes are mrcfile's.  Its `open` is not used, because a file that is wrong must be
-refused with the reason, a stamp that lies about the byte order must not matter, and bytes that IMOD stamped as unsigned must
+The record itself and the types behind the modes are mrcfile's.  Its `open` is not used, because a damaged file must be
+refused with the reason, a wrong stamp of the byte order must not matter, and bytes that IMOD stamped as unsigned must
 not come out negative.  Sources: MRC2014 (10.1016/j.jsb.2015.04.002) and IMOD's description of the format.
 """
 
@@ -27,7 +27,7 @@ IMOD_STAMP = 1146047817
 """'IMOD', at byte 152 of the header; bit 0 of the flags at 156 then says that bytes are signed."""
 
 SIGNED_BYTES, RMS_NOT_COMPUTED = 1, 8
-"""Bits of the flags at byte 156, which mean something under the stamp."""
+"""Bits of the flags at byte 156, valid only with the stamp."""
 
 _DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _REFUSED_MODES = {
@@ -56,7 +56,7 @@ _TEXT_PART = 0.8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MrcHeader:
-    """What the header of an MRC file says.
+    """The contents of the header of an MRC file.
 
     Attributes
     ----------
@@ -75,15 +75,15 @@ class MrcHeader:
     labels
         Title lines, without the blanks at their ends.
     minimum, maximum, mean
-        As stored; whoever wrote the file may have left them wrong.
+        As stored; some programs leave them wrong.
     extended
-        What the extended header tells, None when there is none or its kind is unknown.
+        Contents of the extended header; None when there is none or its kind is unknown.
     is_volume
-        Whether the file says that its sections make a volume (space group 1) and not a stack of images.
+        Whether the file is declared a volume (space group 1) and not a stack of images.
     data_offset
-        Byte at which the first voxel is.
+        Byte at which the first voxel begins.
     surplus_bytes
-        Bytes after the last voxel that the header accounts for.
+        Bytes beyond the last voxel of the size in the header.
     """
 
     path: Path
@@ -108,7 +108,7 @@ class MrcHeader:
 
 
 def read_header(path: str | os.PathLike[str]) -> MrcHeader:
-    """Return the header of an MRC file, once it is certain that the file holds the voxels it promises.
+    """Return the header of an MRC file, after a check that the file is long enough for its voxels.
 
     Raises
     ------

@@ -6,7 +6,7 @@
             0/ 1/ 2/ ...   the levels: Zarr 2, chunks of 128 x 128 x 128, keys with slashes, blosc zstd
 
 Each level halves every axis that is longer than one voxel, rounding up, so that no voxel is lost: the last one of an odd axis is
-the mean of those that there are.  The scale of a level is exactly the voxel size times two to the level.  OME-Zarr places the
+the mean of those that exist.  The scale of a level is exactly the voxel size times two to the level.  OME-Zarr places the
 centre of the first voxel at the origin; the translation of a level says that its first voxel is larger and its centre lies further
 in.  Without it Neuroglancer shows the levels shifted against each other by up to half a coarse voxel.
 
@@ -83,7 +83,7 @@ class OmeZarrWriter:
     path
         The folder to make; must not exist.
     name
-        Of the image.
+        Name of the image.
     shape
         `(nz, ny, nx)` at full resolution.
     dtype
@@ -118,7 +118,7 @@ class OmeZarrWriter:
 
     def _create(self, index: int) -> zarr.Array[Any]:
         level = self.levels[index]
-        # Every chunk is written, also an empty one: object stores answer for a missing file in ways that viewers take for an error.
+        # Every chunk is written, also an empty one: viewers may take the reply of an object store for a missing file as an error.
         return self._series.create_array(
             str(index),
             shape=(1, 1, *level.shape),
@@ -131,7 +131,7 @@ class OmeZarrWriter:
         )
 
     def write(self, level: int, block: NDArray[Any], z: int, y: int, x: int) -> None:
-        """Write a block, `(z, y, x)`, that begins on a chunk and covers whole chunks, or what the volume has of them."""
+        """Write a block, `(z, y, x)`, that begins on a chunk and covers whole chunks, except at the end of the volume."""
         nz, ny, nx = block.shape
         self._arrays[level][0, 0, z : z + nz, y : y + ny, x : x + nx] = block
 
@@ -141,9 +141,9 @@ class OmeZarrWriter:
         Parameters
         ----------
         window
-            The least and the greatest voxel.
+            The least and the greatest voxel value.
         shown
-            The voxels to show as black and as white.
+            The voxel values to show as black and as white.
         """
         multiscales = multiscales_metadata(self.name, self.levels, self._voxel_size)
         omero = omero_metadata(self.name, self.levels[0].shape[0], window, shown)
@@ -179,7 +179,7 @@ def multiscales_metadata(
 
 
 def omero_metadata(name: str, sections: int, window: tuple[float, float], shown: tuple[float, float]) -> Mapping[str, Any]:
-    """Return what viewers of the OMERO family show a volume with."""
+    """Return the display settings of a volume for viewers of the OMERO family."""
     channel = {
         "label": name,
         "active": True,

@@ -1,7 +1,7 @@
-"""Room for a file, taken from the disk at once.
+"""Disk space for a file, reserved before it is written.
 
 A file that is written in small pieces here and there costs the system a third more than one whose blocks lie ready
-(`docs/performance.md` has the figures), and a disk that is too small is known before the work is done.
+(`docs/explanation/performance.md` has the figures), and a disk that is too small is noticed before the work is done.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def reserve(path: Path) -> None:
-    """Let the file system find the blocks of a file that has its size already; one that cannot is left to find them as it goes.
+    """Reserve the disk blocks of a file that already has its size; do nothing on a file system that cannot.
 
     Raises
     ------

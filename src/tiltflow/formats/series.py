@@ -1,6 +1,6 @@
-"""A tilt series from whatever lies beside its stack: every value with the place it was read, every disagreement said aloud.
+"""A tilt series from its stack and the files beside it: every value with its source, every disagreement reported.
 
-Where each value is looked for, best first; `B` is the stack's name without its ending:
+Sources of each value, best first; `B` is the stack's name without its ending:
 
 =============  =====================================================================================================
 tilt angles    directive `setupset.copyarg.firstinc`; `B.rawtlt`; the `.mdoc`; the extended header; `B.tlt`
@@ -12,12 +12,12 @@ exposure       the `.mdoc`; the extended header; else unknown
 The reasons: a directive and a `.rawtlt` are put there by a person, who knows better than the microscope; the `.mdoc` is
 written by the microscope and has more digits than the header; a `.tlt` is the result of an earlier alignment.
 
-* Angles are usable if there is one for each view and they are not all equal: those of an extended header that nobody filled
-  in are all zero.  A `.rawtlt` with another count is an error, because somebody meant it to be used; any other source with
-  another count is passed over and reported.
-* An `.mdoc` for images of another size tells the pixel size only if the sizes differ by a whole binning, and then last.
-* A pixel of exactly 1 Å in the header is what programs write when they do not know it; it counts as not told.
-* Without angles there is nothing to do, which is an error; the other values have a fallback, which is reported.
+* Angles are usable if there is one for each view and they are not all equal: those of an extended header that was never
+  filled in are all zero.  A `.rawtlt` with another count is an error, because it was put there on purpose; any other source with
+  another count is not used, and reported.
+* An `.mdoc` for images of another size gives the pixel size only if the sizes differ by a whole binning, and then last.
+* A pixel of exactly 1 Å in the header is what programs write when they do not know it; it counts as unknown.
+* Missing angles are an error; the other values have a default, which is reported.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ PRECEDENCE: Mapping[str, tuple[str, ...]] = {
     "axis_angle_deg": ("directive setupset.copyarg.rotation", "B.mdoc", "title line", "extended header"),
     "exposure": ("B.mdoc", "extended header"),
 }
-"""Field of :class:`tiltflow.model.TiltSeries` to where it is looked for, best first."""
+"""Field of :class:`tiltflow.model.TiltSeries` to its sources, best first."""
 
 _PIXEL, _ROTATION = PRECEDENCE["pixel_size_angstrom"][0], PRECEDENCE["axis_angle_deg"][0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesHints:
-    """What directives say about the series; None where they say nothing.
+    """Values of the series that directives give; None where they give none.
 
     Attributes
     ----------
     first_tilt_deg, tilt_increment_deg
         Tilt of the first view and the step between views; both or none.
     use_rawtlt
-        Whether `B.rawtlt` is asked for, so that its absence is an error.
+        Whether `B.rawtlt` is requested, so that its absence is an error.
     pixel_size_angstrom
         Pixel size of the raw images.
     axis_angle_deg
@@ -75,7 +75,7 @@ class SeriesHints:
 
 
 def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None) -> TiltSeries:
-    """Return what is known of the tilt series whose stack is at `path`.
+    """Return the tilt series whose stack is at `path`, each value with its source.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None) 
 
 def _pixel_size(sources: Sources, hints: SeriesHints) -> Found[float]:
     if hints.pixel_size_angstrom is not None and not 0 < hints.pixel_size_angstrom < np.inf:
-        raise ParameterError(f"{_PIXEL}: {hints.pixel_size_angstrom} Å is no pixel size")
+        raise ParameterError(f"{_PIXEL}: {hints.pixel_size_angstrom} Å is not a pixel size; give one above 0, in nm")
     stack = sources.stack
     written = stack.pixel_size_angstrom[0] if stack.pixel_size_angstrom else None
     mdoc_pixel, mdoc_binning = _mdoc_pixel(sources)
@@ -132,14 +132,14 @@ def _pixel_size(sources: Sources, hints: SeriesHints) -> Found[float]:
         has = "none" if written is None else f"{written:g} Å, as programs write when they do not know it"
         reason = f"the {stack.header_name} has {has}"
         sources.report(
-            f"no source tells the pixel size ({reason}); 1 Å is taken, give it in nm by setupset.copyarg.pixel", sources.path
+            f"no source gives the pixel size ({reason}); 1 Å is assumed, give it in nm by setupset.copyarg.pixel", sources.path
         )
-        return Found(1.0, f"assumed: 1 Å, no source tells it ({reason})")
+        return Found(1.0, f"assumed: 1 Å, no source gives it ({reason})")
     return chosen
 
 
 def _mdoc_pixel(sources: Sources) -> tuple[float | None, int]:
-    """Return the pixel size by the `.mdoc` and by how much the stack is binned against its images."""
+    """Return the pixel size of the stack from the `.mdoc`, and its binning relative to the images of the `.mdoc`."""
     mdoc = sources.mdoc
     if mdoc is None or mdoc.pixel_size_angstrom is None:
         return None, 1
@@ -169,8 +169,8 @@ def _axis_angle(sources: Sources, hints: SeriesHints) -> Found[float]:
         lambda angle: f"{angle:.2f} degrees",
     )
     if chosen is None:
-        sources.report("no source tells the angle of the tilt axis; 0 is taken, give it by setupset.copyarg.rotation", sources.path)
-        return Found(0.0, "assumed: 0 degrees, no source tells it")
+        sources.report("no source gives the tilt axis angle; 0 is assumed, give it by setupset.copyarg.rotation", sources.path)
+        return Found(0.0, "assumed: 0 degrees, no source gives it")
     return Found(_within_half_turn(chosen.value), chosen.where)
 
 
@@ -184,7 +184,7 @@ def _exposure(sources: Sources) -> Found[NDArray[np.float64] | None]:
         if len(values) == sources.views:
             return Found(values, f"{where}, {values.sum():.4g} electrons per square ångström in all")
         sources.report(f"exposures of {count_of(len(values), 'view')} for {sources.views}; not used", where)
-    return Found(None, "no source tells it")
+    return Found(None, "no source gives it")
 
 
 def _included(sources: Sources, hints: SeriesHints) -> Found[NDArray[np.bool_]]:
@@ -200,7 +200,7 @@ def _included(sources: Sources, hints: SeriesHints) -> Found[NDArray[np.bool_]]:
 
 
 def _found(value: float | None, where: str) -> Found[float] | Absent:
-    return Absent(where, "not told") if value is None else Found(value, where)
+    return Absent(where, "not given") if value is None else Found(value, where)
 
 
 def _within_half_turn(degrees: float) -> float:

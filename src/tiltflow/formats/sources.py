@@ -1,4 +1,4 @@
-"""What lies around a stack, and how one value is chosen out of several sources of it."""
+"""The files beside a stack, and the choice of one value among several sources."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Found(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Where a value was looked for, and why there is none."""
+    """A source that has no value, and why."""
 
     where: str
     reason: str
@@ -34,7 +34,7 @@ class Absent:
 
 @dataclass(slots=True)
 class Sources:
-    """A stack, closed, what its `.mdoc` tells, and the problems met so far."""
+    """A closed stack, the contents of its `.mdoc`, and the problems found so far."""
 
     stack: ImageStack
     mdoc: Mdoc | None = None
@@ -53,29 +53,34 @@ class Sources:
 
     @property
     def extended(self) -> Acquisition | None:
-        """What the extended header tells."""
+        """Contents of the extended header."""
         return self.stack.acquisition
 
     @property
     def mdoc_name(self) -> str:
-        """What the `.mdoc` is called, or would be."""
+        """Name of the `.mdoc`, also of one that does not exist."""
         return self.mdoc.path.name if self.mdoc else f"{self.path.name}.mdoc"
 
     @property
     def extended_name(self) -> str:
-        """What the extended header is called."""
+        """Name of the extended header in messages."""
         return f"extended header ({self.extended.kind})" if self.extended and self.extended.kind else "extended header"
 
     def report(self, message: str, where: object) -> None:
-        """Keep a problem."""
+        """Record a problem."""
         self.problems.append(Problem(message, str(where)))
 
 
 def find_sources(path: Path) -> Sources:
-    """Return what lies around the stack at `path`; what is odd about it is among the problems.
+    """Return the stack at `path` with its `.mdoc`, and the problems found.
 
-    The `.mdoc` is the first that exists of `B.mrc.mdoc` (the stack's whole name), `B.mdoc`, and what it was called before
-    the stack was renamed, `B.mrc.mdoc` or `B.st.mdoc`.
+    The `.mdoc` is the first that exists of `B.mrc.mdoc` (the stack's whole name), `B.mdoc`, and its names before the
+    stack was renamed, `B.mrc.mdoc` and `B.st.mdoc`.
+
+    Raises
+    ------
+    LocationError, FormatError
+        The stack cannot be read.
     """
     with open_stack(path) as stack:
         sources = Sources(stack, problems=[*stack.problems])
@@ -99,7 +104,7 @@ def choose(
     compare: Callable[[T, Found[T]], str | None],
     show: Callable[[T], str],
 ) -> Found[T] | None:
-    """Return the first value found, or None; report the later ones that are at odds with it.
+    """Return the first value found, or None; report the later ones that disagree with it.
 
     The `where` of the result is a sentence: the place, the value, and which other places agree.
 
@@ -119,7 +124,7 @@ def choose(
     for other in found[1:]:
         if unlike := compare(chosen.value, other):
             sources.report(
-                f"the {what} there, {show(other.value)}, {unlike}; used is {show(chosen.value)} of {chosen.where}", other.where
+                f"the {what} there, {show(other.value)}, {unlike}; used: {show(chosen.value)} from {chosen.where}", other.where
             )
         else:
             agreeing.append(other.where)

@@ -1,4 +1,4 @@
-"""Tilt series in whatever container they come: one table of formats, one function that opens any of them.
+"""Tilt series in any supported container: one table of formats, one function that opens any of them.
 
 >>> with open_stack("series.tif") as stack:      # doctest: +SKIP
 ...     stack.container, stack.shape, stack.pixel_size_angstrom
@@ -6,7 +6,7 @@
 
 A further container is a module with a function that takes a path and returns a :class:`tiltflow.model.ImageStack`, and a line of
 :data:`CONTAINERS`.  Its views must come out with the bottom row first, as :mod:`tiltflow.geometry` has it: most image formats begin
-at the top, and a stack that is taken the wrong way up gives a mirrored specimen with an axis angle of the opposite sign.
+at the top, and a stack that is read upside down gives a mirrored specimen with an axis angle of the opposite sign.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Container:
     Attributes
     ----------
     name
-        What it is called.
+        Its name.
     endings
-        How its files are called.
+        Endings of its file names.
     first_bytes
-        What they begin with; empty where nothing tells them.
+        What its files begin with; empty if no bytes identify them.
     opener
         `module:function`, imported when the first such file is opened: a library for one format costs the others no time.
     """
@@ -58,7 +58,7 @@ CONTAINERS = (
     Container("MRC", (".mrc", ".st", ".MRC", ".ST"), (), "tiltflow.formats.mrc:open_mrc"),
     Container("TIFF", (".tif", ".tiff", ".TIF", ".TIFF"), _TIFF_BYTES, "tiltflow.formats.tiff:open_tiff"),
 )
-"""The formats that can be read; a file that is none of them by its first bytes or its ending is taken for the first."""
+"""The formats that can be read; a file that neither its first bytes nor its ending identify is opened as the first."""
 
 ENDINGS = tuple(ending for container in CONTAINERS for ending in container.endings)
 """Endings of files that can hold a tilt series."""
@@ -67,7 +67,7 @@ ENDINGS = tuple(ending for container in CONTAINERS for ending in container.endin
 def open_stack(path: str | os.PathLike[str]) -> ImageStack:
     """Return the views of a tilt series, `(view, y, x)`, to be read one at a time.
 
-    What the file begins with counts for more than its name.
+    The first bytes of the file take precedence over its name.
 
     Raises
     ------

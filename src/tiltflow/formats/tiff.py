@@ -1,14 +1,14 @@
 """TIFF files as tilt series: SerialEM's, ImageJ's, and plain pages one after the other.
 
-The first row of a TIFF is the top of the picture, and that of a view its bottom (:mod:`tiltflow.geometry`), so every page is turned
-over as it is read, as IMOD's programs do: otherwise the axis angle would have the wrong sign and the specimen would be mirrored.
+The first row of a TIFF is the top of the picture, and that of a view its bottom (:mod:`tiltflow.geometry`), so every page is flipped
+vertically as it is read, as IMOD's programs do: otherwise the axis angle would have the wrong sign and the specimen would be mirrored.
 
-Read are grey pages of one size with integers or real numbers, in files of either byte order, BigTIFF among them, compressed or not.
-Integers of 32 bits and reals of 64 become reals of 32 bits, as in IMOD's `tif2mrc`; of 16-bit integers that ImageJ stores with an
-offset of 32768, because it knows no signed ones, the offset is taken off.
+Supported are grey pages of one size with integers or real numbers, in files of either byte order, BigTIFF among them, compressed or not.
+Integers of 32 bits and reals of 64 become reals of 32 bits, as in IMOD's `tif2mrc`; ImageJ, which has no signed 16-bit
+integers, stores them with an offset of 32768, which is subtracted.
 
-Whatever else a TIFF may hold is refused with what was found: colours, pyramids, several channels, pages that differ, EER movies, files
-that end too soon.  tifffile decodes the pages; the chain of pages is followed here first, as tifffile ends a broken one early.
+Everything else is refused with what was found: colours, pyramids, several channels, pages that differ, EER movies,
+truncated files.  tifffile decodes the pages; the chain of pages is followed here first, as tifffile ends a broken one early.
 
 The pixel size is that of the OME-XML, of ImageJ's scale, or of the tags for the resolution; the title lines are those of the
 description.  Sources: TIFF 6.0, the BigTIFF proposal, ImageJ's `TiffEncoder`, the OME-TIFF specification.
@@ -54,7 +54,7 @@ _RESOLUTION_ANGSTROM = {2: 2.54e8, 3: 1e8}
 _ANGSTROM = {"pm": 0.01, "å": 1.0, "angstrom": 1.0, "nm": 10.0, "nanometer": 10.0, "mm": 1e7, "cm": 1e8, "m": 1e10}
 _ANGSTROM |= dict.fromkeys(("um", "μm", "micron", "micrometer"), 1e4)
 _GREATEST_PIXEL_ANGSTROM = 1e4
-"""A pixel beyond a micrometre is no electron microscope's, but what the dots per inch of a screen or printer come to."""
+"""A larger pixel, beyond a micrometre, is the resolution of a screen or printer and not of an electron microscope."""
 
 _OME_PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")
 _ATTRIBUTE = re.compile(r"""(\w+)\s*=\s*["']([^"']*)["']""")
@@ -81,7 +81,7 @@ class TiffStack:
 
         self.path = path
         directories = _count_directories(path)
-        with _damage_told(f"{path}: the tags of its pages make no sense"):
+        with _damage_reported(f"{path}: the tags of its pages cannot be read"):
             self._file = TiffFile(path)
             self._closer = weakref.finalize(self, self._file.close)
             try:
@@ -94,7 +94,7 @@ class TiffStack:
 
     def _read_tags(self, directories: int) -> None:
         if len(self._pages) != directories:
-            raise FormatError(f"{self.path}: only {len(self._pages)} of its {directories} pages make sense; copy the file again")
+            raise FormatError(f"{self.path}: only {len(self._pages)} of its {directories} pages can be read; copy the file again")
         first, described = self._pages[0], _describe(self._file)
         for number, page in enumerate(self._pages, start=1):
             _check_page(self.path, number, page, first)
@@ -116,18 +116,18 @@ class TiffStack:
 
     def _oddities(self, described: Mapping[str, Any]) -> Iterator[str]:
         if not self._top_first:
-            yield "its tag Orientation says that the first row is the bottom, which is believed"
+            yield "its tag Orientation says that the first row is the bottom, so its pages are not flipped"
         if self._pages[0].photometric == _WHITE_IS_ZERO:
-            yield "its tag PhotometricInterpretation says that 0 is white; the numbers are taken as they are"
+            yield "its tag PhotometricInterpretation says that 0 is white; the grey values are not inverted"
         if "c0" in described and not self._offset_16:
-            yield "ImageJ's calibration of its grey values is not applied; the numbers are taken as they are"
+            yield "ImageJ's calibration of its grey values is not applied; the stored numbers are used"
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, view: int, /) -> NDArray[Any]:
         index = range(self.shape[0])[view]
-        with _damage_told(f"{self.path}: view {index + 1} cannot be read"):
+        with _damage_reported(f"{self.path}: view {index + 1} cannot be read"):
             image = self._read(index)
         if self._offset_16:
             image = (np.asarray(image, np.uint16) ^ 0x8000).view(np.int16)
@@ -155,8 +155,8 @@ class TiffStack:
 
 
 @contextmanager
-def _damage_told(what: str) -> Iterator[None]:
-    """Turn what tifffile and its decoders raise on bytes that make no sense into a refusal."""
+def _damage_reported(what: str) -> Iterator[None]:
+    """Raise what tifffile and its decoders raise on damaged bytes as a :class:`FormatError`."""
     try:
         yield
     except TiltflowError:
@@ -166,7 +166,7 @@ def _damage_told(what: str) -> Iterator[None]:
 
 
 def _count_directories(path: Path) -> int:
-    """Return the number of pages, once the chain of their directories is known to be whole."""
+    """Return the number of pages, after a check that the chain of their directories is complete."""
     try:
         with path.open("rb") as file:
             return sum(1 for _ in _follow_chain(file, path, os.fstat(file.fileno()).st_size))
@@ -209,7 +209,7 @@ def _follow_chain(file: BinaryIO, path: Path, size: int) -> Iterator[int]:
 
 
 def _check_page(path: Path, number: int, page: TiffPage, first: TiffPage) -> None:
-    """Refuse a page that is no view of a tilt series like the first."""
+    """Refuse a page that cannot be a view of the same tilt series as the first."""
     where = f"{path}: page {number}"
     if int(page.compression) in _EER:
         raise FormatError(
@@ -238,7 +238,7 @@ def _check_page(path: Path, number: int, page: TiffPage, first: TiffPage) -> Non
 
 def _check_data(where: str, page: TiffPage) -> None:
     if not page.dataoffsets or not all(page.dataoffsets) or not all(page.databytecounts):
-        raise FormatError(f"{where} has no data, or lacks a part of them; was the series finished?")
+        raise FormatError(f"{where} has no data, or lacks a part of them; copy the file again, or acquire the series to its end")
     end = max(offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False))
     size = page.parent.filehandle.size
     if end > size:
@@ -250,7 +250,7 @@ def _size(page: TiffPage) -> str:
 
 
 def _describe(file: TiffFile) -> Mapping[str, Any]:
-    """Return what the description says in the words of its writer: how many channels, slices and frames, and of what scale."""
+    """Return the entries of the description, named as its writer names them: channels, slices, frames and the scale."""
     if file.is_imagej:
         return file.imagej_metadata or {}
     if file.is_ome and (pixels := _OME_PIXELS.search(file.pages.first.description)):
@@ -261,7 +261,7 @@ def _describe(file: TiffFile) -> Mapping[str, Any]:
 
 
 def _count_views(path: Path, described: Mapping[str, Any], pages: list[TiffPage], size: int) -> int:
-    """Return how many views there are, once it is certain which of the axes they follow each other on, and that all are there."""
+    """Return the number of views, after a check that only one axis is longer than 1 and that no image is missing."""
     axes = {name: int(described[name]) for name in ("channels", "slices", "frames", "SizeC", "SizeZ", "SizeT") if name in described}
     if "shape" in described:
         axes = {f"axis {axis + 1}": int(length) for axis, length in enumerate(described["shape"][:-2])}
@@ -292,7 +292,7 @@ def _has_offset(described: Mapping[str, Any], page: TiffPage) -> bool:
 
 
 def _labels(file: TiffFile) -> tuple[str, ...]:
-    """Return the title lines of a description that people read."""
+    """Return the title lines of a description in plain text."""
     if file.is_imagej or file.is_ome or file.is_shaped:
         return ()
     lines = ("".join(c if c.isprintable() else " " for c in line).rstrip() for line in file.pages.first.description.splitlines())
@@ -308,7 +308,7 @@ def _writer(file: TiffFile, labels: tuple[str, ...]) -> str:
 
 
 def _pixel_size(file: TiffFile, described: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the pixel along x and y, Å, of the first that tells one fit for a microscope: OME-XML, ImageJ's scale, the tags."""
+    """Return the pixel size along x and y, Å, from OME-XML, ImageJ's scale or the tags; None if it is not plausible."""
     if file.is_ome:
         x, y = (
             _number(described.get(f"PhysicalSize{axis}"))
@@ -341,7 +341,7 @@ def _number(text: object) -> float:
 
 
 def _pixels_to_unit(resolution: object) -> float:
-    """Return the unit a pixel takes, of the fraction of pixels a unit that a tag holds; 0 where it says nothing."""
+    """Return the units per pixel from a tag's fraction of pixels per unit; 0 where it gives none."""
     match resolution:
         case (int(pixels), int(units)) if pixels > 0 and units > 0:
             return units / pixels

@@ -1,4 +1,4 @@
-"""The tilt angles of a stack: which of five sources has them, and whether the others say the same.
+"""The tilt angles of a stack: which of five sources has them, and whether the others agree.
 
 The order of the sources and the reasons for it are stated in :mod:`tiltflow.formats.series`.
 """
@@ -56,7 +56,7 @@ def find_tilt_angles(sources: Sources, *, first_increment: tuple[float | None, f
         )
     steepest = float(np.abs(chosen.value).max())
     if steepest > 90:
-        sources.report(f"tilt angles reach {steepest:.2f} degrees, and a specimen cannot be seen beyond 90", chosen.where)
+        sources.report(f"tilt angles reach {steepest:.2f} degrees; more than 90 is not plausible, check them", chosen.where)
     return chosen
 
 
@@ -88,7 +88,7 @@ def _rawtlt(sources: Sources, *, needed: bool, asked: bool) -> Found[Angles] | A
             reading = Absent(path.name, "does not fit")
     if needed and asked and isinstance(reading, Absent):
         raise MissingValueError(
-            f"{path}: {reading.reason}, and setupset.copyarg.userawtlt asks for its angles; mend it or drop the directive"
+            f"{path}: {reading.reason}, and setupset.copyarg.userawtlt asks for its angles; correct the file or remove the directive"
         )
     return reading
 

@@ -1,7 +1,7 @@
 """Tilt angle files, `.rawtlt` and `.tlt`: one angle a line, degrees, in the order of the views.
 
 `.rawtlt` holds the angles as the microscope reported them, `.tlt` those after alignment; IMOD's tiltalign has already added
-its angle offset to the latter, so nobody may add it again.  Written in IMOD's form, `%7.2f`.
+its angle offset to the latter, so it must not be added again.  Written in IMOD's form, `%7.2f`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,15 @@ def render_tilts(tilt_deg: ArrayLike) -> str:
 
 
 def read_tilts(path: str | os.PathLike[str]) -> NDArray[np.float64]:
-    """Return the angles in a file, `(views,)`, degrees."""
+    """Return the angles in a file, `(views,)`, degrees.
+
+    Raises
+    ------
+    LocationError
+        The file cannot be opened.
+    FormatError
+        It is not text, or a word is not an angle.
+    """
     path = Path(path)
     try:
         text = path.read_text("utf-8-sig")
@@ -71,5 +79,5 @@ def _angle(word: str, where: str) -> float:
     except ValueError:
         raise FormatError(f"{where}: {word!r} is not an angle; write one number of degrees a line") from None
     if not math.isfinite(angle) or abs(angle) > 360:
-        raise FormatError(f"{where}: {word} degrees is no tilt angle; write one number of degrees a line")
+        raise FormatError(f"{where}: {word} degrees is not a tilt angle; write one number of degrees a line")
     return angle

@@ -1,6 +1,6 @@
 """Transform files, `.xf`, `.prexg`, `.tltxf`: one line `A11 A12 A21 A22 DX DY` a view.
 
-A transform carries raw coordinates to aligned ones, both measured from the image centres, in unbinned pixels; see
+A transform maps raw coordinates to aligned ones, both measured from the image centres, in unbinned pixels; see
 :mod:`tiltflow.geometry`.  Written in IMOD's form, `%12.7f` four times and `%12.3f` twice, so that a file that is read and
 written comes out the same to the byte.
 """
@@ -44,7 +44,15 @@ def render_transforms(transforms: ArrayLike) -> str:
 
 
 def read_transforms(path: str | os.PathLike[str]) -> NDArray[np.float64]:
-    """Return the transforms in a file, `(views, 2, 3)`."""
+    """Return the transforms in a file, `(views, 2, 3)`.
+
+    Raises
+    ------
+    LocationError
+        The file cannot be opened.
+    FormatError
+        It is not text, or a line is not six finite numbers.
+    """
     path = Path(path)
     try:
         text = path.read_text("utf-8-sig")

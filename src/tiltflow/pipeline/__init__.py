@@ -1,9 +1,8 @@
-"""The one function that joins the floors: a series goes in, products and a record come out.
+"""From a tilt series to its products and its record.
 
 :func:`process` does one series, :func:`run` a list of them.  The same work is cut into steps that can run in different processes
-(:func:`reconstruct_step`, :func:`product_step`, :func:`finish_step`), which is what an orchestrator wraps; their order stands once, in
-:func:`work_on`.  A series that fails is a result with `status="error"`, its stage and its reason; it never costs another series
-anything.
+(:func:`reconstruct_step`, :func:`product_step`, :func:`finish_step`), which is what an orchestrator wraps; their order is stated once, in
+:func:`work_on`.  A series that fails is a result with `status="error"`, its stage and its reason; it never affects another series.
 """
 
 from tiltflow.pipeline.conclusion import close_lost

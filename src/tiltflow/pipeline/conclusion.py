@@ -1,4 +1,4 @@
-"""The end of the work on a series: the verdict and the page, and the result that a record tells of."""
+"""The end of the work on a series: the verdict and the page, and the result from a record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tiltflow.version import __version__
 
 
 def conclude(recorder: Recorder, thresholds: Thresholds) -> None:
-    """Judge the result, and write the page of the series."""
+    """Judge the result, and write the report of the series."""
     with optional(recorder, "the small copies of the movies"):
         write_previews(recorder.path.parent, recorder.record)
     with optional(recorder, "the report"):
@@ -25,13 +25,13 @@ def conclude(recorder: Recorder, thresholds: Thresholds) -> None:
 
 
 def close_lost(result: SeriesResult, thresholds: Thresholds) -> None:
-    """Close the record of a series whose process died before it could: the stage it was in is the one that failed."""
+    """Close the record of a series whose process died; the stage that was running is recorded as failed."""
     if result.output is None:
         return
     path = result.output / RECORD_NAME
     try:
         if read_record(path).status != "running":
-            return  # of an earlier run: this one died before it began
+            return  # the record of an earlier run: this one died before it began
         recorder = Recorder.resume(path)
     except (OSError, FormatError):
         recorder = Recorder.start(path, result.source, __version__)
@@ -43,7 +43,7 @@ def close_lost(result: SeriesResult, thresholds: Thresholds) -> None:
 
 
 def result_of(record: SeriesRecord, output: Path) -> SeriesResult:
-    """Return the result that a record tells of."""
+    """Return the result from a record."""
     return SeriesResult(
         source=Path(record.source),
         status="success" if record.status == "success" else "error",

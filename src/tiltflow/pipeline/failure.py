@@ -1,4 +1,4 @@
-"""What is said of work that fails: why, the last lines of the log, and what the loss of an extra costs."""
+"""Failures: their kind, the reason in words, the last lines of the log, and steps that may fail without costing the result."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _LAST_LINES = 20
 
 
 def failure_kind(error: BaseException) -> FailureKind:
-    """Return whether a series failed because it was interrupted, or by an error that nobody expected."""
+    """Return whether a series failed because it was interrupted, or by an unexpected error."""
     if not isinstance(error, Exception):
         return "interrupted"
     return "" if isinstance(error, (TiltflowError, OSError, MemoryError)) else "defect"
 
 
 def reason(job: Job, error: BaseException) -> str:
-    """Return why the series failed, in words for its owner; what nobody expected is logged with its traceback."""
+    """Return why the series failed, in words for its owner; an unexpected error is logged with its traceback."""
     if isinstance(error, TiltflowError):
         return str(error)
     if isinstance(error, MemoryError):
         return f"{job.source.name}: not enough memory ({error}); run fewer series at once (--jobs) or bin the aligned stack"
     if isinstance(error, OSError):
-        return f"{job.source.name}: the system refused a file: {error}"
+        return f"{job.source.name}: a file could not be read or written: {error}"
     if failure_kind(error) == "interrupted":
         return f"interrupted ({type(error).__name__}); run the same command again to do this series"
     _log.error("%s: unexpected error", job.name, exc_info=error)
@@ -37,7 +37,7 @@ def reason(job: Job, error: BaseException) -> str:
 
 
 def last_lines(job: Job, error: BaseException) -> list[str]:
-    """Return the end of what the failed program printed, or else of the log of the series."""
+    """Return the last lines that the failed program printed, or else those of the log of the series."""
     if isinstance(error.__cause__, CommandError):
         return list(error.__cause__.last_lines[-_LAST_LINES:])
     try:
@@ -49,7 +49,7 @@ def last_lines(job: Job, error: BaseException) -> list[str]:
 
 @contextmanager
 def optional(recorder: Recorder, what: str) -> Iterator[None]:
-    """Do what only tells of a result: if it fails, the result stands and a warning says so."""
+    """Run a step that the result does not depend on: if it fails, a warning is recorded."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  the boundary: no report is worth a series

@@ -1,4 +1,4 @@
-"""What a pipeline is given and gives back."""
+"""Input and output of the pipeline: jobs, results and progress."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Job:
     workdir
         A scratch folder of its own.
     keep_volumes
-        Whether the aligned stack and the volume are put beside the products.
+        Whether the aligned stack and the volume are kept with the products.
     """
 
     source: Path
@@ -49,14 +49,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """What one product step made, small enough to travel between processes."""
+    """The products of one step, small enough to be sent between processes."""
 
     assets: tuple[Asset, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What became of every series of a run, in the order given."""
+    """The results of all series of a run, in the order given."""
 
     results: tuple[SeriesResult, ...] = ()
 
@@ -68,9 +68,9 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class SeriesProgress:
-    """A word on one series: the stage it is in and the fraction of that stage done; `result` at its end.
+    """The progress of one series: its running stage and the fraction of it that is done; `result` at its end.
 
-    `note` says what was decided about the series as a whole.
+    `note` is a remark on the series as a whole.
     """
 
     name: str

@@ -21,7 +21,7 @@ def series_log(output: Path, name: str) -> Iterator[None]:
     handler.addFilter(lambda _record: _series_name.get() == name)
     logger = logging.getLogger("tiltflow")
     if logger.getEffectiveLevel() > logging.INFO:
-        logger.setLevel(logging.INFO)  # what is printed elsewhere is for the handlers there to decide
+        logger.setLevel(logging.INFO)  # other handlers have a level of their own
     logger.addHandler(handler)
     try:
         yield

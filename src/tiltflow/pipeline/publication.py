@@ -1,4 +1,4 @@
-"""What of the work on a series is kept, and how it gets into the folder of the series."""
+"""Which files of a series are kept, and their publication in its folder."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _VOLUMES = ("{name}_ali.mrc", "{name}_rec.mrc", "{name}_rec_even.mrc", "{name}_r
 
 
 def files_to_keep(job: Job, patterns: Sequence[str] = _FILES) -> list[Path]:
-    """Return what the engine left in the work folder and a user wants to keep, of failures too."""
+    """Return the files of the engine in the work folder that are kept, also after a failure."""
     return sorted({path for pattern in patterns for path in job.workdir.glob(pattern.format(name=glob.escape(job.name)))})
 
 
 def products_folder(job: Job) -> Path:
-    """Return where the products are made: hidden beside their place, so that they need no room in the work folder."""
+    """Return where the products are made: in a hidden folder beside their place, so that they need no space in the work folder."""
     return staging_folder(job.output, job.workdir.name)
 
 

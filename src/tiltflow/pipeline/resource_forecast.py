@@ -1,4 +1,4 @@
-"""What a run over many series takes, said before the first one starts."""
+"""Forecast of the memory, disk space and time that a run over many series needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tiltflow.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """One line that says what the run takes, and sentences on what of it there is not."""
+    """One line on what the run needs, and a sentence for each resource that is not sufficient."""
 
     line: str
     shortages: tuple[str, ...] = ()
@@ -29,10 +29,10 @@ class Forecast:
 def forecast(
     sources: Sequence[Path], recipe: Recipe, site: Site, output: Path, *, jobs: int = 1, redo: bool = False
 ) -> Forecast | None:
-    """Return what the series that are still to be done take, `jobs` of them at once; None if that cannot be told of any.
+    """Return what the series that are still to be done need, `jobs` of them at once; None if it cannot be estimated for any.
 
-    Nothing is refused here: each series is when its turn comes, and those that fit are done.  One that cannot be read is left to the
-    run, which says why.
+    Nothing is refused here: a series that does not fit is refused when its turn comes, and the others are done.  A series that cannot
+    be read is skipped here; the run reports why.
     """
     plans = list(_plans(sources, recipe, site, output, redo))
     if not plans:

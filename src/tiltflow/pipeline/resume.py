@@ -1,4 +1,4 @@
-"""What an earlier run left of a series: whether it is kept, and if not, why."""
+"""The result of an earlier run of a series: whether it is kept, and if not, why."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tiltflow.pipeline.conclusion import result_of
 from tiltflow.pipeline.job import RECORD_NAME
 from tiltflow.recipe import Recipe
 from tiltflow.record import SeriesRecord, read_record
-from tiltflow.version import __version__
+from tiltflow.version import __version__, build
 
 
 def earlier_result(source: Path, recipe: Recipe, output: Path) -> SeriesResult | None:
-    """Return the result that stands in `output` if it is complete and was made from this very file by this very recipe."""
+    """Return the result in `output` if it is complete and was made from the same file by the same recipe."""
     try:
         record = _success_in(output)
     except FormatError:
@@ -31,7 +31,7 @@ def why_not_kept(source: Path, recipe: Recipe, output: Path) -> str | None:
     try:
         record = _success_in(output)
     except FormatError:
-        return f"the record that lies in {output} cannot be read"
+        return f"the record in {output} cannot be read"
     return None if record is None else "; ".join(_differences(record, source, recipe, output)) or None
 
 
@@ -51,17 +51,19 @@ def _success_in(output: Path) -> SeriesRecord | None:
 
 
 def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Path) -> Iterator[str]:
-    """Say in what a success is not what the work would give now: one rule, one sentence."""
+    """Yield the reasons why an earlier success differs from what the work would give now."""
     if record.tiltflow != __version__:
         yield f"it was made by tiltflow {record.tiltflow}, this is {__version__}"
-    if record.recipe is None or record.recipe.requested != recipe.digest:
+    elif (made_by := record.versions.get("commit", "")) != build():
+        yield f"it was made by {_named(made_by)}, this is {_named(build())}"
+    elif record.recipe is None or record.recipe.requested != recipe.digest:  # versions sum recipes up in ways of their own
         yield "the recipe differs"
     if record.source != str(source):
         yield f"it was made from another file, {record.source}"
     try:
         status = source.stat()
     except OSError as error:
-        yield f"the stack cannot be looked at: {error.strerror}"
+        yield f"the stack cannot be read: {error.strerror}"
     else:
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
         if (record.source_bytes, record.source_modified) != (status.st_size, modified):
@@ -69,3 +71,7 @@ def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Pat
     missing = [product.path for product in record.products if not (output / product.path).exists()]
     if missing:
         yield f"products are missing: {', '.join(missing)}"
+
+
+def _named(commit: str) -> str:
+    return f"commit {commit}" if commit else "an installed tiltflow"

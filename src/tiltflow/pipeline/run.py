@@ -48,8 +48,15 @@ def run(
 ) -> RunResult:
     """Process every series into a folder of its own under `output`, `jobs` of them at once.
 
-    The base names must differ, as :func:`tiltflow.delivery.layout.find_series` sees to.  A series whose earlier result is complete,
+    The base names must differ, which :func:`tiltflow.delivery.layout.find_series` ensures.  A series whose earlier result is complete,
     and was made by the same recipe from the same file, is not done again unless `redo`.
+
+    Raises
+    ------
+    LocationError, ResourceError
+        If no scratch folder can be made.
+    KeyboardInterrupt
+        If the run is interrupted; the running series record it.
     """
     stop = threading.Event()
     results: dict[Path, SeriesResult] = {}
@@ -79,7 +86,7 @@ def run(
                     for future in done:
                         results[waiting.pop(future)] = future.result()
             except BaseException:
-                stop.set()  # the series that are running stop at their next sign of progress
+                stop.set()  # the running series stop at their next report of progress
                 for future in waiting:
                     future.cancel()
                 raise
@@ -97,9 +104,14 @@ def process(
     on_progress: OnProgress = _nobody,
     runner: StepRunner | None = None,
 ) -> SeriesResult:
-    """Align, reconstruct and make every product of one series; expected failures come back as a result.
+    """Align, reconstruct and make every product of one series; expected failures are returned as a result.
 
-    `runner` runs the steps: as tasks of an orchestrator, for instance, which then see to their progress themselves.
+    `runner` runs the steps, for instance as tasks of an orchestrator, which then report their own progress.
+
+    Raises
+    ------
+    LocationError, ResourceError
+        If no scratch folder can be made.
     """
     name = source.stem
     earlier = None if redo else earlier_result(source, recipe, output)
@@ -120,7 +132,7 @@ def process(
 
 
 def _calls(name: str, on_progress: OnProgress) -> StepRunner:
-    """Return the runner that calls each step here and now."""
+    """Return the runner that calls each step in this process."""
 
     def report(stage: str, fraction: float) -> None:
         on_progress(SeriesProgress(name, stage, fraction))
@@ -152,7 +164,7 @@ def recorded_run(sources: Sequence[Path], recipe: Recipe, output: Path, site: Si
 
 
 class _Pages:
-    """The pages of a run that is going on: written again when a series is done, but not all the time."""
+    """The pages of a run in progress: written again when a series is done, but not too often."""
 
     def __init__(self, output: Path, site: Site) -> None:
         self._output = output
@@ -161,7 +173,7 @@ class _Pages:
         self._next = 0.0
 
     def refresh(self) -> None:
-        """Write the pages if they have not been written for a while, and nobody else is at it."""
+        """Write the pages if the last time is long enough ago and no other thread is writing them."""
         if time.monotonic() < self._next or not self._lock.acquire(blocking=False):
             return
         try:

@@ -1,6 +1,6 @@
-"""The one loop over the steps of a series: their order, and the boundary at which whatever goes wrong ends this series alone.
+"""The one loop over the steps of a series: their order, and the boundary at which any failure ends this series alone.
 
-Who runs the steps decides how each is run, by a call or as a task of an orchestrator, and nothing else.
+A runner decides only how each step is run: by a call, or as a task of an orchestrator.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from tiltflow.products.catalogue import STEPS
 
 @dataclass(frozen=True, slots=True)
 class StepRunner:
-    """How each step is run; what a step raises, its runner raises.
+    """How each step is run; a runner raises what its step raises.
 
     Attributes
     ----------
     reconstruct
         Runs :func:`tiltflow.pipeline.reconstruct_step`.
     make_products
-        Runs :func:`tiltflow.pipeline.product_step` for the step of the catalogue that it is given the name of.
+        Runs :func:`tiltflow.pipeline.product_step` for a step of the catalogue, given by name.
     finish
-        Runs :func:`tiltflow.pipeline.finish_step`, with what the product steps made, and the exception that ended the work and the
-        product step it came from, if there are any.
+        Runs :func:`tiltflow.pipeline.finish_step`, with the outcomes of the product steps and, after a failure, the exception and the
+        product step that raised it.
     """
 
     reconstruct: Callable[[Job], object]
@@ -34,7 +34,13 @@ class StepRunner:
 
 
 def work_on(job: Job, runner: StepRunner) -> SeriesResult:
-    """Run every step of a series in order, the last of them whatever became of the others, and return its result."""
+    """Run every step of a series in order, the last of them also after a failure, and return its result.
+
+    Raises
+    ------
+    BaseException
+        An interrupt, once it is recorded.
+    """
     outcomes: list[StepOutcome] = []
     error: BaseException | None = None
     stage: str | None = None
@@ -43,6 +49,6 @@ def work_on(job: Job, runner: StepRunner) -> SeriesResult:
         for step in STEPS:
             stage = step.name
             outcomes.append(runner.make_products(job, stage))
-    except BaseException as caught:  # noqa: BLE001  the boundary: finish_step records it, and raises again what must not be held back
+    except BaseException as caught:  # noqa: BLE001  the boundary: finish_step records it, and re-raises an interrupt
         error = caught
     return runner.finish(job, outcomes, error, stage)

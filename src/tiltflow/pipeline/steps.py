@@ -69,19 +69,19 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
         result = engine.reconstruct(work)
     if result.alignment is not None:
         work.note_alignment(result.alignment)
-    with recorder.stage("measure"), optional(recorder, "the measure of the volume"):
+    with recorder.stage("measure"), optional(recorder, "the statistics of the volume"):
         gather_volume(recorder, result.volume, job.output, threads=job.site.threads)
     return result
 
 
 def _plan(job: Job, work: EngineJob, engine: Engine) -> None:
-    """Say what the work will take, and refuse it if that is more than there is."""
+    """Record the memory, disk space and time that the work needs, and refuse it if they are not available."""
     with work.recorder.stage("plan") as notes:
         plan = engine.plan(work.series, work.recipe, job.site.threads, keep_volumes=job.keep_volumes)
         for name, size in (("memory", plan.memory), ("scratch", plan.scratch), ("results", plan.results)):
             notes.number(name, size, "bytes")
         notes.number("time", round(plan.seconds), "s")
-        _log.info("%s: takes %s", job.name, plan)
+        _log.info("%s: needs %s", job.name, plan)
         check_room(plan, work.series.path.name, job.workdir, job.output)
 
 
@@ -93,7 +93,7 @@ def product_step(job: Job, step_name: str, progress: StageProgress = silent_prog
     ParameterError
         If the catalogue has no such step.
     TiltflowError
-        If these data give no such product, with the reason.
+        If the product cannot be made from these data, with the reason.
     """
     step = next((step for step in STEPS if step.name == step_name), None)
     if step is None:
@@ -118,7 +118,7 @@ def product_step(job: Job, step_name: str, progress: StageProgress = silent_prog
 def finish_step(
     job: Job, outcomes: Iterable[StepOutcome], error: BaseException | None = None, stage: str | None = None
 ) -> SeriesResult:
-    """Publish what there is (products only of a success, logs always), close the record, remove the scratch folder.
+    """Publish the results (products only after a success, logs always), close the record, remove the scratch folder.
 
     Parameters
     ----------
@@ -127,6 +127,11 @@ def finish_step(
     error, stage
         What went wrong and in which product step.  An unexpected exception is logged with its traceback and recorded as a defect
         of tiltflow; an interrupt is recorded, then raised again.
+
+    Raises
+    ------
+    BaseException
+        The interrupt.
     """
     outcomes = list(outcomes)
     recorder = _recorder_of(job)

@@ -15,19 +15,23 @@ from scipy.spatial import cKDTree
 Floats = NDArray[np.float64]
 
 _SMOOTHING = 1.0
-"""Standard deviation of the Gaussian that the volume is smoothed with, voxels: beads are 2 to 5 voxels across in a volume of 300."""
+"""Standard deviation of the Gaussian that the volume is smoothed with, voxels: beads are 2 to 5 voxels across in a volume of 300.
+With 2 no planes are found in simulated sections."""
 _TRUNCATE = 3.0
 """Standard deviations at which this Gaussian is cut off."""
 _BACKGROUND_SIDE = 15
-"""Side of the cube whose mean is the background of a bead, voxels: several beads wide."""
+"""Side of the cube whose mean is the background of a bead, voxels: several beads wide.  With 7 or 30 the planes are found
+as well."""
 _MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _THRESHOLD = 8.0
-"""Standard deviations of the noise that a bead exceeds; noise reaches 5.5 in ten million voxels, structures of the specimen more."""
+"""Standard deviations of the noise that a bead exceeds; noise reaches 5.5 in ten million voxels, structures of the specimen more.  4
+or 16 find the same beads in simulated sections (`docs/sensitivity/position.md`)."""
 _STRONGEST = 5
 """Voxels whose median strength is that of a strong bead."""
 _WEAKEST = 0.4
-"""Strength of the weakest bead over that of a strong one: beads lie between voxels, and differ in size."""
+"""Strength of the weakest bead over that of a strong one: beads lie between voxels, and differ in size.  With
+0.2 structures are taken for beads, which then lie on no plane; 0.8 finds the same planes."""
 _APART = 4.0
 """Least distance of two beads, voxels: the side lobes of a bead lie within."""
 _MOST = 200
@@ -36,7 +40,8 @@ _MOST_VOXELS = 100
 """Voxels sorted into beads, for each of the beads at most; more would take seconds in a volume full of noise."""
 
 _REACH = 3.0
-"""Distance from a plane within which a bead lies on it, voxels: the spread of beads about a surface, and half their size."""
+"""Distance from a plane within which a bead lies on it, voxels: the spread of beads about a surface, and half their size.
+With 1.5 the slopes are worse by 0.2 degrees, 6 find the same planes."""
 _FEWEST = 6
 """Beads of a plane at least: twice what two slopes and a height need."""
 _LEAST_WIDTH = 20
@@ -44,9 +49,10 @@ _LEAST_WIDTH = 20
 _STEEPEST_DEG = 12.0
 """Slopes are searched up to this angle, as those of texture (:mod:`tiltflow.position.texture_surfaces`)."""
 _GRID_DEG = 1.0
-"""Spacing of the slopes that are tried: 2.6 voxels at the edge of a field of 300, less than the reach."""
+"""Spacing of the slopes that are tried: 2.6 voxels at the edge of a field of 300, less than the reach.  0.5 or 2 lead to the
+same planes."""
 _ROUNDS = 5
-"""Rounds of least squares with the beads within reach; the set of these does not change after three or four."""
+"""Rounds of least squares with the beads within reach; 2 or 10 give the same planes."""
 _ON_PLANES = 0.75
 """Fraction of the beads that must lie on the planes."""
 _PLANES_APART = 3

@@ -31,23 +31,30 @@ Floats = NDArray[np.float64]
 Images = NDArray[np.float32]
 
 LEVELS = 8
-"""Grades of texture."""
+"""Grades of texture.  With 16 the results change by less than the scatter of series, with 4 the thickness by 4 %
+(`docs/sensitivity/position.md`)."""
 _BLOCK = 8
-"""Side of a column, voxels: about the period of the middle of the bands, so that a column holds one structure or none."""
+"""Side of a column, voxels: about the period of the middle of the bands, so that a column holds one structure or none.
+With 4 or 16 slopes change by less than 0.1 degrees."""
 _STEEPEST_TAN = 0.9
 """Tangent of the tilt (42 degrees) whose view has the weight `exp(-1/2)`.  At 60 degrees it is 0.16: little is cut off at the ends
-of the usual tilt range, which would bring back the streaks."""
+of the usual tilt range, which would bring back the streaks.  With half of it the volume is blurred more in depth, and the centre is
+off by 0.5 px more."""
 _EDGE_POWER = 4
-"""Power of the lower edge of a band, `1 - exp(-(k / lowest)^4)`: steep enough to remove the mean, without ringing."""
+"""Power of the lower edge of a band, `1 - exp(-(k / lowest)^4)`: steep enough to remove the mean, without ringing.
+With 2 or 8 the thickness changes by 2 to 4 %."""
 _LEAST_SEEN = 0.2
-"""Fraction of the views' weight that sees a voxel, below which its energy is not scaled up further."""
+"""Fraction of the views' weight that sees a voxel, below which its energy is not scaled up further; in volumes half as thick as wide no
+voxel has less than 0.48, so that it matters in narrow fields only."""
 _EMPTY_PERCENTILE = 20
-"""Percentile of the energies of a column that stands for its emptiest heights; a section fills less than four fifths of a volume."""
+"""Percentile of the energies of a column that stands for its emptiest heights; a section fills less than four fifths of a volume.
+From 10 to 40 slopes and centre do not change."""
 _STRONGEST_PERCENTILE = 99
-"""Percentile of the energies that begins the highest level; the strongest percent are remnants of gold and dirt."""
+"""Percentile of the energies that begins the highest level; the strongest percent are remnants of gold and dirt.  With
+the median the levels saturate, and nothing is found."""
 _FAINTEST = 0.1
 """Least unit of the logarithm, as a fraction of the strongest energy: in a volume with little noise, fainter structures are graded
-on a linear scale."""
+on a linear scale.  From 0.05 to 0.2 slopes change by 0.02 degrees and the centre by 0.1 px."""
 
 
 @dataclass(frozen=True, slots=True)

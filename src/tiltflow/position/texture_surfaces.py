@@ -37,34 +37,37 @@ LEAST_THICKNESS = 6
 """Thinnest section, voxels: what remains of a surface alone, blurred by 2.3 voxels."""
 
 _RIMS = (0.1, 0.25)
-"""Depths at which one shell ends and the next begins, as fractions of the thickness."""
+"""Depths at which one shell ends and the next begins, as fractions of the thickness.  With half of them the error of the centre grows
+by 0.7 px on small simulated sections, with double those of slopes and centre are a little smaller (`docs/sensitivity/position.md`)."""
 _TILES = 4
-"""Tiles along each side of the field, for the jackknife: sixteen give a standard error to 20 %."""
+"""Tiles along each side of the field, for the jackknife: sixteen give a standard error to 20 %.  With
+four of them the errors come out so large that a good position is not trusted; 64 change nothing."""
 _LEAST_THICKNESS_ERROR = 0.04
 """Floor of the error of the thickness, as a fraction of it: the rms error of simulated sections whose jackknife error is small
 (`benchmarks/positioning.py`)."""
 _CANDIDATE_STEP = 2
 """Voxels between the surfaces of the sections among which the most likely one is sought first; less than the blur."""
-_MARGIN_DEG = 2.0
-"""Degrees beyond :data:`STEEPEST_DEG` for which counts have room, as fits are made on grids around the best slopes."""
 
 _COARSE_STEP_DEG = 4.0
-"""Spacing of the grid of slopes that the search begins with."""
+"""Spacing of the grid of slopes that the search begins with.  Half or double, of this and the next two, leads to the same slopes."""
 _COARSE_BLUR = 1.5
 """Standard deviation by which counts are smoothed along z for the coarse search, voxels; columns are rounded to whole voxels."""
 _LEVEL_STEPS_DEG = 2.0, 0.25
 """First and last step of the search for the slopes with the least difference within heights: from half the coarse grid down."""
 _LIKELIHOOD_STEPS_DEG = 0.5, 0.12
-"""First and last step of the search for the slopes of the most likely section; the fit of a paraboloid comes after."""
+"""First and last step of the search for the slopes of the most likely section; the fit of a paraboloid comes after, so that half or
+double changes them by less than 0.01 degrees."""
 _FIT_STEP_VOXELS, _FIT_STEP_DEG = 1.5, 1.0
-"""Step of the grid that the paraboloid is fitted to: it moves the edge of the field by so many voxels, but is no greater than this."""
+"""Step of the grid that the paraboloid is fitted to: it moves the edge of the field by so many voxels, but is no greater than this.
+From half to double the slopes change by 0.01 degrees."""
 _FIT_REACH = 2
 """Steps to either side of the best slopes that this grid has, and to which the summit is confined."""
 
 _SURFACE_REACH = 5.0
-"""Voxels around the surfaces of the most likely section within which they are sought again for each tile left out."""
+"""Voxels around the surfaces of the most likely section within which they are sought again for each tile left out.
+2.5 or 10 find the same."""
 _SURFACE_STEP, _ROUGH_SURFACE_STEP = 0.5, 1.0
-"""Voxels between the surfaces tried for the centre, and while slopes are fitted."""
+"""Voxels between the surfaces tried for the centre, and while slopes are fitted; half or double changes the centre by 0.1 px."""
 _FULL_HEIGHT = 0.8
 """Fraction of the columns, compared with the fullest height, that a height needs to be used: slopes cut the ends of the volume."""
 _CORE, _OUTSIDE, _OUTSIDE_VOXELS = 0.25, 0.6, 2
@@ -150,7 +153,8 @@ class _LevelCounts:
     def __init__(self, columns: Columns) -> None:
         by, bx, nz = columns.level.shape
         self._x, self._y, self._energy = columns.x, columns.y, columns.energy
-        steepest = np.tan(np.deg2rad(STEEPEST_DEG + _MARGIN_DEG))
+        # The paraboloid is fitted to a grid that may reach beyond the steepest slopes.
+        steepest = np.tan(np.deg2rad(STEEPEST_DEG + _FIT_REACH * _FIT_STEP_DEG))
         self._pad = int(np.ceil(steepest * (np.abs(columns.x).max() + np.abs(columns.y).max()))) + 1
         self.heights = nz + 2 * self._pad
         """Number of heights, the first at :attr:`lowest`."""

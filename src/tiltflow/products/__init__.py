@@ -1,1 +1,1 @@
-"""What people look at: movies, pictures, volumes and the pyramid, listed in one catalogue."""
+"""The products: movies, pictures, volumes and the pyramid, listed in one catalogue."""

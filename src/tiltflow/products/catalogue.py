@@ -1,11 +1,10 @@
 """The closed list of products and the steps that make them.
 
-:data:`PRODUCTS` says what there is, :data:`STEPS` how it comes about: the pipeline, the Prefect flow and the documentation walk
-these tables.  A step needs nothing but paths and files that earlier steps have left, so that each can run alone in another
-process.
+:data:`PRODUCTS` lists the products, :data:`STEPS` how they are made: the pipeline, the Prefect flow and the documentation follow
+these tables.  A step needs only paths and files of earlier steps, so that each can run alone in another process.
 
->>> [step.name for step in STEPS]
-['gen_tilt_movie', 'gen_thumbs', 'gen_ave_mrc', 'gen_recon_movie', 'gen_ave_8_vol', 'gen_zarr']
+>>> [step.name for step in STEPS][:3]
+['gen_tilt_movie', 'gen_thumbs', 'gen_ave_mrc']
 >>> product(AssetType.REC_MOVIE).file_name("TS_01")
 'keyMov_TS_01.mp4'
 
@@ -32,18 +31,18 @@ __all__ = ["PRODUCTS", "STEPS", "Product", "ProductContext", "ProductStep", "Sou
 
 @dataclass(frozen=True, slots=True)
 class ProductStep:
-    """One step: an operator knows it by its name.
+    """One step; operators see its name.
 
     Attributes
     ----------
     name
         The task's name in the flow.
     reads
-        Files it needs: what the engine left, or products of earlier steps.
+        Files it needs: those of the engine, or products of earlier steps.
     makes
         Products it makes.
     description
-        What it does, for people.
+        What it makes, in words.
     """
 
     name: str
@@ -58,14 +57,14 @@ class ProductStep:
         Raises
         ------
         StageError
-            A file it needs is missing, or holds nothing to make a product from.
+            A file it needs is missing, or has no usable voxels.
         ResourceError
             The folder cannot be written.
         """
         for needed in self.reads:
             path = _path_of(needed, context)
             if not path.exists():
-                raise StageError(f"{self.name} needs the {needed} {path}, which is not there; {_remedy(needed)}")
+                raise StageError(f"{self.name} needs the {needed} {path}, which does not exist; {_remedy(needed)}")
         try:
             context.folder.mkdir(parents=True, exist_ok=True)
             return self.run(context, progress)
@@ -90,7 +89,12 @@ def make_products(
     on_step
         Called with each step and its result when it is done.
     progress
-        Told the fraction done of all steps.
+        Receives the fraction of all steps that is done.
+
+    Raises
+    ------
+    StageError, ResourceError
+        As :meth:`ProductStep.make`.
     """
     assets: list[Asset] = []
     for index, step in enumerate(STEPS):
@@ -118,7 +122,7 @@ def _path_of(needed: Source | AssetType, context: ProductContext) -> Path:
 
 def _remedy(needed: Source | AssetType) -> str:
     maker = next((step.name for step in STEPS if needed in step.makes), None)
-    return f"run {maker} first" if maker else "the engine leaves it"
+    return f"run {maker} first" if maker else "the engine makes it"
 
 
 def _movie_numbers(made: MadeMovie, movie: Path) -> dict[str, Quantity]:
@@ -211,7 +215,7 @@ STEPS: tuple[ProductStep, ...] = (
         "the movie of the tilt series, and its middle frame",
         _gen_tilt_movie,
     ),
-    # The aligned stack tells the number of views, which is part of the name of the key image.
+    # The aligned stack gives the number of views, which is part of the name of the key image.
     ProductStep("gen_thumbs", (Source.ALIGNED, AssetType.KEY_IMAGE), (AssetType.THUMBNAIL,), "the small key image", _gen_thumbs),
     ProductStep("gen_ave_mrc", (Source.VOLUME,), (AssetType.AVERAGED_VOLUME,), "the mean of every five sections", _gen_ave_mrc),
     ProductStep(

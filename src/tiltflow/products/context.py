@@ -1,4 +1,4 @@
-"""What products there are, what they are called, and what a step is given and returns."""
+"""The table of products with their names, and the input and result of a step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tiltflow.model import Asset, AssetType, Quantity
 
 
 class Source(StrEnum):
-    """What the engine leaves for the products."""
+    """Files of the engine that products are made from."""
 
     ALIGNED = "aligned stack"
     VOLUME = "reconstruction"
@@ -26,11 +26,11 @@ class Product:
     Attributes
     ----------
     asset_type
-        What a portal calls it.
+        Its type in the portal.
     pattern
         Its file name; `{name}` is that of the series and `{view}` the number of the middle view, counted from 0.
     description
-        What it is, for people.
+        What it is, in words.
     inside
         The part of a folder that the asset's path leads to.
     """
@@ -52,16 +52,16 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class ProductContext:
-    """What every step is given; plain enough to be sent to another process.
+    """The input of every step, simple enough to be sent to another process.
 
     Attributes
     ----------
     name
-        Of the series.
+        Name of the series.
     aligned, volume
-        What the engine made.
+        Files of the engine.
     folder
-        Where the products go.
+        Folder of the products.
     threads
         Threads a step may use.
     """
@@ -78,7 +78,7 @@ class ProductContext:
         return self.folder / wanted.file_name(self.name, self._views(wanted))
 
     def asset(self, asset_type: AssetType, metadata: Mapping[str, Any] | None = None) -> Asset:
-        """Return a product as the portal hears of it."""
+        """Return a product as an asset for the portal."""
         wanted = product(asset_type)
         return Asset(asset_type, wanted.asset_path(self.name, self._views(wanted)), metadata)
 
@@ -90,7 +90,7 @@ class ProductContext:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step made: the assets, its numbers, and what the user should hear.
+    """What a step made: the assets, its numbers, and remarks for the user.
 
     Attributes
     ----------

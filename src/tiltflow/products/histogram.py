@@ -27,16 +27,16 @@ _Values = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True)
 class VoxelStatistics:
-    """Statistics of the voxels that are usable numbers; all 0 when there is none.
+    """Statistics of the usable voxels; all 0 when there is none.
 
     Attributes
     ----------
     minimum, maximum, mean, median
-        As they say.
+        Of the usable voxels.
     mad
         Median of the distances to the median.
     unusable
-        How many voxels are not numbers, or too large for one.
+        Number of voxels that are not finite, or too large.
     """
 
     minimum: float
@@ -97,7 +97,7 @@ class Histogram:
         )
 
     def _refine(self, blocks: Iterable[NDArray[Any]]) -> tuple[_Values, _Counts]:
-        """Count equal bins over a range that is sure to hold the median and one MAD on both sides."""
+        """Count equal bins over a range that always includes the median and one MAD on both sides."""
         low_quarter, low_median, high_median, high_quarter = self._bracket()
         reach = max(high_median - low_quarter, high_quarter - low_median)
         low, high = max(low_median - reach, self._minimum), min(high_median + reach, self._maximum)

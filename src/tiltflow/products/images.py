@@ -27,7 +27,13 @@ def write_jpeg(path: Path, picture: NDArray[np.uint8], *, quality: int = KEY_IMA
 
 
 def make_thumbnail(picture: Path, path: Path) -> tuple[int, int]:
-    """Write a picture made small enough for 300 x 300; return its width and height.  It is never enlarged."""
+    """Write a picture made small enough for 300 x 300; return its width and height.  It is never enlarged.
+
+    Raises
+    ------
+    StageError
+        If the picture cannot be read.
+    """
     try:
         with Image.open(picture) as opened:
             image = opened.convert("L")

@@ -46,7 +46,7 @@ class Levels:
     scale, offset
         `(sections,)`; the scale is 1 but for IMOD's rounding.
     minimum, maximum, mean
-        Of the whole, at its new levels and before any rounding.
+        Of all sections, at the new levels and before any rounding.
     """
 
     scale: Floats
@@ -113,7 +113,7 @@ def common_mean(moments: Moments) -> Levels:
 
 
 def contrast(minimum: float, maximum: float, black: int = 0, white: int = 255) -> Contrast:
-    """Return how grey follows from levels between `minimum` and `maximum`; where these are equal, all is middle grey."""
+    """Return the contrast for levels between `minimum` and `maximum`; middle grey everywhere if these are equal."""
     spread = maximum - minimum
     if not spread > 0:
         return Contrast(0.0, 128.0)

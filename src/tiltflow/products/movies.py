@@ -1,10 +1,10 @@
 """Movies: the tilt series and the sections of the averaged volume, as H.264 that every browser plays.
 
-A movie fits 1024 x 1024 with its aspect ratio kept, is never enlarged, and has even sides, as yuv420p wants them: of a picture that
-is small enough, an odd last row and column are left out rather than every pixel resampled.
+A movie fits 1024 x 1024 with its aspect ratio kept, is never enlarged, and has even sides, as yuv420p requires: from a picture that
+is small enough, an odd last row and column are left out, so that pixels are not resampled.
 
 Preset veryfast with trellis quantisation at rate factor 22 takes less than half the processor time of x264's defaults (medium, 23).
-Of noisy frames, as tomography has them, its structural similarity to the exact ones is higher; of smooth ones it is lower by 0.002.
+For noisy frames, as in tomography, its structural similarity to the exact ones is higher; for smooth ones it is lower by 0.002.
 Files are 6 to 14 % larger (`benchmarks/products.py`).
 """
 
@@ -47,12 +47,12 @@ ENCODER: Mapping[str, str] = MappingProxyType(
         "x264-params": "range=tv:colorprim=bt709:transfer=bt709:colormatrix=bt709",
     }
 )
-"""Options of x264; the last says what players assume when nothing is said, that luma runs from 16 (black) to 235 (white)."""
+"""Options of x264; the last states what players assume by default: luma from 16 (black) to 235 (white)."""
 
 
 @dataclass(frozen=True, slots=True)
 class MadeMovie:
-    """A movie that was made: its size, its frames, and what was noticed."""
+    """The movie: its size, its frames, and remarks."""
 
     width: int
     height: int
@@ -87,7 +87,7 @@ def make_tilt_movie(
 ) -> MadeMovie:
     """Write the movie of all views of an aligned stack, and its middle frame at full size.
 
-    All views get a common mean, which takes a reading of its own.
+    All views get a common mean, for which the stack is read once more.
     """
     with Voxels(aligned, threads=threads) as views:
         levels = common_mean(section_moments(views, threads=threads))
@@ -95,7 +95,7 @@ def make_tilt_movie(
 
 
 def make_section_movie(volume: Path, movie: Path, *, threads: int = 1, progress: Progress | None = None) -> MadeMovie:
-    """Write the movie of all sections of the averaged volume, which has its levels and says in its header how far they reach."""
+    """Write the movie of all sections of the averaged volume, whose header gives their range of grey levels."""
     with Voxels(volume, threads=threads) as sections:
         header = sections.file.header
         ones, zeros = np.ones(sections.shape[0], np.float32), np.zeros(sections.shape[0], np.float32)
@@ -160,6 +160,11 @@ def write_movie(
         Threads of the encoder.
     encoder
         Its options.
+
+    Raises
+    ------
+    ResourceError
+        If the encoder fails, as on a full disk.
     """
     width, height = size
     luma = np.rint(16 + np.arange(256) * (219 / 255)).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""The pyramid that Neuroglancer shows, and the window it shows it with.
+"""The pyramid for Neuroglancer, and its display window.
 
-Chunks are made depth first: a chunk of a level needs the eight below it and nothing else, so what is held at any time is one row
-of chunks per level, however large the volume.  Each voxel of the reconstruction is read once, counted, compressed and binned while
-it is in the cache.  (A volume of floats is read once more for its median.)
+Chunks are made depth first: a chunk of a level needs the eight below it and nothing else, so that memory holds one row of chunks
+per level at any time, however large the volume.  Each voxel of the reconstruction is read once, counted, compressed and binned
+while it is in the cache.  (A volume of floats is read once more for its median.)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHOWN_MADS = 5
 
 @dataclass(frozen=True, slots=True)
 class MadePyramid:
-    """A pyramid that was made: its levels, the statistics of the full resolution, and what was noticed."""
+    """The pyramid: its levels, the statistics of the full resolution, and remarks."""
 
     shapes: tuple[tuple[int, int, int], ...]
     statistics: VoxelStatistics
@@ -40,12 +40,18 @@ class MadePyramid:
 
 
 def make_pyramid(volume: Path, path: Path, *, threads: int = 1, progress: Progress | None = None) -> MadePyramid:
-    """Write the pyramid of a volume to the folder `path`."""
+    """Write the pyramid of a volume to the folder `path`.
+
+    Raises
+    ------
+    StageError
+        If no voxel is usable.
+    """
     with open_mrc(volume) as file:
         notes: tuple[str, ...] = ()
         voxel_size = file.header.pixel_size_angstrom
         if not all(size > 0 for size in voxel_size):
-            notes += (f"{volume.name} gives no voxel size ({voxel_size}); the pyramid says 1 Å",)
+            notes += (f"{volume.name} gives no voxel size ({voxel_size}); the pyramid has 1 Å",)
             voxel_size = (1.0, 1.0, 1.0)
         dtype = np.dtype(np.float32) if file.dtype.kind == "f" else file.dtype
         with atomic_write(path) as partial:
@@ -54,9 +60,9 @@ def make_pyramid(volume: Path, path: Path, *, threads: int = 1, progress: Progre
             _Builder(file, writer, histogram, threads, progress).build()
             statistics = histogram.statistics(_read_blocks(file))
             if statistics.unusable == math.prod(file.shape):
-                raise StageError(f"{volume}: none of its voxels is a usable number; the reconstruction went wrong")
+                raise StageError(f"{volume}: none of its voxels is usable; the reconstruction failed")
             if statistics.unusable:
-                notes += (f"{volume.name}: {statistics.unusable} voxels are not numbers, and shown as they are",)
+                notes += (f"{volume.name}: {statistics.unusable} voxels are not finite or too large; they are stored unchanged",)
             shader = neuroglancer_metadata(statistics)["shaderParameters"]
             writer.finish(tuple(shader["window"]), tuple(shader["range"]))
     return MadePyramid(tuple(level.shape for level in writer.levels), statistics, notes)

@@ -1,8 +1,8 @@
 """Sections that are read block by block: those of a file, and their running mean.
 
 The products are made from :class:`Voxels` (an MRC file whose broken voxels are filled) and :class:`RunningMean` (each section the
-mean of five).  Both hand out float32 blocks of some sections by some rows, so that nothing ever holds a whole volume, nor even
-the sections of a large one.
+mean of five).  Both return float32 blocks of some sections by some rows, so that memory never holds a whole volume, nor
+whole sections of a large one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BLOCK_SECTIONS = 16
 
 
 class Block(NamedTuple):
-    """Sections `z` .. `z_end` - 1 by rows `y` .. `y_end` - 1 of a volume; `done` is how far the work is once it is done."""
+    """Sections `z` .. `z_end` - 1 by rows `y` .. `y_end` - 1 of a volume; `done` is the fraction of the volume up to its end."""
 
     z: int
     z_end: int
@@ -56,7 +56,7 @@ class Sections(Protocol):
     shape
         `(nz, ny, nx)`.
     whole
-        Whether all values are whole numbers, so that what is made of them is rounded.
+        Whether all values are whole numbers, so that results are rounded.
     """
 
     @property
@@ -72,8 +72,8 @@ class Sections(Protocol):
 class Voxels:
     """The voxels of an MRC file as finite numbers.
 
-    In a file of floats, voxels that are not numbers or beyond :data:`LARGEST_VOXEL` are replaced by the mean of the others: one
-    reading of the file at the start finds them.
+    In a file of floats, voxels that are not finite or beyond :data:`LARGEST_VOXEL` are replaced by the mean of the others; the
+    file is read once at the start to find them.
 
     Parameters
     ----------
@@ -85,7 +85,12 @@ class Voxels:
     Attributes
     ----------
     filled
-        How many voxels are replaced.
+        Number of voxels that are replaced.
+
+    Raises
+    ------
+    StageError
+        If no voxel is usable.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int = 1) -> None:
@@ -118,11 +123,11 @@ class Voxels:
         return block
 
     def notes(self) -> tuple[str, ...]:
-        """Return what was done to the voxels, in sentences."""
+        """Return remarks on replaced voxels."""
         if not self.filled:
             return ()
-        count = f"{self.path.name}: {self.filled} voxels are not numbers or beyond {LARGEST_VOXEL:g}"
-        return (f"{count}; they take the mean of the others, {self._fill:.6g}",)
+        count = f"{self.path.name}: {self.filled} voxels are not finite or beyond {LARGEST_VOXEL:g}"
+        return (f"{count}; they are replaced by the mean of the others, {self._fill:.6g}",)
 
     def _find_broken(self, threads: int) -> None:
         def survey(place: Block) -> tuple[int, float]:
@@ -134,7 +139,7 @@ class Voxels:
         self.filled = sum(broken for broken, _ in found)
         usable = int(np.prod(self.shape, dtype=np.int64)) - self.filled
         if not usable:
-            raise StageError(f"{self.path}: none of its {self.filled} voxels is a usable number; the reconstruction went wrong")
+            raise StageError(f"{self.path}: none of its {self.filled} voxels is usable; the reconstruction failed")
         self._fill = sum(total for _, total in found) / usable
 
     def __enter__(self) -> Self:
@@ -176,7 +181,7 @@ class RunningMean:
 
 
 def blocks(shape: tuple[int, int, int], *, sections: int = _BLOCK_SECTIONS) -> Iterator[Block]:
-    """Yield what cuts a volume into blocks of up to `sections` sections and about 4 MiB of float32."""
+    """Yield the blocks of a volume, of up to `sections` sections and about 4 MiB of float32."""
     nz, ny, nx = shape
     sections = min(sections, nz)
     rows = max(1, _BLOCK_BYTES // (4 * sections * nx))

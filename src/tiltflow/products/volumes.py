@@ -1,11 +1,11 @@
 """The averaged volume and its binned copy.
 
-:func:`make_averaged_volume` answers to `clip avg -2d -iz i-2..i+2 -m 1` for every section i that has two neighbours on both sides,
-then `newstack -float 3`: the mean of five sections, cut to a whole number, at a common mean.  :func:`make_binned_volume` answers
-to `binvol -binning 2`: means of 2 x 2 x 2, rounded, without what is left over at the high ends.
+:func:`make_averaged_volume` corresponds to `clip avg -2d -iz i-2..i+2 -m 1` for every section i that has two neighbours on both sides,
+then `newstack -float 3`: the mean of five sections, cut to a whole number, at a common mean.  :func:`make_binned_volume`
+corresponds to `binvol -binning 2`: means of 2 x 2 x 2, rounded, without a remainder at the high ends.
 
-The averages are int16 as IMOD's, except where that would spoil them, and then they are float32: floats that span less than
-:data:`LEAST_SPAN` whole numbers, and volumes of more levels than int16 holds, which IMOD would cut.
+The averages are int16 as IMOD's, or float32 where int16 would lose information: floats that span less than :data:`LEAST_SPAN`
+whole numbers, and volumes with more levels than int16 holds, which IMOD would clip.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LEAST_SPAN = 6
 
 @dataclass(frozen=True, slots=True)
 class MadeVolume:
-    """A volume that was made: its size, its type, and what was noticed."""
+    """The volume: its size, its type, and remarks."""
 
     shape: tuple[int, int, int]
     dtype: str
@@ -123,7 +123,7 @@ def _write(averages: Sections, levels: Levels, dtype: DTypeLike, out: MrcWriter,
 
 
 def _part(progress: Progress | None, start: float, stop: float) -> Progress | None:
-    """Return what reports a part of the work as that share of the whole."""
+    """Return a progress that reports a part of the work as that fraction of the whole."""
     if progress is None:
         return None
     report = progress

@@ -1,11 +1,11 @@
-"""The recipe: what decides a result, in the words of the stages, made from what the user said in IMOD's words.
+"""The recipe: all parameters that determine a result, translated from IMOD's directives into the parameters of the stages.
 
-The nine parameters fill in a template; the directives in it, those of the files below it and those of the command line are laid
-over each other; :func:`from_directives` turns what is in force into the parameters of every stage and says what became of each
-directive.  Whatever decides only how the work is done (threads, folders, tools) is a :class:`tiltflow.model.Site` and no part of
+The nine parameters fill in a template; the directives in it, those of the files below it and those of the command line are
+layered; :func:`from_directives` turns those in force into the parameters of every stage and reports the status of each
+directive.  What determines only how the work is done (threads, folders, tools) is a :class:`tiltflow.model.Site` and not part of
 the recipe.
 
-The names below are imported when they are first asked for: the command line needs :mod:`tiltflow.recipe.parameters` for its help, and
+The names below are imported when they are first used: the command line needs :mod:`tiltflow.recipe.parameters` for its help, and
 that must not wait for the stages and what they import.
 """
 

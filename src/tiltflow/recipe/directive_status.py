@@ -1,4 +1,4 @@
-"""The verdict on one directive: used, ignored, removed, refused or wrong, and why."""
+"""The status of one directive: used, ignored, removed, refused or wrong, and why."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _UNNEEDED: Mapping[str, tuple[frozenset[str], str]] = {
         "nothing is tracked: runtime.Fiducials.any.fiducialless is 1",
     ),
 }
-"""Stages that a method of alignment does without, and the reason."""
+"""Stages that a method of alignment does not need, and the reason."""
 
 _BLANK: Mapping[str, str] = {
     "comparam.tilt.tilt.LOG": "no logarithm is taken: the data are linear already",
-    "comparam.newst.newstack.TaperAtFill": "no taper where a view ends",
+    "comparam.newst.newstack.TaperAtFill": "no taper at the edges of a view",
 }
 """What a blank value means where it is more than the default."""
 
 
 def status_of(directive: Directive, lookup: Lookup, method: str, engine: str, rules: DirectiveRules) -> DirectiveRow:
-    """Return what becomes of a directive, after the stages have asked the lookup for theirs."""
+    """Return the status of a directive, after the stages have looked up theirs."""
     status, reason = _status(directive, lookup, method, engine, rules)
     return DirectiveRow(directive.name, directive.value, status, reason, directive.origin, _sets(directive, status, rules))
 
 
 def _sets(directive: Directive, status: Status, rules: DirectiveRules) -> tuple[str, ...]:
-    """Return the parameters that a directive decides; a blank one decides some where it means more than the default."""
+    """Return the parameters that a directive sets; a blank one sets some where it means more than the default."""
     known = find_known(directive.name)
     if known is None or rules.hands_on_to:
         return ()
@@ -56,12 +56,12 @@ def _status(directive: Directive, lookup: Lookup, method: str, engine: str, rule
     if known.name in lookup.invalid:
         return "invalid", lookup.invalid[known.name]
     if directive.removes:
-        without = f"as without it: {known.default}" if known.default else "as if it had not been given"
+        without = f"the default applies: {known.default}" if known.default else "as if it were not given"
         return "removed", _BLANK.get(known.name, without)
     status, reason = known.verdict(engine)
     if status == "refused":
-        if _asks_for_nothing(directive, known):
-            return "ignored", "it asks for nothing"
+        if _changes_nothing(directive, known):
+            return "ignored", "with this value it changes nothing"
         return "refused", reason or rules.own_refused
     if rules.hands_on_to:
         return status, reason or f"by {rules.hands_on_to}"
@@ -69,7 +69,7 @@ def _status(directive: Directive, lookup: Lookup, method: str, engine: str, rule
 
 
 def _status_in_steps(known: Known, lookup: Lookup, method: str, status: Status, reason: str) -> tuple[Status, str]:
-    """Return what becomes of a directive that tiltflow's own steps follow."""
+    """Return the status of a directive that tiltflow's own steps follow."""
     if known.name in lookup.refused:
         return "refused", lookup.refused[known.name]
     unneeded, why = _UNNEEDED.get(method, (frozenset(), ""))
@@ -78,7 +78,7 @@ def _status_in_steps(known: Known, lookup: Lookup, method: str, status: Status, 
     return status, reason
 
 
-def _asks_for_nothing(directive: Directive, known: Known) -> bool:
+def _changes_nothing(directive: Directive, known: Known) -> bool:
     return any(known.parse(value) == known.parse(directive.value) for value in known.accepted)
 
 
@@ -89,7 +89,7 @@ def _unknown(name: str, rules: DirectiveRules) -> tuple[Status, str]:
     if rules.hands_on_to and option_of_known_program:
         return "used", "not in tiltflow's catalogue; passed to the command file as it is"
     nearest = nearest_known(name)
-    advice = f"the nearest known name is {nearest}" if nearest else "no known name is near"
+    advice = f"the nearest known name is {nearest}" if nearest else "no known name is similar"
     if option_of_known_program:
         advice += "".join(
             f"; if {other.title} knows it, --engine {other.name} passes it on" for other in all_engines() if other.rules.hands_on_to

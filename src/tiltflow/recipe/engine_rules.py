@@ -1,13 +1,14 @@
-"""Which engines there are, and what each makes of directives.
+"""Which engines there are, and how each treats directives.
 
-An engine is a package of :mod:`tiltflow.engines`, or of anybody's who names it as an entry point of the group `tiltflow.engines`.
-Its attribute `ENGINE` (for an entry point: the object it names) says what it is called and what it makes of directives; the
-packages themselves are imported when an engine is asked for by its name.  Nothing else in tiltflow knows an engine's name.
+An engine is a package of :mod:`tiltflow.engines`, or of another distribution that names it as an entry point of the group
+`tiltflow.engines`.  Its attribute `ENGINE` (for an entry point: the object it names) declares its name and how it treats directives;
+the packages themselves are imported when an engine is looked up by its name.  Nothing else in tiltflow knows an engine's name.
 """
 
 from __future__ import annotations
 
 import pkgutil
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -22,21 +23,21 @@ if TYPE_CHECKING:
     from tiltflow.record.sentences import EngineMethods
 
 AUTO = "auto"
-"""Stands for the engine that is preferred of those that can be used here."""
+"""The preferred engine of those that can be used here."""
 GROUP = "tiltflow.engines"
 """The package that holds engines, and the group of entry points that name further ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectiveRules:
-    """What an engine makes of directives beside its column of the catalogue (:mod:`tiltflow.formats.known_directives`).
+    """How an engine treats directives, besides its column of the catalogue (:mod:`tiltflow.formats.known_directives`).
 
     Attributes
     ----------
     hands_on_to
-        The program that is given every directive as it is; empty for an engine whose parameters are those of tiltflow's own steps.
+        The program that every directive is passed to as it is; empty for an engine with the parameters of tiltflow's own steps.
     own_refused
-        Why tiltflow's own directives are refused, where the catalogue's column says that they are.
+        Why tiltflow's own directives are refused, if the catalogue's column refuses them.
     """
 
     hands_on_to: str = ""
@@ -53,20 +54,20 @@ class EngineOption:
 
 
 class EngineInfo(Protocol):
-    """What is known of an engine without doing any work.
+    """What an engine declares, without doing any work.
 
     Attributes
     ----------
     name
-        How users, settings and records call it.
+        Its name in options, settings and records.
     title
-        How messages and pages call it.
+        Its name in messages and pages.
     rules
-        What it makes of directives.
+        How it treats directives.
     options
         Settings of the site that it reads.
     preference
-        Of the engines that can be used, `auto` takes the one with the highest.
+        `auto` takes the engine with the highest preference of those that can be used.
     """
 
     name: str
@@ -82,7 +83,7 @@ class EngineInfo(Protocol):
         """Return why it cannot be used here, in words; empty if it can."""
 
     def methods(self, record: SeriesRecord) -> EngineMethods:
-        """Return what a paper says of its work."""
+        """Return the sentences on its work for the methods section of a paper."""
 
 
 def engine_names() -> tuple[str, ...]:
@@ -112,7 +113,7 @@ def all_engines() -> tuple[EngineInfo, ...]:
 
 
 def rules_of(engine: str) -> DirectiveRules:
-    """Return what an engine makes of directives; while it is open which one, those of an engine that follows tiltflow's own steps.
+    """Return how an engine treats directives; for `auto`, as an engine that follows tiltflow's own steps.
 
     Raises
     ------
@@ -130,4 +131,10 @@ def _packages() -> frozenset[str]:
 
 
 def _entry_points() -> tuple[EntryPoint, ...]:
+    return _entry_points_on(tuple(sys.path))
+
+
+@cache
+def _entry_points_on(_path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return the entry points of the distributions on a path; reading the metadata of them all takes ten milliseconds."""
     return tuple(entry_points(group=GROUP))

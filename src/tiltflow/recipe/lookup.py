@@ -1,4 +1,4 @@
-"""The directives in force for one series, asked for by name; what is refused or wrong is taken down."""
+"""Look-up of the directives in force by name; what is refused or wrong is collected."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _AXIS = "a"
 
 
 class Lookup:
-    """Answers what a directive says.
+    """Looks up the values of directives.
 
     A directive whose value is wrong or out of range counts as absent, so that one mistake does not hide the next.  Only those that the
-    catalogue calls used may be asked for: what it tells users is what the stages do.
+    catalogue lists as used can be looked up, so that the catalogue agrees with what the stages do.
 
     Parameters
     ----------
@@ -29,6 +29,11 @@ class Lookup:
         Name to the reason.
     faults
         What is wrong with several directives together.
+
+    Raises
+    ------
+    LookupError
+        By its methods, if a stage looks up a directive that the catalogue does not list as used.
     """
 
     def __init__(self, directives: Iterable[Directive]) -> None:
@@ -87,11 +92,11 @@ class Lookup:
         return cast("str", self._get(name, ""))
 
     def reject(self, name: str, reason: str) -> None:
-        """Take down that the value of a directive is wrong."""
+        """Record that the value of a directive is wrong."""
         self.invalid[name] = reason
 
     def refuse(self, name: str, reason: str) -> None:
-        """Take down that a directive asks for what the native engine does not do."""
+        """Record that a directive asks for something that the native engine does not do."""
         self.refused[name] = reason
 
     def _get(self, name: str, default: Value) -> Value:
@@ -108,7 +113,7 @@ class Lookup:
         known = find_known(listed)
         if known is None or directive.removes:
             return
-        # What nobody reads need not be a number; that 0 and 1 are the only truth values is a rule of the language.
+        # The value of an ignored directive need not be a number; that a bool is 0 or 1 is a rule of the language.
         if known.native == "ignored" and known.type != "bool":
             return
         try:
@@ -121,4 +126,4 @@ class Lookup:
 def _check_used(name: str) -> None:
     known = find_known(name)
     if known is None or known.native != "used":
-        raise LookupError(f"a stage asks for {name}, which the catalogue does not call used")
+        raise LookupError(f"a stage looks up {name}, which the catalogue does not list as used")

@@ -1,4 +1,4 @@
-"""Making a recipe: template, lower layers and overrides laid over each other and translated once."""
+"""Making a recipe: template, lower layers and overrides are layered and translated once."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ _OF_ONE_SERIES = frozenset(
     }
 )
 _TRACKED_PIXEL_ANGSTROM = 10.0
-"""At pixels of about this size cryo series are tracked: coarser ones lose detail, finer ones are noise."""
+"""Pixel size at which cryo series are tracked, roughly: coarser pixels lose detail, finer ones add only noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe(StageParams):
-    """All that decides a result.
+    """All parameters that determine a result.
 
     Attributes
     ----------
     parameters
         The nine that the user chose.
     source
-        The template and what is laid over and below it.
+        The template with the layers above and below it.
     directives
         Those in force; `<name>` and the like stand for the series.
     report
-        What became of each of them, as the engine sees it (as the native engine sees it while the engine is `auto`).
+        The status of each of them for the engine (for the native engine while the engine is `auto`).
     engine
-        Which engine does the work; `auto` leaves it to the machine.
+        Which engine does the work; `auto` is decided on the machine that does it.
     fallback
-        Whether the next method is tried when the one that was asked for cannot be trusted.
+        Whether the next method is tried when the requested one cannot be trusted.
     trust_limit_px
-        Error of an alignment, pixels, from which it is not trusted.
+        Estimated error of an alignment, pixels, above which it is not trusted.
     tracking_binning
-        What templates have as `trackingBinning`: 1, until :meth:`for_series` has seen the pixel size.
+        The variable `trackingBinning` of templates: 1, until :meth:`for_series` sets it from the pixel size.
     """
 
     parameters: BrtParameters
@@ -89,7 +89,7 @@ class Recipe(StageParams):
 
     @property
     def digest(self) -> str:
-        """Name the result: equal for recipes that must give the same one from the same series, as 64 hexadecimal digits.
+        """Hash of all that determines the result, 64 hexadecimal digits: equal for recipes that give the same one from the same series.
 
         Directives, engine and stage parameters count; the name of the series, folders and the site do not.
         """
@@ -116,14 +116,14 @@ class Recipe(StageParams):
         if engine != AUTO:
             recipe.report.check()
             return recipe
-        # While the engine is open, only what no engine could follow stops the run.
+        # Before an engine is chosen, only what no engine could follow stops the run.
         reports = [_judge(self.source, self.directives, each.name) for each in all_engines()]
         if not any(report.followed for report in reports):
             recipe.report.check()
         return recipe
 
     def for_series(self, pixel_size_angstrom: float) -> Recipe:
-        """Return the recipe for a series of that pixel size: templates that ask for `trackingBinning` now know it."""
+        """Return the recipe for a series of that pixel size, from which `trackingBinning` of templates follows."""
         binning = max(1, round(_TRACKED_PIXEL_ANGSTROM / pixel_size_angstrom))
         directives = self.source.directives(self.parameters, {"trackingBinning": binning}).directives
         params, _ = from_directives(directives)
@@ -154,14 +154,14 @@ def make_recipe(
     overrides
         `name=value`, or pairs of both; a blank value removes a directive.
     engine
-        Whose abilities count.  With `auto` only what no engine could do is refused here; :meth:`Recipe.for_engine` decides.
+        The engine that must be able to follow it.  With `auto` only what no engine could do is refused; see :meth:`Recipe.for_engine`.
 
     Raises
     ------
     DirectiveError, ParameterError
-        If a directive is unknown, misspelt or malformed, or a value makes no sense.
+        If a directive is unknown, misspelt or malformed, or a value is out of range.
     UnsupportedError
-        If the native engine is asked for what it cannot do.
+        If the engine cannot do what is requested.
     LocationError
         If there is no such template.
     """
@@ -175,12 +175,12 @@ def report_directives(
     overrides: Iterable[str | tuple[str, str]] = (),
     engine: str = "auto",
 ) -> DirectiveReport:
-    """Return what would become of every directive; what is wrong with them is in the report, not raised.
+    """Return the status that every directive would have; what is wrong with them is in the report, not raised.
 
     Raises
     ------
     DirectiveError
-        If a line of a file, or an override, is no directive at all.
+        If a line of a file, or an override, is not a directive.
     LocationError
         If there is no such template.
     """
@@ -193,7 +193,7 @@ def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: 
     Raises
     ------
     DirectiveError
-        If a value could be read as another directive, or the template says something else for this series.
+        If a value could be read as another directive, or the template gives other directives for this series.
     """
     series = {
         "name": name,
@@ -215,7 +215,7 @@ def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: 
 
 
 def _draft(parameters: BrtParameters, template: str | Path, overrides: Iterable[str | tuple[str, str]], engine: str) -> Recipe:
-    """Return the recipe, wrong or not."""
+    """Return the recipe, without a check."""
     _check_engine(engine)
     found, folder = find_template(template)
     source = replace(found, overrides=tuple(_override(each) for each in overrides))
@@ -234,7 +234,7 @@ def _draft(parameters: BrtParameters, template: str | Path, overrides: Iterable[
 
 
 def _judge(source: Template, directives: tuple[Directive, ...], engine: str, problems: tuple[Problem, ...] = ()) -> DirectiveReport:
-    """Return what becomes of the directives; batchruntomo looks for lower layers in places of its own."""
+    """Return the status of the directives; batchruntomo searches for lower layers in its own places."""
     _, report = from_directives(directives, engine)
     return replace(report, faults=(*report.faults, *(() if rules_of(engine).hands_on_to else source.missing)), problems=problems)
 
@@ -247,15 +247,15 @@ def _override(given: str | tuple[str, str]) -> Directive:
 
 
 def _oddities(parameters: BrtParameters, source: Template) -> Iterator[Problem]:
-    """Yield the parameters that were set but that the template does not ask for, and what the report cannot know."""
+    """Yield a remark for each parameter that was set but that the template does not use, and for those that follow the series."""
     asked = variables_of_template(source.text, source.name)
     for each in PARAMETERS.values():
         value = getattr(parameters, each.name)
-        if not asked & {each.imod, each.derived} and value != each.default:
-            yield Problem(f"{each.option} {value} has no effect: the template does not use {each.imod}", source.name)
+        if not asked & {each.imod_name, each.derived} and value != each.default:
+            yield Problem(f"{each.option} {value} has no effect: the template does not use {each.imod_name}", source.name)
     if source.follows_pixel_size:
         yield Problem(
-            f"trackingBinning is 1 here; each series gets the one that makes its pixels about {_TRACKED_PIXEL_ANGSTROM:g} Å",
+            f"trackingBinning is 1 here; for each series it is set so that binned pixels are about {_TRACKED_PIXEL_ANGSTROM:g} Å",
             source.name,
         )
 

@@ -22,16 +22,16 @@ class Parameter:
     ----------
     name
         The field of :class:`BrtParameters`.
-    imod
-        The name that IMOD, the templates and the Prefect flow have for it.
+    imod_name
+        Its name in IMOD, the templates and the Prefect flow.
     default
-        Its value when it is not given; the flow, as its contract is, asks for all nine.
+        Its value when it is not given; the flow, by contract, requires all nine.
     least, most
         The values that it may have.
     expected
         The same in words, for an error message.
     meaning
-        What it decides, in one line.
+        What it sets, in one line.
     switch
         Whether its option takes no number, but is given or left out.
     imod_only
@@ -41,7 +41,7 @@ class Parameter:
     """
 
     name: str
-    imod: str
+    imod_name: str
     default: int
     least: int
     most: int
@@ -58,7 +58,7 @@ class Parameter:
 
     @property
     def help(self) -> str:
-        """What the option says of itself."""
+        """Help text of the option."""
         return f"{self.meaning} (IMOD only)." if self.imod_only else f"{self.meaning}."
 
     def checked(self, value: Any) -> int:
@@ -67,20 +67,20 @@ class Parameter:
         Raises
         ------
         ParameterError
-            If it is no whole number, or outside of what makes sense.
+            If it is not a whole number, or out of range.
         """
         try:
             number = operator.index(value)
         except TypeError:
             number = None
         if number is None or not self.least <= number <= self.most:
-            raise ParameterError(f"{self.name} is {value!r}; give {self.expected} ({self.option}, IMOD's {self.imod})")
+            raise ParameterError(f"{self.name} is {value!r}; give {self.expected} ({self.option}, IMOD's {self.imod_name})")
         return int(number)
 
 
 def _parameter(
     default: int,
-    imod: str,
+    imod_name: str,
     meaning: str,
     *,
     least: int = 0,
@@ -91,7 +91,7 @@ def _parameter(
     derived: str = "",
 ) -> int:
     about = {
-        "imod": imod,
+        "imod_name": imod_name,
         "meaning": meaning,
         "least": least,
         "most": most,
@@ -105,12 +105,12 @@ def _parameter(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrtParameters:
-    """What a user chooses for a run; whole numbers, as in IMOD.
+    """The parameters that a user chooses for a run; whole numbers, as in IMOD.
 
     Raises
     ------
     ParameterError
-        If a value makes no sense.
+        If a value is out of range.
     """
 
     montage: int = _parameter(0, "montage", "1 when every view is a montage of several images", imod_only=True)
@@ -154,14 +154,14 @@ class BrtParameters:
             object.__setattr__(self, parameter.name, parameter.checked(getattr(self, parameter.name)))
 
     def template_variables(self) -> dict[str, str | int | float | None]:
-        """Return what templates may refer to, the derived values included.
+        """Return the variables that templates may use, the derived ones included.
 
         >>> variables = BrtParameters(two_surfaces=1, thickness=101).template_variables()
         >>> variables["SurfacesToAnalyze"], variables["rpa_thickness"]
         (2, 151)
         """
         return {
-            **{PARAMETERS[name].imod: value for name, value in asdict(self).items()},
+            **{PARAMETERS[name].imod_name: value for name, value in asdict(self).items()},
             "SurfacesToAnalyze": self.two_surfaces + 1,
             "rpa_thickness": int(1.5 * self.thickness),
         }

@@ -1,4 +1,4 @@
-"""What became of every directive: nothing is dropped in silence."""
+"""The status of every directive: nothing is dropped in silence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tiltflow.model import Problem
 
 Status = Literal["used", "ignored", "removed", "refused", "invalid", "misspelt", "unknown"]
 WRONG: frozenset[Status] = frozenset({"refused", "invalid", "misspelt", "unknown"})
-"""What stops a run before any work."""
+"""Statuses that stop a run before any work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class DirectiveRow:
         `used`; `ignored`, because it makes no difference; `removed` by a blank value; `refused`, as this engine cannot do it;
         `invalid`, for its value; `misspelt` in upper and lower case; or `unknown`.
     reason
-        Which parameter it decides, why it makes no difference, or what to do.
+        Which parameter it sets, why it makes no difference, or what to do.
     origin
         The template or file and its line, or the option of the command line.
     sets
-        The parameters of the native engine's stages that it decides, as `stage.parameter`.
+        The parameters of the native engine's stages that it sets, as `stage.parameter`.
     """
 
     name: str
@@ -43,7 +43,7 @@ class DirectiveRow:
 
 @dataclass(frozen=True, slots=True)
 class DirectiveReport:
-    """The status of every directive in force, and what else there is to say.
+    """The status of every directive in force, and faults and problems of the directives as a whole.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class DirectiveReport:
     faults
         What is wrong with the directives as a whole: contradictions, and what is missing.
     problems
-        Oddities that do no harm: a name given twice in one file, a parameter that the template does not use.
+        Oddities that do not stop a run: a name given twice in one file, a parameter that the template does not use.
     """
 
     rows: tuple[DirectiveRow, ...]
@@ -70,14 +70,14 @@ class DirectiveReport:
         return not self.wrong and not self.faults
 
     def check(self) -> None:
-        """Refuse what cannot be used, all of it at once.
+        """Raise for everything that cannot be used, all of it at once.
 
         Raises
         ------
         DirectiveError
             If a name or a value is wrong.
         ParameterError
-            If the directives contradict each other, or lack something.
+            If the directives contradict each other, or one is missing.
         UnsupportedError
             If a request is valid, but beyond the engine.
         """

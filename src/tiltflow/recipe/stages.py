@@ -27,11 +27,11 @@ class StageParams:
     Attributes
     ----------
     hints
-        What the directives say about the series itself.
+        Values of the series itself that directives give.
     method
-        What the fine alignment follows: gold beads, patches, or projections of the volume (IMOD's fiducialless).
+        Method of the fine alignment: gold beads, patches, or projection matching (IMOD's fiducialless).
     gold_nm
-        Diameter of the beads; :attr:`beads` has it in pixels of 1 Å, as the pixel size is known with the series only.
+        Diameter of the beads; :attr:`beads` has it in pixels of 1 Å, as the pixel size is not known before the series.
     sirt
         None for back-projection.
     halves

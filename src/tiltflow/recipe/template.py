@@ -24,7 +24,7 @@ TEMPLATES = ("plastic_brt", "cryo_brt")
 """The templates that come with tiltflow."""
 
 LOWER_LAYERS = ("setupset.scopeTemplate", "setupset.systemTemplate", "setupset.userTemplate")
-"""What names the files of the lower layers, lowest first."""
+"""Directives that name the files of the lower layers, lowest first."""
 
 _PLACEHOLDERS: Mapping[str, str | int | None] = {
     "name": "<name>",
@@ -33,12 +33,12 @@ _PLACEHOLDERS: Mapping[str, str | int | None] = {
     "datasetDirectory": "<datasetDirectory>",
     "trackingBinning": 1,
 }
-"""What stands for the series in a recipe, which is the same for all of them."""
+"""Placeholders for the series in a recipe, which is the same for all series."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """A template, and what is laid below and above it.
+    """A template, with the layers below and above it.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Template:
     layers
         The directives of the scope, system and user templates that it names, lowest first.
     missing
-        What there is to say of those of them that are not here.
+        A message for each of them that does not exist.
     overrides
         The directives of the command line.
     """
@@ -82,6 +82,8 @@ def find_template(template: str | Path) -> tuple[Template, Path]:
     ------
     LocationError
         If there is no such template.
+    DirectiveError
+        If it is not text.
     """
     if str(template) in TEMPLATES:
         file = resources.files("tiltflow.templates").joinpath(f"{template}.adoc")
@@ -93,7 +95,13 @@ def find_template(template: str | Path) -> tuple[Template, Path]:
 
 
 def with_lower_layers(template: Template, directives: Iterable[Directive], folder: Path) -> Template:
-    """Return the template with the files that its directives name as lower layers."""
+    """Return the template with the files that its directives name as lower layers.
+
+    Raises
+    ------
+    DirectiveError
+        If one of these files is malformed.
+    """
     named = {directive.name: directive.value for directive in directives if directive.value}
     layers, missing = [], []
     for name in LOWER_LAYERS:
@@ -101,7 +109,7 @@ def with_lower_layers(template: Template, directives: Iterable[Directive], folde
             continue
         path = next((path for path in (folder / named[name], Path(named[name])) if path.is_file()), None)
         if path is None:
-            missing.append(f"{name} names {named[name]}, which is not here: give its full path, or remove it by --set {name}=")
+            missing.append(f"{name} names {named[name]}, which does not exist: give its full path, or remove it by --set {name}=")
         else:
             layers.append(tuple(read_directives(path)))
     return replace(template, layers=tuple(layers), missing=tuple(missing))

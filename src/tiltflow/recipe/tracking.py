@@ -3,8 +3,8 @@
 Sizes and filters of tracks are given in pixels of IMOD's prealigned stack; the stages count raw pixels, so the binning of that
 stack (`comparam.prenewst.newstack.BinByFactor`) is multiplied in, although no such stack is made.
 
-Where a directive is silent, the stage's own default holds.  Those of the solution are the plastic template's (robust, a value for
-each view), not those of a bare `align.com`: the solution groups or fixes by itself what the tracks do not determine.
+Without a directive, the stage's own default applies.  The defaults of the solution are the plastic template's (robust, a value for
+each view), not those of a bare `align.com`: variables that the tracks do not determine are grouped or fixed automatically.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ALIGN = "comparam.align.tiltalign."
 
 
 def tracking_method(ask: Lookup) -> Method:
-    """Return what the fine alignment follows."""
+    """Return the method of the fine alignment."""
     tracking, seeding = "runtime.Fiducials.any.trackingMethod", "runtime.Fiducials.any.seedingMethod"
     tracked, seeds = ask.whole(tracking, 0), ask.whole(seeding, 1)
     if ask.flag("runtime.Fiducials.any.fiducialless", default=False):
@@ -32,10 +32,10 @@ def tracking_method(ask: Lookup) -> Method:
     if tracked == 1:
         return "patches"
     if tracked == 2:
-        ask.refuse(tracking, "there is no RAPTOR: give 0 for beads or 1 for patches, or run with --engine imod")
+        ask.refuse(tracking, "RAPTOR is not available: give 0 for beads or 1 for patches, or run with --engine imod")
     elif seeds in (0, 2):
         how = "by hand" if seeds == 0 else "from the other axis"
-        ask.refuse(seeding, f"beads to start from cannot be taken {how}: give 1 to have them found, or run with --engine imod")
+        ask.refuse(seeding, f"seeds cannot be taken {how}: give 1 to have them found, or run with --engine imod")
     return "gold"
 
 
@@ -45,7 +45,7 @@ def gold_diameter_nm(ask: Lookup) -> float:
     if diameter == 0 and tracking_method(ask) == "gold":
         ask.faults.append(
             "tracking gold beads needs their diameter, but setupset.copyarg.gold is 0: give --gold, track patches with "
-            "--tracking-method 1, or track nothing with --fiducialless"
+            "--tracking-method 1, or align without markers with --fiducialless"
         )
     return diameter
 
@@ -137,7 +137,7 @@ def _prealigned_binning(ask: Lookup) -> int:
 
 
 def _option(ask: Lookup, name: str, meanings: Mapping[int, T], default: T) -> T:
-    """Return what the number of one of tiltalign's options means."""
+    """Return the meaning of the number of one of tiltalign's options."""
     if not ask.has(name):
         return default
     number = ask.whole(name, 0)

@@ -1,7 +1,7 @@
 """The only translator: directives in, the parameters of every stage out.
 
-What a directive means is said in `formats/known_directives.csv`; here it becomes a field.  Where a stage has a default of its own
-that differs from what IMOD does without the directive, the function says why.
+The meaning of a directive is documented in `formats/known_directives.csv`; here it becomes a field.  Where the default of a stage
+differs from what IMOD does without the directive, the function says why.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tiltflow.reconstruct.wbp import ReconstructParams
 
 
 def from_directives(directives: Iterable[Directive], engine: str = AUTO) -> tuple[StageParams, DirectiveReport]:
-    """Return the parameters of every stage, and what became of each directive.
+    """Return the parameters of every stage, and the status of each directive.
 
     Nothing is raised for what is wrong: the report shows all of it, and :meth:`DirectiveReport.check` raises.  A wrong value leaves
     the default in its place.
@@ -40,7 +40,7 @@ def from_directives(directives: Iterable[Directive], engine: str = AUTO) -> tupl
     directives
         Those in force, one for each name.
     engine
-        Whose verdict the report gives; `auto` is judged as an engine that follows tiltflow's own steps.
+        The engine that the report is for; `auto` stands for an engine that follows tiltflow's own steps.
     """
     directives, rules = tuple(directives), rules_of(engine)
     lookup = Lookup(directives)
@@ -92,7 +92,7 @@ def _xrays(ask: Lookup) -> XrayParams:
 
 
 def _views(ask: Lookup) -> ViewParams:
-    """Return when a view is left out; bad ones are looked for even where IMOD would have to be asked to."""
+    """Return when a view is left out; bad views are searched for by default, unlike in IMOD."""
     step, default = "runtime.Preprocessing.any.", ViewParams()
     return ViewParams(
         dark_fraction=ask.number(step + "darkExcludeRatio", default.dark_fraction, least=0),
@@ -102,7 +102,7 @@ def _views(ask: Lookup) -> ViewParams:
 
 
 def _coarse(ask: Lookup) -> CoarseParams:
-    """Return how views are correlated; a fixed pattern is looked for even where IMOD would have to be asked to."""
+    """Return how views are correlated; a fixed pattern is searched for by default, unlike in IMOD."""
     xcorr, default = "comparam.xcorr.tiltxcorr.", CoarseParams()
     return CoarseParams(
         filter_sigma1=ask.number(xcorr + "FilterSigma1", default.filter_sigma1, least=0),
@@ -154,7 +154,7 @@ def _reconstruct(ask: Lookup) -> ReconstructParams:
     shift_x, *shift_z = ask.numbers(tilt + "SHIFT", (0.0,))
     neighbours, *weights = ask.numbers(tilt + "DENSWEIGHT", (float(default.density_neighbours),), least=0)
     if weights or neighbours != int(neighbours):
-        ask.refuse(tilt + "DENSWEIGHT", "weights of one's own are not supported: give the number of neighbours alone")
+        ask.refuse(tilt + "DENSWEIGHT", "custom weights are not supported: give only the number of neighbours")
     excluded = {*ask.wholes(tilt + "EXCLUDELIST", (), least=1), *ask.wholes(tilt + "EXCLUDELIST2", (), least=1)}
     return ReconstructParams(
         thickness=default.thickness,
@@ -165,7 +165,7 @@ def _reconstruct(ask: Lookup) -> ReconstructParams:
         hamming_start=ask.number(tilt + "HammingLikeFilter", 0.0, least=0) if ask.has(tilt + "HammingLikeFilter") else None,
         fake_sirt_iterations=ask.whole(tilt + "FakeSIRTiterations", default.fake_sirt_iterations, least=0),
         density_neighbours=int(neighbours),
-        # tilt.com has LOG 0; a blank directive takes the line away, for data that are linear in the thickness already.
+        # tilt.com has LOG 0; a blank directive removes the line, for data that are linear in the thickness already.
         log_offset=None if ask.removed(tilt + "LOG") else ask.number(tilt + "LOG", 0.0),
         scale_offset=scale_offset,
         scale_factor=scale_factor,
@@ -203,7 +203,7 @@ def _thickness(ask: Lookup, binning: int) -> int:
 
 
 def _sirt(ask: Lookup) -> SirtParams | None:
-    """Return how SIRT goes; None for back-projection, also when both are asked for and it is the one that is trimmed."""
+    """Return the parameters of SIRT; None for back-projection, also when both are requested and the back-projection is trimmed."""
     setup, step, default = "comparam.sirtsetup.sirtsetup.", "runtime.Reconstruction.any.", SirtParams()
     both = ask.flag(step + "doBackprojAlso", default=False)
     trimmed = ask.whole("runtime.Trimvol.any.doSIRTifBoth", 0)
@@ -221,7 +221,7 @@ def _sirt(ask: Lookup) -> SirtParams | None:
     if not wanted or (both and trimmed == 0):
         return None
     if ask.flag("comparam.align.tiltalign.LocalAlignments", default=False) and tracking_method(ask) != "projection":
-        ask.refuse(step + "useSirt", "SIRT takes no local alignments: set comparam.align.tiltalign.LocalAlignments to 0")
+        ask.refuse(step + "useSirt", "SIRT does not support local alignments: set comparam.align.tiltalign.LocalAlignments to 0")
     return SirtParams(
         iterations=iterations,
         relaxation=relaxation,

@@ -49,7 +49,7 @@ class ReconstructParams:
         Binning of the aligned stack relative to the raw images (`IMAGEBINNED`).
     radial_cutoff, radial_falloff
         End of the ramp and width of the fall-off beyond it, cycles per (binned) pixel (`RADIAL`).  A lower cutoff
-        removes noise with detail: 0.18 explains 8 % more of a phantom at 150 electrons.
+        removes noise with detail: 0.18 leaves 8 % less of a phantom at 150 electrons unexplained.
     falloff_is_true_sigma
         The fall-off is `exp(-(f / s)² / 2)` instead of `exp(-(f / s)²)` (`FalloffIsTrueSigma`).
     hamming_start

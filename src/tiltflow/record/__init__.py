@@ -1,7 +1,7 @@
-"""What happened, written down as it happens.
+"""The record of a run, written while it goes on.
 
-One `run.json` per series: the inputs and where each value was read, the recipe and its hash, every directive and its fate, the
-stages with their seconds and numbers, the alignment's evidence, what the volume looks like in numbers, the products with sizes and
+One `run.json` per series: the inputs and where each value was read, the recipe and its hash, every directive and its status, the
+stages with their seconds and numbers, the alignment's evidence, statistics of the volume, the products with sizes and
 checksums, warnings, the verdict, and the failure if there was one.  Another, in the folder above, for the run.  A file is
 rewritten whole (beside, then renamed) after every change, so a killed run leaves a readable record that says what it was doing.
 :class:`SeriesRecord` and :class:`RunRecord` are the published schemas.

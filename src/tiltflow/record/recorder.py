@@ -1,4 +1,4 @@
-"""Keeps records on disk while the work goes on."""
+"""Recorders: they keep records on disk while the work goes on."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tiltflow.record.schema import FailureEntry, FailureKind, NumberEntry, RunRe
 _log = logging.getLogger(__name__)
 
 _behind: set[Path] = set()
-"""Records that there was no room for, of which a warning has told."""
+"""Records that could not be written for lack of space, and for which a warning was logged."""
 
 
 class StageNotes:
-    """Takes down the numbers and notes of the stage that is running; an observer of a stage (:mod:`tiltflow.observer`)."""
+    """Records the numbers and notes of the running stage; an observer of a stage (:mod:`tiltflow.observer`)."""
 
     def __init__(self, entry: StageEntry, recorder: Recorder) -> None:
         self._entry = entry
@@ -66,7 +66,7 @@ class Recorder:
     record
         What is known at the start.
     on_progress
-        Receives the stage that is worked on and the fraction of it that is done, 0 to 1.
+        Receives the running stage and the fraction of it that is done, 0 to 1.
     """
 
     def __init__(self, path: Path, record: SeriesRecord, on_progress: StageProgress = silent_progress) -> None:
@@ -82,7 +82,7 @@ class Recorder:
         try:
             status = source.stat()
         except OSError:
-            pass  # the reader says what is wrong with the file
+            pass  # the reader reports what is wrong with the file
         else:
             record.source_bytes = status.st_size
             record.source_modified = datetime.fromtimestamp(status.st_mtime, UTC)
@@ -91,16 +91,24 @@ class Recorder:
 
     @classmethod
     def resume(cls, path: Path) -> Recorder:
-        """Return a recorder that goes on with the record in a file: the next step, perhaps on another machine."""
+        """Return a recorder that continues the record in a file: the next step, perhaps on another machine.
+
+        Raises
+        ------
+        FormatError
+            If the file is not a record.
+        OSError
+            If it cannot be read.
+        """
         return cls(path, read_record(path))
 
     def save(self) -> None:
-        """Write the record beside its place, then rename it."""
+        """Write the record to a hidden file, then rename it."""
         _write(self.path, self.record)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageNotes]:
-        """Time a stage; whatever leaves by an exception is recorded as failed."""
+        """Time a stage; one that ends by an exception is recorded as failed."""
         entry = StageEntry(name=name, started=datetime.now(UTC))
         self.record.stages.append(entry)
         self.save()
@@ -165,7 +173,7 @@ class RunRecorder:
         _write(path, record)
 
     def done(self, result: SeriesResult) -> None:
-        """Record what became of one series."""
+        """Record the result of one series."""
         with self._lock:
             for entry in self.record.series:
                 if entry.source == str(result.source):
@@ -194,9 +202,9 @@ def _write(path: Path, record: BaseModel) -> None:
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
-        # The work may still end well, or says itself why it cannot; what is known is written as soon as there is room.
+        # The work may still succeed, or will report why not; the record is written as soon as there is room.
         if path not in _behind:
-            _log.warning("%s: is not up to date, for it cannot be written: %s; make room there", path, error.strerror)
+            _log.warning("%s: is not up to date, as it cannot be written: %s; make room there", path, error.strerror)
         _behind.add(path)
 
 

@@ -50,7 +50,7 @@ class ValueEntry(_Entry):
 
 
 class DirectiveEntry(_Entry):
-    """A directive and its fate."""
+    """A directive and its status."""
 
     name: str
     value: str
@@ -80,8 +80,8 @@ class EngineEntry(_Entry):
 class RecipeEntry(_Entry):
     """The recipe: `digest` is equal when the result must be, `requested` is that of the request, before an engine was chosen.
 
-    `stages` holds what the directives mean to the native engine; `defaulted` names those parameters of it, as `stage.name`, that no
-    directive has set.
+    `stages` holds the parameters of the native engine; `defaulted` names those of them, as `stage.name`, that no directive has
+    set.
     """
 
     template: str
@@ -96,7 +96,7 @@ class RecipeEntry(_Entry):
 class FailureEntry(_Entry):
     """Why a series has no products: `error` is the class of the exception.
 
-    `kind` is `interrupted` where somebody ended the run, `defect` for an error that nobody expected, and empty otherwise.
+    `kind` is `interrupted` if the run was stopped, `defect` for an unexpected error, and empty otherwise.
     """
 
     stage: str
@@ -109,7 +109,7 @@ class FailureEntry(_Entry):
 class AlignmentEntry(_Entry):
     """The alignment and the evidence for it.
 
-    Lists with one number a view follow the raw stack; null stands where a view gives none.  Lengths in `_px` are pixels of the raw
+    Lists with one number a view are in the order of the raw stack; null where a view gives none.  Lengths in `_px` are pixels of the raw
     images.  `measurement_ratio` is measurements / unknowns; `excluded_views` counts from 0.  Numbers of a
     method that are not listed here are kept as they are.
     """
@@ -179,12 +179,12 @@ class AlignmentEntry(_Entry):
 
 
 class VolumeEntry(_Entry):
-    """What the reconstruction itself looks like in numbers; all lists are short enough to be drawn.
+    """Statistics of the reconstruction; all lists are short enough to be plotted.
 
     The histogram has equal bins from `histogram_low` to `histogram_high`; `window_low` and `window_high` are the grey values shown
     as black and white.  `spectrum_power` is the radially averaged power of sections at the frequencies beside it.
     `texture` is the spread of grey values in sections at the heights `texture_z_nm`, from the middle of the volume.
-    `section_*` is where the specimen was found by it: null where it does not stand out.
+    `section_*` is where the specimen lies by its texture: null where it does not stand out.
     """
 
     sections: int
@@ -209,9 +209,9 @@ class VolumeEntry(_Entry):
 
 
 class HalvesEntry(_Entry):
-    """How far two volumes from alternate views agree, shell by shell.
+    """Fourier shell correlation of two volumes from alternate views.
 
-    `resolution_*_nm` is the detail where the correlation falls below 0.143 and below 0.5; null where it never does.
+    `resolution_*_nm` is the resolution at which the correlation falls below 0.143 and below 0.5; null where it never does.
     """
 
     views_even: int
@@ -233,7 +233,7 @@ class PictureEntry(_Entry):
 
 
 class VerdictEntry(_Entry):
-    """Whether to trust the result, by the thresholds that were in force when it was made."""
+    """Whether to trust the result, by the thresholds in force when it was made."""
 
     level: Trust
     reasons: list[str] = Field(default_factory=list)
@@ -271,7 +271,7 @@ class SeriesRecord(_Entry):
     verdict: VerdictEntry | None = None
 
     def stage_records(self) -> tuple[StageRecord, ...]:
-        """Return what each stage did."""
+        """Return the stages."""
         return tuple(
             StageRecord(
                 name=entry.name,

@@ -1,4 +1,4 @@
-"""Sentences of a methods section and the papers that they cite; what engines and products say of a record."""
+"""Sentences of a methods section and the papers that they cite."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Sentence = tuple[str, tuple[Citation, ...]]
 
 @dataclass(frozen=True, slots=True)
 class EngineMethods:
-    """What an engine says of its work on a series.
+    """Sentences of an engine for the methods section of a series.
 
     Attributes
     ----------

@@ -152,6 +152,7 @@ def test_areas_overlap_as_asked_and_grow_until_they_hold_enough_of_each_surface(
     assert "each surface, and one of them has 2" in too_few
 
 
+@pytest.mark.whole
 def test_local_alignments_sharpen_the_beads_of_a_specimen_that_bends(point_case):
     """Beads drawn into raw views, aligned, stacked and reconstructed: how high they stand against those of a rigid specimen."""
     case = point_case(seed=6, tracks=36, views=31, thickness=40.0, size=256)

@@ -9,7 +9,7 @@ from tiltflow.align.coarse.placement import CoarseParams, align_coarse
 from tiltflow.align.projection.stretched_views import ViewGeometry
 from tiltflow.preprocess.binned_views import read_binned
 
-SMALL = CoarseParams(max_size_px=128)
+SMALL = CoarseParams(max_size_px=64)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def placed(series, axis_deg):
     return ViewGeometry(turns, series.truth.shift_px.copy(), np.deg2rad(series.nominal_deg))
 
 
-@pytest.mark.parametrize("off_deg", [-5.0, 2.0, 7.0])
+@pytest.mark.parametrize("off_deg", [-5.0, 2.0, 16.0])
 def test_the_axis_is_found_within_a_degree(textured, views, off_deg):
     true = textured.truth.axis_deg.mean()
     found = find_axis(views, placed(textured, true + off_deg), true + off_deg, threads=2)
@@ -39,10 +39,10 @@ def test_an_axis_that_is_right_is_kept_as_it_was_given(textured, views):
     assert abs(found.found_deg - given) < min(1.0, 2.5 * found.error_deg)
 
 
-@pytest.mark.parametrize("given_deg", [40.0, 84.0])
-def test_a_wrong_sign_or_a_quarter_turn_is_found_by_the_whole_coarse_alignment(textured, given_deg):
+@pytest.mark.whole
+def test_a_quarter_turn_is_found_by_the_whole_coarse_alignment(textured):
     true = textured.truth.axis_deg.mean()
-    result = align_coarse(textured.images, textured.nominal_deg, given_deg, params=SMALL, threads=2)
+    result = align_coarse(textured.images, textured.nominal_deg, 84.0, params=SMALL, threads=2)
     apart = (result.axis_angle_deg - true + 90) % 180 - 90
     assert apart == pytest.approx(0, abs=0.5)
 

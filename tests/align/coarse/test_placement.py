@@ -58,10 +58,9 @@ def test_views_of_something_else_do_not_misplace_their_neighbours(textured):
     assert result.correlation[16] == np.nanmin(result.correlation)
 
 
-@pytest.mark.parametrize("first", [8, 16])
-def test_three_views_of_noise_in_a_row_do_not_set_off_the_next_ones(textured, first):
+def test_three_views_of_noise_in_a_row_do_not_set_off_the_next_ones(textured):
     """The nearest of a view's neighbours are bad ones then; those that were placed clearly must count for more."""
-    images, bad = textured.images.copy(), [first, first + 1, first + 2]
+    images, bad = textured.images.copy(), [16, 17, 18]
     images[bad] = np.random.default_rng(0).normal(2000, 300, images[bad].shape)
     result = align_coarse(images, textured.nominal_deg, textured.header_axis_deg, params=FIXED_AXIS, threads=2)
     assert np.delete(misplaced_px(textured, result), bad).max() < 2.0

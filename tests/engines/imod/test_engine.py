@@ -121,19 +121,19 @@ def test_a_failure_quotes_imods_own_lines_and_names_the_step(job, fake_imod, beh
     message = str(caught.value)
     assert "ERROR: BEADTRACK - NO SEED POINTS FOUND" in message
     assert "ABORT SET" in message
-    assert "step 5, last command file eraser.com" in message
+    assert "step 5, after eraser.com" in message
     assert "B.st" in message
 
 
 def test_files_alone_are_no_success(job, fake_imod):
     fake_imod.setenv("FAKE_BATCHRUNTOMO", "silent")
-    with pytest.raises(EngineError, match="without saying that it completed"):
+    with pytest.raises(EngineError, match="without reporting that it completed"):
         ImodEngine().reconstruct(job)
 
 
 def test_success_in_words_without_a_volume_is_no_success(job, fake_imod):
     fake_imod.setenv("FAKE_BATCHRUNTOMO", "no-volume")
-    with pytest.raises(EngineError, match=r"left no B_rec\.mrc; it left: .*B_ali\.mrc"):
+    with pytest.raises(EngineError, match=r"B_rec\.mrc is missing; there are: .*B_ali\.mrc"):
         ImodEngine().reconstruct(job)
 
 

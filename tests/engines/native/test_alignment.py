@@ -25,6 +25,8 @@ from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
 from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
 
+pytestmark = pytest.mark.whole
+
 SMALL = SimulationParams(
     size=256, views=25, beads=14, thickness_px=50, two_surfaces=True, dark_views=(3,), shift_px=3, pixel_nm=2.0, bead_nm=20.0
 )
@@ -137,12 +139,8 @@ def test_the_track_file_has_every_position_in_raw_pixels(gold):
     assert nearest[used == 1].max() < 0.5
 
 
-@pytest.fixture(scope="module")
-def without_gold() -> SimulatedSeries:
-    return simulate(replace(SMALL, beads=0, dark_views=(), dose=1000.0, size=192, views=21))
-
-
-def test_a_series_without_gold_ends_on_the_next_rung_and_says_so(tmp_path, without_gold):
+def test_a_series_without_gold_ends_on_the_next_rung_and_says_so(tmp_path):
+    without_gold = simulate(replace(SMALL, beads=0, dark_views=(), dose=1000.0, size=176, views=17))
     job, alignment = run(tmp_path, without_gold)
     assert alignment.method == "patches"
     first, second = alignment.evidence.attempts[:2]
@@ -156,6 +154,7 @@ def test_a_series_without_gold_ends_on_the_next_rung_and_says_so(tmp_path, witho
     assert score(without_gold.truth, alignment.transforms, alignment.tilt_deg).rms_px < 1.0 or alignment.evidence.trust_warnings
 
 
-def test_with_the_fallback_switched_off_it_fails_with_the_reason(tmp_path, without_gold):
+def test_with_the_fallback_switched_off_it_fails_with_the_reason(tmp_path):
+    series = simulate(replace(SMALL, beads=0, dark_views=(), size=128, views=13))
     with pytest.raises(StageError, match=r"B\.st: alignment by gold failed: No gold was found"):
-        run(tmp_path, without_gold, fallback=False)
+        run(tmp_path, series, fallback=False)

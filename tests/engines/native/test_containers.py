@@ -16,6 +16,8 @@ from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
 from tiltflow.simulate.simulated_series import SimulationParams, score, simulate
 
+pytestmark = pytest.mark.whole
+
 
 def write_mrc(path, views):
     with MrcWriter(path, views.shape, views.dtype, pixel_size_angstrom=10) as out:

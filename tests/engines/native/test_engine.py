@@ -17,6 +17,8 @@ from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
 from tiltflow.simulate.simulated_series import SimulationParams, score, simulate
 
+pytestmark = pytest.mark.whole
+
 SMALL = SimulationParams(size=256, views=25, beads=14, thickness_px=50, two_surfaces=True, dark_views=(3,), shift_px=3)
 PARAMETERS = BrtParameters(gold=10, thickness=90, two_surfaces=1)
 

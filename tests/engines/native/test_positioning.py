@@ -20,6 +20,8 @@ from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
 from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, simulate
 
+pytestmark = pytest.mark.whole
+
 PITCH, LIFT, THICKNESS = -3.0, -12.0, 60.0
 POSITION = "runtime.Positioning.any.sampleType=1"
 FALL_BACK = ["comparam.tilt.tilt.THICKNESS=", "runtime.Reconstruction.any.extraThickness=11"]

@@ -6,6 +6,9 @@ that the nominal angle is near the maximum at all (its sign may be wrong, or a q
 
 The images of a tilt series cannot determine the handedness: turning the axis by half a turn is equivalent to changing the sign of
 all tilts, and shows the specimen mirrored.
+
+Halved or doubled, no constant here changes the error of the coarse alignment on simulated series by more than 7 %, nor that of the
+axis angle, 0.4 degrees there, by more than 30 % (benchmarks/sensitivity.py).
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from tiltflow.preprocess.binned_views import BinnedViews
 Floats = NDArray[np.float64]
 
 _SCAN_STEP_DEG = 10.0
-"""Step of the scan over half a turn; the fine search moves by up to 6 degrees a round and covers what lies between."""
+"""Step of the scan over half a turn; the fine search moves by up to 6 degrees a round and covers what lies
+between.  It divides 90, so that the nominal angle is among those scanned."""
 _SCAN_SIZE = 32
 """Pixels along a side of the images of the scan: its maximum is broad, and 18 likelihoods are computed."""
 _SCAN_GROUPS = 4

@@ -26,10 +26,10 @@ from tiltflow.kernels.patches import fill_covariance
 Floats = NDArray[np.float64]
 Covariance = NDArray[np.complex64]
 
-_BANDS = 5
 _BAND_EDGES = np.array([0.0, 0.1, 0.2, 0.35, 0.6, 1.3])
 """Bands of frequency in the image with a profile of their own, as fractions of the highest; in high tilts the cosine stretch takes
 frequencies beyond it."""
+_BANDS = len(_BAND_EDGES) - 1
 _DEPTH_BANDS = slice(1, 4)
 """Bands whose profiles give the depth: the lowest has hardly any resolution in depth, the highest little signal."""
 _HEIGHTS = 81

@@ -23,10 +23,12 @@ from tiltflow.preprocess.binned_views import BinnedViews
 Floats = NDArray[np.float64]
 
 INITIAL_THICKNESS = 0.3
-"""Thickness of the specimen before it is estimated, as a fraction of the field: generous, as the profile can only lose depth quickly."""
+"""Thickness of the specimen before it is estimated, as a fraction of the field.  Coarse alignments of simulated sections (0.2 of the
+field) are 6 % better with half of it, and three times worse with twice of it."""
 
 _MARGIN = 1.25
-"""Frame over field: a margin of an eighth at each side keeps content from wrapping around."""
+"""Frame over field: a margin of an eighth at each side keeps content from wrapping around.  On five simulated series a frame of half
+the size gives 1.2 to 5.7 times the error, one of twice the size, with four times the pixels, between 34 % less and 16 % more."""
 _WINDOW = 0.1
 """Width of the tapered border of the field, as a fraction of it."""
 _TAPER_PX = 8.0
@@ -36,7 +38,7 @@ _FARTHEST = 1.5
 _LONGEST = np.array([3.0, 3.0, 0.02, 0.01, 0.02, 0.05])
 """Longest step of each parameter (pixels of the frame, pixels, radians, fraction, radians, radians): the range over which the
 predicted view changes about linearly."""
-_HIGHEST = 0.4
+HIGHEST = 0.4
 """Highest frequency compared, cycles per pixel: interpolation distorts above (:mod:`tiltflow.align.projection.covariance_model`)."""
 _GROUPS = 8
 """Rings of frequencies that have a power of their own."""
@@ -103,7 +105,7 @@ class ProjectionFit:
         thickness_px: float,
         *,
         nominal: Floats | None = None,
-        highest: float = _HIGHEST,
+        highest: float = HIGHEST,
         groups: int = _GROUPS,
         threads: int = 1,
     ) -> None:

@@ -1,6 +1,6 @@
 """IMOD's batchruntomo as an engine.
 
-This module is light; what does the work is imported when there is work.
+This module imports little; the modules that do the work are imported when they are needed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 class ImodEngine:
-    """Has IMOD align and reconstruct."""
+    """Aligns and reconstructs by IMOD's batchruntomo."""
 
     name = "imod"
     title = "IMOD"
     rules = DirectiveRules(
-        hands_on_to=PROGRAM, own_refused="IMOD has nothing of the kind: remove it, or run with another engine (--engine)"
+        hands_on_to=PROGRAM, own_refused="IMOD has no such option: remove it, or run with another engine (--engine)"
     )
     options = OPTIONS
     preference = 10
 
     @property
     def version(self) -> str:
-        """IMOD's version as installed, or what is known instead."""
+        """Version of the installed IMOD, or why it is not known."""
         return imod_version()
 
     def available(self) -> str:
@@ -42,7 +42,7 @@ class ImodEngine:
         return "" if found is None else f"{PROGRAM} is on the PATH ({found})"
 
     def unavailable(self) -> str:
-        """Say that batchruntomo is not on the PATH, if it is not."""
+        """Return that batchruntomo is not on the PATH; empty if it is."""
         return f"{PROGRAM} is not on the PATH" if find_imod() is None else ""
 
     def check(self, job: EngineJob) -> None:
@@ -55,18 +55,18 @@ class ImodEngine:
         """
         if find_imod() is None:
             raise UnsupportedError(
-                f"The engine {self.name} was asked for {job.series.path.name}, but {PROGRAM} is not on the PATH: load IMOD "
+                f"The engine {self.name} was requested for {job.series.path.name}, but {PROGRAM} is not on the PATH: load IMOD "
                 "(source IMOD-linux.sh), or use another engine (--engine)"
             )
 
     def plan(self, series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
-        """Return what the work on a series takes: as the native engine's, and the copies that IMOD makes."""
+        """Return what the work on a series needs: that of the native engine, and the copies that IMOD makes."""
         from tiltflow.engines.imod.requirements import plan_series
 
         return plan_series(series, recipe, threads, keep_volumes=keep_volumes)
 
     def methods(self, record: SeriesRecord) -> EngineMethods:
-        """Return what a paper says of its work."""
+        """Return the sentences on its work for the methods section of a paper."""
         from tiltflow.engines.imod.methods import describe
 
         return describe(record)

@@ -1,20 +1,20 @@
-"""IMOD does the work: `batchruntomo` with a rendered directive file, its log streamed, its verdict read from its own words.
+"""Runs `batchruntomo` with a rendered directive file, follows its log, and checks its outputs.
 
-`batchruntomo` is judged neither by the files it leaves nor by its exit status alone: a run succeeded when the status is 0, its log
-says so, no `ABORT SET` line stands against it, and the outputs can be read.  `ERROR:` lines of steps that it then did another way
-become warnings.
+Neither the files it leaves nor its exit status alone show that it succeeded: the status must be 0, the log must report success
+without an `ABORT SET` line, and the outputs must be readable.  `ERROR:` lines of steps that it then did another way become warnings.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from tiltflow import command
 from tiltflow.engines.base import EngineJob
+from tiltflow.engines.imod.fit_figures import parse_fit_figures
+from tiltflow.engines.imod.log_reader import LogReader
 from tiltflow.engines.imod.program import PROGRAM, arguments
 from tiltflow.engines.imod.stack_copy import copy_stack
 from tiltflow.errors import CommandError, EngineError, FormatError
@@ -29,46 +29,8 @@ from tiltflow.recipe import render_adoc
 _log = logging.getLogger(__name__)
 
 
-_LAST_STEP = 22
 _SIDE_FILES = (".rawtlt", ".mdoc", ".pl", ".defocus")
-_STEP = re.compile(r"[Rr]eached step (\d+(?:\.\d+)?)")
-_STARTED = re.compile(r"(?:Running|Starting|Executing)\s+(\S+\.com)|Successfully finished (\S+\.com)")
-_ERROR = re.compile(r"\bERROR:")
-_ABORT = re.compile(r"\bABORT (?:SET|AXIS):")
-_SUCCESS = re.compile(r"SUCCESSFULLY COMPLETED|Completed dataset")
-_RESIDUAL = re.compile(r"Residual error mean and sd:\s*([\d.]+)\s+([\d.]+)")
-_WEIGHTED = re.compile(r"Residual error (?:local|weighted) mean:\s*([\d.]+)")
-_RATIO = re.compile(r"Ratio of total measured values to all unknowns\s*=\s*(\d+)\s*/\s*(\d+)")
-_LEAVE_OUT = re.compile(r"Global\s+(?:non-robust\s+|robust\s+)?leave-out error[^:]*:\s*([\d.]+)")
 _OLD_NAMES = {"_ali.mrc": (".ali",), "_rec.mrc": (".rec",)}
-
-
-@dataclass(slots=True)
-class _Reading:
-    """What the log has said so far."""
-
-    step: str = "0"
-    com_file: str | None = None
-    complaints: list[str] = field(default_factory=list)
-    aborted: bool = False
-    succeeded: bool = False
-
-    def take(self, line: str) -> None:
-        if found := _STEP.search(line):
-            self.step = found[1]
-        if found := _STARTED.search(line):
-            self.com_file = found[1] or found[2]
-        abort = bool(_ABORT.search(line))
-        if abort or _ERROR.search(line):
-            self.complaints.append(line.strip())
-        self.aborted |= abort
-        if _SUCCESS.search(line):
-            self.succeeded = True
-
-    @property
-    def where(self) -> str:
-        last = f", last command file {self.com_file}" if self.com_file else ""
-        return f"step {self.step}{last}"
 
 
 def reconstruct_series(job: EngineJob) -> Reconstruction:
@@ -102,7 +64,7 @@ class _Batchruntomo:
         )
 
     def _prepare(self, job: EngineJob) -> Path:
-        """Copy the series and what lies beside it, because batchruntomo works on (and archives) its input; write the directives."""
+        """Copy the series and the files beside it, because batchruntomo changes (and archives) its input; write the directives."""
         source = job.series.path
         stack = copy_stack(job.series, job.workdir)
         for suffix in _SIDE_FILES:
@@ -122,19 +84,19 @@ class _Batchruntomo:
         directives.write_text(text, encoding="utf-8")
         return directives
 
-    def _run(self, job: EngineJob, directives: Path, notes: StageObserver) -> _Reading:
+    def _run(self, job: EngineJob, directives: Path, notes: StageObserver) -> LogReader:
         args = ["-di", directives.name, *arguments(job.site)]
-        reading = _Reading()
+        reading = LogReader()
         with (job.workdir / "batchruntomo.log").open("w", encoding="utf-8") as log:
 
             def take(line: str) -> None:
                 log.write(line + "\n")
                 log.flush()
                 _log.debug("%s: %s", job.series.name, line)
-                before = reading.step
+                before = reading.fraction
                 reading.take(line)
-                if reading.step != before:
-                    notes.progress(min(float(reading.step) / _LAST_STEP, 1.0))
+                if reading.fraction > before:
+                    notes.progress(reading.fraction)
 
             try:
                 result = command.run(PROGRAM, args, cwd=job.workdir, on_line=take)
@@ -143,12 +105,12 @@ class _Batchruntomo:
         if reading.aborted:
             raise self._failure(job, reading, result.last_lines, "gave up")
         if not reading.succeeded:
-            raise self._failure(job, reading, result.last_lines, "ended without saying that it completed the data set")
+            raise self._failure(job, reading, result.last_lines, "ended without reporting that it completed the data set")
         for complaint in reading.complaints:
-            job.recorder.warn(f"{PROGRAM} went on after: {complaint}")
+            job.recorder.warn(f"{PROGRAM} continued after: {complaint}")
         return reading
 
-    def _failure(self, job: EngineJob, reading: _Reading, last_lines: tuple[str, ...], what: str) -> EngineError:
+    def _failure(self, job: EngineJob, reading: LogReader, last_lines: tuple[str, ...], what: str) -> EngineError:
         quoted = reading.complaints or [line for line in last_lines if line.strip()][-5:] or ["(it printed nothing)"]
         return EngineError(
             f"{PROGRAM} {what} on {job.series.path.name} at {reading.where}. IMOD says:\n  "
@@ -156,7 +118,7 @@ class _Batchruntomo:
             + "\nThe whole log is batchruntomo.log beside the results."
         )
 
-    def _output(self, job: EngineJob, suffix: str, reading: _Reading) -> Path:
+    def _output(self, job: EngineJob, suffix: str, reading: LogReader) -> Path:
         """Return an output under its modern name, after opening it."""
         path = job.path(suffix)
         for old in _OLD_NAMES.get(suffix, ()):
@@ -165,7 +127,7 @@ class _Batchruntomo:
         if not path.is_file():
             found = ", ".join(sorted(item.name for item in job.workdir.iterdir() if item.is_file()))
             raise EngineError(
-                f"{PROGRAM} said it completed {job.series.name} ({reading.where}) but left no {path.name}; it left: {found}"
+                f"{PROGRAM} reported that it completed {job.series.name} ({reading.where}) but {path.name} is missing; there are: {found}"
             )
         try:
             if suffix == ".xf":
@@ -176,7 +138,9 @@ class _Batchruntomo:
                 rows = None
                 open_mrc(path)
         except FormatError as error:
-            raise EngineError(f"{PROGRAM} said it completed {job.series.name}, but {path.name} cannot be read: {error}") from error
+            raise EngineError(
+                f"{PROGRAM} reported that it completed {job.series.name}, but {path.name} cannot be read: {error}"
+            ) from error
         if rows is not None and rows != job.series.shape[0]:
             raise EngineError(f"{path.name} has {rows} lines for {job.series.shape[0]} views of {job.series.path.name}")
         return path
@@ -192,29 +156,14 @@ class _Batchruntomo:
         )
 
     def _evidence(self, job: EngineJob, axis_angle_deg: float) -> Evidence:
-        """Read the figures of the last fit from the logs that tiltalign leaves; nanometres become pixels."""
+        """Return the figures of the last fit from the logs that tiltalign leaves."""
         text = "\n".join(
             path.read_text(encoding="utf-8", errors="replace")
             for path in (job.workdir / "align.log", job.workdir / "taSolution.log")
             if path.is_file()
         )
-        pixel_nm = job.series.pixel_size_angstrom / 10
-
-        def pixels(pattern: re.Pattern[str], group: int = 1) -> float | None:
-            found = pattern.findall(text)
-            if not found:
-                return None
-            value = found[-1][group - 1] if isinstance(found[-1], tuple) else found[-1]
-            return float(value) / pixel_nm
-
-        ratio = _RATIO.findall(text)
         return Evidence(
-            residual_mean_px=pixels(_RESIDUAL),
-            residual_sd_px=pixels(_RESIDUAL, 2),
-            residual_weighted_mean_px=pixels(_WEIGHTED),
-            leave_out_px=pixels(_LEAVE_OUT),
-            measurements=int(ratio[-1][0]) if ratio else None,
-            unknowns=int(ratio[-1][1]) if ratio else None,
+            **asdict(parse_fit_figures(text, job.series.pixel_size_angstrom)),
             axis_angle_nominal_deg=job.series.axis_angle_deg,
             axis_angle_from_data_deg=axis_angle_deg,
         )

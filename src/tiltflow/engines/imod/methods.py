@@ -1,4 +1,4 @@
-"""What a paper says of the work of IMOD."""
+"""Sentences on the work of IMOD for the methods section of a paper."""
 
 from __future__ import annotations
 

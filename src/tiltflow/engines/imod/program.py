@@ -1,4 +1,4 @@
-"""Where IMOD is, which version, and what of its use the site decides."""
+"""The installed IMOD: its place and version, and the options that the site sets."""
 
 from __future__ import annotations
 
@@ -10,17 +10,29 @@ from tiltflow.recipe.engine_rules import EngineOption
 
 PROGRAM = "batchruntomo"
 
+FEWEST_CPUS, MOST_CPUS = 2, 128
+"""What batchruntomo accepts as a number after -cp; one core is used when the option is left out."""
+
 OPTIONS = (
-    EngineOption("imod_cpus", "1", "What batchruntomo is given as -cp: a number of cores or a list of machines."),
-    EngineOption("imod_gpu", None, "What batchruntomo is given as -gpu; no GPU if not given."),
+    EngineOption(
+        "imod_cpus", None, "Option -cp of batchruntomo: a number of cores or a list of machines; the cores of the job if not given."
+    ),
+    EngineOption("imod_gpu", None, "Option -gpu of batchruntomo; no GPU if not given."),
 )
 
 
 def arguments(site: Site) -> list[str]:
-    """Return the arguments of batchruntomo that the site decides."""
+    """Return the arguments of batchruntomo that the site sets.
+
+    >>> arguments(Site(threads=8)), arguments(Site(threads=1)), arguments(Site(engine_options={"imod_cpus": "1"}))
+    (['-cp', '8'], [], [])
+    """
     asked = {option.name: site.engine_options.get(option.name, option.default) for option in OPTIONS}
-    given = (("-cp", asked["imod_cpus"]), ("-gpu", asked["imod_gpu"]))
-    return [word for name, value in given if value is not None for word in (name, value)]
+    cpus = asked["imod_cpus"] or str(site.threads)
+    if cpus.isdigit():
+        cpus = "" if int(cpus) < FEWEST_CPUS else str(min(int(cpus), MOST_CPUS))
+    given = (("-cp", cpus), ("-gpu", asked["imod_gpu"]))
+    return [word for name, value in given if value for word in (name, value)]
 
 
 def find_imod() -> Path | None:
@@ -29,7 +41,7 @@ def find_imod() -> Path | None:
 
 
 def imod_version() -> str:
-    """Return IMOD's version as installed, or what is known instead."""
+    """Return the version of the installed IMOD, or why it is not known."""
     program = find_imod()
     if program is None:
         return "not installed"

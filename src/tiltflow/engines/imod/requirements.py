@@ -1,4 +1,4 @@
-"""What the work on a series takes when IMOD does it."""
+"""Memory, disk and time that the work on a series needs with IMOD."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COPIES = 3
 
 
 def plan_series(series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
-    """Return what the work takes: that of any engine, the copies of the raw stack, and the volume before it is trimmed."""
+    """Return what the work needs: that of any engine, the copies of the raw stack, and the volume before it is trimmed."""
     plan = requirements.plan_series(series, recipe, threads, keep_volumes=keep_volumes)
     more = _COPIES * requirements.raw_copy_bytes(series) + requirements.untrimmed_volume_bytes(series, recipe)
     return replace(plan, scratch=plan.scratch + more)

@@ -1,4 +1,4 @@
-"""The copy of the raw stack that batchruntomo works on: always an MRC file, as it takes tilt series with no other content."""
+"""The copy of the raw stack that batchruntomo works on: always an MRC file, the only format that it reads tilt series from."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MRC_TYPES = ("int8", "uint8", "int16", "uint16")
 
 
 def copy_stack(series: TiltSeries, folder: Path) -> Path:
-    """Put the stack of a series into a folder and return its path there.
+    """Copy the stack of a series into a folder and return the path of the copy.
 
-    An MRC file is copied byte by byte under its name.  Of any other, `B.tif` or the like, the copy is `B.st`, whose header tells what
-    is known of the series as SerialEM would: the tilts in an extended header, pixel size, tilt axis in a title line.  There
-    batchruntomo looks for them (`extract`, `scanHeader`).
+    An MRC file is copied byte by byte under its name.  The copy of any other, as `B.tif`, is `B.st`, whose header holds the
+    metadata as SerialEM writes them: the tilts in an extended header, the pixel size, and the tilt axis in a title line.  There
+    batchruntomo reads them (`extract`, `scanHeader`).
     """
     with open_stack(series.path) as stack:
         if isinstance(stack, MrcFile):
@@ -32,7 +32,7 @@ def copy_stack(series: TiltSeries, folder: Path) -> Path:
 
 
 def _write_mrc(stack: ImageStack, series: TiltSeries, path: Path) -> None:
-    """Write a stack view by view; numbers keep their type where IMOD knows it, all else becomes 32-bit reals."""
+    """Write a stack view by view; numbers keep their type where IMOD knows it, others become 32-bit reals."""
     with MrcWriter(
         path,
         series.shape,

@@ -35,24 +35,24 @@ class NativeEngine:
         return f"tiltflow {__version__} (Python {platform.python_version()})"
 
     def available(self) -> str:
-        """Say that it can be used anywhere."""
+        """Return that it can be used anywhere."""
         return "tiltflow's own engine needs nothing else"
 
     def unavailable(self) -> str:
-        """Say nothing, as it can be used anywhere."""
+        """Return an empty text, as it can be used anywhere."""
         return ""
 
     def check(self, job: EngineJob) -> None:
-        """Take on every series: what this engine cannot do is refused when the recipe is made for it."""
+        """Accept every series: what this engine cannot do is refused when the recipe is made for it."""
 
     def plan(self, series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
-        """Return what the work on a series takes."""
+        """Return the memory, disk space and time that the work on a series needs."""
         from tiltflow.engines.requirements import plan_series
 
         return plan_series(series, recipe, threads, keep_volumes=keep_volumes)
 
     def methods(self, record: SeriesRecord) -> EngineMethods:
-        """Return what a paper says of its work."""
+        """Return the sentences on its work for the methods section of a paper."""
         from tiltflow.engines.native.methods import describe
 
         return describe(record)

@@ -95,5 +95,5 @@ def _make_aligned_stack(job: EngineJob, stack: Stack, raw: ImageStack, alignment
 
 
 def _aligned_dtype(raw: ImageStack) -> type[np.generic]:
-    """16-bit integers hold what bytes and 16-bit integers held; all else becomes real."""
+    """Return int16 for bytes and int16, float32 for all other types."""
     return np.int16 if raw.dtype.name in {"int8", "uint8", "int16"} else np.float32

@@ -1,4 +1,4 @@
-"""What a paper says of the work of this engine."""
+"""Sentences on the work of this engine for the methods section of a paper."""
 
 from __future__ import annotations
 

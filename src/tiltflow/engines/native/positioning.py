@@ -42,7 +42,7 @@ def position_specimen(job: EngineJob, stack: Stack, alignment: Alignment) -> Ali
         )
         _note(notes, found)
         if not found.confident:
-            notes.warn(f"the specimen was not found, so the volume is where it was asked for: {found.reason}")
+            notes.warn(f"the specimen was not found, so the volume has the requested position: {found.reason}")
             return alignment
         thickness = _thickness(job.recipe, found, notes)
     return replace(found.level(alignment), thickness=thickness)
@@ -61,7 +61,7 @@ def _note(notes: StageObserver, found: PositionResult) -> None:
 
 
 def _thickness(recipe: Recipe, found: PositionResult, notes: StageObserver) -> int | None:
-    """Return the thickness of the volume, raw pixels; None for the one that was asked for."""
+    """Return the thickness of the volume, raw pixels; None for the requested one."""
     asked = recipe.reconstruct.thickness
     if not recipe.position.sets_thickness:
         if found.thickness_known and found.thickness > asked:

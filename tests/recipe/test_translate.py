@@ -203,7 +203,7 @@ class TestTranslation:
         lookup = Lookup(parse_directives(BASE, "x"))
         for name in ("comparam.tilt.tilt.SLICE", "comparam.tilt.tilt.THICKNES"):
             for ask in (lookup.has, lookup.removed, lookup.text):
-                with pytest.raises(LookupError, match=f"a stage asks for {name}, which"):
+                with pytest.raises(LookupError, match=f"a stage looks up {name}, which"):
                     ask(name)
 
     def test_there_is_a_sample_for_each_used_directive(self):
@@ -623,7 +623,7 @@ class TestFates:
         assert status_of(text, "comparam.align.tiltalign.LocalAlignments").reason.startswith("nothing is tracked")
 
     def test_a_removal_says_what_holds_instead(self):
-        assert status_of("setupset.copyarg.pixel =", "setupset.copyarg.pixel").reason == "as without it: from the header"
+        assert status_of("setupset.copyarg.pixel =", "setupset.copyarg.pixel").reason == "the default applies: from the header"
         row = status_of("comparam.tilt.tilt.LOG =", "comparam.tilt.tilt.LOG")
         assert (row.status, row.reason) == ("removed", "no logarithm is taken: the data are linear already")
 

@@ -1,0 +1,38 @@
+"""The noise that beads lie in, without the beads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tiltflow.align.beads.noise_spectrum import fine_power, make_grid, noise_spectrum, read_view, transform_view
+
+DIAMETER = 10.0
+
+
+def test_views_are_averaged_over_the_binning(rng):
+    stack = rng.integers(0, 100, (2, 21, 30)).astype(np.int16)
+    np.testing.assert_allclose(read_view(stack, 1, 2), stack[1, :20].reshape(10, 2, 15, 2).mean(axis=(1, 3)), rtol=1e-6)
+    assert read_view(stack, 0, 1).dtype == np.float32
+
+
+def test_the_noise_spectrum_of_white_noise_is_its_variance_at_every_frequency(rng):
+    grid = make_grid((200, 240), DIAMETER)
+    image = rng.normal(0, 3.0, (200, 240)).astype(np.float32)
+    power = noise_spectrum(image, grid, np.empty((0, 2)), 8.0) / (grid.padded[0] * grid.padded[1])
+    used = (grid.frequency > 0.03) & (grid.frequency < 0.5)
+    assert np.abs(power[used] / 9.0 - 1).mean() < 0.08
+    assert fine_power(transform_view(image, grid), grid) / (grid.padded[0] * grid.padded[1]) == pytest.approx(9.0, rel=0.05)
+
+
+def test_beads_are_no_part_of_the_noise(rng, draw):
+    grid = make_grid((256, 256), DIAMETER)
+    xy = rng.uniform(20, 236, (20, 2))
+    noise = rng.normal(0, 0.1, (256, 256))
+    clean = noise_spectrum(noise.astype(np.float32), grid, np.empty((0, 2)), 8.0)
+    beaded = (noise + draw((256, 256), xy)).astype(np.float32)
+    with_beads, without = noise_spectrum(beaded, grid, np.empty((0, 2)), 8.0), noise_spectrum(beaded, grid, xy, 8.0)
+    band = (grid.frequency > 0.03) & (grid.frequency < 0.1)
+    assert (with_beads[band] / clean[band]).mean() > 20
+    assert (without[band] / clean[band]).mean() == pytest.approx(1.0, abs=0.25)
+    assert (noise_spectrum(beaded, grid, None, 8.0)[band] / clean[band]).mean() < 0.3 * (with_beads[band] / clean[band]).mean()
