@@ -12,6 +12,7 @@ from tiltflow.engines import plan as planning
 from tiltflow.engines.plan import Plan, check_room, duration, gigabytes
 from tiltflow.engines.registry import find_engine
 from tiltflow.engines.requirements import plan_series
+from tiltflow.engines.thickness import whole_voxels
 from tiltflow.errors import MemoryShortageError, ResourceError
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.series import read_series
@@ -167,6 +168,11 @@ def test_time_is_that_of_pixels_voxels_and_voxels_of_each_view_of_which_threads_
     series = series_of(tmp_path / "C.st", 41, (768, 1024))
     for threads in (0, 1):
         assert plan_series(series, recipe_of(200, 2), threads).seconds == pytest.approx(10 + work)
+
+
+@pytest.mark.parametrize(("thickness", "whole"), [(100.0, 100), (100.1, 104), (97, 100), (0.3, 4), (0.0, 4), (-9.0, 4)])
+def test_a_thickness_is_rounded_up_to_whole_voxels_and_to_one_at_least(thickness, whole):
+    assert whole_voxels(thickness, recipe_of(200, 4)) == whole
 
 
 def test_more_voxels_and_fewer_threads_take_longer(tmp_path):
