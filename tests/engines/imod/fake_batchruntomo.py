@@ -40,7 +40,11 @@ def main():
     raw = stack.read_bytes()
     nx, ny, views = struct.unpack("<3i", raw[:12])
     Path("arguments.log").write_text(" ".join(sys.argv[1:]))
-    print(f"batchruntomo started on {stack} with {args['-cp']} processors", flush=True)
+    cpus = args.get("-cp", "")
+    if cpus.isdigit() and not 2 <= int(cpus) <= 128:
+        print("ERROR: batchruntomo - A number of cores entered with -cpus must be between 2 and 128", flush=True)
+        sys.exit(1)
+    print(f"batchruntomo started on {stack} with {cpus or 1} processors", flush=True)
     print("Reached step 1", flush=True)
     print("Successfully finished eraser.com in 0:01", flush=True)
     print("Reached step 5", flush=True)
