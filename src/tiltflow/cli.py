@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from tiltflow.errors import TiltflowError
-from tiltflow.recipe.engine_rules import AUTO, engine_names
+from tiltflow.recipe.engine_rules import AUTO, OFF, engine_choices, engine_names
 from tiltflow.recipe.parameters import PARAMETERS, BrtParameters, Parameter
 from tiltflow.version import __version__, build
 
@@ -58,8 +58,9 @@ Engine = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        metavar="|".join((AUTO, *engine_names())),
-        help="Engine that aligns and reconstructs; auto, the default, takes the preferred engine of those that are available here.",
+        metavar="|".join(engine_choices()),
+        help="Engine that aligns and reconstructs; auto, the default, takes the preferred engine of those that are available here, "
+        "best the better alignment of two.",
         rich_help_panel=_HOW,
     ),
 ]
@@ -133,6 +134,15 @@ def run(
     template: Template = "plastic_brt",
     overrides: Overrides = None,
     engine: Engine = None,
+    fallback_engine: Annotated[
+        str | None,
+        typer.Option(
+            "--fallback-engine",
+            metavar="|".join((*engine_names(), OFF)),
+            help="Engine that does the work of one that failed or aligned poorly.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Series at once.", rich_help_panel=_HOW)] = 1,
     threads: Annotated[
         int | None,
@@ -179,9 +189,15 @@ def run(
             keep_workdir=keep_workdir or None,
             threads=threads,
             engine=engine,
+            fallback_engine=fallback_engine,
         )
         recipe = make_recipe(
-            parameters, template=template, overrides=overrides or [], engine=settings.engine, fallback=settings.fallback
+            parameters,
+            template=template,
+            overrides=overrides or [],
+            engine=settings.engine,
+            fallback_engine=settings.fallback_engine,
+            fallback=settings.fallback,
         )
         recipe.for_engine(choose_engine(recipe.engine)[0].name)  # so that a refusal comes before any work
         sources = layout.find_series(_folder(input_dir), file, by_mdoc=True)

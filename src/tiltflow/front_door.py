@@ -568,7 +568,14 @@ def run(
 
     settings = load_settings()
     pairs = [(name, str(value)) for name, value in directives.items()] if isinstance(directives, Mapping) else list(directives)
-    recipe = make_recipe(BrtParameters(**parameters), template, pairs, engine=engine, fallback=settings.fallback)
+    recipe = make_recipe(
+        BrtParameters(**parameters),
+        template,
+        pairs,
+        engine=engine,
+        fallback=settings.fallback,
+        fallback_engine=settings.fallback_engine,
+    )
     sources = find_series(Path(folder), file, by_mdoc=True)
     more: dict[str, Any] = {} if on_progress is None else {"on_progress": on_progress}
     return run_series(sources, recipe, site_from(settings, jobs), Path(output), jobs=jobs, redo=redo, **more)

@@ -9,8 +9,8 @@ Each setting is taken from the first of these that gives it:
 
 A setting that has been renamed is still understood by its old name, with a warning; where both are given, the new one counts.
 
-Settings determine how the work is done.  The two that can change the result, `engine` and `fallback`, become part of the recipe and
-of its hash.
+Settings determine how the work is done.  Those that can change the result, `engine`, `fallback_engine` and `fallback`, become part of
+the recipe and of its hash.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from pydantic_settings import (
 from tiltflow.errors import SettingsError
 from tiltflow.model import Site, Thresholds
 from tiltflow.parallel import usable_cores
-from tiltflow.recipe.engine_rules import AUTO, EngineOption, all_engines, engine_names
+from tiltflow.recipe.engine_rules import AUTO, OFF, EngineOption, all_engines, engine_choices, engine_names, engine_of_last_resort
 
 PREFIX = "TILTFLOW_"
 FILE_VARIABLE = "TILTFLOW_SETTINGS"
@@ -100,8 +100,14 @@ def _lines(value: Any) -> Any:
 
 
 def _known_engine(value: str) -> str:
-    if value not in (AUTO, *engine_names()):
-        raise ValueError(f"{value!r} is not an engine; give {', '.join((AUTO, *engine_names()))}")
+    if value not in engine_choices():
+        raise ValueError(f"{value!r} is not an engine; give {', '.join(engine_choices())}")
+    return value
+
+
+def _known_fallback(value: str) -> str:
+    if value not in (OFF, *engine_names()):
+        raise ValueError(f"{value!r} is not an engine; give {', '.join((OFF, *engine_names()))}")
     return value
 
 
@@ -163,7 +169,12 @@ class Settings(BaseSettings):
     )
     engine: Annotated[str, AfterValidator(_known_engine)] = Field(
         default=AUTO,
-        description=f"Engine of the flow: {', '.join(engine_names())}, or auto for the preferred one that is available.",
+        description=f"Engine: {', '.join(engine_names())}, auto for the preferred one that is available, or best for the better "
+        "alignment of two.",
+    )
+    fallback_engine: Annotated[str, AfterValidator(_known_fallback)] = Field(
+        default=engine_of_last_resort(),
+        description=f"Engine that does the work of one that failed or aligned poorly: {', '.join(engine_names())}, or off.",
     )
     fallback: bool = Field(
         default=True, description="When the requested alignment cannot be trusted, the flow tries the next simpler method."

@@ -117,7 +117,9 @@ def brt_flow(
         local_alignments=LocalAlignments,
         thickness=THICKNESS,
     )
-    recipe = make_recipe(parameters, adoc_template, engine=settings.engine, fallback=settings.fallback)
+    recipe = make_recipe(
+        parameters, adoc_template, engine=settings.engine, fallback=settings.fallback, fallback_engine=settings.fallback_engine
+    )
     layout = resolve_input(settings.mounts, file_share, input_dir)
     sources = find_series(layout.folder, x_file_name, within=layout.share)
     if settings.scratch is not None:

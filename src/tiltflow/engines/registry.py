@@ -6,7 +6,7 @@ from typing import cast
 
 from tiltflow.engines.base import Engine
 from tiltflow.errors import UnsupportedError
-from tiltflow.recipe.engine_rules import AUTO, all_engines, engine_info
+from tiltflow.recipe.engine_rules import AUTO, BEST, all_engines, engine_info
 
 
 def find_engine(name: str) -> Engine:
@@ -23,7 +23,7 @@ def find_engine(name: str) -> Engine:
 def choose_engine(wanted: str) -> tuple[Engine, str]:
     """Return the requested engine, and the reason for the choice in words.
 
-    With `auto` it is the preferred engine of those that can be used here.
+    With `auto` and `best` it is the preferred engine of those that can be used here.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def choose_engine(wanted: str) -> tuple[Engine, str]:
     UnsupportedError
         If none can be used here.
     """
-    if wanted != AUTO:
+    if wanted not in (AUTO, BEST):
         return find_engine(wanted), "it was requested"
     reasons: list[str] = []
     for engine in all_engines():

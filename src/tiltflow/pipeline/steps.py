@@ -9,20 +9,18 @@ from collections.abc import Iterable
 from tiltflow import describe
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
-from tiltflow.engines.base import Engine, EngineJob
-from tiltflow.engines.plan import check_room
-from tiltflow.engines.registry import choose_engine
 from tiltflow.errors import FormatError, ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Reconstruction, SeriesResult
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.conclusion import conclude, result_of
+from tiltflow.pipeline.engine_work import align_and_reconstruct
 from tiltflow.pipeline.failure import failure_kind, last_lines, optional, reason
 from tiltflow.pipeline.job import Job, StepOutcome
 from tiltflow.pipeline.publication import files_to_keep, products_folder, publish_products
 from tiltflow.products.catalogue import STEPS, ProductContext
-from tiltflow.record import EngineEntry, Recorder
+from tiltflow.record import Recorder
 from tiltflow.report.gather import gather_view, gather_volume
 from tiltflow.version import __version__
 
@@ -49,40 +47,11 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
         notes.number("views", series.shape[0])
     with recorder.stage("picture"), optional(recorder, "the picture of the raw series"):
         gather_view(recorder, series, job.output)
-    with recorder.stage("check"):
-        engine, reason = choose_engine(job.recipe.engine)
-        recorder.record.engine = EngineEntry(name=engine.name, version=engine.version, reason=reason)
-        _log.info("%s: engine %s, because %s", job.name, engine.name, reason)
-        work = EngineJob(
-            series,
-            job.recipe.for_engine(engine.name).for_series(series.pixel_size_angstrom),
-            job.site,
-            job.workdir,
-            recorder,
-        )
-        recorder.record.recipe = describe.recipe(work.recipe, requested=job.recipe)
-        for problem in work.recipe.report.problems:
-            recorder.warn(f"{problem.message} ({problem.where})")
-        engine.check(work)
-    _plan(job, work, engine)
     with one_thread_for_algebra():
-        result = engine.reconstruct(work)
-    if result.alignment is not None:
-        work.note_alignment(result.alignment)
+        result = align_and_reconstruct(job, series, recorder)
     with recorder.stage("measure"), optional(recorder, "the statistics of the volume"):
         gather_volume(recorder, result.volume, job.output, threads=job.site.threads)
     return result
-
-
-def _plan(job: Job, work: EngineJob, engine: Engine) -> None:
-    """Record the memory, disk space and time that the work needs, and refuse it if they are not available."""
-    with work.recorder.stage("plan") as notes:
-        plan = engine.plan(work.series, work.recipe, job.site.threads, keep_volumes=job.keep_volumes)
-        for name, size in (("memory", plan.memory), ("scratch", plan.scratch), ("results", plan.results)):
-            notes.number(name, size, "bytes")
-        notes.number("time", round(plan.seconds), "s")
-        _log.info("%s: needs %s", job.name, plan)
-        check_room(plan, work.series.path.name, job.workdir, job.output)
 
 
 def product_step(job: Job, step_name: str, progress: StageProgress = silent_progress) -> StepOutcome:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 """The preferred engine of those that can be used here."""
+BEST = "best"
+"""All engines that can be used here; the better of their alignments is used."""
+OFF = "off"
+"""Instead of the name of a fallback engine: none."""
 GROUP = "tiltflow.engines"
 """The package that holds engines, and the group of entry points that name further ones."""
 
@@ -91,6 +95,11 @@ def engine_names() -> tuple[str, ...]:
     return tuple(sorted({*_packages(), *(point.name for point in _entry_points())}))
 
 
+def engine_choices() -> tuple[str, ...]:
+    """Return what may be given as the engine: the names, and `auto` and `best`."""
+    return (AUTO, BEST, *engine_names())
+
+
 def engine_info(name: str) -> EngineInfo:
     """Return the engine of that name.
 
@@ -104,7 +113,7 @@ def engine_info(name: str) -> EngineInfo:
     for point in _entry_points():
         if point.name == name:
             return cast("EngineInfo", point.load())
-    raise ParameterError(f"There is no engine {name!r}: choose {', '.join((AUTO, *engine_names()))}")
+    raise ParameterError(f"There is no engine {name!r}: choose {', '.join(engine_choices())}")
 
 
 def all_engines() -> tuple[EngineInfo, ...]:
@@ -112,15 +121,20 @@ def all_engines() -> tuple[EngineInfo, ...]:
     return tuple(sorted(map(engine_info, engine_names()), key=lambda engine: -engine.preference))
 
 
+def engine_of_last_resort() -> str:
+    """Return the name of the engine that `auto` would take last: it works where no other does."""
+    return all_engines()[-1].name
+
+
 def rules_of(engine: str) -> DirectiveRules:
-    """Return how an engine treats directives; for `auto`, as an engine that follows tiltflow's own steps.
+    """Return how an engine treats directives; for `auto` and `best`, as an engine that follows tiltflow's own steps.
 
     Raises
     ------
     ParameterError
         If there is no such engine.
     """
-    return DirectiveRules() if engine == AUTO else engine_info(engine).rules
+    return DirectiveRules() if engine in (AUTO, BEST) else engine_info(engine).rules
 
 
 @cache

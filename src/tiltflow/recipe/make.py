@@ -14,7 +14,7 @@ from tiltflow.errors import DirectiveError
 from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
 from tiltflow.formats.known_directives import is_own
 from tiltflow.model import Problem
-from tiltflow.recipe.engine_rules import AUTO, all_engines, engine_info, rules_of
+from tiltflow.recipe.engine_rules import AUTO, BEST, OFF, all_engines, engine_info, rules_of
 from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
 from tiltflow.recipe.report import DirectiveReport
 from tiltflow.recipe.stages import StageParams
@@ -49,7 +49,9 @@ class Recipe(StageParams):
     report
         The status of each of them for the engine (for the native engine while the engine is `auto`).
     engine
-        Which engine does the work; `auto` is decided on the machine that does it.
+        Which engine does the work; `auto` and `best` are decided on the machine that does it.
+    fallback_engine
+        Which engine does it instead of one that failed or aligned poorly; `off` for none.
     fallback
         Whether the next method is tried when the requested one cannot be trusted.
     trust_limit_px
@@ -63,6 +65,7 @@ class Recipe(StageParams):
     directives: tuple[Directive, ...]
     report: DirectiveReport
     engine: str = "auto"
+    fallback_engine: str = OFF
     fallback: bool = True
     trust_limit_px: float = 1.0
     tracking_binning: int = 1
@@ -96,7 +99,7 @@ class Recipe(StageParams):
         named_only = _OF_ONE_SERIES.union(LOWER_LAYERS)
         content = {
             "directives": sorted((each.name, each.value) for each in self.directives if each.name not in named_only),
-            "engine": self.engine,
+            "engine": [self.engine, self.fallback_engine],
             "follows_pixel_size": self.source.follows_pixel_size,
             "fallback": [self.fallback, self.trust_limit_px],
             "stages": {field.name: _plain(getattr(self, field.name)) for field in fields(StageParams)},
@@ -113,7 +116,7 @@ class Recipe(StageParams):
         """
         _check_engine(engine)
         recipe = replace(self, engine=engine, report=_judge(self.source, self.directives, engine, self.report.problems))
-        if engine != AUTO:
+        if engine not in (AUTO, BEST):
             recipe.report.check()
             return recipe
         # Before an engine is chosen, only what no engine could follow stops the run.
@@ -142,6 +145,7 @@ def make_recipe(
     overrides: Iterable[str | tuple[str, str]] = (),
     engine: str = "auto",
     *,
+    fallback_engine: str = OFF,
     fallback: bool = True,
     trust_limit_px: float = 1.0,
 ) -> Recipe:
@@ -154,7 +158,10 @@ def make_recipe(
     overrides
         `name=value`, or pairs of both; a blank value removes a directive.
     engine
-        The engine that must be able to follow it.  With `auto` only what no engine could do is refused; see :meth:`Recipe.for_engine`.
+        The engine that must be able to follow it.  With `auto` or `best` only what no engine could do is refused; see
+        :meth:`Recipe.for_engine`.
+    fallback_engine
+        The engine that does the work of one that failed or aligned poorly; `off` for none.
 
     Raises
     ------
@@ -166,7 +173,10 @@ def make_recipe(
         If there is no such template.
     """
     recipe = _draft(parameters or BrtParameters(), template, overrides, engine)
-    return replace(recipe, fallback=fallback, trust_limit_px=trust_limit_px).for_engine(engine)
+    if fallback_engine != OFF:
+        _check_engine(fallback_engine)
+    asked = replace(recipe, fallback_engine=fallback_engine, fallback=fallback, trust_limit_px=trust_limit_px)
+    return asked.for_engine(engine)
 
 
 def report_directives(
@@ -265,7 +275,7 @@ def _stage_values(params: StageParams) -> dict[str, Any]:
 
 
 def _check_engine(engine: str) -> None:
-    if engine != AUTO:
+    if engine not in (AUTO, BEST):
         engine_info(engine)
 
 

@@ -77,6 +77,16 @@ class EngineEntry(_Entry):
     reason: str
 
 
+class EngineAttemptEntry(_Entry):
+    """What one of several engines did: `used`, `not used` as another alignment is better, or `failed`; `said` is why it failed."""
+
+    name: str
+    version: str
+    outcome: Literal["used", "not used", "failed"]
+    said: str = ""
+    error_px: float | None = None
+
+
 class RecipeEntry(_Entry):
     """The recipe: `digest` is equal when the result must be, `requested` is that of the request, before an engine was chosen.
 
@@ -242,7 +252,10 @@ class VerdictEntry(_Entry):
 
 
 class SeriesRecord(_Entry):
-    """Everything known of the work on one series; angles in degrees, other units with each number."""
+    """Everything known of the work on one series; angles in degrees, other units with each number.
+
+    `engine` did the work whose result is used; `engine_attempts` lists all engines that worked, where there were several.
+    """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_by_name=True, ser_json_inf_nan="null")
 
@@ -258,6 +271,7 @@ class SeriesRecord(_Entry):
     started: datetime
     finished: datetime | None = None
     engine: EngineEntry | None = None
+    engine_attempts: list[EngineAttemptEntry] = Field(default_factory=list)
     input: dict[str, ValueEntry] = Field(default_factory=dict)
     recipe: RecipeEntry | None = None
     stages: list[StageEntry] = Field(default_factory=list)

@@ -79,7 +79,11 @@ def evidence_metadata(record: SeriesRecord) -> dict[str, Any]:
     row = row_of(record, Thresholds(), "")
     verdict = record.verdict or row.verdict
     metrics = {name: value for name, value in row.metrics().items() if name in _EVIDENCE and value is not None}
-    return {"verdict": str(verdict.level), "reasons": list(verdict.reasons), **metrics}
+    attempts = [
+        {"engine": each.name, "outcome": each.outcome, "error_px": each.error_px, "said": each.said} for each in record.engine_attempts
+    ]
+    engines = {"engines": attempts} if attempts else {}
+    return {"verdict": str(verdict.level), "reasons": list(verdict.reasons), **metrics, **engines}
 
 
 def _line(row: Row) -> str:

@@ -66,7 +66,7 @@ def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
     pixel_nm = pixel_size_nm(record)
     return (
         *_unmeasured(record, found, thresholds),
-        *_alignment(found, thresholds, pixel_nm),
+        *alignment_checks(found, thresholds, pixel_nm),
         *(Check("trust warning", Trust.DOUBTFUL, warning) for warning in found.trust_warnings),
         *_axis(record, found, thresholds),
         *_support(found, thresholds),
@@ -151,8 +151,8 @@ def _is_empty(record: SeriesRecord) -> bool:
     return record.volume is not None and record.volume.contrast is not None and record.volume.section_low_nm is None
 
 
-def _alignment(found: AlignmentEntry, limits: Thresholds, pixel_nm: float | None) -> Iterator[Check]:
-    """Yield what the figures of the alignment say."""
+def alignment_checks(found: AlignmentEntry, limits: Thresholds, pixel_nm: float | None) -> Iterator[Check]:
+    """Yield what the figures of an alignment say: its error, leave-out error and residual."""
     if found.error_px is not None:
         good, poor = (limits.error_good_px, limits.error_good_nm), (limits.error_poor_px, limits.error_poor_nm)
         yield _length("alignment error", found.error_px, good, poor, pixel_nm, "the estimated alignment error is {}")

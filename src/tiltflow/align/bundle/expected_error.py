@@ -27,6 +27,16 @@ _PLACES = (-0.7, 0.0, 0.7)
 (0.327 of the square at an edge, against 1/3)."""
 
 
+def field_points(points: Floats, half_extent: tuple[float, float]) -> Floats:
+    """Return the points `(n, 3)` at which an error is evaluated: over the field, at the heights between which `points` lie.
+
+    `half_extent` is half the field along x and y, pixels.
+    """
+    heights = np.unique(np.percentile(points[:, 2], _DEPTH_PERCENTILES))
+    across, along = (half * np.array(_PLACES) for half in half_extent)
+    return np.array([(x, y, z) for x in across for y in along for z in heights])
+
+
 def expected_error(fitted: Geometry, covariance: Floats, half_extent: tuple[float, float]) -> float:
     """Return the root mean square displacement that blurs the tomogram, pixels, over views and over the specimen.
 
@@ -42,11 +52,10 @@ def expected_error(fitted: Geometry, covariance: Floats, half_extent: tuple[floa
     views = len(fitted.views)
     values, vectors = np.linalg.eigh(covariance)
     modes = vectors * np.sqrt(np.maximum(values, 0.0))
-    heights = np.unique(np.percentile(fitted.points[:, 2], _DEPTH_PERCENTILES))
     basis = np.linalg.qr(fitted.point_jacobians().reshape(-1, 3))[0]
     modes = modes.reshape(views, PER_VIEW, -1)
     total, count = 0.0, 0
-    for place in _places(half_extent, heights):
+    for place in field_points(fitted.points, half_extent):
         displacement = fitted.view_jacobians(place) @ modes
         flat = displacement.reshape(2 * views, -1)
         flat = flat - basis @ (basis.T @ flat)
@@ -84,8 +93,3 @@ def view_misfit(fitted: Geometry, residual: Floats, weights: Floats) -> float:
         return 0.0
     by_noise = len(own) * len(enough) * left / freedom
     return float(np.sqrt(max(explained - by_noise, 0.0) / points))
-
-
-def _places(half_extent: tuple[float, float], heights: Floats) -> list[Floats]:
-    across, along = (half * np.array(_PLACES) for half in half_extent)
-    return [np.array([x, y, z]) for x in across for y in along for z in heights]

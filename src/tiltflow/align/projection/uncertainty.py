@@ -84,6 +84,13 @@ def expected_error_px(fit: ProjectionFit, step: MatchStep, free: FreeParameters)
     return float(np.sqrt(squares.mean())) * fit.frame.pixel, np.sqrt(squares) * fit.frame.pixel
 
 
+def specimen_points(field: tuple[float, float], thickness: float) -> Floats:
+    """Return the points `(n, 3)` at which displacements are evaluated: over the field `(height, width)`, on both faces."""
+    height, width = field
+    x, y, z = np.meshgrid(np.array(_GRID) * width, np.array(_GRID) * height, [-thickness / 2, thickness / 2])
+    return np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
+
+
 def blurring(fit: ProjectionFit, changes: Floats) -> Floats:
     """Return how changes of the parameters, `(n, views, 6)`, blur points of the specimen, pixels of the frame.
 
@@ -91,9 +98,7 @@ def blurring(fit: ProjectionFit, changes: Floats) -> Floats:
     """
     tilts = fit.where.tilts
     cosine, sine = np.cos(tilts)[:, None], np.sin(tilts)[:, None]
-    height, width = fit.frame.field
-    depth = fit.model.thickness / 2
-    x, y, z = (g.ravel() for g in np.meshgrid(np.array(_GRID) * width, np.array(_GRID) * height, [-depth, depth]))
+    x, y, z = specimen_points(fit.frame.field, fit.model.thickness).T
     in_place = x + z * np.tan(tilts)[:, None]
     dx, dy, turn, growth, tilt, _ = (changes[..., k, None] for k in range(PARAMETERS))
     along_u = cosine * (dx + growth * in_place) - turn * y + tilt * (z / cosine - in_place * sine)

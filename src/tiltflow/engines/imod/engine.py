@@ -15,7 +15,8 @@ from tiltflow import command
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod.fit_figures import parse_fit_figures
 from tiltflow.engines.imod.log_reader import LogReader
-from tiltflow.engines.imod.program import PROGRAM, arguments
+from tiltflow.engines.imod.program import PROGRAM, arguments, audits
+from tiltflow.engines.imod.result_audit import audit_result
 from tiltflow.engines.imod.stack_copy import copy_stack
 from tiltflow.errors import CommandError, EngineError, FormatError
 from tiltflow.formats.mrc import open_mrc
@@ -55,6 +56,8 @@ class _Batchruntomo:
             alignment = self._alignment(job)
             for name, value in _numbers(alignment.evidence).items():
                 notes.number(name, value, "px" if name.endswith("_px") else "")
+        if audits(job.site):
+            alignment = audit_result(job, alignment, _fit_logs(job))
         return Reconstruction(
             aligned=outputs["_ali.mrc"],
             volume=outputs["_rec.mrc"],
@@ -146,27 +149,27 @@ class _Batchruntomo:
         return path
 
     def _alignment(self, job: EngineJob) -> Alignment:
+        """Return the alignment with the figures of the last fit, from the logs that tiltalign leaves."""
         transforms = read_transforms(job.path(".xf"))
         return Alignment(
             transforms=transforms,
             tilt_deg=read_tilts(job.path(".tlt")),
             included=job.series.included,
             method="coarse" if job.recipe.method == "projection" else job.recipe.method,
-            evidence=self._evidence(job, float(axis_angles(transforms).mean())),
+            evidence=Evidence(
+                **asdict(parse_fit_figures(_fit_logs(job), job.series.pixel_size_angstrom)),
+                axis_angle_nominal_deg=job.series.axis_angle_deg,
+                axis_angle_from_data_deg=float(axis_angles(transforms).mean()),
+            ),
         )
 
-    def _evidence(self, job: EngineJob, axis_angle_deg: float) -> Evidence:
-        """Return the figures of the last fit from the logs that tiltalign leaves."""
-        text = "\n".join(
-            path.read_text(encoding="utf-8", errors="replace")
-            for path in (job.workdir / "align.log", job.workdir / "taSolution.log")
-            if path.is_file()
-        )
-        return Evidence(
-            **asdict(parse_fit_figures(text, job.series.pixel_size_angstrom)),
-            axis_angle_nominal_deg=job.series.axis_angle_deg,
-            axis_angle_from_data_deg=axis_angle_deg,
-        )
+
+def _fit_logs(job: EngineJob) -> str:
+    return "\n".join(
+        path.read_text(encoding="utf-8", errors="replace")
+        for path in (job.workdir / "align.log", job.workdir / "taSolution.log")
+        if path.is_file()
+    )
 
 
 def _numbers(evidence: Evidence) -> dict[str, float]:

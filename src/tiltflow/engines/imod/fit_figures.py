@@ -45,8 +45,7 @@ def parse_fit_figures(log: str, pixel_size_angstrom: float) -> FitFigures:
     >>> parse_fit_figures("Residual error mean and sd:     0.5   0.1 nm", 2.5).residual_mean_px
     2.0
     """
-    binned = _BINNED.findall(log)
-    scale: Mapping[str, float] = {"nm": 10 / pixel_size_angstrom, "": float(binned[-1]) if binned else 1.0}
+    scale: Mapping[str, float] = {"nm": 10 / pixel_size_angstrom, "": prealigned_binning(log)}
 
     def last(pattern: re.Pattern[str], column: int = 0) -> float | None:
         found = pattern.findall(log)
@@ -61,3 +60,13 @@ def parse_fit_figures(log: str, pixel_size_angstrom: float) -> FitFigures:
         measurements=int(ratio[-1][0]) if ratio else None,
         unknowns=int(ratio[-1][1]) if ratio else None,
     )
+
+
+def prealigned_binning(log: str) -> float:
+    """Return the binning of the stack that was tracked, from the head of `align.log`; 1 where it says nothing.
+
+    >>> prealigned_binning("  ImagesAreBinned = 4")
+    4.0
+    """
+    binned = _BINNED.findall(log)
+    return float(binned[-1]) if binned else 1.0

@@ -18,6 +18,7 @@ OPTIONS = (
         "imod_cpus", None, "Option -cp of batchruntomo: a number of cores or a list of machines; the cores of the job if not given."
     ),
     EngineOption("imod_gpu", None, "Option -gpu of batchruntomo; no GPU if not given."),
+    EngineOption("imod_audit", "1", "Whether tiltflow measures the error of IMOD's alignments: 1 or 0."),
 )
 
 
@@ -33,6 +34,11 @@ def arguments(site: Site) -> list[str]:
         cpus = "" if int(cpus) < FEWEST_CPUS else str(min(int(cpus), MOST_CPUS))
     given = (("-cp", cpus), ("-gpu", asked["imod_gpu"]))
     return [word for name, value in given if value for word in (name, value)]
+
+
+def audits(site: Site) -> bool:
+    """Return whether the site has the error of IMOD's alignments measured."""
+    return site.engine_options.get("imod_audit", "1") not in {"0", "false", "no", "off"}
 
 
 def find_imod() -> Path | None:
