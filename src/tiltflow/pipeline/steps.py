@@ -136,7 +136,8 @@ def finish_step(
     outcomes = list(outcomes)
     recorder = _recorder_of(job)
     try:
-        publish(files_to_keep(job), job.output)
+        engine = recorder.record.engine.name if recorder.record.engine is not None else None
+        publish(files_to_keep(job, engine, failed=error is not None), job.output)
         if error is None:
             with recorder.stage("publish") as notes:
                 recorder.record.products = publish_products(job, outcomes)
