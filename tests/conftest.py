@@ -91,6 +91,12 @@ def write_small_series(path: Path, views: int = 5, size: int = 64) -> Path:
 
 
 @pytest.fixture
+def write_series() -> Callable[..., Path]:
+    """Return the function that writes a small series of noise: of a path, and the numbers of views and pixels."""
+    return write_small_series
+
+
+@pytest.fixture
 def small_series(tmp_path: Path) -> Path:
     folder = tmp_path / "input"
     folder.mkdir()

@@ -198,3 +198,20 @@ def test_a_run_that_is_ended_leaves_a_record_no_scratch_and_can_go_on(tiltflow, 
     done = tiltflow(*command)
     assert done.exit_code == GOOD, done.output
     assert "2 of 2 series succeeded" in done.output
+
+
+def test_two_axes_in_a_folder_are_both_done_and_the_run_says_that_they_look_like_a_pair(
+    tiltflow, write_series, tmp_path, fake_imod
+):
+    (tmp_path / "in").mkdir()
+    for name in ("xa.st", "xb.st", "y.st"):
+        write_series(tmp_path / "in" / name)
+    result = tiltflow("run", tmp_path / "in", "-o", tmp_path / "out", "--engine", "imod")
+    assert result.exit_code == GOOD, result.output
+    remark = "xa.st and xb.st look like the two axes of one specimen: each is done as a series of its own"
+    assert remark in result.output.replace("\n", " ")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["remarks"][0].startswith(remark)
+    assert remark in (tmp_path / "out" / "index.html").read_text()
+    for name, said in (("xa", True), ("xb", True), ("y", False)):
+        assert (tmp_path / "out" / name / f"{name}_rec.mrc").is_file()
+        assert (remark in (tmp_path / "out" / name / f"{name}.log").read_text()) == said

@@ -47,6 +47,7 @@ def test_without_any_setting_the_defaults_hold() -> None:
     assert site.scratch is None
     assert site.threads == usable_cores()
     assert (site.engine_options["imod_cpus"], site.engine_options["imod_gpu"], site.keep_workdir) == (None, None, False)
+    assert site.engine_options["keep_imod"] is False
     assert load_settings().runner == "threads"
 
 
@@ -164,6 +165,15 @@ def test_numbers_in_the_file_may_stand_for_texts(settings_file: Path) -> None:
     assert (site.engine_options["imod_cpus"], site.engine_options["imod_gpu"]) == ("8", "0")
 
 
+@pytest.mark.parametrize(("text", "kept"), [("true", True), ("1", True), ("false", False), ("0", False)])
+def test_an_option_of_an_engine_may_be_a_truth_value(monkeypatch: pytest.MonkeyPatch, text: str, kept: bool) -> None:
+    monkeypatch.setenv("TILTFLOW_KEEP_IMOD", text)
+    assert load_site().engine_options["keep_imod"] is kept
+    monkeypatch.setenv("TILTFLOW_KEEP_IMOD", "perhaps")
+    with pytest.raises(SettingsError, match=r"setting keep_imod \(TILTFLOW_KEEP_IMOD\): .*valid boolean"):
+        load_settings()
+
+
 def test_lists_in_variables_are_parts_between_semicolons_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TILTFLOW_SLURM_DIRECTIVES", "--gres=gpu:1; --qos=a,b ;")
     monkeypatch.setenv("TILTFLOW_SLURM_PROLOGUE", '["module load IMOD", "a; b"]')
@@ -260,6 +270,7 @@ OTHER_VALUES = {
     "mounts": "a=/b",
     "runner": "dask",
     "keep_workdir": "true",
+    "keep_imod": "true",
     "engine": "imod",
     "fallback": "false",
     "evidence_in_callback": "true",

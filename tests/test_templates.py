@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from dataclasses import dataclass
 from importlib import resources
 
 import pytest
@@ -40,7 +43,7 @@ runtime.BeadTracking.any.numberOfRuns = 2
 comparam.autofidseed.autofidseed.TwoSurfaces = 1
 comparam.autofidseed.autofidseed.TargetNumberOfBeads = 30
 comparam.xcorr_pt.tiltxcorr.SizeOfPatchesXandY = 300,300
-comparam.align.tiltalign.SurfacesToAnalyze = 2
+comparam.align.tiltalign.SurfacesToAnalyze = 1
 comparam.align.tiltalign.LocalAlignments = 1
 comparam.align.tiltalign.TargetPatchSizeXandY = 500,500
 comparam.align.tiltalign.MinFidsTotalAndEachSurface = 8,3
@@ -81,6 +84,8 @@ comparam.align.tiltalign.RotOption = -1
 comparam.align.tiltalign.TiltOption = 0
 comparam.align.tiltalign.MagOption = 0
 comparam.align.tiltalign.WeightWholeTracks = 1
+comparam.xcorr_pt.imodchopconts.LengthOfPieces = 16
+comparam.xcorr_pt.imodchopconts.MinimumOverlap = 4
 runtime.TiltAlignment.any.enableStretching = 0
 setupset.copyarg.gold = 15
 comparam.autofidseed.autofidseed.TargetNumberOfBeads = 30
@@ -119,13 +124,6 @@ def test_the_cryo_template_is_truly_for_cryo_and_honours_the_gold(name):
     assert pairs(CRYO).items() <= found.items()
 
 
-@pytest.mark.parametrize(("method", "options"), [(0, ("1", "2", "1")), (1, ("-1", "0", "0"))], ids=["gold", "patches"])
-def test_the_cryo_template_frees_every_view_for_gold_alone(method, options):
-    recipe = make_recipe(BrtParameters(tracking_method=method), "cryo_brt", engine="imod")
-    found = pairs(render_adoc(recipe, name="a", stackext="mrc", dataset_directory="/x"))
-    assert tuple(found[f"comparam.align.tiltalign.{name}Option"] for name in ("Rot", "Tilt", "Mag")) == options
-
-
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_what_was_not_asked_for_is_left_out(template):
     text = render_adoc(make_recipe(template=template), name="a", stackext="mrc", dataset_directory="/x")
@@ -139,7 +137,7 @@ def test_what_was_not_asked_for_is_left_out(template):
 def test_the_native_engine_follows_every_choice_of_a_user(template, method, surfaces):
     recipe = make_recipe(BrtParameters(**method, two_surfaces=surfaces), template, engine="native")
     assert not recipe.report.wrong
-    assert recipe.solve.surfaces == surfaces + 1
+    assert recipe.solve.surfaces == (1 if method.get("tracking_method") == 1 else surfaces + 1)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -154,7 +152,105 @@ def test_the_report_points_at_the_line_of_the_template(template):
     for row in make_recipe(template=template).report.rows:
         name, _, number = row.origin.partition(":")
         assert name == template
-        assert lines[int(number) - 1].startswith(row.name + " =")
+        assert re.match(rf"({{% if \w+ %}})?{re.escape(row.name)} =", lines[int(number) - 1])
+
+
+METHODS = {
+    "gold": {"tracking_method": 0},
+    "patches": {"tracking_method": 1, "gold": 0},
+    "RAPTOR": {"tracking_method": 2},
+    "fiducialless": {"fiducialless": 1},
+    "fiducialless, patches": {"fiducialless": 1, "tracking_method": 1, "gold": 0},
+}
+BEADS, TRACKED = ("gold", "RAPTOR"), ("gold", "patches", "RAPTOR")
+PATCHES, NO_PATCHES = ("patches", "fiducialless, patches"), ("gold", "RAPTOR", "fiducialless")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a directive is for some methods, in one template or in both; None where it must not be written."""
+
+    directive: str
+    methods: tuple[str, ...]
+    value: str | None
+    why: str
+    templates: tuple[str, ...] = TEMPLATES
+
+    def expected(self, two_surfaces: int, local: int) -> str | None:
+        return self.value.format(two=two_surfaces, surfaces=two_surfaces + 1, local=local) if self.value is not None else None
+
+
+CRYO_ONLY = ("cryo_brt",)
+TILTALIGN = "comparam.align.tiltalign."
+CASES = (
+    Case("setupset.copyarg.gold", ("gold", "RAPTOR", "fiducialless"), "10", "beads of the default size"),
+    Case("setupset.copyarg.gold", PATCHES, "0", "the user said that there are none"),
+    Case("runtime.Fiducials.any.fiducialless", TRACKED, "0", "something is tracked"),
+    Case("runtime.Fiducials.any.fiducialless", ("fiducialless", "fiducialless, patches"), "1", "correlation alone"),
+    Case("runtime.Fiducials.any.trackingMethod", ("gold", "fiducialless"), "0", "as asked for"),
+    Case("runtime.Fiducials.any.trackingMethod", PATCHES, "1", "as asked for"),
+    Case("runtime.Fiducials.any.trackingMethod", ("RAPTOR",), "2", "as asked for"),
+    Case("runtime.RAPTOR.any.numberOfMarkers", ("RAPTOR",), "20", "autofidseed, which is told the number, does not run"),
+    Case("runtime.RAPTOR.any.numberOfMarkers", ("gold", *PATCHES, "fiducialless"), None, "RAPTOR does not run"),
+    Case(TILTALIGN + "SurfacesToAnalyze", NO_PATCHES, "{surfaces}", "beads lie on surfaces: as many as the user says"),
+    Case(TILTALIGN + "SurfacesToAnalyze", PATCHES, "1", "patches lie in the middle, whatever is said of the beads"),
+    Case(TILTALIGN + "LocalAlignments", TRACKED, "{local}", "as asked for"),
+    Case(
+        TILTALIGN + "LocalAlignments", ("fiducialless", "fiducialless, patches"), "0", "tiltalign, which solves them, does not run"
+    ),
+    Case(TILTALIGN + "WeightWholeTracks", PATCHES, "1", "a patch that drifts is wrong in many views", CRYO_ONLY),
+    Case(TILTALIGN + "WeightWholeTracks", NO_PATCHES, None, "tiltalign stops: only with a patch track model", CRYO_ONLY),
+    Case("comparam.xcorr_pt.imodchopconts.LengthOfPieces", PATCHES, "16", "64 uncut tracks are too few to weigh them", CRYO_ONLY),
+    Case("comparam.xcorr_pt.imodchopconts.MinimumOverlap", PATCHES, "4", "pieces must share views", CRYO_ONLY),
+    Case("comparam.xcorr_pt.imodchopconts.LengthOfPieces", NO_PATCHES, None, "there are no patches", CRYO_ONLY),
+    Case("comparam.xcorr_pt.imodchopconts.MinimumOverlap", NO_PATCHES, None, "there are no patches", CRYO_ONLY),
+    Case(TILTALIGN + "RotOption", NO_PATCHES, "1", "beads determine each view", CRYO_ONLY),
+    Case(TILTALIGN + "TiltOption", NO_PATCHES, "2", "beads determine each view", CRYO_ONLY),
+    Case(TILTALIGN + "MagOption", NO_PATCHES, "1", "beads determine each view", CRYO_ONLY),
+    Case(TILTALIGN + "RotOption", PATCHES, "-1", "patches of ice are too noisy for more than one rotation", CRYO_ONLY),
+    Case(TILTALIGN + "TiltOption", PATCHES, "0", "patches of ice are too noisy for tilts", CRYO_ONLY),
+    Case(TILTALIGN + "MagOption", PATCHES, "0", "patches of ice are too noisy for magnifications", CRYO_ONLY),
+    Case("comparam.golderaser.ccderaser.ExpandCircleIterations", NO_PATCHES, "3", "there is gold"),
+    Case("comparam.golderaser.ccderaser.ExpandCircleIterations", PATCHES, None, "there is no gold to erase"),
+    Case("comparam.autofidseed.autofidseed.TwoSurfaces", tuple(METHODS), "{two}", "read by autofidseed alone"),
+)
+
+
+def rendered_for(template: str, method: str, two_surfaces: int, local: int) -> dict[str, str]:
+    parameters = BrtParameters(**METHODS[method], two_surfaces=two_surfaces, local_alignments=local)
+    recipe = make_recipe(parameters, template, engine="imod")
+    return pairs(render_adoc(recipe, name="a", stackext="mrc", dataset_directory="/x"))
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("two_surfaces", [0, 1])
+@pytest.mark.parametrize("local", [0, 1])
+def test_the_directives_are_right_for_each_method(template, two_surfaces, local):
+    for case in CASES:
+        for method in case.methods if template in case.templates else ():
+            found = rendered_for(template, method, two_surfaces, local).get(case.directive)
+            assert found == case.expected(two_surfaces, local), f"{method}: {case.directive}: {case.why}"
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("two_surfaces", [0, 1])
+@pytest.mark.parametrize("local", [0, 1])
+def test_all_other_directives_are_the_same_for_every_method(template, two_surfaces, local):
+    """Those of a program that a method does not run are never read: recorded runs of patches and without markers completed."""
+    listed = {case.directive for case in CASES if template in case.templates}
+    others = [
+        {name: value for name, value in rendered_for(template, method, two_surfaces, local).items() if name not in listed}
+        for method in METHODS
+    ]
+    assert all(each == others[0] for each in others)
+    assert others[0]["comparam.align.tiltalign.RobustFitting"] == "1"
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_the_cases_cover_every_method_once(template):
+    covered = [(case.directive, method) for case in CASES if template in case.templates for method in case.methods]
+    assert len(covered) == len(set(covered))
+    assert {directive: len(METHODS) for directive, _ in covered} == dict(Counter(directive for directive, _ in covered))
 
 
 CONTRACT = """

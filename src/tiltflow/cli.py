@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from tiltflow.errors import TiltflowError
-from tiltflow.recipe.engine_rules import AUTO, OFF, engine_choices, engine_names
+from tiltflow.recipe.engine_rules import AUTO, OFF, EngineOption, all_engines, engine_choices, engine_names
 from tiltflow.recipe.parameters import PARAMETERS, BrtParameters, Parameter
 from tiltflow.version import __version__, build
 
@@ -83,22 +83,30 @@ def _main(
 
 
 def _takes_parameters(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for each of the nine parameters to a command, which receives them as `parameters`.
+    """Add an option for each of the nine parameters to a command, which receives them as `parameters`; those that need IMOD last.
 
-    Options that need IMOD come last.
+    A command that takes `engine_options` has those that engines put on the command line.
     """
+    of_engines = [option for engine in all_engines() for option in engine.options if option.on_command_line]
     ordered = sorted(PARAMETERS.values(), key=lambda parameter: parameter.imod_only)
 
     @functools.wraps(command)
     def with_options(**given: Any) -> None:
         with _usage_errors():
             parameters = BrtParameters(**{parameter.name: given.pop(parameter.name) for parameter in ordered})
+        if "engine_options" in hints:
+            given["engine_options"] = {option.name: given.pop(option.name) or None for option in of_engines}
         command(parameters=parameters, **given)
 
     hints = get_type_hints(command, include_extras=True)
     taken: list[introspection.Parameter] = []
     for name, each in introspection.signature(command).parameters.items():
-        taken += map(_option_of, ordered) if name == "parameters" else [each.replace(annotation=hints[name])]
+        if name == "parameters":
+            taken += map(_option_of, ordered)
+        elif name == "engine_options":
+            taken += map(_option_of_engine, of_engines)
+        else:
+            taken.append(each.replace(annotation=hints[name]))
     with_options.__signature__ = introspection.Signature(taken)  # type: ignore[attr-defined]  # what typer reads
     return with_options
 
@@ -112,6 +120,16 @@ def _option_of(parameter: Parameter) -> introspection.Parameter:
         introspection.Parameter.KEYWORD_ONLY,
         default=kind(parameter.default),
         annotation=Annotated[kind, typer.Option(declared, help=parameter.help, rich_help_panel=_IMOD)],
+    )
+
+
+def _option_of_engine(option: EngineOption) -> introspection.Parameter:
+    """Return the typer option of a truth value that an engine reads."""
+    return introspection.Parameter(
+        option.name,
+        introspection.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[bool, typer.Option(option.option, help=option.description, rich_help_panel=_WHERE)],
     )
 
 
@@ -169,6 +187,7 @@ def run(
         Path | None, typer.Option("--workdir", help="Where scratch folders are made.", rich_help_panel=_WHERE)
     ] = None,
     keep_workdir: Annotated[bool, typer.Option("--keep-workdir", help="Keep the scratch folders.", rich_help_panel=_WHERE)] = False,
+    engine_options: dict[str, bool | None],
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every line of the log.", rich_help_panel=_HOW)] = False,
 ) -> None:
     """Align, reconstruct and make the products of every tilt series in a folder."""
@@ -190,6 +209,7 @@ def run(
             threads=threads,
             engine=engine,
             fallback_engine=fallback_engine,
+            **engine_options,
         )
         recipe = make_recipe(
             parameters,

@@ -527,6 +527,6 @@ class Site:
     mounts: Mapping[str, Path] = field(default_factory=dict)
     scratch: Path | None = None
     threads: int = 1
-    engine_options: Mapping[str, str | None] = field(default_factory=dict)
+    engine_options: Mapping[str, str | bool | None] = field(default_factory=dict)
     keep_workdir: bool = False
     thresholds: Thresholds = field(default_factory=Thresholds)

@@ -229,7 +229,10 @@ def _engine_options() -> tuple[EngineOption, ...]:
 def _with_engine_options(options: tuple[EngineOption, ...]) -> type[Settings]:
     """Return the settings with a field for each option of an engine."""
     fields: dict[str, Any] = {
-        option.name: (str if option.default is not None else str | None, Field(option.default, description=option.description))
+        option.name: (
+            str | None if option.default is None else type(option.default),
+            Field(option.default, description=option.description),
+        )
         for option in options
     }
     return create_model("Settings", __base__=Settings, **fields)

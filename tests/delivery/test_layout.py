@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiltflow.delivery.layout import Layout, find_series, look_alikes, natural_key, plain_layout, resolve_input
+from tiltflow.delivery.layout import (
+    Layout,
+    axis_pairs,
+    find_series,
+    look_alikes,
+    natural_key,
+    other_axis,
+    plain_layout,
+    resolve_input,
+)
 from tiltflow.errors import LocationError
 from tiltflow.model import Asset, AssetType
 
@@ -220,6 +229,45 @@ def test_files_named_like_results_are_processed_and_remarked_upon(tmp_path: Path
     sources = find_series(tmp_path)
     assert len(sources) == 5
     assert [Path(problem.where).name for problem in look_alikes(sources)] == ["._ts.mrc", "ave_ts.mrc", "ts_rec.mrc"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "pairs"),
+    [
+        ({"xa.st": 10, "xb.st": 10}, [("xa.st", "xb.st")]),
+        ({"xa.st": 10, "xb.st": 10, "ya.mrc": 5, "yb.mrc": 9}, [("xa.st", "xb.st"), ("ya.mrc", "yb.mrc")]),
+        ({"gridA.st": 10, "gridB.st": 10}, [("gridA.st", "gridB.st")]),
+        ({"x_a1.st": 10, "x_b1.st": 10, "x_a2.st": 10, "x_b3.st": 10}, [("x_a1.st", "x_b1.st")]),
+        ({"xa.st": 10, "xb.mrc": 10}, [("xa.st", "xb.mrc")]),
+        ({"xa.st": 10, "xb.st": 20}, [("xa.st", "xb.st")]),
+        ({"xa.st": 10, "xb.st": 21}, []),  # of other sizes
+        ({"xa.st": 10, "xb.st": 10, "xc.st": 10}, []),  # a row of letters
+        ({"tomo1a.st": 10}, []),
+        ({"tomo1a.st": 10, "tomo2b.st": 10}, []),
+        ({"xa.st": 10, "xB.st": 10}, []),
+        ({"xb.st": 10, "x.st": 10}, []),
+        ({"a.st": 10, "b.st": 10}, []),  # without a name in common, no data set of IMOD
+    ],
+)
+def test_two_axes_are_remarked_upon_and_both_processed(tmp_path: Path, sizes: dict[str, int], pairs: list[tuple[str, str]]) -> None:
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(b"x" * size)
+    sources = find_series(tmp_path)
+    assert {path.name for path in sources} == set(sizes)
+    assert [(a.name, b.name) for a, b in axis_pairs(sources)] == pairs
+    remarks = [problem.message for problem in look_alikes(sources)]
+    assert len(remarks) == len(pairs)
+    for remark, names in zip(remarks, pairs, strict=True):
+        assert remark.startswith(f"{names[0]} and {names[1]} look like the two axes of one specimen")
+        assert "each is done as a series of its own" in remark
+
+
+def test_a_series_knows_the_file_beside_it_that_looks_like_its_other_axis(tmp_path: Path) -> None:
+    fill(tmp_path, "xa.st", "xb.st", "y.st")
+    assert other_axis(tmp_path / "xa.st") == tmp_path / "xb.st"
+    assert other_axis(tmp_path / "xb.st") == tmp_path / "xa.st"
+    assert other_axis(tmp_path / "y.st") is None
+    assert other_axis(tmp_path / "gone" / "xa.st") is None
 
 
 VIEWS, FRAMES = "PixelSpacing = 2.5\n\n[ZValue = 0]\nTiltAngle = 1\n", "[FrameSet = 0]\nTiltAngle = 1\n"

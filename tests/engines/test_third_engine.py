@@ -36,7 +36,10 @@ class StackingEngine:
     name = "stacking"
     title = "the stacking engine"
     rules = DirectiveRules()
-    options = (EngineOption("stacking_slices", "8", "Slices of the volume."),)
+    options = (
+        EngineOption("stacking_slices", "8", "Slices of the volume."),
+        EngineOption("stacking_trace", False, "Keep a trace.", on_command_line=True),
+    )
     preference = -1
     version = "stacking 1.0"
 
@@ -51,6 +54,9 @@ class StackingEngine:
 
     def plan(self, series, recipe, threads, *, keep_volumes=True):
         return requirements.plan_series(series, recipe, threads, keep_volumes=keep_volumes)
+
+    def files_to_keep(self, options, *, failed):
+        return ("{name}.failure",) if failed else ("{name}.trace",) if options["stacking_trace"] else ()
 
     def methods(self, record):
         return EngineMethods(("was stacked by the stacking engine", ()))

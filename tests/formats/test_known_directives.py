@@ -211,3 +211,63 @@ def test_a_list_of_views_is_read_however_it_is_written(views):
     singles = ",".join(map(str, views))
     ranges = " ".join(f"{view}-{view}" for view in views)
     assert parse_list(singles) == parse_list(ranges) == tuple(sorted(views))
+
+
+WORKS_WITH_IMOD = {
+    "setupset.copyarg.distort": "newstack reads the file, wherever it is",
+    "setupset.copyarg.gradient": "newstack reads the file, wherever it is",
+    "comparam.eraser.ccderaser.ModelFile": "it is drawn on the raw stack",
+    "runtime.SeedFinding.any.rawBoundaryModel": "it is drawn on the raw stack",
+    "comparam.xcorr_pt.tiltxcorr.BoundaryModel": "as rawBoundaryModel, which is drawn on the raw stack",
+    "runtime.PatchTracking.any.rawBoundaryModel": "it is drawn on the raw stack",
+    "comparam.align.tiltalign.BeamTiltOption": "an option of tiltalign",
+    "comparam.align.tiltalign.FixedOrInitialBeamTilt": "an option of tiltalign",
+    "comparam.align.tiltalign.ExcludeList": "an option of tiltalign",
+    "comparam.align.tiltalign.LocalRotOption": "an option of tiltalign",
+    "comparam.align.tiltalign.LocalTiltOption": "an option of tiltalign",
+    "comparam.align.tiltalign.LocalMagOption": "an option of tiltalign",
+    "runtime.AlignedStack.any.correctCTF": "ctfplotter fits the defocus by itself",
+    "runtime.AlignedStack.any.eraseGold": "the beads that were tracked, or those found in 3-D",
+    "runtime.AlignedStack.any.filterStack": "mtffilter runs by itself",
+    "comparam.tilt.tilt.FlatFilterFraction": "an option of tilt",
+    "comparam.tilt.tilt.SLICE": "an option of tilt",
+    "comparam.tilt.tilt.ReferenceSDofScaling": "an option of the tilt of IMOD 5, as the advice says",
+    "runtime.Trimvol.any.findSecAddThickness": "findsection runs by itself",
+    "runtime.Trimvol.any.scaleToMeanSD": "an option of trimvol",
+    "runtime.ReplaceStep.any.9": "batchruntomo runs the command",
+    "runtime.ReplaceStep.any.13": "batchruntomo runs the command",
+    "runtime.RunAfterStep.any.9": "batchruntomo runs the command",
+    "runtime.RunAfterStep.any.13": "batchruntomo runs the command",
+}
+"""Directives that the native engine refuses with the advice to run with IMOD, and why this can work in a run that nobody attends."""
+
+
+def test_the_advice_to_run_with_imod_is_given_only_where_it_works():
+    advised = {known.name for known in known_directives().values() if "--engine imod" in known.note}
+    assert advised == set(WORKS_WITH_IMOD)
+    for name in advised:
+        known = find_known(name)
+        assert known is not None
+        assert (known.native, known.verdicts["imod"]) == ("refused", "used"), name
+        if known.type == "file":
+            assert "full path" in known.note, f"{name}: the work folder is another one"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("setupset.copyarg.dual", "one series at a time"),
+        ("setupset.copyarg.montage", "pieces are not views"),
+        ("comparam.align.tiltalign.FixXYZCoordinates", "nothing is known of the beads before"),
+        ("comparam.tilt.tilt.PARALLEL", "the volume would be turned once more"),
+        ("comparam.tilt.tilt.LOCALFILE", "the file does not exist before the alignment"),
+        ("comparam.tilt.tilt.TILTFILE", "the file does not exist before the alignment"),
+        ("runtime.NAD.any.iterations", "its volume would not be used"),
+    ],
+)
+def test_what_imod_cannot_do_here_either_has_another_advice(name, why):
+    known = find_known(name)
+    assert known is not None
+    assert known.native == "refused"
+    assert known.note, why
+    assert "--engine" not in known.note, why

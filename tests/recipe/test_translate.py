@@ -559,7 +559,6 @@ class TestFates:
     @pytest.mark.parametrize(
         "directive",
         [
-            "setupset.copyarg.dual = 1",
             "setupset.copyarg.montage = 1",
             "setupset.copyarg.distort = field.idf",
             "runtime.AlignedStack.any.correctCTF = 1",
@@ -587,6 +586,33 @@ class TestFates:
             translate(BASE + directive)
         assert status_of(directive, name, "imod").status == "used"
         translate(BASE + directive, "imod")
+
+    @pytest.mark.parametrize("engine", ["native", "imod"])
+    def test_two_axes_in_one_set_are_refused_by_every_engine_with_advice_that_works(self, engine):
+        name = "setupset.copyarg.dual"
+        row = status_of(f"{name} = 1", name, engine)
+        assert row.status == "refused"
+        assert "xa.st and xb.st" in row.reason
+        assert "--engine" not in row.reason
+        assert status_of(f"{name} = 0", name, engine).status == "ignored"
+        with pytest.raises(UnsupportedError, match=r"each is done as a series of its own; combine their volumes in eTomo"):
+            translate(f"{BASE}{name} = 1", engine)
+
+    def test_two_axes_in_one_set_stop_the_run_before_an_engine_is_chosen(self):
+        with pytest.raises(UnsupportedError, match=r"setupset\.copyarg\.dual = 1"):
+            make_recipe(overrides=["setupset.copyarg.dual=1"], engine="auto")
+
+    @pytest.mark.parametrize(
+        ("directive", "advice"),
+        [
+            ("runtime.Fiducials.any.trackingMethod = 2", "run with --engine imod where RAPTOR is installed"),
+            ("runtime.Fiducials.any.seedingMethod = 0", "that nobody attends: give 1 to have them found"),
+            ("runtime.Fiducials.any.seedingMethod = 2", "that nobody attends: give 1 to have them found"),
+            ("comparam.align.tiltalign.RotOption = 7", "or run with --engine imod"),
+        ],
+    )
+    def test_the_advice_of_a_refusal_can_be_followed(self, directive, advice):
+        assert advice in status_of(directive, directive.split(" = ")[0]).reason
 
     @pytest.mark.parametrize(
         "directive",

@@ -32,6 +32,10 @@ OTHER_SUFFIXES = tuple(ending for ending in ENDINGS if ending not in SOURCE_SUFF
 PROJECTS = "Projects"
 ASSETS = "Assets"
 
+_AXIS = re.compile(r"(?P<name>.+?)(?P<axis>[abAB])(?P<number>\d*)")
+"""Base name of one axis of a dual-axis set: `NAMEa` and `NAMEb`, or `NAMEa1` and `NAMEb1`; IMOD needs the name before it."""
+_LARGEST_SIZE_RATIO = 2.0
+"""Of the files of two axes, which differ by a few views at most."""
 _MADE_BY_IMOD = re.compile(r"(_ali|_preali|_rec|_full_rec|_bin\d+)$|^(ave|avebin8)_")
 
 
@@ -187,11 +191,12 @@ def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 
 def look_alikes(sources: Iterable[Path]) -> tuple[Problem, ...]:
-    """Return a remark for each file that is named like a result, or like a metadata file of macOS, rather than like raw data.
+    """Return a remark for each file whose name suggests that it is not a tilt series of its own.
 
-    They are processed all the same: a name is no proof.
+    It is named like a result or like a metadata file of macOS, or two of them like the axes of one specimen.  They are processed all
+    the same: a name is no proof.
     """
-    problems = []
+    sources, problems = list(sources), []
     for path in sources:
         if _MADE_BY_IMOD.search(path.stem):
             problems.append(Problem(f"{path.name} is named like a result; it is processed because of its ending", str(path)))
@@ -199,7 +204,48 @@ def look_alikes(sources: Iterable[Path]) -> tuple[Problem, ...]:
             problems.append(
                 Problem(f"{path.name} is named like a metadata file of macOS; it is processed because of its ending", str(path))
             )
+    problems += [Problem(describe_axes(a, b), str(a)) for a, b in axis_pairs(sources)]
     return tuple(problems)
+
+
+def axis_pairs(sources: Iterable[Path]) -> tuple[tuple[Path, Path], ...]:
+    """Return the files that look like the two axes of one specimen: `xa.st` and `xb.st`, of about the same size, without an `xc.st`."""
+    sources = tuple(sources)
+    by_stem = {path.stem: path for path in sources}
+    pairs = []
+    for path in sources:
+        found = _AXIS.fullmatch(path.stem)
+        if found is None or found["axis"] not in "aA":
+            continue
+        b, c = (f"{found['name']}{chr(ord(found['axis']) + step)}{found['number']}" for step in (1, 2))
+        if b in by_stem and c not in by_stem and _of_one_size(path, by_stem[b]):
+            pairs.append((path, by_stem[b]))
+    return tuple(pairs)
+
+
+def other_axis(source: Path) -> Path | None:
+    """Return the file beside a series that looks like the other axis of its specimen, or None."""
+    try:
+        beside = [path for path in source.parent.iterdir() if path.suffix == source.suffix]
+    except OSError:
+        return None
+    return next((b if a == source else a for a, b in axis_pairs(beside) if source in (a, b)), None)
+
+
+def describe_axes(a: Path, b: Path) -> str:
+    """Return the remark on two files that look like the axes of one specimen."""
+    return (
+        f"{a.name} and {b.name} look like the two axes of one specimen: each is done as a series of its own; "
+        "combine their volumes in eTomo"
+    )
+
+
+def _of_one_size(a: Path, b: Path) -> bool:
+    try:
+        sizes = sorted((a.stat().st_size, b.stat().st_size))
+    except OSError:
+        return False
+    return sizes[1] <= _LARGEST_SIZE_RATIO * sizes[0]
 
 
 def _share(mounts: Mapping[str, Path], file_share: str) -> Path:

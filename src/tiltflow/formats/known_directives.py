@@ -7,7 +7,8 @@ Each entry states what the native engine does with the directive:
 * `refused`: it asks for something that the native engine does not do and that would change the result, and what to do instead.
   The values in the column `accepted` change nothing, and are not refused.
 
-IMOD's batchruntomo uses all of them but tiltflow's own (`runtime.Tiltflow`), which it must not see.
+IMOD's batchruntomo uses all of them but tiltflow's own (`runtime.Tiltflow`), which it must not see, and `setupset.copyarg.dual`: it looks
+for two stacks, while the work here is on one series at a time.
 `python -m tiltflow.formats.known_directives` prints the catalogue as the page `docs/directives.md`.
 """
 
@@ -85,7 +86,9 @@ class Known:
         if engine == _OWN_STEPS or engine not in self.verdicts:
             return self.native, self.effect
         verdict = self.verdicts[engine]
-        return verdict, f"the engine {engine} does without it" if verdict == "ignored" else ""
+        if verdict == "ignored":
+            return verdict, f"the engine {engine} does without it"
+        return verdict, self.note if verdict == self.native == "refused" else ""
 
     @property
     def effect(self) -> str:
@@ -327,8 +330,9 @@ A directive is a line `key = value` of a template or a directive file, or `--set
 value removes the option. `.a` or `.b` in place of `.any` holds for one axis; a single series is axis a. Numbers are separated
 by commas or blanks; true and false are 1 and 0; upper and lower case matter.
 
-With IMOD's engine every directive goes to batchruntomo, except tiltflow's own at the end of this page: IMOD does not know
-them, so that engine refuses them. For the native engine each directive has one of three statuses, which
+With IMOD's engine every directive goes to batchruntomo, except tiltflow's own at the end of this page, which IMOD does not
+know, and `setupset.copyarg.dual`, as the work is on one series at a time: that engine refuses them. For the native engine
+each directive has one of three statuses, which
 `tiltflow directives FILE` and `run.json` list:
 
 * **used**: it sets the parameters of the stages that are named;

@@ -120,16 +120,17 @@ def _second(job: Job, series: TiltSeries, recorder: Recorder, first: _Attempt) -
     why = why_hand_over(first.engine.title, failure, against, best=job.recipe.engine == BEST)
     if why is None:
         return None
-    try:
-        job.recipe.for_engine(engine.name)
-    except TiltflowError as error:
-        recorder.warn(f"{why}\n{engine.title} cannot do it instead: {error}")
-        return None
-    if failure or against:
-        recorder.warn(f"{why}\nTherefore {engine.title} does it")
     folder = job.workdir / SECOND_FOLDER
     folder.mkdir()
-    return _attempt(job, series, recorder, engine, why, folder)
+    try:
+        job.recipe.for_engine(engine.name)
+        if failure or against:
+            recorder.warn(f"{why}\nTherefore {engine.title} does it")
+        return _attempt(job, series, recorder, engine, why, folder)
+    except TiltflowError as error:
+        recorder.warn(f"{why}\n{engine.title} cannot do it instead: {error}")
+        _describe_again(job, recorder, first)
+        return None
 
 
 def _against(job: Job, series: TiltSeries, alignment: Alignment | None) -> str | None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from tiltflow import describe
 from tiltflow.delivery.publish import publish, staging_folder
+from tiltflow.pipeline.engine_work import GEOMETRY_FILES
 from tiltflow.pipeline.job import Job, StepOutcome
-from tiltflow.record import ProductEntry
+from tiltflow.recipe.engine_rules import engine_info
+from tiltflow.record import ProductEntry, SeriesRecord
 
 _FILES = (
     "*.log",
-    "{name}.adoc",
     "{name}.xf",
     "{name}.tlt",
     "{name}.xtilt",
@@ -24,8 +25,29 @@ _FILES = (
 _VOLUMES = ("{name}_ali.mrc", "{name}_rec.mrc", "{name}_rec_even.mrc", "{name}_rec_odd.mrc")
 
 
-def files_to_keep(job: Job, patterns: Sequence[str] = _FILES) -> list[Path]:
-    """Return the files of the engine in the work folder that are kept, also after a failure."""
+def files_to_keep(job: Job, record: SeriesRecord, *, failed: bool) -> list[Path]:
+    """Return the files in the work folder that are kept, also after a failure: those of every engine, and those that some add.
+
+    Parameters
+    ----------
+    record
+        Names the engines that worked; of one whose result is not used, what a failure leaves is kept.
+    failed
+        Whether the series failed.
+    """
+    failures = {attempt.name: attempt.outcome != "used" for attempt in record.engine_attempts}
+    if record.engine is not None:
+        failures.setdefault(record.engine.name, failed)
+    more = [
+        pattern
+        for name, engine_failed in failures.items()
+        for pattern in engine_info(name).files_to_keep(job.site.engine_options, failed=engine_failed or failed)
+    ]
+    geometry = [f"{{name}}_{name}{suffix}" for name in failures for suffix in GEOMETRY_FILES]
+    return _found(job, (*_FILES, *more, *geometry))
+
+
+def _found(job: Job, patterns: Sequence[str]) -> list[Path]:
     return sorted({path for pattern in patterns for path in job.workdir.glob(pattern.format(name=glob.escape(job.name)))})
 
 
@@ -38,6 +60,6 @@ def publish_products(job: Job, outcomes: Sequence[StepOutcome]) -> list[ProductE
     """Put products and volumes into the folder of the series, all or none, and return their entries."""
     assets = [asset for outcome in outcomes for asset in outcome.assets]
     tops = sorted({Path(asset.path).parts[0] for asset in assets})
-    volumes = files_to_keep(job, _VOLUMES) if job.keep_volumes else []
+    volumes = _found(job, _VOLUMES) if job.keep_volumes else []
     publish([*(products_folder(job) / top for top in tops), *volumes], job.output)
     return [describe.product(asset, job.output) for asset in assets]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tiltflow import describe
 from tiltflow.delivery.cleanup import make_scratch
+from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis
 from tiltflow.disk import NO_SPACE
 from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress
@@ -125,6 +126,8 @@ def process(
     with series_log(output, name):
         if why is not None:
             _log.info("%s: done again: %s", name, why)
+        if (other := other_axis(source)) is not None:
+            _log.info("%s: %s", name, describe_axes(*sorted((source, other))))
         job = Job(source, recipe, site, output, make_scratch(source, site.scratch), keep_volumes)
         result = work_on(job, runner or _calls(name, on_progress))
     on_progress(SeriesProgress(name, result.stage or "done", 1.0, result))
@@ -150,6 +153,7 @@ def recorded_run(sources: Sequence[Path], recipe: Recipe, output: Path, site: Si
         jobs=jobs,
         template=recipe.template,
         digest=recipe.digest,
+        remarks=[remark.message for remark in look_alikes(sources)],
         series=[RunSeriesEntry(name=path.stem, source=str(path), record=f"{path.stem}/{RECORD_NAME}") for path in sources],
     )
     recorder = RunRecorder(output / RECORD_NAME, record)

@@ -105,7 +105,7 @@ def finish_step(
     outcomes = list(outcomes)
     recorder = _recorder_of(job)
     try:
-        publish(files_to_keep(job), job.output)
+        publish(files_to_keep(job, recorder.record, failed=error is not None), job.output)
         if error is None:
             with recorder.stage("publish") as notes:
                 recorder.record.products = publish_products(job, outcomes)

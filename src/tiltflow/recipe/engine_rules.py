@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import pkgutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from tiltflow.errors import ParameterError
 
@@ -48,13 +49,31 @@ class DirectiveRules:
     own_refused: str = ""
 
 
+EngineOptions: TypeAlias = Mapping[str, str | bool | None]
+"""Options of the engines by name, as the site sets them."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOption:
-    """A setting of the site that an engine reads: `TILTFLOW_` and its name in capitals."""
+    """A setting of the site that an engine reads: `TILTFLOW_` and its name in capitals.
+
+    Attributes
+    ----------
+    default
+        A text, None for none, or a truth value, which makes the setting one.
+    on_command_line
+        Whether `tiltflow run` has an option of that name; for truth values only.
+    """
 
     name: str
-    default: str | None
+    default: str | bool | None
     description: str
+    on_command_line: bool = False
+
+    @property
+    def option(self) -> str:
+        """The option of the command line: `--keep-all`."""
+        return "--" + self.name.replace("_", "-")
 
 
 class EngineInfo(Protocol):
@@ -85,6 +104,22 @@ class EngineInfo(Protocol):
 
     def unavailable(self) -> str:
         """Return why it cannot be used here, in words; empty if it can."""
+
+    def files_to_keep(self, options: EngineOptions, *, failed: bool) -> tuple[str, ...]:
+        """Return which of its files in the work folder are published, besides those of every engine.
+
+        Parameters
+        ----------
+        options
+            The options of the site.
+        failed
+            Whether the series failed, so that a person will want to look into it.
+
+        Returns
+        -------
+        tuple of str
+            Patterns of names, as `{name}.com` or `*.com`; `{name}` stands for the base name of the series.
+        """
 
     def methods(self, record: SeriesRecord) -> EngineMethods:
         """Return the sentences on its work for the methods section of a paper."""

@@ -32,10 +32,13 @@ def tracking_method(ask: Lookup) -> Method:
     if tracked == 1:
         return "patches"
     if tracked == 2:
-        ask.refuse(tracking, "RAPTOR is not available: give 0 for beads or 1 for patches, or run with --engine imod")
+        ask.refuse(
+            tracking,
+            "RAPTOR is not available: give 0 for beads or 1 for patches, or run with --engine imod where RAPTOR is installed beside IMOD",
+        )
     elif seeds in (0, 2):
         how = "by hand" if seeds == 0 else "from the other axis"
-        ask.refuse(seeding, f"seeds cannot be taken {how}: give 1 to have them found, or run with --engine imod")
+        ask.refuse(seeding, f"seeds cannot be taken {how} in a run of one series that nobody attends: give 1 to have them found")
     return "gold"
 
 

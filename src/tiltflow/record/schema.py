@@ -326,6 +326,7 @@ class RunRecord(_Entry):
     jobs: int = 1
     template: str
     digest: str
+    remarks: list[str] = Field(default_factory=list)
     series: list[RunSeriesEntry] = Field(default_factory=list)
 
 

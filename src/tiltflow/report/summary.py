@@ -80,7 +80,8 @@ def evidence_metadata(record: SeriesRecord) -> dict[str, Any]:
     verdict = record.verdict or row.verdict
     metrics = {name: value for name, value in row.metrics().items() if name in _EVIDENCE and value is not None}
     attempts = [
-        {"engine": each.name, "outcome": each.outcome, "error_px": each.error_px, "said": each.said} for each in record.engine_attempts
+        {"engine": each.name, "outcome": each.outcome, "error_px": each.error_px, "said": each.said}
+        for each in record.engine_attempts
     ]
     engines = {"engines": attempts} if attempts else {}
     return {"verdict": str(verdict.level), "reasons": list(verdict.reasons), **metrics, **engines}

@@ -24,6 +24,13 @@ def test_measurements_and_unknowns_are_those_of_the_last_fit(data):
     assert (found.measurements, found.unknowns) == (1312, 255)
 
 
+def test_with_local_areas_the_figures_are_their_means_and_not_those_of_the_last_area(data):
+    found = parse_fit_figures((data / "imod_runs" / "two_surfaces_local" / "align.log").read_text(), 10.0)
+    assert (found.residual_mean_px, found.residual_weighted_mean_px, found.global_residual_mean_px) == (0.149, 0.110, 0.143)
+    assert found.residual_sd_px is None
+    assert (found.measurements, found.unknowns) == (1508, 258)
+
+
 def test_imod_5_prints_nanometres_and_a_leave_out_error():
     log = (
         " Residual error mean and sd:    0.500    0.250 nm\n Residual error weighted mean:    0.450 nm\n"

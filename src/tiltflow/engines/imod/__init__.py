@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tiltflow.engines.imod.program import OPTIONS, PROGRAM, find_imod, imod_version
+from tiltflow.engines.imod.program import OPTIONS, PROGRAM, files_to_keep, find_imod, imod_version
 from tiltflow.errors import UnsupportedError
-from tiltflow.recipe.engine_rules import DirectiveRules
+from tiltflow.recipe.engine_rules import DirectiveRules, EngineOptions
 
 if TYPE_CHECKING:
     from tiltflow.engines.base import EngineJob
@@ -64,6 +64,10 @@ class ImodEngine:
         from tiltflow.engines.imod.requirements import plan_series
 
         return plan_series(series, recipe, threads, keep_volumes=keep_volumes)
+
+    def files_to_keep(self, options: EngineOptions, *, failed: bool) -> tuple[str, ...]:
+        """Return the directive file and, after a failure or on request (`keep_imod`), what eTomo needs to go on."""
+        return files_to_keep(options, failed=failed)
 
     def methods(self, record: SeriesRecord) -> EngineMethods:
         """Return the sentences on its work for the methods section of a paper."""

@@ -3,42 +3,79 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tiltflow.command import find_program
-from tiltflow.model import Site
-from tiltflow.recipe.engine_rules import EngineOption
+from tiltflow.recipe.engine_rules import EngineOption, EngineOptions
+
+if TYPE_CHECKING:
+    from tiltflow.model import Site
 
 PROGRAM = "batchruntomo"
 
 FEWEST_CPUS, MOST_CPUS = 2, 128
 """What batchruntomo accepts as a number after -cp; one core is used when the option is left out."""
 
+KEEP = "keep_imod"
+"""The option that publishes what eTomo needs."""
+AUDIT = "imod_audit"
+"""The option that has the error of IMOD's alignments measured."""
+
 OPTIONS = (
     EngineOption(
         "imod_cpus", None, "Option -cp of batchruntomo: a number of cores or a list of machines; the cores of the job if not given."
     ),
     EngineOption("imod_gpu", None, "Option -gpu of batchruntomo; no GPU if not given."),
-    EngineOption("imod_audit", "1", "Whether tiltflow measures the error of IMOD's alignments: 1 or 0."),
+    EngineOption(AUDIT, True, "Measure the error of IMOD's alignments by tiltflow's methods."),
+    EngineOption(
+        KEEP,
+        False,
+        "Publish what eTomo needs beside the results of IMOD: models, residuals, prealignment, tilt angles and command files.",
+        on_command_line=True,
+    ),
 )
+
+_ALWAYS = ("{name}.adoc",)
+_FOR_ETOMO = (
+    "{name}.fid",
+    "{name}.seed",
+    "{name}.resid",
+    "{name}.3dmod",
+    "{name}.prexg",
+    "{name}.rawtlt",
+    "{name}.edf",
+    "*.com",
+)
+"""Small files with which eTomo shows and repeats the tracking and the fine alignment; none is a copy of the raw stack."""
 
 
 def arguments(site: Site) -> list[str]:
     """Return the arguments of batchruntomo that the site sets.
 
+    >>> from tiltflow.model import Site
     >>> arguments(Site(threads=8)), arguments(Site(threads=1)), arguments(Site(engine_options={"imod_cpus": "1"}))
     (['-cp', '8'], [], [])
     """
-    asked = {option.name: site.engine_options.get(option.name, option.default) for option in OPTIONS}
-    cpus = asked["imod_cpus"] or str(site.threads)
+    cpus, gpu = (site.engine_options.get(name) for name in ("imod_cpus", "imod_gpu"))
+    cpus = str(cpus or site.threads)
     if cpus.isdigit():
         cpus = "" if int(cpus) < FEWEST_CPUS else str(min(int(cpus), MOST_CPUS))
-    given = (("-cp", cpus), ("-gpu", asked["imod_gpu"]))
-    return [word for name, value in given if value for word in (name, value)]
+    given = (("-cp", cpus), ("-gpu", gpu))
+    return [word for name, value in given if value for word in (name, str(value))]
+
+
+def files_to_keep(options: EngineOptions, *, failed: bool) -> tuple[str, ...]:
+    """Return patterns of the files that are published, besides those of every engine.
+
+    >>> files_to_keep({}, failed=False)
+    ('{name}.adoc',)
+    """
+    return (*_ALWAYS, *(_FOR_ETOMO if failed or options.get(KEEP) else ()))
 
 
 def audits(site: Site) -> bool:
     """Return whether the site has the error of IMOD's alignments measured."""
-    return site.engine_options.get("imod_audit", "1") not in {"0", "false", "no", "off"}
+    return bool(site.engine_options.get(AUDIT, True))
 
 
 def find_imod() -> Path | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-from tiltflow.recipe.engine_rules import DirectiveRules, EngineOption
+from tiltflow.recipe.engine_rules import DirectiveRules, EngineOption, EngineOptions
 from tiltflow.version import __version__
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class NativeEngine:
         from tiltflow.engines.requirements import plan_series
 
         return plan_series(series, recipe, threads, keep_volumes=keep_volumes)
+
+    def files_to_keep(self, options: EngineOptions, *, failed: bool) -> tuple[str, ...]:  # noqa: ARG002
+        """Return nothing more than what is kept of every engine."""
+        return ()
 
     def methods(self, record: SeriesRecord) -> EngineMethods:
         """Return the sentences on its work for the methods section of a paper."""
