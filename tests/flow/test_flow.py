@@ -182,6 +182,21 @@ def test_without_the_api_everything_is_made_and_nobody_hears_of_it(
     assert (scratch / "ts10_rec.mrc").is_file()
 
 
+def test_two_axes_are_both_done_and_the_flow_says_that_they_look_like_a_pair(
+    prefect_server: None, share: Path, sample: Path, fake_imod: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("xa.st", "xb.st"):
+        shutil.copyfile(sample / "ts1.st", sample / name)
+    for name in ("ts1.st", "ts2.mrc", "ts10.mrc"):
+        (sample / name).unlink()
+    told = run(x_no_api=True)
+    assert [entry["status"] for entry in told["files"]] == ["success", "success"]
+    remark = "xa.st and xb.st look like the two axes of one specimen"
+    assert any(remark in each.getMessage() and each.levelname == "WARNING" for each in caplog.records)
+    assert remark in (share / "Assets" / SAMPLE / "index.html").read_text()
+    assert remark in (share / "Assets" / SAMPLE / "xb" / "xb.log").read_text()
+
+
 def test_the_evidence_travels_with_the_callback_when_the_site_asks_for_it(
     prefect_server: None, share: Path, sample: Path, fake_imod: Any
 ) -> None:
