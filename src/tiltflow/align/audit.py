@@ -178,7 +178,7 @@ def _measured(case: _Case, evidence: Evidence) -> Evidence:
     for refer in _references(case):
         try:
             return _with_error(case, evidence, refer(case))
-        except StageError as error:
+        except (StageError, np.linalg.LinAlgError) as error:
             case.notes.note(f"not audited that way: {error}")
             reasons.append(str(error))
     unknown = f"nothing measures its error: {'; '.join(reasons)}"
@@ -235,7 +235,7 @@ def _with_tracks(case: _Case, tracks: Tracks) -> Evidence:
     )
     try:
         solution = case.solved(tracks)
-    except StageError:
+    except (StageError, np.linalg.LinAlgError):
         return evidence
     leave_out = solution.evidence.leave_out_px
     warnings = leave_out_warnings(leave_out, case.params.trust_limit_px)

@@ -138,7 +138,7 @@ def solve_posterior(step: MatchStep, free: FreeParameters, deviation: Floats, ti
             tie = ties[kind]
             determined = np.linalg.matrix_rank(tie, hermitian=True) - np.sum(tie * covariance) / spread[kind] ** 2
             if np.any(kinds == kind):
-                square = float(total @ tie @ total) / max(float(determined), 1.0)
+                square = max(float(total @ tie @ total), 0.0) / max(float(determined), 1.0)
                 spread[kind] = np.clip(np.sqrt(square), _LOWEST[kind], _HIGHEST[kind])
     return Posterior((design @ change).reshape(views, PARAMETERS), Prior(spread), covariance, design, dispersion)
 
