@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 
-from tiltflow.demo import write_series
 from tiltflow.delivery import callback, layout
+from tiltflow.demo import write_series
 from tiltflow.formats.transforms import read_transforms
 from tiltflow.model import Site
 from tiltflow.pipeline import process
@@ -45,7 +44,7 @@ def work(beads, tmp_path, fake_imod):
     return process_it
 
 
-def test_a_series_that_imod_gave_up_is_done_by_the_fallback_engine(work, tmp_path):
+def test_a_series_that_imod_gave_up_is_done_by_the_fallback_engine(work, beads, tmp_path):
     result, record, output = work("abort")
     assert result.ok
     assert (record.engine.name, record.status, record.message) == ("native", "success", None)
@@ -59,9 +58,10 @@ def test_a_series_that_imod_gave_up_is_done_by_the_fallback_engine(work, tmp_pat
     assert not list((tmp_path / "scratch").iterdir())
     evidence = evidence_metadata(record)
     assert [each["engine"] for each in evidence["engines"]] == ["imod", "native"]
-    body = callback.build_callback([result], layout.plain_layout(tmp_path, tmp_path / "out"), {result.source: evidence})
-    (sent,) = json.loads(json.dumps(body))["files"]
+    body = callback.build_callback([result], layout.plain_layout(beads.parent, tmp_path / "out"), {result.source: evidence})
+    (sent,) = body.model_dump(mode="json")["files"]
     assert (sent["status"], sent["message"]) == ("success", None)
+    assert sent["imageSet"][0]["imageMetadata"]["engines"][0]["outcome"] == "failed"
 
 
 def test_without_a_fallback_engine_a_failure_is_a_failure(work):
@@ -85,12 +85,12 @@ def test_an_alignment_that_the_audit_finds_poor_is_replaced(work):
     assert {product.type for product in record.products} >= {"tiltMovie", "neuroglancerZarr"}
 
 
-def test_an_alignment_that_is_poor_in_both_is_the_less_poor_one(work):
-    _, record, output = work("good", fiducialless=1)
-    used = min(record.engine_attempts, key=lambda each: each.error_px if each.error_px is not None else 1e9)
-    assert used.outcome == "used"
-    assert record.engine.name == used.name
-    assert record.alignment.error_px == pytest.approx(used.error_px)
+def test_what_the_audit_cannot_measure_is_doubtful_and_stays(work):
+    result, record, _ = work("good", fiducialless=1)  # the stand-in's angles are not those of the series
+    assert result.ok
+    assert (record.engine.name, record.engine_attempts) == ("imod", [])
+    assert record.verdict.level == "doubtful"
+    assert "nothing measures its error: matching views with projections cannot be trusted" in record.verdict.reasons[0]
 
 
 def test_with_the_audit_off_nothing_is_poor(work, tmp_path):
@@ -113,12 +113,17 @@ def test_best_with_one_engine_is_that_engine(work, monkeypatch):
     assert (record.engine.name, record.engine_attempts) == ("native", [])
 
 
-def test_when_both_engines_fail_both_are_quoted(work, tmp_path):
-    result, record, output = work("abort", gold=2, site=Site(scratch=tmp_path / "scratch", threads=2), thickness=60)
-    if result.ok:
-        pytest.skip("the fallback methods aligned it")
+def test_when_both_engines_fail_both_are_quoted(work, tmp_path, write_series, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+    source = write_series(tmp_path / "N.st", views=2, size=32)
+    every_view_dark = ["runtime.Preprocessing.any.darkExcludeRatio=9"]
+    recipe = make_recipe(ASKED, fallback_engine="native", overrides=every_view_dark)
+    result = process(source, recipe, Site(scratch=tmp_path), output=tmp_path / "out" / "N")
+    record = read_record(tmp_path / "out" / "N" / "run.json")
+    assert not result.ok
     assert "NO SEED POINTS FOUND" in record.message
-    assert "failed too" in record.message
+    assert "tiltflow's own engine, which was to do it instead, failed too: " in record.message
+    assert [each.outcome for each in record.engine_attempts] == ["failed", "failed"]
 
 
 def test_what_the_fallback_engine_cannot_do_leaves_the_failure(work):

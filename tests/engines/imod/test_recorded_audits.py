@@ -32,9 +32,7 @@ def simulated(name: str) -> SimulatedSeries:
 
 def recorded(data, run: str, name: str, method: str):
     folder = data / "imod_runs" / run
-    alignment = Alignment(
-        read_transforms(folder / f"{name}.xf"), read_tilts(folder / f"{name}.tlt"), np.ones(41, bool), method
-    )
+    alignment = Alignment(read_transforms(folder / f"{name}.xf"), read_tilts(folder / f"{name}.tlt"), np.ones(41, bool), method)
     kind = {"gold": "bead", "patches": "patch"}.get(method)
     tracks = None
     if kind:
