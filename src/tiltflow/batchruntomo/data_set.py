@@ -1,0 +1,343 @@
+"""The work on one data set, in its folder.
+
+Files are made in a hidden folder inside it and moved to their places when they are complete; the raw stack is only read.  The steps are
+IMOD 5's:
+
+==========  ======================================================================================================
+0           set-up: `NAME.rawtlt` if there is none, `NAME.edf`
+up to 6     alignment: `NAME.xf`, `NAME_fid.xf`, `NAME.tlt`, `NAME.xtilt`, `align.log`, `taSolution.log`
+7           positioning, if `sampleType` asks for it: the same files
+8           `NAME_ali.mrc`
+14          `NAME_full_rec.mrc`, if the last step is before 20
+20          `NAME_rec.mrc`
+==========  ======================================================================================================
+
+Steps 1 to 4 leave no files of their own.  With a first step above 6, the alignment is read from the files that are there.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+from tiltflow import describe
+from tiltflow.atomic_write import PARTIAL_PREFIX
+from tiltflow.batchruntomo.alignment_logs import figures
+from tiltflow.batchruntomo.arguments import DataSet
+from tiltflow.batchruntomo.batch_log import STAGES, BatchLog
+from tiltflow.batchruntomo.data_set_files import (
+    STACK_EXTENSIONS,
+    read_alignment,
+    set_aside,
+    write_alignment,
+    write_setup,
+)
+from tiltflow.batchruntomo.directive_policy import Judgement, judge
+from tiltflow.engines.base import EngineJob
+from tiltflow.engines.native import ENGINE
+from tiltflow.engines.native.engine import align, make_aligned_stack, prepare
+from tiltflow.engines.native.halves import make_halves
+from tiltflow.engines.native.positioning import position_specimen
+from tiltflow.engines.native.volume import make_volume
+from tiltflow.engines.plan import check_room
+from tiltflow.errors import LocationError, MissingValueError, ParameterError, TiltflowError
+from tiltflow.formats.series import read_series
+from tiltflow.formats.stacks import open_stack
+from tiltflow.model import Alignment, ImageStack, Site, Stack, TiltSeries
+from tiltflow.parallel import one_thread_for_algebra
+from tiltflow.recipe import Recipe, draft_recipe
+from tiltflow.record import EngineEntry, Recorder
+from tiltflow.record.recorder import StageNotes
+from tiltflow.version import __version__
+
+ALIGNMENT_STEP, POSITIONING_STEP, STACK_STEP, VOLUME_STEP, TRIM_STEP = 5.0, 7.0, 8.0, 14.0, 20.0
+"""Steps that leave files.  Both 5 and 6 end after the alignment: IMOD 4 and some wrappers number it 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The first and the last step that are asked for."""
+
+    first: float
+    last: float
+
+    def reach(self, step: float) -> bool:
+        """Return whether a step is among them."""
+        return self.first <= step <= self.last
+
+    @property
+    def align(self) -> bool:
+        """Whether the alignment is made, not read."""
+        return self.first < POSITIONING_STEP and self.last >= ALIGNMENT_STEP
+
+
+class _ToldRecorder(Recorder):
+    """A recorder that also tells stages and warnings as batchruntomo does."""
+
+    log: BatchLog
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[StageNotes]:
+        """Time a stage, and print what batchruntomo says before and after it."""
+        self.log.begin(name)
+        with super().stage(name) as notes:
+            yield notes
+        self.log.end(name, self.record.stages[-1].seconds or 0.0)
+
+    def warn(self, text: str) -> None:
+        """Record a warning once, and print it."""
+        if text not in self.record.warnings:
+            self.log.say(f"WARNING: {text}")
+        super().warn(text)
+
+
+def validate_data_set(data_set: DataSet, steps: Steps, log: BatchLog, *, template: bool = False) -> bool:
+    """Print what is wrong with the directives, and return whether nothing is; of a template, only names and values are checked.
+
+    Raises
+    ------
+    TiltflowError
+        If the file cannot be read, or a line is not a directive.
+    """
+    recipe = _recipe_of(data_set, steps)
+    judgement = judge(recipe.report, steps.first, steps.last)
+    if template:
+        judgement = replace(judgement, stops=())
+    if not _accept(judgement, log):
+        return False
+    log.say("Directives all seem OK in that file")
+    return True
+
+
+def process_data_set(
+    data_set: DataSet, steps: Steps, site: Site, log: BatchLog, *, fallback: bool = True, check_names: bool = True
+) -> bool:
+    """Run the steps of a data set, and return whether it is complete.
+
+    Parameters
+    ----------
+    data_set
+        The directive file, and what the command line says of name and folder.
+    site
+        Threads to use.
+    log
+        Where batchruntomo's lines go.
+    fallback
+        Whether the next method of alignment is tried when the one asked for cannot be trusted.
+    check_names
+        Whether an unknown directive stops the data set.
+
+    Raises
+    ------
+    TiltflowError
+        With the reason, if it cannot be processed.
+    """
+    recipe = replace(_recipe_of(data_set, steps), fallback=fallback)
+    name, folder = _place(data_set, recipe)
+    judgement = judge(recipe.report, steps.first, steps.last, check_names=check_names)
+    if not folder.is_dir():
+        raise LocationError(f"Error changing to directory {folder}: there is no such folder")
+    log.open(folder, name)
+    if not _accept(judgement, log):
+        return False
+    stack = find_stack(folder, name, _values(recipe))
+    log.say(f"Starting data set {name}")
+    recorder = _start_record(folder, stack, recipe, log)
+    try:
+        _work(stack, recipe, steps, site, recorder, log)
+    except BaseException as error:
+        stage = recorder.failed_stage() or "start"
+        recorder.fail(stage, str(error) or type(error).__name__, error=type(error).__name__)
+        if isinstance(error, TiltflowError) and stage in STAGES:
+            log.say(f"ERROR: {error}")
+            log.abort(f"An error occurred running {STAGES[stage].command_file}")
+            return False
+        raise
+    recorder.succeed()
+    through = "" if steps.last >= TRIM_STEP else f" through step {steps.last:g}"
+    log.say(f"Completed dataset {name}{through}")
+    log.say("SUCCESSFULLY COMPLETED")
+    return True
+
+
+def find_stack(folder: Path, name: str, directives: dict[str, str]) -> Path:
+    """Return the raw stack of a data set: with the extension that a directive gives, else with one of the usual ones.
+
+    Raises
+    ------
+    LocationError
+        If there is none.
+    """
+    given = directives.get("setupset.currentStackExt") or directives.get("setupset.copyarg.stackext") or ""
+    candidates = [f"{name}.{extension}" for extension in dict.fromkeys((given.lstrip("."), *STACK_EXTENSIONS)) if extension]
+    found = next((folder / file for file in candidates if (folder / file).is_file()), None)
+    if found is None:
+        raise LocationError(f"Stack file does not exist in {folder} with any of these names: {', '.join(candidates)}")
+    return found
+
+
+def _recipe_of(data_set: DataSet, steps: Steps) -> Recipe:
+    overrides = []
+    if data_set.name is not None:
+        overrides.append(("setupset.copyarg.name", data_set.name))
+    if data_set.folder is not None:
+        overrides.append(("setupset.datasetDirectory", str(data_set.folder)))
+    return draft_recipe(template=data_set.directive_file, overrides=overrides, engine=ENGINE.name, volume=steps.reach(VOLUME_STEP))
+
+
+def _values(recipe: Recipe) -> dict[str, str]:
+    return {each.name: each.value for each in recipe.directives}
+
+
+def _place(data_set: DataSet, recipe: Recipe) -> tuple[str, Path]:
+    values = _values(recipe)
+    name = values.get("setupset.copyarg.name", "")
+    if not name:
+        raise MissingValueError(f"{data_set.directive_file} gives no setupset.copyarg.name, and there is no -RootName: give one")
+    if "/" in name:
+        raise ParameterError(f"{name!r} is not the name of a data set, but a path: give its folder by -CurrentLocation")
+    return name, Path(values.get("setupset.datasetDirectory") or ".")
+
+
+def _accept(judgement: Judgement, log: BatchLog) -> bool:
+    """Print which directives are wrong or not followed, and return whether the work can begin."""
+    if judgement.wrong:
+        log.say("ERROR: Incorrect directive(s) as listed below:")
+        _list(log, judgement.wrong)
+        log.abort("Bad directives")
+        return False
+    if judgement.stops:
+        log.say("ERROR: batchruntomo - tiltflow cannot do what these directives ask for:")
+        _list(log, judgement.stops)
+        log.abort("Directives that cannot be followed")
+        return False
+    if judgement.not_followed:
+        log.say("WARNING: Directive(s) that are NOT followed:")
+        _list(log, judgement.not_followed)
+    if judgement.otherwise:
+        log.say("Directive(s) without effect, as tiltflow works in another way:")
+        _list(log, judgement.otherwise)
+    return True
+
+
+def _list(log: BatchLog, sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        log.say(f"   {sentence}")
+
+
+def _start_record(folder: Path, stack: Path, recipe: Recipe, log: BatchLog) -> Recorder:
+    recorder = _ToldRecorder.start(folder / "run.json", stack, __version__)
+    recorder.log = log
+    recorder.record.versions = describe.versions()
+    recorder.record.recipe = describe.recipe(recipe, requested=recipe)
+    recorder.record.engine = EngineEntry(name=ENGINE.name, version=ENGINE.version, reason="it was called as batchruntomo")
+    return recorder
+
+
+def _work(path: Path, recipe: Recipe, steps: Steps, site: Site, recorder: Recorder, log: BatchLog) -> None:
+    folder = path.parent
+    if steps.first > VOLUME_STEP and steps.last >= VOLUME_STEP:
+        raise ParameterError(
+            f"-StartingStep {steps.first:g} is not supported: tomograms are trimmed as they are made, so start at "
+            f"{VOLUME_STEP:g} or before"
+        )
+    series = _read(path, recipe, recorder)
+    write_setup(folder, series, recipe.gold_nm)
+    log.say("Reached step 0")
+    if steps.last < ALIGNMENT_STEP:
+        if steps.last > 0:
+            log.say("WARNING: nothing but the set-up was done: steps 1 to 4 leave no files, the alignment is made by step 5 or 6")
+        return
+    with _scratch(folder) as scratch, open_stack(path) as raw, one_thread_for_algebra():
+        job = EngineJob(series, recipe, site, scratch, recorder)
+        if steps.reach(VOLUME_STEP):
+            plan = ENGINE.plan(series, recipe, site.threads)
+            check_room(plan, path.name, scratch, folder)
+        stack, alignment = _aligned(job, raw, steps, log)
+        if steps.last >= STACK_STEP:
+            _make_volumes(job, stack, raw, alignment, steps, log)
+
+
+def _read(path: Path, recipe: Recipe, recorder: Recorder) -> TiltSeries:
+    with recorder.stage("read") as notes:
+        series = read_series(path, recipe.hints)
+        recorder.record.input = describe.series(series)
+        for problem in (*series.problems, *recipe.report.problems):
+            notes.warn(f"{problem.message} ({problem.where})")
+        notes.number("views", series.shape[0])
+    return series
+
+
+def _aligned(job: EngineJob, raw: ImageStack, steps: Steps, log: BatchLog) -> tuple[Stack, Alignment]:
+    """Return the repaired views and their alignment, made or read; what is made is in its place."""
+    folder = job.series.path.parent
+    if not steps.align:
+        alignment = read_alignment(folder, job.series)
+        log.say(f"Using the existing alignment in {job.series.name}.xf and {job.series.name}.tlt")
+        stack, _ = prepare(job, raw)
+    else:
+        set_aside(folder, job.series)
+        stack, alignment = align(job, raw)
+    positioned = position_specimen(job, stack, alignment) if steps.reach(POSITIONING_STEP) else alignment
+    if steps.align or positioned is not alignment:
+        job.note_alignment(positioned)
+        write_alignment(job.workdir, folder, job.series, positioned, job.recipe.gold_nm)
+        _tell(job, positioned, log)
+    return stack, positioned
+
+
+def _tell(job: EngineJob, alignment: Alignment, log: BatchLog) -> None:
+    lines = list(figures(job.series, alignment))
+    for line in lines:
+        log.say(line)
+    if alignment.method not in (job.recipe.method, "existing"):
+        log.say(
+            f"WARNING: the directives ask for an alignment by {job.recipe.method}; it could not be trusted or failed, and the one "
+            f"by {alignment.method} is used"
+        )
+    for warning in alignment.evidence.trust_warnings:
+        log.say(f"WARNING: this alignment should not be trusted unseen: {warning}")
+    log.say(f"Final align - {'; '.join(line.strip() for line in lines) or 'no residuals: nothing was tracked'}")
+
+
+def _make_volumes(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment, steps: Steps, log: BatchLog) -> None:
+    folder, aligned = job.series.path.parent, job.path("_ali.mrc")
+    if steps.reach(STACK_STEP):
+        make_aligned_stack(job, stack, raw, alignment)
+        aligned = _deliver(aligned, folder)
+    else:
+        aligned = folder / aligned.name
+        if not aligned.is_file():
+            raise LocationError(f"{aligned} does not exist: start at step {STACK_STEP:g} to make it")
+    if not steps.reach(VOLUME_STEP):
+        return
+    if steps.last < TRIM_STEP:
+        whole = replace(job.recipe.trim, reorient=0, size_x=None, size_y=None, thickness=None, to_bytes=False)
+        untrimmed = replace(job, recipe=replace(job.recipe, trim=whole))
+        volume = make_volume(untrimmed, aligned, alignment)
+        _deliver(volume.rename(job.path("_full_rec.mrc")), folder)
+        return
+    _deliver(make_volume(job, aligned, alignment), folder)
+    log.say(f"Trimmed the tomogram as it was made, to {job.series.name}_rec.mrc")
+    log.say("Reached step 20")
+    make_halves(job, aligned, alignment)
+    for half in job.workdir.glob("*_rec_*.mrc"):
+        _deliver(half, folder)
+
+
+def _deliver(made: Path, folder: Path) -> Path:
+    return made.replace(folder / made.name)
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Make a hidden folder beside the data, so that what is made in it can be renamed into place, and remove it at the end."""
+    scratch = Path(mkdtemp(prefix=PARTIAL_PREFIX, dir=folder))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
