@@ -83,9 +83,16 @@ def _table(series: TiltSeries, alignment: Alignment) -> Iterator[str]:
     for view in np.flatnonzero(alignment.included):
         stretch = geometry.rotation(-rotation[view]) @ matrices[view] / magnification[view]
         tilt = alignment.tilt_deg[view]
-        line = (
-            f"{view + 1:4d}{rotation[view]:10.1f}{tilt:10.1f}{tilt - series.tilt_deg[view]:10.2f}{magnification[view]:10.4f}"
-            f"{stretch[0, 0] - 1:10.4f}{np.rad2deg(stretch[1, 0]):10.2f}"
+        line = f"{view + 1:4d}" + "".join(
+            f"{_without_sign_of_zero(value, digits):10.{digits}f}"
+            for value, digits in (
+                (rotation[view], 1),
+                (tilt, 1),
+                (tilt - series.tilt_deg[view], 2),
+                (magnification[view], 4),
+                (stretch[0, 0] - 1, 4),
+                (np.rad2deg(stretch[1, 0]), 2),
+            )
         )
         if residuals is not None:
             line += f"{np.nan_to_num(residuals[view]) * series.pixel_size_angstrom / 10:10.2f}"
@@ -96,3 +103,7 @@ def _rotation_at_zero(alignment: Alignment) -> float:
     views = np.flatnonzero(alignment.included)
     flattest = views[np.argmin(np.abs(alignment.tilt_deg[views]))]
     return float(geometry.axis_angles(alignment.transforms[flattest]))
+
+
+def _without_sign_of_zero(value: float, digits: int) -> float:
+    return round(float(value), digits) + 0.0

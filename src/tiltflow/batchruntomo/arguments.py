@@ -5,7 +5,7 @@ Upper and lower case count first, so that `-st` is `-start` and not `-StartForFi
 is the next word, whatever it begins with.  Words that belong to no option are directive files.  `-ParameterFile F` and
 `-StandardInput` take further options from a file or from the standard input, one a line, name before value.
 
-The names are those of the manual pages of IMOD 4.8 to 5.1.
+The names are those of IMOD 4.9's manual page; `-BypassEtomo` and `-NamingStyle` came later.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ OPTIONS = (
     Option("SMTPserver", "SMTP", "text", "No effect", "no messages are sent"),
     Option("EtomoDebug", "etomo", "whole", "No effect", "eTomo is not run"),
     Option("BypassEtomo", "bypass", "switch", "No effect", "eTomo is never run"),
-    Option("NamingStyle", "style", "whole", "No effect", "files have the names of IMOD 5: NAME_ali.mrc, NAME_rec.mrc"),
+    Option("NamingStyle", "naming", "whole", "No effect", "files have the names of IMOD 5: NAME_ali.mrc, NAME_rec.mrc"),
 )
 
 _PARAMETER_FILE = Option("ParameterFile", "param", "text", "Read options from a file")

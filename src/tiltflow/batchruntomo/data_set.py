@@ -136,7 +136,7 @@ def process_data_set(
     TiltflowError
         With the reason, if it cannot be processed.
     """
-    recipe = replace(_recipe_of(data_set, steps), fallback=fallback)
+    recipe = _with_fixed_variables(replace(_recipe_of(data_set, steps), fallback=fallback))
     name, folder = _place(data_set, recipe)
     judgement = judge(recipe.report, steps.first, steps.last, check_names=check_names)
     if not folder.is_dir():
@@ -187,6 +187,22 @@ def _recipe_of(data_set: DataSet, steps: Steps) -> Recipe:
     if data_set.folder is not None:
         overrides.append(("setupset.datasetDirectory", str(data_set.folder)))
     return draft_recipe(template=data_set.directive_file, overrides=overrides, engine=ENGINE.name, volume=steps.reach(VOLUME_STEP))
+
+
+def _with_fixed_variables(recipe: Recipe) -> Recipe:
+    """Return the recipe with what the directives fix of tiltalign's variables fixed in markerless alignment too.
+
+    Programs that ask for one rotation and no magnification (RELION) read only a rotation and a shift from `NAME.xf`, and would be
+    wrong by up to half a degree for views that were magnified.
+    """
+    solve = recipe.solve
+    refine = replace(
+        recipe.refine,
+        refine_rotation=solve.rotation in ("each", "grouped"),
+        refine_magnification=solve.magnification != "fixed",
+        refine_tilt=solve.tilt != "fixed",
+    )
+    return replace(recipe, refine=refine)
 
 
 def _values(recipe: Recipe) -> dict[str, str]:
@@ -246,8 +262,9 @@ def _work(path: Path, recipe: Recipe, steps: Steps, site: Site, recorder: Record
             f"{VOLUME_STEP:g} or before"
         )
     series = _read(path, recipe, recorder)
-    write_setup(folder, series, recipe.gold_nm)
-    log.say("Reached step 0")
+    if steps.first < POSITIONING_STEP:
+        write_setup(folder, series, recipe.gold_nm)
+        log.say("Reached step 0")
     if steps.last < ALIGNMENT_STEP:
         if steps.last > 0:
             log.say("WARNING: nothing but the set-up was done: steps 1 to 4 leave no files, the alignment is made by step 5 or 6")
@@ -283,9 +300,10 @@ def _aligned(job: EngineJob, raw: ImageStack, steps: Steps, log: BatchLog) -> tu
         set_aside(folder, job.series)
         stack, alignment = align(job, raw)
     positioned = position_specimen(job, stack, alignment) if steps.reach(POSITIONING_STEP) else alignment
+    job.note_alignment(positioned)
     if steps.align or positioned is not alignment:
-        job.note_alignment(positioned)
-        write_alignment(job.workdir, folder, job.series, positioned, job.recipe.gold_nm)
+        write_alignment(job.workdir, folder, job.series, positioned, job.recipe.gold_nm, logs=steps.align)
+    if steps.align:
         _tell(job, positioned, log)
     return stack, positioned
 
@@ -294,11 +312,6 @@ def _tell(job: EngineJob, alignment: Alignment, log: BatchLog) -> None:
     lines = list(figures(job.series, alignment))
     for line in lines:
         log.say(line)
-    if alignment.method not in (job.recipe.method, "existing"):
-        log.say(
-            f"WARNING: the directives ask for an alignment by {job.recipe.method}; it could not be trusted or failed, and the one "
-            f"by {alignment.method} is used"
-        )
     for warning in alignment.evidence.trust_warnings:
         log.say(f"WARNING: this alignment should not be trusted unseen: {warning}")
     log.say(f"Final align - {'; '.join(line.strip() for line in lines) or 'no residuals: nothing was tracked'}")

@@ -40,10 +40,13 @@ def set_aside(folder: Path, series: TiltSeries) -> None:
             path.replace(folder / f"{name}~")
 
 
-def write_alignment(scratch: Path, folder: Path, series: TiltSeries, alignment: Alignment, gold_nm: float) -> None:
+def write_alignment(
+    scratch: Path, folder: Path, series: TiltSeries, alignment: Alignment, gold_nm: float, *, logs: bool = True
+) -> None:
     """Write the files of an alignment into the folder, the logs last: a reader that finds `align.log` finds the others.
 
-    The x-axis tilt is written to `NAME.xtilt` with the sign that IMOD's tilt gives it there, minus that of XAXISTILT.
+    Without `logs` these stay as they are: they tell of a fit that was made before.  The x-axis tilt is written to `NAME.xtilt` with
+    the sign that IMOD's tilt gives it there, minus that of XAXISTILT.
     """
     write_alignment_files(scratch, series, alignment)
     for suffix in _OWN:
@@ -60,8 +63,9 @@ def write_alignment(scratch: Path, folder: Path, series: TiltSeries, alignment: 
     for suffix, text in texts.items():
         write_text(folder / f"{series.name}{suffix}", text)
     _write_edf(folder, series, alignment.included.tolist(), gold_nm)
-    write_text(folder / "taSolution.log", render_solution_table(series, alignment))
-    write_text(folder / "align.log", render_align_log(series, alignment))
+    if logs:
+        write_text(folder / "taSolution.log", render_solution_table(series, alignment))
+        write_text(folder / "align.log", render_align_log(series, alignment))
 
 
 def read_alignment(folder: Path, series: TiltSeries) -> Alignment:
