@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiltflow.batchruntomo.arguments import OPTIONS, HelpRequest, find_option, parse_arguments
+from tiltflow.batchruntomo.arguments import HelpRequest, parse_arguments
+from tiltflow.batchruntomo.options import OPTIONS, find_option
 from tiltflow.errors import ParameterError
 from tiltflow.parallel import usable_cores
 
@@ -105,7 +106,7 @@ def test_words_without_an_option_are_directive_files(adoc, tmp_path):
         (["-di", "A", "-cu", ".", "-cu", "."], "enter it for each"),
         (["-di", "A", "-deliver", "x"], "-DeliverToDirectory is not supported"),
         (["-di", "A", "-st", "106"], "step of a second axis"),
-        (["-di", "A", "-use"], "needs a -StartingStep after the alignment"),
+        (["-di", "A", "-use"], "needs a -StartingStep after the tracking"),
     ],
 )
 def test_what_is_wrong_is_an_error_that_names_it(words, complaint, adoc):
@@ -155,3 +156,13 @@ def test_options_may_come_from_a_file_and_from_the_standard_input(adoc, tmp_path
 @pytest.mark.parametrize("words", [[], ["-help"], ["--help"], ["-usage"], ["-di", "x", "-h"]])
 def test_help_is_asked_for(words):
     assert isinstance(parse_arguments(words), HelpRequest)
+
+
+@pytest.mark.parametrize(("given", "first"), [("6", 7), ("7", 7), ("8", 8)])
+def test_an_existing_alignment_is_used_from_step_7_on(given, first, adoc):
+    assert parse_arguments([str(adoc), "-use", "-st", given]).first_step == first
+
+
+def test_a_limit_alone_is_a_number_of_threads(adoc):
+    assert parse_arguments([str(adoc), "-limit", "1"]).threads == 1
+    assert parse_arguments([str(adoc), "-limit", "1", "-cp", "2"]).threads == 1

@@ -1,5 +1,7 @@
 """Whole commands: exit status, what is printed, what lies in the folder, and what a failure leaves."""
 
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -7,11 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tiltflow.batchruntomo.run import site_of
 from tiltflow.cli import app
 from tiltflow.formats.edf import parse_edf
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.transforms import read_transforms
 from tiltflow.record import read_record
+from tiltflow.settings import load_settings
 
 NAME = "TS_01"
 GOLD = "setupset.copyarg.rotation = -8\nsetupset.copyarg.pixel = 1\nsetupset.copyarg.gold = 10\n"
@@ -155,8 +159,7 @@ def test_a_failed_alignment_leaves_no_earlier_one_in_its_place(call, adoc, folde
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_a_defect_costs_its_own_data_set_alone(call, adoc, folder, tmp_path):
-    """A folder in the place of a file is what no check foresees."""
+def test_a_stack_that_is_no_image_costs_its_own_data_set_alone(call, adoc, folder, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / f"{NAME}.mrc").write_bytes(b"no image")
@@ -194,31 +197,23 @@ def test_a_wrong_command_line_ends_with_imods_line_and_status_1(call):
 
 def test_asking_for_help_imports_nothing_heavy(run_python):
     heavy = run_python(
-        "import sys; from tiltflow.batchruntomo import main; main(['-help']); print([n for n in ('scipy', 'numba', 'pydantic') if n in sys.modules])"
+        "import sys; from tiltflow.batchruntomo import main; main(['-help']); "
+        "print([name for name in ('scipy', 'numba', 'pydantic') if name in sys.modules])"
     )
     assert heavy.splitlines()[-1] == "[]"
 
 
 @pytest.fixture
 def run_python():
-    import subprocess
-
     return lambda code: subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-def test_without_a_number_of_cores_one_is_used_unless_the_site_says_more(call, adoc, folder, monkeypatch):
-    from tiltflow.batchruntomo import run as module
-
-    seen = []
-    real = module.process_data_set
-    monkeypatch.setattr(module, "process_data_set", lambda *args, **kwargs: seen.append(args[2].threads) or real(*args, **kwargs))
-    words = ["-di", adoc(GOLD), "-cu", folder, "-ro", NAME, "-en", 0]
+@pytest.mark.parametrize(("asked", "variable", "threads"), [(None, None, 1), (None, "2", 2), (1, "2", 1), (3, None, 3)])
+def test_without_a_number_of_cores_one_is_used_unless_the_site_says_more(asked, variable, threads, monkeypatch):
     monkeypatch.delenv("TILTFLOW_THREADS", raising=False)
-    call(*words)
-    monkeypatch.setenv("TILTFLOW_THREADS", "2")
-    call(*words)
-    call(*words, "-cp", 1)
-    assert seen == [1, 2, 1]
+    if variable is not None:
+        monkeypatch.setenv("TILTFLOW_THREADS", variable)
+    assert site_of(load_settings(threads=asked)).threads == threads
 
 
 def test_what_is_fixed_in_the_directives_is_fixed_without_markers_too(call, adoc, folder):
@@ -229,3 +224,20 @@ def test_what_is_fixed_in_the_directives_is_fixed_without_markers_too(call, adoc
     np.testing.assert_allclose(np.linalg.det(matrices), 1, atol=1e-5)
     assert np.ptp(np.rad2deg(np.arccos(matrices[:, 0, 0]))) < 1e-3
     assert "Residual error" not in (folder / "align.log").read_text(), "nothing was tracked, so that there are no residuals"
+
+
+@pytest.mark.whole
+def test_a_signal_to_quit_ends_the_work_and_leaves_nothing_half_made(adoc, folder):
+    words = ["-di", str(adoc(VOLUME)), "-cu", str(folder), "-ro", NAME]
+    process = subprocess.Popen([sys.executable, "-m", "tiltflow.batchruntomo", *words], stdout=subprocess.PIPE, text=True)
+    lines = []
+    for line in process.stdout:
+        lines.append(line.strip())
+        if "(running align.com)" in line:
+            process.send_signal(signal.SIGTERM)
+    assert process.wait() == 1
+    process.stdout.close()
+    assert lines[-1] == "RECEIVED SIGNAL TO QUIT, JUST EXITING"
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert not (folder / f"{NAME}.xf").exists()
+    assert read_record(folder / "run.json").status == "error"

@@ -26,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         Without the program's name; those of this process if not given.
     """
-    from tiltflow.batchruntomo.arguments import HelpRequest, parse_arguments, render_usage
+    from tiltflow.batchruntomo.arguments import HelpRequest, parse_arguments
+    from tiltflow.batchruntomo.options import render_usage
     from tiltflow.errors import TiltflowError
 
     words = sys.argv[1:] if arguments is None else list(arguments)

@@ -1,11 +1,8 @@
 """batchruntomo's command line, read by the rules that all of IMOD's programs share.
 
-An option is a dash and a name, long (`-DirectiveFile`) or short (`-directive`), or a beginning of either that no other option has.
-Upper and lower case count first, so that `-st` is `-start` and not `-StartForFirstSetOnly`; if nothing fits, they are ignored.  A value
-is the next word, whatever it begins with.  Words that belong to no option are directive files.  `-ParameterFile F` and
-`-StandardInput` take further options from a file or from the standard input, one a line, name before value.
-
-The names are those of IMOD 4.9's manual page; `-BypassEtomo` and `-NamingStyle` came later.
+Options are found by name (:mod:`tiltflow.batchruntomo.options`).  A value is the next word, whatever it begins with.  Words that belong
+to no option are directive files.  `-ParameterFile F` and `-StandardInput` take further options from a file or from the standard input,
+one a line, name before value.
 """
 
 from __future__ import annotations
@@ -15,71 +12,20 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from tiltflow.batchruntomo.options import OPTIONS, PARAMETER_FILE, STANDARD_INPUT, Option, find_option
 from tiltflow.errors import LocationError, ParameterError
 from tiltflow.parallel import usable_cores
 
 LAST_STEP = 22.0
 """The last step of IMOD 5, cleaning up."""
+AFTER_ALIGNMENT = 7.0
+"""The first step that goes on from an alignment instead of making it."""
+_TRACKING_STEP = 5.0
 _MOST_CPUS = 128
 _FOR_SECOND_AXIS_ON = 100.0
 """Added to a starting step to begin with the second axis of a set of two."""
 
-Kind = Literal["text", "whole", "number", "switch"]
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option.
-
-    Attributes
-    ----------
-    name, short
-        Its two names, without the dash.
-    kind
-        What its value is; a switch has none.
-    meaning
-        One line for the help.
-    unheeded
-        Why it has no effect here; empty if it is followed.
-    """
-
-    name: str
-    short: str
-    kind: Kind
-    meaning: str
-    unheeded: str = ""
-
-
-OPTIONS = (
-    Option("DirectiveFile", "directive", "text", "File of directives for one or more data sets; may be repeated"),
-    Option("RootName", "root", "text", "Root name of a data set; may be repeated"),
-    Option("CurrentLocation", "current", "text", "Folder of a data set, in which it is processed; may be repeated"),
-    Option("StartingStep", "start", "number", "Step to start with"),
-    Option("EndingStep", "end", "number", "Step to end with: 6 after the alignment, 8 after the aligned stack"),
-    Option("StartForFirstSetOnly", "first", "switch", "The starting step holds for the first data set only"),
-    Option("UseExistingAlignment", "use", "switch", "Use the existing alignment; always so from step 7 on"),
-    Option("CPUMachineList", "cpus", "text", "Number of cores of this machine; one if not given"),
-    Option("LimitLocalThreads", "limit", "whole", "Most threads to use"),
-    Option("ExitOnError", "exit", "switch", "Stop at the first data set that fails"),
-    Option("ValidationType", "validation", "whole", "1 or 2 only to check the directives, -1 not to check their names"),
-    Option("DeliverToDirectory", "deliver", "text", "Refused: move the data set first"),
-    Option("ProcessOneAxis", "one", "whole", "No effect", "every data set has a single axis"),
-    Option("GPUMachineList", "gpus", "text", "No effect", "the work is done on the CPU"),
-    Option("SingleOnFirstCPU", "single", "switch", "No effect", "all work is done on this machine"),
-    Option("NiceValue", "nice", "whole", "No effect", "the work has the priority with which this program was started"),
-    Option("RemoteDirectory", "remote", "text", "No effect", "all work is done on this machine"),
-    Option("CheckFile", "check", "text", "No effect", "to stop, end this program (Ctrl-C, kill)"),
-    Option("EmailAddress", "email", "text", "No effect", "no messages are sent"),
-    Option("SMTPserver", "SMTP", "text", "No effect", "no messages are sent"),
-    Option("EtomoDebug", "etomo", "whole", "No effect", "eTomo is not run"),
-    Option("BypassEtomo", "bypass", "switch", "No effect", "eTomo is never run"),
-    Option("NamingStyle", "naming", "whole", "No effect", "files have the names of IMOD 5: NAME_ali.mrc, NAME_rec.mrc"),
-)
-
-_PARAMETER_FILE = Option("ParameterFile", "param", "text", "Read options from a file")
-_STANDARD_INPUT = Option("StandardInput", "StandardInput", "switch", "Read options from the standard input")
 _HELP = frozenset({"help", "usage", "h"})
 
 
@@ -165,41 +111,6 @@ def parse_arguments(words: Sequence[str], read_input: Callable[[], str] = sys.st
     return _request(_collect(words, read_input))
 
 
-def find_option(word: str) -> Option:
-    """Return the option that a word, without its dash, names or begins.
-
-    >>> find_option("di").name, find_option("st").name, find_option("endingstep").name
-    ('DirectiveFile', 'StartingStep', 'EndingStep')
-
-    Raises
-    ------
-    ParameterError
-        If it is none's, or begins several.
-    """
-    known = (*OPTIONS, _PARAMETER_FILE, _STANDARD_INPUT)
-    for fold in (str, str.lower):
-        sought = fold(word)
-        names = [(option, (fold(option.name), fold(option.short))) for option in known]
-        found = [option for option, own in names if sought in own] or [
-            option for option, own in names if any(name.startswith(sought) for name in own)
-        ]
-        if len(found) > 1:
-            raise ParameterError(f"Ambiguous option: -{word} could be {' or '.join(f'-{each.name}' for each in found)}")
-        if found:
-            return found[0]
-    raise ParameterError(f"Illegal option: -{word}; -help lists those there are")
-
-
-def render_usage() -> str:
-    """Return the help: every option with its short name."""
-    lines = [
-        "Usage: batchruntomo [options] directive_file ...",
-        "Aligns and reconstructs tilt series with tiltflow's own engine, in the place of IMOD's batchruntomo.",
-        "Options can be abbreviated; current names:",
-    ]
-    return "\n".join([*lines, *(f"  -{each.short:<11} -{each.name:<21} {each.meaning}" for each in OPTIONS)])
-
-
 def _collect(words: Sequence[str], read_input: Callable[[], str]) -> _Given:
     given, rest = _Given(), iter(words)
     for word in rest:
@@ -207,9 +118,9 @@ def _collect(words: Sequence[str], read_input: Callable[[], str]) -> _Given:
             given.words.append(word)
             continue
         option = find_option(word.removeprefix("-").removeprefix("-"))
-        if option is _STANDARD_INPUT:
+        if option is STANDARD_INPUT:
             _take_lines(read_input().split("\n"), given)
-        elif option is _PARAMETER_FILE:
+        elif option is PARAMETER_FILE:
             _take_lines(_lines_of(Path(_value_of(option, rest))), given)
         else:
             given.values.setdefault(option.name, []).append("1" if option.kind == "switch" else _value_of(option, rest))
@@ -236,7 +147,7 @@ def _take_lines(lines: Iterable[str], given: _Given) -> None:
         if not name or name.startswith("#"):
             continue
         option = find_option(name.removeprefix("-"))
-        if option in (_STANDARD_INPUT, _PARAMETER_FILE):
+        if option in (STANDARD_INPUT, PARAMETER_FILE):
             raise ParameterError(f"-{option.name} must stand on the command line")
         value = value.strip()
         if not value and option.kind != "switch":
@@ -255,9 +166,10 @@ def _request(given: _Given) -> Request:
     first_step, last_step = _number(given, "StartingStep", 0.0), _number(given, "EndingStep", LAST_STEP)
     if first_step >= _FOR_SECOND_AXIS_ON:
         raise ParameterError(f"-StartingStep {first_step:g} is a step of a second axis; every data set has a single one here")
-    if given.all("UseExistingAlignment") and first_step <= 5:
-        raise ParameterError(f"-UseExistingAlignment needs a -StartingStep after the alignment, 7 or more; it is {first_step:g}")
-    _whole(given, "LimitLocalThreads", 1)
+    if given.all("UseExistingAlignment"):
+        if first_step <= _TRACKING_STEP:
+            raise ParameterError(f"-UseExistingAlignment needs a -StartingStep after the tracking, above 5; it is {first_step:g}")
+        first_step = max(first_step, AFTER_ALIGNMENT)
     threads, remarks = _threads(given)
     return Request(
         data_sets=_data_sets(given),
@@ -302,10 +214,10 @@ def _data_sets(given: _Given) -> tuple[DataSet, ...]:
 
 def _threads(given: _Given) -> tuple[int | None, tuple[str, ...]]:
     """Return the threads that `-cpus` and `-limit` allow, and what is to be said about them."""
-    limit = _whole(given, "LimitLocalThreads", usable_cores())
+    most = min(usable_cores(), max(1, _whole(given, "LimitLocalThreads", usable_cores())))
     text = given.last("CPUMachineList")
     if not text:
-        return None, ()
+        return most if given.all("LimitLocalThreads") else None, ()
     if text.isdigit():
         asked = int(text)
         remarks: tuple[str, ...] = ()
@@ -313,7 +225,7 @@ def _threads(given: _Given) -> tuple[int | None, tuple[str, ...]]:
             raise ParameterError(f"A number of cores entered with -cpus must be between 1 and {_MOST_CPUS}; it is {text}")
     else:
         asked, remarks = _cores_here(text)
-    threads = max(1, min(asked, limit, usable_cores()))
+    threads = min(asked, most)
     if threads < asked:
         remarks = (*remarks, f"-CPUMachineList asks for {asked} cores; {threads} can be used here")
     return threads, remarks

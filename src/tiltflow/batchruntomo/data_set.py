@@ -18,9 +18,9 @@ Steps 1 to 4 leave no files of their own.  With a first step above 6, the alignm
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -30,13 +30,26 @@ from tiltflow.batchruntomo.alignment_logs import figures
 from tiltflow.batchruntomo.arguments import DataSet
 from tiltflow.batchruntomo.batch_log import STAGES, BatchLog
 from tiltflow.batchruntomo.data_set_files import (
-    STACK_EXTENSIONS,
     read_alignment,
     set_aside,
     write_alignment,
     write_setup,
 )
-from tiltflow.batchruntomo.directive_policy import Judgement, judge
+from tiltflow.batchruntomo.data_set_request import (
+    ALIGNMENT_STEP,
+    POSITIONING_STEP,
+    STACK_STEP,
+    TRIM_STEP,
+    VOLUME_STEP,
+    Steps,
+    accept,
+    directive_values,
+    find_stack,
+    place_of,
+    recipe_of,
+    with_fixed_variables,
+)
+from tiltflow.batchruntomo.directive_policy import judge
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native import ENGINE
 from tiltflow.engines.native.engine import align, make_aligned_stack, prepare
@@ -44,35 +57,15 @@ from tiltflow.engines.native.halves import make_halves
 from tiltflow.engines.native.positioning import position_specimen
 from tiltflow.engines.native.volume import make_volume
 from tiltflow.engines.plan import check_room
-from tiltflow.errors import LocationError, MissingValueError, ParameterError, TiltflowError
+from tiltflow.errors import LocationError, ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, ImageStack, Site, Stack, TiltSeries
 from tiltflow.parallel import one_thread_for_algebra
-from tiltflow.recipe import Recipe, draft_recipe
+from tiltflow.recipe import Recipe
 from tiltflow.record import EngineEntry, Recorder
 from tiltflow.record.recorder import StageNotes
 from tiltflow.version import __version__
-
-ALIGNMENT_STEP, POSITIONING_STEP, STACK_STEP, VOLUME_STEP, TRIM_STEP = 5.0, 7.0, 8.0, 14.0, 20.0
-"""Steps that leave files.  Both 5 and 6 end after the alignment: IMOD 4 and some wrappers number it 5."""
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """The first and the last step that are asked for."""
-
-    first: float
-    last: float
-
-    def reach(self, step: float) -> bool:
-        """Return whether a step is among them."""
-        return self.first <= step <= self.last
-
-    @property
-    def align(self) -> bool:
-        """Whether the alignment is made, not read."""
-        return self.first < POSITIONING_STEP and self.last >= ALIGNMENT_STEP
 
 
 class _ToldRecorder(Recorder):
@@ -103,11 +96,11 @@ def validate_data_set(data_set: DataSet, steps: Steps, log: BatchLog, *, templat
     TiltflowError
         If the file cannot be read, or a line is not a directive.
     """
-    recipe = _recipe_of(data_set, steps)
+    recipe = recipe_of(data_set, steps)
     judgement = judge(recipe.report, steps.first, steps.last)
     if template:
         judgement = replace(judgement, stops=())
-    if not _accept(judgement, log):
+    if not accept(judgement, log):
         return False
     log.say("Directives all seem OK in that file")
     return True
@@ -136,15 +129,15 @@ def process_data_set(
     TiltflowError
         With the reason, if it cannot be processed.
     """
-    recipe = _with_fixed_variables(replace(_recipe_of(data_set, steps), fallback=fallback))
-    name, folder = _place(data_set, recipe)
+    recipe = with_fixed_variables(replace(recipe_of(data_set, steps), fallback=fallback))
+    name, folder = place_of(data_set, recipe)
     judgement = judge(recipe.report, steps.first, steps.last, check_names=check_names)
     if not folder.is_dir():
         raise LocationError(f"Error changing to directory {folder}: there is no such folder")
     log.open(folder, name)
-    if not _accept(judgement, log):
+    if not accept(judgement, log):
         return False
-    stack = find_stack(folder, name, _values(recipe))
+    stack = find_stack(folder, name, directive_values(recipe))
     log.say(f"Starting data set {name}")
     recorder = _start_record(folder, stack, recipe, log)
     try:
@@ -162,87 +155,6 @@ def process_data_set(
     log.say(f"Completed dataset {name}{through}")
     log.say("SUCCESSFULLY COMPLETED")
     return True
-
-
-def find_stack(folder: Path, name: str, directives: dict[str, str]) -> Path:
-    """Return the raw stack of a data set: with the extension that a directive gives, else with one of the usual ones.
-
-    Raises
-    ------
-    LocationError
-        If there is none.
-    """
-    given = directives.get("setupset.currentStackExt") or directives.get("setupset.copyarg.stackext") or ""
-    candidates = [f"{name}.{extension}" for extension in dict.fromkeys((given.lstrip("."), *STACK_EXTENSIONS)) if extension]
-    found = next((folder / file for file in candidates if (folder / file).is_file()), None)
-    if found is None:
-        raise LocationError(f"Stack file does not exist in {folder} with any of these names: {', '.join(candidates)}")
-    return found
-
-
-def _recipe_of(data_set: DataSet, steps: Steps) -> Recipe:
-    overrides = []
-    if data_set.name is not None:
-        overrides.append(("setupset.copyarg.name", data_set.name))
-    if data_set.folder is not None:
-        overrides.append(("setupset.datasetDirectory", str(data_set.folder)))
-    return draft_recipe(template=data_set.directive_file, overrides=overrides, engine=ENGINE.name, volume=steps.reach(VOLUME_STEP))
-
-
-def _with_fixed_variables(recipe: Recipe) -> Recipe:
-    """Return the recipe with what the directives fix of tiltalign's variables fixed in markerless alignment too.
-
-    Programs that ask for one rotation and no magnification (RELION) read only a rotation and a shift from `NAME.xf`, and would be
-    wrong by up to half a degree for views that were magnified.
-    """
-    solve = recipe.solve
-    refine = replace(
-        recipe.refine,
-        refine_rotation=solve.rotation in ("each", "grouped"),
-        refine_magnification=solve.magnification != "fixed",
-        refine_tilt=solve.tilt != "fixed",
-    )
-    return replace(recipe, refine=refine)
-
-
-def _values(recipe: Recipe) -> dict[str, str]:
-    return {each.name: each.value for each in recipe.directives}
-
-
-def _place(data_set: DataSet, recipe: Recipe) -> tuple[str, Path]:
-    values = _values(recipe)
-    name = values.get("setupset.copyarg.name", "")
-    if not name:
-        raise MissingValueError(f"{data_set.directive_file} gives no setupset.copyarg.name, and there is no -RootName: give one")
-    if "/" in name:
-        raise ParameterError(f"{name!r} is not the name of a data set, but a path: give its folder by -CurrentLocation")
-    return name, Path(values.get("setupset.datasetDirectory") or ".")
-
-
-def _accept(judgement: Judgement, log: BatchLog) -> bool:
-    """Print which directives are wrong or not followed, and return whether the work can begin."""
-    if judgement.wrong:
-        log.say("ERROR: Incorrect directive(s) as listed below:")
-        _list(log, judgement.wrong)
-        log.abort("Bad directives")
-        return False
-    if judgement.stops:
-        log.say("ERROR: batchruntomo - tiltflow cannot do what these directives ask for:")
-        _list(log, judgement.stops)
-        log.abort("Directives that cannot be followed")
-        return False
-    if judgement.not_followed:
-        log.say("WARNING: Directive(s) that are NOT followed:")
-        _list(log, judgement.not_followed)
-    if judgement.otherwise:
-        log.say("Directive(s) without effect, as tiltflow works in another way:")
-        _list(log, judgement.otherwise)
-    return True
-
-
-def _list(log: BatchLog, sentences: Iterable[str]) -> None:
-    for sentence in sentences:
-        log.say(f"   {sentence}")
 
 
 def _start_record(folder: Path, stack: Path, recipe: Recipe, log: BatchLog) -> Recorder:

@@ -14,10 +14,11 @@ from typing import TextIO
 
 from tiltflow.batchruntomo.arguments import DataSet, Request
 from tiltflow.batchruntomo.batch_log import BatchLog
-from tiltflow.batchruntomo.data_set import Steps, process_data_set, validate_data_set
+from tiltflow.batchruntomo.data_set import process_data_set, validate_data_set
+from tiltflow.batchruntomo.data_set_request import Steps
 from tiltflow.errors import TiltflowError
 from tiltflow.model import Site
-from tiltflow.settings import load_settings, site_from
+from tiltflow.settings import Settings, load_settings, site_from
 
 _PROGRAM = "batchruntomo"
 _MOST_FAILURES = 255
@@ -41,9 +42,7 @@ def run_data_sets(request: Request, out: TextIO) -> int:
     """
     logging.getLogger("tiltflow").addHandler(logging.NullHandler())  # warnings are lines of this log already
     settings = load_settings(threads=request.threads)
-    # batchruntomo uses one core when -cpus is left out; programs that start several at once rely on it.
-    site = replace(site_from(settings), threads=settings.threads or 1)
-    log, failures = BatchLog(out), 0
+    site, log, failures = site_of(settings), BatchLog(out), 0
     for remark in request.remarks:
         log.say(f"WARNING: {remark}")
     try:
@@ -59,6 +58,14 @@ def run_data_sets(request: Request, out: TextIO) -> int:
         log.close()
         return 1
     return min(failures, _MOST_FAILURES)
+
+
+def site_of(settings: Settings) -> Site:
+    """Return how the work is done here, with one thread where neither the command line nor the site says more.
+
+    batchruntomo uses one core when `-cpus` is left out, and programs that start several at once rely on it.
+    """
+    return replace(site_from(settings), threads=settings.threads or 1)
 
 
 def _one(data_set: DataSet, steps: Steps, request: Request, site: Site, fallback: bool, log: BatchLog) -> bool:
