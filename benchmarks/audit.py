@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from record import Figures, add_option
 from tiltflow import geometry
 from tiltflow.align.audit import AuditParams, audit_alignment

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +34,17 @@ class CommandResult:
 
 def find_program(name: str) -> Path | None:
     """Return the path of a program on the PATH, or None."""
-    found = shutil.which(name)
-    return Path(found) if found else None
+    return next(find_programs(name), None)
+
+
+def find_programs(name: str) -> Iterator[Path]:
+    """Yield every program of that name on the PATH, in its order."""
+    seen = set()
+    for folder in os.get_exec_path():
+        found = shutil.which(name, path=folder) if folder else None
+        if found and found not in seen:
+            seen.add(found)
+            yield Path(found)
 
 
 def run(program: str | Path, args: Sequence[str], *, cwd: Path, on_line: Callable[[str], None] | None = None) -> CommandResult:

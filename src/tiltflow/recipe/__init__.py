@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tiltflow.recipe.make import Recipe, make_recipe, render_adoc, report_directives
+    from tiltflow.recipe.make import Recipe, draft_recipe, make_recipe, render_adoc, report_directives
     from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
     from tiltflow.recipe.report import DirectiveReport, DirectiveRow
     from tiltflow.recipe.stages import StageParams
@@ -28,6 +28,7 @@ _MODULES = {
     "DirectiveRow": "report",
     "Recipe": "make",
     "StageParams": "stages",
+    "draft_recipe": "make",
     "from_directives": "translate",
     "make_recipe": "make",
     "render_adoc": "make",
@@ -42,6 +43,7 @@ __all__ = [
     "DirectiveRow",
     "Recipe",
     "StageParams",
+    "draft_recipe",
     "from_directives",
     "make_recipe",
     "render_adoc",

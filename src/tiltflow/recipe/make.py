@@ -172,7 +172,7 @@ def make_recipe(
     LocationError
         If there is no such template.
     """
-    recipe = _draft(parameters or BrtParameters(), template, overrides, engine)
+    recipe = draft_recipe(parameters, template, overrides, engine)
     if fallback_engine != OFF:
         _check_engine(fallback_engine)
     asked = replace(recipe, fallback_engine=fallback_engine, fallback=fallback, trust_limit_px=trust_limit_px)
@@ -194,7 +194,7 @@ def report_directives(
     LocationError
         If there is no such template.
     """
-    return _draft(parameters or BrtParameters(), template, overrides, engine).report
+    return draft_recipe(parameters, template, overrides, engine).report
 
 
 def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: str, current_b_stackext: str | None = None) -> str:
@@ -224,9 +224,32 @@ def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: 
     return render_directives(ours, f"Made by tiltflow from the template {source.name}; recipe {recipe.digest[:16]}")
 
 
-def _draft(parameters: BrtParameters, template: str | Path, overrides: Iterable[str | tuple[str, str]], engine: str) -> Recipe:
-    """Return the recipe, without a check."""
+def draft_recipe(
+    parameters: BrtParameters | None = None,
+    template: str | Path = "plastic_brt",
+    overrides: Iterable[str | tuple[str, str]] = (),
+    engine: str = AUTO,
+    *,
+    volume: bool = True,
+) -> Recipe:
+    """Return the recipe unchecked: its report says what is wrong with the directives, and the caller decides what follows from it.
+
+    What is wrong has the defaults of its stage in its place.
+
+    Parameters
+    ----------
+    volume
+        Whether a volume is to be made, so that a directive must give its thickness.
+
+    Raises
+    ------
+    DirectiveError
+        If a line of a file, or an override, is not a directive.
+    LocationError
+        If there is no such template.
+    """
     _check_engine(engine)
+    parameters = parameters or BrtParameters()
     found, folder = find_template(template)
     source = replace(found, overrides=tuple(_override(each) for each in overrides))
     source = with_lower_layers(source, source.directives(parameters, {}).directives, folder)
@@ -238,14 +261,21 @@ def _draft(parameters: BrtParameters, template: str | Path, overrides: Iterable[
         parameters=parameters,
         source=source,
         directives=layered.directives,
-        report=_judge(source, layered.directives, engine, problems),
+        report=_judge(source, layered.directives, engine, problems, volume=volume),
         engine=engine,
     )
 
 
-def _judge(source: Template, directives: tuple[Directive, ...], engine: str, problems: tuple[Problem, ...] = ()) -> DirectiveReport:
+def _judge(
+    source: Template,
+    directives: tuple[Directive, ...],
+    engine: str,
+    problems: tuple[Problem, ...] = (),
+    *,
+    volume: bool = True,
+) -> DirectiveReport:
     """Return the status of the directives; batchruntomo searches for lower layers in its own places."""
-    _, report = from_directives(directives, engine)
+    _, report = from_directives(directives, engine, volume=volume)
     return replace(report, faults=(*report.faults, *(() if rules_of(engine).hands_on_to else source.missing)), problems=problems)
 
 

@@ -29,7 +29,9 @@ from tiltflow.reconstruct.trim import TrimParams
 from tiltflow.reconstruct.wbp import ReconstructParams
 
 
-def from_directives(directives: Iterable[Directive], engine: str = AUTO) -> tuple[StageParams, DirectiveReport]:
+def from_directives(
+    directives: Iterable[Directive], engine: str = AUTO, *, volume: bool = True
+) -> tuple[StageParams, DirectiveReport]:
     """Return the parameters of every stage, and the status of each directive.
 
     Nothing is raised for what is wrong: the report shows all of it, and :meth:`DirectiveReport.check` raises.  A wrong value leaves
@@ -41,6 +43,8 @@ def from_directives(directives: Iterable[Directive], engine: str = AUTO) -> tupl
         Those in force, one for each name.
     engine
         The engine that the report is for; `auto` stands for an engine that follows tiltflow's own steps.
+    volume
+        Whether a volume is to be made, so that a directive must give its thickness.
     """
     directives, rules = tuple(directives), rules_of(engine)
     lookup = Lookup(directives)
@@ -53,7 +57,7 @@ def from_directives(directives: Iterable[Directive], engine: str = AUTO) -> tupl
     params = StageParams(**values)
     rows = tuple(status_of(directive, lookup, params.method, engine, rules) for directive in directives)
     faults = tuple(dict.fromkeys(lookup.faults))
-    if not rules.hands_on_to and not any(map(lookup.has, _THICKNESS)):
+    if volume and not rules.hands_on_to and not any(map(lookup.has, _THICKNESS)):
         faults += (f"no directive gives the thickness of the volume: set {_THICKNESS[0]}",)
     return params, DirectiveReport(rows, faults)
 

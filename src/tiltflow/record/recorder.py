@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
@@ -76,7 +76,7 @@ class Recorder:
         self.save()
 
     @classmethod
-    def start(cls, path: Path, source: Path, version: str) -> Recorder:
+    def start(cls, path: Path, source: Path, version: str) -> Self:
         """Return a recorder for work that begins now."""
         record = SeriesRecord(name=source.stem, source=str(source), tiltflow=version, started=datetime.now(UTC))
         try:
@@ -90,7 +90,7 @@ class Recorder:
         return cls(path, record)
 
     @classmethod
-    def resume(cls, path: Path) -> Recorder:
+    def resume(cls, path: Path) -> Self:
         """Return a recorder that continues the record in a file: the next step, perhaps on another machine.
 
         Raises

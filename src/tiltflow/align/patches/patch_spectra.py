@@ -15,6 +15,7 @@ from scipy import fft
 
 from tiltflow.align.bundle.normal_equations import Geometry
 from tiltflow.align.patches.patch_views import Level
+from tiltflow.errors import StageError
 from tiltflow.kernels.patches import cut_window
 from tiltflow.parallel import map_threads
 
@@ -73,10 +74,22 @@ def window_shape(size_px: tuple[int, int], binning: int) -> tuple[int, int]:
 
 
 def choose_cells(shape: tuple[int, int], binning: int, lowest: float, highest: float) -> FrequencyCells:
-    """Return the frequencies between `lowest` and `highest`, cycles per raw pixel, of windows of `shape`."""
+    """Return the frequencies between `lowest` and `highest`, cycles per raw pixel, of windows of `shape`.
+
+    Raises
+    ------
+    StageError
+        If there are none, as the windows are too small for the filter.
+    """
     fy, fx = fft.fftfreq(shape[0]) / binning, fft.rfftfreq(shape[1]) / binning
     radius = np.hypot(fx[None], fy[:, None])
     row, column = np.nonzero((radius >= lowest) & (radius <= highest) & ((fx[None] > 0) | (fy[:, None] > 0)))
+    if not len(row):
+        size = f"{shape[1] * binning} x {shape[0] * binning}"
+        raise StageError(
+            f"patches of {size} px hold no frequency between {lowest:.3g} and {highest:.3g} cycles per pixel: give larger patches "
+            "(SizeOfPatchesXandY) or a wider filter (FilterRadius2)"
+        )
     band = np.minimum((np.abs(fy[row]) / highest * _BANDS_ALONG_Y).astype(int), _BANDS_ALONG_Y - 1)
     key = column * _BANDS_ALONG_Y + band
     order = np.argsort(key, kind="stable")

@@ -15,7 +15,7 @@ from tiltflow import command
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod.fit_figures import parse_fit_figures
 from tiltflow.engines.imod.log_reader import LogReader
-from tiltflow.engines.imod.program import PROGRAM, arguments, audits
+from tiltflow.engines.imod.program import PROGRAM, arguments, audits, find_imod
 from tiltflow.engines.imod.result_audit import audit_result
 from tiltflow.engines.imod.stack_copy import copy_stack
 from tiltflow.errors import CommandError, EngineError, FormatError
@@ -102,7 +102,7 @@ class _Batchruntomo:
                     notes.progress(reading.fraction)
 
             try:
-                result = command.run(PROGRAM, args, cwd=job.workdir, on_line=take)
+                result = command.run(find_imod() or PROGRAM, args, cwd=job.workdir, on_line=take)
             except CommandError as error:
                 raise self._failure(job, reading, error.last_lines, f"ended with status {error.status}") from error
         if reading.aborted:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiltflow.command import find_program
+from tiltflow.command import find_programs
 from tiltflow.recipe.engine_rules import EngineOption, EngineOptions
 
 if TYPE_CHECKING:
     from tiltflow.model import Site
 
 PROGRAM = "batchruntomo"
+
+STAND_IN = "tiltflow-batchruntomo"
+"""The console script that does batchruntomo's work with tiltflow's own engine, and that may be linked under batchruntomo's name."""
+_CALLS = (STAND_IN.encode(), b"tiltflow.batchruntomo", b"tiltflow batchruntomo")
+"""How a script calls the stand-in."""
+_SCRIPT_BYTES = 4096
+"""How much of a script is searched; IMOD's own batchruntomo is a script too, fifty times as long, and calls none of these."""
 
 FEWEST_CPUS, MOST_CPUS = 2, 128
 """What batchruntomo accepts as a number after -cp; one core is used when the option is left out."""
@@ -79,8 +86,20 @@ def audits(site: Site) -> bool:
 
 
 def find_imod() -> Path | None:
-    """Return `batchruntomo` as it is found on the PATH."""
-    return find_program(PROGRAM)
+    """Return IMOD's `batchruntomo` as it is found on the PATH; tiltflow's own stand-in of that name is passed over."""
+    return next((path for path in find_programs(PROGRAM) if not is_stand_in(path)), None)
+
+
+def is_stand_in(program: Path) -> bool:
+    """Return whether a program of IMOD's name is tiltflow's stand-in: a link to its script, a copy of it, or a script that calls it."""
+    if program.resolve().name.startswith(STAND_IN):
+        return True
+    try:
+        with program.open("rb") as file:
+            beginning = file.read(_SCRIPT_BYTES)
+    except OSError:
+        return False
+    return beginning.startswith(b"#!") and any(word in beginning for word in _CALLS)
 
 
 def imod_version() -> str:

@@ -7,6 +7,7 @@ aligned stack and the volume.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
         alignment = position_specimen(job, stack, alignment)
         job.note_alignment(alignment)
         write_alignment_files(job.workdir, job.series, alignment)
-        aligned = _make_aligned_stack(job, stack, raw, alignment)
+        aligned = make_aligned_stack(job, stack, raw, alignment)
     volume = make_volume(job, aligned, alignment)
     make_halves(job, aligned, alignment)
     return Reconstruction(aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment)
@@ -51,11 +52,8 @@ def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
     StageError
         If these data cannot be aligned, with the reason.
     """
-    series, recipe, name, threads = job.series, job.recipe, job.series.path.name, job.site.threads
-    left_out = {int(view): "is left out by the request" for view in np.flatnonzero(~series.included)}
-    stack, excluded = prepare_views(
-        raw, series.tilt_deg, recipe.xrays, recipe.views, left_out=left_out, name=name, observer=job.recorder, threads=threads
-    )
+    series, recipe = job.series, job.recipe
+    stack, excluded = prepare(job, raw)
     alignment = align_views(
         stack,
         series.tilt_deg,
@@ -63,14 +61,31 @@ def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
         series.pixel_size_angstrom,
         recipe.align,
         excluded=excluded,
-        name=name,
+        name=series.path.name,
         observer=job.recorder,
-        threads=threads,
+        threads=job.site.threads,
     )
     return stack, alignment
 
 
-def _make_aligned_stack(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment) -> Path:
+def prepare(job: EngineJob, raw: Stack) -> tuple[Stack, Mapping[int, str]]:
+    """Return the views with x-ray hits repaired, and the views that are left out, counted from 0, with the reason."""
+    series, recipe = job.series, job.recipe
+    left_out = {int(view): "is left out by the request" for view in np.flatnonzero(~series.included)}
+    return prepare_views(
+        raw,
+        series.tilt_deg,
+        recipe.xrays,
+        recipe.views,
+        left_out=left_out,
+        name=series.path.name,
+        observer=job.recorder,
+        threads=job.site.threads,
+    )
+
+
+def make_aligned_stack(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment) -> Path:
+    """Write the aligned stack to `B_ali.mrc` and return its path; `raw` gives its type and labels."""
     params = job.recipe.stack
     path = job.path("_ali.mrc")
     ny, nx = aligned_shape(stack.shape, params)

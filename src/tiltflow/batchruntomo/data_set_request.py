@@ -1,0 +1,135 @@
+"""What is asked for a data set: its steps, its recipe, its name and folder, and its stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tiltflow.batchruntomo.arguments import AFTER_ALIGNMENT, DataSet
+from tiltflow.batchruntomo.batch_log import BatchLog
+from tiltflow.batchruntomo.data_set_files import STACK_EXTENSIONS
+from tiltflow.batchruntomo.directive_policy import Judgement
+from tiltflow.engines.native import ENGINE
+from tiltflow.errors import LocationError, MissingValueError, ParameterError
+from tiltflow.recipe import Recipe, draft_recipe
+
+ALIGNMENT_STEP, POSITIONING_STEP, STACK_STEP, VOLUME_STEP, TRIM_STEP = 5.0, AFTER_ALIGNMENT, 8.0, 14.0, 20.0
+"""Steps that leave files.  Both 5 and 6 end after the alignment: IMOD 4 and some wrappers number it 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The first and the last step that are asked for."""
+
+    first: float
+    last: float
+
+    def reach(self, step: float) -> bool:
+        """Return whether a step is among them."""
+        return self.first <= step <= self.last
+
+    @property
+    def align(self) -> bool:
+        """Whether the alignment is made, not read."""
+        return self.first < POSITIONING_STEP and self.last >= ALIGNMENT_STEP
+
+
+def recipe_of(data_set: DataSet, steps: Steps) -> Recipe:
+    """Return the recipe of a directive file, unchecked; name and folder of the command line override those in the file.
+
+    Raises
+    ------
+    DirectiveError
+        If a line of the file is not a directive.
+    """
+    overrides = []
+    if data_set.name is not None:
+        overrides.append(("setupset.copyarg.name", data_set.name))
+    if data_set.folder is not None:
+        overrides.append(("setupset.datasetDirectory", str(data_set.folder)))
+    # Absolute, so that a file is never taken for a template of tiltflow's own.
+    file = data_set.directive_file.absolute()
+    return draft_recipe(template=file, overrides=overrides, engine=ENGINE.name, volume=steps.reach(VOLUME_STEP))
+
+
+def with_fixed_variables(recipe: Recipe) -> Recipe:
+    """Return the recipe with what the directives fix of tiltalign's variables fixed in markerless alignment too.
+
+    Programs that ask for one rotation and no magnification (RELION) read only a rotation and a shift from `NAME.xf`, and would be
+    wrong by up to half a degree for views that were magnified.
+    """
+    solve = recipe.solve
+    refine = replace(
+        recipe.refine,
+        refine_rotation=solve.rotation in ("each", "grouped"),
+        refine_magnification=solve.magnification != "fixed",
+        refine_tilt=solve.tilt != "fixed",
+    )
+    return replace(recipe, refine=refine)
+
+
+def directive_values(recipe: Recipe) -> dict[str, str]:
+    """Return the text of every directive in force, by name."""
+    return {each.name: each.value for each in recipe.directives}
+
+
+def place_of(data_set: DataSet, recipe: Recipe) -> tuple[str, Path]:
+    """Return the name of a data set and its folder, the present one if none is given.
+
+    Raises
+    ------
+    MissingValueError
+        If it has no name.
+    ParameterError
+        If its name is a path.
+    """
+    values = directive_values(recipe)
+    name = values.get("setupset.copyarg.name", "")
+    if not name:
+        raise MissingValueError(f"{data_set.directive_file} gives no setupset.copyarg.name, and there is no -RootName: give one")
+    if "/" in name:
+        raise ParameterError(f"{name!r} is not the name of a data set, but a path: give its folder by -CurrentLocation")
+    return name, Path(values.get("setupset.datasetDirectory") or ".")
+
+
+def accept(judgement: Judgement, log: BatchLog) -> bool:
+    """Print which directives are wrong or not followed, and return whether the work can begin."""
+    if judgement.wrong:
+        log.say("ERROR: Incorrect directive(s) as listed below:")
+        _list(log, judgement.wrong)
+        log.abort("Bad directives")
+        return False
+    if judgement.stops:
+        log.say("ERROR: batchruntomo - tiltflow cannot do what these directives ask for:")
+        _list(log, judgement.stops)
+        log.abort("Directives that cannot be followed")
+        return False
+    if judgement.not_followed:
+        log.say("WARNING: Directive(s) that are NOT followed:")
+        _list(log, judgement.not_followed)
+    if judgement.otherwise:
+        log.say("Directive(s) without effect, as tiltflow works in another way:")
+        _list(log, judgement.otherwise)
+    return True
+
+
+def _list(log: BatchLog, sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        log.say(f"   {sentence}")
+
+
+def find_stack(folder: Path, name: str, directives: dict[str, str]) -> Path:
+    """Return the raw stack of a data set: with the extension that a directive gives, else with one of the usual ones.
+
+    Raises
+    ------
+    LocationError
+        If there is none.
+    """
+    given = directives.get("setupset.currentStackExt") or directives.get("setupset.copyarg.stackext") or ""
+    candidates = [f"{name}.{extension}" for extension in dict.fromkeys((given.lstrip("."), *STACK_EXTENSIONS)) if extension]
+    found = next((folder / file for file in candidates if (folder / file).is_file()), None)
+    if found is None:
+        raise LocationError(f"Stack file does not exist in {folder} with any of these names: {', '.join(candidates)}")
+    return found

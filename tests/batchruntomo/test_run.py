@@ -1,0 +1,243 @@
+"""Whole commands: exit status, what is printed, what lies in the folder, and what a failure leaves."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tiltflow.batchruntomo.run import site_of
+from tiltflow.cli import app
+from tiltflow.formats.edf import parse_edf
+from tiltflow.formats.mrc import open_mrc
+from tiltflow.formats.transforms import read_transforms
+from tiltflow.record import read_record
+from tiltflow.settings import load_settings
+
+NAME = "TS_01"
+GOLD = "setupset.copyarg.rotation = -8\nsetupset.copyarg.pixel = 1\nsetupset.copyarg.gold = 10\n"
+VOLUME = f"{GOLD}comparam.tilt.tilt.THICKNESS = 60\nruntime.AlignedStack.any.binByFactor = 2\n"
+
+
+@pytest.fixture
+def adoc(tmp_path):
+    """Writes a directive file."""
+
+    def write(text: str, name: str = "batch.adoc") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def bare_settings(monkeypatch):
+    monkeypatch.delenv("TILTFLOW_SETTINGS", raising=False)
+
+
+def test_set_up_alone_writes_angles_and_the_data_file(call, adoc, folder):
+    angles = (folder / f"{NAME}.rawtlt").read_bytes()
+    outcome = call("-di", adoc(GOLD), "-cu", folder, "-ro", NAME, "-en", 0)
+    assert outcome.status == 0
+    assert f"Completed dataset {NAME} through step 0" in outcome.lines
+    assert (folder / f"{NAME}.rawtlt").read_bytes() == angles
+    assert parse_edf((folder / f"{NAME}.edf").read_text())["Setup.RawImageStackExt"] == "mrc"
+    assert not (folder / f"{NAME}.xf").exists()
+
+
+def test_ending_before_the_alignment_says_that_nothing_is_made(call, adoc, folder):
+    outcome = call("-di", adoc(GOLD), "-cu", folder, "-ro", NAME, "-en", 3)
+    assert outcome.status == 0
+    assert "nothing but the set-up was done" in outcome.text
+
+
+def test_step_5_ends_after_the_alignment_like_step_6(call, adoc, folder):
+    outcome = call("-di", adoc(GOLD), "-cu", folder, "-ro", NAME, "-en", 5, "-cp", 1)
+    assert outcome.status == 0
+    assert (folder / f"{NAME}.xf").is_file()
+    assert f"Completed dataset {NAME} through step 5" in outcome.lines
+
+
+def test_a_whole_run_makes_the_volume_and_a_later_one_goes_on_from_the_alignment(call, adoc, folder):
+    file = adoc(f"{VOLUME}setupset.copyarg.skip = 2,4\nsetupset.copyarg.name = {NAME}\nsetupset.datasetDirectory = {folder}\n")
+    outcome = call(file, "-cp", 2)
+    assert outcome.status == 0, outcome.text
+    assert outcome.lines[-2:] == [f"Completed dataset {NAME}", "SUCCESSFULLY COMPLETED"]
+    assert open_mrc(folder / f"{NAME}_ali.mrc").shape == (21, 96, 96)
+    assert open_mrc(folder / f"{NAME}_rec.mrc").shape == (30, 96, 96)
+    edf = folder / f"{NAME}.edf"
+    assert parse_edf(edf.read_text())["Setup.AxisA.ExcludeProjections"] == "2,4"
+    first, aligned = (folder / f"{NAME}.xf").read_bytes(), np.asarray(open_mrc(folder / f"{NAME}_ali.mrc")[10])
+    log = (folder / "align.log").read_bytes()
+    again = call(file, "-st", 8, "-en", 14)
+    assert again.status == 0, again.text
+    assert "Using the existing alignment" in again.text
+    assert ((folder / f"{NAME}.xf").read_bytes(), (folder / "align.log").read_bytes()) == (first, log)
+    np.testing.assert_allclose(open_mrc(folder / f"{NAME}_ali.mrc")[10], aligned, atol=2)
+    full, trimmed = open_mrc(folder / f"{NAME}_full_rec.mrc"), open_mrc(folder / f"{NAME}_rec.mrc")
+    assert full.shape == (96, 30, 96)
+    turned = np.stack([np.asarray(section) for section in full]).transpose(1, 0, 2)[::-1]
+    expected = np.stack([np.asarray(section) for section in trimmed])
+    assert np.corrcoef(turned.ravel(), expected.ravel())[0, 1] > 0.999
+    assert parse_edf(edf.read_text())["Setup.AxisA.ExcludeProjections"] == "2,4", "kept, also where the set-up is skipped"
+    assert read_record(folder / "run.json").alignment.included[1] is False
+
+
+def test_going_on_without_an_alignment_is_an_error_that_says_where_to_start(call, adoc, folder):
+    outcome = call("-di", adoc(VOLUME), "-cu", folder, "-ro", NAME, "-st", 8)
+    assert outcome.status == 1
+    assert "start at step 6 or before" in outcome.text
+    assert any(line.startswith("ABORT SET: ") for line in outcome.lines)
+
+
+def test_a_bad_data_set_does_not_stop_the_next_and_the_status_counts_the_bad_ones(call, adoc, folder, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    words = ["-di", adoc(GOLD), "-ro", "A", "-ro", NAME, "-ro", "B", "-cu", empty, "-cu", folder, "-cu", empty, "-en", 0]
+    outcome = call(*words)
+    assert outcome.status == 2
+    assert [line.split(":")[0] for line in outcome.lines].count("ABORT SET") == 2
+    assert f"Completed dataset {NAME} through step 0" in outcome.lines
+    stopped = call(*words, "-exit")
+    assert stopped.status == 1
+    assert f"Completed dataset {NAME} through step 0" not in stopped.lines
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "abort"),
+    [
+        ("comparam.tilt.tilt.Thickness = 90", "the right spelling is comparam.tilt.tilt.THICKNESS", "Bad directives"),
+        ("runtime.Nonsense.any.more = 1", "runtime.Nonsense.any.more = 1", "Bad directives"),
+        ("setupset.copyarg.dual = 1", "setupset.copyarg.dual = 1", "Directives that cannot be followed"),
+        ("runtime.Preprocessing.any.removeXrays = maybe", "removeXrays = maybe", "Bad directives"),
+        ("no equals sign", "is not a directive", None),
+    ],
+)
+def test_what_the_directives_have_wrong_stops_the_data_set_before_any_work(line, said, abort, call, adoc, folder):
+    outcome = call("-di", adoc(f"{GOLD}{line}\n"), "-cu", folder, "-ro", NAME, "-en", 6)
+    assert outcome.status == 1
+    assert said in outcome.text
+    assert any(text.startswith("ERROR: ") for text in outcome.lines)
+    assert outcome.lines[-1].startswith(f"ABORT SET: {abort or ''}")
+    assert not (folder / f"{NAME}.xf").exists()
+    assert not (folder / "run.json").exists()
+
+
+def test_unknown_directives_are_not_checked_where_that_is_asked_for(call, adoc, folder):
+    words = ["-di", adoc(f"{GOLD}runtime.Nonsense.any.more = 1\n"), "-cu", folder, "-ro", NAME, "-en", 0]
+    assert call(*words).status == 1
+    outcome = call(*words, "-validation", -1)
+    assert outcome.status == 0
+    assert "runtime.Nonsense.any.more = 1" in outcome.text[outcome.text.index("NOT followed") :]
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_validation_checks_the_directives_and_does_nothing_else(kind, call, adoc, tmp_path):
+    good = call("-di", adoc(VOLUME), "-validation", kind)
+    assert (good.status, good.lines[-1]) == (0, "Directives all seem OK in that file")
+    bad = call("-di", adoc(f"{VOLUME}runtime.Nonsense.any.more = 1\n"), "-validation", kind)
+    assert (bad.status, bad.lines[-1]) == (1, "ABORT SET: Bad directives")
+    assert [path.name for path in tmp_path.iterdir()] == ["batch.adoc"]
+
+
+def test_a_failed_alignment_leaves_no_earlier_one_in_its_place(call, adoc, folder, monkeypatch):
+    for name in (f"{NAME}.xf", f"{NAME}.tlt", "align.log"):
+        (folder / name).write_text("of another time\n")
+    monkeypatch.setenv("TILTFLOW_FALLBACK", "false")
+    no_gold = GOLD.replace("gold = 10", "gold = 90")
+    outcome = call("-di", adoc(no_gold), "-cu", folder, "-ro", NAME, "-en", 6)
+    assert outcome.status == 1, outcome.text
+    assert "ABORT SET: An error occurred running align.com" in outcome.lines
+    assert any(line.startswith("ERROR: ") for line in outcome.lines)
+    assert not [name for name in (f"{NAME}.xf", f"{NAME}.tlt", "align.log") if (folder / name).exists()]
+    assert (folder / f"{NAME}.xf~").read_text() == "of another time\n"
+    assert read_record(folder / "run.json").status == "error"
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_stack_that_is_no_image_costs_its_own_data_set_alone(call, adoc, folder, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / f"{NAME}.mrc").write_bytes(b"no image")
+    outcome = call("-di", adoc(GOLD), "-ro", NAME, "-ro", NAME, "-cu", broken, "-cu", folder, "-en", 0)
+    assert outcome.status == 1
+    assert f"Completed dataset {NAME} through step 0" in outcome.lines
+
+
+def test_the_existing_data_file_of_etomo_keeps_its_other_entries(call, adoc, folder):
+    (folder / f"{NAME}.edf").write_text("#of eTomo\nSetup.PixelSize=7\nProcessTrack.Setup=Complete\n")
+    assert call("-di", adoc(GOLD), "-cu", folder, "-ro", NAME, "-en", 0).status == 0
+    entries = parse_edf((folder / f"{NAME}.edf").read_text())
+    assert (entries["ProcessTrack.Setup"], entries["Setup.PixelSize"]) == ("Complete", "1")
+
+
+def test_the_command_and_the_script_do_the_same(call, adoc, folder):
+    words = ["-di", str(adoc(GOLD)), "-cu", str(folder), "-ro", NAME, "-en", "0", "-gpu", "1"]
+    script = call(*words)
+    command = CliRunner().invoke(app, ["batchruntomo", *words])
+    assert (command.exit_code, command.output) == (script.status, script.text)
+
+
+@pytest.mark.parametrize("words", [[], ["-help"], ["--help"], ["-nonsense"], ["-di"], ["-e", "5"], ["-1"]])
+def test_the_command_passes_every_word_on(words, call):
+    script = call(*words)
+    command = CliRunner().invoke(app, ["batchruntomo", *words])
+    assert (command.exit_code, command.output) == (script.status, script.text)
+
+
+def test_a_wrong_command_line_ends_with_imods_line_and_status_1(call):
+    outcome = call("-nonsense")
+    assert outcome.status == 1
+    assert outcome.lines[0].startswith("ERROR: batchruntomo - Illegal option: -nonsense")
+
+
+def test_asking_for_help_imports_nothing_heavy(run_python):
+    heavy = run_python(
+        "import sys; from tiltflow.batchruntomo import main; main(['-help']); "
+        "print([name for name in ('scipy', 'numba', 'pydantic') if name in sys.modules])"
+    )
+    assert heavy.splitlines()[-1] == "[]"
+
+
+@pytest.fixture
+def run_python():
+    return lambda code: subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(("asked", "variable", "threads"), [(None, None, 1), (None, "2", 2), (1, "2", 1), (3, None, 3)])
+def test_without_a_number_of_cores_one_is_used_unless_the_site_says_more(asked, variable, threads, monkeypatch):
+    monkeypatch.delenv("TILTFLOW_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("TILTFLOW_THREADS", variable)
+    assert site_of(load_settings(threads=asked)).threads == threads
+
+
+def test_what_is_fixed_in_the_directives_is_fixed_without_markers_too(call, adoc, folder):
+    fixed = "".join(f"comparam.align.tiltalign.{name}\n" for name in ("MagOption = 0", "TiltOption = 0", "RotOption = -1"))
+    outcome = call("-di", adoc(f"{GOLD}runtime.Fiducials.any.fiducialless = 1\n{fixed}"), "-cu", folder, "-ro", NAME, "-en", 6)
+    assert outcome.status == 0, outcome.text
+    matrices = read_transforms(folder / f"{NAME}.xf")[..., :2]
+    np.testing.assert_allclose(np.linalg.det(matrices), 1, atol=1e-5)
+    assert np.ptp(np.rad2deg(np.arccos(matrices[:, 0, 0]))) < 1e-3
+    assert "Residual error" not in (folder / "align.log").read_text(), "nothing was tracked, so that there are no residuals"
+
+
+@pytest.mark.whole
+def test_a_signal_to_quit_ends_the_work_and_leaves_nothing_half_made(adoc, folder):
+    words = ["-di", str(adoc(VOLUME)), "-cu", str(folder), "-ro", NAME]
+    process = subprocess.Popen([sys.executable, "-m", "tiltflow.batchruntomo", *words], stdout=subprocess.PIPE, text=True)
+    lines = []
+    for line in process.stdout:
+        lines.append(line.strip())
+        if "(running align.com)" in line:
+            process.send_signal(signal.SIGTERM)
+    assert process.wait() == 1
+    process.stdout.close()
+    assert lines[-1] == "RECEIVED SIGNAL TO QUIT, JUST EXITING"
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert not (folder / f"{NAME}.xf").exists()
+    assert read_record(folder / "run.json").status == "error"
