@@ -73,9 +73,17 @@ def test_some_failed_is_status_1_and_the_table_names_series_stage_and_reason(til
 
 def test_none_succeeded_is_status_3(tiltflow, small_series, tmp_path, fake_imod):
     fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
-    result = tiltflow("run", small_series.parent, "-o", tmp_path / "out", "--engine", "imod")
+    result = tiltflow("run", small_series.parent, "-o", tmp_path / "out", "--engine", "imod", "--fallback-engine", "off")
     assert result.exit_code == NONE_SUCCEEDED
     assert "NO SEED POINTS FOUND" in result.output
+
+
+def test_a_series_that_the_fallback_engine_did_is_a_success(tiltflow, small_series, tmp_path, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+    result = tiltflow("run", small_series.parent, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    record = read_record(tmp_path / "out" / "B" / "run.json")
+    assert (record.engine.name, record.engine_attempts[0].outcome) == ("native", "failed")
 
 
 @pytest.mark.parametrize(

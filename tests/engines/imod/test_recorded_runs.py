@@ -33,7 +33,7 @@ class Replay:
         source = write_series(folder / "mine.mrc", views=41, size=32)
         recorder = Recorder.start(folder / "run.json", source, "test")
         self.fractions: list[float] = []
-        recorder.on_progress = lambda _stage, fraction: self.fractions.append(fraction)
+        recorder.on_progress = lambda stage, fraction: self.fractions.append(fraction) if stage == "batchruntomo" else None
         workdir = folder / "work"
         workdir.mkdir()
         recipe = make_recipe(BrtParameters(**METHOD.get(run, {})), engine="imod")
