@@ -8,11 +8,13 @@ the displacement that blurs the reconstruction; a shift of the whole specimen in
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.align.projection.matching import PARAMETERS, MatchStep
-from tiltflow.align.projection.posterior import FreeParameters
+from tiltflow.align.projection.posterior import FreeParameters, Posterior
 from tiltflow.align.projection.projection_fit import ProjectionFit
 
 Floats = NDArray[np.float64]
@@ -75,13 +77,30 @@ def lost_views(heights: Floats) -> NDArray[np.intp]:
 def expected_error_px(fit: ProjectionFit, step: MatchStep, free: FreeParameters) -> tuple[float, Floats]:
     """Return the estimated root mean square error of a fit, raw pixels, and that of each view, `(views,)`.
 
-    `step` holds the normal equations at the end of the fit, `free` the parameters that were refined.
+    Where parameters were held fixed, what they would change if they were free is an error too, as far as it exceeds their noise.
+
+    Parameters
+    ----------
+    fit, step
+        The fit, and its normal equations at the end.
+    free
+        The parameters that were refined.
     """
-    found = fit.solve_posterior(step, free)
+    squares = _variances(fit, fit.solve_posterior(step, free))
+    every = replace(free, rotation=True, magnification=True, tilt=True)
+    if every != free:
+        wider = fit.solve_posterior(step, every)
+        distances = np.sum(blurring(fit, wider.change[None]) ** 2, axis=(0, 3)).mean(axis=1)
+        by_noise = np.maximum(_variances(fit, wider) - squares, 0.0)
+        squares = squares + max(float(np.mean(distances - by_noise)), 0.0)
+    return float(np.sqrt(squares.mean())) * fit.frame.pixel, np.sqrt(squares) * fit.frame.pixel
+
+
+def _variances(fit: ProjectionFit, found: Posterior) -> Floats:
+    """Return the variance of the blur of each view, `(views,)`, pixels of the frame squared."""
     values, vectors = np.linalg.eigh(found.covariance)
     modes = (found.design @ (vectors * np.sqrt(np.maximum(values, 0)))).T.reshape(len(values), -1, PARAMETERS)
-    squares = np.sum(blurring(fit, modes) ** 2, axis=(0, 3)).mean(axis=1)
-    return float(np.sqrt(squares.mean())) * fit.frame.pixel, np.sqrt(squares) * fit.frame.pixel
+    return np.asarray(np.sum(blurring(fit, modes) ** 2, axis=(0, 3)).mean(axis=1))
 
 
 def specimen_points(field: tuple[float, float], thickness: float) -> Floats:
