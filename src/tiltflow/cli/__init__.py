@@ -1,0 +1,24 @@
+"""The `tiltflow` command.
+
+Exit status: 0 all good, 1 some series failed (or the portal did not accept the callback), 2 the request itself was wrong, 3 no series
+succeeded.  Heavy modules are imported by the command that needs them, so that `tiltflow --help` is fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from tiltflow.cli.application import INTERRUPTED, NONE_SUCCEEDED, SOME_FAILED, USAGE_ERROR, app
+
+__all__ = ["INTERRUPTED", "NONE_SUCCEEDED", "SOME_FAILED", "USAGE_ERROR", "app", "main"]
+
+
+# Each adds its commands, which the help lists in this order.
+for _commands in ("run_command", "look_commands", "demo_command", "stand_in_command"):
+    import_module(f"tiltflow.cli.{_commands}")
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.exit(app())

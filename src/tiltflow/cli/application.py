@@ -1,0 +1,101 @@
+"""The application that every command belongs to, its exit statuses, and what becomes of errors and signals."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiltflow.errors import TiltflowError
+from tiltflow.version import __version__, build
+
+if TYPE_CHECKING:
+    from tiltflow.model import SeriesResult
+
+USAGE_ERROR = 2
+SOME_FAILED = 1
+NONE_SUCCEEDED = 3
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="tiltflow",
+    help="Tilt series to tomograms, movies, pictures and pyramids: one command for a folder, evidence with every result.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        commit = build()
+        typer.echo(f"tiltflow {__version__}" + (f" ({commit})" if commit else ""))
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def folder_of(path: Path) -> Path:
+    """Return a path that is a folder.
+
+    Raises
+    ------
+    LocationError
+        If it is none.
+    """
+    from tiltflow.errors import LocationError
+
+    if not path.is_dir():
+        hint = f"; for one file give its folder and --file {path.name}" if path.is_file() else ""
+        raise LocationError(f"{path} is not a folder{hint}")
+    return path
+
+
+def status_of(results: tuple[SeriesResult, ...]) -> int:
+    """Return the exit status for the results of a run."""
+    failed = sum(not result.ok for result in results)
+    if not failed:
+        return 0
+    return NONE_SUCCEEDED if failed == len(results) else SOME_FAILED
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn an error in the request itself into a message and exit status 2."""
+    from tiltflow import console
+
+    try:
+        yield
+    except TiltflowError as error:
+        console.err.print(f"error: {error}", style="red", markup=False)
+        raise typer.Exit(USAGE_ERROR) from error
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C: the running series record that they were interrupted, scratch is removed."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted: run the same command again to continue; finished series are kept", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,27 @@
+"""The command that simulates a series and processes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiltflow.cli.application import app, stoppable, usage_errors
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the series and its results.")] = Path("tiltflow-demo"),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated specimen.")] = 1,
+    size: Annotated[int, typer.Option("--size", min=128, help="Side of the images, pixels.")] = 512,
+    views: Annotated[int, typer.Option("--views", min=5, help="Number of views.")] = 41,
+) -> None:
+    """Simulate a plastic section with gold beads, process it, and list the products."""
+    from tiltflow import console
+    from tiltflow.demo import run_demo
+
+    console.set_up_logging(verbose=False)
+    with stoppable(), usage_errors():
+        status = run_demo(output, seed=seed, size=size, views=views)
+    raise typer.Exit(status)

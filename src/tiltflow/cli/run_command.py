@@ -1,0 +1,134 @@
+"""The command that processes a folder."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tiltflow.cli.application import SOME_FAILED, app, folder_of, status_of, stoppable, usage_errors
+from tiltflow.cli.options import HOW, WHERE, Engine, Overrides, Template, takes_parameters
+from tiltflow.errors import TiltflowError
+from tiltflow.recipe.engine_rules import OFF, engine_names
+from tiltflow.recipe.parameters import BrtParameters
+
+
+@app.command()
+@takes_parameters
+def run(
+    input_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT_DIR",
+            help="Folder of tilt series: every .mrc .st .MRC .ST in it, and other formats (.tif) with an .mdoc.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the results: one folder a series.", rich_help_panel=WHERE)
+    ],
+    file: Annotated[str | None, typer.Option("--file", help="Only this one file of the folder.", rich_help_panel=WHERE)] = None,
+    *,
+    parameters: BrtParameters,
+    template: Template = "plastic_brt",
+    overrides: Overrides = None,
+    engine: Engine = None,
+    fallback_engine: Annotated[
+        str | None,
+        typer.Option(
+            "--fallback-engine",
+            metavar="|".join((*engine_names(), OFF)),
+            help="Engine that does the work of one that failed or aligned poorly.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Series at once.", rich_help_panel=HOW)] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            min=1,
+            help="Threads for each series; if not given, all cores are divided among the series.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Process series again that are already done.", rich_help_panel=HOW)] = False,
+    callback_url: Annotated[
+        str | None,
+        typer.Option(
+            "--callback-url",
+            help="Address of the portal's API for the callback (token: TILTFLOW_TOKEN or --token-file).",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="File that holds the API's token.", rich_help_panel=WHERE)
+    ] = None,
+    workdir: Annotated[
+        Path | None, typer.Option("--workdir", help="Where scratch folders are made.", rich_help_panel=WHERE)
+    ] = None,
+    keep_workdir: Annotated[bool, typer.Option("--keep-workdir", help="Keep the scratch folders.", rich_help_panel=WHERE)] = False,
+    engine_options: dict[str, bool | None],
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every line of the log.", rich_help_panel=HOW)] = False,
+) -> None:
+    """Align, reconstruct and make the products of every tilt series in a folder."""
+    from tiltflow import console
+    from tiltflow.delivery import callback, layout
+    from tiltflow.delivery.portal import Portal
+    from tiltflow.engines.registry import choose_engine
+    from tiltflow.pipeline import forecast
+    from tiltflow.pipeline import run as run_series
+    from tiltflow.recipe import make_recipe
+    from tiltflow.report import INDEX_NAME, evidence_metadata, record_of
+    from tiltflow.settings import load_settings, load_token, site_from
+
+    console.set_up_logging(verbose=verbose)
+    with usage_errors():
+        settings = load_settings(
+            scratch=workdir.resolve() if workdir else None,
+            keep_workdir=keep_workdir or None,
+            threads=threads,
+            engine=engine,
+            fallback_engine=fallback_engine,
+            **engine_options,
+        )
+        recipe = make_recipe(
+            parameters,
+            template=template,
+            overrides=overrides or [],
+            engine=settings.engine,
+            fallback_engine=settings.fallback_engine,
+            fallback=settings.fallback,
+        )
+        recipe.for_engine(choose_engine(recipe.engine)[0].name)  # so that a refusal comes before any work
+        sources = layout.find_series(folder_of(input_dir), file, by_mdoc=True)
+        for remark in layout.look_alikes(sources):
+            console.err.print(f"! {remark.message}", style="yellow", markup=False)
+        portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
+        site = site_from(settings, jobs)
+        if expected := forecast(sources, recipe, site, output, jobs=jobs, redo=redo):
+            console.err.print(expected.line, markup=False, soft_wrap=True)
+            for shortage in expected.shortages:
+                console.err.print(f"! {shortage}", style="yellow", markup=False, soft_wrap=True)
+    with stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
+        results = run_series(sources, recipe, site, output, jobs=jobs, redo=redo, on_progress=on_progress).results
+    evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if settings.evidence_in_callback else {}
+    body = callback.build_callback(results, layout.plain_layout(input_dir, output), evidence)
+    console.show_closing_table(results)
+    console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
+    status = status_of(results)
+    kept = output / callback.CALLBACK_NAME
+    try:
+        callback.write_callback(body, kept)
+    except TiltflowError as error:
+        console.err.print(f"error: {kept.name} was not written: {error}", style="red", markup=False)
+        status = status or SOME_FAILED
+    if portal:
+        try:
+            portal.tell(body)
+        except TiltflowError as error:
+            remedy = f"The message is kept in {kept}" if kept.exists() else "run the same command again"
+            console.err.print(f"error: the portal did not accept the callback: {error}\n{remedy}", style="red", markup=False)
+            status = status or SOME_FAILED
+    raise typer.Exit(status)
