@@ -163,12 +163,21 @@ def test_when_all_are_bad_the_callback_is_sent_and_then_the_run_fails(
     prefect_server: None, portal: Any, sample: Path, fake_imod: Any
 ) -> None:
     fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+    fake_imod.setenv("TILTFLOW_FALLBACK_ENGINE", "off")
     with pytest.raises(TiltflowError, match=r"(?s)None of the 3 series succeeded; ts1\.st: .*NO SEED POINTS"):
         run(callback_url=portal.url, token=TOKEN)
     (told,) = portal.callbacks
     assert [entry["status"] for entry in told["files"]] == ["error"] * 3
     assert portal.statuses == ["running", "error"]
     assert {authorization for authorization, _ in portal.heard} == {f"Bearer {TOKEN}"}
+
+
+def test_what_imod_gave_up_is_done_by_the_fallback_engine(prefect_server: None, portal: Any, sample: Path, fake_imod: Any) -> None:
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+    run(callback_url=portal.url, token=TOKEN, x_file_name="ts10.mrc")
+    (told,) = portal.callbacks
+    assert [(entry["status"], entry["message"]) for entry in told["files"]] == [("success", None)]
+    assert portal.statuses == ["running", "success"]
 
 
 def test_without_the_api_everything_is_made_and_nobody_hears_of_it(
