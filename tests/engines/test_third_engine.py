@@ -41,6 +41,7 @@ class StackingEngine:
         EngineOption("stacking_trace", False, "Keep a trace.", on_command_line=True),
     )
     preference = -1
+    step_numbers = {}
     version = "stacking 1.0"
 
     def available(self):

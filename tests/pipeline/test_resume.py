@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,9 @@ import tiltflow
 from tiltflow import describe
 from tiltflow.model import Site
 from tiltflow.pipeline import earlier_result, process, why_not_kept
+from tiltflow.pipeline.step_book import source_key, step_numbers
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import ProductEntry, Recorder, read_record
-from tiltflow.version import build
 
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")
 OTHER = make_recipe(BrtParameters(thickness=51), engine="imod")
@@ -47,6 +46,8 @@ def earlier(tmp_path):
     (output / "tiltMov_B.mp4").write_bytes(b"movie")
     recorder = Recorder.start(output / "run.json", source, tiltflow.__version__)
     recorder.record.versions = describe.versions()
+    recorder.record.source_key = source_key(source)
+    recorder.record.step_numbers = step_numbers()
     recorder.record.recipe = describe.recipe(RECIPE, requested=RECIPE)
     recorder.record.products = [
         ProductEntry(type="tiltMovie", path="tiltMov_B.mp4", bytes=5),
@@ -63,12 +64,16 @@ def test_what_is_complete_and_made_from_this_file_by_this_recipe_is_kept_without
     assert (result.ok, [asset.path for asset in result.assets]) == (True, ["tiltMov_B.mp4", "B_rec.zarr"])
 
 
-def made_by_another_version(earlier):
-    earlier.record.tiltflow = "0.0.9"
+def made_by_0_1(earlier):
+    earlier.record.tiltflow, earlier.record.step_numbers = "0.1.0", {}
 
 
-def made_by_another_commit(earlier):
-    earlier.record.versions = {**earlier.record.versions, "commit": "0123456789"}
+def a_step_has_changed(earlier):
+    earlier.record.step_numbers = {**step_numbers(), "alignment": 0, "gen_zarr": 0}
+
+
+def a_step_is_new(earlier):
+    earlier.record.step_numbers = {name: number for name, number in step_numbers().items() if name != "positioning"}
 
 
 def no_recipe(earlier):
@@ -84,11 +89,21 @@ def made_from_another_file(earlier):
 
 
 def the_stack_has_another_size(earlier):
-    earlier.record.source_bytes += 1
+    times = earlier.source.stat()
+    earlier.source.write_bytes(b"raw images, and more")
+    os.utime(earlier.source, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def the_stack_was_written_since(earlier):
-    earlier.record.source_modified -= timedelta(microseconds=1)
+    os.utime(earlier.source, ns=(0, earlier.source.stat().st_mtime_ns + 1))
+
+
+def the_angles_beside_it_are_new(earlier):
+    earlier.source.with_suffix(".rawtlt").write_text("0\n")
+
+
+def an_mdoc_beside_it_is_new(earlier):
+    earlier.source.with_name("B.st.mdoc").write_text("")
 
 
 def the_stack_was_rewritten_with_as_many_bytes(earlier):
@@ -108,20 +123,32 @@ def a_folder_is_missing(earlier):
     earlier.product("B_rec.zarr").rmdir()
 
 
-THIS = f"commit {build()}" if build() else "an installed tiltflow"
+CHANGED = "the stack, or a file beside it, has changed since"
 CASES = [
-    (made_by_another_version, f"it was made by tiltflow 0.0.9, this is {tiltflow.__version__}"),
-    (made_by_another_commit, f"it was made by commit 0123456789, this is {THIS}"),
+    (made_by_0_1, "it was made by tiltflow 0.1.0, which kept no steps"),
+    (a_step_has_changed, f"these steps have changed since tiltflow {tiltflow.__version__}: alignment, gen_zarr"),
+    (a_step_is_new, f"these steps have changed since tiltflow {tiltflow.__version__}: positioning"),
     (no_recipe, "the recipe differs"),
     (another_recipe_was_requested, "the recipe differs"),
     (made_from_another_file, "it was made from another file, /elsewhere/B.st"),
-    (the_stack_has_another_size, "the stack has changed since"),
-    (the_stack_was_written_since, "the stack has changed since"),
-    (the_stack_was_rewritten_with_as_many_bytes, "the stack has changed since"),
-    (the_stack_is_gone, "the stack cannot be read: No such file or directory"),
+    (the_stack_has_another_size, CHANGED),
+    (the_stack_was_written_since, CHANGED),
+    (the_stack_was_rewritten_with_as_many_bytes, CHANGED),
+    (the_angles_beside_it_are_new, CHANGED),
+    (an_mdoc_beside_it_is_new, CHANGED),
+    (the_stack_is_gone, "the stack cannot be read"),
     (a_product_is_missing, "products are missing: tiltMov_B.mp4"),
     (a_folder_is_missing, "products are missing: B_rec.zarr"),
 ]
+
+
+@pytest.mark.parametrize(
+    "other", [{"tiltflow": "0.0.9"}, {"versions": {"commit": "0123456789"}}], ids=["another version", "another commit"]
+)
+def test_the_version_is_recorded_and_not_compared(earlier, other):
+    for name, value in other.items():
+        setattr(earlier.record, name, value)
+    assert earlier.asked()[1] is None
 
 
 @pytest.mark.parametrize(("change", "why"), CASES, ids=[change.__name__ for change, _ in CASES])
@@ -141,13 +168,9 @@ def test_all_reasons_are_said_at_once(earlier):
     a_folder_is_missing(earlier)
     missing = "products are missing: tiltMov_B.mp4, B_rec.zarr"
     assert earlier.asked(OTHER)[1] == f"the recipe differs; {missing}"
-    made_by_another_version(earlier)
-    assert earlier.asked()[1] == f"it was made by tiltflow 0.0.9, this is {tiltflow.__version__}; {missing}"
-
-
-def test_nothing_is_said_of_the_recipe_of_another_version_which_cannot_be_compared(earlier):
-    made_by_another_version(earlier)
-    assert earlier.asked(OTHER)[1] == f"it was made by tiltflow 0.0.9, this is {tiltflow.__version__}"
+    a_step_is_new(earlier)
+    steps = f"these steps have changed since tiltflow {tiltflow.__version__}: positioning"
+    assert earlier.asked()[1] == f"{steps}; {missing}"
 
 
 @pytest.mark.parametrize("status", ["running", "error"])
@@ -173,11 +196,11 @@ def test_the_log_of_the_series_and_the_caller_hear_why_a_complete_result_is_made
     process(small_series, RECIPE, site, output=output)
     assert "done again" not in (output / "B.log").read_text()
     recorder = Recorder(output / "run.json", read_record(output / "run.json"))
-    recorder.record.tiltflow = "0.0.9"
+    recorder.record.tiltflow, recorder.record.step_numbers = "0.0.9", {**step_numbers(), "gen_thumbs": 0}
     recorder.save()
     words = []
     assert process(small_series, RECIPE, site, output=output, on_progress=words.append).ok
-    why = f"done again: it was made by tiltflow 0.0.9, this is {tiltflow.__version__}"
+    why = "done again: these steps have changed since tiltflow 0.0.9: gen_thumbs"
     assert f"B: {why}" in (output / "B.log").read_text()
     assert [word.note for word in words if word.note] == [why]
     assert read_record(output / "run.json").tiltflow == tiltflow.__version__

@@ -12,7 +12,6 @@ from tiltflow.pipeline.resume import why_not_kept
 from tiltflow.recipe import make_recipe
 from tiltflow.record import read_record, read_run
 from tiltflow.report import rebuild_pages
-from tiltflow.version import __version__
 
 
 @pytest.fixture
@@ -42,4 +41,4 @@ def test_its_pages_can_be_made_again(results):
 def test_its_result_is_not_kept_and_the_log_says_why(results):
     reason = why_not_kept(results / "TS_01.st", make_recipe(), results / "TS_01")
     assert reason is not None
-    assert f"it was made by tiltflow 0.1.0, this is {__version__}" in reason
+    assert "it was made by tiltflow 0.1.0, which kept no steps" in reason

@@ -11,18 +11,33 @@ from tiltflow.engines.plan import Plan
 from tiltflow.model import Alignment, Reconstruction, Site, TiltSeries
 from tiltflow.recipe import Recipe
 from tiltflow.recipe.engine_rules import EngineInfo
-from tiltflow.record import AlignmentEntry, Recorder
+from tiltflow.record import AlignmentEntry, Recorder, Steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EngineJob:
-    """One series to align and reconstruct in `workdir`."""
+    """One series to align and reconstruct in `workdir`.
+
+    Attributes
+    ----------
+    steps
+        The steps that are taken over or kept; None where nothing is.
+    source_key
+        Key of the input: of all files that its reading used.
+    """
 
     series: TiltSeries
     recipe: Recipe
     site: Site
     workdir: Path
     recorder: Recorder
+    steps: Steps | None = None
+    source_key: str = ""
+
+    @property
+    def book(self) -> Steps:
+        """The steps of this work; without any that are kept, each is made."""
+        return self.steps if self.steps is not None else Steps(self.recorder)
 
     def path(self, suffix: str) -> Path:
         """Return a file of the work folder, named after the series: `path("_ali.mrc")`."""

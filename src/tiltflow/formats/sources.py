@@ -71,6 +71,20 @@ class Sources:
         self.problems.append(Problem(message, str(where)))
 
 
+ANGLE_SUFFIXES = (".rawtlt", ".tlt")
+"""Endings of the files beside a stack that may hold its tilt angles, best first."""
+
+
+def side_files(path: Path) -> tuple[Path, ...]:
+    """Return the files beside a stack that its reading looks for, whether they exist or not."""
+    return (*_mdocs(path), *(path.with_suffix(suffix) for suffix in ANGLE_SUFFIXES))
+
+
+def _mdocs(path: Path) -> tuple[Path, ...]:
+    names = (f"{path.name}.mdoc", f"{path.stem}.mdoc", f"{path.stem}.mrc.mdoc", f"{path.stem}.st.mdoc")
+    return tuple(path.with_name(name) for name in dict.fromkeys(names))
+
+
 def find_sources(path: Path) -> Sources:
     """Return the stack at `path` with its `.mdoc`, and the problems found.
 
@@ -85,8 +99,7 @@ def find_sources(path: Path) -> Sources:
     with open_stack(path) as stack:
         sources = Sources(stack, problems=[*stack.problems])
     _check_pixel(sources)
-    names = (f"{path.name}.mdoc", f"{path.stem}.mdoc", f"{path.stem}.mrc.mdoc", f"{path.stem}.st.mdoc")
-    found = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+    found = next((beside for beside in _mdocs(path) if beside.is_file()), None)
     if found is not None:
         try:
             sources.mdoc = read_mdoc(found)

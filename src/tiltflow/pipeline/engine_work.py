@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tiltflow import describe
@@ -18,8 +19,9 @@ from tiltflow.engines.registry import choose_engine
 from tiltflow.errors import EngineError, TiltflowError
 from tiltflow.model import Alignment, Reconstruction, TiltSeries, Trust
 from tiltflow.pipeline.job import Job
+from tiltflow.pipeline.step_book import ENGINE, ENGINE_NUMBER
 from tiltflow.recipe.engine_rules import BEST
-from tiltflow.record import AlignmentEntry, EngineAttemptEntry, EngineEntry, Recorder
+from tiltflow.record import AlignmentEntry, EngineAttemptEntry, EngineEntry, Recorder, Steps
 from tiltflow.report.verdict import alignment_checks
 
 _log = logging.getLogger(__name__)
@@ -55,8 +57,15 @@ class _Attempt:
         )
 
 
-def align_and_reconstruct(job: Job, series: TiltSeries, recorder: Recorder) -> Reconstruction:
+def align_and_reconstruct(job: Job, series: TiltSeries, recorder: Recorder, steps: Steps, source: str) -> Reconstruction:
     """Let the engine of the recipe align and reconstruct a series and, where it fails or does it poorly, the fallback engine.
+
+    Parameters
+    ----------
+    steps
+        The steps of the work: what is up to date is taken over.
+    source
+        Key of the input.
 
     Raises
     ------
@@ -64,8 +73,50 @@ def align_and_reconstruct(job: Job, series: TiltSeries, recorder: Recorder) -> R
         With the reason, if no engine has a result.
     """
     engine, reason = choose_engine(job.recipe.engine)
+    second = successor(job.recipe.engine, engine.name, job.recipe.fallback_engine)
+    if engine.step_numbers and second is None:
+        attempt = _attempt(job, series, recorder, engine, reason, job.workdir, (steps, source))
+        if attempt.result is None:
+            raise attempt.failure or EngineError("there is no result")
+        return attempt.result
+    step = steps.begin(ENGINE, ENGINE_NUMBER, (source,), _asked(job, series, engine, second))
+    if step.kept is not None:
+        step.bring(job.workdir)
+        path = partial(_file, job)
+        return Reconstruction(path("_ali.mrc"), path("_rec.mrc"), path(".xf"), path(".tlt"))
+    result = _by_one_or_two(job, series, recorder, engine, reason, second)
+    files = [result.aligned, result.volume, result.transforms, result.tilts]
+    others = [_file(job, suffix) for suffix in _OTHER_FILES]
+    found = recorder.record.model_dump(mode="json", include=_FOUND, exclude_none=True)
+    steps.made(step, {path.name: path for path in (*files, *(path for path in others if path.is_file()))}, found)
+    return result
+
+
+_OTHER_FILES = (".xtilt", "_align.json", "_local.json", "_fid.txt", "_rec_even.mrc", "_rec_odd.mrc")
+_FOUND = {"engine", "engine_attempts", "recipe", "alignment", "halves"}
+
+
+def _file(job: Job, suffix: str) -> Path:
+    return job.workdir / f"{job.name}{suffix}"
+
+
+def _asked(job: Job, series: TiltSeries, engine: Engine, second: Engine | None) -> object:
+    """Return all that the work of engines depends on beside the input."""
+    return {
+        "recipe": job.recipe.for_series(series.pixel_size_angstrom).digest,
+        "engines": [[each.name, each.version if not each.step_numbers else each.step_numbers] for each in (engine, second) if each],
+        "options": {
+            option.name: job.site.engine_options.get(option.name, option.default) for option in engine.options if option.decides
+        },
+        "thresholds": job.site.thresholds if second is not None else None,
+    }
+
+
+def _by_one_or_two(
+    job: Job, series: TiltSeries, recorder: Recorder, engine: Engine, reason: str, successor_: Engine | None
+) -> Reconstruction:
     first = _attempt(job, series, recorder, engine, reason, job.workdir)
-    second = _second(job, series, recorder, first)
+    second = _second(job, series, recorder, first, successor_)
     used = first if second is None else _better(job, recorder, first, second)
     if used.result is None:
         raise _no_result(first, second) if second is not None else first.failure or EngineError("there is no result")
@@ -74,7 +125,15 @@ def align_and_reconstruct(job: Job, series: TiltSeries, recorder: Recorder) -> R
     return used.result
 
 
-def _attempt(job: Job, series: TiltSeries, recorder: Recorder, engine: Engine, reason: str, folder: Path) -> _Attempt:
+def _attempt(
+    job: Job,
+    series: TiltSeries,
+    recorder: Recorder,
+    engine: Engine,
+    reason: str,
+    folder: Path,
+    kept: tuple[Steps, str] | None = None,
+) -> _Attempt:
     """Return the work of an engine; a failure after it has begun is kept.
 
     Raises
@@ -83,6 +142,8 @@ def _attempt(job: Job, series: TiltSeries, recorder: Recorder, engine: Engine, r
         If the engine cannot begin.
     """
     work = _prepare(job, series, recorder, engine, reason, folder)
+    if kept is not None:
+        work = replace(work, steps=kept[0], source_key=kept[1])
     try:
         return _Attempt(engine, work, engine.reconstruct(work))
     except TiltflowError as error:
@@ -110,9 +171,8 @@ def _prepare(job: Job, series: TiltSeries, recorder: Recorder, engine: Engine, r
     return work
 
 
-def _second(job: Job, series: TiltSeries, recorder: Recorder, first: _Attempt) -> _Attempt | None:
+def _second(job: Job, series: TiltSeries, recorder: Recorder, first: _Attempt, engine: Engine | None) -> _Attempt | None:
     """Return the work of a second engine; None where the policy, or what that engine cannot do, leaves the first alone."""
-    engine = successor(job.recipe.engine, first.engine.name, job.recipe.fallback_engine)
     if engine is None:
         return None
     failure = None if first.failure is None else str(first.failure)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tiltflow.model import Asset, SeriesResult, Site
 from tiltflow.recipe import Recipe
 
 RECORD_NAME = "run.json"
 """The record: of a series in its folder, of a run in the folder above."""
+
+
+Part = Literal["alignment", "reconstruction", "products"]
+ALL_PARTS: tuple[Part, ...] = ("alignment", "reconstruction", "products")
+"""The parts of the work; the alignment is always there, made or given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,10 @@ class Job:
         A scratch folder of its own.
     keep_volumes
         Whether the aligned stack and the volume are kept with the products.
+    redo
+        Whether every step is made anew, also those that an earlier run has finished.
+    parts
+        Which parts of the work are done.
     """
 
     source: Path
@@ -35,6 +45,8 @@ class Job:
     output: Path
     workdir: Path
     keep_volumes: bool = True
+    redo: bool = False
+    parts: tuple[Part, ...] = ALL_PARTS
 
     @property
     def name(self) -> str:

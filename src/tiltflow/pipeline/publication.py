@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiltflow import describe
-from tiltflow.delivery.publish import publish, staging_folder
+from tiltflow.delivery.publish import publish
 from tiltflow.pipeline.engine_work import GEOMETRY_FILES
 from tiltflow.pipeline.job import Job, StepOutcome
+from tiltflow.pipeline.step_book import unfinished_folder
 from tiltflow.recipe.engine_rules import engine_info
-from tiltflow.record import ProductEntry, SeriesRecord
+from tiltflow.record import ProductEntry, SeriesRecord, Steps
 
 _FILES = (
     "*.log",
@@ -19,6 +20,8 @@ _FILES = (
     "{name}.tlt",
     "{name}.xtilt",
     "{name}_align.json",
+    "{name}_align.npz",
+    "{name}_levelled.npz",
     "{name}_local.json",
     "{name}_fid.txt",
 )
@@ -53,13 +56,29 @@ def _found(job: Job, patterns: Sequence[str]) -> list[Path]:
 
 def products_folder(job: Job) -> Path:
     """Return where the products are made: in a hidden folder beside their place, so that they need no space in the work folder."""
-    return staging_folder(job.output, job.workdir.name)
+    return unfinished_folder(job.output)
 
 
-def publish_products(job: Job, outcomes: Sequence[StepOutcome]) -> list[ProductEntry]:
-    """Put products and volumes into the folder of the series, all or none, and return their entries."""
+def publish_products(job: Job, outcomes: Sequence[StepOutcome], steps: Steps) -> list[ProductEntry]:
+    """Put products and volumes into the folder of the series, all or none, and return their entries.
+
+    What was taken over from an earlier run and is in its place already stays there.
+    """
     assets = [asset for outcome in outcomes for asset in outcome.assets]
     tops = sorted({Path(asset.path).parts[0] for asset in assets})
     volumes = _found(job, _VOLUMES) if job.keep_volumes else []
-    publish([*(products_folder(job) / top for top in tops), *volumes], job.output)
+    made = [products_folder(job) / top for top in tops] + [_nearest(job, path) for path in volumes]
+    real = [path.resolve() if path.is_symlink() else path for path in made]
+    fresh = [path for path in real if path.parent.resolve() != job.output.resolve()]
+    steps.replacing(path.name for path in fresh)
+    publish(fresh, job.output)
     return [describe.product(asset, job.output) for asset in assets]
+
+
+def _nearest(job: Job, path: Path) -> Path:
+    """Return a file of the work folder, or the same file in the folder of the series, from where it need not be copied.
+
+    A work folder that is kept may be changed later, so that its files are copied.
+    """
+    beside = products_folder(job) / path.name
+    return beside if not job.site.keep_workdir and beside.is_file() else path

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tiltflow.errors import FormatError
 from tiltflow.model import SeriesResult
 from tiltflow.pipeline.conclusion import result_of
 from tiltflow.pipeline.job import RECORD_NAME
+from tiltflow.pipeline.step_book import source_key, step_numbers
 from tiltflow.recipe import Recipe
 from tiltflow.record import SeriesRecord, read_record
-from tiltflow.version import __version__, build
 
 
 def earlier_result(source: Path, recipe: Recipe, output: Path) -> SeriesResult | None:
@@ -51,27 +50,20 @@ def _success_in(output: Path) -> SeriesRecord | None:
 
 
 def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Path) -> Iterator[str]:
-    """Yield the reasons why an earlier success differs from what the work would give now."""
-    if record.tiltflow != __version__:
-        yield f"it was made by tiltflow {record.tiltflow}, this is {__version__}"
-    elif (made_by := record.versions.get("commit", "")) != build():
-        yield f"it was made by {_named(made_by)}, this is {_named(build())}"
-    elif record.recipe is None or record.recipe.requested != recipe.digest:  # versions sum recipes up in ways of their own
+    """Yield the reasons why an earlier success differs from what the work would give now; its version is not one of them."""
+    newer = sorted(name for name, number in step_numbers().items() if record.step_numbers.get(name) != number)
+    if newer and not record.step_numbers:
+        yield f"it was made by tiltflow {record.tiltflow}, which kept no steps"
+    elif newer:
+        yield f"these steps have changed since tiltflow {record.tiltflow}: {', '.join(newer)}"
+    if record.recipe is None or record.recipe.requested != recipe.digest:
         yield "the recipe differs"
     if record.source != str(source):
         yield f"it was made from another file, {record.source}"
-    try:
-        status = source.stat()
-    except OSError as error:
-        yield f"the stack cannot be read: {error.strerror}"
-    else:
-        modified = datetime.fromtimestamp(status.st_mtime, UTC)
-        if (record.source_bytes, record.source_modified) != (status.st_size, modified):
-            yield "the stack has changed since"
+    elif not (now := source_key(source)):
+        yield "the stack cannot be read"
+    elif now != record.source_key:
+        yield "the stack, or a file beside it, has changed since"
     missing = [product.path for product in record.products if not (output / product.path).exists()]
     if missing:
         yield f"products are missing: {', '.join(missing)}"
-
-
-def _named(commit: str) -> str:
-    return f"commit {commit}" if commit else "an installed tiltflow"

@@ -128,7 +128,7 @@ def process(
             _log.info("%s: done again: %s", name, why)
         if (other := other_axis(source)) is not None:
             _log.info("%s: %s", name, describe_axes(*sorted((source, other))))
-        job = Job(source, recipe, site, output, make_scratch(source, site.scratch), keep_volumes)
+        job = Job(source, recipe, site, output, make_scratch(source, site.scratch), keep_volumes, redo)
         result = work_on(job, runner or _calls(name, on_progress))
     on_progress(SeriesProgress(name, result.stage or "done", 1.0, result))
     return result

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from tiltflow import describe
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
 from tiltflow.errors import FormatError, ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
-from tiltflow.model import Reconstruction, SeriesResult
+from tiltflow.model import Asset, AssetType, Reconstruction, SeriesResult
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.conclusion import conclude, result_of
@@ -19,8 +21,9 @@ from tiltflow.pipeline.engine_work import align_and_reconstruct
 from tiltflow.pipeline.failure import failure_kind, last_lines, optional, reason
 from tiltflow.pipeline.job import Job, StepOutcome
 from tiltflow.pipeline.publication import files_to_keep, products_folder, publish_products
-from tiltflow.products.catalogue import STEPS, ProductContext
-from tiltflow.record import Recorder
+from tiltflow.pipeline.step_book import MEASURE, MEASURE_NUMBER, keys_of_inputs, source_key, step_numbers, steps_of
+from tiltflow.products.catalogue import STEPS, ProductContext, Source
+from tiltflow.record import Recorder, Steps
 from tiltflow.report.gather import gather_view, gather_volume
 from tiltflow.version import __version__
 
@@ -38,6 +41,8 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
     recorder = Recorder.start(job.record_path, job.source, __version__)
     recorder.on_progress = progress
     recorder.record.versions = describe.versions()
+    recorder.record.source_key = source_key(job.source)
+    recorder.record.step_numbers = step_numbers()
     recorder.record.recipe = describe.recipe(job.recipe, requested=job.recipe)
     with recorder.stage("read") as notes:
         series = read_series(job.source, job.recipe.hints)
@@ -47,11 +52,26 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
         notes.number("views", series.shape[0])
     with recorder.stage("picture"), optional(recorder, "the picture of the raw series"):
         gather_view(recorder, series, job.output)
+    steps = steps_of(job, recorder)
     with one_thread_for_algebra():
-        result = align_and_reconstruct(job, series, recorder)
-    with recorder.stage("measure"), optional(recorder, "the statistics of the volume"):
-        gather_volume(recorder, result.volume, job.output, threads=job.site.threads)
+        result = align_and_reconstruct(job, series, recorder, steps, recorder.record.source_key)
+    _measure(job, recorder, steps, result.volume)
     return result
+
+
+def _measure(job: Job, recorder: Recorder, steps: Steps, volume: Path) -> None:
+    """Take the statistics of the volume, and its pictures."""
+    step = steps.begin(MEASURE, MEASURE_NUMBER, keys_of_inputs(steps, recorder, (Source.VOLUME,)))
+    if step.kept is not None:
+        return
+    before = len(recorder.record.pictures)
+    with recorder.stage("measure"), optional(recorder, "the statistics of the volume"):
+        gather_volume(recorder, volume, job.output, threads=job.site.threads)
+        pictures = recorder.record.pictures[before:]
+        found = recorder.record.model_dump(mode="json", include={"volume"}) | {
+            "pictures": [picture.model_dump(mode="json") for picture in pictures]
+        }
+        steps.made(step, {picture.path: job.output / picture.path for picture in pictures}, found)
 
 
 def product_step(job: Job, step_name: str, progress: StageProgress = silent_progress) -> StepOutcome:
@@ -68,6 +88,12 @@ def product_step(job: Job, step_name: str, progress: StageProgress = silent_prog
     if step is None:
         raise ParameterError(f"There is no product step {step_name!r}; there are {', '.join(step.name for step in STEPS)}")
     folder = products_folder(job)
+    recorder = _recorder_of(job)
+    steps = steps_of(job, recorder)
+    kept = steps.begin(step.name, step.number, keys_of_inputs(steps, recorder, step.reads))
+    if kept.kept is not None:
+        kept.bring(folder)
+        return StepOutcome(tuple(_asset(each) for each in kept.kept.found["assets"]))
     folder.mkdir(parents=True, exist_ok=True)
     context = ProductContext(
         name=job.name,
@@ -76,12 +102,19 @@ def product_step(job: Job, step_name: str, progress: StageProgress = silent_prog
         folder=folder,
         threads=job.site.threads,
     )
-    with _recorder_of(job).stage(step.name) as notes:
+    with recorder.stage(step.name) as notes:
         made = step.make(context, lambda fraction: progress(step.name, fraction))
         notes.numbers(made.numbers)
         for text in made.notes:
             notes.note(text)
+    tops = sorted({Path(asset.path).parts[0] for asset in made.assets})
+    described = [{"type": str(asset.type), "path": asset.path, "metadata": asset.metadata} for asset in made.assets]
+    steps.made(kept, {top: folder / top for top in tops}, {"assets": described})
     return StepOutcome(tuple(made.assets))
+
+
+def _asset(described: Mapping[str, Any]) -> Asset:
+    return Asset(AssetType(described["type"]), described["path"], described["metadata"])
 
 
 def finish_step(
@@ -104,13 +137,17 @@ def finish_step(
     """
     outcomes = list(outcomes)
     recorder = _recorder_of(job)
+    steps = steps_of(job, recorder)
     try:
-        publish(files_to_keep(job, recorder.record, failed=error is not None), job.output)
+        files = files_to_keep(job, recorder.record, failed=error is not None)
+        steps.replacing(path.name for path in files)
+        publish(files, job.output)
         if error is None:
             with recorder.stage("publish") as notes:
-                recorder.record.products = publish_products(job, outcomes)
+                recorder.record.products = publish_products(job, outcomes, steps)
                 notes.number("published", sum(product.bytes for product in recorder.record.products), "bytes")
             recorder.succeed()
+        steps.settle(finished=error is None)
     except (TiltflowError, OSError) as failure:
         error = failure
     if error is not None:
@@ -125,7 +162,8 @@ def finish_step(
         _log.info("%s: scratch folder kept: %s", job.name, job.workdir)
     else:
         remove_scratch(job.workdir)
-    if error is None or not job.site.keep_workdir:
+    # What an interrupted run has finished is where the next one finds it.
+    if error is None or failure_kind(error) != "interrupted":
         shutil.rmtree(products_folder(job), ignore_errors=True)
     conclude(recorder, job.site.thresholds)
     if error is not None and not isinstance(error, Exception):

@@ -81,14 +81,19 @@ def prepare_views(
     StageError
         If no view is left.
     """
-    stack = raw
-    if xrays.enabled:
-        with observer.stage("x-rays") as notes:
-            hits = find_xrays(raw, xrays, threads=threads, progress=notes.progress)
-            notes.number("hits", int(hits.hits_per_view.sum()))
-            notes.number("pixels_replaced", int(hits.pixels_per_view.sum()))
-            stack = RepairedStack(raw, hits)
+    stack = repair_views(raw, xrays, observer=observer, threads=threads)
     return stack, leave_out_bad_views(stack, tilt_deg, views, left_out=left_out, name=name, observer=observer, threads=threads)
+
+
+def repair_views(raw: Stack, params: XrayParams, *, observer: Observer = SILENT, threads: int = 1) -> Stack:
+    """Return the views with x-ray hits repaired as they are read; as they are, if that is not asked for."""
+    if not params.enabled:
+        return raw
+    with observer.stage("x-rays") as notes:
+        hits = find_xrays(raw, params, threads=threads, progress=notes.progress)
+        notes.number("hits", int(hits.hits_per_view.sum()))
+        notes.number("pixels_replaced", int(hits.pixels_per_view.sum()))
+    return RepairedStack(raw, hits)
 
 
 def leave_out_bad_views(

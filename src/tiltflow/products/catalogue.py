@@ -43,6 +43,8 @@ class ProductStep:
         Products it makes.
     description
         What it makes, in words.
+    number
+        Raised by one when it makes another output of the same input: earlier products are then made again.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ProductStep:
     makes: tuple[AssetType, ...]
     description: str
     run: Callable[[ProductContext, Progress | None], StepResult] = field(repr=False)
+    number: int = 1
 
     def make(self, context: ProductContext, progress: Progress | None = None) -> StepResult:
         """Make the products of this step.

@@ -63,12 +63,15 @@ class EngineOption:
         A text, None for none, or a truth value, which makes the setting one.
     on_command_line
         Whether `tiltflow run` has an option of that name; for truth values only.
+    decides
+        Whether it can change the result, so that a result made with another value is made again.
     """
 
     name: str
     default: str | bool | None
     description: str
     on_command_line: bool = False
+    decides: bool = False
 
     @property
     def option(self) -> str:
@@ -91,6 +94,9 @@ class EngineInfo(Protocol):
         Settings of the site that it reads.
     preference
         `auto` takes the engine with the highest preference of those that can be used.
+    step_numbers
+        The steps that it keeps by itself, with their numbers; among them are `aligned stack` and `reconstruction`.  Empty for an
+        engine whose work is one step.
     """
 
     name: str
@@ -98,6 +104,7 @@ class EngineInfo(Protocol):
     rules: DirectiveRules
     options: tuple[EngineOption, ...]
     preference: int
+    step_numbers: Mapping[str, int]
 
     def available(self) -> str:
         """Return why it can be used here, in words; empty if it cannot."""

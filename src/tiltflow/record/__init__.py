@@ -26,12 +26,14 @@ from tiltflow.record.schema import (
     RunSeriesEntry,
     SeriesRecord,
     StageEntry,
+    StepSummary,
     ValueEntry,
     VerdictEntry,
     VolumeEntry,
     read_record,
     read_run,
 )
+from tiltflow.record.steps import Step, Steps
 
 __all__ = [
     "RUN_SCHEMA",
@@ -54,6 +56,9 @@ __all__ = [
     "SeriesRecord",
     "StageEntry",
     "StageNotes",
+    "Step",
+    "StepSummary",
+    "Steps",
     "ValueEntry",
     "VerdictEntry",
     "VolumeEntry",

@@ -31,14 +31,23 @@ class NumberEntry(_Entry):
 
 
 class StageEntry(_Entry):
-    """One stage of the work."""
+    """One stage of the work; `kept` is one of an earlier run whose step was taken over."""
 
     name: str
-    status: Literal["running", "done", "failed"] = "running"
+    status: Literal["running", "done", "failed", "kept"] = "running"
     started: datetime
     seconds: float | None = None
     numbers: dict[str, NumberEntry] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
+
+
+class StepSummary(_Entry):
+    """A step of the work: its key, and whether and from when it was taken over from an earlier run."""
+
+    name: str
+    key: str
+    kept: bool = False
+    made: datetime | None = None
 
 
 class ValueEntry(_Entry):
@@ -254,6 +263,7 @@ class VerdictEntry(_Entry):
 class SeriesRecord(_Entry):
     """Everything known of the work on one series; angles in degrees, other units with each number.
 
+    `source_key` is the hash of the stack's size and time and of the files beside it; `steps` have keys of their own.
     `engine` did the work whose result is used; `engine_attempts` lists all engines that worked, where there were several.
     """
 
@@ -264,9 +274,11 @@ class SeriesRecord(_Entry):
     source: str
     source_bytes: int | None = None
     source_modified: datetime | None = None
+    source_key: str = ""
     status: Literal["running", "success", "error"] = "running"
     message: str | None = None
     tiltflow: str
+    step_numbers: dict[str, int] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     started: datetime
     finished: datetime | None = None
@@ -274,6 +286,7 @@ class SeriesRecord(_Entry):
     engine_attempts: list[EngineAttemptEntry] = Field(default_factory=list)
     input: dict[str, ValueEntry] = Field(default_factory=dict)
     recipe: RecipeEntry | None = None
+    steps: list[StepSummary] = Field(default_factory=list)
     stages: list[StageEntry] = Field(default_factory=list)
     alignment: AlignmentEntry | None = None
     volume: VolumeEntry | None = None

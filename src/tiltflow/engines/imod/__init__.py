@@ -5,6 +5,7 @@ This module imports little; the modules that do the work are imported when they 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tiltflow.engines.imod.program import OPTIONS, PROGRAM, files_to_keep, find_imod, imod_version
@@ -30,6 +31,7 @@ class ImodEngine:
     )
     options = OPTIONS
     preference = 10
+    step_numbers: Mapping[str, int] = {}
 
     @property
     def version(self) -> str:

@@ -33,7 +33,7 @@ OPTIONS = (
         "imod_cpus", None, "Option -cp of batchruntomo: a number of cores or a list of machines; the cores of the job if not given."
     ),
     EngineOption("imod_gpu", None, "Option -gpu of batchruntomo; no GPU if not given."),
-    EngineOption(AUDIT, True, "Measure the error of IMOD's alignments by tiltflow's methods."),
+    EngineOption(AUDIT, True, "Measure the error of IMOD's alignments by tiltflow's methods.", decides=True),
     EngineOption(
         KEEP,
         False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
+from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.recipe.engine_rules import DirectiveRules, EngineOption, EngineOptions
 from tiltflow.version import __version__
 
@@ -28,6 +29,7 @@ class NativeEngine:
     rules = DirectiveRules()
     options: tuple[EngineOption, ...] = ()
     preference = 0
+    step_numbers = STEP_NUMBERS
 
     @property
     def version(self) -> str:

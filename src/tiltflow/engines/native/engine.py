@@ -7,7 +7,7 @@ aligned stack and the volume.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +15,20 @@ import numpy as np
 from tiltflow.align.fallback import align_views
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.alignment_files import write_alignment_files
-from tiltflow.engines.native.halves import make_halves
+from tiltflow.engines.native.halves import HALVES, make_halves
 from tiltflow.engines.native.positioning import position_specimen
+from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.engines.native.volume import make_volume, title
+from tiltflow.formats.alignment_archive import read_alignment, write_alignment
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, ImageStack, Reconstruction, Stack
-from tiltflow.preprocess.preparation import prepare_views
+from tiltflow.preprocess.preparation import prepare_views, repair_views
 from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
 
 
 def reconstruct_series(job: EngineJob) -> Reconstruction:
-    """Align the series and reconstruct its volume.
+    """Align the series and reconstruct its volume; steps that an earlier run has made of the same are taken over.
 
     Raises
     ------
@@ -34,14 +36,115 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
         If a stage finds that these data cannot give a result, with the reason.
     """
     with open_stack(job.series.path) as raw:
-        stack, alignment = align(job, raw)
-        alignment = position_specimen(job, stack, alignment)
-        job.note_alignment(alignment)
-        write_alignment_files(job.workdir, job.series, alignment)
-        aligned = make_aligned_stack(job, stack, raw, alignment)
-    volume = make_volume(job, aligned, alignment)
-    make_halves(job, aligned, alignment)
+        views = _Views(job, raw)
+        alignment, key = _align_step(job, views)
+        aligned, key = _stack_step(job, views, raw, alignment, key)
+    volume = _volume_step(job, aligned, alignment, key)
     return Reconstruction(aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment)
+
+
+def align_series(job: EngineJob) -> Alignment:
+    """Align the series, and level and centre its specimen if that is asked for; write the files of the alignment.
+
+    Raises
+    ------
+    StageError
+        If these data cannot be aligned, with the reason.
+    """
+    with open_stack(job.series.path) as raw:
+        return _align_step(job, _Views(job, raw))[0]
+
+
+class _Views:
+    """The raw views with x-ray hits repaired, once they are needed."""
+
+    def __init__(self, job: EngineJob, raw: ImageStack) -> None:
+        self._job, self._raw = job, raw
+        self._repaired: Stack | None = None
+
+    def aligned(self) -> Alignment:
+        """Align the views."""
+        self._repaired, alignment = align(self._job, self._raw)
+        return alignment
+
+    @property
+    def repaired(self) -> Stack:
+        """The views `(view, y, x)`."""
+        if self._repaired is None:
+            job = self._job
+            self._repaired = repair_views(self._raw, job.recipe.xrays, observer=job.recorder, threads=job.site.threads)
+        return self._repaired
+
+
+def _align_step(job: EngineJob, views: _Views) -> tuple[Alignment, str]:
+    """Return the alignment, levelled if that is asked for, and the key of it."""
+    recipe = job.recipe
+    asked = (recipe.hints, recipe.xrays, recipe.views, recipe.align)
+    alignment, key = _kept_or_made(job, "alignment", "_align.npz", (job.source_key,), asked, views.aligned)
+    if recipe.position.sample_type != 0:
+        asked_position = (recipe.position, recipe.reconstruct, recipe.stack.binning)
+        found = alignment
+        alignment, key = _kept_or_made(
+            job,
+            "positioning",
+            "_levelled.npz",
+            (key,),
+            asked_position,
+            lambda: position_specimen(job, views.repaired, found),
+        )
+    job.note_alignment(alignment)
+    write_alignment_files(job.workdir, job.series, alignment)
+    return alignment, key
+
+
+def _kept_or_made(
+    job: EngineJob, name: str, suffix: str, after: tuple[str, ...], params: object, make: Callable[[], Alignment]
+) -> tuple[Alignment, str]:
+    """Return the alignment of a step, read if the step is taken over, and the step's key."""
+    step, path = job.book.begin(name, STEP_NUMBERS[name], after, params), job.path(suffix)
+    if step.kept is not None:
+        step.bring(job.workdir)
+        return read_alignment(path), step.key
+    alignment = make()
+    write_alignment(path, alignment)
+    job.book.made(step, {path.name: path})
+    return alignment, step.key
+
+
+def _stack_step(job: EngineJob, views: _Views, raw: ImageStack, alignment: Alignment, after: str) -> tuple[Path, str]:
+    """Return the aligned stack and its key."""
+    asked = (job.recipe.xrays, job.recipe.stack)
+    step = job.book.begin("aligned stack", STEP_NUMBERS["aligned stack"], (after,), asked)
+    path = job.path("_ali.mrc")
+    if step.kept is not None:
+        step.bring(job.workdir)
+    else:
+        make_aligned_stack(job, views.repaired, raw, alignment)
+        job.book.made(step, {path.name: path})
+    return path, step.key
+
+
+def _volume_step(job: EngineJob, aligned: Path, alignment: Alignment, after: str) -> Path:
+    """Return the volume; the volumes of alternate views are made as well, if they are asked for."""
+    recipe = job.recipe
+    asked = (recipe.reconstruct, recipe.sirt, recipe.trim)
+    step = job.book.begin("reconstruction", STEP_NUMBERS["reconstruction"], (after,), asked)
+    path = job.path("_rec.mrc")
+    if step.kept is not None:
+        step.bring(job.workdir)
+    else:
+        make_volume(job, aligned, alignment)
+        job.book.made(step, {path.name: path})
+    if recipe.halves:
+        half = job.book.begin("half volumes", STEP_NUMBERS["half volumes"], (step.key,), asked)
+        if half.kept is not None:
+            half.bring(job.workdir)
+        else:
+            make_halves(job, aligned, alignment)
+            entry = job.recorder.record.halves
+            found = {"halves": entry.model_dump(mode="json")} if entry is not None else {}
+            job.book.made(half, {job.path(suffix).name: job.path(suffix) for suffix in HALVES}, found)
+    return path
 
 
 def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:

@@ -1,0 +1,63 @@
+"""The steps of the work on one series as the pipeline keeps them: their numbers, and what each is made from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from tiltflow.delivery.publish import staging_folder
+from tiltflow.errors import LocationError
+from tiltflow.formats.identity import identity_of
+from tiltflow.model import AssetType
+from tiltflow.pipeline.job import Job
+from tiltflow.products.catalogue import STEPS, Source
+from tiltflow.recipe.engine_rules import all_engines
+from tiltflow.record import Recorder, Steps
+from tiltflow.record.steps import step_key
+
+_log = logging.getLogger(__name__)
+
+ENGINE, MEASURE = "engine", "measure"
+"""Steps of the pipeline itself: all work of an engine that is one step, and the statistics of the volume."""
+SOURCE_NUMBER, ENGINE_NUMBER, MEASURE_NUMBER = 1, 1, 1
+"""Numbers of the reading of the input, and of these steps."""
+
+_MAKERS: Mapping[Source, tuple[str, ...]] = {
+    Source.ALIGNED: ("aligned stack", ENGINE),
+    Source.VOLUME: ("reconstruction", ENGINE),
+}
+"""Steps that make the files products are made from; the first that belongs to the work counts."""
+
+
+def step_numbers() -> dict[str, int]:
+    """Return the number of each step: raised by one when the step gives another output for the same input."""
+    own = {"source": SOURCE_NUMBER, ENGINE: ENGINE_NUMBER, MEASURE: MEASURE_NUMBER}
+    of_engines = {name: number for engine in all_engines() for name, number in engine.step_numbers.items()}
+    return own | of_engines | {step.name: step.number for step in STEPS}
+
+
+def unfinished_folder(output: Path) -> Path:
+    """Return the hidden folder where files lie until they are published, in the folder of the series."""
+    return staging_folder(output, "unfinished")
+
+
+def steps_of(job: Job, recorder: Recorder) -> Steps:
+    """Return the steps of the work on a series."""
+    return Steps(recorder, job.output, unfinished_folder(job.output), redo=job.redo)
+
+
+def source_key(source: Path) -> str:
+    """Return the key of an input: of its stack and of all files beside it that its reading looks for; empty if it cannot be read."""
+    try:
+        return step_key("source", SOURCE_NUMBER, (), identity_of(source))
+    except LocationError:
+        return ""
+
+
+def keys_of_inputs(steps: Steps, recorder: Recorder, needed: tuple[Source | AssetType, ...]) -> tuple[str, ...]:
+    """Return the keys of what a product is made from."""
+    known = {step.name for step in recorder.record.steps}
+    makers = {asset_type: (step.name,) for step in STEPS for asset_type in step.makes}
+    names = [_MAKERS[each] if isinstance(each, Source) else makers[each] for each in needed]
+    return tuple(steps.key_of(next(name for name in options if name in known)) for options in names)
