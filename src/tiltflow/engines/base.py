@@ -80,6 +80,17 @@ class Engine(EngineInfo, Protocol):
             If the work does not fit this machine.
         """
 
+    def align(self, job: EngineJob) -> Alignment:
+        """Align the series without reconstructing it.
+
+        Raises
+        ------
+        UnsupportedError
+            If the engine can only do both at once.
+        TiltflowError
+            With the stage and the reason, if there is no usable alignment.
+        """
+
     def reconstruct(self, job: EngineJob) -> Reconstruction:
         """Make the aligned stack and the volume.
 

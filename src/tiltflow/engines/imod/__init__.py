@@ -15,7 +15,7 @@ from tiltflow.recipe.engine_rules import DirectiveRules, EngineOptions
 if TYPE_CHECKING:
     from tiltflow.engines.base import EngineJob
     from tiltflow.engines.plan import Plan
-    from tiltflow.model import Reconstruction, TiltSeries
+    from tiltflow.model import Alignment, Reconstruction, TiltSeries
     from tiltflow.recipe import Recipe
     from tiltflow.record import SeriesRecord
     from tiltflow.record.sentences import EngineMethods
@@ -76,6 +76,18 @@ class ImodEngine:
         from tiltflow.engines.imod.methods import describe
 
         return describe(record)
+
+    def align(self, job: EngineJob) -> Alignment:
+        """Refuse: batchruntomo is run as a whole.
+
+        Raises
+        ------
+        UnsupportedError
+            Always.
+        """
+        raise UnsupportedError(
+            f"{job.series.path.name}: the work of {PROGRAM} is one step; align with another engine (--engine), or run it as a whole"
+        )
 
     def reconstruct(self, job: EngineJob) -> Reconstruction:
         """Run batchruntomo on a copy of the series and return its outputs.

@@ -15,7 +15,7 @@ from tiltflow.version import __version__
 if TYPE_CHECKING:
     from tiltflow.engines.base import EngineJob
     from tiltflow.engines.plan import Plan
-    from tiltflow.model import Reconstruction, TiltSeries
+    from tiltflow.model import Alignment, Reconstruction, TiltSeries
     from tiltflow.recipe import Recipe
     from tiltflow.record import SeriesRecord
     from tiltflow.record.sentences import EngineMethods
@@ -62,6 +62,18 @@ class NativeEngine:
         from tiltflow.engines.native.methods import describe
 
         return describe(record)
+
+    def align(self, job: EngineJob) -> Alignment:
+        """Align the series without reconstructing it.
+
+        Raises
+        ------
+        StageError
+            If these data cannot be aligned, with the reason.
+        """
+        from tiltflow.engines.native.engine import align_series
+
+        return align_series(job)
 
     def reconstruct(self, job: EngineJob) -> Reconstruction:
         """Align the series and reconstruct its volume.
