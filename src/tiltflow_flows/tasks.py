@@ -42,7 +42,7 @@ def _as_task(function: Callable[P, R], name: str, description: str) -> Task[P, R
     return task(name=name, description=description, task_run_name=_run_name, cache_policy=NO_CACHE, persist_result=False)(function)
 
 
-def _reconstruct(job: Job) -> Reconstruction:
+def _reconstruct(job: Job) -> Reconstruction | None:
     return pipeline.reconstruct_step(job)
 
 

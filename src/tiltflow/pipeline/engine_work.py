@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from tiltflow import describe
 from tiltflow.engines.base import Engine, EngineJob
@@ -20,7 +21,7 @@ from tiltflow.errors import EngineError, TiltflowError
 from tiltflow.model import Alignment, Reconstruction, TiltSeries, Trust
 from tiltflow.pipeline.job import Job
 from tiltflow.pipeline.step_book import ENGINE, ENGINE_NUMBER
-from tiltflow.recipe.engine_rules import BEST
+from tiltflow.recipe.engine_rules import AUTO, BEST, all_engines
 from tiltflow.record import AlignmentEntry, EngineAttemptEntry, EngineEntry, Recorder, Steps
 from tiltflow.report.verdict import alignment_checks
 
@@ -90,6 +91,22 @@ def align_and_reconstruct(job: Job, series: TiltSeries, recorder: Recorder, step
     found = recorder.record.model_dump(mode="json", include=_FOUND, exclude_none=True)
     steps.made(step, {path.name: path for path in (*files, *(path for path in others if path.is_file()))}, found)
     return result
+
+
+def align_only(job: Job, series: TiltSeries, recorder: Recorder, steps: Steps, source: str) -> Alignment:
+    """Let an engine that can align without reconstructing do so; parameters as of :func:`align_and_reconstruct`.
+
+    Raises
+    ------
+    TiltflowError
+        With the reason, if there is no alignment.
+    """
+    engine, reason = choose_engine(job.recipe.engine)
+    if not engine.step_numbers and job.recipe.engine in (AUTO, BEST):
+        able = [each for each in all_engines() if each.step_numbers and each.available()]
+        engine, reason = cast("Engine", able[0]), f"the work of {engine.title} is one step; {able[0].available()}"
+    work = _prepare(job, series, recorder, engine, reason, job.workdir)
+    return engine.align(replace(work, steps=steps, source_key=source))
 
 
 _OTHER_FILES = (".xtilt", "_align.json", "_local.json", "_fid.txt", "_rec_even.mrc", "_rec_odd.mrc")

@@ -37,6 +37,8 @@ class Job:
         Whether every step is made anew, also those that an earlier run has finished.
     parts
         Which parts of the work are done.
+    given_name
+        The base name, where it is not that of the source.
     """
 
     source: Path
@@ -47,11 +49,12 @@ class Job:
     keep_volumes: bool = True
     redo: bool = False
     parts: tuple[Part, ...] = ALL_PARTS
+    given_name: str = ""
 
     @property
     def name(self) -> str:
         """The base name."""
-        return self.source.stem
+        return self.given_name or self.source.stem
 
     @property
     def record_path(self) -> Path:
@@ -93,3 +96,7 @@ class SeriesProgress:
 
 
 OnProgress = Callable[[SeriesProgress], None]
+
+
+def nobody(_progress: SeriesProgress) -> None:
+    """Receive progress, and do nothing."""

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tiltflow.errors import FormatError
 from tiltflow.model import SeriesResult
 from tiltflow.pipeline.conclusion import result_of
-from tiltflow.pipeline.job import RECORD_NAME
+from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Part
 from tiltflow.pipeline.step_book import source_key, step_numbers
 from tiltflow.recipe import Recipe
 from tiltflow.record import SeriesRecord, read_record
 
 
-def earlier_result(source: Path, recipe: Recipe, output: Path) -> SeriesResult | None:
+def earlier_result(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] = ALL_PARTS) -> SeriesResult | None:
     """Return the result in `output` if it is complete and was made from the same file by the same recipe."""
     try:
         record = _success_in(output)
     except FormatError:
         return None
-    if record is None or any(_differences(record, source, recipe, output)):
+    if record is None or any(_differences(record, source, recipe, output, parts)):
         return None
     return result_of(record, output)
 
 
-def why_not_kept(source: Path, recipe: Recipe, output: Path) -> str | None:
+def why_not_kept(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] = ALL_PARTS) -> str | None:
     """Return in words why the successful result in `output` is not kept; None where it is, or there is none."""
     try:
         record = _success_in(output)
     except FormatError:
         return f"the record in {output} cannot be read"
-    return None if record is None else "; ".join(_differences(record, source, recipe, output)) or None
+    return None if record is None else "; ".join(_differences(record, source, recipe, output, parts)) or None
 
 
 def _success_in(output: Path) -> SeriesRecord | None:
@@ -49,7 +49,7 @@ def _success_in(output: Path) -> SeriesRecord | None:
     return record if record.status == "success" else None
 
 
-def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Path) -> Iterator[str]:
+def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Path, parts: Sequence[Part]) -> Iterator[str]:
     """Yield the reasons why an earlier success differs from what the work would give now; its version is not one of them."""
     newer = sorted(name for name, number in step_numbers().items() if record.step_numbers.get(name) != number)
     if newer and not record.step_numbers:
@@ -64,6 +64,8 @@ def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Pat
         yield "the stack cannot be read"
     elif now != record.source_key:
         yield "the stack, or a file beside it, has changed since"
+    if lacking := [part for part in parts if part not in record.parts]:
+        yield f"it has no {' and no '.join(lacking)} yet"
     missing = [product.path for product in record.products if not (output / product.path).exists()]
     if missing:
         yield f"products are missing: {', '.join(missing)}"

@@ -17,7 +17,7 @@ from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis
 from tiltflow.disk import NO_SPACE
 from tiltflow.model import SeriesResult, Site
-from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress
+from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, OnProgress, Part, RunResult, SeriesProgress, nobody
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.resume import earlier_result, why_not_kept
 from tiltflow.pipeline.step_loop import StepRunner, work_on
@@ -32,10 +32,6 @@ _REFRESH_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-def _nobody(_progress: SeriesProgress) -> None:
-    pass
-
-
 def run(
     sources: Sequence[Path],
     recipe: Recipe,
@@ -45,7 +41,7 @@ def run(
     jobs: int = 1,
     keep_volumes: bool = True,
     redo: bool = False,
-    on_progress: OnProgress = _nobody,
+    on_progress: OnProgress = nobody,
 ) -> RunResult:
     """Process every series into a folder of its own under `output`, `jobs` of them at once.
 
@@ -102,7 +98,8 @@ def process(
     output: Path,
     keep_volumes: bool = True,
     redo: bool = False,
-    on_progress: OnProgress = _nobody,
+    parts: tuple[Part, ...] = ALL_PARTS,
+    on_progress: OnProgress = nobody,
     runner: StepRunner | None = None,
 ) -> SeriesResult:
     """Align, reconstruct and make every product of one series; expected failures are returned as a result.
@@ -115,12 +112,12 @@ def process(
         If no scratch folder can be made.
     """
     name = source.stem
-    earlier = None if redo else earlier_result(source, recipe, output)
+    earlier = None if redo else earlier_result(source, recipe, output, parts)
     if earlier is not None:
         _log.info("%s: %s", name, _KEPT)
         on_progress(SeriesProgress(name, earlier.stage or "done", 1.0, earlier, note=_KEPT))
         return earlier
-    why = None if redo else why_not_kept(source, recipe, output)
+    why = None if redo else why_not_kept(source, recipe, output, parts)
     if why is not None:
         on_progress(SeriesProgress(name, "start", 0.0, note=f"done again: {why}"))
     with series_log(output, name):
@@ -128,7 +125,7 @@ def process(
             _log.info("%s: done again: %s", name, why)
         if (other := other_axis(source)) is not None:
             _log.info("%s: %s", name, describe_axes(*sorted((source, other))))
-        job = Job(source, recipe, site, output, make_scratch(source, site.scratch), keep_volumes, redo)
+        job = Job(source, recipe, site, output, make_scratch(source, site.scratch), keep_volumes, redo, parts)
         result = work_on(job, runner or _calls(name, on_progress))
     on_progress(SeriesProgress(name, result.stage or "done", 1.0, result))
     return result

@@ -18,21 +18,22 @@ from tiltflow.record.steps import step_key
 
 _log = logging.getLogger(__name__)
 
-ENGINE, MEASURE = "engine", "measure"
-"""Steps of the pipeline itself: all work of an engine that is one step, and the statistics of the volume."""
-SOURCE_NUMBER, ENGINE_NUMBER, MEASURE_NUMBER = 1, 1, 1
+ENGINE, MEASURE, GIVEN = "engine", "measure", "given volumes"
+"""Steps of the pipeline itself: all work of an engine that is one step, the statistics of the volume, and volumes that another
+program made."""
+SOURCE_NUMBER, ENGINE_NUMBER, MEASURE_NUMBER, GIVEN_NUMBER = 1, 1, 1, 1
 """Numbers of the reading of the input, and of these steps."""
 
 _MAKERS: Mapping[Source, tuple[str, ...]] = {
-    Source.ALIGNED: ("aligned stack", ENGINE),
-    Source.VOLUME: ("reconstruction", ENGINE),
+    Source.ALIGNED: ("aligned stack", ENGINE, GIVEN),
+    Source.VOLUME: ("reconstruction", ENGINE, GIVEN),
 }
 """Steps that make the files products are made from; the first that belongs to the work counts."""
 
 
 def step_numbers() -> dict[str, int]:
     """Return the number of each step: raised by one when the step gives another output for the same input."""
-    own = {"source": SOURCE_NUMBER, ENGINE: ENGINE_NUMBER, MEASURE: MEASURE_NUMBER}
+    own = {"source": SOURCE_NUMBER, ENGINE: ENGINE_NUMBER, MEASURE: MEASURE_NUMBER, GIVEN: GIVEN_NUMBER}
     of_engines = {name: number for engine in all_engines() for name, number in engine.step_numbers.items()}
     return own | of_engines | {step.name: step.number for step in STEPS}
 

@@ -46,7 +46,7 @@ def work_on(job: Job, runner: StepRunner) -> SeriesResult:
     stage: str | None = None
     try:
         runner.reconstruct(job)
-        for step in STEPS:
+        for step in STEPS if "products" in job.parts else ():
             stage = step.name
             outcomes.append(runner.make_products(job, stage))
     except BaseException as caught:  # noqa: BLE001  the boundary: finish_step records it, and re-raises an interrupt

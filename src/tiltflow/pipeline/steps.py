@@ -17,9 +17,9 @@ from tiltflow.model import Asset, AssetType, Reconstruction, SeriesResult
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.conclusion import conclude, result_of
-from tiltflow.pipeline.engine_work import align_and_reconstruct
+from tiltflow.pipeline.engine_work import align_and_reconstruct, align_only
 from tiltflow.pipeline.failure import failure_kind, last_lines, optional, reason
-from tiltflow.pipeline.job import Job, StepOutcome
+from tiltflow.pipeline.job import ALL_PARTS, Job, StepOutcome
 from tiltflow.pipeline.publication import files_to_keep, products_folder, publish_products
 from tiltflow.pipeline.step_book import MEASURE, MEASURE_NUMBER, keys_of_inputs, source_key, step_numbers, steps_of
 from tiltflow.products.catalogue import STEPS, ProductContext, Source
@@ -30,19 +30,16 @@ from tiltflow.version import __version__
 _log = logging.getLogger(__name__)
 
 
-def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Reconstruction:
-    """Read the series, let the engine align and reconstruct it, and record everything on the way.
+def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Reconstruction | None:
+    """Read the series, let the engine align and reconstruct it, and record everything on the way; None if it is only to be aligned.
 
     Raises
     ------
     TiltflowError
         With the reason, if the series cannot be processed.
     """
-    recorder = Recorder.start(job.record_path, job.source, __version__)
-    recorder.on_progress = progress
-    recorder.record.versions = describe.versions()
+    recorder = begin_record(job, progress)
     recorder.record.source_key = source_key(job.source)
-    recorder.record.step_numbers = step_numbers()
     recorder.record.recipe = describe.recipe(job.recipe, requested=job.recipe)
     with recorder.stage("read") as notes:
         series = read_series(job.source, job.recipe.hints)
@@ -54,12 +51,25 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
         gather_view(recorder, series, job.output)
     steps = steps_of(job, recorder)
     with one_thread_for_algebra():
+        if "reconstruction" not in job.parts:
+            align_only(job, series, recorder, steps, recorder.record.source_key)
+            return None
         result = align_and_reconstruct(job, series, recorder, steps, recorder.record.source_key)
-    _measure(job, recorder, steps, result.volume)
+    measure(job, recorder, steps, result.volume)
     return result
 
 
-def _measure(job: Job, recorder: Recorder, steps: Steps, volume: Path) -> None:
+def begin_record(job: Job, progress: StageProgress) -> Recorder:
+    """Return the recorder of work that begins now."""
+    recorder = Recorder.start(job.record_path, job.source, __version__, name=job.name)
+    recorder.on_progress = progress
+    recorder.record.versions = describe.versions()
+    recorder.record.step_numbers = step_numbers()
+    recorder.record.parts = list(job.parts)
+    return recorder
+
+
+def measure(job: Job, recorder: Recorder, steps: Steps, volume: Path) -> None:
     """Take the statistics of the volume, and its pictures."""
     step = steps.begin(MEASURE, MEASURE_NUMBER, keys_of_inputs(steps, recorder, (Source.VOLUME,)))
     if step.kept is not None:
@@ -147,7 +157,7 @@ def finish_step(
                 recorder.record.products = publish_products(job, outcomes, steps)
                 notes.number("published", sum(product.bytes for product in recorder.record.products), "bytes")
             recorder.succeed()
-        steps.settle(finished=error is None)
+        steps.settle(finished=error is None and job.parts == ALL_PARTS)
     except (TiltflowError, OSError) as failure:
         error = failure
     if error is not None:

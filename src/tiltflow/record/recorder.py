@@ -76,9 +76,9 @@ class Recorder:
         self.save()
 
     @classmethod
-    def start(cls, path: Path, source: Path, version: str) -> Self:
-        """Return a recorder for work that begins now."""
-        record = SeriesRecord(name=source.stem, source=str(source), tiltflow=version, started=datetime.now(UTC))
+    def start(cls, path: Path, source: Path, version: str, *, name: str = "") -> Self:
+        """Return a recorder for work that begins now; the series is named after its source, if no other name is given."""
+        record = SeriesRecord(name=name or source.stem, source=str(source), tiltflow=version, started=datetime.now(UTC))
         try:
             status = source.stat()
         except OSError:

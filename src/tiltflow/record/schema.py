@@ -264,6 +264,7 @@ class SeriesRecord(_Entry):
     """Everything known of the work on one series; angles in degrees, other units with each number.
 
     `source_key` is the hash of the stack's size and time and of the files beside it; `steps` have keys of their own.
+    `parts` are those of the work that were asked for.
     `engine` did the work whose result is used; `engine_attempts` lists all engines that worked, where there were several.
     """
 
@@ -279,6 +280,7 @@ class SeriesRecord(_Entry):
     message: str | None = None
     tiltflow: str
     step_numbers: dict[str, int] = Field(default_factory=dict)
+    parts: list[str] = Field(default_factory=lambda: ["alignment", "reconstruction", "products"])
     versions: dict[str, str] = Field(default_factory=dict)
     started: datetime
     finished: datetime | None = None
