@@ -135,9 +135,6 @@ def given_step(job: Job, given: GivenVolumes, progress: StageProgress = silent_p
         If one of them cannot be read, or they do not fit each other.
     """
     recorder = begin_record(job, progress)
-    recorder.record.engine = EngineEntry(
-        name="given", version="", reason=f"{given.aligned.name} and {given.volume.name} were given"
-    )
     recorder.record.recipe = describe.recipe(job.recipe, requested=job.recipe)
     with recorder.stage("read") as notes, open_mrc(given.aligned) as aligned, open_mrc(given.volume) as volume:
         notes.number("views", aligned.shape[0])
