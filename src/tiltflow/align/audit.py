@@ -44,6 +44,9 @@ from tiltflow.observer import SILENT, Observer, StageObserver
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+_MAY_REST_ON_GOLD = ("gold", "given")
+"""Methods whose alignments gold is looked for; how a given alignment was made is not known, and any gold there is measures it best."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditParams:
@@ -187,7 +190,7 @@ def _measured(case: _Case, evidence: Evidence) -> Evidence:
 
 def _references(case: _Case) -> Iterator[Callable[[_Case], _Reference]]:
     """Yield the references in the order in which they are tried."""
-    if case.alignment.method == "gold" and case.params.gold_nm > 0:
+    if case.alignment.method in _MAY_REST_ON_GOLD and case.params.gold_nm > 0:
         yield _beads
     if case.tracks is not None:
         yield _points

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tiltflow.errors import FormatError
+from tiltflow import describe
+from tiltflow.errors import FormatError, TiltflowError
+from tiltflow.formats.find_alignment import alignment_files, find_alignment
 from tiltflow.model import SeriesResult
 from tiltflow.pipeline.conclusion import result_of
 from tiltflow.pipeline.job import RECORD_NAME
@@ -68,9 +70,24 @@ def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Pat
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
         if (record.source_bytes, record.source_modified) != (status.st_size, modified):
             yield "the stack has changed since"
+    yield from _given_differences(record, source.stem, recipe)
     missing = [product.path for product in record.products if not (output / product.path).exists()]
     if missing:
         yield f"products are missing: {', '.join(missing)}"
+
+
+def _given_differences(record: SeriesRecord, name: str, recipe: Recipe) -> Iterator[str]:
+    """Yield what is different about the alignment that is given; that there is one at all is part of the recipe."""
+    if recipe.alignment is None or record.given_alignment is None:
+        return
+    try:
+        files = alignment_files(find_alignment(recipe.alignment, name), name)
+        now = [describe.file_entry(path) for path in files]
+    except (TiltflowError, OSError) as error:
+        yield f"the alignment cannot be read: {error}"
+        return
+    if [file.sha256 for file in now] != [file.sha256 for file in record.given_alignment.files]:
+        yield "another alignment is given"
 
 
 def _named(commit: str) -> str:

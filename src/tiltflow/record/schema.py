@@ -251,6 +251,21 @@ class VerdictEntry(_Entry):
     thresholds: dict[str, float | None] = Field(default_factory=dict)
 
 
+class FileEntry(_Entry):
+    """A file that was read, and what it held."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class GivenAlignmentEntry(_Entry):
+    """The alignment that was given: the program that writes such files, and the files, the one that was asked for first."""
+
+    program: str
+    files: list[FileEntry]
+
+
 class SeriesRecord(_Entry):
     """Everything known of the work on one series; angles in degrees, other units with each number.
 
@@ -275,6 +290,7 @@ class SeriesRecord(_Entry):
     input: dict[str, ValueEntry] = Field(default_factory=dict)
     recipe: RecipeEntry | None = None
     stages: list[StageEntry] = Field(default_factory=list)
+    given_alignment: GivenAlignmentEntry | None = None
     alignment: AlignmentEntry | None = None
     volume: VolumeEntry | None = None
     halves: HalvesEntry | None = None

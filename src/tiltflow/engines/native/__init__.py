@@ -25,7 +25,7 @@ class NativeEngine:
 
     name = "native"
     title = "tiltflow's own engine"
-    rules = DirectiveRules()
+    rules = DirectiveRules(takes_alignment=True)
     options: tuple[EngineOption, ...] = ()
     preference = 0
 

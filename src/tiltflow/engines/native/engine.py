@@ -7,7 +7,6 @@ aligned stack and the volume.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,14 @@ import numpy as np
 from tiltflow.align.fallback import align_views
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.alignment_files import write_alignment_files
+from tiltflow.engines.native.given_alignment import take_alignment
 from tiltflow.engines.native.halves import make_halves
 from tiltflow.engines.native.positioning import position_specimen
+from tiltflow.engines.native.prepared_views import prepare
 from tiltflow.engines.native.volume import make_volume, title
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, ImageStack, Reconstruction, Stack
-from tiltflow.preprocess.preparation import prepare_views
 from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
 
 
@@ -45,15 +45,19 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
 
 
 def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
-    """Return the views with x-ray hits repaired, and their alignment.
+    """Return the views with x-ray hits repaired, and their alignment: the one that the recipe gives, or one of our own.
 
     Raises
     ------
     StageError
         If these data cannot be aligned, with the reason.
+    LocationError, FormatError, MissingValueError
+        If a given alignment cannot be read, or does not fit them.
     """
     series, recipe = job.series, job.recipe
     stack, excluded = prepare(job, raw)
+    if recipe.alignment is not None:
+        return stack, take_alignment(job, stack, excluded)
     alignment = align_views(
         stack,
         series.tilt_deg,
@@ -66,22 +70,6 @@ def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
         threads=job.site.threads,
     )
     return stack, alignment
-
-
-def prepare(job: EngineJob, raw: Stack) -> tuple[Stack, Mapping[int, str]]:
-    """Return the views with x-ray hits repaired, and the views that are left out, counted from 0, with the reason."""
-    series, recipe = job.series, job.recipe
-    left_out = {int(view): "is left out by the request" for view in np.flatnonzero(~series.included)}
-    return prepare_views(
-        raw,
-        series.tilt_deg,
-        recipe.xrays,
-        recipe.views,
-        left_out=left_out,
-        name=series.path.name,
-        observer=job.recorder,
-        threads=job.site.threads,
-    )
 
 
 def make_aligned_stack(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment) -> Path:
