@@ -54,8 +54,8 @@ def given_alignment(found: ForeignAlignment, series: TiltSeries, notes: StageObs
     sign = hand(found.tilt_deg, series.tilt_deg[rows])
     if sign < 0:
         notes.warn(
-            f"{found.path.name}: its tilts have the opposite sign of those of {series.path.name}; they are used as they are, and the volume is "
-            f"that of {found.program}, mirrored along z compared with one by the tilts of the stack"
+            f"{found.path.name}: its tilts have the opposite sign of those of {series.path.name}; they are used as they are, and the "
+            f"volume is that of {found.program}, mirrored along z compared with one by the tilts of the stack"
         )
     _check_tilts(found, sign * series.tilt_deg[rows])
     used = np.zeros(views, bool)
@@ -76,7 +76,6 @@ def given_alignment(found: ForeignAlignment, series: TiltSeries, notes: StageObs
         method=METHOD,
         x_axis_tilt_deg=0.0 - found.x_tilt_deg,
         local=local,
-        y_per_z=None if found.y_per_z is None else found.y_per_z[nearest],
     )
     _describe(found, alignment, used, notes)
     reasons = {int(view): f"is left out by the alignment of {found.program}" for view in np.flatnonzero(~used)}
@@ -157,8 +156,8 @@ def views_of_rows(found: ForeignAlignment, series: TiltSeries, notes: StageObser
     by_tilt = _by_tilt(found, theirs, series.tilt_deg)
     if by_tilt is None and count != views:
         raise FormatError(
-            f"{found.path}: has {count} views, and {series.path.name} has {views}; which views are missing cannot be told from the tilts, "
-            f"{_range(theirs)} in the file and {_range(series.tilt_deg)} in the stack: give one line a view of the stack"
+            f"{found.path}: has {count} views, and {series.path.name} has {views}; which views are missing cannot be told from "
+            f"the tilts, {_range(theirs)} in the file and {_range(series.tilt_deg)} in the stack: give one line a view of the stack"
         )
     if by_tilt is None:
         return np.arange(views)
@@ -183,8 +182,8 @@ def _check_size(found: ForeignAlignment, series: TiltSeries) -> None:
     views, ny, nx = series.shape
     if found.image_size is not None and found.image_size != (nx, ny):
         raise FormatError(
-            f"{found.path}: is of views of {found.image_size[0]} x {found.image_size[1]} pixels, and {series.path.name} has {nx} x {ny}; its shifts "
-            f"are pixels of that stack, so give that stack"
+            f"{found.path}: is of views of {found.image_size[0]} x {found.image_size[1]} pixels, and {series.path.name} has "
+            f"{nx} x {ny}; its shifts are pixels of that stack, so give that stack"
         )
     if found.views is not None and found.views != views:
         raise FormatError(
@@ -201,8 +200,8 @@ def _check_size(found: ForeignAlignment, series: TiltSeries) -> None:
 def _by_section(found: ForeignAlignment, section: Ints, views: int) -> Ints:
     if section.min() < 0 or section.max() >= views or len(set(section.tolist())) != len(section):
         raise FormatError(
-            f"{found.path}: names the sections {section.min() + 1} to {section.max() + 1}, some of them twice or beyond the {views} views of the "
-            f"stack; it belongs to another stack"
+            f"{found.path}: names the sections {section.min() + 1} to {section.max() + 1}, some of them twice or beyond "
+            f"the {views} views of the stack; it belongs to another stack"
         )
     return section
 

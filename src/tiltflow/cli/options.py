@@ -42,8 +42,8 @@ Alignment = Annotated[
     typer.Option(
         "--alignment",
         metavar="FILE|FOLDER",
-        help="Alignment that another program made, instead of one of our own: .xf with .tlt (IMOD), .aln (AreTomo), .star (RELION 5), .xml "
-        "(Warp), or a folder in which each series finds its own by its base name.",
+        help="Alignment that another program made, instead of one of our own: .xf with .tlt (IMOD), .aln (AreTomo), .star (RELION 5), "
+        ".xml (Warp), or a folder in which each series finds its own by its base name.",
         rich_help_panel=HOW,
     ),
 ]

@@ -1,8 +1,8 @@
 """AreTomo's alignment, `NAME.aln`: a table `SEC ROT GMAG TX TY SMEAN SFIT SCALE BASE TILT`, one row a view that is kept.
 
 ROT is the angle of the tilt axis, TX and TY are the shift of the raw view in pixels, TILT is the refined tilt, all with tiltflow's
-signs and about the image centre: `A = Rz(-ROT)`, `d = -A (TX, TY)`.  AreTomo 3 counts SEC from 1, AreTomo and AreTomo 2 from 0; which one it is
-follows from the sections of all rows and of the `DarkFrame` lines, which name the views that were left out.
+signs and about the image centre: `A = Rz(-ROT)`, `d = -A (TX, TY)`.  AreTomo 3 counts SEC from 1, AreTomo and AreTomo 2 from 0; which
+one it is follows from the sections of all rows and of the `DarkFrame` lines, which name the views that were left out.
 """
 
 from __future__ import annotations

@@ -134,8 +134,8 @@ def alignment_files(path: Path, name: str) -> tuple[Path, ...]:
 def _kind(path: Path) -> str:
     if path.suffix.lower() not in SUFFIXES:
         raise FormatError(
-            f"{path}: is not an alignment that can be read: give a file that ends with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, or a "
-            f"folder of them"
+            f"{path}: is not an alignment that can be read: give a file that ends with {', '.join(SUFFIXES[:-1])} or "
+            f"{SUFFIXES[-1]}, or a folder of them"
         )
     return path.suffix.lower()
 

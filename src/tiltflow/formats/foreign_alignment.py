@@ -52,8 +52,6 @@ class ForeignAlignment:
         Number of views of the raw stack, where the file gives it.
     local
         Corrections by area, `(areas, rows)`.
-    y_per_z
-        `(rows,)`: displacement along y for each pixel of height, where the file gives it.
     notes
         What the file holds that is not taken over, in sentences.
     """
@@ -70,7 +68,6 @@ class ForeignAlignment:
     image_size: tuple[int, int] | None = None
     views: int | None = None
     local: LocalAlignment | None = None
-    y_per_z: Floats | None = None
     notes: tuple[str, ...] = ()
 
     @property

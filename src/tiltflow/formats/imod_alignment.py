@@ -5,8 +5,8 @@
 | `NAME.xf`, `NAME.tlt` | transforms and tilts, both needed |
 | `NAME.xtilt` | tilt about x |
 | `tilt.com` | XAXISTILT, OFFSET (added to the tilts), EXCLUDELIST and EXCLUDELIST2 (views that are left out) |
-| `NAMElocal.xf` | local areas ([imod_local][tiltflow.formats.imod_local]) |
-| `NAME.zfac` | z factors: the one along x goes into tilt and transform, the one along y is kept |
+| `NAMElocal.xf` | local areas (:mod:`tiltflow.formats.imod_local`) |
+| `NAME.zfac` | nothing; that there is one is noted |
 
 The tilt about x that a volume needs is `.xtilt` minus XAXISTILT: IMOD's `tilt` applies the first and undoes the second.  Warp and AreTomo
 write `.xf` and `.tlt` too, with lines for the views alone that they keep.
@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow import geometry
 from tiltflow.errors import FormatError, MissingValueError
 from tiltflow.formats.foreign_alignment import ForeignAlignment, one_x_tilt, read_text
 from tiltflow.formats.imod_local import read_local_alignment
@@ -66,9 +65,9 @@ def read_imod_alignment(path: Path, image_size: tuple[int, int], pixel_size_angs
     command = _command(path.with_name(TILT_COM), path.stem, files)
     tilts = tilts + command.offset_deg
     x_tilt = _x_tilt(path.with_suffix(".xtilt"), len(tilts), files) - command.x_axis_tilt_deg
-    z_factors = _z_factors(path.with_suffix(".zfac"), len(tilts), files)
-    transforms, tilts, y_per_z = with_z_factors(transforms, tilts, z_factors)
     local, notes = None, command.notes
+    if (z_factors := path.with_suffix(".zfac")).is_file():
+        notes = (*notes, f"{z_factors.name}: its z factors are not taken over")
     if (local_path := path.with_name(f"{path.stem}local.xf")).is_file():
         local, more = read_local_alignment(local_path, len(tilts), image_size, pixel_size_angstrom)
         files.append(local_path)
@@ -82,34 +81,15 @@ def read_imod_alignment(path: Path, image_size: tuple[int, int], pixel_size_angs
         left_out=command.left_out,
         x_tilt_deg=x_tilt,
         local=local,
-        y_per_z=y_per_z,
         notes=notes,
     )
 
 
 def companions(path: Path) -> tuple[Path, ...]:
     """Return the files that are read with `NAME.xf`, as far as they exist."""
-    beside = [path.with_suffix(suffix) for suffix in (".tlt", ".xtilt", ".zfac")]
+    beside = [path.with_suffix(suffix) for suffix in (".tlt", ".xtilt")]
     beside += [path.with_name(TILT_COM), path.with_name(f"{path.stem}local.xf")]
     return tuple(each for each in beside if each.is_file())
-
-
-def with_z_factors(transforms: Floats, tilt_deg: Floats, factors: Floats | None) -> tuple[Floats, Floats, Floats | None]:
-    """Return transforms and tilts that hold the z factors along x, and those along y as they are.
-
-    With f the factor along x, `x cos t + z (sin t + f)` is `k (x cos t' + z sin t')`: the tilt becomes t', and x is divided by k.
-
-    >>> _, tilt, y_per_z = with_z_factors(np.eye(2, 3)[None], np.array([0.0]), np.array([[0.01, 0.02]]))
-    >>> tilt.round(3), y_per_z
-    (array([0.573]), array([0.02]))
-    """
-    if factors is None or not np.any(factors):
-        return transforms, tilt_deg, None
-    t = np.deg2rad(tilt_deg)
-    across, up = np.cos(t), np.sin(t) + factors[:, 0]
-    shrink = np.zeros((len(t), 2, 2))
-    shrink[:, 0, 0], shrink[:, 1, 1] = 1 / np.hypot(across, up), 1.0
-    return geometry.compose(transforms, geometry.transform(shrink)), np.rad2deg(np.arctan2(up, across)), factors[:, 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,16 +161,3 @@ def _x_tilt(path: Path, rows: int, files: list[Path]) -> float:
         raise FormatError(f"{path}: has {len(angles)} angles, and the transforms have {rows} lines; each view takes one of both")
     files.append(path)
     return one_x_tilt(angles, str(path))
-
-
-def _z_factors(path: Path, rows: int, files: list[Path]) -> Floats | None:
-    if not path.is_file():
-        return None
-    try:
-        factors = np.array(read_text(path, "a file of z factors").split(), float)
-    except ValueError as error:
-        raise FormatError(f"{path}: is not a file of z factors: {error}") from error
-    if factors.size != 2 * rows or not np.isfinite(factors).all():
-        raise FormatError(f"{path}: has {factors.size} numbers; {rows} views take two each")
-    files.append(path)
-    return factors.reshape(rows, 2)

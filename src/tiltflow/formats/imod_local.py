@@ -1,9 +1,11 @@
 """IMOD's local alignments, `NAMElocal.xf`, as tiltalign writes them and `tilt` reads them (LOCALFILE).
 
 The first line is `nx ny x0 y0 dx dy ifx pixel ifz`: areas along x and y, the centre of the first and their spacing in pixels of the
-stack that was tracked, whether x tilts and z factors follow, and the size of that pixel in Å (older files end after `dy`).  For each area,
-x fastest, there follow the changes of tilt, ten a line; where they are given, changes of the x tilt, and pairs of z factors, three
-pairs a line; and a transform a view, from globally to locally aligned coordinates about the image centre.
+stack that was tracked, whether x tilts and z factors follow, and the size of that pixel in Å (older files end after `dy`).  For each
+area, x fastest, there follow the changes of tilt, ten a line; where they are given, changes of the x tilt, and pairs of z factors,
+three pairs a line; and a transform a view, about the image centre, from locally to globally aligned coordinates: the inverse of
+:attr:`tiltflow.model.LocalAlignment.transforms`.  (In a recorded run the transforms move points by what the global fit leaves of them,
+and not by its opposite.)
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltflow import geometry
 from tiltflow.errors import FormatError
 from tiltflow.formats.foreign_alignment import read_text
 from tiltflow.model import LocalAlignment
@@ -72,7 +75,7 @@ def read_local_alignment(
     return LocalAlignment(
         centre_px=_centres(nx, ny, head[2:6], scale) - np.array(image_size) / 2,
         grid=(nx, ny),
-        transforms=transforms,
+        transforms=geometry.invert(transforms),
         delta_tilt_deg=areas[:, :views].copy(),
         tracks=np.zeros(nx * ny, np.int64),
     ), notes

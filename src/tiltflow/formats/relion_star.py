@@ -1,9 +1,9 @@
 """RELION 5's tilt series, `tilt_series/NAME.star`, alone or by way of the table of all series (`tomograms.star`).
 
 A row is a view that is kept: `rlnTomoZRot` is the angle of the tilt axis, `rlnTomoYTilt` the tilt, `rlnTomoXTilt` the tilt about x that
-precedes it, and `rlnTomoXShiftAngst`, `rlnTomoYShiftAngst` are the shift of the raw view in Å, all with tiltflow's signs.  RELION measures from
-the pixel at half the width, rounded down; a shift is taken over as it stands, as RELION does when it imports alignments itself.  Where
-such an alignment was refined in RELION, that is up to half a pixel along each side of the raw images.
+precedes it, and `rlnTomoXShiftAngst`, `rlnTomoYShiftAngst` are the shift of the raw view in Å, all with tiltflow's signs.  RELION
+measures from the pixel at half the width, rounded down; a shift is taken over as it stands, as RELION does when it imports alignments
+itself.  For an alignment that was refined in RELION the centre is then off by half a pixel along sides of an even length.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ def _views_of(blocks: Mapping[str, Block], path: Path, name: str) -> Block:
         raise MissingValueError(f"{path}: has no block data_{name}; there are {', '.join(f'data_{each}' for each in blocks)}")
     if all(column in views for column in _MATRICES):
         raise FormatError(
-            f"{path}: holds projection matrices ({_MATRICES[0]} ...), which outrank its angles in RELION and which tiltflow does not read; "
-            f"give a star file of RELION 5"
+            f"{path}: holds projection matrices ({_MATRICES[0]} ...), which outrank its angles in RELION and which tiltflow does "
+            f"not read; give a star file of RELION 5"
         )
     missing = [column for column in _NEEDED if column not in views]
     if missing:

@@ -4,9 +4,10 @@ Warp projects a point p, measured from the centre of its volume, to
 
     Rz(AxisAngle) Ry(-(Angle + LevelAngleY)) Rx(LevelAngleX) p + (AxisOffsetX, AxisOffsetY)
 
-so that its angles have the opposite sign of tiltflow's: at an angle a, x is seen at `x cos a - z sin a`.  With the tilt -a the volume is the
-one that Warp makes.  Offsets are Å of the raw view.  Rows are in the order of the nominal tilts of the microscope, rising; where Warp
-inverts angles, as it does unless told otherwise, they fall along the file.
+so that its angles have the opposite sign of tiltflow's: at an angle a, x is seen at `x cos a - z sin a`.  With the tilt -a the volume
+is the one that Warp makes.  (Beads do not show the sign, because a mirrored volume fits them as well.  The plane that Warp fits to the
+defocus does, against the plane of the beads.)  Offsets are Å of the raw view.  Rows are in the order of the nominal tilts of the
+microscope, rising; where Warp inverts angles, as it does unless told otherwise, they fall along the file.
 """
 
 from __future__ import annotations

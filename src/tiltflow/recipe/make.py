@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tiltflow.align.fallback import AlignParams
-from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
 from tiltflow.errors import DirectiveError, UnsupportedError
+from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
 from tiltflow.formats.known_directives import is_own
 from tiltflow.model import Problem
 from tiltflow.recipe.engine_rules import AUTO, BEST, OFF, all_engines, engine_info, rules_of

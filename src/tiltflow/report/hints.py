@@ -65,8 +65,8 @@ _HINTS = (
         stages=("views", "coarse alignment", "align: gold", "align: patches", "align: projection"),
     ),
     _Hint(
-        "Compare the number of lines and the tilts of the alignment with those of the stack (`tiltflow inspect`): the file must be of the very "
-        "stack that is processed.",
+        "Compare the number of lines and the tilts of the alignment with those of the stack (`tiltflow inspect`): the file must be of "
+        "the very stack that is processed.",
         stages=("alignment given",),
     ),
     _Hint(

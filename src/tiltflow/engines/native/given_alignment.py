@@ -8,9 +8,9 @@ from tiltflow import describe
 from tiltflow.align.audit import AuditParams
 from tiltflow.align.foreign import audit_given, given_alignment, leave_out
 from tiltflow.engines.base import EngineJob
-from tiltflow.errors import ParameterError
 from tiltflow.engines.native.alignment_files import write_alignment_files
 from tiltflow.engines.native.prepared_views import prepare
+from tiltflow.errors import ParameterError
 from tiltflow.formats.find_alignment import alignment_files, find_alignment, read_alignment
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, Stack
