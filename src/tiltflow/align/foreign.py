@@ -147,12 +147,12 @@ def views_of_rows(found: ForeignAlignment, series: TiltSeries, notes: StageObser
     views, count = series.shape[0], len(found.tilt_deg)
     if found.section is not None:
         return _by_section(found, found.section, views)
-    kept = np.setdiff1d(np.arange(views), [view for view in found.left_out if view < views])
     theirs = found.tilt_deg if found.nominal_deg is None else found.nominal_deg
     if count == views and _in_order(theirs, series.tilt_deg):
         return np.arange(views)
-    if count < views and count == len(kept) and _in_order(theirs, series.tilt_deg[kept]):
-        return np.asarray(kept, np.int64)
+    for kept in (np.setdiff1d(np.arange(views), np.array(found.left_out, np.int64)), np.flatnonzero(series.included)):
+        if count == len(kept) < views and _in_order(theirs, series.tilt_deg[kept]):
+            return np.asarray(kept, np.int64)
     by_tilt = _by_tilt(found, theirs, series.tilt_deg)
     if by_tilt is None and count != views:
         raise FormatError(

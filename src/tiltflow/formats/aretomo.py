@@ -8,7 +8,7 @@ one it is follows from the sections of all rows and of the `DarkFrame` lines, wh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,11 @@ def read_aln(path: Path) -> ForeignAlignment:
     rows: list[list[float]] = []
     head: dict[str, list[str]] = {}
     notes: list[str] = []
-    for number, line in enumerate(read_text(path, "an alignment of AreTomo").splitlines(), 1):
+    lines = read_text(path, "an alignment of AreTomo").splitlines()
+    for number, line in enumerate(lines, 1):
         if _LOCAL.match(line.strip()):
-            notes.append(f"{path.name}: its local alignment by patches is not taken over, the global one is used")
+            if any(further.strip() for further in lines[number:]):
+                notes.append(f"{path.name}: its local alignment by patches is not taken over, the global one is used")
             break
         if entry := _HEAD.match(line.strip()):
             head.setdefault(entry[1], []).append(entry[2])
@@ -50,7 +52,7 @@ def read_aln(path: Path) -> ForeignAlignment:
     table = np.array(rows)
     width, height, views = _raw_size(head, path)
     dark = [_section(text, path) for text in head.get("DarkFrame", ())]
-    section, left_out = _counted_from_0(table[:, _SEC].astype(np.int64), dark, views)
+    section = _counted_from_0(table[:, _SEC].astype(np.int64), dark, views)
     if (beta := _offset(head, "BetaOffset")) != 0:
         notes.append(f"{path.name}: BetaOffset {beta:g} degrees is not taken over; the volume is level to that angle")
     if np.any(table[:, _MAG] != 1):
@@ -62,7 +64,6 @@ def read_aln(path: Path) -> ForeignAlignment:
         tilt_deg=table[:, _TILT].copy(),
         used=np.ones(len(table), bool),
         section=section,
-        left_out=left_out,
         image_size=(width, height),
         views=views,
         notes=tuple(notes),
@@ -94,16 +95,13 @@ def _section(text: str, path: Path) -> int:
     return int(words[1])
 
 
-def _counted_from_0(
-    sections: NDArray[np.int64], dark: Iterable[int], views: int
-) -> tuple[NDArray[np.int64] | None, tuple[int, ...]]:
-    """Return sections and dark sections counted from 0; no sections where rows and dark frames leave it open which the first one is."""
-    dark = list(dark)
-    named = {*sections.tolist(), *dark}
-    from_zero, from_one = 0 in named, views in named
-    if from_zero == from_one or max(named) > views:
-        return None, ()
-    return sections - int(from_one), tuple(sorted(view - int(from_one) for view in dark))
+def _counted_from_0(sections: NDArray[np.int64], dark: Sequence[int], views: int) -> NDArray[np.int64] | None:
+    """Return the sections of the rows counted from 0; None where rows and dark frames leave it open what the first one is called."""
+    for named in (sections.tolist(), [*sections.tolist(), *dark]):
+        from_zero, from_one = 0 in named, views in named
+        if from_zero != from_one:
+            return sections - int(from_one)
+    return None
 
 
 def _offset(head: dict[str, list[str]], name: str) -> float:

@@ -98,8 +98,9 @@ def _lines(root: ET.Element, name: str, path: Path, rows: int | None = None) -> 
 
 
 def _numbers(root: ET.Element, name: str, path: Path, rows: int | None = None) -> Floats:
+    words = _lines(root, name, path, rows)
     try:
-        values = np.array(_lines(root, name, path, rows), float)
+        values = np.array(words, float)
     except ValueError as error:
         raise FormatError(f"{path}: <{name}> holds something that is not a number: {error}") from error
     if not np.isfinite(values).all():
