@@ -182,13 +182,13 @@ def test_gold_audits_a_given_alignment_in_either_hand(gold, sign):
         program="Warp",
         files=(Path("demo.xml"),),
         transforms=shaken,
-        tilt_deg=sign * truth.tilt_deg,
+        tilt_deg=sign * truth.true_deg,
         used=np.ones(31, bool),
     )
     found = given_alignment(file, of, Notes())
     params = AuditParams(gold_nm=10.0)
     audited = audit_given(of.images, found, of, params, observer=SILENT, threads=2)
-    true = gold.error_of(replace(found, tilt_deg=truth.tilt_deg)).rms_px
+    true = gold.error_of(replace(found, tilt_deg=truth.true_deg)).rms_px
     assert audited.evidence.notes[-1].startswith("audited by")
     assert "beads measured anew" in audited.evidence.notes[-1]
     assert audited.evidence.error_px == pytest.approx(true, rel=0.2)
