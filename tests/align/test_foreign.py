@@ -89,8 +89,12 @@ def test_rows_belong_to_views(found, of, expected):
 @pytest.mark.parametrize(
     ("found", "of", "said"),
     [
-        pytest.param(foreign(NOMINAL[WITHOUT] + 9.4), series(), "has 39 views, and S.mrc has 41; which views are missing", id="offset"),
-        pytest.param(foreign(np.r_[NOMINAL, 63]), series(), "has 42 views, and S.mrc has 41; it belongs to another stack", id="more"),
+        pytest.param(
+            foreign(NOMINAL[WITHOUT] + 9.4), series(), "has 39 views, and S.mrc has 41; which views are missing", id="offset"
+        ),
+        pytest.param(
+            foreign(np.r_[NOMINAL, 63]), series(), "has 42 views, and S.mrc has 41; it belongs to another stack", id="more"
+        ),
         pytest.param(foreign(NOMINAL, views=40), series(), "is of a stack of 40 views, and S.mrc has 41", id="other stack"),
         pytest.param(foreign(NOMINAL, image_size=(10, 9)), series(), "10 x 9 pixels, and S.mrc has 10 x 8", id="other size"),
         pytest.param(foreign(NOMINAL[:2], section=np.array([3, 3])), series(), "some of them twice", id="a section twice"),
@@ -99,7 +103,10 @@ def test_rows_belong_to_views(found, of, expected):
         pytest.param(foreign(NOMINAL, left_out=tuple(ALL)), series(), "leaves out every view", id="leaves out all"),
         pytest.param(foreign(np.sort(DOSE_SYMMETRIC)), series(DOSE_SYMMETRIC * 3), "belongs to another series", id="other tilts"),
         pytest.param(
-            foreign(np.sort(DOSE_SYMMETRIC * 5)), series(DOSE_SYMMETRIC * 5), "views are in another order", id="sorted, of unknown sign"
+            foreign(np.sort(DOSE_SYMMETRIC * 5)),
+            series(DOSE_SYMMETRIC * 5),
+            "views are in another order",
+            id="sorted, of unknown sign",
         ),
     ],
 )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tiltflow import geometry
-from tiltflow.align.foreign import METHOD
 from tiltflow.align.audit import left_over
+from tiltflow.align.foreign import METHOD
 from tiltflow.engines.imod.tracked_points import read_tracked_points
 from tiltflow.formats.imod_local import read_local_alignment
 from tiltflow.formats.tilts import read_tilts

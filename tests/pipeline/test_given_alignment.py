@@ -81,6 +81,17 @@ def test_a_run_with_a_given_alignment(folder, made, site):
     assert "aligned coarsely" not in text
 
 
+def test_imods_local_areas_come_in_with_their_alignment(folder, site):
+    area = "0 " * (VIEWS - 1) + "\n" + "1 0 0 1 0 0\n" * (VIEWS - 1)
+    (folder / "given" / "Blocal.xf").write_text("2 2 48 48 96 96 0 20 0\n" + 4 * area)
+    result = process(folder / "input" / "B.st", recipe_for(folder), site, output=folder / "out")
+    assert result.ok, result.message
+    record = read_record(folder / "out" / "run.json")
+    assert record.alignment.local_areas == 4
+    assert (folder / "out" / "B_local.json").is_file()
+    assert [file.path.rsplit("/", 1)[1] for file in record.given_alignment.files] == ["B.xf", "B.tlt", "Blocal.xf"]
+
+
 def test_an_import_writes_the_alignment_with_its_audit_and_no_volume(command, folder):
     result = command("import", "input/B.st", "--alignment", "given", "-o", "out", "--gold", 20)
     assert result.exit_code == 0, result.output
@@ -107,7 +118,7 @@ def test_an_import_that_fails_says_why(command, folder):
     (folder / "given" / "B.tlt").write_text("1\n")
     result = command("import", "input/B.st", "--alignment", "given/B.xf", "-o", "out")
     assert result.exit_code == 3
-    assert "has 20 transforms, and B.tlt has 1 angles" in result.output.replace("\n", " ")
+    assert "has 20 transforms, and B.tlt has 1 angles" in " ".join(result.output.split())
     failure = read_record(folder / "out" / "B" / "run.json").failure
     assert failure.stage == "alignment given"
 
@@ -125,7 +136,7 @@ def test_an_import_that_fails_says_why(command, folder):
 def test_a_request_that_makes_no_sense_ends_with_status_2_before_any_work(command, arguments, said):
     result = command(*arguments)
     assert result.exit_code == 2, result.output
-    assert said in result.output.replace("\n", " ")
+    assert said in " ".join(result.output.split())
 
 
 def test_the_front_door_takes_an_alignment(folder, site, monkeypatch):

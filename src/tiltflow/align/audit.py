@@ -12,8 +12,9 @@ doi:10.2307/1913827).  D and e are taken over the field and over the depth of th
 
 The first of these references that can be had is used:
 
-* Gold beads, measured anew in the images.  The points of the other program do not suffice: their errors can be common to all beads of
-  a view (0.08 px in a recorded run of beadtrack), and no adjustment of the points can see a common shift.
+* Gold beads, measured anew in the images, if the alignment rests on gold or it is not known what it rests on.  The points of the other
+  program do not suffice: their errors can be common to all beads of a view (0.08 px in a recorded run of beadtrack), and no adjustment
+  of the points can see a common shift.
 * The points that the other program tracked, in tiltflow's bundle adjustment.
 * The views, matched with their projections (:mod:`tiltflow.align.projection`).
 

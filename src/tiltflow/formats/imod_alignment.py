@@ -6,7 +6,7 @@
 | `NAME.xtilt` | tilt about x |
 | `tilt.com` | XAXISTILT, OFFSET (added to the tilts), EXCLUDELIST and EXCLUDELIST2 (views that are left out) |
 | `NAMElocal.xf` | local areas (:mod:`tiltflow.formats.imod_local`) |
-| `NAME.zfac` | nothing; that there is one is noted |
+| `NAME.zfac`, tiltflow's `NAME_local.json` | nothing; that there is one is noted |
 
 The tilt about x that a volume needs is `.xtilt` minus XAXISTILT: IMOD's `tilt` applies the first and undoes the second.  Warp and AreTomo
 write `.xf` and `.tlt` too, with lines for the views alone that they keep.
@@ -68,6 +68,8 @@ def read_imod_alignment(path: Path, image_size: tuple[int, int], pixel_size_angs
     local, notes = None, command.notes
     if (z_factors := path.with_suffix(".zfac")).is_file():
         notes = (*notes, f"{z_factors.name}: its z factors are not taken over")
+    if path.with_name(f"{path.stem}_local.json").is_file():
+        notes = (*notes, f"{path.stem}_local.json: the local areas are not taken over, the global alignment is used")
     if (local_path := path.with_name(f"{path.stem}local.xf")).is_file():
         local, more = read_local_alignment(local_path, len(tilts), image_size, pixel_size_angstrom)
         files.append(local_path)

@@ -270,6 +270,7 @@ class SeriesRecord(_Entry):
     """Everything known of the work on one series; angles in degrees, other units with each number.
 
     `engine` did the work whose result is used; `engine_attempts` lists all engines that worked, where there were several.
+    `given_alignment` names the files of an alignment that another program made, where one was used.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_by_name=True, ser_json_inf_nan="null")
