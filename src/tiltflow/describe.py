@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict, fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,7 @@ from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Asset, TiltSeries
 from tiltflow.recipe import Recipe, StageParams
 from tiltflow.recipe.engine_rules import rules_of
-from tiltflow.record import DirectiveEntry, ProductEntry, RecipeEntry, ValueEntry
+from tiltflow.record import DirectiveEntry, FileEntry, GivenAlignmentEntry, ProductEntry, RecipeEntry, ValueEntry
 from tiltflow.version import build
 
 _CHECKSUM_BLOCK = 1 << 20
@@ -110,6 +111,16 @@ def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:
         **evidence,
         **lengths,
     }
+
+
+def given_alignment(program: str, files: Iterable[Path]) -> GivenAlignmentEntry:
+    """Return the files of an alignment that was given, with what they hold."""
+    return GivenAlignmentEntry(program=program, files=[file_entry(path) for path in files])
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Return a file with its size and checksum."""
+    return FileEntry(path=str(path), bytes=path.stat().st_size, sha256=_sha256(path))
 
 
 def product(asset: Asset, folder: Path) -> ProductEntry:

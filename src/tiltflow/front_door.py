@@ -511,6 +511,7 @@ def run(
     template: str = "plastic_brt",
     directives: Mapping[str, object] | Iterable[str] = (),
     engine: str = "auto",
+    alignment: str | Path | None = None,
     jobs: int = 1,
     redo: bool = False,
     on_progress: OnProgress | None = None,
@@ -529,6 +530,9 @@ def run(
         `["name=value"]`.
     engine
         What aligns and reconstructs: `auto`, or the name of an engine.
+    alignment
+        An alignment that another program made, or a folder of them, instead of one of our own
+        (:mod:`tiltflow.formats.find_alignment`).
     jobs
         Series at the same time.
     redo
@@ -546,7 +550,7 @@ def run(
     Raises
     ------
     LocationError
-        If there are no series.
+        If there are no series, or no such alignment.
     DirectiveError, ParameterError, UnsupportedError
         If the request makes no sense.
 
@@ -562,6 +566,7 @@ def run(
     [('success', 'tiltMov_TS_01.mp4')]
     """
     from tiltflow.delivery.layout import find_series
+    from tiltflow.formats.find_alignment import check_alignment_path
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import BrtParameters, make_recipe
     from tiltflow.settings import load_settings, site_from
@@ -575,8 +580,11 @@ def run(
         engine=engine,
         fallback=settings.fallback,
         fallback_engine=settings.fallback_engine,
+        alignment=None if alignment is None else Path(alignment),
     )
     sources = find_series(Path(folder), file, by_mdoc=True)
+    if alignment is not None:
+        check_alignment_path(Path(alignment), [path.stem for path in sources])
     more: dict[str, Any] = {} if on_progress is None else {"on_progress": on_progress}
     return run_series(sources, recipe, site_from(settings, jobs), Path(output), jobs=jobs, redo=redo, **more)
 

@@ -95,3 +95,16 @@ def project(points: ArrayLike, tilt_deg: ArrayLike, pitch_deg: float = 0.0) -> F
     t = np.deg2rad(np.atleast_1d(np.asarray(tilt_deg, float)))[:, None]
     u = points[:, 0] * np.cos(t) + z * np.sin(t)
     return np.stack([u, np.broadcast_to(y, u.shape)], axis=-1)
+
+
+# Geometry that other programs state by angles and raw shifts.
+
+
+def common_axis_angle(transforms: ArrayLike) -> float:
+    """Return the tilt axis angle of all transforms `(views, 2, 3)` together, degrees, -180 to 180.
+
+    >>> round(common_axis_angle(from_axis_and_shifts([179.0, -179.0], [[0, 0], [0, 0]])) % 360, 6)
+    180.0
+    """
+    angles = np.deg2rad(axis_angles(np.asarray(transforms, float).reshape(-1, 2, 3)))
+    return float(np.rad2deg(np.arctan2(np.sin(angles).mean(), np.cos(angles).mean())))

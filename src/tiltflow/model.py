@@ -329,7 +329,7 @@ class Alignment:
     included
         Views that take part, `(views,)`; the others still have a line in every file.
     method
-        `coarse`, `gold`, `patches` or `projection`.
+        `coarse`, `gold`, `patches` or `projection`; `given` for one that another program made.
     x_axis_tilt_deg
         Tilt about x that levels the specimen in the reconstruction, minus its pitch: IMOD's XAXISTILT.
     z_shift

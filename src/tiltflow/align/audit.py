@@ -12,8 +12,9 @@ doi:10.2307/1913827).  D and e are taken over the field and over the depth of th
 
 The first of these references that can be had is used:
 
-* Gold beads, measured anew in the images.  The points of the other program do not suffice: their errors can be common to all beads of
-  a view (0.08 px in a recorded run of beadtrack), and no adjustment of the points can see a common shift.
+* Gold beads, measured anew in the images, if the alignment rests on gold or it is not known what it rests on.  The points of the other
+  program do not suffice: their errors can be common to all beads of a view (0.08 px in a recorded run of beadtrack), and no adjustment
+  of the points can see a common shift.
 * The points that the other program tracked, in tiltflow's bundle adjustment.
 * The views, matched with their projections (:mod:`tiltflow.align.projection`).
 
@@ -43,6 +44,9 @@ from tiltflow.observer import SILENT, Observer, StageObserver
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+_MAY_REST_ON_GOLD = ("gold", "given")
+"""Methods whose alignments gold is looked for; how a given alignment was made is not known, and any gold there is measures it best."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +191,7 @@ def _measured(case: _Case, evidence: Evidence) -> Evidence:
 
 def _references(case: _Case) -> Iterator[Callable[[_Case], _Reference]]:
     """Yield the references in the order in which they are tried."""
-    if case.alignment.method == "gold" and case.params.gold_nm > 0:
+    if case.alignment.method in _MAY_REST_ON_GOLD and case.params.gold_nm > 0:
         yield _beads
     if case.tracks is not None:
         yield _points

@@ -52,9 +52,10 @@ from tiltflow.batchruntomo.data_set_request import (
 from tiltflow.batchruntomo.directive_policy import judge
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native import ENGINE
-from tiltflow.engines.native.engine import align, make_aligned_stack, prepare
+from tiltflow.engines.native.engine import align, make_aligned_stack
 from tiltflow.engines.native.halves import make_halves
 from tiltflow.engines.native.positioning import position_specimen
+from tiltflow.engines.native.prepared_views import prepare
 from tiltflow.engines.native.volume import make_volume
 from tiltflow.engines.plan import check_room
 from tiltflow.errors import LocationError, ParameterError, TiltflowError

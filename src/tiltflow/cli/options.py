@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect as introspection
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -32,6 +33,17 @@ Engine = Annotated[
         metavar="|".join(engine_choices()),
         help="Engine that aligns and reconstructs; auto, the default, takes the preferred engine of those that are available here, "
         "best the better alignment of two.",
+        rich_help_panel=HOW,
+    ),
+]
+
+Alignment = Annotated[
+    Path | None,
+    typer.Option(
+        "--alignment",
+        metavar="FILE|FOLDER",
+        help="Alignment that another program made, instead of one of our own: .xf with .tlt (IMOD), .aln (AreTomo), .star (RELION 5), "
+        ".xml (Warp), or a folder in which each series finds its own by its base name.",
         rich_help_panel=HOW,
     ),
 ]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tiltflow.cli.application import SOME_FAILED, app, folder_of, status_of, stoppable, usage_errors
-from tiltflow.cli.options import HOW, WHERE, Engine, Overrides, Template, takes_parameters
+from tiltflow.cli.options import HOW, WHERE, Alignment, Engine, Overrides, Template, takes_parameters
 from tiltflow.errors import TiltflowError
 from tiltflow.recipe.engine_rules import OFF, engine_names
 from tiltflow.recipe.parameters import BrtParameters
@@ -43,6 +43,7 @@ def run(
             rich_help_panel=HOW,
         ),
     ] = None,
+    alignment: Alignment = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Series at once.", rich_help_panel=HOW)] = 1,
     threads: Annotated[
         int | None,
@@ -77,6 +78,7 @@ def run(
     from tiltflow.delivery import callback, layout
     from tiltflow.delivery.portal import Portal
     from tiltflow.engines.registry import choose_engine
+    from tiltflow.formats.find_alignment import check_alignment_path
     from tiltflow.pipeline import forecast
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
@@ -100,9 +102,12 @@ def run(
             engine=settings.engine,
             fallback_engine=settings.fallback_engine,
             fallback=settings.fallback,
+            alignment=alignment,
         )
         recipe.for_engine(choose_engine(recipe.engine)[0].name)  # so that a refusal comes before any work
         sources = layout.find_series(folder_of(input_dir), file, by_mdoc=True)
+        if alignment is not None:
+            check_alignment_path(alignment, [path.stem for path in sources])
         for remark in layout.look_alikes(sources):
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None

@@ -6,6 +6,7 @@
 """
 
 from tiltflow.pipeline.conclusion import close_lost
+from tiltflow.pipeline.import_alignment import import_alignment
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.resource_forecast import Forecast, forecast
@@ -27,6 +28,7 @@ __all__ = [
     "earlier_result",
     "finish_step",
     "forecast",
+    "import_alignment",
     "process",
     "product_step",
     "reconstruct_step",

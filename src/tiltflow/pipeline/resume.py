@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tiltflow.errors import FormatError
+from tiltflow import describe
+from tiltflow.errors import FormatError, TiltflowError
+from tiltflow.formats.find_alignment import alignment_files, find_alignment
 from tiltflow.model import SeriesResult
 from tiltflow.pipeline.conclusion import result_of
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Part
@@ -64,8 +66,23 @@ def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Pat
         yield "the stack cannot be read"
     elif now != record.source_key:
         yield "the stack, or a file beside it, has changed since"
+    yield from _given_differences(record, source.stem, recipe)
     if lacking := [part for part in parts if part not in record.parts]:
         yield f"it has no {' and no '.join(lacking)} yet"
     missing = [product.path for product in record.products if not (output / product.path).exists()]
     if missing:
         yield f"products are missing: {', '.join(missing)}"
+
+
+def _given_differences(record: SeriesRecord, name: str, recipe: Recipe) -> Iterator[str]:
+    """Yield what is different about the alignment that is given; that there is one at all is part of the recipe."""
+    if recipe.alignment is None or record.given_alignment is None:
+        return
+    try:
+        files = alignment_files(find_alignment(recipe.alignment, name), name)
+        now = [describe.file_entry(path) for path in files]
+    except (TiltflowError, OSError) as error:
+        yield f"the alignment cannot be read: {error}"
+        return
+    if [file.sha256 for file in now] != [file.sha256 for file in record.given_alignment.files]:
+        yield "another alignment is given"

@@ -43,10 +43,13 @@ class DirectiveRules:
         The program that every directive is passed to as it is; empty for an engine with the parameters of tiltflow's own steps.
     own_refused
         Why tiltflow's own directives are refused, if the catalogue's column refuses them.
+    takes_alignment
+        Whether it can use an alignment that is given (`--alignment`) in place of its own.
     """
 
     hands_on_to: str = ""
     own_refused: str = ""
+    takes_alignment: bool = False
 
 
 EngineOptions: TypeAlias = Mapping[str, str | bool | None]

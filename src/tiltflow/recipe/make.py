@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltflow.align.fallback import AlignParams
-from tiltflow.errors import DirectiveError
+from tiltflow.errors import DirectiveError, UnsupportedError
 from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
 from tiltflow.formats.known_directives import is_own
 from tiltflow.model import Problem
@@ -58,6 +58,9 @@ class Recipe(StageParams):
         Estimated error of an alignment, pixels, above which it is not trusted.
     tracking_binning
         The variable `trackingBinning` of templates: 1, until :meth:`for_series` sets it from the pixel size.
+    alignment
+        The file or folder of alignments that are given, which the engine uses in place of its own; None for none.  What the files
+        held is part of the record of each series.
     """
 
     parameters: BrtParameters
@@ -69,6 +72,7 @@ class Recipe(StageParams):
     fallback: bool = True
     trust_limit_px: float = 1.0
     tracking_binning: int = 1
+    alignment: Path | None = None
 
     @property
     def template(self) -> str:
@@ -94,7 +98,8 @@ class Recipe(StageParams):
     def digest(self) -> str:
         """Hash of all that determines the result, 64 hexadecimal digits: equal for recipes that give the same one from the same series.
 
-        Directives, engine and stage parameters count; the name of the series, folders and the site do not.
+        Directives, engine and stage parameters count; the name of the series, folders and the site do not.  Of given alignments it
+        counts that there are any: their files are compared one by one.
         """
         named_only = _OF_ONE_SERIES.union(LOWER_LAYERS)
         content = {
@@ -104,6 +109,8 @@ class Recipe(StageParams):
             "fallback": [self.fallback, self.trust_limit_px],
             "stages": {field.name: _plain(getattr(self, field.name)) for field in fields(StageParams)},
         }
+        if self.alignment is not None:
+            content["alignment"] = "given"
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def for_engine(self, engine: str) -> Recipe:
@@ -115,6 +122,11 @@ class Recipe(StageParams):
             If that engine cannot follow it.
         """
         _check_engine(engine)
+        if self.alignment is not None and not (engine in (AUTO, BEST) or engine_info(engine).rules.takes_alignment):
+            raise UnsupportedError(
+                f"The engine {engine} aligns by itself and cannot use the alignment in {self.alignment}: take "
+                f"{' or '.join(_engines_for_alignments())} (--engine), or leave out --alignment"
+            )
         recipe = replace(self, engine=engine, report=_judge(self.source, self.directives, engine, self.report.problems))
         if engine not in (AUTO, BEST):
             recipe.report.check()
@@ -148,6 +160,7 @@ def make_recipe(
     fallback_engine: str = OFF,
     fallback: bool = True,
     trust_limit_px: float = 1.0,
+    alignment: Path | None = None,
 ) -> Recipe:
     """Return the recipe for a template, the parameters that fill it in, and directives that override it.
 
@@ -162,6 +175,9 @@ def make_recipe(
         :meth:`Recipe.for_engine`.
     fallback_engine
         The engine that does the work of one that failed or aligned poorly; `off` for none.
+    alignment
+        A file or a folder of alignments that another program made.  With `auto` and `best` an engine that can use them does the
+        work, and no second one.
 
     Raises
     ------
@@ -175,7 +191,10 @@ def make_recipe(
     recipe = draft_recipe(parameters, template, overrides, engine)
     if fallback_engine != OFF:
         _check_engine(fallback_engine)
-    asked = replace(recipe, fallback_engine=fallback_engine, fallback=fallback, trust_limit_px=trust_limit_px)
+    if alignment is not None:
+        fallback_engine = OFF
+        engine = _engines_for_alignments()[0] if engine in (AUTO, BEST) else engine
+    asked = replace(recipe, fallback_engine=fallback_engine, fallback=fallback, trust_limit_px=trust_limit_px, alignment=alignment)
     return asked.for_engine(engine)
 
 
@@ -302,6 +321,11 @@ def _oddities(parameters: BrtParameters, source: Template) -> Iterator[Problem]:
 
 def _stage_values(params: StageParams) -> dict[str, Any]:
     return {field.name: getattr(params, field.name) for field in fields(StageParams)}
+
+
+def _engines_for_alignments() -> list[str]:
+    """Return the engines that can use a given alignment, the preferred one first."""
+    return [each.name for each in all_engines() if each.rules.takes_alignment]
 
 
 def _check_engine(engine: str) -> None:

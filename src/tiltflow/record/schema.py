@@ -260,12 +260,28 @@ class VerdictEntry(_Entry):
     thresholds: dict[str, float | None] = Field(default_factory=dict)
 
 
+class FileEntry(_Entry):
+    """A file that was read, and what it held."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class GivenAlignmentEntry(_Entry):
+    """The alignment that was given: the program that writes such files, and the files, the one that was asked for first."""
+
+    program: str
+    files: list[FileEntry]
+
+
 class SeriesRecord(_Entry):
     """Everything known of the work on one series; angles in degrees, other units with each number.
 
     `source_key` is the hash of the stack's size and time and of the files beside it; `steps` have keys of their own.
     `parts` are those of the work that were asked for.
     `engine` did the work whose result is used; `engine_attempts` lists all engines that worked, where there were several.
+    `given_alignment` names the files of an alignment that another program made, where one was used.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_by_name=True, ser_json_inf_nan="null")
@@ -290,6 +306,7 @@ class SeriesRecord(_Entry):
     recipe: RecipeEntry | None = None
     steps: list[StepSummary] = Field(default_factory=list)
     stages: list[StageEntry] = Field(default_factory=list)
+    given_alignment: GivenAlignmentEntry | None = None
     alignment: AlignmentEntry | None = None
     volume: VolumeEntry | None = None
     halves: HalvesEntry | None = None

@@ -65,6 +65,11 @@ _HINTS = (
         stages=("views", "coarse alignment", "align: gold", "align: patches", "align: projection"),
     ),
     _Hint(
+        "Compare the number of lines and the tilts of the alignment with those of the stack (`tiltflow inspect`): the file must be of "
+        "the very stack that is processed.",
+        stages=("alignment given",),
+    ),
+    _Hint(
         "Read the end of `batchruntomo.log` beside this page: IMOD names the program that failed, and its log. The directive file "
         "beside this page (`.adoc`) can be run by hand.",
         ("EngineError", "CommandError"),

@@ -14,6 +14,7 @@ from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import AlignmentEntry, NumberEntry, SeriesRecord, VerdictEntry
 
 _ORDER = (Trust.GOOD, Trust.DOUBTFUL, Trust.POOR)
+_HOW = {"coarse": "a coarse alignment only", "given": "an alignment that was given"}
 _TRACKING = {"gold": "beads", "patches": "patches"}
 
 
@@ -115,7 +116,7 @@ def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds)
     if found.error_px is not None or found.leave_out_px is not None:
         return
     off = axis_off_deg(record, found)
-    how = "a coarse alignment only" if found.method == "coarse" else f"an alignment by {found.method}"
+    how = _HOW.get(found.method, f"an alignment by {found.method}")
     said, level = f"this is {how}, without an estimate of its error", Trust.DOUBTFUL
     if _is_empty(record):
         said, level = f"{said}; no specimen stands out in the volume", Trust.POOR

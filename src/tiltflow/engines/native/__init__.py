@@ -26,7 +26,7 @@ class NativeEngine:
 
     name = "native"
     title = "tiltflow's own engine"
-    rules = DirectiveRules()
+    rules = DirectiveRules(takes_alignment=True)
     options: tuple[EngineOption, ...] = ()
     preference = 0
     step_numbers = STEP_NUMBERS

@@ -7,7 +7,7 @@ aligned stack and the volume.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,17 @@ import numpy as np
 from tiltflow.align.fallback import align_views
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.alignment_files import write_alignment_files
+from tiltflow.engines.native.given_alignment import checksums, take_alignment
 from tiltflow.engines.native.halves import HALVES, make_halves
 from tiltflow.engines.native.positioning import position_specimen
+from tiltflow.engines.native.prepared_views import prepare
 from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.engines.native.volume import make_volume, title
 from tiltflow.formats.alignment_archive import read_alignment, write_alignment
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, ImageStack, Reconstruction, Stack
-from tiltflow.preprocess.preparation import prepare_views, repair_views
+from tiltflow.preprocess.preparation import repair_views
 from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
 
 
@@ -79,7 +81,7 @@ class _Views:
 def _align_step(job: EngineJob, views: _Views) -> tuple[Alignment, str]:
     """Return the alignment, levelled if that is asked for, and the key of it."""
     recipe = job.recipe
-    asked = (recipe.hints, recipe.xrays, recipe.views, recipe.align)
+    asked = (recipe.hints, recipe.xrays, recipe.views, recipe.align, checksums(job))
     alignment, key = _kept_or_made(job, "alignment", "_align.npz", (job.source_key,), asked, views.aligned)
     if recipe.position.sample_type != 0:
         asked_position = (recipe.position, recipe.reconstruct, recipe.stack.binning)
@@ -107,7 +109,8 @@ def _kept_or_made(
         return read_alignment(path), step.key
     alignment = make()
     write_alignment(path, alignment)
-    job.book.made(step, {path.name: path})
+    given = job.recorder.record.given_alignment
+    job.book.made(step, {path.name: path}, {"given_alignment": given.model_dump(mode="json")} if given is not None else None)
     return alignment, step.key
 
 
@@ -148,15 +151,19 @@ def _volume_step(job: EngineJob, aligned: Path, alignment: Alignment, after: str
 
 
 def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
-    """Return the views with x-ray hits repaired, and their alignment.
+    """Return the views with x-ray hits repaired, and their alignment: the one that the recipe gives, or one of our own.
 
     Raises
     ------
     StageError
         If these data cannot be aligned, with the reason.
+    LocationError, FormatError, MissingValueError
+        If a given alignment cannot be read, or does not fit them.
     """
     series, recipe = job.series, job.recipe
     stack, excluded = prepare(job, raw)
+    if recipe.alignment is not None:
+        return stack, take_alignment(job, stack, excluded)
     alignment = align_views(
         stack,
         series.tilt_deg,
@@ -169,22 +176,6 @@ def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
         threads=job.site.threads,
     )
     return stack, alignment
-
-
-def prepare(job: EngineJob, raw: Stack) -> tuple[Stack, Mapping[int, str]]:
-    """Return the views with x-ray hits repaired, and the views that are left out, counted from 0, with the reason."""
-    series, recipe = job.series, job.recipe
-    left_out = {int(view): "is left out by the request" for view in np.flatnonzero(~series.included)}
-    return prepare_views(
-        raw,
-        series.tilt_deg,
-        recipe.xrays,
-        recipe.views,
-        left_out=left_out,
-        name=series.path.name,
-        observer=job.recorder,
-        threads=job.site.threads,
-    )
 
 
 def make_aligned_stack(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from tiltflow.record import AlignmentEntry, SeriesRecord
 from tiltflow.record.sentences import Citation, EngineMethods, Sentence, stage_number, stage_params
@@ -36,11 +37,12 @@ def describe(record: SeriesRecord) -> EngineMethods:
     """Return the sentences on x-ray hits, alignment and reconstruction."""
     hits = stage_number(record, "x-rays", "pixels_replaced")
     found = record.alignment
+    done = "aligned and reconstructed" if record.given_alignment is None else "processed"
     return EngineMethods(
-        (f"was aligned and reconstructed with tiltflow {record.tiltflow} (its native engine{{recipe}})", ()),
+        (f"was {done} with tiltflow {record.tiltflow} (its native engine{{recipe}})", ()),
         before=_repairs(hits) if hits else (),
         alignment=tuple(_alignment(record, found)) if found is not None else (),
-        volume=(_volume(record),),
+        volume=(_volume(record),) if record.volume is not None or record.given_alignment is None else (),
     )
 
 
@@ -50,6 +52,10 @@ def _repairs(pixels: float) -> tuple[Sentence, ...]:
 
 
 def _alignment(record: SeriesRecord, found: AlignmentEntry) -> Iterator[Sentence]:
+    if record.given_alignment is not None:
+        names = ", ".join(Path(file.path).name for file in record.given_alignment.files)
+        yield f"The alignment was made with {record.given_alignment.program} and taken from its files ({names}).", ()
+        return
     tracks = f"{found.tracks_used} " if found.tracks_used else ""
     coarse = "Views were aligned coarsely by cross-correlation with cosine stretching"
     solved = (
