@@ -8,11 +8,12 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import gc
+import logging
 import lzma
 import shutil
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +73,15 @@ def real_series(unpacked: Callable[[str], Path]) -> Path:
 def rng() -> np.random.Generator:
     """A seeded generator, the same in every run."""
     return np.random.default_rng(20260711)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Take back the handlers that a command added: they write to a stream that ends with its test."""
+    logger = logging.getLogger("tiltflow")
+    before = list(logger.handlers)
+    yield
+    logger.handlers[:] = before
 
 
 FAKE = Path(__file__).parent / "engines" / "imod" / "fake_batchruntomo.py"

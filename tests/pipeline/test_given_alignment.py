@@ -100,7 +100,7 @@ def test_an_import_writes_the_alignment_with_its_audit_and_no_volume(command, fo
     assert not [name for name in kept if name.endswith(".mrc")]
     record = read_record(folder / "out" / "B" / "run.json")
     assert record.status == "success"
-    assert record.engine.reason == "the alignment was imported"
+    assert record.parts == ["alignment"]
     assert record.alignment.error_px < 0.5
     assert record.verdict is not None
     assert json.loads((folder / "out" / "B" / "B_align.json").read_text())["method"] == "given"
