@@ -109,6 +109,9 @@ def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:
         "local_areas": len(found.local.centre_px) if found.local is not None else None,
         **evidence,
         **lengths,
+        # To the user views count from 1; arrays, and the evidence in memory, count from 0.
+        "views_counted_from": 1,
+        "excluded_views": {view + 1: why for view, why in found.evidence.excluded_views.items()},
     }
 
 

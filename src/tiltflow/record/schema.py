@@ -120,7 +120,7 @@ class AlignmentEntry(_Entry):
     """The alignment and the evidence for it.
 
     Lists with one number a view are in the order of the raw stack; null where a view gives none.  Lengths in `_px` are pixels of the raw
-    images.  `measurement_ratio` is measurements / unknowns; `excluded_views` counts from 0.  Numbers of a
+    images.  `measurement_ratio` is measurements / unknowns; views are numbered from 1, in `excluded_views` too.  Numbers of a
     method that are not listed here are kept as they are.
     """
 
@@ -168,6 +168,7 @@ class AlignmentEntry(_Entry):
     axis_angle_from_data_deg: float | None = None
     axis_angle_error_deg: float | None = None
     trust_warnings: list[str] = Field(default_factory=list)
+    views_counted_from: Literal[1] = 1
     excluded_views: dict[int, str] = Field(default_factory=dict)
     rejected: dict[str, int] = Field(default_factory=dict)
     attempts: list[dict[str, Any]] = Field(default_factory=list)
@@ -339,7 +340,7 @@ def read_record(path: Path) -> SeriesRecord:
         If the file is not a record of this schema.
     """
     try:
-        return SeriesRecord.model_validate(_read(path))
+        return SeriesRecord.model_validate(_views_from_1(_read(path)))
     except ValidationError as error:
         raise FormatError(f"{path} is not a record of a tiltflow run ({error.error_count()} problems): {error}") from error
 
@@ -356,6 +357,15 @@ def read_run(path: Path) -> RunRecord:
         return RunRecord.model_validate(_read(path))
     except ValidationError as error:
         raise FormatError(f"{path} is not the record of a tiltflow run ({error.error_count()} problems): {error}") from error
+
+
+def _views_from_1(record: Any) -> Any:
+    """Return a record with its views numbered from 1; before `views_counted_from` was written, views left out counted from 0."""
+    alignment = record.get("alignment") if isinstance(record, dict) else None
+    if not isinstance(alignment, dict) or "views_counted_from" in alignment or not isinstance(alignment.get("excluded_views"), dict):
+        return record
+    counted = {int(view) + 1 if str(view).isdecimal() else view: why for view, why in alignment["excluded_views"].items()}
+    return record | {"alignment": alignment | {"excluded_views": counted}}
 
 
 def _read(path: Path) -> Any:
