@@ -15,7 +15,7 @@ __all__ = ["INTERRUPTED", "NONE_SUCCEEDED", "SOME_FAILED", "USAGE_ERROR", "app",
 
 
 # Each adds its commands, which the help lists in this order.
-for _commands in ("run_command", "look_commands", "demo_command", "stand_in_command"):
+for _commands in ("run_command", "look_commands", "export_command", "demo_command", "stand_in_command"):
     import_module(f"tiltflow.cli.{_commands}")
 
 

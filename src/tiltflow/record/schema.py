@@ -362,7 +362,11 @@ def read_run(path: Path) -> RunRecord:
 def _views_from_1(record: Any) -> Any:
     """Return a record with its views numbered from 1; before `views_counted_from` was written, views left out counted from 0."""
     alignment = record.get("alignment") if isinstance(record, dict) else None
-    if not isinstance(alignment, dict) or "views_counted_from" in alignment or not isinstance(alignment.get("excluded_views"), dict):
+    if (
+        not isinstance(alignment, dict)
+        or "views_counted_from" in alignment
+        or not isinstance(alignment.get("excluded_views"), dict)
+    ):
         return record
     counted = {int(view) + 1 if str(view).isdecimal() else view: why for view, why in alignment["excluded_views"].items()}
     return record | {"alignment": alignment | {"excluded_views": counted}}
