@@ -37,6 +37,5 @@ def pitch_remarks(series: SeriesGeometry, program: str) -> list[str]:
         )
     if np.isclose(pitch, 0, atol=5e-4):
         return []
-    return [
-        f"{program} takes no tilt about x: its volume is not levelled, but turned by {pitch:.2f} degrees about x against {series.name}_rec.mrc"
-    ]
+    turned = f"turned by {pitch:.2f} degrees about x against {series.name}_rec.mrc"
+    return [f"{program} takes no tilt about x: its volume is not levelled, but {turned}"]

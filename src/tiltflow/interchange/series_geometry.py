@@ -193,8 +193,8 @@ def read_geometry(folder: Path, record: SeriesRecord | None = None) -> SeriesGeo
     if np.abs(written - tilts).max() > _SAME_TILT_DEG:
         view = int(np.abs(written - tilts).argmax())
         raise FormatError(
-            f"{folder / record.name}.tlt does not belong to the record beside it: view {view + 1} is at {written[view]:g} degrees, in the "
-            f"record at {tilts[view]:g}; process the series again (--redo)"
+            f"{folder / record.name}.tlt does not belong to the record beside it: view {view + 1} is at {written[view]:g} degrees, in "
+            f"the record at {tilts[view]:g}; process the series again (--redo)"
         )
     made = _Made.read(folder, record, views)
     params, raw_shape = made.params, made.raw_shape
@@ -286,7 +286,8 @@ class _Made:
         self.shape = r1 - r0, s1 - s0, c1 - c0
         if trim.reorient != 2:
             self.remarks.append(
-                f"the volume was written with reorient {trim.reorient}; what is exported holds for one that is turned about x (reorient 2)"
+                f"the volume was written with reorient {trim.reorient}; what is exported holds for one that is turned about x "
+                "(reorient 2)"
             )
         seen = record.volume
         if seen is not None and trim.reorient and (seen.sections, seen.height_px, seen.width_px) != self.shape:

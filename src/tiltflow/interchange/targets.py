@@ -1,7 +1,7 @@
 """The programs that a series can be exported to: one table, which command, settings, pipeline and documentation walk.
 
-A target is a module of this package with `write(geometry, folder) -> list[Path]` and `remarks(geometry) -> list[str]`; it is imported when it
-is used, so that this module is light.
+A target is a module of this package with `write(geometry, folder) -> list[Path]` and `remarks(geometry) -> list[str]`; it is imported
+when it is used, so that this module is light.
 
 >>> [target.name for target in TARGETS]
 ['imod', 'relion5', 'warp', 'aretomo', 'czi']
@@ -55,8 +55,8 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "imod",
         "IMOD and eTomo, and readers of their files",
-        "`B.edf` `B.rawtlt` `B.tlt` `B.xtilt` `B.xf` `B.prexg` `B.fid` `newst.com` `tilt.com` `align.com` `track.com`; links to the stack, "
-        "`B_ali.mrc` and `B_rec.mrc`",
+        "`B.edf` `B.rawtlt` `B.tlt` `B.xtilt` `B.xf` `B.prexg` `B.fid` `newst.com` `tilt.com` `align.com` `track.com`; links to the "
+        "stack, `B_ali.mrc` and `B_rec.mrc`",
         "tiltflow.interchange.imod_set",
     ),
     Target(
@@ -70,7 +70,8 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "czi",
         "the CryoET Data Portal and copick",
-        "`B.xf` `B.tlt` `B.xtilt` `tilt.com` `newst.com` `alignment_metadata.json` `tiltseries_metadata.json` `tomogram_metadata.json` `B.zarr`",
+        "`B.xf` `B.tlt` `B.xtilt` `tilt.com` `newst.com` `alignment_metadata.json` `tiltseries_metadata.json` `tomogram_metadata.json` "
+        "`B.zarr`",
         "tiltflow.interchange.portal",
     ),
 )

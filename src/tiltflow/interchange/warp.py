@@ -1,8 +1,8 @@
 """Warp and M: `B/B.xf`, `B/B.tlt` and `B/B_cutviews0.rawtlt`, as `WarpTools ts_import_alignments` looks for them.
 
-Warp assigns lines to the rows of its `.tomostar`, which ascend in the tilt of the `.mdoc`; only views of the tomogram have one.  It stores
-tilts with the other sign and copies `.tlt` unchanged, so that it must hold negative ones; a forgotten sign mirrors the volume, and nothing
-complains.
+Warp assigns lines to the rows of its `.tomostar`, which ascend in the tilt of the `.mdoc`; only views of the tomogram have one.  It
+stores tilts with the other sign and copies `.tlt` unchanged, so that it must hold negative ones; a forgotten sign mirrors the volume,
+and nothing complains.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 `B.xf` and `B.tlt` have one line for every view of the raw stack, also for views that are left out, so that line numbers and view
 numbers agree everywhere.  `B.xtilt` holds the X-axis tilt with the sign that IMOD's tilt gives it in a file, minus that of XAXISTILT
 (:func:`tiltflow.geometry.to_xtilt_file`).  `B_fid.txt` lists every position of every track: track, view (both from 1), x, y in raw
-pixels, and whether the solution used it.  `B_local.json` holds the local areas, where there are any.  (IMOD keeps these in a file that only its own
-programs describe; none is written.)
+pixels, and whether the solution used it.  `B_local.json` holds the local areas, where there are any.  (IMOD keeps these in a file that
+only its own programs describe; none is written.)
 """
 
 from __future__ import annotations
