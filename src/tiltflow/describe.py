@@ -106,6 +106,7 @@ def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:
         "rotation_deg": np.round(axis_angles(found.transforms), 4).tolist(),
         "magnification": np.round(1 / np.sqrt(np.abs(np.linalg.det(found.transforms[:, :, :2]))), 5).tolist(),
         "measurement_ratio": measured / unknowns if measured and unknowns else None,
+        "y_per_z": None if found.y_per_z is None else np.round(found.y_per_z, 6).tolist(),
         "local_areas": len(found.local.centre_px) if found.local is not None else None,
         **evidence,
         **lengths,

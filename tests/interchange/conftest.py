@@ -92,7 +92,7 @@ class Known:
 
         Written from what was measured of IMOD's tilt: the point is shifted, then turned about x, then about y.
         """
-        shifted = self.centred_before_trimming(self.points) + [-self.shift[0], 0, self.shift[1]]
+        shifted = self.centred_before_trimming(self.points) + np.array([-self.shift[0], 0, self.shift[1]])
         size = np.array(self.series.shape[:0:-1])
         views = []
         for xf, tilt in zip(self.alignment.transforms, self.alignment.tilt_deg, strict=True):
@@ -152,12 +152,16 @@ def write_results(
         x_axis_tilt_deg=x_axis_tilt_deg,
         z_shift=z_shift,
         evidence=Evidence(
-            residual_mean_px=0.25, residual_sd_px=0.1, excluded_views={view: "is dark" for view in left_out}, error_px=0.05
+            residual_mean_px=0.25, residual_sd_px=0.1, excluded_views=dict.fromkeys(left_out, "is dark"), error_px=0.05
         ),
         tracks=Tracks(xy, "bead") if tracks else None,
         track_weights=np.where(np.isnan(xy[..., 0]), 0.0, rng.integers(0, 5, xy.shape[:2])) if tracks else None,
     )
-    recipe = make_recipe(BrtParameters(thickness=40, gold=10), overrides=[f"runtime.AlignedStack.any.binByFactor={binning}", *overrides], engine="native")
+    recipe = make_recipe(
+        BrtParameters(thickness=40, gold=10),
+        overrides=[f"runtime.AlignedStack.any.binByFactor={binning}", *overrides],
+        engine="native",
+    )
     params, folder = recipe.reconstruct, parent / "out" / NAME
     folder.mkdir(parents=True)
     write_alignment_files(folder, series, alignment)
@@ -210,7 +214,13 @@ def _mdoc(nominal: np.ndarray, image_shape: tuple[int, int]) -> str:
     lines = [f"PixelSpacing = {PIXEL_ANGSTROM}", f"ImageSize = {image_shape[1]} {image_shape[0]}", ""]
     for view, tilt in enumerate(nominal):
         minute = int(np.argmin(np.abs(np.array(ORDER) / 0.3 - tilt)))
-        lines += [f"[ZValue = {view}]", f"TiltAngle = {tilt:.3f}", "ExposureDose = 3.0", f"DateTime = 09-Jan-26  23:{minute:02d}:00", ""]
+        lines += [
+            f"[ZValue = {view}]",
+            f"TiltAngle = {tilt:.3f}",
+            "ExposureDose = 3.0",
+            f"DateTime = 09-Jan-26  23:{minute:02d}:00",
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -235,4 +245,3 @@ def write_known(tmp_path: Path):
         return write_results(tmp_path, **options)
 
     return write
-

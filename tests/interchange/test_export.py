@@ -53,7 +53,11 @@ REFUSED = {
         FormatError,
         "does not belong to the record",
     ),
-    "no view": (lambda record: record | {"alignment": record["alignment"] | {"included": [False] * 9}}, StageError, "no view takes part"),
+    "no view": (
+        lambda record: record | {"alignment": record["alignment"] | {"included": [False] * 9}},
+        StageError,
+        "no view takes part",
+    ),
 }
 
 
@@ -86,7 +90,7 @@ def test_a_pitch_that_changes_from_view_to_view_is_not_dropped(results, target, 
 
     bent = replace(read_geometry(results.folder), pitch_deg=np.linspace(-1, 1, 9))
     monkeypatch.setattr(export, "read_geometry", lambda *_: bent)
-    with pytest.raises(UnsupportedError, match="from view to view.*export to imod or relion5"):
+    with pytest.raises(UnsupportedError, match=r"from view to view.*export to imod or relion5"):
         list(export_series(results.folder, [target]))
     assert not [*(results.folder / "export").glob("*")]
 
@@ -143,6 +147,15 @@ def test_local_alignments_that_no_program_takes_are_said(results):
     assert any("local alignments are not exported" in remark for remark in made.remarks)
 
 
+@pytest.mark.parametrize(("y_per_z", "says"), [(0.02, "up to 0.4 px elsewhere along y"), (0.001, None), (None, None)])
+def test_z_factors_that_no_program_takes_are_said_where_they_move_anything(results, y_per_z, says):
+    record = json.loads((results.folder / "run.json").read_text())
+    record["alignment"]["y_per_z"] = None if y_per_z is None else [0.0, -y_per_z, *[0.0] * 7]
+    (results.folder / "run.json").write_text(json.dumps(record))
+    said = [remark for remark in read_geometry(results.folder).remarks if "z factors" in remark]
+    assert [says in remark for remark in said] == ([True] if says else [])
+
+
 def test_the_command_exports_every_series_of_a_run_and_goes_on_after_one_that_failed(results):
     run_folder = results.folder.parent
     lost = run_folder / "TS_00"
@@ -156,7 +169,9 @@ def test_the_command_exports_every_series_of_a_run_and_goes_on_after_one_that_fa
     assert CliRunner().invoke(app, ["export", str(lost), "--to", "warp"]).exit_code == NONE_SUCCEEDED
 
 
-@pytest.mark.parametrize(("arguments", "says"), [(["--to", "eman"], "is not a program to export to"), (["--to", "warp"], "holds no run.json")])
+@pytest.mark.parametrize(
+    ("arguments", "says"), [(["--to", "eman"], "is not a program to export to"), (["--to", "warp"], "holds no run.json")]
+)
 def test_a_wrong_request_is_refused_before_any_work(tmp_path, arguments, says):
     ran = CliRunner().invoke(app, ["export", str(tmp_path), *arguments])
     assert ran.exit_code == USAGE_ERROR

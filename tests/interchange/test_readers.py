@@ -61,7 +61,10 @@ def test_without_views_left_out_no_list_is_written(write_known):
 
 def test_links_lead_to_the_stack_and_to_the_volume(results):
     folder = exported(results, "imod")
-    for name, target in ((f"{results.name}.mrc", results.series.path), (f"{results.name}_rec.mrc", results.folder / f"{results.name}_rec.mrc")):
+    for name, target in (
+        (f"{results.name}.mrc", results.series.path),
+        (f"{results.name}_rec.mrc", results.folder / f"{results.name}_rec.mrc"),
+    ):
         assert (folder / name).is_symlink()
         assert not (folder / name).readlink().is_absolute()
         assert (folder / name).resolve() == target.resolve()
@@ -112,7 +115,7 @@ def test_cryoet_alignment_makes_of_warps_transforms_what_warp_has(results):
     from cryoet_alignment import read
     from cryoet_alignment.io.cryoet_data_portal import Alignment
 
-    warp = Alignment.from_imod(read(str(exported(results, "czi") / results.name))).to_warp(ts_spacing=8.0, ts_size=(81, 60, 9))
+    warp = Alignment.from_imod(read(str(exported(results, "czi") / results.name))).to_warp(pixel_size_a=8.0, image_size_px=(81, 60))
     angles = {entry.z_index: entry.tilt_angle for entry in warp.entries}
     written = read_tilts(exported(results, "warp") / results.name / f"{results.name}.tlt")
     np.testing.assert_allclose([angles[view] for view in results.kept], written, atol=1e-3)

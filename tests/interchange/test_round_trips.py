@@ -54,7 +54,7 @@ def imod_views(known, folder):
     com = dict(line.split(maxsplit=1) for line in (folder / "tilt.com").read_text().splitlines() if " " in line)
     assert (float(com["XAXISTILT"]), float(com["OFFSET"])) == (0, 0)
     shift_x, shift_z = map(float, com["SHIFT"].split())
-    points = known.centred_before_trimming(known.points) + [-shift_x, 0, shift_z]
+    points = known.centred_before_trimming(known.points) + np.array([-shift_x, 0, shift_z])
     size = np.array(known.series.shape[:0:-1])
     views = []
     for xf, tilt, x_tilt in zip(etomofiles.df_to_xf(table), table["tlt"], table["xtilt"], strict=True):

@@ -28,6 +28,8 @@ RECORD_NAME = "run.json"
 _SAME_TILT_DEG = 0.0101
 """`B.tlt` has two decimals and the record three."""
 
+_WORTH_SAYING_PX = 0.05
+
 Floats = NDArray[np.float64]
 _Params = TypeVar("_Params")
 
@@ -231,7 +233,7 @@ def read_geometry(folder: Path, record: SeriesRecord | None = None) -> SeriesGeo
         used=None if tracks is None else tracks[1],
         by_sirt=record.recipe.stages.get("sirt") is not None,
         scale_factor=stage_number(record, "reconstruction", "scale_factor"),
-        remarks=tuple(made.remarks + _not_handed_on(found, folder, record.name)),
+        remarks=tuple(made.remarks + _not_handed_on(found, folder, record.name, made.full_shape[0] * params.binning)),
     )
 
 
@@ -367,7 +369,12 @@ def _value(record: SeriesRecord, name: str) -> Any:
     return None if entry is None else entry.value
 
 
-def _not_handed_on(found: AlignmentEntry, folder: Path, name: str) -> list[str]:
-    """Return what an alignment has that no target takes."""
-    local = found.local_areas or (folder / f"{name}_local.json").is_file()
-    return ["the local alignments are not exported: the files hold the global one"] if local else []
+def _not_handed_on(found: AlignmentEntry, folder: Path, name: str, thickness: int) -> list[str]:
+    """Return what an alignment has that no target takes; `thickness` of the volume is in raw pixels."""
+    told = []
+    if found.local_areas or (folder / f"{name}_local.json").is_file():
+        told.append("the local alignments are not exported: the files hold the global one")
+    skew = max(map(abs, found.y_per_z), default=0.0) * thickness / 2 if found.y_per_z else 0.0
+    if skew > _WORTH_SAYING_PX:
+        told.append(f"z factors are not exported: top and bottom of the volume are up to {skew:.1f} px elsewhere along y")
+    return told

@@ -120,8 +120,8 @@ class AlignmentEntry(_Entry):
     """The alignment and the evidence for it.
 
     Lists with one number a view are in the order of the raw stack; null where a view gives none.  Lengths in `_px` are pixels of the raw
-    images.  `measurement_ratio` is measurements / unknowns; views are numbered from 1, in `excluded_views` too.  Numbers of a
-    method that are not listed here are kept as they are.
+    images.  `y_per_z` is the displacement along y in the aligned view per unit of z.  `measurement_ratio` is measurements / unknowns.
+    Views are numbered from 1, in `excluded_views` too.  Numbers of a method that are not listed here are kept as they are.
     """
 
     model_config = ConfigDict(extra="allow", validate_assignment=True, ser_json_inf_nan="null")
@@ -134,6 +134,7 @@ class AlignmentEntry(_Entry):
     magnification: list[float] = Field(default_factory=list)
     x_axis_tilt_deg: float = 0.0
     z_shift_px: float = 0.0
+    y_per_z: list[float] | None = None
     local_areas: int | None = None
     residual_mean_px: float | None = None
     residual_mean_nm: float | None = None
