@@ -1,6 +1,7 @@
 """The policy of exports: what is refused, what is replaced, what a run does, what the command says."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,7 +167,32 @@ def test_the_command_exports_every_series_of_a_run_and_goes_on_after_one_that_fa
     assert ran.exit_code == SOME_FAILED, ran.output
     assert "ended without a result" in ran.output
     assert {path.name for path in (results.folder / "export").iterdir()} == {"warp", "aretomo"}
+    assert not (lost / "export").exists()
+    own, together = (place / "export" / "warp" / results.name / f"{results.name}.xf" for place in (results.folder, run_folder))
+    assert together.read_bytes() == own.read_bytes()
+    assert not (run_folder / "export" / "aretomo").exists(), "its readers take one series at a time"
     assert CliRunner().invoke(app, ["export", str(lost), "--to", "warp"]).exit_code == NONE_SUCCEEDED
+
+
+def test_relion_gets_one_table_of_all_series_whose_paths_lead_on(results):
+    import starfile
+
+    run_folder = results.folder.parent
+    shutil.copytree(results.folder, run_folder / "TS_02")
+    for path in (run_folder / "TS_02").glob(f"{results.name}*"):
+        path.rename(path.with_name(path.name.replace(results.name, "TS_02")))
+    record = json.loads((results.folder / "run.json").read_text()) | {"name": "TS_02"}
+    del record["input"]["exposure"]
+    (run_folder / "TS_02" / "run.json").write_text(json.dumps(record))
+    assert CliRunner().invoke(app, ["export", str(run_folder), "--to", "relion5"]).exit_code == 0
+    project = run_folder / "export" / "relion5"
+    table = starfile.read(project / "tomograms.star", always_dict=True)["global"]
+    assert table["rlnTomoName"].tolist() == ["TS_01", "TS_02"]
+    assert "rlnTomoImportFractionalDose" not in table, "a column that one of them lacks"
+    for name, star in zip(table["rlnTomoName"], table["rlnTomoTiltSeriesStarFile"], strict=True):
+        rows = starfile.read(project / star, always_dict=True)[name]
+        stack = rows["rlnMicrographName"][0].split("@")[1]
+        assert (project / stack).resolve() == results.series.path.resolve()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,28 @@ def export_series(folder: Path, names: Iterable[str], record: SeriesRecord | Non
         yield _export(geometry, target, folder / EXPORT_FOLDER / target.name)
 
 
+def collect_exports(run_folder: Path, names: Iterable[str], series: Iterable[Path]) -> Iterator[Export]:
+    """Bring the exports of a run's series together in `export/NAME` of its folder, for programs that take them so; yield each.
+
+    Parameters
+    ----------
+    series
+        The folders of the series that were exported.
+
+    Raises
+    ------
+    ResourceError
+        If the files cannot be written.
+    """
+    folders = list(series)
+    for target in filter(lambda target: target.collects, map(find_target, names)):
+        place = run_folder / EXPORT_FOLDER / target.name
+        exports = [(read_geometry(folder), folder / EXPORT_FOLDER / target.name) for folder in folders]
+        with _whole(place) as partial:
+            made = target.collect(exports, partial)
+        yield Export(target.name, place, tuple(place / path.relative_to(partial) for path in made))
+
+
 def series_folders(folder: Path) -> list[Path]:
     """Return the folders of the series in the results of a run; of a folder of one series, that folder.
 
@@ -75,16 +98,22 @@ def series_folders(folder: Path) -> list[Path]:
 
 def _export(geometry: SeriesGeometry, target: Target, place: Path) -> Export:
     remarks = [*target.remarks(geometry), *geometry.remarks]
+    with _whole(place) as partial:
+        made = target.write(geometry, partial)
+        readme = partial / README_NAME
+        readme.write_text(_readme(geometry.name, target, remarks), encoding="utf-8")
+    return Export(target.name, place, tuple(place / path.relative_to(partial) for path in (*made, readme)), tuple(remarks))
+
+
+@contextmanager
+def _whole(place: Path) -> Iterator[Path]:
+    """Give a folder to write to, which replaces `place` when it is complete."""
     try:
         with atomic_write(place) as partial:
             partial.mkdir()
-            made = target.write(geometry, partial)
-            readme = partial / README_NAME
-            readme.write_text(_readme(geometry.name, target, remarks), encoding="utf-8")
-            paths = tuple(place / path.relative_to(partial) for path in (*made, readme))
+            yield partial
     except OSError as error:
         raise ResourceError(f"{place}: cannot be written: {error.filename or ''} {error.strerror or error}") from error
-    return Export(target.name, place, paths, tuple(remarks))
 
 
 def _readme(name: str, target: Target, remarks: Iterable[str]) -> str:

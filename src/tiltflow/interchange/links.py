@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def link(target: Path, place: Path) -> Path | None:
-    """Make `place` a relative symbolic link to a file and return it; None where the file is not there."""
-    if not target.is_file():
+    """Make `place` a relative symbolic link to a file or folder and return it; None where that is not there."""
+    if not target.exists():
         return None
     place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to(os.path.relpath(target.resolve(), place.parent.resolve()))

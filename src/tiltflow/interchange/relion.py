@@ -7,6 +7,7 @@ centre of an image of even size lies half a pixel from ours, and nothing is adde
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,16 @@ def write(geometry: SeriesGeometry, folder: Path) -> list[Path]:
     tomograms = folder / "tomograms.star"
     tomograms.write_text(render_star("global", {key: [value] for key, value in _tomogram(series).items()}), encoding="utf-8")
     return [tomograms, views, *present(link(series.stack, folder / stack))]
+
+
+def collect(exports: Sequence[tuple[SeriesGeometry, Path]], folder: Path) -> list[Path]:
+    """Write one `tomograms.star` of all series of a run, each with the folder of its export, and links to what it names."""
+    rows = [_tomogram(series) for series, _ in exports]
+    common = [name for name in rows[0] if all(name in row for row in rows)]
+    tomograms = folder / "tomograms.star"
+    tomograms.write_text(render_star("global", {name: [row[name] for row in rows] for name in common}), encoding="utf-8")
+    names = [(place, f"tilt_series/{series.name}{suffix}") for series, place in exports for suffix in (".star", ".mrcs")]
+    return [tomograms, *present(*(link(place / name, folder / name) for place, name in names))]
 
 
 def remarks(geometry: SeriesGeometry) -> list[str]:

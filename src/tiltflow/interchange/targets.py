@@ -1,7 +1,8 @@
 """The programs that a series can be exported to: one table, which command, settings, pipeline and documentation walk.
 
 A target is a module of this package with `write(geometry, folder) -> list[Path]` and `remarks(geometry) -> list[str]`; it is imported
-when it is used, so that this module is light.
+when it is used, so that this module is light.  One whose program takes all series of a run in one folder has
+`collect(exports, folder) -> list[Path]` too.
 
 >>> [target.name for target in TARGETS]
 ['imod', 'relion5', 'warp', 'aretomo', 'czi']
@@ -9,7 +10,7 @@ when it is used, so that this module is light.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -45,6 +46,16 @@ class Target:
     def write(self, geometry: SeriesGeometry, folder: Path) -> list[Path]:
         """Write the files of a series into an empty folder, and return their paths."""
         return cast("Callable[[SeriesGeometry, Path], list[Path]]", import_module(self.module).write)(geometry, folder)
+
+    @property
+    def collects(self) -> bool:
+        """Whether the program takes all series of a run in one folder."""
+        return hasattr(import_module(self.module), "collect")
+
+    def collect(self, exports: Sequence[tuple[SeriesGeometry, Path]], folder: Path) -> list[Path]:
+        """Write what a program takes for all series of a run, each with the folder of its export, into an existing folder."""
+        collect = cast("Callable[[Sequence[tuple[SeriesGeometry, Path]], Path], list[Path]]", import_module(self.module).collect)
+        return collect(exports, folder)
 
     def remarks(self, geometry: SeriesGeometry) -> list[str]:
         """Return what a user of the files of a series has to know."""

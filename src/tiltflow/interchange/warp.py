@@ -7,6 +7,7 @@ and nothing complains.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from tiltflow import geometry as axes
 from tiltflow.formats.tilts import render_tilts
 from tiltflow.formats.transforms import render_transforms
+from tiltflow.interchange.links import link, present
 from tiltflow.interchange.rigid_remark import pitch_remarks, rigid_remarks
 from tiltflow.interchange.series_geometry import SeriesGeometry
 
@@ -40,6 +42,11 @@ def write(geometry: SeriesGeometry, folder: Path) -> list[Path]:
         path.write_text(text, encoding="utf-8")
         made.append(path)
     return made
+
+
+def collect(exports: Sequence[tuple[SeriesGeometry, Path]], folder: Path) -> list[Path]:
+    """Link the folders of all series of a run, each from the folder of its export: Warp takes one folder with one for each series."""
+    return present(*(link(place / series.name, folder / series.name) for series, place in exports))
 
 
 def remarks(geometry: SeriesGeometry) -> list[str]:
