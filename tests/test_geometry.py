@@ -62,3 +62,38 @@ def test_projection_of_known_points(tilt, point, seen):
 def test_the_pitch_turns_the_levelled_volume_into_the_specimen():
     np.testing.assert_allclose(geometry.project([0, 10, 0], 0, pitch_deg=60), [[[0, 5]]], atol=1e-12)
     np.testing.assert_allclose(geometry.project([0, 10, 0], 90, pitch_deg=90), [[[10, 0]]], atol=1e-12)
+
+
+@given(transforms(), points)
+def test_the_raw_shift_is_where_the_centre_of_the_aligned_image_lies_in_the_raw_view(xf, point):
+    shift = geometry.raw_shifts(xf)
+    np.testing.assert_allclose(geometry.apply(xf, shift), [0, 0], atol=1e-6)
+    np.testing.assert_allclose(shift, -np.linalg.inv(xf[:, :2]) @ xf[:, 2], atol=1e-6)
+
+
+@given(st.floats(-89, 89), points, st.floats(0.5, 2))
+def test_a_rigid_transform_keeps_axis_and_raw_shift_and_nothing_of_the_magnification(angle, shift, magnification):
+    exact = geometry.from_axis_and_shifts(angle, [shift])
+    magnified = exact.copy()
+    magnified *= magnification
+    np.testing.assert_allclose(geometry.rigid(magnified), exact, atol=1e-6)
+
+
+@given(angles, st.floats(-60, 60), st.tuples(numbers, numbers, numbers))
+def test_the_projection_matrices_project(tilt, pitch, point):
+    seen = geometry.projections(tilt, pitch)[0] @ point
+    np.testing.assert_allclose(seen, geometry.project(point, tilt, pitch)[0, 0], atol=1e-6)
+
+
+def test_an_xtilt_file_holds_the_negative_of_xaxistilt_and_is_read_so():
+    np.testing.assert_array_equal(geometry.to_xtilt_file([-2.21, 0.0]), [2.21, 0.0])
+    np.testing.assert_array_equal(geometry.from_xtilt_file([2.21, 0.0]), [-2.21, 0.0])
+    assert geometry.from_xtilt_file(0.5, x_axis_tilt_deg=-2.0) == -2.5
+
+
+def test_warp_counts_tilts_with_the_other_sign_and_a_rigid_transform_of_its_own_result_is_as_it_has_it():
+    """Axis, offsets and transform of EMPIAR-10499 00254 at 10 Å a pixel, as Warp has them."""
+    xf = geometry.transform([[0.9971855, -0.0749783], [0.0749783, 0.9971855]], [-27.094, -2.191])
+    np.testing.assert_allclose(geometry.axis_angles(xf), -4.29997, atol=1e-5)
+    np.testing.assert_allclose(geometry.raw_shifts(xf) * 10, [271.8202, 1.5337], atol=1e-3)
+    np.testing.assert_array_equal(geometry.warp_angles([-60.0, 0.0]), [60.0, 0.0])

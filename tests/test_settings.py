@@ -273,6 +273,7 @@ OTHER_VALUES = {
     "keep_imod": "true",
     "imod_audit": "false",
     "engine": "imod",
+    "export": "warp",
     "fallback_engine": "off",
     "fallback": "false",
     "evidence_in_callback": "true",

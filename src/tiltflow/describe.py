@@ -107,9 +107,13 @@ def alignment(found: Alignment, of: TiltSeries) -> dict[str, Any]:
         "rotation_deg": np.round(axis_angles(found.transforms), 4).tolist(),
         "magnification": np.round(1 / np.sqrt(np.abs(np.linalg.det(found.transforms[:, :, :2]))), 5).tolist(),
         "measurement_ratio": measured / unknowns if measured and unknowns else None,
+        "y_per_z": None if found.y_per_z is None else np.round(found.y_per_z, 6).tolist(),
         "local_areas": len(found.local.centre_px) if found.local is not None else None,
         **evidence,
         **lengths,
+        # To the user views count from 1; arrays, and the evidence in memory, count from 0.
+        "views_counted_from": 1,
+        "excluded_views": {view + 1: why for view, why in found.evidence.excluded_views.items()},
     }
 
 

@@ -19,7 +19,28 @@ rotation by -R.
     u = x cos t + z sin t,    v = y
 
 The pitch p is the tilt of the specimen about x: `y = y' cos p - z' sin p`, `z = y' sin p + z' cos p`, with primes for the levelled
-volume that the reconstruction shows.  IMOD's XAXISTILT, which undoes it, is -p.
+volume that the reconstruction shows.  IMOD's XAXISTILT, which undoes it, is -p.  IMOD's tilt takes the X-axis tilt from two
+places, XAXISTILT and a line a view in XTILTFILE (`.xtilt`), and subtracts the first from the second: the pitch is
+
+    p = (value in .xtilt) - XAXISTILT
+
+so that a `.xtilt` which does the work of XAXISTILT holds its negative.
+
+**Other programs.**  What each of them calls these quantities, for an axis angle R, tilt t, pitch p and the shift s of the raw view
+(:func:`raw_shifts`), pixel size a:
+
+===========  ================  ================  ==============  ====================  =================
+program      axis              tilt              about x         shift                 centre of n pixels
+===========  ================  ================  ==============  ====================  =================
+IMOD         within A          t                 p in `.xtilt`   d, aligned frame, px  n / 2
+RELION       rlnTomoZRot = R   rlnTomoYTilt = t  rlnTomoXTilt=p  s a, ångström         floor(n / 2) + 0.5
+AreTomo      ROT = R           TILT = t          none            TX, TY = s, px        n / 2
+Warp         AxisAngle = R     Angle = -t        none            s a, ångström         n / 2
+data portal  matrix Rz(R)      t                 p               s, px                 n / 2
+===========  ================  ================  ==============  ====================  =================
+
+RELION counts pixels from their centres, and its centre of an even image is half a pixel from ours.  Programs that take an angle and a
+shift in place of A get :func:`rigid` transforms.
 """
 
 from __future__ import annotations
@@ -77,6 +98,20 @@ def from_axis_and_shifts(axis_angle_deg: ArrayLike, raw_shifts: ArrayLike) -> Fl
     return transform(matrices, -np.einsum("vij,vj->vi", matrices, raw_shifts))
 
 
+def raw_shifts(transforms: ArrayLike) -> Floats:
+    """Return the shift of each raw view, `(..., 2)`: where the centre of the aligned image lies in it, from its own centre; -A⁻¹ d.
+
+    >>> raw_shifts([[1, 0, 3], [0, 1, -2]])
+    array([-3.,  2.])
+    """
+    return invert(transforms)[..., 2]
+
+
+def rigid(transforms: ArrayLike) -> Floats:
+    """Return transforms `(views, 2, 3)` without magnification and stretch: the nearest rotation, and the same :func:`raw_shifts`."""
+    return from_axis_and_shifts(axis_angles(transforms), raw_shifts(transforms))
+
+
 def axis_angles(transforms: ArrayLike) -> Floats:
     """Return the tilt axis angle, degrees, that each transform `(views, 2, 3)` removes, by the rotation nearest to it."""
     a = np.asarray(transforms, float)
@@ -97,7 +132,37 @@ def project(points: ArrayLike, tilt_deg: ArrayLike, pitch_deg: float = 0.0) -> F
     return np.stack([u, np.broadcast_to(y, u.shape)], axis=-1)
 
 
-# Geometry that other programs state by angles and raw shifts.
+def projections(tilt_deg: ArrayLike, pitch_deg: ArrayLike = 0.0) -> Floats:
+    """Return `(views, 2, 3)`: the matrices that carry points of the levelled volume to each aligned view, both from their centres.
+
+    The pitch may be one for all views, or one for each.
+    """
+    t = np.deg2rad(np.atleast_1d(np.asarray(tilt_deg, float)))
+    p = np.broadcast_to(np.deg2rad(np.asarray(pitch_deg, float)), t.shape)
+    rows = [[np.cos(t), np.sin(t) * np.sin(p), np.sin(t) * np.cos(p)], [np.zeros_like(t), np.cos(p), -np.sin(p)]]
+    return np.moveaxis(np.array(rows), -1, 0)
+
+
+def to_xtilt_file(x_axis_tilt_deg: ArrayLike) -> Floats:
+    """Return what `.xtilt` holds for an X-axis tilt (XAXISTILT): its negative, the pitch.
+
+    >>> to_xtilt_file([-2.2, 0.0])
+    array([2.2, 0. ])
+    """
+    return 0.0 - np.asarray(x_axis_tilt_deg, float)
+
+
+def from_xtilt_file(xtilt_deg: ArrayLike, x_axis_tilt_deg: float = 0.0) -> Floats:
+    """Return the X-axis tilt of each view from `.xtilt` and the XAXISTILT beside it, which IMOD's tilt subtracts from it."""
+    return x_axis_tilt_deg - np.asarray(xtilt_deg, float)
+
+
+def warp_angles(tilt_deg: ArrayLike) -> Floats:
+    """Return the tilts as Warp and M count them: z is seen at `-sin` of their angle, so that they are the negative ones.
+
+    A sign that is forgotten mirrors the volume.
+    """
+    return 0.0 - np.asarray(tilt_deg, float)
 
 
 def common_axis_angle(transforms: ArrayLike) -> float:

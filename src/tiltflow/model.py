@@ -522,6 +522,8 @@ class Site:
         Options of the engines, by name.
     thresholds
         Thresholds of the verdict, which does not change the result.
+    export
+        Programs that every series is written for too, by name.
     """
 
     mounts: Mapping[str, Path] = field(default_factory=dict)
@@ -530,3 +532,4 @@ class Site:
     engine_options: Mapping[str, str | bool | None] = field(default_factory=dict)
     keep_workdir: bool = False
     thresholds: Thresholds = field(default_factory=Thresholds)
+    export: tuple[str, ...] = ()

@@ -46,6 +46,7 @@ from pydantic_settings import (
 )
 
 from tiltflow.errors import SettingsError
+from tiltflow.interchange.targets import target_names
 from tiltflow.model import Site, Thresholds
 from tiltflow.parallel import usable_cores
 from tiltflow.recipe.engine_rules import AUTO, OFF, EngineOption, all_engines, engine_choices, engine_names, engine_of_last_resort
@@ -111,6 +112,13 @@ def _known_fallback(value: str) -> str:
     return value
 
 
+def _known_targets(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in target_names():
+            raise ValueError(f"{name!r} is not a program to export to; give {', '.join(target_names())}")
+    return tuple(dict.fromkeys(names))
+
+
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Mounts = Annotated[dict[str, AbsolutePath], BeforeValidator(_parse_mounts)]
 Lines = Annotated[tuple[str, ...], BeforeValidator(_lines)]
@@ -164,6 +172,11 @@ class Settings(BaseSettings):
         description="Where scratch folders are made: fast, local, with room for the aligned stack and the volume of a series.",
     )
     keep_workdir: bool = Field(default=False, description="Keep the scratch folders.")
+    export: Annotated[Lines, AfterValidator(_known_targets)] = Field(
+        default=(),
+        description="Programs that every series is written for too, into `export/NAME` beside its products: "
+        f"{', '.join(target_names())}; in a variable separated by semicolons.",
+    )
     threads: int | None = Field(
         default=None, ge=1, description="Threads for each series; if not given, all cores are divided among the series."
     )
@@ -323,6 +336,7 @@ def site_from(settings: Settings, jobs: int = 1, cores: int | None = None) -> Si
         engine_options={option.name: getattr(settings, option.name, option.default) for option in _engine_options()},
         keep_workdir=settings.keep_workdir,
         thresholds=settings.verdict,
+        export=settings.export,
     )
 
 

@@ -38,6 +38,7 @@ def test_an_unknown_engine_is_refused():
 ALLOWED = {
     "demo.py": "the demonstration shows tiltflow's own engine, wherever it runs",
     "formats/known_directives.py": "the column of tiltflow's own steps, which every engine without a column follows",
+    "interchange/targets.py": "IMOD reads what is exported, whichever engine made it",
 }
 """Files that may name an engine, and why."""
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tiltflow import geometry
 from tiltflow.errors import ParameterError
+from tiltflow.formats.tilts import read_tilts, write_tilts
 from tiltflow.reconstruct.line_weighting import filter_lines
 from tiltflow.reconstruct.radial_filters import density_weights, padded_length, radial_filter
 from tiltflow.reconstruct.wbp import (
@@ -60,6 +62,22 @@ def test_a_section_has_the_grey_values_of_tilt(data: Path, name: str) -> None:
     # Away from the edges, where the views do not reach, the two differ by rounding alone.
     tolerance = 0.02 if name == "wbp_xtilt" else 0.004
     assert (ours - theirs)[:, 8:-8].std() < tolerance * theirs.std()
+
+
+def test_an_xtilt_file_makes_the_volume_that_tilt_made_with_xaxistilt(data: Path, tmp_path: Path) -> None:
+    """IMOD subtracts XAXISTILT from the file: with the other sign the specimen would be pitched by twice the angle."""
+    golden = np.load(data / "reconstruct" / "tilt.npz")
+    write_tilts(tmp_path / "B.xtilt", np.full(3, geometry.to_xtilt_file(-2.21)))
+    written = read_tilts(tmp_path / "B.xtilt")[0]
+    assert written == 2.21
+
+    def made(xtilt: float) -> np.ndarray:
+        params = replace(golden_params("wbp"), x_axis_tilt_deg=float(geometry.from_xtilt_file(xtilt)))
+        return volume(golden["aligned_rows_60_68"], golden["tilt_deg"], params)[0][4].astype(float).ravel()
+
+    theirs = golden["wbp_xtilt"].astype(float).ravel()
+    assert np.corrcoef(made(written), theirs)[0, 1] > 0.9997
+    assert np.corrcoef(made(-written), theirs)[0, 1] < 0.95
 
 
 def spots(points: np.ndarray, tilt_deg: np.ndarray, ny: int, nx: int, pitch_deg: float = 0.0, radius: float = 1.7) -> np.ndarray:
@@ -253,7 +271,7 @@ def test_requests_that_make_no_sense_are_refused(rng: np.random.Generator) -> No
         volume(views, [0, 1, 89.9], ReconstructParams(thickness=4))
     with pytest.raises(ParameterError, match="all of the 3 views"):
         volume(views, [0, 1, 2], ReconstructParams(thickness=4), included=[False] * 3)
-    with pytest.raises(ParameterError, match="view 5"):
+    with pytest.raises(ParameterError, match="view 6"):
         volume(views, [0, 1, 2], ReconstructParams(thickness=4, exclude_views=(5,)))
 
 

@@ -77,7 +77,7 @@ def make_alignment(error_px: float = 0.12, method: str = "gold") -> AlignmentEnt
         axis_angle_nominal_deg=-8.0,
         axis_angle_from_data_deg=-8.03,
         axis_angle_error_deg=0.1,
-        excluded_views={3: "it is dark"},
+        excluded_views={4: "it is dark"},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -28,6 +29,19 @@ def test_what_0_1_called_doubts_are_trust_warnings_of_the_alignment_and_of_every
     assert found.trust_warnings[0] == "14 of 15 views are not recognised by what the others predict"
     assert [len(attempt.get("trust_warnings", ())) for attempt in found.attempts] == [0, 1, 2, 1]
     assert "doubts" not in found.model_dump_json()
+
+
+def test_views_left_out_count_from_1_and_those_of_older_records_are_renumbered(results):
+    path = results / "TS_01" / "run.json"
+    record = json.loads(path.read_text())
+    record["alignment"]["excluded_views"] = {"0": "is dark", "14": "is blank"}  # as it was: the first and the last of 15
+    path.write_text(json.dumps(record))
+    found = read_record(path)
+    assert found.alignment.excluded_views == {1: "is dark", 15: "is blank"}
+    path.write_text(found.model_dump_json(by_alias=True))
+    assert read_record(path).alignment.excluded_views == {1: "is dark", 15: "is blank"}, "written anew, it counts from 1"
+    list(rebuild_pages(results, Thresholds()))
+    assert "view 1 (is dark), view 15 (is blank)" in (results / "TS_01" / "report.html").read_text()
 
 
 def test_its_pages_can_be_made_again(results):

@@ -15,12 +15,14 @@ from tiltflow.errors import FormatError, LocationError
 from tiltflow.formats.edf import edf_entries, parse_edf, render_edf
 from tiltflow.formats.tilts import read_tilts, render_tilts
 from tiltflow.formats.transforms import read_transforms, render_transforms
+from tiltflow.geometry import from_xtilt_file
 from tiltflow.model import Alignment, TiltSeries
 
 STACK_EXTENSIONS = ("mrc", "st", "MRC", "ST", "tif", "tiff")
 """Extensions of a raw stack, in the order in which they are looked for."""
 
 _COMMON = ("align.log", "taSolution.log")
+_LAST = (".xtilt", ".tlt", ".xf")
 _OWN = (".xf", "_fid.xf", ".tlt", ".xtilt", "_align.json", "_fid.txt", "_local.json")
 
 
@@ -45,23 +47,16 @@ def write_alignment(
 ) -> None:
     """Write the files of an alignment into the folder, the logs last: a reader that finds `align.log` finds the others.
 
-    Without `logs` these stay as they are: they tell of a fit that was made before.  The x-axis tilt is written to `NAME.xtilt` with
-    the sign that IMOD's tilt gives it there, minus that of XAXISTILT.
+    Without `logs` these stay as they are: they tell of a fit that was made before.
     """
     write_alignment_files(scratch, series, alignment)
     for suffix in _OWN:
         made = scratch / f"{series.name}{suffix}"
-        if made.is_file() and suffix not in (".xf", ".tlt", ".xtilt"):
+        if made.is_file() and suffix not in _LAST:
             made.replace(folder / made.name)
-    transforms = render_transforms(alignment.transforms)
-    texts = {
-        "_fid.xf": transforms,
-        ".xtilt": render_tilts(np.full(series.shape[0], 0.0 - alignment.x_axis_tilt_deg)),
-        ".tlt": render_tilts(alignment.tilt_deg),
-        ".xf": transforms,
-    }
-    for suffix, text in texts.items():
-        write_text(folder / f"{series.name}{suffix}", text)
+    write_text(folder / f"{series.name}_fid.xf", render_transforms(alignment.transforms))
+    for suffix in _LAST:
+        (scratch / f"{series.name}{suffix}").replace(folder / f"{series.name}{suffix}")
     _write_edf(folder, series, alignment.included.tolist(), gold_nm)
     if logs:
         write_text(folder / "taSolution.log", render_solution_table(series, alignment))
@@ -100,7 +95,7 @@ def read_alignment(folder: Path, series: TiltSeries) -> Alignment:
         tilt_deg=tilts,
         included=_included(folder, series),
         method="existing",
-        x_axis_tilt_deg=0.0 - float(x_tilts[0]),
+        x_axis_tilt_deg=float(from_xtilt_file(x_tilts[0])),
         z_shift=_z_shift(Path(f"{place}_align.json")),
     )
 

@@ -11,6 +11,7 @@ import typer
 from tiltflow.cli.application import SOME_FAILED, app, folder_of, status_of, stoppable, usage_errors
 from tiltflow.cli.options import HOW, WHERE, Alignment, Engine, Overrides, Template, takes_parameters
 from tiltflow.errors import TiltflowError
+from tiltflow.interchange.targets import target_names
 from tiltflow.recipe.engine_rules import OFF, engine_names
 from tiltflow.recipe.parameters import BrtParameters
 
@@ -55,6 +56,15 @@ def run(
         ),
     ] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Process series again that are already done.", rich_help_panel=HOW)] = False,
+    export: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--export",
+            metavar="|".join(target_names()),
+            help="Write each series for this program too, into export/NAME beside its products; may be repeated.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
     callback_url: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +103,7 @@ def run(
             threads=threads,
             engine=engine,
             fallback_engine=fallback_engine,
+            export=export or None,
             **engine_options,
         )
         recipe = make_recipe(

@@ -17,6 +17,7 @@ from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis
 from tiltflow.disk import NO_SPACE
 from tiltflow.model import SeriesResult, Site
+from tiltflow.pipeline.exports import complete_exports
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, OnProgress, Part, RunResult, SeriesProgress, nobody
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.resume import earlier_result, why_not_kept
@@ -115,6 +116,7 @@ def process(
     earlier = None if redo else earlier_result(source, recipe, output, parts)
     if earlier is not None:
         _log.info("%s: %s", name, _KEPT)
+        complete_exports(name, output, site.export)
         on_progress(SeriesProgress(name, earlier.stage or "done", 1.0, earlier, note=_KEPT))
         return earlier
     why = None if redo else why_not_kept(source, recipe, output, parts)

@@ -18,6 +18,7 @@ from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.conclusion import conclude, result_of
 from tiltflow.pipeline.engine_work import align_and_reconstruct, align_only
+from tiltflow.pipeline.exports import make_exports
 from tiltflow.pipeline.failure import failure_kind, last_lines, optional, reason
 from tiltflow.pipeline.job import ALL_PARTS, Job, StepOutcome
 from tiltflow.pipeline.publication import files_to_keep, products_folder, publish_products
@@ -156,6 +157,7 @@ def finish_step(
             with recorder.stage("publish") as notes:
                 recorder.record.products = publish_products(job, outcomes, steps)
                 notes.number("published", sum(product.bytes for product in recorder.record.products), "bytes")
+            make_exports(job, recorder)
             recorder.succeed()
         steps.settle(finished=error is None and job.parts == ALL_PARTS)
     except (TiltflowError, OSError) as failure:

@@ -74,7 +74,7 @@ def chosen_views(count: int, included: ArrayLike | None = None, excluded: Sequen
         raise ParameterError(f"{wanted.size} marks of inclusion for {count} aligned views: there must be one a view")
     outside = [v for v in excluded if not 0 <= v < count]
     if outside:
-        raise ParameterError(f"view {outside[0]} (from 0) is to be excluded, but there are {count} views")
+        raise ParameterError(f"view {outside[0] + 1} is to be excluded, but the views are 1 to {count}")
     wanted[list(excluded)] = False
     views = np.flatnonzero(wanted)
     if views.size == 0:

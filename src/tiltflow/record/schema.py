@@ -129,8 +129,8 @@ class AlignmentEntry(_Entry):
     """The alignment and the evidence for it.
 
     Lists with one number a view are in the order of the raw stack; null where a view gives none.  Lengths in `_px` are pixels of the raw
-    images.  `measurement_ratio` is measurements / unknowns; `excluded_views` counts from 0.  Numbers of a
-    method that are not listed here are kept as they are.
+    images.  `y_per_z` is the displacement along y in the aligned view per unit of z.  `measurement_ratio` is measurements / unknowns.
+    Views are numbered from 1, in `excluded_views` too.  Numbers of a method that are not listed here are kept as they are.
     """
 
     model_config = ConfigDict(extra="allow", validate_assignment=True, ser_json_inf_nan="null")
@@ -143,6 +143,7 @@ class AlignmentEntry(_Entry):
     magnification: list[float] = Field(default_factory=list)
     x_axis_tilt_deg: float = 0.0
     z_shift_px: float = 0.0
+    y_per_z: list[float] | None = None
     local_areas: int | None = None
     residual_mean_px: float | None = None
     residual_mean_nm: float | None = None
@@ -177,6 +178,7 @@ class AlignmentEntry(_Entry):
     axis_angle_from_data_deg: float | None = None
     axis_angle_error_deg: float | None = None
     trust_warnings: list[str] = Field(default_factory=list)
+    views_counted_from: Literal[1] = 1
     excluded_views: dict[int, str] = Field(default_factory=dict)
     rejected: dict[str, int] = Field(default_factory=dict)
     attempts: list[dict[str, Any]] = Field(default_factory=list)
@@ -371,7 +373,7 @@ def read_record(path: Path) -> SeriesRecord:
         If the file is not a record of this schema.
     """
     try:
-        return SeriesRecord.model_validate(_read(path))
+        return SeriesRecord.model_validate(_views_from_1(_read(path)))
     except ValidationError as error:
         raise FormatError(f"{path} is not a record of a tiltflow run ({error.error_count()} problems): {error}") from error
 
@@ -388,6 +390,19 @@ def read_run(path: Path) -> RunRecord:
         return RunRecord.model_validate(_read(path))
     except ValidationError as error:
         raise FormatError(f"{path} is not the record of a tiltflow run ({error.error_count()} problems): {error}") from error
+
+
+def _views_from_1(record: Any) -> Any:
+    """Return a record with its views numbered from 1; before `views_counted_from` was written, views left out counted from 0."""
+    alignment = record.get("alignment") if isinstance(record, dict) else None
+    if (
+        not isinstance(alignment, dict)
+        or "views_counted_from" in alignment
+        or not isinstance(alignment.get("excluded_views"), dict)
+    ):
+        return record
+    counted = {int(view) + 1 if str(view).isdecimal() else view: why for view, why in alignment["excluded_views"].items()}
+    return record | {"alignment": alignment | {"excluded_views": counted}}
 
 
 def _read(path: Path) -> Any:

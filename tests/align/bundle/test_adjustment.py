@@ -166,7 +166,7 @@ def test_a_view_without_points_is_named(point_case):
     case = point_case()
     case.tracks.xy[:, 5] = np.nan
     notes = case.solve().evidence.notes
-    assert "views 5 (from 0) have no point: their geometry is interpolated" in notes
+    assert "views 6 have no point: their geometry is interpolated" in notes
 
 
 def test_the_start_decides_where_the_origin_is(point_case):

@@ -83,7 +83,7 @@ def test_views_left_out_are_named_with_the_reason(gold):
     assert "view 4" in warned
     assert "left out, as too few beads are seen there to place it: view 21" in warned
     told = json.loads((folder / "B_align.json").read_text())
-    assert told["excluded_views"] == {str(view): reason for view, reason in reasons.items()}
+    assert told["excluded_views"] == {str(view + 1): reason for view, reason in reasons.items()}
 
 
 def test_all_the_evidence_is_in_both_files(gold):
@@ -117,7 +117,7 @@ def test_every_file_has_a_line_for_every_view(gold):
     np.testing.assert_allclose(transforms, alignment.transforms, atol=6e-4)
     np.testing.assert_allclose(tilts, alignment.tilt_deg, atol=6e-3)
     np.testing.assert_allclose(tilts[[DARK, SKIPPED, HIDDEN]], series.nominal_deg[[DARK, SKIPPED, HIDDEN]], atol=1.0)
-    np.testing.assert_allclose(read_tilts(folder / "B.xtilt"), np.full(25, alignment.x_axis_tilt_deg), atol=6e-3)
+    np.testing.assert_allclose(read_tilts(folder / "B.xtilt"), np.full(25, -alignment.x_axis_tilt_deg), atol=6e-3)
 
 
 def test_the_track_file_has_every_position_in_raw_pixels(gold):

@@ -100,7 +100,7 @@ def build_problem(
         notes.append(f"{total - len(track)} of {total} tracks are seen in fewer than {_MINIMUM_VIEWS} views and were not used")
     missing = np.setdiff1d(np.nonzero(use)[0], view)
     if missing.size:
-        notes.append(f"views {', '.join(str(v) for v in missing)} (from 0) have no point: their geometry is interpolated")
+        notes.append(f"views {', '.join(str(v + 1) for v in missing)} have no point: their geometry is interpolated")
     return BundleProblem(
         observations=Observations(xy, kept * scale, None if joint is None else joint * scale),
         tilt_deg=nominal,

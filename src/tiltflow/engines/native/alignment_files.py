@@ -1,9 +1,10 @@
 """The alignment as files that IMOD's tools open, and as one JSON with its evidence.
 
 `B.xf` and `B.tlt` have one line for every view of the raw stack, also for views that are left out, so that line numbers and view
-numbers agree everywhere.  `B_fid.txt` lists every position of every track: track, view (both from 1), x, y in raw pixels, and
-whether the solution used it.  `B_local.json` holds the local areas, where there are any.  (IMOD keeps these in a file that only its own
-programs describe; none is written.)
+numbers agree everywhere.  `B.xtilt` holds the X-axis tilt with the sign that IMOD's tilt gives it in a file, minus that of XAXISTILT
+(:func:`tiltflow.geometry.to_xtilt_file`).  `B_fid.txt` lists every position of every track: track, view (both from 1), x, y in raw
+pixels, and whether the solution used it.  `B_local.json` holds the local areas, where there are any.  (IMOD keeps these in a file that
+only its own programs describe; none is written.)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from tiltflow import describe
 from tiltflow.formats.tilts import write_tilts
 from tiltflow.formats.transforms import write_transforms
+from tiltflow.geometry import to_xtilt_file
 from tiltflow.model import Alignment, LocalAlignment, TiltSeries, Tracks
 
 
@@ -25,7 +27,7 @@ def write_alignment_files(folder: Path, series: TiltSeries, alignment: Alignment
     views = series.shape[0]
     write_transforms(folder / f"{series.name}.xf", alignment.transforms)
     write_tilts(folder / f"{series.name}.tlt", alignment.tilt_deg)
-    write_tilts(folder / f"{series.name}.xtilt", np.full(views, alignment.x_axis_tilt_deg))
+    write_tilts(folder / f"{series.name}.xtilt", np.full(views, to_xtilt_file(alignment.x_axis_tilt_deg)))
     if alignment.tracks is not None and alignment.track_weights is not None:
         write_tracks(folder / f"{series.name}_fid.txt", alignment.tracks, alignment.track_weights > 0)
     if alignment.local is not None:
