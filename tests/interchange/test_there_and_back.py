@@ -49,7 +49,7 @@ def test_an_export_is_read_back_as_the_same_geometry(write_known, target):
 def test_what_warp_is_given_is_no_alignment_of_the_stack_and_refused_in_words(write_known):
     known = write_known()
     (made,) = export_series(known.folder, ["warp"])
-    with pytest.raises(FormatError, match="has 7 views, and TS_01.mrc has 9"):
+    with pytest.raises(FormatError, match=r"has 7 views, and TS_01\.mrc has 9"):
         read_back(known, made.folder / "TS_01" / "TS_01.xf")
 
 
