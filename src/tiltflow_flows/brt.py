@@ -118,7 +118,12 @@ def brt_flow(
         thickness=THICKNESS,
     )
     recipe = make_recipe(
-        parameters, adoc_template, engine=settings.engine, fallback=settings.fallback, fallback_engine=settings.fallback_engine
+        parameters,
+        adoc_template,
+        engine=settings.engine,
+        fallback_engine=settings.fallback_engine,
+        fallback=settings.fallback,
+        pyramid=settings.pyramid,
     )
     layout = resolve_input(settings.mounts, file_share, input_dir)
     sources = find_series(layout.folder, x_file_name, within=layout.share)

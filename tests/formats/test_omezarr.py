@@ -13,7 +13,8 @@ from ome_zarr_models import v05
 from ome_zarr_models.v04 import BioFormats2Raw, Image
 
 from tiltflow.errors import ParameterError
-from tiltflow.formats.omezarr import OmeZarrWriter, PyramidLayout, ZarrAxes, ZarrVersion, multiscales_metadata, ome_xml, plan_levels
+from tiltflow.formats.omezarr import OmeZarrWriter, multiscales_metadata, ome_xml, plan_levels
+from tiltflow.formats.zarrlayout import PyramidLayout, ZarrAxes, ZarrVersion
 
 SIDES = st.integers(1, 5000)
 

@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from tiltflow.errors import FormatError, StageError
-from tiltflow.formats.omezarr import PyramidLayout, ZarrAxes, ZarrRows, ZarrVersion
+from tiltflow.formats.zarrlayout import PyramidLayout, ZarrAxes, ZarrRows, ZarrVersion
 from tiltflow.products.histogram import VoxelStatistics
 from tiltflow.products.movies import make_section_movie
 from tiltflow.products.pyramid import make_pyramid, neuroglancer_metadata

@@ -100,6 +100,7 @@ def run(
             engine=settings.engine,
             fallback_engine=settings.fallback_engine,
             fallback=settings.fallback,
+            pyramid=settings.pyramid,
         )
         recipe.for_engine(choose_engine(recipe.engine)[0].name)  # so that a refusal comes before any work
         sources = layout.find_series(folder_of(input_dir), file, by_mdoc=True)

@@ -5,8 +5,8 @@
         0/                 the series: multiscales with axes t c z y x, and the display window (omero)
             0/ 1/ 2/ ...   the levels: Zarr 2, chunks of 128 x 128 x 128, keys with slashes, blosc zstd
 
-:class:`PyramidLayout` says which version, which axes, whether the multiscales lie in the root itself instead of the series `0`, and
-which way the rows run.  Version 0.5 is Zarr 3: all metadata are in the `zarr.json` of each folder, under `ome`.
+:mod:`tiltflow.formats.zarrlayout` says which version, which axes, whether the multiscales lie in the root itself and not in the
+series `0`, and which way the rows run.  Version 0.5 is Zarr 3: all metadata are in the `zarr.json` of each folder, under `ome`.
 
 Each level halves every axis that is longer than one voxel, rounding up, so that no voxel is lost: the last one of an odd axis is
 the mean of those that exist.  The scale of a level is exactly the voxel size times two to the level.  OME-Zarr places the
@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -30,79 +30,22 @@ from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import BloscCodec
 
 from tiltflow.errors import ParameterError
+from tiltflow.formats.zarrlayout import BIOFORMATS2RAW, PyramidLayout
 
 CHUNK = 128
 """Side of a chunk, voxels: 2 to 8 MB, which a browser loads in one request."""
 LARGEST_COARSEST = 256
 """Levels are added until the largest side is at most this, voxels: a coarsest level of at most eight chunks."""
 
-ZarrVersion: TypeAlias = Literal["0.4", "0.5"]
-"""Version of OME-Zarr."""
-ZarrAxes: TypeAlias = Literal["tczyx", "zyx"]
-"""Axes of the arrays: with time and channel, of one each, as bioformats2raw writes them, or those of space alone."""
-ZarrRows: TypeAlias = Literal["top-down", "bottom-up"]
-"""Which way the rows run: the first one is the top of the picture, or, as in MRC files, its bottom."""
-
-_SERIES = "0"
-_COMPRESSOR: dict[str, Any] = {"id": "blosc", "cname": "zstd", "clevel": 1, "shuffle": 1, "blocksize": 0}
-_OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-_PIXEL_TYPES = {"int8": "int8", "uint8": "uint8", "int16": "int16", "uint16": "uint16", "float32": "float"}
-
-
 _ROWS = {
     "top-down": "row 0 is the top of the picture, the last row of a section of the MRC file",
     "bottom-up": "row 0 is the first row of a section of the MRC file, the bottom of the picture",
 }
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PyramidLayout:
-    """How a pyramid is laid out.
-
-    Attributes
-    ----------
-    version
-        Version of OME-Zarr: 0.4 is Zarr 2, 0.5 is Zarr 3.
-    axes
-        `tczyx` as bioformats2raw, or `zyx`.
-    rows
-        Which way the rows run; the metadata say so.
-    series_folder
-        Whether the multiscales lie in the folder `0`, as bioformats2raw has it, and not in the root.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such version, or no such axes or rows.
-    """
-
-    version: ZarrVersion = "0.4"
-    axes: ZarrAxes = "tczyx"
-    rows: ZarrRows = "top-down"
-    series_folder: bool = True
-
-    def __post_init__(self) -> None:
-        for name, kinds in (("version", ZarrVersion), ("axes", ZarrAxes), ("rows", ZarrRows)):
-            if (given := getattr(self, name)) not in get_args(kinds):
-                raise ParameterError(f"a pyramid has no {name} {given!r}; choose {' or '.join(get_args(kinds))}")
-
-    @property
-    def zarr_format(self) -> Literal[2, 3]:
-        """The version of Zarr."""
-        return 2 if self.version == "0.4" else 3
-
-    @property
-    def extra_axes(self) -> int:
-        """How many axes come before z."""
-        return len(self.axes) - 3
-
-    def attributes(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Return metadata as the version places them."""
-        return dict(content) if self.version == "0.4" else {"ome": {"version": self.version, **content}}
-
-
-BIOFORMATS2RAW = PyramidLayout()
-"""The layout that bioformats2raw writes, rows as Bio-Formats reads MRC files."""
+_SERIES = "0"
+_COMPRESSOR: dict[str, Any] = {"id": "blosc", "cname": "zstd", "clevel": 1, "shuffle": 1, "blocksize": 0}
+_OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+_PIXEL_TYPES = {"int8": "int8", "uint8": "uint8", "int16": "int16", "uint16": "uint16", "float32": "float"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from tiltflow import describe
+from tiltflow.delivery.layout import ASSETS
 from tiltflow.delivery.publish import publish, staging_folder
 from tiltflow.pipeline.engine_work import GEOMETRY_FILES
 from tiltflow.pipeline.job import Job, StepOutcome
+from tiltflow.products.context import STATE_NAMES
 from tiltflow.recipe.engine_rules import engine_info
 from tiltflow.record import ProductEntry, SeriesRecord
 
@@ -56,10 +59,24 @@ def products_folder(job: Job) -> Path:
     return staging_folder(job.output, job.workdir.name)
 
 
+def products_url(job: Job) -> str:
+    """Return the address under which the site serves the products of a series; empty if it does not say.
+
+    The site serves the folder `Assets` of its share, or without a share the folder that holds the folders of the series.
+    """
+    if not job.site.assets_url:
+        return ""
+    roots = [mount / ASSETS for mount in job.site.mounts.values()]
+    root = next((root for root in roots if job.output.is_relative_to(root)), job.output.parent)
+    return f"{job.site.assets_url.rstrip('/')}/{quote(job.output.relative_to(root).as_posix())}"
+
+
 def publish_products(job: Job, outcomes: Sequence[StepOutcome]) -> list[ProductEntry]:
     """Put products and volumes into the folder of the series, all or none, and return their entries."""
     assets = [asset for outcome in outcomes for asset in outcome.assets]
     tops = sorted({Path(asset.path).parts[0] for asset in assets})
     volumes = _found(job, _VOLUMES) if job.keep_volumes else []
-    publish([*(products_folder(job) / top for top in tops), *volumes], job.output)
+    made = products_folder(job)
+    beside = [path for pattern in STATE_NAMES if (path := made / pattern.format(name=job.name)).exists()]
+    publish([*(made / top for top in tops), *beside, *volumes], job.output)
     return [describe.product(asset, job.output) for asset in assets]

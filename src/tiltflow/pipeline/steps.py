@@ -18,7 +18,7 @@ from tiltflow.pipeline.conclusion import conclude, result_of
 from tiltflow.pipeline.engine_work import align_and_reconstruct
 from tiltflow.pipeline.failure import failure_kind, last_lines, optional, reason
 from tiltflow.pipeline.job import Job, StepOutcome
-from tiltflow.pipeline.publication import files_to_keep, products_folder, publish_products
+from tiltflow.pipeline.publication import files_to_keep, products_folder, products_url, publish_products
 from tiltflow.products.catalogue import STEPS, ProductContext
 from tiltflow.record import Recorder
 from tiltflow.report.gather import gather_view, gather_volume
@@ -75,6 +75,8 @@ def product_step(job: Job, step_name: str, progress: StageProgress = silent_prog
         volume=job.workdir / f"{job.name}_rec.mrc",
         folder=folder,
         threads=job.site.threads,
+        layout=job.recipe.pyramid,
+        url=products_url(job),
     )
     with _recorder_of(job).stage(step.name) as notes:
         made = step.make(context, lambda fraction: progress(step.name, fraction))

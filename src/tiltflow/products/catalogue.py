@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from tiltflow.errors import ResourceError, StageError, TiltflowError
 from tiltflow.model import Asset, AssetType, Progress, Quantity
@@ -190,10 +191,12 @@ def _volume_numbers(made: MadeVolume) -> dict[str, Quantity]:
 
 def _gen_zarr(context: ProductContext, progress: Progress | None) -> StepResult:
     from tiltflow.disk import size_bytes
+    from tiltflow.products.neuroglancer_state import LOCAL_SERVER, write_state
     from tiltflow.products.pyramid import make_pyramid, neuroglancer_metadata
 
     path = context.path(AssetType.NEUROGLANCER_ZARR)
-    made = make_pyramid(context.volume, path, threads=context.threads, progress=progress)
+    made = make_pyramid(context.volume, path, layout=context.layout, threads=context.threads, progress=progress)
+    write_state(context.folder, context.name, url=context.url or LOCAL_SERVER + quote(context.name))
     statistics = made.statistics
     numbers = {
         "levels": Quantity(len(made.shapes)),
@@ -228,6 +231,12 @@ STEPS: tuple[ProductStep, ...] = (
     ProductStep(
         "gen_ave_8_vol", (AssetType.AVERAGED_VOLUME,), (AssetType.VOLUME,), "the binned copy of the averaged volume", _gen_ave_8_vol
     ),
-    ProductStep("gen_zarr", (Source.VOLUME,), (AssetType.NEUROGLANCER_ZARR,), "the pyramid and its display window", _gen_zarr),
+    ProductStep(
+        "gen_zarr",
+        (Source.VOLUME,),
+        (AssetType.NEUROGLANCER_ZARR,),
+        "the pyramid, its display window, and a state of Neuroglancer that shows it",
+        _gen_zarr,
+    ),
 )
 """Every step, each after those whose products it reads."""

@@ -22,7 +22,8 @@ from numpy.typing import DTypeLike, NDArray
 from tiltflow.atomic_write import atomic_write
 from tiltflow.errors import StageError
 from tiltflow.formats.mrc import MrcFile, convert, open_mrc
-from tiltflow.formats.omezarr import BIOFORMATS2RAW, CHUNK, OmeZarrWriter, PyramidLayout
+from tiltflow.formats.omezarr import CHUNK, OmeZarrWriter
+from tiltflow.formats.zarrlayout import BIOFORMATS2RAW, PyramidLayout
 from tiltflow.kernels import products as kernels
 from tiltflow.model import Progress
 from tiltflow.parallel import map_threads

@@ -13,6 +13,7 @@ from tiltflow.align.fallback import AlignParams
 from tiltflow.errors import DirectiveError
 from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
 from tiltflow.formats.known_directives import is_own
+from tiltflow.formats.zarrlayout import BIOFORMATS2RAW, PyramidLayout
 from tiltflow.model import Problem
 from tiltflow.recipe.engine_rules import AUTO, BEST, OFF, all_engines, engine_info, rules_of
 from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
@@ -56,6 +57,8 @@ class Recipe(StageParams):
         Whether the next method is tried when the requested one cannot be trusted.
     trust_limit_px
         Estimated error of an alignment, pixels, above which it is not trusted.
+    pyramid
+        How the pyramid is laid out.
     tracking_binning
         The variable `trackingBinning` of templates: 1, until :meth:`for_series` sets it from the pixel size.
     """
@@ -68,6 +71,7 @@ class Recipe(StageParams):
     fallback_engine: str = OFF
     fallback: bool = True
     trust_limit_px: float = 1.0
+    pyramid: PyramidLayout = BIOFORMATS2RAW
     tracking_binning: int = 1
 
     @property
@@ -94,7 +98,7 @@ class Recipe(StageParams):
     def digest(self) -> str:
         """Hash of all that determines the result, 64 hexadecimal digits: equal for recipes that give the same one from the same series.
 
-        Directives, engine and stage parameters count; the name of the series, folders and the site do not.
+        Directives, engine, stage parameters and the layout of the pyramid count; the name of the series, folders and the site do not.
         """
         named_only = _OF_ONE_SERIES.union(LOWER_LAYERS)
         content = {
@@ -102,6 +106,7 @@ class Recipe(StageParams):
             "engine": [self.engine, self.fallback_engine],
             "follows_pixel_size": self.source.follows_pixel_size,
             "fallback": [self.fallback, self.trust_limit_px],
+            "pyramid": asdict(self.pyramid),
             "stages": {field.name: _plain(getattr(self, field.name)) for field in fields(StageParams)},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -148,6 +153,7 @@ def make_recipe(
     fallback_engine: str = OFF,
     fallback: bool = True,
     trust_limit_px: float = 1.0,
+    pyramid: PyramidLayout = BIOFORMATS2RAW,
 ) -> Recipe:
     """Return the recipe for a template, the parameters that fill it in, and directives that override it.
 
@@ -162,6 +168,8 @@ def make_recipe(
         :meth:`Recipe.for_engine`.
     fallback_engine
         The engine that does the work of one that failed or aligned poorly; `off` for none.
+    pyramid
+        How the pyramid is laid out.
 
     Raises
     ------
@@ -175,7 +183,7 @@ def make_recipe(
     recipe = draft_recipe(parameters, template, overrides, engine)
     if fallback_engine != OFF:
         _check_engine(fallback_engine)
-    asked = replace(recipe, fallback_engine=fallback_engine, fallback=fallback, trust_limit_px=trust_limit_px)
+    asked = replace(recipe, fallback_engine=fallback_engine, fallback=fallback, trust_limit_px=trust_limit_px, pyramid=pyramid)
     return asked.for_engine(engine)
 
 
