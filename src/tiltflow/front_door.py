@@ -575,6 +575,7 @@ def run(
         engine=engine,
         fallback=settings.fallback,
         fallback_engine=settings.fallback_engine,
+        pyramid=settings.pyramid,
     )
     sources = find_series(Path(folder), file, by_mdoc=True)
     more: dict[str, Any] = {} if on_progress is None else {"on_progress": on_progress}

@@ -29,7 +29,7 @@ VIEWER = "https://neuroglancer-demo.appspot.com/"
 LOCAL_SERVER = "http://localhost:9000/"
 """The address of a folder that is served on the machine of the browser."""
 
-_PANEL_PX = 500
+_PANEL_PX = 400
 """Side of a panel of the window, roughly: the volume fills it when the state is opened."""
 _METRE_PER_ANGSTROM = 1e-10
 _SHADER = "#uicontrol invlerp normalized\nvoid main(){emitGrayscale(normalized());}\n"
