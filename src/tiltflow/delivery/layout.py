@@ -191,6 +191,11 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     return tuple(series)
 
 
+def stems(folder: Path) -> tuple[str, ...]:
+    """Return the base names of all files of a folder that may be series."""
+    return tuple(dict.fromkeys(path.stem for path in sorted(folder.iterdir(), key=natural_key) if path.name.endswith(ENDINGS)))
+
+
 def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """Return a key that sorts names as people do: numbers by value, letters without regard to case."""
     parts = re.findall(r"[0-9]+|[^0-9]+", path.name)

@@ -18,6 +18,7 @@ from tiltflow.record import ProductEntry, SeriesRecord
 
 _FILES = (
     "*.log",
+    "{name}.adoc",
     "{name}.xf",
     "{name}.tlt",
     "{name}.xtilt",

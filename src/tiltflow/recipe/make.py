@@ -143,6 +143,16 @@ class Recipe(StageParams):
             tracking_binning=binning,
         )
 
+    def with_settings(self, parameters: BrtParameters, overrides: Iterable[Directive] = ()) -> Recipe:
+        """Return the recipe with other parameters, and further directives above its own.
+
+        Raises
+        ------
+        DirectiveError, ParameterError, UnsupportedError
+            If the engine cannot follow it.
+        """
+        return recipe_from(replace(self.source, overrides=(*self.source.overrides, *overrides)), parameters, like=self)
+
 
 def make_recipe(
     parameters: BrtParameters | None = None,
@@ -261,6 +271,39 @@ def draft_recipe(
     found, folder = find_template(template)
     source = replace(found, overrides=tuple(_override(each) for each in overrides))
     source = with_lower_layers(source, source.directives(parameters, {}).directives, folder)
+    return _drafted(source, parameters, engine, volume=volume)
+
+
+def recipe_from(source: Template, parameters: BrtParameters, *, like: Recipe) -> Recipe:
+    """Return the recipe of a template whose layers are read already; engine and all else are those of another recipe.
+
+    Raises
+    ------
+    DirectiveError, ParameterError, UnsupportedError
+        If the engine cannot follow it.
+    """
+    drafted = _drafted(source, parameters, like.engine)
+    kept = {name: getattr(like, name) for name in ("fallback_engine", "fallback", "trust_limit_px", "pyramid")}
+    return replace(drafted, **kept).for_engine(like.engine)
+
+
+def render_request(recipe: Recipe, *, name: str, stackext: str, dataset_directory: str) -> str:
+    """Return the directives that a recipe follows for one series as the text of a file, tiltflow's own among them.
+
+    A name that a directive cannot hold is left as `<name>`.
+    """
+    given = {"<name>": name, "<stackext>": stackext, "<datasetDirectory>": dataset_directory}
+    series = {placeholder: text for placeholder, text in given.items() if text.isprintable() and text == text.strip()}
+    directives = []
+    for each in recipe.directives:
+        value = each.value
+        for placeholder, text in series.items():
+            value = value.replace(placeholder, text)
+        directives.append(replace(each, value=value))
+    return render_directives(directives, f"Followed by tiltflow; template {recipe.template!a}, recipe {recipe.digest[:16]}")
+
+
+def _drafted(source: Template, parameters: BrtParameters, engine: str, *, volume: bool = True) -> Recipe:
     layered = source.directives(parameters, {})
     params, _ = from_directives(layered.directives)
     problems = (*layered.problems, *_oddities(parameters, source))

@@ -22,6 +22,7 @@ from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, ImageStack, Reconstruction, Stack
 from tiltflow.preprocess.preparation import prepare_views
+from tiltflow.recipe.make import render_request
 from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
 
 
@@ -33,6 +34,7 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
     StageError
         If a stage finds that these data cannot give a result, with the reason.
     """
+    write_directives(job)
     with open_stack(job.series.path) as raw:
         stack, alignment = align(job, raw)
         alignment = position_specimen(job, stack, alignment)
@@ -42,6 +44,15 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
     volume = make_volume(job, aligned, alignment)
     make_halves(job, aligned, alignment)
     return Reconstruction(aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment)
+
+
+def write_directives(job: EngineJob) -> None:
+    """Write the directives that are followed to `B.adoc`, which is kept with the results as IMOD's is."""
+    source = job.series.path
+    text = render_request(
+        job.recipe, name=job.series.name, stackext=source.suffix.lstrip("."), dataset_directory=str(source.parent)
+    )
+    job.path(".adoc").write_text(text, encoding="utf-8")
 
 
 def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
