@@ -118,6 +118,8 @@ def run(
         if like is not None:
             _refuse_beside_like(context)
             recipes = recipes_like(like)
+            if (table := find_table(input_dir)) is not None:
+                console.err.print(f"! {table.name} is not read: --like decides all settings", style="yellow", markup=False)
         else:
             recipe = make_recipe(
                 parameters,
