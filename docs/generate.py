@@ -51,6 +51,7 @@ def commands_page() -> str:
 def products_page() -> str:
     """Return `products.md`: the catalogue, and which step makes what."""
     from tiltflow.products.catalogue import PRODUCTS, STEPS
+    from tiltflow.products.context import STATE_NAMES
 
     maker = {asset_type: step.name for step in STEPS for asset_type in step.makes}
     rows = [
@@ -66,7 +67,12 @@ def products_page() -> str:
         "| file | asset type | what it is | step |",
         "|---|---|---|---|",
     ]
-    return "\n".join([*head, *rows, ""])
+    states = " and ".join(f"`{pattern.format(name='B')}`" for pattern in STATE_NAMES)
+    tail = [
+        "",
+        f"Beside them {states}: a state of Neuroglancer that shows the pyramid, and a link that opens it. They are not assets.",
+    ]
+    return "\n".join([*head, *rows, *tail, ""])
 
 
 def parameters_page() -> str:

@@ -223,3 +223,51 @@ def test_two_axes_in_a_folder_are_both_done_and_the_run_says_that_they_look_like
     for name, said in (("xa", True), ("xb", True), ("y", False)):
         assert (tmp_path / "out" / name / f"{name}_rec.mrc").is_file()
         assert (remark in (tmp_path / "out" / name / f"{name}.log").read_text()) == said
+
+
+def test_a_table_in_the_folder_gives_settings_of_single_series_and_like_repeats_them(tiltflow, small_series, tmp_path, fake_imod):
+    folder, out = small_series.parent, tmp_path / "out"
+    shutil.copy(small_series, folder / "C.st")
+    shutil.copy(small_series, folder / "B_rec.mrc")
+    (folder / "series.csv").write_text("name,thickness,exclude\nB,60,1 2\nC2,70,\n")
+    result = tiltflow("run", folder, "--output", out, "--engine", "imod", "--thickness", "50")
+    assert result.exit_code == GOOD, result.output
+    said = result.output.replace("\n", " ")
+    assert "B_rec.mrc is left out" in said
+    assert "there is no series 'C2'. Did you mean 'C'?" in said
+    recipes = {name: read_record(out / name / "run.json").recipe for name in "BC"}
+    assert {name: recipe.parameters["thickness"] for name, recipe in recipes.items()} == {"B": 60, "C": 50}
+    assert "setupset.copyarg.skip = 1,2" in (out / "B" / "B.adoc").read_text()
+    assert "setupset.copyarg.skip = 1,2" not in (out / "C" / "C.adoc").read_text()
+    remarks = json.loads((out / "run.json").read_text())["remarks"]
+    assert [remark.split(":")[0].split(" is ")[0].rpartition("/")[2] for remark in remarks] == ["B_rec.mrc", "series.csv"]
+
+    again = tiltflow("run", folder, "--output", tmp_path / "again", "--like", out / "run.json")
+    assert again.exit_code == GOOD, again.output
+    assert "series.csv is not read" in again.output
+    for name, recipe in recipes.items():
+        repeated = read_record(tmp_path / "again" / name / "run.json").recipe
+        assert (repeated.digest, repeated.requested) == (recipe.digest, recipe.requested)
+    kept = tiltflow("run", folder, "--output", out, "--like", out / "run.json")
+    assert kept.output.count("already done") == 2
+    one = tiltflow("run", folder, "--output", tmp_path / "one", "--like", out / "B" / "run.json", "--file", "C.st")
+    assert one.exit_code == GOOD, one.output
+    assert read_record(tmp_path / "one" / "C" / "run.json").recipe.digest == recipes["B"].digest
+
+
+@pytest.mark.parametrize(
+    "option", [("--thickness", 50), ("--template", "cryo_brt"), ("--set", "a.b=1"), ("--engine", "imod"), ("--per-series", "x.csv")]
+)
+def test_what_the_record_decides_cannot_be_given_beside_like(tiltflow, small_series, tmp_path, option):
+    result = tiltflow("run", small_series.parent, "--output", tmp_path / "out", "--like", tmp_path / "run.json", *option)
+    assert result.exit_code == USAGE
+    assert f"{option[0]} and --like cannot both be given" in result.output
+
+
+def test_a_mistake_in_the_table_is_status_2_with_file_and_line(tiltflow, small_series, tmp_path):
+    table = tmp_path / "mine.csv"
+    table.write_text("name,gold\nB,many\n")
+    result = tiltflow("run", small_series.parent, "--output", tmp_path / "out", "--per-series", table)
+    assert result.exit_code == USAGE
+    assert "mine.csv:2, gold: 'many'; give a diameter in nm" in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()

@@ -14,11 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from tiltflow.formats.directives import Directive
 from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Asset, TiltSeries
 from tiltflow.recipe import Recipe, StageParams
 from tiltflow.recipe.engine_rules import rules_of
-from tiltflow.record import DirectiveEntry, FileEntry, GivenAlignmentEntry, ProductEntry, RecipeEntry, ValueEntry
+from tiltflow.record import (
+    DirectiveEntry,
+    FileEntry,
+    GivenAlignmentEntry,
+    GivenDirective,
+    ProductEntry,
+    RecipeEntry,
+    RequestEntry,
+    ValueEntry,
+)
 from tiltflow.version import build
 
 _CHECKSUM_BLOCK = 1 << 20
@@ -72,7 +82,30 @@ def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
             for row in made.report.rows
         ],
         defaulted=_defaulted(made) if not rules_of(made.engine).hands_on_to else [],
+        request=request(requested),
     )
+
+
+def request(asked: Recipe) -> RequestEntry:
+    """Return what a recipe was made from, of which :func:`tiltflow.recipe.like.recipe_like` makes it again."""
+    source = asked.source
+    return RequestEntry(
+        template=source.name,
+        text=source.text,
+        layers=[[_given(each) for each in layer] for layer in source.layers],
+        missing=list(source.missing),
+        overrides=[_given(each) for each in source.overrides],
+        parameters=asdict(asked.parameters),
+        engine=asked.engine,
+        fallback_engine=asked.fallback_engine,
+        fallback=asked.fallback,
+        trust_limit_px=asked.trust_limit_px,
+        pyramid=asdict(asked.pyramid),
+    )
+
+
+def _given(directive: Directive) -> GivenDirective:
+    return GivenDirective(name=directive.name, value=directive.value, where=directive.where, line=directive.line)
 
 
 def _defaulted(made: Recipe) -> list[str]:

@@ -514,6 +514,7 @@ def run(
     alignment: str | Path | None = None,
     jobs: int = 1,
     redo: bool = False,
+    per_series: str | Path | None = None,
     on_progress: OnProgress | None = None,
     **parameters: int,
 ) -> RunResult:
@@ -537,6 +538,8 @@ def run(
         Series at the same time.
     redo
         Whether to do again what is done.
+    per_series
+        A table with settings of single series; if not given, `series.csv` or `series.toml` of the folder.
     on_progress
         Receives the progress of each series.
     **parameters
@@ -565,10 +568,11 @@ def run(
     >>> [(result.status, result.assets[0].path) for result in done.results]
     [('success', 'tiltMov_TS_01.mp4')]
     """
-    from tiltflow.delivery.layout import find_series
+    from tiltflow.delivery.layout import find_series, stems
     from tiltflow.formats.find_alignment import check_alignment_path
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import BrtParameters, make_recipe
+    from tiltflow.recipe.per_series import find_table, recipes_for
     from tiltflow.settings import load_settings, site_from
 
     settings = load_settings()
@@ -580,13 +584,16 @@ def run(
         engine=engine,
         fallback=settings.fallback,
         fallback_engine=settings.fallback_engine,
+        pyramid=settings.pyramid,
         alignment=None if alignment is None else Path(alignment),
     )
     sources = find_series(Path(folder), file, by_mdoc=True)
     if alignment is not None:
         check_alignment_path(Path(alignment), [path.stem for path in sources])
+    table = Path(per_series) if per_series is not None else find_table(Path(folder))
+    recipes = recipes_for(recipe, table, stems(Path(folder)))
     more: dict[str, Any] = {} if on_progress is None else {"on_progress": on_progress}
-    return run_series(sources, recipe, site_from(settings, jobs), Path(output), jobs=jobs, redo=redo, **more)
+    return run_series(sources, recipes, site_from(settings, jobs), Path(output), jobs=jobs, redo=redo, **more)
 
 
 def _as_series(

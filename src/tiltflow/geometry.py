@@ -4,6 +4,9 @@
 `[j, i]` covers `i <= x < i + 1`, `j <= y < j + 1`: its centre is at `(i + 0.5, j + 0.5)` and the centre of an image of `n`
 pixels at `n / 2`.  Angles are degrees, counter-clockwise positive.
 
+**Pictures.**  Key image, movies and the pyramid begin at the top, so that they look as in 3dmod: their row `j` is row `ny - 1 - j` of
+the MRC file.
+
 **Transforms.**  A transform is a `(2, 3)` array `[A | d]`, one line of IMOD's `.xf`: it maps a raw point to the aligned image,
 both measured from the centre of their image:
 

@@ -520,6 +520,8 @@ class Site:
         Threads per series.
     engine_options
         Options of the engines, by name.
+    assets_url
+        Address under which the folder of the assets is served; empty where it is not said.
     thresholds
         Thresholds of the verdict, which does not change the result.
     export
@@ -531,5 +533,6 @@ class Site:
     threads: int = 1
     engine_options: Mapping[str, str | bool | None] = field(default_factory=dict)
     keep_workdir: bool = False
+    assets_url: str = ""
     thresholds: Thresholds = field(default_factory=Thresholds)
     export: tuple[str, ...] = ()

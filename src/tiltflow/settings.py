@@ -9,8 +9,8 @@ Each setting is taken from the first of these that gives it:
 
 A setting that has been renamed is still understood by its old name, with a warning; where both are given, the new one counts.
 
-Settings determine how the work is done.  Those that can change the result, `engine`, `fallback_engine` and `fallback`, become part of
-the recipe and of its hash.
+Settings determine how the work is done.  Those that can change the result, `engine`, `fallback_engine`, `fallback`, `zarr_version` and
+`zarr_axes`, become part of the recipe and of its hash.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from pydantic_settings import (
 )
 
 from tiltflow.errors import SettingsError
+from tiltflow.formats.zarrlayout import PyramidLayout, ZarrAxes, ZarrVersion
 from tiltflow.interchange.targets import target_names
 from tiltflow.model import Site, Thresholds
 from tiltflow.parallel import usable_cores
@@ -117,6 +118,12 @@ def _known_targets(names: tuple[str, ...]) -> tuple[str, ...]:
         if name not in target_names():
             raise ValueError(f"{name!r} is not a program to export to; give {', '.join(target_names())}")
     return tuple(dict.fromkeys(names))
+
+
+def _known_address(value: str) -> str:
+    if value and not value.startswith(("http://", "https://", "s3://", "gs://")):
+        raise ValueError(f"{value!r} is not an address; it must begin with http://, https://, s3:// or gs://")
+    return value
 
 
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
@@ -206,7 +213,21 @@ class Settings(BaseSettings):
     evidence_in_callback: bool = Field(
         default=False, description="Send the verdict and its figures to the portal, as the image metadata of each series."
     )
+    zarr_version: ZarrVersion = Field(default="0.4", description="Version of OME-Zarr of the pyramid: 0.4 or 0.5 (Zarr 3).")
+    zarr_axes: ZarrAxes = Field(
+        default="tczyx", description="Axes of the pyramid: tczyx as bioformats2raw writes them, or zyx without time and channel."
+    )
+    assets_url: Annotated[str, AfterValidator(_known_address)] = Field(
+        default="",
+        description="Address under which the folder Assets (without a share: the folder of the results) is served, for the state of "
+        "Neuroglancer; http://localhost:9000/ if not given.",
+    )
     verdict: Thresholds = Field(default=Thresholds(), description="Thresholds of the verdict.")
+
+    @property
+    def pyramid(self) -> PyramidLayout:
+        """How the pyramid is laid out."""
+        return PyramidLayout(version=self.zarr_version, axes=self.zarr_axes)
 
     @classmethod
     def settings_customise_sources(
@@ -335,6 +356,7 @@ def site_from(settings: Settings, jobs: int = 1, cores: int | None = None) -> Si
         threads=settings.threads or max(1, (cores or usable_cores()) // jobs),
         engine_options={option.name: getattr(settings, option.name, option.default) for option in _engine_options()},
         keep_workdir=settings.keep_workdir,
+        assets_url=settings.assets_url,
         thresholds=settings.verdict,
         export=settings.export,
     )

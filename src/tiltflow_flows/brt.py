@@ -20,11 +20,12 @@ from prefect import flow, get_run_logger
 from prefect.futures import PrefectFuture, as_completed
 
 from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_token, check_url
-from tiltflow.delivery.layout import Layout, find_series, look_alikes, resolve_input
+from tiltflow.delivery.layout import Layout, find_series, look_alikes, resolve_input, stems
 from tiltflow.errors import TiltflowError
 from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline import close_lost, recorded_run
-from tiltflow.recipe import BrtParameters, Recipe, make_recipe
+from tiltflow.recipe import BrtParameters, SeriesRecipes, make_recipe
+from tiltflow.recipe.per_series import find_table, recipes_for
 from tiltflow.report import INDEX_NAME, PAGE_NAME, evidence_metadata, record_of
 from tiltflow.settings import load_settings
 from tiltflow_flows.artifacts import publish_summary
@@ -118,25 +119,34 @@ def brt_flow(
         thickness=THICKNESS,
     )
     recipe = make_recipe(
-        parameters, adoc_template, engine=settings.engine, fallback=settings.fallback, fallback_engine=settings.fallback_engine
+        parameters,
+        adoc_template,
+        engine=settings.engine,
+        fallback_engine=settings.fallback_engine,
+        fallback=settings.fallback,
+        pyramid=settings.pyramid,
     )
     layout = resolve_input(settings.mounts, file_share, input_dir)
     sources = find_series(layout.folder, x_file_name, within=layout.share)
+    table = find_table(layout.folder)
+    recipes = recipes_for(recipe, table, stems(layout.folder))
     if settings.scratch is not None:
         layout.refuse_projects(settings.scratch, "The scratch folder")
     log.info("%d tilt series in %s", len(sources), layout.folder)
-    for remark in look_alikes(sources):
+    for remark in (*look_alikes(sources), *recipes.remarks):
         log.warning(remark.message)
+    if table is not None:
+        log.info("%s: settings of their own for %s", table.name, ", ".join(recipes.own) or "no series")
     process = brt_series_of_a_run.with_options(task_runner=choose_runner(settings, len(sources)))
     site, at_once = site_for(settings, len(sources)), series_at_once(settings, len(sources))
     if x_file_name:
-        results, folder = process(sources, recipe, site, layout, at_once), layout.output_of(sources[0])
+        results, folder = process(sources, recipes, site, layout, at_once), layout.output_of(sources[0])
         page = folder / PAGE_NAME
     else:
         folder = layout.output
         page = folder / INDEX_NAME
-        with recorded_run(sources, recipe, folder, site, at_once) as recorder:
-            results = process(sources, recipe, site, layout, at_once)
+        with recorded_run(sources, recipes, folder, site, at_once) as recorder:
+            results = process(sources, recipes, site, layout, at_once)
             for result in results:
                 recorder.done(result)
     records = {result.source: record_of(result) for result in results}
@@ -150,7 +160,9 @@ def brt_flow(
 
 
 @flow(name="BRT series", validate_parameters=False)
-def brt_series_of_a_run(sources: Sequence[Path], recipe: Recipe, site: Site, layout: Layout, at_once: int) -> list[SeriesResult]:
+def brt_series_of_a_run(
+    sources: Sequence[Path], recipes: SeriesRecipes, site: Site, layout: Layout, at_once: int
+) -> list[SeriesResult]:
     """Process the series on the runner of this flow, which the caller chooses, and return their results in order.
 
     A series whose worker died is done once more when the others are done, and alone: it may have been short of memory that
@@ -165,7 +177,7 @@ def brt_series_of_a_run(sources: Sequence[Path], recipe: Recipe, site: Site, lay
             # No more than there are workers: Dask counts series that wait behind one that kills its worker as killed with it.
             while waiting and len(running) < at_once:
                 source = waiting.popleft()
-                running[brt_series.submit(source, recipe, site, layout.output_of(source))] = source
+                running[brt_series.submit(source, recipes.of(source), site, layout.output_of(source))] = source
             future = next(as_completed(list(running)))
             source = running.pop(future)
             result = _settle(future, source, layout.output_of(source))

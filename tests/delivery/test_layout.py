@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiltflow.delivery.layout import (
+    RESULT_ENDINGS,
     Layout,
     axis_pairs,
     find_series,
@@ -224,11 +225,42 @@ def test_a_dangling_link_is_listed_and_not_dropped_in_silence(tmp_path: Path) ->
     assert find_series(tmp_path) == (tmp_path / "a.mrc",)
 
 
-def test_files_named_like_results_are_processed_and_remarked_upon(tmp_path: Path) -> None:
-    fill(tmp_path, "ts_rec.mrc", "ave_ts.mrc", "ts.mrc", "._ts.mrc", "average.mrc")
+def test_files_named_like_results_of_no_series_there_are_processed_and_remarked_upon(tmp_path: Path) -> None:
+    fill(tmp_path, "other_rec.mrc", "ave_ts.mrc", "ts.mrc", "._ts.mrc", "average.mrc")
     sources = find_series(tmp_path)
     assert len(sources) == 5
-    assert [Path(problem.where).name for problem in look_alikes(sources)] == ["._ts.mrc", "ave_ts.mrc", "ts_rec.mrc"]
+    assert [Path(problem.where).name for problem in look_alikes(sources)] == ["._ts.mrc", "ave_ts.mrc", "other_rec.mrc"]
+
+
+@pytest.mark.parametrize(
+    ("files", "left_out"),
+    [
+        *[({"B.st", f"B{ending}.mrc"}, {f"B{ending}.mrc": "B.st"}) for ending in RESULT_ENDINGS],
+        *[({f"B{ending}.mrc"}, {}) for ending in RESULT_ENDINGS],  # its series is not there
+        ({"B.mrc", "B_rec.mrc", "B_ali.mrc"}, {"B_rec.mrc": "B.mrc", "B_ali.mrc": "B.mrc"}),
+        ({"B.mrc", "B_rec.MRC", "B_ali.st"}, {"B_rec.MRC": "B.mrc", "B_ali.st": "B.mrc"}),
+        ({"B.st", "B_rec_EVN.mrc", "B_EVN_CTF.mrc"}, {"B_rec_EVN.mrc": "B.st", "B_EVN_CTF.mrc": "B.st"}),
+        ({"B_rec.mrc", "B_rec_ODD.mrc"}, {"B_rec_ODD.mrc": "B_rec.mrc"}),
+        ({"B.st", "C_rec.mrc"}, {}),
+        ({"B.st", "B2_rec.mrc"}, {}),
+        ({"B.st", "b_rec.mrc"}, {}),
+        ({"B.st", "B_recorded.mrc", "B_rec2.mrc", "B_evn.mrc", "Brec.mrc"}, {}),
+        ({"_rec.mrc", "B.st"}, {}),
+        ({"B.tif", "B_rec.mrc"}, {}),  # a picture without an .mdoc is no series
+    ],
+    ids=str,
+)
+def test_results_are_left_out_where_their_series_lies_beside_them(
+    tmp_path: Path, files: set[str], left_out: dict[str, str]
+) -> None:
+    fill(tmp_path, *files)
+    sources = find_series(tmp_path)
+    assert {path.name for path in sources} == files - set(left_out) - {"B.tif"}
+    told = {Path(each.where).name: each.message for each in look_alikes(sources) if "is left out" in each.message}
+    assert set(told) == set(left_out)
+    for name, origin in left_out.items():
+        assert told[name].startswith(f"{name} is left out: by its name it is a result of {origin}; to process it")
+        assert find_series(tmp_path, name) == (tmp_path / name,)
 
 
 @pytest.mark.parametrize(

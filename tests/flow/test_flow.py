@@ -191,6 +191,24 @@ def test_without_the_api_everything_is_made_and_nobody_hears_of_it(
     assert (scratch / "ts10_rec.mrc").is_file()
 
 
+def test_a_table_in_the_folder_holds_and_results_beside_their_series_are_left_out(
+    prefect_server: None, share: Path, sample: Path, fake_imod: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_imod.setenv("TILTFLOW_ASSETS_URL", "https://portal/assets")
+    (sample / "ts2.mrc").unlink()
+    shutil.copyfile(sample / "ts1.st", sample / "ts1_rec.mrc")
+    (sample / "series.csv").write_text("name,thickness\nts10,60\n")
+    told = run(x_no_api=True)
+    assert [Path(entry["primaryFilePath"]).name for entry in told["files"]] == ["ts1.st", "ts10.mrc"]
+    assert "ts1_rec.mrc is left out" in caplog.text
+    assert "series.csv: settings of their own for ts10" in caplog.text
+    assets = share / "Assets" / SAMPLE
+    thickness = {name: read_record(assets / name / "run.json").recipe.parameters["thickness"] for name in ("ts1", "ts10")}
+    assert thickness == {"ts1": 50, "ts10": 60}
+    state = json.loads((assets / "ts1" / "ts1_neuroglancer.json").read_text())
+    assert state["layers"][0]["source"]["url"] == f"zarr://https://portal/assets/{SAMPLE}/ts1/ts1_rec.zarr/0/"
+
+
 def test_two_axes_are_both_done_and_the_flow_says_that_they_look_like_a_pair(
     prefect_server: None, share: Path, sample: Path, fake_imod: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

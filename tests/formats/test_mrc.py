@@ -329,10 +329,10 @@ def test_integers_are_clamped_into_a_narrower_type() -> None:
     assert convert(np.array([-70000, -1, 0, 300, 70000]), np.uint8).tolist() == [0, 0, 0, 255, 255]
 
 
-def test_floats_written_to_integers_keep_the_statistics_from_before_the_rounding(
+def test_floats_written_to_integers_have_the_statistics_of_what_is_stored(
     unpacked: Callable[[str], Path], data: Path, tmp_path: Path
 ) -> None:
-    """As `newstack -float 3` does: its header has 6718.6123 for a file whose largest voxel is 6719."""
+    """Unlike those of `newstack -float 3`, whose header has 6718.6123 for a file whose largest voxel is 6719."""
     raw = open_mrc(unpacked("products/vol_i16.mrc"))
     means = np.array([section.mean(dtype=float) for section in raw])
     lift = max(0.0, means.mean() + min(section.min() - mean for section, mean in zip(raw, means, strict=True))) - min(
@@ -343,9 +343,10 @@ def test_floats_written_to_integers_keep_the_statistics_from_before_the_rounding
             out.write(section.astype(np.float32) + np.float32(lift - mean))
     ours, theirs = open_mrc(tmp_path / "out.mrc"), json.loads((data / "products" / "expected.json").read_text())["float3_vol_i16"]
     assert hashlib.sha256(ours.data.astype("<i2").tobytes()).hexdigest() == theirs["sha256"]
-    assert ours.header.minimum == pytest.approx(theirs["minimum"], abs=1e-3)
-    assert ours.header.maximum == pytest.approx(theirs["maximum"], abs=1e-3)
-    assert ours.header.mean == pytest.approx(theirs["mean"], abs=1e-3)
+    assert ours.header.minimum == ours.data.min() == np.floor(theirs["minimum"] + 0.5)
+    assert ours.header.maximum == ours.data.max() == np.floor(theirs["maximum"] + 0.5)
+    assert ours.header.mean == pytest.approx(ours.data.mean(dtype=float), rel=1e-6)
+    assert mrcfile.validate(tmp_path / "out.mrc")
 
 
 def test_statistics_leave_out_what_is_not_a_number_and_what_was_clamped(tmp_path: Path) -> None:
@@ -365,18 +366,47 @@ def test_statistics_can_be_given(tmp_path: Path) -> None:
     assert (header.minimum, header.maximum, header.mean) == (-3, 7, 0.5)
 
 
-@pytest.mark.parametrize("dtype", [np.int16, np.float32])
-def test_statistics_that_are_neither_taken_nor_given_are_read_at_the_end(
-    tmp_path: Path, rng: np.random.Generator, dtype: type
+SHAPES = [(1, 1, 1), (1, 1, 7), (3, 5, 1), (5, 7, 9), (2, 33, 41)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("source", [np.float32, np.int16, np.float64])
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16, np.float16, np.float32])
+def test_every_mode_and_size_passes_the_validator(
+    tmp_path: Path, rng: np.random.Generator, kind: type, source: type, shape: tuple[int, int, int]
 ) -> None:
-    volume = rng.normal(0, 1000, (5, 6, 7)).astype(np.int16)
-    with MrcWriter(tmp_path / "out.mrc", volume.shape, dtype, pixel_size_angstrom=1, take_statistics=False) as out:
-        out.write_block(volume[:, :3])
-        out.write_block(volume[:, 3:], y=3)
-    header = read_header(tmp_path / "out.mrc")
-    assert (header.minimum, header.maximum) == (volume.min(), volume.max())
-    assert header.mean == pytest.approx(volume.mean(), abs=1e-2)
-    assert np.array_equal(open_mrc(tmp_path / "out.mrc").data, volume)
+    """Also where values are rounded and clamped, where the mean is near 0, and with titles of blanks."""
+    voxels = rng.normal(0, 100, shape)
+    voxels = (voxels - voxels.mean()).astype(source)
+    with MrcWriter(
+        tmp_path / "out.mrc", shape, kind, pixel_size_angstrom=3.7, labels=["", "one", "   "], tilt_deg=np.zeros(shape[0])
+    ) as out:
+        for section in voxels:
+            out.write(section)
+    report = io.StringIO()
+    assert mrcfile.validate(tmp_path / "out.mrc", print_file=report), report.getvalue()
+
+
+def test_the_mean_is_right_also_where_it_is_small_beside_the_voxels(tmp_path: Path, rng: np.random.Generator) -> None:
+    voxels = rng.normal(0, 1e4, (4, 300, 300)).astype(np.float32)
+    voxels -= np.float32(voxels.mean(dtype=float))
+    header = read_header(written(tmp_path / "out.mrc", voxels))
+    assert header.mean == pytest.approx(voxels.mean(dtype=float), rel=1e-3)
+
+
+def test_the_origin_means_the_same_to_imod_and_to_mrc2014(tmp_path: Path) -> None:
+    """Stored is MRC2014's, and bit 2 of the flags tells IMOD so; IMOD's own files, without it, have the opposite sign."""
+    path = written(tmp_path / "out.mrc", np.ones((3, 4, 5), np.int16), origin=(-100.0, 0.0, 30.0))
+    raw = bytearray(path.read_bytes())
+    assert np.frombuffer(raw, "<f4", 3, 196).tolist() == [100, 0, -30]
+    assert raw[156] & 4
+    assert read_header(path).origin == (-100, 0, 30)
+    raw[156] &= ~4
+    path.write_bytes(raw)  # as an older IMOD would have written it
+    assert read_header(path).origin == (100, 0, -30)
+    raw[152:156] = bytes(4)  # as a program that is not IMOD
+    path.write_bytes(raw)
+    assert read_header(path).origin == (-100, 0, 30)
 
 
 def test_blocks_of_rows_from_several_threads_make_the_same_file(tmp_path: Path, rng: np.random.Generator) -> None:

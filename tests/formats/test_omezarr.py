@@ -9,10 +9,12 @@ import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from ome_zarr_models import v05
 from ome_zarr_models.v04 import BioFormats2Raw, Image
 
 from tiltflow.errors import ParameterError
 from tiltflow.formats.omezarr import OmeZarrWriter, multiscales_metadata, ome_xml, plan_levels
+from tiltflow.formats.zarrlayout import PyramidLayout, ZarrAxes, ZarrVersion
 
 SIDES = st.integers(1, 5000)
 
@@ -63,6 +65,47 @@ def test_the_metadata_pass_the_models_of_the_format(pyramid: Path) -> None:
     assert [axis.name for axis in multiscale.axes] == ["t", "c", "z", "y", "x"]
     assert [axis.unit for axis in multiscale.axes[2:]] == ["angstrom"] * 3
     assert [dataset.path for dataset in multiscale.datasets] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("series_folder", [True, False])
+@pytest.mark.parametrize("axes", ["tczyx", "zyx"])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_every_layout_passes_the_models_of_its_version(
+    tmp_path: Path, version: ZarrVersion, axes: ZarrAxes, series_folder: bool
+) -> None:
+    layout = PyramidLayout(version=version, axes=axes, series_folder=series_folder, rows="bottom-up")
+    writer = OmeZarrWriter(
+        tmp_path / "z", name="B", shape=(2, 3, 300), dtype=np.int16, voxel_size_angstrom=(4.0, 5.0, 6.0), layout=layout
+    )
+    for index, level in enumerate(writer.levels):
+        writer.write(index, np.full(level.shape, index + 1, np.int16), 0, 0, 0)
+    writer.finish((-10, 300), (-5, 250))
+    root = zarr.open_group(tmp_path / "z", mode="r")
+    series = root["0"] if series_folder else root
+    if version == "0.4":
+        content = Image.from_zarr(series).attributes
+    else:
+        content = v05.Image.from_zarr(series).ome_attributes
+        assert series.attrs["ome"]["version"] == "0.5"
+        assert series["0"].metadata.dimension_names == tuple(axes)
+    (multiscale,) = content.multiscales
+    assert [axis.name for axis in multiscale.axes] == list(axes)
+    stored = series.attrs["ome"] if version == "0.5" else series.attrs
+    assert stored["multiscales"][0]["metadata"]["rows"] == "bottom-up"
+    window = stored["omero"]["channels"][0]["window"]
+    assert (window["start"], window["end"]) == (-5, 250)
+    assert series["1"].shape == (*(1,) * (len(axes) - 3), 1, 2, 150)
+    assert (series["1"][...] == 2).all()
+    if series_folder:
+        models = {"0.4": BioFormats2Raw, "0.5": v05.BioFormats2Raw}
+        models[version].from_zarr(root)
+
+
+def test_a_layout_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ParameterError, match=r"no version '0\.6'; choose 0\.4 or 0\.5"):
+        PyramidLayout(version="0.6")  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="choose tczyx or zyx"):
+        PyramidLayout(axes="xyz")  # type: ignore[arg-type]
 
 
 def test_the_layout_is_that_of_bioformats2raw(pyramid: Path) -> None:

@@ -21,6 +21,7 @@ from tiltflow.products.catalogue import (
     make_products,
     product,
 )
+from tiltflow.products.context import STATE_NAMES
 from tiltflow.products.images import write_jpeg
 
 Series = tuple[Path, Path]
@@ -80,7 +81,10 @@ def test_all_products_are_where_their_assets_say(context: ProductContext) -> Non
     assets = make_products(context, on_step=lambda step, result: steps.append((step, result)), progress=told.append)
     assert [asset.type for asset in assets] == [entry.asset_type for entry in PRODUCTS]
     assert all((context.folder / asset.path).exists() for asset in assets)
-    assert {path.name for path in context.folder.iterdir()} == {asset.path.removesuffix("/0") for asset in assets}
+    assert {path.name for path in context.folder.iterdir()} == {
+        *(asset.path.removesuffix("/0") for asset in assets),
+        *(pattern.format(name="B") for pattern in STATE_NAMES),
+    }
     assert [step for step, _ in steps] == list(STEPS)
     for step, result in steps:
         assert [asset.type for asset in result.assets] == list(step.makes)
@@ -131,7 +135,10 @@ def test_a_folder_that_cannot_be_made_is_an_expected_error(context: ProductConte
 def test_running_twice_replaces_the_products(context: ProductContext) -> None:
     first = make_products(context)
     assert make_products(context) == first
-    assert {path.name for path in context.folder.iterdir()} == {asset.path.removesuffix("/0") for asset in first}
+    assert {path.name for path in context.folder.iterdir()} == {
+        *(asset.path.removesuffix("/0") for asset in first),
+        *(pattern.format(name="B") for pattern in STATE_NAMES),
+    }
 
 
 def test_importing_the_catalogue_is_light() -> None:

@@ -14,7 +14,7 @@ from tiltflow.errors import ResourceError
 from tiltflow.products.levels import common_mean, contrast, picture, section_moments
 from tiltflow.products.movies import fit_picture, make_section_movie, make_tilt_movie, movie_size, write_movie
 from tiltflow.products.sections import Voxels
-from tiltflow.products.volumes import make_averaged_volume
+from tiltflow.products.volumes import make_averaged_volume, read_grey_levels
 
 MakeVolume = Callable[..., Path]
 Series = tuple[Path, Path]
@@ -50,8 +50,7 @@ def test_every_golden_picture_is_reproduced(golden_volumes: dict[str, Path], dat
     ):
         with Voxels(volume) as sections:
             levels = common_mean(section_moments(sections))
-            header = sections.file.header
-            ends = (levels.minimum, levels.maximum) if black == 0 else (header.minimum, header.maximum)
+            ends = (levels.minimum, levels.maximum) if black == 0 else read_grey_levels(sections.file.header)
             grey = contrast(*ends, black, 255)
             if black:
                 levels.scale[:], levels.offset[:] = 1, 0

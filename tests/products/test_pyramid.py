@@ -4,13 +4,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import zarr
 
 from tiltflow.errors import FormatError, StageError
+from tiltflow.formats.zarrlayout import PyramidLayout, ZarrAxes, ZarrRows, ZarrVersion
 from tiltflow.products.histogram import VoxelStatistics
+from tiltflow.products.movies import make_section_movie
 from tiltflow.products.pyramid import make_pyramid, neuroglancer_metadata
+from tiltflow.products.volumes import make_averaged_volume
 
 MakeVolume = Callable[..., Path]
 
@@ -26,7 +30,13 @@ def halved(volume: np.ndarray) -> np.ndarray:
 
 
 def read(path: Path, level: int) -> np.ndarray:
+    """The voxels of a level, `(z, y, x)`, rows as they lie in the pyramid."""
     return np.asarray(zarr.open_group(path, mode="r")[f"0/{level}"][0, 0])
+
+
+def top_down(volume: np.ndarray) -> np.ndarray:
+    """A volume with the rows of an MRC file turned over."""
+    return volume[:, ::-1]
 
 
 def test_every_level_is_the_mean_of_the_one_below(make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path) -> None:
@@ -34,6 +44,7 @@ def test_every_level_is_the_mean_of_the_one_below(make_volume: MakeVolume, rng: 
     path = tmp_path / "B_rec.zarr"
     made = make_pyramid(make_volume(volume), path, threads=3)
     assert made.shapes == ((131, 37, 515), (66, 19, 258), (33, 10, 129))
+    volume = top_down(volume)
     for level in range(3):
         np.testing.assert_array_equal(read(path, level), volume)
         volume = halved(volume)
@@ -46,11 +57,72 @@ def test_every_mode_is_kept(make_volume: MakeVolume, rng: np.random.Generator, t
     path = tmp_path / "B_rec.zarr"
     make_pyramid(make_volume(volume), path)
     kept = np.dtype(np.float32) if dtype is np.float16 else np.dtype(dtype)
+    volume = top_down(volume)
     for level in range(2):
         found = read(path, level)
         assert found.dtype == kept
         np.testing.assert_allclose(found, volume, atol=1e-5)
         volume = halved(volume.astype(kept))
+
+
+@pytest.mark.parametrize("rows", [127, 128, 129, 255, 256, 257, 513])
+def test_levels_are_binned_from_the_top_whatever_the_number_of_rows(
+    make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path, rows: int
+) -> None:
+    """An odd number of rows leaves one over at the bottom of the picture, at every level."""
+    volume = rng.integers(-900, 900, (3, rows, 600)).astype(np.int16)
+    made = make_pyramid(make_volume(volume), tmp_path / "B_rec.zarr", threads=2)
+    volume = top_down(volume)
+    for level in range(len(made.shapes)):
+        np.testing.assert_array_equal(read(tmp_path / "B_rec.zarr", level), volume)
+        volume = halved(volume)
+
+
+@pytest.mark.parametrize("rows", ["top-down", "bottom-up"])
+@pytest.mark.parametrize("axes", ["tczyx", "zyx"])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_every_layout_holds_the_same_voxels(
+    make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path, version: ZarrVersion, axes: ZarrAxes, rows: ZarrRows
+) -> None:
+    volume = rng.integers(-900, 900, (3, 131, 300)).astype(np.int16)
+    layout = PyramidLayout(version=version, axes=axes, rows=rows, series_folder=False)
+    make_pyramid(make_volume(volume), tmp_path / "B.zarr", layout=layout)
+    volume = top_down(volume) if rows == "top-down" else volume
+    group = zarr.open_group(tmp_path / "B.zarr", mode="r")
+    for level in range(2):
+        np.testing.assert_array_equal(np.squeeze(group[str(level)][...]), volume)
+        assert group[str(level)].ndim == len(axes)
+        volume = halved(volume)
+
+
+def test_voxels_are_converted_to_the_type_asked_for(make_volume: MakeVolume, tmp_path: Path) -> None:
+    volume = np.array([[[-0.5, 0.5, 40000.0, -1.6]]], np.float32)
+    made = make_pyramid(make_volume(volume), tmp_path / "B.zarr", dtype=np.int16)
+    assert read(tmp_path / "B.zarr", 0).ravel().tolist() == [0, 1, 32767, -2]
+    assert (made.statistics.minimum, made.statistics.maximum) == (-2, 32767)
+
+
+def test_a_slice_of_the_pyramid_is_the_frame_of_the_movie_that_shows_it(
+    make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """The movie begins two slices later, as the first and the last two have no mean of five."""
+    volume = rng.normal(0, 20, (9, 64, 80))
+    volume[:, 40:60, 8:30] += 400  # bright, at the left of the upper half of the picture
+    volume[4:, 8:14, 50:74] += 900  # brighter, at the right of its lower half, in later slices only
+    source = make_volume(volume.astype(np.int16))
+    make_pyramid(source, tmp_path / "B_rec.zarr")
+    make_averaged_volume(source, tmp_path / "ave_B.mrc")
+    make_section_movie(tmp_path / "ave_B.mrc", tmp_path / "keyMov_B.mp4")
+    pyramid = read(tmp_path / "B_rec.zarr", 0).astype(float)
+    with av.open(str(tmp_path / "keyMov_B.mp4")) as movie:
+        frames = [frame.to_ndarray(format="gray").astype(float) for frame in movie.decode(video=0)]
+    assert len(frames) == len(pyramid) - 4
+    for index, frame in enumerate(frames):
+        shown = pyramid[index : index + 5].mean(axis=0)
+        upright = np.corrcoef(frame.ravel(), shown.ravel())[0, 1]
+        assert upright > 0.8  # the movie shows what is darker than a limit as black
+        for other in (shown[::-1], shown[:, ::-1], shown[::-1, ::-1]):
+            assert np.corrcoef(frame.ravel(), other.ravel())[0, 1] < upright - 0.3
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 600, 1), (4, 1, 700), (1, 257, 1000)])
@@ -60,6 +132,7 @@ def test_flat_volumes_have_levels_too(
     volume = rng.integers(0, 100, shape).astype(np.int16)
     made = make_pyramid(make_volume(volume), tmp_path / "B_rec.zarr")
     assert max(made.shapes[-1]) <= 256
+    volume = top_down(volume)
     for level in range(len(made.shapes)):
         np.testing.assert_array_equal(read(tmp_path / "B_rec.zarr", level), volume)
         volume = halved(volume)
@@ -102,7 +175,7 @@ def test_broken_voxels_are_reported_and_left_as_they_are(make_volume: MakeVolume
     volume[1, 2, 3] = np.nan
     made = make_pyramid(make_volume(volume), tmp_path / "B_rec.zarr")
     assert "1 voxels are not finite" in made.notes[0]
-    np.testing.assert_array_equal(read(tmp_path / "B_rec.zarr", 0), volume)
+    np.testing.assert_array_equal(read(tmp_path / "B_rec.zarr", 0), top_down(volume))
 
 
 def test_a_volume_without_a_single_number_is_refused_and_leaves_nothing(make_volume: MakeVolume, tmp_path: Path) -> None:

@@ -10,15 +10,16 @@ import typer
 
 from tiltflow.cli.application import SOME_FAILED, app, folder_of, status_of, stoppable, usage_errors
 from tiltflow.cli.options import HOW, WHERE, Alignment, Engine, Overrides, Template, takes_parameters
-from tiltflow.errors import TiltflowError
+from tiltflow.errors import ParameterError, TiltflowError
 from tiltflow.interchange.targets import target_names
 from tiltflow.recipe.engine_rules import OFF, engine_names
-from tiltflow.recipe.parameters import BrtParameters
+from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
 
 
 @app.command()
 @takes_parameters
 def run(
+    context: typer.Context,
     input_dir: Annotated[
         Path,
         typer.Argument(
@@ -80,6 +81,24 @@ def run(
         Path | None, typer.Option("--workdir", help="Where scratch folders are made.", rich_help_panel=WHERE)
     ] = None,
     keep_workdir: Annotated[bool, typer.Option("--keep-workdir", help="Keep the scratch folders.", rich_help_panel=WHERE)] = False,
+    per_series: Annotated[
+        Path | None,
+        typer.Option(
+            "--per-series",
+            metavar="FILE",
+            help="Table with settings of single series, CSV or TOML; if not given, series.csv or series.toml of the folder.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            "--like",
+            metavar="run.json",
+            help="Template, parameters, directives and engine of an earlier run, from its record.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     engine_options: dict[str, bool | None],
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every line of the log.", rich_help_panel=HOW)] = False,
 ) -> None:
@@ -92,6 +111,8 @@ def run(
     from tiltflow.pipeline import forecast
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
+    from tiltflow.recipe.like import recipes_like
+    from tiltflow.recipe.per_series import find_table, recipes_for
     from tiltflow.report import INDEX_NAME, evidence_metadata, record_of
     from tiltflow.settings import load_settings, load_token, site_from
 
@@ -106,29 +127,40 @@ def run(
             export=export or None,
             **engine_options,
         )
-        recipe = make_recipe(
-            parameters,
-            template=template,
-            overrides=overrides or [],
-            engine=settings.engine,
-            fallback_engine=settings.fallback_engine,
-            fallback=settings.fallback,
-            alignment=alignment,
-        )
-        recipe.for_engine(choose_engine(recipe.engine)[0].name)  # so that a refusal comes before any work
         sources = layout.find_series(folder_of(input_dir), file, by_mdoc=True)
+        if like is not None:
+            _refuse_beside_like(context)
+            recipes = recipes_like(like)
+            if (table := find_table(input_dir)) is not None:
+                console.err.print(f"! {table.name} is not read: --like decides all settings", style="yellow", markup=False)
+        else:
+            recipe = make_recipe(
+                parameters,
+                template=template,
+                overrides=overrides or [],
+                engine=settings.engine,
+                fallback_engine=settings.fallback_engine,
+                fallback=settings.fallback,
+                pyramid=settings.pyramid,
+                alignment=alignment,
+            )
+            recipes = recipes_for(recipe, per_series or find_table(input_dir), layout.stems(input_dir))
+        for each in recipes.all:
+            each.for_engine(choose_engine(each.engine)[0].name)  # so that a refusal comes before any work
         if alignment is not None:
             check_alignment_path(alignment, [path.stem for path in sources])
-        for remark in layout.look_alikes(sources):
+        for remark in (*layout.look_alikes(sources), *recipes.remarks):
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
+        if recipes.own:
+            console.err.print(f"settings of their own: {', '.join(recipes.own)}", markup=False, soft_wrap=True)
         portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
         site = site_from(settings, jobs)
-        if expected := forecast(sources, recipe, site, output, jobs=jobs, redo=redo):
+        if expected := forecast(sources, recipes, site, output, jobs=jobs, redo=redo):
             console.err.print(expected.line, markup=False, soft_wrap=True)
             for shortage in expected.shortages:
                 console.err.print(f"! {shortage}", style="yellow", markup=False, soft_wrap=True)
     with stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
-        results = run_series(sources, recipe, site, output, jobs=jobs, redo=redo, on_progress=on_progress).results
+        results = run_series(sources, recipes, site, output, jobs=jobs, redo=redo, on_progress=on_progress).results
     evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if settings.evidence_in_callback else {}
     body = callback.build_callback(results, layout.plain_layout(input_dir, output), evidence)
     console.show_closing_table(results)
@@ -148,3 +180,18 @@ def run(
             console.err.print(f"error: the portal did not accept the callback: {error}\n{remedy}", style="red", markup=False)
             status = status or SOME_FAILED
     raise typer.Exit(status)
+
+
+def _refuse_beside_like(context: typer.Context) -> None:
+    """Raise if an option is given that the record decides.
+
+    Raises
+    ------
+    ParameterError
+        With the option.
+    """
+    decided = {*PARAMETERS, "template", "overrides", "engine", "fallback_engine", "per_series"}
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in decided and source is not None and source.name == "COMMANDLINE":
+            raise ParameterError(f"{option.opts[0]} and --like cannot both be given: the record decides it; leave one of them out")

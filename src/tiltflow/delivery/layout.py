@@ -36,7 +36,9 @@ _AXIS = re.compile(r"(?P<name>.+?)(?P<axis>[abAB])(?P<number>\d*)")
 """Base name of one axis of a dual-axis set: `NAMEa` and `NAMEb`, or `NAMEa1` and `NAMEb1`; IMOD needs the name before it."""
 _LARGEST_SIZE_RATIO = 2.0
 """Of the files of two axes, which differ by a few views at most."""
-_MADE_BY_IMOD = re.compile(r"(_ali|_preali|_rec|_full_rec|_bin\d+)$|^(ave|avebin8)_")
+RESULT_ENDINGS = ("_full_rec", "_rec", "_preali", "_ali", "_fixed", "_EVN", "_ODD", "_CTF")
+"""Ends of the base names of files that IMOD, AreTomo and tiltflow make of a series."""
+_RESULT = re.compile(rf"({'|'.join(RESULT_ENDINGS)}|_bin\d+)$|^(ave|avebin8)_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,9 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     given by name, or with `by_mdoc` where an `.mdoc` beside it describes its views: `B.tif.mdoc`, or a `B.mdoc` that belongs
     to no `B.mrc` or `B.st` there.
 
+    Files named like results, as `B_rec.mrc` (:data:`RESULT_ENDINGS`), are left out where the series that they come from is one of those
+    found, unless they are given by name; :func:`look_alikes` has a remark on each.
+
     Parameters
     ----------
     folder
@@ -178,10 +183,17 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
             f"No tilt series in {folder}: none of its {len(entries)} files ends in {endings}"
             f"{_of_another_kind(others, by_mdoc=by_mdoc)}; check the folder."
         )
+    if not name:
+        series = [path for path in series if _origin(path, series) is None]
     _refuse_clashes(series)
     if within is not None:
         _refuse_links_out(series, within)
     return tuple(series)
+
+
+def stems(folder: Path) -> tuple[str, ...]:
+    """Return the base names of all files of a folder that may be series."""
+    return tuple(dict.fromkeys(path.stem for path in sorted(folder.iterdir(), key=natural_key) if path.name.endswith(ENDINGS)))
 
 
 def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
@@ -194,11 +206,17 @@ def look_alikes(sources: Iterable[Path]) -> tuple[Problem, ...]:
     """Return a remark for each file whose name suggests that it is not a tilt series of its own.
 
     It is named like a result or like a metadata file of macOS, or two of them like the axes of one specimen.  They are processed all
-    the same: a name is no proof.
+    the same, as a name is no proof; results that :func:`find_series` leaves out beside `sources` have a remark that says so.
     """
-    sources, problems = list(sources), []
+    sources = list(sources)
+    problems = [
+        Problem(
+            f"{path.name} is left out: by its name it is a result of {origin.name}; to process it, give it by its name", str(path)
+        )
+        for path, origin in _left_out(sources)
+    ]
     for path in sources:
-        if _MADE_BY_IMOD.search(path.stem):
+        if _RESULT.search(path.stem):
             problems.append(Problem(f"{path.name} is named like a result; it is processed because of its ending", str(path)))
         elif path.name.startswith("._"):
             problems.append(
@@ -206,6 +224,29 @@ def look_alikes(sources: Iterable[Path]) -> tuple[Problem, ...]:
             )
     problems += [Problem(describe_axes(a, b), str(a)) for a, b in axis_pairs(sources)]
     return tuple(problems)
+
+
+def _left_out(sources: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yield the results that lie beside series, with the series that each comes from."""
+    for folder in dict.fromkeys(path.parent for path in sources):
+        series = [path for path in sources if path.parent == folder]
+        try:
+            beside = sorted((path for path in folder.iterdir() if path.name.endswith(SOURCE_SUFFIXES)), key=natural_key)
+        except OSError:
+            continue
+        for path in beside:
+            if path not in series and (origin := _origin(path, series)) is not None:
+                yield path, origin
+
+
+def _origin(path: Path, series: Iterable[Path]) -> Path | None:
+    """Return the series that a file comes from if it is named like a result: `B.st` for `B_rec.mrc`, and for `B_rec_EVN.mrc`."""
+    by_stem, stem = {each.stem: each for each in series}, path.stem
+    found = None
+    while (ending := next((end for end in RESULT_ENDINGS if stem.endswith(end) and stem != end), None)) is not None:
+        stem = stem.removesuffix(ending)
+        found = by_stem.get(stem, found)
+    return found
 
 
 def axis_pairs(sources: Iterable[Path]) -> tuple[tuple[Path, Path], ...]:

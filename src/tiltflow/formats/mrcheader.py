@@ -26,7 +26,7 @@ HEADER_BYTES = 1024
 IMOD_STAMP = 1146047817
 """'IMOD', at byte 152 of the header; bit 0 of the flags at 156 then says that bytes are signed."""
 
-SIGNED_BYTES, RMS_NOT_COMPUTED = 1, 8
+SIGNED_BYTES, ORIGIN_OF_MRC2014, RMS_NOT_COMPUTED = 1, 4, 8
 """Bits of the flags at byte 156, valid only with the stamp."""
 
 _DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -71,7 +71,8 @@ class MrcHeader:
     pixel_size_angstrom
         Size of a voxel along x, y, z; 0 where the header gives none.
     origin
-        As stored, x, y, z.
+        x, y, z in Å, as IMOD shows it: as stored in IMOD's own files, with the opposite sign where the file has no stamp of IMOD's or its
+        flags say that the origin is MRC2014's.
     labels
         Title lines, without the blanks at their ends.
     minimum, maximum, mean
@@ -203,7 +204,7 @@ def _interpret(path: Path, size: int, order: ByteOrder, raw: bytes, extended_raw
         dtype=dtype,
         mode=mode,
         pixel_size_angstrom=(x, y, z),
-        origin=record["origin"].tolist(),
+        origin=_origin(record, of_imod=stamp == IMOD_STAMP and not flags & ORIGIN_OF_MRC2014),
         labels=_labels(record),
         minimum=minimum,
         maximum=maximum,
@@ -228,6 +229,11 @@ def _too_short(path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], of
         f"{path}: is shorter than its header says: {nx} x {ny} x {nz} voxels of {dtype.name} after {offset} bytes of header need "
         f"{offset + nz * section} bytes, found {size} ({whole} whole sections of {nz}); {advice}"
     )
+
+
+def _origin(record: np.void, *, of_imod: bool) -> tuple[float, float, float]:
+    x, y, z = (float(along) if of_imod else 0.0 - float(along) for along in record["origin"].tolist())
+    return x, y, z
 
 
 def _labels(record: np.void) -> tuple[str, ...]:

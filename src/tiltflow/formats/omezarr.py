@@ -1,16 +1,19 @@
-"""OME-Zarr pyramids: version 0.4 of the format, in the layout that bioformats2raw writes.
+"""OME-Zarr pyramids: version 0.4 of the format, in the layout that bioformats2raw writes; 0.5, and other layouts, on request.
 
     B_rec.zarr/            bioformats2raw.layout 3
         OME/METADATA.ome.xml
         0/                 the series: multiscales with axes t c z y x, and the display window (omero)
             0/ 1/ 2/ ...   the levels: Zarr 2, chunks of 128 x 128 x 128, keys with slashes, blosc zstd
 
+:mod:`tiltflow.formats.zarrlayout` says which version, which axes, whether the multiscales lie in the root itself and not in the
+series `0`, and which way the rows run.  Version 0.5 is Zarr 3: all metadata are in the `zarr.json` of each folder, under `ome`.
+
 Each level halves every axis that is longer than one voxel, rounding up, so that no voxel is lost: the last one of an odd axis is
 the mean of those that exist.  The scale of a level is exactly the voxel size times two to the level.  OME-Zarr places the
 centre of the first voxel at the origin; the translation of a level says that its first voxel is larger and its centre lies further
 in.  Without it Neuroglancer shows the levels shifted against each other by up to half a coarse voxel.
 
-Sources: https://ngff.openmicroscopy.org/0.4/ and the OME model of June 2016.
+Sources: https://ngff.openmicroscopy.org/0.4/, https://ngff.openmicroscopy.org/0.5/ and the OME model of June 2016.
 """
 
 from __future__ import annotations
@@ -24,13 +27,20 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
+from zarr.codecs import BloscCodec
 
 from tiltflow.errors import ParameterError
+from tiltflow.formats.zarrlayout import BIOFORMATS2RAW, PyramidLayout
 
 CHUNK = 128
 """Side of a chunk, voxels: 2 to 8 MB, which a browser loads in one request."""
 LARGEST_COARSEST = 256
 """Levels are added until the largest side is at most this, voxels: a coarsest level of at most eight chunks."""
+
+_ROWS = {
+    "top-down": "row 0 is the top of the picture, the last row of a section of the MRC file",
+    "bottom-up": "row 0 is the first row of a section of the MRC file, the bottom of the picture",
+}
 
 _SERIES = "0"
 _COMPRESSOR: dict[str, Any] = {"id": "blosc", "cname": "zstd", "clevel": 1, "shuffle": 1, "blocksize": 0}
@@ -90,6 +100,8 @@ class OmeZarrWriter:
         `int8`, `uint8`, `int16`, `uint16` or `float32`.
     voxel_size_angstrom
         Along x, y, z; positive.
+    layout
+        Version, axes and place of the arrays.  Blocks are written as they are given: whoever gives them turns them over.
     """
 
     def __init__(
@@ -100,6 +112,7 @@ class OmeZarrWriter:
         shape: tuple[int, int, int],
         dtype: DTypeLike,
         voxel_size_angstrom: tuple[float, float, float],
+        layout: PyramidLayout = BIOFORMATS2RAW,
     ) -> None:
         self.dtype = np.dtype(dtype)
         if self.dtype.name not in _PIXEL_TYPES:
@@ -109,31 +122,39 @@ class OmeZarrWriter:
         self.levels = plan_levels(shape)
         self.name = name
         self._voxel_size = voxel_size_angstrom
-        root = zarr.open_group(path, mode="w-", zarr_format=2, attributes={"bioformats2raw.layout": 3})
-        root.create_group("OME", attributes={"series": [_SERIES]})
-        xml = ome_xml(name, shape, self.dtype, voxel_size_angstrom)
-        (path / "OME" / "METADATA.ome.xml").write_text(xml, encoding="utf-8")
-        self._series = root.create_group(_SERIES)
+        self.layout = layout
+        of_root = layout.attributes({"bioformats2raw.layout": 3} if layout.series_folder else {})
+        root = zarr.open_group(path, mode="w-", zarr_format=layout.zarr_format, attributes=of_root)
+        self._series = root
+        if layout.series_folder:
+            root.create_group("OME", attributes=layout.attributes({"series": [_SERIES]}))
+            xml = ome_xml(name, shape, self.dtype, voxel_size_angstrom)
+            (path / "OME" / "METADATA.ome.xml").write_text(xml, encoding="utf-8")
+            self._series = root.create_group(_SERIES)
         self._arrays = [self._create(index) for index in range(len(self.levels))]
 
     def _create(self, index: int) -> zarr.Array[Any]:
-        level = self.levels[index]
+        level, ones = self.levels[index], (1,) * self.layout.extra_axes
+        zarr_2 = self.layout.zarr_format == 2
         # Every chunk is written, also an empty one: viewers may take the reply of an object store for a missing file as an error.
         return self._series.create_array(
             str(index),
-            shape=(1, 1, *level.shape),
-            chunks=(1, 1, *level.chunks),
+            shape=(*ones, *level.shape),
+            chunks=(*ones, *level.chunks),
             dtype=self.dtype,
             fill_value=0,
-            compressors=_COMPRESSOR,
-            chunk_key_encoding={"name": "v2", "separator": "/"},
+            compressors=_COMPRESSOR if zarr_2 else BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
+            chunk_key_encoding={"name": "v2" if zarr_2 else "default", "separator": "/"},
+            dimension_names=None if zarr_2 else tuple(self.layout.axes),
             config={"write_empty_chunks": True},
         )
 
     def write(self, level: int, block: NDArray[Any], z: int, y: int, x: int) -> None:
         """Write a block, `(z, y, x)`, that begins on a chunk and covers whole chunks, except at the end of the volume."""
         nz, ny, nx = block.shape
-        self._arrays[level][0, 0, z : z + nz, y : y + ny, x : x + nx] = block
+        extra = self.layout.extra_axes
+        place = (*(slice(1),) * extra, slice(z, z + nz), slice(y, y + ny), slice(x, x + nx))
+        self._arrays[level][place] = block[(None,) * extra]
 
     def finish(self, window: tuple[float, float], shown: tuple[float, float]) -> None:
         """Write the metadata that make the folder a pyramid.
@@ -145,40 +166,55 @@ class OmeZarrWriter:
         shown
             The voxel values to show as black and as white.
         """
-        multiscales = multiscales_metadata(self.name, self.levels, self._voxel_size)
-        omero = omero_metadata(self.name, self.levels[0].shape[0], window, shown)
-        self._series.attrs.update({"multiscales": [multiscales], "omero": omero})
+        multiscales = multiscales_metadata(self.name, self.levels, self._voxel_size, self.layout)
+        omero = omero_metadata(self.name, self.levels[0].shape[0], window, shown, self.layout)
+        self._series.attrs.update(self.layout.attributes({"multiscales": [multiscales], "omero": omero}))
 
 
 def multiscales_metadata(
-    name: str, levels: Sequence[PyramidLevel], voxel_size_angstrom: tuple[float, float, float]
+    name: str,
+    levels: Sequence[PyramidLevel],
+    voxel_size_angstrom: tuple[float, float, float],
+    layout: PyramidLayout = BIOFORMATS2RAW,
 ) -> Mapping[str, Any]:
     """Return the entry of `multiscales`."""
-    size = voxel_size_angstrom[::-1]
+    size, extra = voxel_size_angstrom[::-1], layout.extra_axes
     datasets = []
     for index, level in enumerate(levels):
         scale = [by * step for by, step in zip(level.factors, size, strict=True)]
         translation = [(by - 1) / 2 * step for by, step in zip(level.factors, size, strict=True)]
         transformations = [
-            {"type": "scale", "scale": [1.0, 1.0, *scale]},
-            {"type": "translation", "translation": [0.0, 0.0, *translation]},
+            {"type": "scale", "scale": [1.0] * extra + scale},
+            {"type": "translation", "translation": [0.0] * extra + translation},
         ]
         datasets.append({"path": str(index), "coordinateTransformations": transformations})
+    first = [{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}] if extra else []
     return {
-        "version": "0.4",
+        **_version_0_4(layout),
         "name": name,
-        "axes": [
-            {"name": "t", "type": "time"},
-            {"name": "c", "type": "channel"},
-            *({"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx"),
-        ],
+        "axes": [*first, *({"name": axis, "type": "space", "unit": "angstrom"} for axis in "zyx")],
         "datasets": datasets,
         "type": "mean",
-        "metadata": {"description": "mean of 2 x 2 x 2 voxels", "method": "tiltflow.products.pyramid"},
+        "metadata": {
+            "description": f"mean of 2 x 2 x 2 voxels; {_ROWS[layout.rows]}",
+            "method": "tiltflow.products.pyramid",
+            "rows": layout.rows,
+        },
     }
 
 
-def omero_metadata(name: str, sections: int, window: tuple[float, float], shown: tuple[float, float]) -> Mapping[str, Any]:
+def _version_0_4(layout: PyramidLayout) -> dict[str, str]:
+    """Return the version as each entry of 0.4 has it; 0.5 states it once."""
+    return {"version": "0.4"} if layout.version == "0.4" else {}
+
+
+def omero_metadata(
+    name: str,
+    sections: int,
+    window: tuple[float, float],
+    shown: tuple[float, float],
+    layout: PyramidLayout = BIOFORMATS2RAW,
+) -> Mapping[str, Any]:
     """Return the display settings of a volume for viewers of the OMERO family."""
     channel = {
         "label": name,
@@ -190,7 +226,7 @@ def omero_metadata(name: str, sections: int, window: tuple[float, float], shown:
         "window": {"min": window[0], "max": window[1], "start": shown[0], "end": shown[1]},
     }
     return {
-        "version": "0.4",
+        **_version_0_4(layout),
         "name": name,
         "channels": [channel],
         "rdefs": {"defaultT": 0, "defaultZ": sections // 2, "model": "greyscale"},

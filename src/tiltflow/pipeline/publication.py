@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from tiltflow import describe
+from tiltflow.delivery.layout import ASSETS
 from tiltflow.delivery.publish import publish
 from tiltflow.pipeline.engine_work import GEOMETRY_FILES
 from tiltflow.pipeline.job import Job, StepOutcome
 from tiltflow.pipeline.step_book import unfinished_folder
+from tiltflow.products.catalogue import STEPS
 from tiltflow.recipe.engine_rules import engine_info
 from tiltflow.record import ProductEntry, SeriesRecord, Steps
 
 _FILES = (
     "*.log",
+    "{name}.adoc",
     "{name}.xf",
     "{name}.tlt",
     "{name}.xtilt",
@@ -59,6 +64,18 @@ def products_folder(job: Job) -> Path:
     return unfinished_folder(job.output)
 
 
+def products_url(job: Job) -> str:
+    """Return the address under which the site serves the products of a series; empty if it does not say.
+
+    The site serves the folder `Assets` of its share, or without a share the folder that holds the folders of the series.
+    """
+    if not job.site.assets_url:
+        return ""
+    roots = [mount / ASSETS for mount in job.site.mounts.values()]
+    root = next((root for root in roots if job.output.is_relative_to(root)), job.output.parent)
+    return f"{job.site.assets_url.rstrip('/')}/{quote(job.output.relative_to(root).as_posix())}"
+
+
 def publish_products(job: Job, outcomes: Sequence[StepOutcome], steps: Steps) -> list[ProductEntry]:
     """Put products and volumes into the folder of the series, all or none, and return their entries.
 
@@ -67,7 +84,13 @@ def publish_products(job: Job, outcomes: Sequence[StepOutcome], steps: Steps) ->
     assets = [asset for outcome in outcomes for asset in outcome.assets]
     tops = sorted({Path(asset.path).parts[0] for asset in assets})
     volumes = _found(job, _VOLUMES) if job.keep_volumes else []
-    made = [products_folder(job) / top for top in tops] + [_nearest(job, path) for path in volumes]
+    beside = [
+        path
+        for step in STEPS
+        for pattern in step.beside
+        if os.path.lexists(path := products_folder(job) / pattern.format(name=job.name))
+    ]
+    made = [products_folder(job) / top for top in tops] + beside + [_nearest(job, path) for path in volumes]
     real = [path.resolve() if path.is_symlink() else path for path in made]
     fresh = [path for path in real if path.parent.resolve() != job.output.resolve()]
     steps.replacing(path.name for path in fresh)

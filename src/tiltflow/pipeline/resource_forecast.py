@@ -15,7 +15,7 @@ from tiltflow.errors import TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Site
 from tiltflow.pipeline.resume import earlier_result
-from tiltflow.recipe import Recipe
+from tiltflow.recipe import Recipe, SeriesRecipes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,14 @@ class Forecast:
 
 
 def forecast(
-    sources: Sequence[Path], recipe: Recipe, site: Site, output: Path, *, jobs: int = 1, redo: bool = False
+    sources: Sequence[Path], recipe: Recipe | SeriesRecipes, site: Site, output: Path, *, jobs: int = 1, redo: bool = False
 ) -> Forecast | None:
     """Return what the series that are still to be done need, `jobs` of them at once; None if it cannot be estimated for any.
 
     Nothing is refused here: a series that does not fit is refused when its turn comes, and the others are done.  A series that cannot
     be read is skipped here; the run reports why.
     """
-    plans = list(_plans(sources, recipe, site, output, redo))
+    plans = list(_plans(sources, SeriesRecipes.of_all(recipe), site, output, redo))
     if not plans:
         return None
     together = min(max(jobs, 1), len(plans))
@@ -48,13 +48,14 @@ def forecast(
     return Forecast(line, tuple(_shortages(memory, scratch, results, site.scratch, output)))
 
 
-def _plans(sources: Sequence[Path], recipe: Recipe, site: Site, output: Path, redo: bool) -> Iterator[Plan]:
-    engine = choose_engine(recipe.engine)[0]
-    fitted = recipe.for_engine(engine.name)
+def _plans(sources: Sequence[Path], recipes: SeriesRecipes, site: Site, output: Path, redo: bool) -> Iterator[Plan]:
     for source in sources:
+        recipe = recipes.of(source)
         if not redo and earlier_result(source, recipe, output / source.stem) is not None:
             continue
         try:
+            engine = choose_engine(recipe.engine)[0]
+            fitted = recipe.for_engine(engine.name)
             series = read_series(source, recipe.hints)
             yield engine.plan(series, fitted.for_series(series.pixel_size_angstrom), site.threads)
         except TiltflowError:

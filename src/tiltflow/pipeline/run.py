@@ -23,7 +23,7 @@ from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.resume import earlier_result, why_not_kept
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
-from tiltflow.recipe import Recipe
+from tiltflow.recipe import Recipe, SeriesRecipes
 from tiltflow.record import RunRecord, RunRecorder, RunSeriesEntry
 from tiltflow.report import write_run_pages
 from tiltflow.version import __version__
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 def run(
     sources: Sequence[Path],
-    recipe: Recipe,
+    recipe: Recipe | SeriesRecipes,
     site: Site,
     output: Path,
     *,
@@ -47,7 +47,7 @@ def run(
     """Process every series into a folder of its own under `output`, `jobs` of them at once.
 
     The base names must differ, which :func:`tiltflow.delivery.layout.find_series` ensures.  A series whose earlier result is complete,
-    and was made by the same recipe from the same file, is not done again unless `redo`.
+    and was made by the same recipe from the same file, is not done again unless `redo`.  `recipe` is one for all series, or one for each.
 
     Raises
     ------
@@ -59,6 +59,7 @@ def run(
     stop = threading.Event()
     results: dict[Path, SeriesResult] = {}
     pages = _Pages(output, site)
+    recipes = SeriesRecipes.of_all(recipe)
 
     def report(progress: SeriesProgress) -> None:
         if stop.is_set() and progress.result is None:
@@ -67,13 +68,13 @@ def run(
 
     def one(source: Path, recorder: RunRecorder) -> SeriesResult:
         result = process(
-            source, recipe, site, output=output / source.stem, keep_volumes=keep_volumes, redo=redo, on_progress=report
+            source, recipes.of(source), site, output=output / source.stem, keep_volumes=keep_volumes, redo=redo, on_progress=report
         )
         recorder.done(result)
         pages.refresh()
         return result
 
-    with recorded_run(sources, recipe, output, site, jobs) as recorder:
+    with recorded_run(sources, recipes, output, site, jobs) as recorder:
         if jobs <= 1:
             return RunResult(tuple(one(source, recorder) for source in sources))
         with ThreadPoolExecutor(jobs) as pool:
@@ -143,16 +144,18 @@ def _calls(name: str, on_progress: OnProgress) -> StepRunner:
 
 
 @contextmanager
-def recorded_run(sources: Sequence[Path], recipe: Recipe, output: Path, site: Site, jobs: int = 1) -> Iterator[RunRecorder]:
+def recorded_run(sources: Sequence[Path], recipes: SeriesRecipes, output: Path, site: Site, jobs: int = 1) -> Iterator[RunRecorder]:
     """Keep the record of a run in `output`, and write its pages however it ends."""
+    common = recipes.common
     record = RunRecord(
         tiltflow=__version__,
         versions=describe.versions(),
         started=datetime.now(UTC),
         jobs=jobs,
-        template=recipe.template,
-        digest=recipe.digest,
-        remarks=[remark.message for remark in look_alikes(sources)],
+        template=common.template,
+        digest=common.digest,
+        request=describe.request(common),
+        remarks=[remark.message for remark in (*look_alikes(sources), *recipes.remarks)],
         series=[RunSeriesEntry(name=path.stem, source=str(path), record=f"{path.stem}/{RECORD_NAME}") for path in sources],
     )
     recorder = RunRecorder(output / RECORD_NAME, record)

@@ -21,7 +21,7 @@ from tiltflow.pipeline.engine_work import align_and_reconstruct, align_only
 from tiltflow.pipeline.exports import make_exports
 from tiltflow.pipeline.failure import failure_kind, last_lines, optional, reason
 from tiltflow.pipeline.job import ALL_PARTS, Job, StepOutcome
-from tiltflow.pipeline.publication import files_to_keep, products_folder, publish_products
+from tiltflow.pipeline.publication import files_to_keep, products_folder, products_url, publish_products
 from tiltflow.pipeline.step_book import MEASURE, MEASURE_NUMBER, keys_of_inputs, source_key, step_numbers, steps_of
 from tiltflow.products.catalogue import STEPS, ProductContext, Source
 from tiltflow.record import Recorder, Steps
@@ -101,26 +101,28 @@ def product_step(job: Job, step_name: str, progress: StageProgress = silent_prog
     folder = products_folder(job)
     recorder = _recorder_of(job)
     steps = steps_of(job, recorder)
-    kept = steps.begin(step.name, step.number, keys_of_inputs(steps, recorder, step.reads))
-    if kept.kept is not None:
-        kept.bring(folder)
-        return StepOutcome(tuple(_asset(each) for each in kept.kept.found["assets"]))
-    folder.mkdir(parents=True, exist_ok=True)
     context = ProductContext(
         name=job.name,
         aligned=job.workdir / f"{job.name}_ali.mrc",
         volume=job.workdir / f"{job.name}_rec.mrc",
         folder=folder,
         threads=job.site.threads,
+        layout=job.recipe.pyramid,
+        url=products_url(job),
     )
+    kept = steps.begin(step.name, step.number, keys_of_inputs(steps, recorder, step.reads), step.settings(context))
+    if kept.kept is not None:
+        kept.bring(folder)
+        return StepOutcome(tuple(_asset(each) for each in kept.kept.found["assets"]))
+    folder.mkdir(parents=True, exist_ok=True)
     with recorder.stage(step.name) as notes:
         made = step.make(context, lambda fraction: progress(step.name, fraction))
         notes.numbers(made.numbers)
         for text in made.notes:
             notes.note(text)
-    tops = sorted({Path(asset.path).parts[0] for asset in made.assets})
+    tops = {Path(asset.path).parts[0] for asset in made.assets}.union(pattern.format(name=job.name) for pattern in step.beside)
     described = [{"type": str(asset.type), "path": asset.path, "metadata": asset.metadata} for asset in made.assets]
-    steps.made(kept, {top: folder / top for top in tops}, {"assets": described})
+    steps.made(kept, {top: folder / top for top in sorted(tops)}, {"assets": described})
     return StepOutcome(tuple(made.assets))
 
 

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from tiltflow.errors import ResourceError, StageError, TiltflowError
 from tiltflow.model import Asset, AssetType, Progress, Quantity
-from tiltflow.products.context import PRODUCTS, Product, ProductContext, Source, StepResult, product
+from tiltflow.products.context import PRODUCTS, STATE_NAMES, Product, ProductContext, Source, StepResult, product
 
 if TYPE_CHECKING:
     from tiltflow.products.movies import MadeMovie
@@ -45,6 +46,10 @@ class ProductStep:
         What it makes, in words.
     number
         Raised by one when it makes another output of the same input: earlier products are then made again.
+    settings
+        What its output depends on besides its input.
+    beside
+        Patterns of files that it makes beside its products.
     """
 
     name: str
@@ -53,6 +58,8 @@ class ProductStep:
     description: str
     run: Callable[[ProductContext, Progress | None], StepResult] = field(repr=False)
     number: int = 1
+    settings: Callable[[ProductContext], object] = field(default=lambda _context: None, repr=False)
+    beside: tuple[str, ...] = ()
 
     def make(self, context: ProductContext, progress: Progress | None = None) -> StepResult:
         """Make the products of this step.
@@ -193,10 +200,12 @@ def _volume_numbers(made: MadeVolume) -> dict[str, Quantity]:
 
 def _gen_zarr(context: ProductContext, progress: Progress | None) -> StepResult:
     from tiltflow.disk import size_bytes
+    from tiltflow.products.neuroglancer_state import LOCAL_SERVER, write_state
     from tiltflow.products.pyramid import make_pyramid, neuroglancer_metadata
 
     path = context.path(AssetType.NEUROGLANCER_ZARR)
-    made = make_pyramid(context.volume, path, threads=context.threads, progress=progress)
+    made = make_pyramid(context.volume, path, layout=context.layout, threads=context.threads, progress=progress)
+    write_state(context.folder, context.name, url=context.url or LOCAL_SERVER + quote(context.name))
     statistics = made.statistics
     numbers = {
         "levels": Quantity(len(made.shapes)),
@@ -231,6 +240,15 @@ STEPS: tuple[ProductStep, ...] = (
     ProductStep(
         "gen_ave_8_vol", (AssetType.AVERAGED_VOLUME,), (AssetType.VOLUME,), "the binned copy of the averaged volume", _gen_ave_8_vol
     ),
-    ProductStep("gen_zarr", (Source.VOLUME,), (AssetType.NEUROGLANCER_ZARR,), "the pyramid and its display window", _gen_zarr),
+    ProductStep(
+        "gen_zarr",
+        (Source.VOLUME,),
+        (AssetType.NEUROGLANCER_ZARR,),
+        "the pyramid, its display window, and a state of Neuroglancer that shows it",
+        _gen_zarr,
+        number=2,
+        settings=lambda context: (context.layout, context.url),
+        beside=STATE_NAMES,
+    ),
 )
 """Every step, each after those whose products it reads."""

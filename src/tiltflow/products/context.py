@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tiltflow.errors import ParameterError
+from tiltflow.formats.zarrlayout import BIOFORMATS2RAW, PyramidLayout
 from tiltflow.model import Asset, AssetType, Quantity
 
 
@@ -64,6 +65,10 @@ class ProductContext:
         Folder of the products.
     threads
         Threads a step may use.
+    layout
+        How the pyramid is laid out.
+    url
+        Address under which the products will be served; empty for a server on the machine of the browser.
     """
 
     name: str
@@ -71,6 +76,8 @@ class ProductContext:
     volume: Path
     folder: Path
     threads: int = 1
+    layout: PyramidLayout = BIOFORMATS2RAW
+    url: str = ""
 
     def path(self, asset_type: AssetType) -> Path:
         """Return where a product is, or will be."""
@@ -129,3 +136,6 @@ PRODUCTS: tuple[Product, ...] = (
     Product(AssetType.NEUROGLANCER_ZARR, "{name}_rec.zarr", "OME-Zarr pyramid of the reconstruction, for Neuroglancer", "/0"),
 )
 """Every product, in the order in which the steps make them."""
+
+STATE_NAMES = ("{name}_neuroglancer.json", "{name}_neuroglancer.txt")
+"""Names of the state of Neuroglancer and of the link that opens it: files beside the products, not products of their own."""

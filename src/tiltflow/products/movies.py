@@ -28,6 +28,7 @@ from tiltflow.parallel import map_threads
 from tiltflow.products.images import write_jpeg
 from tiltflow.products.levels import Levels, common_mean, contrast, picture, section_moments
 from tiltflow.products.sections import Voxels
+from tiltflow.products.volumes import read_grey_levels
 
 Picture = NDArray[np.uint8]
 
@@ -95,11 +96,11 @@ def make_tilt_movie(
 
 
 def make_section_movie(volume: Path, movie: Path, *, threads: int = 1, progress: Progress | None = None) -> MadeMovie:
-    """Write the movie of all sections of the averaged volume, whose header gives their range of grey levels."""
+    """Write the movie of all sections of the averaged volume, whose titles give their range of grey levels."""
     with Voxels(volume, threads=threads) as sections:
-        header = sections.file.header
+        low, high = read_grey_levels(sections.file.header)
         ones, zeros = np.ones(sections.shape[0], np.float32), np.zeros(sections.shape[0], np.float32)
-        levels = Levels(ones, zeros, header.minimum, header.maximum, header.mean)
+        levels = Levels(ones, zeros, low, high, sections.file.header.mean)
         return _write_movie(sections, levels, SECTION_BLACK, SECTION_WHITE, movie, SECTION_RATE, threads, progress)
 
 

@@ -3,6 +3,9 @@
 Chunks are made depth first: a chunk of a level needs the eight below it and nothing else, so that memory holds one row of chunks
 per level at any time, however large the volume.  Each voxel of the reconstruction is read once, counted, compressed and binned
 while it is in the cache.  (A volume of floats is read once more for its median.)
+
+Row 0 of the pyramid is the top of the picture, as in the key image and the movies, and as bioformats2raw has it, where that of an MRC
+file is the bottom.  Rows are turned over as they are read, so that every level is binned from the top.
 """
 
 from __future__ import annotations
@@ -14,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tiltflow.atomic_write import atomic_write
 from tiltflow.errors import StageError
-from tiltflow.formats.mrc import MrcFile, open_mrc
+from tiltflow.formats.mrc import MrcFile, convert, open_mrc
 from tiltflow.formats.omezarr import CHUNK, OmeZarrWriter
+from tiltflow.formats.zarrlayout import BIOFORMATS2RAW, PyramidLayout
 from tiltflow.kernels import products as kernels
 from tiltflow.model import Progress
 from tiltflow.parallel import map_threads
@@ -32,18 +36,36 @@ SHOWN_MADS = 5
 
 @dataclass(frozen=True, slots=True)
 class MadePyramid:
-    """The pyramid: its levels, the statistics of the full resolution, and remarks."""
+    """The pyramid: its levels, the voxel size along x, y, z, the statistics of the full resolution, and remarks."""
 
     shapes: tuple[tuple[int, int, int], ...]
+    voxel_size_angstrom: tuple[float, float, float]
     statistics: VoxelStatistics
     notes: tuple[str, ...] = ()
 
 
-def make_pyramid(volume: Path, path: Path, *, threads: int = 1, progress: Progress | None = None) -> MadePyramid:
+def make_pyramid(
+    volume: Path,
+    path: Path,
+    *,
+    layout: PyramidLayout = BIOFORMATS2RAW,
+    dtype: DTypeLike | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> MadePyramid:
     """Write the pyramid of a volume to the folder `path`.
+
+    Parameters
+    ----------
+    layout
+        Version, axes, and which way the rows run.
+    dtype
+        Type of the voxels, to which they are converted as in MRC files; if not given, that of the volume, float32 for floats.
 
     Raises
     ------
+    ParameterError
+        If a pyramid cannot hold the type.
     StageError
         If no voxel is usable.
     """
@@ -53,10 +75,12 @@ def make_pyramid(volume: Path, path: Path, *, threads: int = 1, progress: Progre
         if not all(size > 0 for size in voxel_size):
             notes += (f"{volume.name} gives no voxel size ({voxel_size}); the pyramid has 1 Å",)
             voxel_size = (1.0, 1.0, 1.0)
-        dtype = np.dtype(np.float32) if file.dtype.kind == "f" else file.dtype
+        kind = np.dtype(dtype) if dtype is not None else np.dtype(np.float32) if file.dtype.kind == "f" else file.dtype
         with atomic_write(path) as partial:
-            writer = OmeZarrWriter(partial, name=volume.stem, shape=file.shape, dtype=dtype, voxel_size_angstrom=voxel_size)
-            histogram = Histogram(dtype)
+            writer = OmeZarrWriter(
+                partial, name=volume.stem, shape=file.shape, dtype=kind, voxel_size_angstrom=voxel_size, layout=layout
+            )
+            histogram = Histogram(kind)
             _Builder(file, writer, histogram, threads, progress).build()
             statistics = histogram.statistics(_read_blocks(file))
             if statistics.unusable == math.prod(file.shape):
@@ -65,7 +89,7 @@ def make_pyramid(volume: Path, path: Path, *, threads: int = 1, progress: Progre
                 notes += (f"{volume.name}: {statistics.unusable} voxels are not finite or too large; they are stored unchanged",)
             shader = neuroglancer_metadata(statistics)["shaderParameters"]
             writer.finish(tuple(shader["window"]), tuple(shader["range"]))
-    return MadePyramid(tuple(level.shape for level in writer.levels), statistics, notes)
+    return MadePyramid(tuple(level.shape for level in writer.levels), voxel_size, statistics, notes)
 
 
 def neuroglancer_metadata(statistics: VoxelStatistics) -> dict[str, Any]:
@@ -122,7 +146,14 @@ class _Builder:
             self._progress(self._voxels_done / math.prod(self._file.shape))
 
     def _read(self, z: int, y: int) -> NDArray[Any]:
-        return np.asarray(self._file.read_block(slice(z, z + CHUNK), slice(y, y + CHUNK)), self._writer.dtype)
+        """Return rows `y` and on of the pyramid, which are those before `ny - y` of the file if they run from the top down."""
+        sections, rows = slice(z, z + CHUNK), slice(y, y + CHUNK)
+        if self._writer.layout.rows == "top-down":
+            ny = self._file.shape[1]
+            block = self._file.read_block(sections, slice(max(0, ny - y - CHUNK), ny - y))[:, ::-1]
+        else:
+            block = self._file.read_block(sections, rows)
+        return convert(block, self._writer.dtype) if block.dtype != self._writer.dtype else block
 
     def _gather(self, level: int, z: int, y: int) -> NDArray[Any]:
         """Return a row of chunks of a level, binned from the four rows below it."""

@@ -6,10 +6,14 @@ corresponds to `binvol -binning 2`: means of 2 x 2 x 2, rounded, without a remai
 
 The averages are int16 as IMOD's, or float32 where int16 would lose information: floats that span less than :data:`LEAST_SPAN`
 whole numbers, and volumes with more levels than int16 holds, which IMOD would clip.
+
+The header of the averages has the extremes of the voxels as stored.  Those from before the rounding, which IMOD's header has and from
+which the contrast of IMOD's movie follows, are kept in a title line (:func:`read_grey_levels`).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,12 +21,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tiltflow.formats.mrc import MrcWriter, render_label
+from tiltflow.formats.mrc import MrcHeader, MrcWriter, render_label
 from tiltflow.kernels import products as kernels
 from tiltflow.model import Progress
 from tiltflow.parallel import map_threads
 from tiltflow.products.levels import Levels, common_mean, section_moments
 from tiltflow.products.sections import Block, RunningMean, Sections, Voxels, blocks
+
+_LEVELS = "tiltflow: mean of {} sections, {:.7g} to {:.7g}"
+_LEVELS_READ = re.compile(r"tiltflow: mean of \d+ sections, (\S+) to (\S+) ")
 
 LEAST_SPAN = 6
 """Floats whose averages span fewer whole numbers than this stay floats."""
@@ -49,7 +56,7 @@ def make_averaged_volume(volume: Path, path: Path, *, threads: int = 1, progress
             notes += (f"{path.name} is kept as float32: its levels do not fit whole numbers of 16 bits",)
         if voxels.shape[0] < RunningMean.WINDOW:
             notes += (f"{volume.name} has {voxels.shape[0]} sections, fewer than {RunningMean.WINDOW}: the average is that of all",)
-        label = f"tiltflow: mean of {averages.window} sections, at a common mean"
+        label = _LEVELS.format(averages.window, levels.minimum, levels.maximum)
         with MrcWriter(
             path,
             averages.shape,
@@ -59,8 +66,18 @@ def make_averaged_volume(volume: Path, path: Path, *, threads: int = 1, progress
             origin=voxels.file.header.origin,
         ) as out:
             _write(averages, levels, dtype, out, threads, _part(progress, 0.5, 1.0))
-            out.set_statistics(levels.minimum, levels.maximum, levels.mean)
     return MadeVolume(averages.shape, np.dtype(dtype).name, notes)
+
+
+def read_grey_levels(header: MrcHeader) -> tuple[float, float]:
+    """Return the least and the greatest grey level of an averaged volume before it was rounded; else those of the header."""
+    found = next((match for label in reversed(header.labels) if (match := _LEVELS_READ.match(label))), None)
+    if found is None:
+        return header.minimum, header.maximum
+    try:
+        return float(found[1]), float(found[2])
+    except ValueError:
+        return header.minimum, header.maximum
 
 
 def make_binned_volume(volume: Path, path: Path, *, threads: int = 1, progress: Progress | None = None) -> MadeVolume:
@@ -85,7 +102,6 @@ def make_binned_volume(volume: Path, path: Path, *, threads: int = 1, progress: 
                 block = voxels.read(sections, slice(place.y * bin_y, place.y_end * bin_y))
                 means = np.empty((place.z_end - place.z, place.y_end - place.y, nx), np.float32)
                 kernels.bin_real(block, bin_z, bin_y, bin_x, np.empty(block.shape[2], np.float32), means)
-                # The writer rounds, and takes the header's statistics before it does, as binvol.
                 out.write_block(means, z=place.z, y=place.y)
                 return place.done
 

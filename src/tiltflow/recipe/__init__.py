@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tiltflow.recipe.make import Recipe, draft_recipe, make_recipe, render_adoc, report_directives
     from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
+    from tiltflow.recipe.per_series import SeriesRecipes
     from tiltflow.recipe.report import DirectiveReport, DirectiveRow
     from tiltflow.recipe.stages import StageParams
     from tiltflow.recipe.template import TEMPLATES
@@ -27,6 +28,7 @@ _MODULES = {
     "DirectiveReport": "report",
     "DirectiveRow": "report",
     "Recipe": "make",
+    "SeriesRecipes": "per_series",
     "StageParams": "stages",
     "draft_recipe": "make",
     "from_directives": "translate",
@@ -42,6 +44,7 @@ __all__ = [
     "DirectiveReport",
     "DirectiveRow",
     "Recipe",
+    "SeriesRecipes",
     "StageParams",
     "draft_recipe",
     "from_directives",

@@ -13,6 +13,7 @@ from tiltflow.align.fallback import AlignParams
 from tiltflow.errors import DirectiveError, UnsupportedError
 from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
 from tiltflow.formats.known_directives import is_own
+from tiltflow.formats.zarrlayout import BIOFORMATS2RAW, PyramidLayout
 from tiltflow.model import Problem
 from tiltflow.recipe.engine_rules import AUTO, BEST, OFF, all_engines, engine_info, rules_of
 from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
@@ -56,6 +57,8 @@ class Recipe(StageParams):
         Whether the next method is tried when the requested one cannot be trusted.
     trust_limit_px
         Estimated error of an alignment, pixels, above which it is not trusted.
+    pyramid
+        How the pyramid is laid out.
     tracking_binning
         The variable `trackingBinning` of templates: 1, until :meth:`for_series` sets it from the pixel size.
     alignment
@@ -71,6 +74,7 @@ class Recipe(StageParams):
     fallback_engine: str = OFF
     fallback: bool = True
     trust_limit_px: float = 1.0
+    pyramid: PyramidLayout = BIOFORMATS2RAW
     tracking_binning: int = 1
     alignment: Path | None = None
 
@@ -98,8 +102,8 @@ class Recipe(StageParams):
     def digest(self) -> str:
         """Hash of all that determines the result, 64 hexadecimal digits: equal for recipes that give the same one from the same series.
 
-        Directives, engine and stage parameters count; the name of the series, folders and the site do not.  Of given alignments it
-        counts that there are any: their files are compared one by one.
+        Directives, engine, stage parameters and the layout of the pyramid count; the name of the series, folders and the site do not.
+        Of given alignments it counts that there are any: their files are compared one by one.
         """
         named_only = _OF_ONE_SERIES.union(LOWER_LAYERS)
         content = {
@@ -107,6 +111,7 @@ class Recipe(StageParams):
             "engine": [self.engine, self.fallback_engine],
             "follows_pixel_size": self.source.follows_pixel_size,
             "fallback": [self.fallback, self.trust_limit_px],
+            "pyramid": asdict(self.pyramid),
             "stages": {field.name: _plain(getattr(self, field.name)) for field in fields(StageParams)},
         }
         if self.alignment is not None:
@@ -150,6 +155,16 @@ class Recipe(StageParams):
             tracking_binning=binning,
         )
 
+    def with_settings(self, parameters: BrtParameters, overrides: Iterable[Directive] = ()) -> Recipe:
+        """Return the recipe with other parameters, and further directives above its own.
+
+        Raises
+        ------
+        DirectiveError, ParameterError, UnsupportedError
+            If the engine cannot follow it.
+        """
+        return recipe_from(replace(self.source, overrides=(*self.source.overrides, *overrides)), parameters, like=self)
+
 
 def make_recipe(
     parameters: BrtParameters | None = None,
@@ -161,6 +176,7 @@ def make_recipe(
     fallback: bool = True,
     trust_limit_px: float = 1.0,
     alignment: Path | None = None,
+    pyramid: PyramidLayout = BIOFORMATS2RAW,
 ) -> Recipe:
     """Return the recipe for a template, the parameters that fill it in, and directives that override it.
 
@@ -178,6 +194,8 @@ def make_recipe(
     alignment
         A file or a folder of alignments that another program made.  With `auto` and `best` an engine that can use them does the
         work, and no second one.
+    pyramid
+        How the pyramid is laid out.
 
     Raises
     ------
@@ -194,7 +212,14 @@ def make_recipe(
     if alignment is not None:
         fallback_engine = OFF
         engine = _engines_for_alignments()[0] if engine in (AUTO, BEST) else engine
-    asked = replace(recipe, fallback_engine=fallback_engine, fallback=fallback, trust_limit_px=trust_limit_px, alignment=alignment)
+    asked = replace(
+        recipe,
+        fallback_engine=fallback_engine,
+        fallback=fallback,
+        trust_limit_px=trust_limit_px,
+        alignment=alignment,
+        pyramid=pyramid,
+    )
     return asked.for_engine(engine)
 
 
@@ -272,6 +297,39 @@ def draft_recipe(
     found, folder = find_template(template)
     source = replace(found, overrides=tuple(_override(each) for each in overrides))
     source = with_lower_layers(source, source.directives(parameters, {}).directives, folder)
+    return _drafted(source, parameters, engine, volume=volume)
+
+
+def recipe_from(source: Template, parameters: BrtParameters, *, like: Recipe) -> Recipe:
+    """Return the recipe of a template whose layers are read already; engine and all else are those of another recipe.
+
+    Raises
+    ------
+    DirectiveError, ParameterError, UnsupportedError
+        If the engine cannot follow it.
+    """
+    drafted = _drafted(source, parameters, like.engine)
+    kept = {name: getattr(like, name) for name in ("fallback_engine", "fallback", "trust_limit_px", "pyramid")}
+    return replace(drafted, **kept).for_engine(like.engine)
+
+
+def render_request(recipe: Recipe, *, name: str, stackext: str, dataset_directory: str) -> str:
+    """Return the directives that a recipe follows for one series as the text of a file, tiltflow's own among them.
+
+    A name that a directive cannot hold is left as `<name>`.
+    """
+    given = {"<name>": name, "<stackext>": stackext, "<datasetDirectory>": dataset_directory}
+    series = {placeholder: text for placeholder, text in given.items() if text.isprintable() and text == text.strip()}
+    directives = []
+    for each in recipe.directives:
+        value = each.value
+        for placeholder, text in series.items():
+            value = value.replace(placeholder, text)
+        directives.append(replace(each, value=value))
+    return render_directives(directives, f"Followed by tiltflow; template {recipe.template!a}, recipe {recipe.digest[:16]}")
+
+
+def _drafted(source: Template, parameters: BrtParameters, engine: str, *, volume: bool = True) -> Recipe:
     layered = source.directives(parameters, {})
     params, _ = from_directives(layered.directives)
     problems = (*layered.problems, *_oddities(parameters, source))

@@ -96,11 +96,41 @@ class EngineAttemptEntry(_Entry):
     error_px: float | None = None
 
 
+class GivenDirective(_Entry):
+    """A directive as it was given: in line `line` of `where`."""
+
+    name: str
+    value: str
+    where: str = ""
+    line: int | None = None
+
+
+class RequestEntry(_Entry):
+    """What a recipe was made from, enough to make it again without the files it came from.
+
+    `text` is the template with its variables not filled in, `layers` are the directives of the scope, system and user
+    templates, lowest first, `missing` says which of these did not exist, `overrides` are the directives above the template, and
+    `engine` is what was asked for, `auto` included.
+    """
+
+    template: str
+    text: str
+    layers: list[list[GivenDirective]] = Field(default_factory=list)
+    missing: list[str] = Field(default_factory=list)
+    overrides: list[GivenDirective] = Field(default_factory=list)
+    parameters: dict[str, int]
+    engine: str
+    fallback_engine: str
+    fallback: bool
+    trust_limit_px: float
+    pyramid: dict[str, str | bool] = Field(default_factory=dict)
+
+
 class RecipeEntry(_Entry):
     """The recipe: `digest` is equal when the result must be, `requested` is that of the request, before an engine was chosen.
 
-    `stages` holds the parameters of the native engine; `defaulted` names those of them, as `stage.name`, that no directive has
-    set.
+    `request` is what it was made from.  `stages` holds the parameters of the native engine; `defaulted` names those of them, as
+    `stage.name`, that no directive has set.
     """
 
     template: str
@@ -110,6 +140,7 @@ class RecipeEntry(_Entry):
     directives: list[DirectiveEntry] = Field(default_factory=list)
     stages: dict[str, Any] = Field(default_factory=dict)
     defaulted: list[str] = Field(default_factory=list)
+    request: RequestEntry | None = None
 
 
 class FailureEntry(_Entry):
@@ -347,7 +378,10 @@ class RunSeriesEntry(_Entry):
 
 
 class RunRecord(_Entry):
-    """One run over a folder of series, as it stood when it was last written."""
+    """One run over a folder of series, as it stood when it was last written.
+
+    `template`, `digest` and `request` are those of the recipe for all series; the records of the series have their own.
+    """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_by_name=True, ser_json_inf_nan="null")
 
@@ -360,6 +394,7 @@ class RunRecord(_Entry):
     jobs: int = 1
     template: str
     digest: str
+    request: RequestEntry | None = None
     remarks: list[str] = Field(default_factory=list)
     series: list[RunSeriesEntry] = Field(default_factory=list)
 

@@ -26,6 +26,7 @@ from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, ImageStack, Reconstruction, Stack
 from tiltflow.preprocess.preparation import repair_views
+from tiltflow.recipe.make import render_request
 from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
 
 
@@ -37,12 +38,22 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
     StageError
         If a stage finds that these data cannot give a result, with the reason.
     """
+    write_directives(job)
     with open_stack(job.series.path) as raw:
         views = _Views(job, raw)
         alignment, key = _align_step(job, views)
         aligned, key = _stack_step(job, views, raw, alignment, key)
     volume = _volume_step(job, aligned, alignment, key)
     return Reconstruction(aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment)
+
+
+def write_directives(job: EngineJob) -> None:
+    """Write the directives that are followed to `B.adoc`, which is kept with the results as IMOD's is."""
+    source = job.series.path
+    text = render_request(
+        job.recipe, name=job.series.name, stackext=source.suffix.lstrip("."), dataset_directory=str(source.parent)
+    )
+    job.path(".adoc").write_text(text, encoding="utf-8")
 
 
 def align_series(job: EngineJob) -> Alignment:

@@ -90,7 +90,6 @@ def write_volume(
         pixel_size_angstrom=raw_pixel * params.binning,
         labels=[*aligned.header.labels, title("tomographic reconstruction")],
         origin=(params.shift_x * raw_pixel, 0.0, depth * raw_pixel * params.binning / 2),
-        take_statistics=not trim.keeps_all,
     ) as out:
 
         def sink(y0: int, slab: NDArray[Any]) -> None:
@@ -112,8 +111,6 @@ def write_volume(
             made = reconstruct_sirt(aligned, alignment.tilt_deg, params, job.recipe.sirt, **work)
         else:
             made = reconstruct(aligned, alignment.tilt_deg, params, local=alignment.local, y_per_z=alignment.y_per_z, **work)
-        if trim.keeps_all:
-            out.set_statistics(made.minimum, made.maximum, made.mean)
     return made
 
 
