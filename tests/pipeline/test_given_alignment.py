@@ -69,7 +69,7 @@ def test_a_run_with_a_given_alignment(folder, made, site):
     assert "coarse alignment" not in names
     assert record.alignment.method == "given"
     assert record.alignment.error_px < 0.5
-    assert record.alignment.excluded_views == {2: "is left out by the alignment of IMOD"}
+    assert record.alignment.excluded_views == {3: "is left out by the alignment of IMOD"}
     assert record.given_alignment.program == "IMOD"
     assert [file.path.rsplit("/", 1)[1] for file in record.given_alignment.files] == ["B.xf", "B.tlt"]
     written = read_transforms(folder / "out" / "B.xf")

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["PRODUCTS", "STEPS", "Product", "ProductContext", "ProductStep", "Source", "StepResult", "make_products", "product"]
 
 
+def _no_settings(_context: ProductContext) -> object:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class ProductStep:
     """One step; operators see its name.
@@ -58,7 +62,7 @@ class ProductStep:
     description: str
     run: Callable[[ProductContext, Progress | None], StepResult] = field(repr=False)
     number: int = 1
-    settings: Callable[[ProductContext], object] = field(default=lambda _context: None, repr=False)
+    settings: Callable[[ProductContext], object] = field(default=_no_settings, repr=False)
     beside: tuple[str, ...] = ()
 
     def make(self, context: ProductContext, progress: Progress | None = None) -> StepResult:
@@ -219,6 +223,10 @@ def _gen_zarr(context: ProductContext, progress: Progress | None) -> StepResult:
     return StepResult((context.asset(AssetType.NEUROGLANCER_ZARR, neuroglancer_metadata(statistics)),), numbers, made.notes)
 
 
+def _pyramid_settings(context: ProductContext) -> object:
+    return context.layout, context.url
+
+
 STEPS: tuple[ProductStep, ...] = (
     ProductStep(
         "gen_tilt_movie",
@@ -247,7 +255,7 @@ STEPS: tuple[ProductStep, ...] = (
         "the pyramid, its display window, and a state of Neuroglancer that shows it",
         _gen_zarr,
         number=2,
-        settings=lambda context: (context.layout, context.url),
+        settings=_pyramid_settings,
         beside=STATE_NAMES,
     ),
 )
