@@ -145,7 +145,7 @@ def test_the_data_portal_sees_the_points_where_they_are(known):
         np.testing.assert_allclose(seen, known.seen[entry.z_index], atol=WITHIN_PX)
 
 
-@pytest.mark.parametrize("target", target_names())
+@pytest.mark.parametrize("target", [name for name in target_names() if name != "neuroglancer"])  # it takes no geometry
 def test_every_target_says_how_much_it_loses_without_magnification(write_known, target):
     known = write_known(magnification=1.01)
     (made,) = export_series(known.folder, [target])

@@ -11,7 +11,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from tiltflow.cli.application import usage_errors
-from tiltflow.recipe.engine_rules import EngineOption, all_engines, engine_choices
+from tiltflow.interchange.targets import target_names
+from tiltflow.recipe.engine_rules import OFF, EngineOption, all_engines, engine_choices, engine_names
 from tiltflow.recipe.parameters import PARAMETERS, BrtParameters, Parameter
 
 IMOD = "IMOD's parameters"
@@ -47,6 +48,64 @@ Alignment = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+InputFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT_DIR",
+        help="Folder of tilt series: every .mrc .st .MRC .ST in it, and other formats (.tif) with an .mdoc.",
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results: one folder a series.", rich_help_panel=WHERE)]
+File = Annotated[str | None, typer.Option("--file", help="Only this one file of the folder.", rich_help_panel=WHERE)]
+FallbackEngine = Annotated[
+    str | None,
+    typer.Option(
+        "--fallback-engine",
+        metavar="|".join((*engine_names(), OFF)),
+        help="Engine that does the work of one that failed or aligned poorly.",
+        rich_help_panel=HOW,
+    ),
+]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Series at once.", rich_help_panel=HOW)]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Threads for each series; if not given, all cores are divided among the series.",
+        rich_help_panel=HOW,
+    ),
+]
+Redo = Annotated[bool, typer.Option("--redo", help="Process series again that are already done.", rich_help_panel=HOW)]
+Workdir = Annotated[Path | None, typer.Option("--workdir", help="Where scratch folders are made.", rich_help_panel=WHERE)]
+PerSeries = Annotated[
+    Path | None,
+    typer.Option(
+        "--per-series",
+        metavar="FILE",
+        help="Table with settings of single series, CSV or TOML; if not given, series.csv or series.toml of the folder.",
+        rich_help_panel=HOW,
+    ),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every line of the log.", rich_help_panel=HOW)]
+Export = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--export",
+        metavar="|".join(target_names()),
+        help="Write each series for this program too, into export/NAME beside its products; may be repeated.",
+        rich_help_panel=WHERE,
+    ),
+]
+CallbackUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--callback-url",
+        help="Address of the portal's API for the callback (token: TILTFLOW_TOKEN or --token-file).",
+        rich_help_panel=WHERE,
+    ),
+]
+TokenFile = Annotated[Path | None, typer.Option("--token-file", help="File that holds the API's token.", rich_help_panel=WHERE)]
 
 
 def takes_parameters(command: Callable[..., None]) -> Callable[..., None]:

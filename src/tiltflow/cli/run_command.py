@@ -8,11 +8,30 @@ from typing import Annotated
 
 import typer
 
-from tiltflow.cli.application import SOME_FAILED, app, folder_of, status_of, stoppable, usage_errors
-from tiltflow.cli.options import HOW, WHERE, Alignment, Engine, Overrides, Template, takes_parameters
-from tiltflow.errors import ParameterError, TiltflowError
-from tiltflow.interchange.targets import target_names
-from tiltflow.recipe.engine_rules import OFF, engine_names
+from tiltflow.cli.application import app, folder_of, stoppable, usage_errors
+from tiltflow.cli.options import (
+    HOW,
+    WHERE,
+    Alignment,
+    CallbackUrl,
+    Engine,
+    Export,
+    FallbackEngine,
+    File,
+    InputFolder,
+    Jobs,
+    Output,
+    Overrides,
+    PerSeries,
+    Redo,
+    Template,
+    Threads,
+    TokenFile,
+    Verbose,
+    Workdir,
+    takes_parameters,
+)
+from tiltflow.errors import ParameterError
 from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
 
 
@@ -20,76 +39,25 @@ from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
 @takes_parameters
 def run(
     context: typer.Context,
-    input_dir: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INPUT_DIR",
-            help="Folder of tilt series: every .mrc .st .MRC .ST in it, and other formats (.tif) with an .mdoc.",
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the results: one folder a series.", rich_help_panel=WHERE)
-    ],
-    file: Annotated[str | None, typer.Option("--file", help="Only this one file of the folder.", rich_help_panel=WHERE)] = None,
+    input_dir: InputFolder,
+    output: Output,
+    file: File = None,
     *,
     parameters: BrtParameters,
     template: Template = "plastic_brt",
     overrides: Overrides = None,
     engine: Engine = None,
-    fallback_engine: Annotated[
-        str | None,
-        typer.Option(
-            "--fallback-engine",
-            metavar="|".join((*engine_names(), OFF)),
-            help="Engine that does the work of one that failed or aligned poorly.",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
+    fallback_engine: FallbackEngine = None,
     alignment: Alignment = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Series at once.", rich_help_panel=HOW)] = 1,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads",
-            min=1,
-            help="Threads for each series; if not given, all cores are divided among the series.",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
-    redo: Annotated[bool, typer.Option("--redo", help="Process series again that are already done.", rich_help_panel=HOW)] = False,
-    export: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--export",
-            metavar="|".join(target_names()),
-            help="Write each series for this program too, into export/NAME beside its products; may be repeated.",
-            rich_help_panel=WHERE,
-        ),
-    ] = None,
-    callback_url: Annotated[
-        str | None,
-        typer.Option(
-            "--callback-url",
-            help="Address of the portal's API for the callback (token: TILTFLOW_TOKEN or --token-file).",
-            rich_help_panel=WHERE,
-        ),
-    ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="File that holds the API's token.", rich_help_panel=WHERE)
-    ] = None,
-    workdir: Annotated[
-        Path | None, typer.Option("--workdir", help="Where scratch folders are made.", rich_help_panel=WHERE)
-    ] = None,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    redo: Redo = False,
+    export: Export = None,
+    callback_url: CallbackUrl = None,
+    token_file: TokenFile = None,
+    workdir: Workdir = None,
     keep_workdir: Annotated[bool, typer.Option("--keep-workdir", help="Keep the scratch folders.", rich_help_panel=WHERE)] = False,
-    per_series: Annotated[
-        Path | None,
-        typer.Option(
-            "--per-series",
-            metavar="FILE",
-            help="Table with settings of single series, CSV or TOML; if not given, series.csv or series.toml of the folder.",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
+    per_series: PerSeries = None,
     like: Annotated[
         Path | None,
         typer.Option(
@@ -100,11 +68,12 @@ def run(
         ),
     ] = None,
     engine_options: dict[str, bool | None],
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every line of the log.", rich_help_panel=HOW)] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Align, reconstruct and make the products of every tilt series in a folder."""
     from tiltflow import console
-    from tiltflow.delivery import callback, layout
+    from tiltflow.cli.telling import tell
+    from tiltflow.delivery import layout
     from tiltflow.delivery.portal import Portal
     from tiltflow.engines.registry import choose_engine
     from tiltflow.formats.find_alignment import check_alignment_path
@@ -113,7 +82,7 @@ def run(
     from tiltflow.recipe import make_recipe
     from tiltflow.recipe.like import recipes_like
     from tiltflow.recipe.per_series import find_table, recipes_for
-    from tiltflow.report import INDEX_NAME, evidence_metadata, record_of
+    from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_settings, load_token, site_from
 
     console.set_up_logging(verbose=verbose)
@@ -161,25 +130,9 @@ def run(
                 console.err.print(f"! {shortage}", style="yellow", markup=False, soft_wrap=True)
     with stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
         results = run_series(sources, recipes, site, output, jobs=jobs, redo=redo, on_progress=on_progress).results
-    evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if settings.evidence_in_callback else {}
-    body = callback.build_callback(results, layout.plain_layout(input_dir, output), evidence)
     console.show_closing_table(results)
     console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
-    status = status_of(results)
-    kept = output / callback.CALLBACK_NAME
-    try:
-        callback.write_callback(body, kept)
-    except TiltflowError as error:
-        console.err.print(f"error: {kept.name} was not written: {error}", style="red", markup=False)
-        status = status or SOME_FAILED
-    if portal:
-        try:
-            portal.tell(body)
-        except TiltflowError as error:
-            remedy = f"The message is kept in {kept}" if kept.exists() else "run the same command again"
-            console.err.print(f"error: the portal did not accept the callback: {error}\n{remedy}", style="red", markup=False)
-            status = status or SOME_FAILED
-    raise typer.Exit(status)
+    raise typer.Exit(tell(results, layout.plain_layout(input_dir, output), output, portal, evidence=settings.evidence_in_callback))
 
 
 def _refuse_beside_like(context: typer.Context) -> None:

@@ -5,7 +5,7 @@ when it is used, so that this module is light.  One whose program takes all seri
 `collect(exports, folder) -> list[Path]` too.
 
 >>> [target.name for target in TARGETS]
-['imod', 'relion5', 'warp', 'aretomo', 'czi']
+['imod', 'relion5', 'warp', 'aretomo', 'czi', 'neuroglancer']
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ TARGETS: tuple[Target, ...] = (
         "`B.zarr`",
         "tiltflow.interchange.portal",
     ),
+    Target("neuroglancer", "Neuroglancer", "`B_neuroglancer.json` `B_neuroglancer.txt`", "tiltflow.interchange.neuroglancer"),
 )
 
 

@@ -7,7 +7,7 @@ each, in folders below it.  The geometry beside them (`B.xf`, `B.tlt`) goes into
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,10 +25,12 @@ from tiltflow.model import Alignment, Reconstruction, SeriesResult, Site
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, nobody
 from tiltflow.pipeline.log import series_log
+from tiltflow.pipeline.run import recorded_run
 from tiltflow.pipeline.step_book import GIVEN, GIVEN_NUMBER, steps_of
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import begin_record, finish_step, measure, product_step
 from tiltflow.recipe import Recipe
+from tiltflow.recipe.per_series import SeriesRecipes
 from tiltflow.record import AlignmentEntry, Recorder, ValueEntry
 
 ALIGNED_ENDINGS = ("_ali.mrc", ".ali")
@@ -93,6 +95,31 @@ def _pairs(folder: Path, name: str | None) -> Iterator[GivenVolumes]:
 
 def _first(folder: Path, base: str, endings: tuple[str, ...]) -> Path | None:
     return next((path for ending in endings if (path := folder / f"{base}{ending}").is_file()), None)
+
+
+def process_all_given(
+    given: Sequence[GivenVolumes],
+    recipe: Recipe,
+    site: Site,
+    output: Path,
+    *,
+    redo: bool = False,
+    on_progress: OnProgress = nobody,
+) -> tuple[SeriesResult, ...]:
+    """Make the products of several given series, each in a folder of its own under `output`, with an index of all.
+
+    Raises
+    ------
+    LocationError, ResourceError
+        If no scratch folder can be made.
+    """
+    results = []
+    sources, names = [each.source for each in given], [each.name for each in given]
+    with recorded_run(sources, SeriesRecipes.of_all(recipe), output, site, names=names) as recorder:
+        for each in given:
+            results.append(process_given(each, recipe, site, output=output / each.name, redo=redo, on_progress=on_progress))
+            recorder.done(results[-1])
+    return tuple(results)
 
 
 def process_given(

@@ -42,6 +42,7 @@ def run(
     jobs: int = 1,
     keep_volumes: bool = True,
     redo: bool = False,
+    parts: tuple[Part, ...] = ALL_PARTS,
     on_progress: OnProgress = nobody,
 ) -> RunResult:
     """Process every series into a folder of its own under `output`, `jobs` of them at once.
@@ -68,7 +69,14 @@ def run(
 
     def one(source: Path, recorder: RunRecorder) -> SeriesResult:
         result = process(
-            source, recipes.of(source), site, output=output / source.stem, keep_volumes=keep_volumes, redo=redo, on_progress=report
+            source,
+            recipes.of(source),
+            site,
+            output=output / source.stem,
+            keep_volumes=keep_volumes,
+            redo=redo,
+            parts=parts,
+            on_progress=report,
         )
         recorder.done(result)
         pages.refresh()
@@ -144,8 +152,15 @@ def _calls(name: str, on_progress: OnProgress) -> StepRunner:
 
 
 @contextmanager
-def recorded_run(sources: Sequence[Path], recipes: SeriesRecipes, output: Path, site: Site, jobs: int = 1) -> Iterator[RunRecorder]:
-    """Keep the record of a run in `output`, and write its pages however it ends."""
+def recorded_run(
+    sources: Sequence[Path],
+    recipes: SeriesRecipes,
+    output: Path,
+    site: Site,
+    jobs: int = 1,
+    names: Sequence[str] | None = None,
+) -> Iterator[RunRecorder]:
+    """Keep the record of a run in `output`, and write its pages however it ends; `names` are those of the series if not their files'."""
     common = recipes.common
     record = RunRecord(
         tiltflow=__version__,
@@ -156,7 +171,10 @@ def recorded_run(sources: Sequence[Path], recipes: SeriesRecipes, output: Path, 
         digest=common.digest,
         request=describe.request(common),
         remarks=[remark.message for remark in (*look_alikes(sources), *recipes.remarks)],
-        series=[RunSeriesEntry(name=path.stem, source=str(path), record=f"{path.stem}/{RECORD_NAME}") for path in sources],
+        series=[
+            RunSeriesEntry(name=name, source=str(path), record=f"{name}/{RECORD_NAME}")
+            for name, path in zip(names or [path.stem for path in sources], sources, strict=True)
+        ],
     )
     recorder = RunRecorder(output / RECORD_NAME, record)
     try:

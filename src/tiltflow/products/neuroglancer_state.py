@@ -55,10 +55,15 @@ def write_state(folder: Path, name: str, *, url: str = LOCAL_SERVER, viewer: str
         If there is no such pyramid.
     """
     state = make_state(folder / f"{name}_rec.zarr" / "0", f"{url.rstrip('/')}/{quote(name)}_rec.zarr/0/")
-    paths = tuple(folder / pattern.format(name=name) for pattern in STATE_NAMES)
-    write_text(paths[0], json.dumps(state, indent=1) + "\n")
-    write_text(paths[1], state_link(state, viewer) + "\n")
-    return paths[0], paths[1]
+    return write_state_files(folder, name, state, state_link(state, viewer))
+
+
+def write_state_files(folder: Path, name: str, state: Mapping[str, Any], link: str) -> tuple[Path, Path]:
+    """Write a state and its link into a folder; return their paths."""
+    state_path, link_path = (folder / pattern.format(name=name) for pattern in STATE_NAMES)
+    write_text(state_path, json.dumps(state, indent=1) + "\n")
+    write_text(link_path, link + "\n")
+    return state_path, link_path
 
 
 def make_state(pyramid: Path, url: str) -> dict[str, Any]:

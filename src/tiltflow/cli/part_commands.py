@@ -1,0 +1,175 @@
+"""Commands that do a part of the work alone: the alignment, the reconstruction, the products."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiltflow.cli.application import app, folder_of, status_of, stoppable, usage_errors
+from tiltflow.cli.options import (
+    WHERE,
+    Alignment,
+    CallbackUrl,
+    Engine,
+    File,
+    InputFolder,
+    Jobs,
+    Output,
+    Overrides,
+    PerSeries,
+    Redo,
+    Template,
+    Threads,
+    TokenFile,
+    Verbose,
+    Workdir,
+    takes_parameters,
+)
+from tiltflow.recipe.parameters import BrtParameters
+
+if TYPE_CHECKING:
+    from tiltflow.pipeline.job import Part
+
+
+@app.command()
+@takes_parameters
+def align(
+    input_dir: InputFolder,
+    output: Output,
+    file: File = None,
+    *,
+    parameters: BrtParameters,
+    template: Template = "plastic_brt",
+    overrides: Overrides = None,
+    engine: Engine = None,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    redo: Redo = False,
+    workdir: Workdir = None,
+    per_series: PerSeries = None,
+    verbose: Verbose = False,
+) -> None:
+    """Align every tilt series in a folder, without reconstructing; tiltflow run goes on from there."""
+    _do(("alignment",), **{**locals(), "alignment": None})
+
+
+@app.command()
+@takes_parameters
+def reconstruct(
+    input_dir: InputFolder,
+    output: Output,
+    file: File = None,
+    *,
+    parameters: BrtParameters,
+    template: Template = "plastic_brt",
+    overrides: Overrides = None,
+    engine: Engine = None,
+    alignment: Alignment = None,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    redo: Redo = False,
+    workdir: Workdir = None,
+    per_series: PerSeries = None,
+    verbose: Verbose = False,
+) -> None:
+    """Reconstruct every tilt series in a folder, from a given alignment or from one that is made or there already; no products."""
+    _do(("alignment", "reconstruction"), **locals())
+
+
+def _do(
+    parts: tuple[Part, ...],
+    *,
+    input_dir: Path,
+    output: Path,
+    file: str | None,
+    parameters: BrtParameters,
+    template: str,
+    overrides: list[str] | None,
+    engine: str | None,
+    alignment: Path | None,
+    jobs: int,
+    threads: int | None,
+    redo: bool,
+    workdir: Path | None,
+    per_series: Path | None,
+    verbose: bool,
+) -> None:
+    """Do parts of the work on a folder, and exit with the status."""
+    from tiltflow import console
+    from tiltflow.delivery import layout
+    from tiltflow.formats.find_alignment import check_alignment_path
+    from tiltflow.pipeline import run as run_series
+    from tiltflow.recipe import make_recipe
+    from tiltflow.recipe.per_series import find_table, recipes_for
+    from tiltflow.report import INDEX_NAME
+    from tiltflow.settings import load_settings, site_from
+
+    console.set_up_logging(verbose=verbose)
+    with usage_errors():
+        settings = load_settings(scratch=workdir.resolve() if workdir else None, threads=threads, engine=engine)
+        sources = layout.find_series(folder_of(input_dir), file, by_mdoc=True)
+        recipe = make_recipe(
+            parameters,
+            template=template,
+            overrides=overrides or [],
+            engine=settings.engine,
+            fallback_engine=settings.fallback_engine,
+            fallback=settings.fallback,
+            pyramid=settings.pyramid,
+            alignment=alignment,
+        )
+        recipes = recipes_for(recipe, per_series or find_table(input_dir), layout.stems(input_dir))
+        if alignment is not None:
+            check_alignment_path(alignment, [path.stem for path in sources])
+        for remark in (*layout.look_alikes(sources), *recipes.remarks):
+            console.err.print(f"! {remark.message}", style="yellow", markup=False)
+        site = site_from(settings, jobs)
+    with stoppable(), console.progress_display(len(sources)) as on_progress:
+        results = run_series(sources, recipes, site, output, jobs=jobs, redo=redo, parts=parts, on_progress=on_progress).results
+    console.show_closing_table(results)
+    console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
+    raise typer.Exit(status_of(results))
+
+
+@app.command()
+def products(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="Folder with NAME_ali.mrc and NAME_rec.mrc, or NAME.ali and NAME.rec, of any program; or with such folders in it.",
+        ),
+    ],
+    output: Output,
+    name: Annotated[str | None, typer.Option("--name", help="Only this base name.", rich_help_panel=WHERE)] = None,
+    *,
+    threads: Threads = None,
+    redo: Redo = False,
+    callback_url: CallbackUrl = None,
+    token_file: TokenFile = None,
+    workdir: Workdir = None,
+    verbose: Verbose = False,
+) -> None:
+    """Make movies, pictures, pyramid, page and callback of aligned stacks and volumes that any program made."""
+    from tiltflow import console
+    from tiltflow.cli.telling import tell
+    from tiltflow.delivery import layout
+    from tiltflow.delivery.portal import Portal
+    from tiltflow.pipeline.given_volumes import find_given, process_all_given
+    from tiltflow.recipe import make_recipe
+    from tiltflow.report import INDEX_NAME
+    from tiltflow.settings import load_settings, load_token, site_from
+
+    console.set_up_logging(verbose=verbose)
+    with usage_errors():
+        settings = load_settings(scratch=workdir.resolve() if workdir else None, threads=threads)
+        site, recipe = site_from(settings), make_recipe(pyramid=settings.pyramid)
+        given = find_given(folder_of(folder), name)
+        portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
+    with stoppable(), console.progress_display(len(given)) as on_progress:
+        results = process_all_given(given, recipe, site, output, redo=redo, on_progress=on_progress)
+    console.show_closing_table(results)
+    console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
+    raise typer.Exit(tell(results, layout.plain_layout(folder, output), output, portal, evidence=settings.evidence_in_callback))

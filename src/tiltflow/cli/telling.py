@@ -1,0 +1,50 @@
+"""The callback of a command: kept beside the results, and sent where a portal is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tiltflow import console
+from tiltflow.cli.application import SOME_FAILED, status_of
+from tiltflow.delivery import callback
+from tiltflow.delivery.layout import Layout
+from tiltflow.delivery.portal import Portal
+from tiltflow.errors import TiltflowError
+from tiltflow.model import SeriesResult
+from tiltflow.report import evidence_metadata, record_of
+
+
+def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: Portal | None, *, evidence: bool) -> int:
+    """Keep the callback in the folder of the results, send it, and return the exit status.
+
+    Parameters
+    ----------
+    results
+        Of all series.
+    layout
+        Names the files in the portal.
+    output
+        Folder of the results.
+    portal
+        Where to send it; None to send nothing.
+    evidence
+        Whether verdict and figures go along.
+    """
+    kept_evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if evidence else {}
+    body = callback.build_callback(results, layout, kept_evidence)
+    status = status_of(tuple(results))
+    kept = output / callback.CALLBACK_NAME
+    try:
+        callback.write_callback(body, kept)
+    except TiltflowError as error:
+        console.err.print(f"error: {kept.name} was not written: {error}", style="red", markup=False)
+        status = status or SOME_FAILED
+    if portal is not None:
+        try:
+            portal.tell(body)
+        except TiltflowError as error:
+            remedy = f"The message is kept in {kept}" if kept.exists() else "run the same command again"
+            console.err.print(f"error: the portal did not accept the callback: {error}\n{remedy}", style="red", markup=False)
+            status = status or SOME_FAILED
+    return status
