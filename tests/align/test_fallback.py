@@ -223,7 +223,8 @@ def by(monkeypatch):
 def test_methods_are_tried_until_one_is_trusted_and_the_observer_hears_why(by, methods, tried, used, heard):
     found, listener = by(methods)
     assert [each["method"] for each in found.evidence.attempts] == tried
-    assert listener.stages == ["coarse alignment", *(f"align: {method}" for method in tried)]
+    stages = [["align: projection", "check of the axis"] if method == "projection" else [f"align: {method}"] for method in tried]
+    assert listener.stages == ["coarse alignment", *(stage for each in stages for stage in each)]
     assert found.method == used
     assert [text for text in listener.warnings if "align" in text] == heard
 
@@ -237,13 +238,76 @@ def test_every_attempt_is_kept_with_its_known_figures_its_warnings_or_its_failur
             "patches": fails(StageError("no texture")),
         }
     )
+    axis = found.evidence.attempts[2].pop("error_px")
+    assert axis == pytest.approx(0.5, abs=0.01)
     assert found.evidence.attempts == (
         {"method": "gold", "residual_mean_px": 0.25, "measurements": 40, "error_px": 0.7, "trust_warnings": ["a"]},
         {"method": "patches", "failed": "no texture"},
-        {"method": "projection", "error_px": 0.5, "trust_warnings": []},
+        {"method": "projection", "trust_warnings": []},
     )
     assert listener.numbers["residual_mean"] == (0.25, "px")
     assert listener.numbers["measurements"] == (40, "")
+
+
+@pytest.mark.parametrize(
+    ("methods", "asked", "tried", "used"),
+    [
+        pytest.param(
+            {}, {}, ["patches", "projection"], "patches", id="patches that measure it are used where their error is smaller"
+        ),
+        pytest.param(
+            {"patches": gives("patches", 0.6)}, {}, ["patches", "projection"], "patches", id="as its error is measured by theirs"
+        ),
+        pytest.param(
+            {"patches": gives("patches", 0.1, "a")}, {}, ["patches", "projection"], "projection", id="not those with a warning"
+        ),
+        pytest.param(
+            {"patches": fails(StageError("none"))}, {}, ["projection"], "projection", id="where there are none, it stands"
+        ),
+        pytest.param({}, {"fallback": False}, ["projection"], "projection", id="without fallback they only measure"),
+    ],
+)
+def test_a_markerless_alignment_is_measured_by_patches_that_may_be_used_instead(by, methods, asked, tried, used):
+    found, listener = by(methods, method="projection", **asked)
+    assert [each["method"] for each in found.evidence.attempts] == tried
+    assert found.method == used
+    assert listener.stages.count("align: patches to check") == 1
+    assert listener.stages[-1] == "check of the axis"
+
+
+def markerless(error_px, shift_px=0.0, *warnings):
+    transforms = np.tile(np.array([[1.0, 0, 0], [0, 1, 0]]), (21, 1, 1))
+    transforms[::2, 1, 2] = 2 * shift_px  # every other view is off along y, so that the views scatter by this much
+    tilts = np.linspace(-60, 60, 21)
+    return Alignment(transforms, tilts, np.ones(21, bool), "x", evidence=Evidence(error_px=error_px, trust_warnings=warnings))
+
+
+AXIS_PX = 0.74
+"""Error that 0.9 degrees of the axis make in views of 512 pixels between 60 degrees."""
+
+
+@pytest.mark.parametrize(
+    ("found", "patches", "error_px", "warned"),
+    [
+        pytest.param(markerless(0.1), markerless(0.3), 0.3, False, id="no distance: the error of the patches"),
+        pytest.param(markerless(0.1, 0.4), markerless(0.3), 0.5, False, id="distance and error add as squares"),
+        pytest.param(markerless(0.1, 3.0), markerless(0.3), 3.015, True, id="more than the limit is a warning"),
+        pytest.param(markerless(0.1), None, np.hypot(0.1, AXIS_PX), False, id="without patches: an uncertain axis"),
+        pytest.param(markerless(0.9), None, np.hypot(0.9, AXIS_PX), True, id="which may go beyond the limit"),
+        pytest.param(
+            markerless(0.1), markerless(0.05, 0.0, "a"), np.hypot(0.1, AXIS_PX), False, id="patches with a warning measure nothing"
+        ),
+        pytest.param(markerless(0.1), markerless(None), np.hypot(0.1, AXIS_PX), False, id="patches without an error"),
+        pytest.param(markerless(np.nan), markerless(0.3), np.nan, False, id="what claims nothing is not measured"),
+    ],
+)
+def test_the_error_of_a_markerless_alignment_is_what_patches_say(found, patches, error_px, warned):
+    listener = Listener()
+    with listener.stage("check") as notes:
+        checked = fallback.check_by_patches(found, patches, (512, 512), 1.0, notes)
+    np.testing.assert_allclose(checked.evidence.error_px, error_px, rtol=0.08)
+    assert bool(checked.evidence.trust_warnings) == warned
+    np.testing.assert_array_equal(checked.transforms, found.transforms)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ The first of these references that can be had is used:
   program do not suffice: their errors can be common to all beads of a view (0.08 px in a recorded run of beadtrack), and no adjustment
   of the points can see a common shift.
 * The points that the other program tracked, in tiltflow's bundle adjustment.
+* Without such points, patches that are tracked for the audit; their tilt axis is far better than that of projection matching
+  (:mod:`tiltflow.align.cross_check`).
 * The views, matched with their projections (:mod:`tiltflow.align.projection`).
 
 IMOD has no counterpart; the leave-out error of its version 5 is that of its own points.
@@ -34,7 +36,9 @@ from tiltflow.align.beads import BeadParams, track_beads
 from tiltflow.align.beads import trust_warnings as bead_warnings
 from tiltflow.align.bundle import Solution, SolveParams, project_solution, solve
 from tiltflow.align.bundle.expected_error import field_points
-from tiltflow.align.fallback import leave_out_warnings
+from tiltflow.align.fallback import leave_out_warnings, patch_warnings
+from tiltflow.align.patches import PatchParams, track_patches
+from tiltflow.align.points import left_over, seen_by
 from tiltflow.align.projection import RefineParams, refine_by_projection
 from tiltflow.align.projection import trust_warnings as match_warnings
 from tiltflow.align.projection.uncertainty import specimen_points
@@ -59,13 +63,14 @@ class AuditParams:
         Diameter of the gold beads, nm; 0 where there are none.
     trust_limit_px
         Error, raw pixels, beyond which an alignment is not trusted.
-    beads, solve, refine
-        Parameters of bead tracking, of the bundle adjustment, and of the matching with projections.
+    beads, patches, solve, refine
+        Parameters of bead and patch tracking, of the bundle adjustment, and of the matching with projections.
     """
 
     gold_nm: float = 0.0
     trust_limit_px: float = 1.0
     beads: BeadParams = field(default_factory=lambda: BeadParams(diameter_px=1.0))
+    patches: PatchParams = field(default_factory=PatchParams)
     solve: SolveParams = field(default_factory=SolveParams)
     refine: RefineParams = field(default_factory=RefineParams)
 
@@ -195,6 +200,8 @@ def _references(case: _Case) -> Iterator[Callable[[_Case], _Reference]]:
         yield _beads
     if case.tracks is not None:
         yield _points
+    else:
+        yield _patches
     yield _projections
 
 
@@ -282,6 +289,30 @@ def _points(case: _Case) -> _Reference:
     return _of_tracks(case, case.tracks, f"the {len(case.tracks.xy)} {case.tracks.kind} tracks that it was made from")
 
 
+def _patches(case: _Case) -> _Reference:
+    """Track patches, starting from the alignment.
+
+    Raises
+    ------
+    StageError
+        If there are none, or their own error may exceed the limit.
+    """
+    result = track_patches(
+        case.stack,
+        case.alignment.transforms,
+        case.alignment.tilt_deg,
+        case.params.patches,
+        included=case.alignment.included,
+        threads=case.threads,
+        progress=case.notes.progress,
+    )
+    if warnings := patch_warnings(result.error_px, result.error_limit_px, case.params.trust_limit_px):
+        raise StageError("; ".join(warnings))
+    params = replace(case.params, solve=replace(case.params.solve, weight_whole_tracks=True))
+    reference = _of_tracks(replace(case, params=params), result.tracks, f"{len(result.tracks.xy)} patches of our own")
+    return replace(reference, error_px=max(reference.error_px, result.error_px))
+
+
 def _of_tracks(case: _Case, tracks: Tracks, name: str) -> _Reference:
     solution = case.solved(tracks)
     error = solution.evidence.error_px
@@ -318,30 +349,3 @@ def _projections(case: _Case) -> _Reference:
     matched = replace(found, transforms=result.transforms, tilt_deg=result.tilt_deg)
     places = specimen_points(case.image_shape, result.thickness_px)
     return _Reference(seen_by(matched, places), result.error_px, "matching all views with projections")
-
-
-def seen_by(alignment: Alignment, points: ArrayLike) -> Floats:
-    """Return where points `(points, 3)` of an alignment's volume are seen, `(points, views, 2)` raw pixels from the image centre."""
-    views = geometry.project(points, alignment.tilt_deg)
-    return np.asarray(geometry.apply(geometry.invert(alignment.transforms)[:, None], views).swapaxes(0, 1))
-
-
-def left_over(alignment: Alignment, seen: ArrayLike) -> Floats:
-    """Return what an alignment leaves between points and their best positions in its volume, `(points, views, 2)` aligned pixels.
-
-    Parameters
-    ----------
-    alignment
-        Any alignment of the series.
-    seen
-        Raw positions, `(points, views, 2)`, from the image centre; NaN where unseen.  Views that the alignment leaves out do not count.
-    """
-    positions = np.asarray(seen, float)
-    known = ~np.isnan(positions[..., 0]) & alignment.included
-    aligned = geometry.apply(alignment.transforms, np.where(known[..., None], positions, 0.0))
-    tilts = np.deg2rad(alignment.tilt_deg)
-    design = np.where(known[..., None], np.stack([np.cos(tilts), np.sin(tilts)], axis=-1), 0.0)
-    x_z = np.einsum("pij,pvj,pv->pi", np.linalg.pinv(np.einsum("pvi,pvj->pij", design, design)), design, aligned[..., 0])
-    y = np.einsum("pv,pv->p", known, aligned[..., 1]) / np.maximum(known.sum(axis=1), 1)
-    out = aligned - np.stack([np.einsum("pvi,pi->pv", design, x_z), np.broadcast_to(y[:, None], known.shape)], axis=-1)
-    return np.where(known[..., None], out, np.nan)

@@ -18,9 +18,11 @@ from tiltflow.align.beads import BeadParams, track_beads
 from tiltflow.align.beads import trust_warnings as bead_warnings
 from tiltflow.align.bundle import SolveParams, solve
 from tiltflow.align.coarse import CoarseParams, CoarseResult, align_coarse
+from tiltflow.align.cross_check import AXIS_SD_DEG, axis_error_px, distance_px
 from tiltflow.align.patches import PatchParams, track_patches
 from tiltflow.align.projection import RefineParams, refine_by_projection
 from tiltflow.align.projection import trust_warnings as match_warnings
+from tiltflow.align.projection.uncertainty import unrecognised
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Stack, Tracks
 from tiltflow.observer import SILENT, Observer, StageObserver
@@ -30,6 +32,8 @@ Floats = NDArray[np.float64]
 Method = Literal["gold", "patches", "projection", "coarse"]
 """How views are aligned: by gold beads, by patches of texture, by matching with projections (markerless), or coarsely."""
 
+_CHECKED_THICKNESS = 0.2
+"""Thickness of the specimen over which alignments are compared, as a fraction of the field's smaller side: that of a thick section."""
 METHODS: tuple[Method, ...] = ("gold", "patches", "projection", "coarse")
 """The methods in the order in which they are fallen back to: the most accurate first."""
 
@@ -146,8 +150,19 @@ def align_views(
             observer.warn(f"alignment by {method} is not possible: {why}")
             log.append({"method": method, "failed": why})
             continue
+        if method == "projection":
+            patches = next((each for each in attempts if each.method == "patches"), None)
+            tried = patches is not None or any(each["method"] == "patches" for each in log)
+            made = None if tried else _patches_to_check(start, observer)
+            with observer.stage("check of the axis") as notes:
+                found = check_by_patches(found, patches or made, stack.shape[1:], params.trust_limit_px, notes)
+            if made is not None and params.fallback:
+                attempts.append(made)
+                log.append(_logged(made))
+            if found.evidence.error_px is None:
+                attempts = [_without_error(each) for each in attempts]
         attempts.append(found)
-        log.append({"method": method, **_figures(found.evidence), "trust_warnings": list(found.evidence.trust_warnings)})
+        log.append(_logged(found))
         if not found.evidence.trust_warnings:
             break
         observer.warn(f"alignment by {method} cannot be trusted: {'; '.join(found.evidence.trust_warnings)}")
@@ -161,6 +176,66 @@ def align_views(
         excluded_views=_reasons(best, excluded),
     )
     return replace(best, evidence=_with_shifts(evidence, best))
+
+
+def _logged(found: Alignment) -> dict[str, Any]:
+    return {"method": found.method, **_figures(found.evidence), "trust_warnings": list(found.evidence.trust_warnings)}
+
+
+def _without_error(attempt: Alignment) -> Alignment:
+    """Return an attempt that cannot be trusted without its error, where matching with projections does not recognise the views either."""
+    if attempt.method != "patches" or not attempt.evidence.trust_warnings:
+        return attempt
+    return replace(attempt, evidence=replace(attempt.evidence, error_px=None))
+
+
+def _patches_to_check(start: _Start, observer: Observer) -> Alignment | None:
+    """Return an alignment by patches that a markerless one is measured by; None where patches cannot be tracked."""
+    try:
+        with observer.stage("align: patches to check") as notes:
+            return _BY_METHOD["patches"](start, notes)
+    except (StageError, np.linalg.LinAlgError) as error:
+        observer.warn(f"the tilt axis of the markerless alignment is not confirmed by patches: {error}")
+        return None
+
+
+def check_by_patches(
+    found: Alignment, patches: Alignment | None, image_shape: tuple[int, ...], limit_px: float, notes: StageObserver
+) -> Alignment:
+    """Return a markerless alignment with the error that patches measure; without patches, with that of an uncertain tilt axis.
+
+    Parameters
+    ----------
+    found
+        The alignment.
+    patches
+        Another of the same series, by patches; one with trust warnings measures nothing.
+    image_shape
+        `(ny, nx)` of the raw views.
+    limit_px
+        Largest error without a warning, raw pixels.
+    notes
+        Hears of the distance and of the reason.
+    """
+    own_px, thickness = found.evidence.error_px, _CHECKED_THICKNESS * min(image_shape)
+    shape = (image_shape[0], image_shape[1])
+    if own_px is None or np.isnan(own_px):
+        return found
+    theirs_px = patches.evidence.error_px if patches is not None and not patches.evidence.trust_warnings else None
+    if patches is None or theirs_px is None:
+        error_px = float(np.hypot(own_px, axis_error_px(found, shape, thickness)))
+        said = f"no patches confirm the tilt axis, which may be off by {AXIS_SD_DEG:g} degrees"
+    else:
+        apart = distance_px(found, patches, shape, thickness)
+        error_px = float(np.hypot(apart, theirs_px))
+        notes.number("distance_from_patches", apart, "px")
+        said = f"patches measure its error: it is {apart:.2f} px from them, and their own error is {theirs_px:.2f} px"
+    notes.note(said)
+    warnings = found.evidence.trust_warnings
+    if error_px > limit_px >= own_px:
+        warnings = (*warnings, f"{said}: {error_px:.2f} px in all, more than {limit_px:g} px")
+    evidence = replace(found.evidence, error_px=error_px, trust_warnings=warnings, notes=(*found.evidence.notes, said))
+    return replace(found, evidence=evidence)
 
 
 def methods_to_try(asked: str, *, fallback: bool) -> tuple[Method, ...]:
@@ -372,13 +447,15 @@ def _projection(start: _Start, notes: StageObserver) -> Alignment:
     used = start.included
     change_deg = (result.tilt_deg - start.tilt_deg)[used]
     warnings = match_warnings(result.recognised[used], result.error_px, change_deg, start.params.trust_limit_px)
+    # Of views that may be anywhere no estimate of the error counts.
+    error_px = None if unrecognised(result.recognised[used]) else result.error_px
     return Alignment(
         transforms=result.transforms,
         tilt_deg=result.tilt_deg,
         included=start.included,
         method="projection",
         evidence=Evidence(
-            error_px=result.error_px,
+            error_px=error_px,
             trust_warnings=warnings,
             axis_angle_from_data_deg=result.axis_angle_deg,
             correlation_per_view=tuple(result.correlation.tolist()),

@@ -46,16 +46,7 @@ def trust_warnings(heights: Floats, error_px: float, tilt_change_deg: Floats, li
     limit_px
         Largest error without a warning, raw pixels.
     """
-    found = []
-    height, scatter = float(np.median(heights)), float(np.std(tilt_change_deg))
-    lost = len(lost_views(heights))
-    if lost > _MOST_LOST * len(heights):
-        found.append(f"{lost} of {len(heights)} views do not correlate with their predictions from the others")
-    if height < _RECOGNISED:
-        found.append(
-            f"views correlate weakly with their predictions from the others: the median peak is {height:.1f} standard deviations high, "
-            f"less than {_RECOGNISED:g}"
-        )
+    found, scatter = [*unrecognised(heights)], float(np.std(tilt_change_deg))
     if np.isnan(error_px):
         found.append("projection matching did not improve on the coarse alignment, whose error is not known")
     elif error_px > limit_px:
@@ -65,6 +56,20 @@ def trust_warnings(heights: Floats, error_px: float, tilt_change_deg: Floats, li
     if scatter > _TILT_CHANGE_DEG:
         found.append(
             f"the refined tilts scatter by {scatter:.1f} degrees about the nominal ones: the angles or their order may be wrong"
+        )
+    return tuple(found)
+
+
+def unrecognised(heights: Floats) -> tuple[str, ...]:
+    """Return the trust warnings that views may be anywhere, so that no estimate of the error counts; `heights` as above."""
+    found = []
+    height, lost = float(np.median(heights)), len(lost_views(heights))
+    if lost > _MOST_LOST * len(heights):
+        found.append(f"{lost} of {len(heights)} views do not correlate with their predictions from the others")
+    if height < _RECOGNISED:
+        found.append(
+            f"views correlate weakly with their predictions from the others: the median peak is {height:.1f} standard deviations high, "
+            f"less than {_RECOGNISED:g}"
         )
     return tuple(found)
 
