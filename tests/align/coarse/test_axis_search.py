@@ -23,13 +23,22 @@ def placed(series, axis_deg):
     return ViewGeometry(turns, series.truth.shift_px.copy(), np.deg2rad(series.nominal_deg))
 
 
-@pytest.mark.parametrize("off_deg", [-5.0, 2.0, 16.0])
+@pytest.mark.parametrize("off_deg", [-5.0, 4.5, 16.0])
 def test_the_axis_is_found_within_a_degree(textured, views, off_deg):
     true = textured.truth.axis_deg.mean()
     found = find_axis(views, placed(textured, true + off_deg), true + off_deg, threads=2)
     assert abs(found.found_deg - true) < min(1.0, 2.5 * found.error_deg)
     assert found.used_deg == found.found_deg
     assert f"{true + off_deg:.1f}" in found.notes[0]
+
+
+@pytest.mark.parametrize("off_deg", [-3.0, 2.0, 3.0])
+def test_a_given_axis_is_overruled_only_by_more_than_the_search_can_be_wrong(textured, views, off_deg):
+    given = float(textured.truth.axis_deg.mean()) + off_deg
+    found = find_axis(views, placed(textured, given), given, threads=2)
+    assert (found.used_deg, found.notes) == (given, ())
+    assert abs(found.found_deg - given) > 1
+    assert found.error_deg >= 1.2, "on sections without gold it is off by as much"
 
 
 def test_an_axis_that_is_right_is_kept_as_it_was_given(textured, views):
