@@ -247,6 +247,11 @@ class Tracks:
         """Where a track has a position, `(track, view)`."""
         return ~np.isnan(self.xy[..., 0])
 
+    def without(self, tracks: NDArray[np.bool_]) -> Tracks:
+        """Return all tracks but some, `(track,)`."""
+        weight = self.weight if self.weight is None else self.weight[~tracks]
+        return Tracks(self.xy[~tracks], self.kind, weight, self.crowding)
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:

@@ -11,7 +11,7 @@ import pytest
 from tiltflow.align import fallback
 from tiltflow.align.beads import BeadParams
 from tiltflow.align.bundle import SolveParams, solve
-from tiltflow.align.coarse import CoarseParams
+from tiltflow.align.coarse import CoarseParams, align_coarse
 from tiltflow.align.fallback import (
     AlignParams,
     align_views,
@@ -23,7 +23,7 @@ from tiltflow.align.fallback import (
 )
 from tiltflow.align.patches import PatchParams
 from tiltflow.errors import ParameterError, StageError
-from tiltflow.model import Alignment, Evidence, Thresholds
+from tiltflow.model import Alignment, Evidence, Thresholds, Tracks
 from tiltflow.recipe import BrtParameters
 from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
 
@@ -448,3 +448,46 @@ def test_a_view_that_takes_no_part_keeps_its_reason(gold):
     assert not found.included[4]
     assert found.evidence.excluded_views == {4: "is left out by the request"}
     assert score(replace(gold.truth, dark_views=(4,)), found.transforms, found.tilt_deg).rms_px < 0.15
+
+
+@pytest.mark.parametrize(
+    ("heights", "wild"),
+    [
+        pytest.param([0, 10, -10, 5, -5, 444], [5], id="one far above"),
+        pytest.param([0, 10, -10, 5, -5, -444, 444], [5, 6], id="on both sides"),
+        pytest.param([60, 62, 58, -60, -62, -58, 61], [], id="two surfaces"),
+        pytest.param([0, 1, -1, 0, 1, 100], [], id="within a quarter of the field"),
+        pytest.param([0, 100, -100, 200, -200, 300], [], id="among others as scattered"),
+        pytest.param([0, 1, 2, 444], [], id="too few to say"),
+        pytest.param([0, 10, np.nan, 5, -5, 8, 444], [6], id="not those without a height"),
+    ],
+)
+def test_which_tracks_lie_where_no_specimen_can_be(heights, wild):
+    found = fallback.wild_heights(np.array(heights, float), (512, 600))
+    assert np.flatnonzero(found).tolist() == wild
+
+
+def test_a_wild_track_does_not_bend_the_tilts():
+    series = simulate(SimulationParams(size=128, views=21, beads=12))
+    rng, tilts = np.random.default_rng(2), np.deg2rad(series.truth.nominal_deg)
+    good = np.asarray(series.truth.probes_xy).swapaxes(0, 1)
+    good = good + rng.normal(0, 0.1, good.shape)
+    wild = good[:1].copy()
+    wild[..., 0] += 300 * np.sin(tilts) + rng.normal(0, 8, len(tilts))
+    tracks = Tracks(np.concatenate([good, wild]), "patch")
+    start = fallback._Start(
+        series.images,
+        np.asarray(series.truth.nominal_deg),
+        10.0,
+        np.ones(21, bool),
+        align_coarse(series.images, series.truth.nominal_deg, -8.0, np.ones(21, bool)),
+        AlignParams(),
+        1,
+    )
+    listener = Listener()
+    with listener.stage("patches") as notes:
+        found = fallback._solved(start, "patches", tracks, SolveParams(), notes)
+    assert series.error_of(found).rms_px < 0.15
+    assert len(found.tracks.xy) == 12
+    bent = solve(tracks, series.truth.nominal_deg, -8.0, SolveParams(), image_shape=(128, 128))
+    assert series.error_of(bent.alignment("patches")).rms_px > 0.5

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.align.beads import BeadParams, track_beads
 from tiltflow.align.beads import trust_warnings as bead_warnings
-from tiltflow.align.bundle import SolveParams, solve
+from tiltflow.align.bundle import Solution, SolveParams, solve
 from tiltflow.align.coarse import CoarseParams, CoarseResult, align_coarse
 from tiltflow.align.cross_check import AXIS_SD_DEG, axis_error_px, distance_px
 from tiltflow.align.patches import PatchParams, track_patches
@@ -32,6 +32,11 @@ Floats = NDArray[np.float64]
 Method = Literal["gold", "patches", "projection", "coarse"]
 """How views are aligned: by gold beads, by patches of texture, by matching with projections (markerless), or coarsely."""
 
+_FEWEST_HEIGHTS = 5
+"""Tracks from which on one may be called far from the others."""
+_WILD, _WILD_FIELD, _SD_OF_MEDIAN = 6.0, 0.25, 1.4826
+"""A height is wild beyond so many robust standard deviations and beyond this fraction of the field's smaller side (thick sections are a
+fifth of it); and the ratio of the standard deviation to the median deviation of normal errors."""
 _CHECKED_THICKNESS = 0.2
 """Thickness of the specimen over which alignments are compared, as a fraction of the field's smaller side: that of a thick section."""
 METHODS: tuple[Method, ...] = ("gold", "patches", "projection", "coarse")
@@ -414,18 +419,34 @@ def _patches(start: _Start, notes: StageObserver) -> Alignment:
 
 
 def _solved(start: _Start, method: Method, tracks: Tracks, params: SolveParams, notes: StageObserver) -> Alignment:
-    solution = solve(
-        tracks,
-        start.tilt_deg,
-        start.coarse.axis_angle_deg,
-        params,
-        image_shape=(start.stack.shape[1], start.stack.shape[2]),
-        included=start.included,
-    )
+    shape = (start.stack.shape[1], start.stack.shape[2])
+
+    def solved() -> Solution:
+        axis = start.coarse.axis_angle_deg
+        return solve(tracks, start.tilt_deg, axis, params, image_shape=shape, included=start.included)
+
+    solution = solved()
+    if (wild := wild_heights(solution.points[:, 2], shape)).any():
+        notes.note(f"left out, as they lie far above or below the others: {int(wild.sum())} of {len(wild)} tracks")
+        tracks = tracks.without(wild)
+        solution = solved()
     for text in solution.evidence.notes:
         notes.note(text)
     evidence = replace(solution.evidence, error_px=solution.evidence.error_px or solution.evidence.leave_out_px)
     return replace(solution.alignment(method), evidence=evidence, tracks=tracks, track_weights=solution.weights)
+
+
+def wild_heights(heights: Floats, image_shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the tracks, `(tracks,)`, that lie where no specimen can be: far from the others, and more than a quarter of the field.
+
+    Such a track has a long lever on the tilts, which bend until it fits, so that its residual does not give it away.
+    """
+    known = ~np.isnan(heights)
+    if known.sum() < _FEWEST_HEIGHTS:
+        return np.zeros(len(heights), bool)
+    away = np.abs(heights - np.median(heights[known]))
+    spread = _SD_OF_MEDIAN * float(np.median(away[known]))
+    return np.asarray(known & (away > max(_WILD * spread, _WILD_FIELD * min(image_shape))))
 
 
 def _projection(start: _Start, notes: StageObserver) -> Alignment:

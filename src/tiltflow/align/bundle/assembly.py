@@ -22,13 +22,16 @@ from tiltflow.model import Evidence, LocalAlignment
 Floats = NDArray[np.float64]
 
 _SHIFTS = [SHIFT_X, SHIFT_Y]
+_CARRYING_WEIGHT = 0.3
+"""Mean weight of a track's positions from which on its height counts for the origin: a wild track keeps the few positions that fit its
+own point (a seventh of them in a trial)."""
 _USED_WEIGHT = 0.1
 """Mean weight of a track's positions from which on it counts as used in the evidence."""
 
 
 def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParams, notes: tuple[str, ...]) -> Solution:
     """Return the solution over all tracks and views."""
-    carries = np.asarray(fit.weights.any(axis=1))
+    carries = _carrying(fit.weights, problem.observations.seen)
     scaled = _normalise_scale(fit.geometry)
     surfaces = fit_surfaces(scaled.points[carries], params.surfaces)
     normalised = _place_origin(scaled, problem, params, carries, surfaces.pitch_deg)
@@ -81,6 +84,12 @@ def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParam
         evidence=evidence,
         local=None if found is None else _local(found, problem, views),
     )
+
+
+def _carrying(weights: Floats, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the tracks that the solution rests on, `(tracks,)`: a rejected one may lie anywhere, and must not move the specimen."""
+    carries = weights.sum(axis=1) > _CARRYING_WEIGHT * np.maximum(seen.sum(axis=1), 1)
+    return np.asarray(carries if carries.any() else weights.any(axis=1))
 
 
 def _local(found: LocalFit, problem: BundleProblem, views: Floats) -> LocalAlignment:
