@@ -67,3 +67,42 @@ def test_points_through_the_depth_of_ice_are_no_two_surfaces():
 def test_a_handful_of_points_is_one_plane(rng):
     points = _points(rng, 4, thickness=80)
     assert len(fit_surfaces(points, 2).heights) == 1
+
+
+def beads_on(heights, pitch_deg, rng, scatter=1.0, extent=200.0):
+    """Return points whose heights over an inclined plane are given, spread over the field."""
+    x, y = rng.uniform(-extent, extent, (2, len(heights)))
+    return np.stack([x, y, np.asarray(heights) + np.tan(np.deg2rad(pitch_deg)) * y + rng.normal(0, scatter, len(heights))], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("heights", "asked", "levels"),
+    [
+        pytest.param([0.0] * 8, 1, True, id="eight on one surface"),
+        pytest.param([30.0, -30.0] * 4, 1, False, id="eight on two surfaces, one asked for"),
+        pytest.param([30.0, -30.0] * 4, 2, True, id="two asked for"),
+        pytest.param([30.0, -30.0] * 8, 1, True, id="sixteen on two surfaces are recognised"),
+        pytest.param([0.0] * 3, 1, False, id="three determine a plane and check nothing"),
+    ],
+)
+def test_the_specimen_is_levelled_by_points_that_know_its_tilt(heights, asked, levels):
+    for seed in range(5):
+        found = fit_surfaces(beads_on(heights, 1.5, np.random.default_rng(seed)), asked)
+        assert found.levels is levels
+        if levels:
+            assert found.pitch_deg == pytest.approx(1.5, abs=3 * found.pitch_error_deg + 0.2)
+
+
+def test_the_standard_error_of_the_tilt_is_right(rng):
+    errors, stated = [], []
+    for seed in range(300):
+        found = fit_surfaces(beads_on([0.0] * 9, 2.0, np.random.default_rng(seed), scatter=4.0), 1)
+        errors.append((found.pitch_deg - 2.0) / found.pitch_error_deg)
+        stated.append(found.pitch_error_deg)
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(1.22, abs=0.25), "Student's t with six degrees of freedom"
+
+
+def test_points_in_a_line_across_the_axis_know_no_tilt_about_it():
+    x = np.linspace(-200, 200, 9)
+    points = np.stack([x, np.zeros(9), np.random.default_rng(0).normal(0, 1, 9)], axis=1)
+    assert not fit_surfaces(points, 1).levels

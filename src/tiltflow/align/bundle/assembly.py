@@ -34,7 +34,8 @@ def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParam
     carries = _carrying(fit.weights, problem.observations.seen)
     scaled = _normalise_scale(fit.geometry)
     surfaces = fit_surfaces(scaled.points[carries], params.surfaces)
-    normalised = _place_origin(scaled, problem, params, carries, surfaces.pitch_deg)
+    pitch_deg = surfaces.pitch_deg if surfaces.levels else 0.0
+    normalised = _place_origin(scaled, problem, params, carries, pitch_deg)
     views = _all_views(normalised.views, problem)
     transforms, aligned_tilt, y_per_z = aligning(views)
     pick = np.ix_(problem.track, problem.view)
@@ -50,7 +51,14 @@ def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParam
         weights[pick], residuals[pick] = found.weights, np.where(seen, found.residual, np.nan)
     included = np.zeros(shape[1], bool)
     included[problem.view] = True
-    height = _levelled(normalised.points[carries], surfaces.pitch_deg)
+    height = _levelled(normalised.points[carries], pitch_deg)
+    if not surfaces.levels:
+        error = "unknown" if np.isinf(surfaces.pitch_error_deg) else f"{surfaces.pitch_error_deg:.1f} degrees"
+        found_pitch = f"the points give a tilt about x of {surfaces.pitch_deg:.1f} degrees, whose standard error is {error}"
+        notes = (
+            *notes,
+            f"{found_pitch}: 0 is taken; positioning (runtime.Positioning.any.sampleType) levels the specimen by the volume",
+        )
     if len(surfaces.heights) > params.surfaces:
         notes = (*notes, "the points lie on two surfaces, although one was to be analysed: two planes were fitted")
     evidence = _evidence(problem, fit, residuals, weights, views, params, (*notes, sentence) if sentence else notes)
@@ -79,7 +87,7 @@ def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParam
         residuals=residuals,
         weights=weights,
         tilt_offset_deg=surfaces.tilt_offset_deg,
-        pitch_deg=surfaces.pitch_deg,
+        pitch_deg=pitch_deg,
         z_range_px=(float(height.min()), float(height.max())),
         evidence=evidence,
         local=None if found is None else _local(found, problem, views),

@@ -24,19 +24,31 @@ _CYCLES = 30
 """Most alternations between assigning points and fitting; they end when no point changes sides."""
 _RIDGE = 1e-6
 """Weight of slopes of 0 relative to the points', so that points in a line have a solution."""
+_MOST_PITCH_ERROR_DEG = 1.5
+"""Standard error of the tilt about x up to which it levels the specimen: most specimens lie within 2 degrees of level, so that 0 is the
+better guess beyond."""
 _START_SLOPES_DEG = (-8.0, -4.0, 0.0, 4.0, 8.0)
 """Slopes along x and y that the fit of two planes starts from; sections lie within 8 degrees of the grid's plane."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surfaces:
-    """One or two parallel planes: slopes, the height of each at the origin, and which plane each point lies on."""
+    """One or two parallel planes: slopes, the height of each at the origin, which plane each point lies on, and the scatter about them.
+
+    `pitch_error_deg` is the standard error of the tilt about x; infinite where the points leave no scatter to judge it by.
+    """
 
     slope_x: float
     slope_y: float
     heights: tuple[float, ...]
     member: NDArray[np.int64]
     residual_sd: float
+    pitch_error_deg: float = np.inf
+
+    @property
+    def levels(self) -> bool:
+        """Whether the tilt about x is known well enough to level the specimen by it."""
+        return self.pitch_error_deg <= _MOST_PITCH_ERROR_DEG
 
     @property
     def clearly_two(self) -> bool:
@@ -96,7 +108,18 @@ def _fit(points: Floats, member: NDArray[np.int64], planes: int) -> Surfaces:
     solution = np.linalg.lstsq(np.vstack([design, ridge]), np.concatenate([points[:, 2], np.zeros(2)]), rcond=None)[0]
     residual = points[:, 2] - design @ solution
     heights = tuple(float(h) for h in solution[2:])
-    return Surfaces(float(solution[0]), float(solution[1]), heights, member, float(np.sqrt(np.mean(residual**2))))
+    sd = float(np.sqrt(np.mean(residual**2)))
+    return Surfaces(float(solution[0]), float(solution[1]), heights, member, sd, _pitch_error(design, sd))
+
+
+def _pitch_error(design: Floats, residual_sd: float) -> float:
+    """Return the standard error of the slope along y as an angle, degrees."""
+    count, unknowns = design.shape
+    if count <= unknowns:
+        return np.inf
+    variance = np.linalg.pinv(design.T @ design)[1, 1] * residual_sd**2 * count / (count - unknowns)
+    in_line = np.linalg.matrix_rank(design) < unknowns
+    return np.inf if in_line else float(np.rad2deg(np.arctan(np.sqrt(variance))))
 
 
 def _split(height: Floats) -> NDArray[np.int64]:

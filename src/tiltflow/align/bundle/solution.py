@@ -96,7 +96,7 @@ class Solution:
             tilt_deg=self.aligned_tilt_deg,
             included=self.included,
             method=method,
-            x_axis_tilt_deg=-self.pitch_deg,
+            x_axis_tilt_deg=0.0 - self.pitch_deg,
             evidence=self.evidence,
             local=self.local,
             y_per_z=self.y_per_z,
