@@ -148,9 +148,9 @@ def test_a_header_of_thermo_fisher_tells_all_it_has(make_mrc: MakeMrc, images: N
     raw = b""
     for tilt in TILTS:
         block = bytearray(768)
-        struct.pack_into("<i", block, 0, 768)
+        struct.pack_into("<2iI", block, 0, 768, 0, 1 << 6 | 1 << 7 | 1 << 12 | 1 << 14)
         struct.pack_into("<2d", block, 92, 3e20, tilt)
-        struct.pack_into("<d", block, 140, 84.5)
+        struct.pack_into("<d", block, 140, -84.5)
         struct.pack_into("<d", block, 156, 1.9e-10)
         raw += bytes(block)
     series = read_series(make_mrc(images, extended=raw, kind=b"FEI1", cell=(4, 6, 5)))

@@ -210,7 +210,13 @@ def _interpret(path: Path, size: int, order: ByteOrder, raw: bytes, extended_raw
         maximum=maximum,
         mean=mean,
         extended=decode_extended(
-            extended_raw, kind=bytes(raw[104:108]), sections=shape[0], byte_order=order, nint=nint, nreal=nreal
+            extended_raw,
+            kind=bytes(raw[104:108]),
+            sections=shape[0],
+            byte_order=order,
+            nint=nint,
+            nreal=nreal,
+            labels=_labels(record),
         )
         if extended_raw
         else None,

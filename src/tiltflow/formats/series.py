@@ -23,7 +23,7 @@ written by the microscope and has more digits than the header; a `.tlt` is the r
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from tiltflow.errors import ParameterError
 from tiltflow.formats.disagreements import compare_axes, compare_pixels
-from tiltflow.formats.extended import axis_angle_in_labels
+from tiltflow.formats.extended import axis_angle_in_labels, axis_of_tomography
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of, find_sources
 from tiltflow.formats.tiltangles import FIRSTINC, find_tilt_angles
 from tiltflow.model import TiltSeries
@@ -158,7 +158,7 @@ def _axis_angle(sources: Sources, hints: SeriesHints) -> Found[float]:
     readings = [
         _found(hints.axis_angle_deg, _ROTATION),
         _found(mdoc.axis_angle_deg if mdoc else None, f"{sources.mdoc_name} ({mdoc.axis_source})" if mdoc else ""),
-        _found(axis_angle_in_labels(sources.stack.labels), f"title line of the {sources.stack.header_name}"),
+        _found(_axis_in_titles(sources.stack.labels), f"title line of the {sources.stack.header_name}"),
         _found(extended.axis_angle_deg if extended else None, sources.extended_name),
     ]
     chosen = choose(
@@ -169,9 +169,18 @@ def _axis_angle(sources: Sources, hints: SeriesHints) -> Found[float]:
         lambda angle: f"{angle:.2f} degrees",
     )
     if chosen is None:
-        sources.report("no source gives the tilt axis angle; 0 is assumed, give it by setupset.copyarg.rotation", sources.path)
+        sources.report(
+            "no source gives the tilt axis angle; 0 is assumed, and the tomogram may be mirrored: "
+            "give the angle by setupset.copyarg.rotation",
+            sources.path,
+        )
         return Found(0.0, "assumed: 0 degrees, no source gives it")
     return Found(_within_half_turn(chosen.value), chosen.where)
+
+
+def _axis_in_titles(labels: Sequence[str]) -> float | None:
+    of_tomography = axis_of_tomography(labels)
+    return axis_angle_in_labels(labels) if of_tomography is None else of_tomography
 
 
 def _exposure(sources: Sources) -> Found[NDArray[np.float64] | None]:
