@@ -357,6 +357,6 @@ def rendered(view: MdocView) -> str:
 
 @given(st.lists(VIEWS, min_size=1, max_size=5, unique_by=lambda view: view.z))
 def test_views_that_are_written_come_back_as_they_were(views: list[MdocView]) -> None:
-    mdoc = parse_mdoc("\n\n".join(map(rendered, views)) + "\n")
+    mdoc = parse_mdoc("\n\n".join(["[T = Tomography]", *map(rendered, views), ""]))
     assert list(mdoc.views) == sorted(views, key=lambda view: view.z)
     assert mdoc.problems == ()
