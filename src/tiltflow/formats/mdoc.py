@@ -91,6 +91,8 @@ class Mdoc:
         Fields that had to be left out.
     of_tomography
         Whether a title says that Tomography 5 wrote it.
+    cut
+        Where the file was cut off, the end of a sentence; empty if it is whole.
     """
 
     path: Path
@@ -102,6 +104,7 @@ class Mdoc:
     axis_source: str = ""
     problems: tuple[Problem, ...] = ()
     of_tomography: bool = False
+    cut: str = ""
 
     @property
     def tilt_deg(self) -> NDArray[np.float64]:
@@ -198,8 +201,7 @@ def parse_mdoc(text: str, path: Path = Path("mdoc")) -> Mdoc:
     if not sections:
         raise FormatError(f"{path}: has no [ZValue = ...] section, so it describes no view; is it the .mdoc of a tilt series?")
     problems: list[Problem] = []
-    if not text.endswith(("\n", "\r")):
-        _leave_out_what_was_cut(sections, path, problems)
+    cut = "" if text.endswith(("\n", "\r")) else _leave_out_what_was_cut(sections, path, problems)
     common = _understood(_HEADER_FIELDS, header, f"{path}, header", problems)
     views = []
     for place, (name, fields) in enumerate(sections):
@@ -221,6 +223,7 @@ def parse_mdoc(text: str, path: Path = Path("mdoc")) -> Mdoc:
         axis_source=source,
         problems=tuple(problems),
         of_tomography=is_of_tomography(titles),
+        cut=cut,
     )
 
 
@@ -260,18 +263,20 @@ def _understood(known: _Fields, written: Mapping[str, str], where: str, problems
     return values
 
 
-def _leave_out_what_was_cut(sections: Sequence[tuple[str, dict[str, str]]], path: Path, problems: list[Problem]) -> None:
-    """Remove the last value of a file without an end of line if the other sections show that it is not whole."""
+def _leave_out_what_was_cut(sections: Sequence[tuple[str, dict[str, str]]], path: Path, problems: list[Problem]) -> str:
+    """Remove the last value of a file without an end of line if the other sections show that it is not whole, and return where it was."""
     if len(sections) < 2 or not sections[-1][1]:
-        return
+        return ""
     (name, last), others = sections[-1], [fields for _, fields in sections[:-1]]
     field = next(reversed(last))
     values = [fields[field] for fields in others if field in fields]
     unfinished = any(all(key in fields for fields in others) for key in others[0] if key not in last)
-    if unfinished or (values and _decimals(last[field]) < min(map(_decimals, values))):
-        shown = next((known for known in _VIEW_FIELDS if known.lower() == field), field)
-        message = f"the file ends within {shown} = {last.pop(field)} of [ZValue = {name}], which is left out: copy it again"
-        problems.append(Problem(message, str(path)))
+    if not unfinished and (not values or _decimals(last[field]) >= min(map(_decimals, values))):
+        return ""
+    shown = next((known for known in _VIEW_FIELDS if known.lower() == field), field)
+    cut = f"the file ends within {shown} = {last.pop(field)} of [ZValue = {name}]"
+    problems.append(Problem(f"{cut}, which is left out: copy it again", str(path)))
+    return f"; {cut}"
 
 
 def _decimals(text: str) -> int:

@@ -9,7 +9,9 @@ from typing import Generic, TypeVar
 
 from tiltflow.errors import FormatError
 from tiltflow.formats.disagreements import compare_pixels
+from tiltflow.formats.extended import is_pixel_size
 from tiltflow.formats.mdoc import Mdoc, read_mdoc
+from tiltflow.formats.side_axis import AXIS_SUFFIXES
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Acquisition, ImageStack, Problem
 
@@ -77,7 +79,7 @@ ANGLE_SUFFIXES = (".rawtlt", ".tlt")
 
 def side_files(path: Path) -> tuple[Path, ...]:
     """Return the files beside a stack that its reading looks for, whether they exist or not."""
-    return (*_mdocs(path), *(path.with_suffix(suffix) for suffix in ANGLE_SUFFIXES))
+    return (*_mdocs(path), *(path.with_suffix(suffix) for suffix in (*ANGLE_SUFFIXES, *AXIS_SUFFIXES)))
 
 
 def _mdocs(path: Path) -> tuple[Path, ...]:
@@ -158,5 +160,5 @@ def count_of(number: int, thing: str) -> str:
 
 def _check_pixel(sources: Sources) -> None:
     x, y = sources.stack.pixel_size_angstrom or (0.0, 0.0)
-    if x > 0 and y > 0 and (unlike := compare_pixels(x, y)):
+    if is_pixel_size(x) and is_pixel_size(y) and (unlike := compare_pixels(x, y)):
         sources.report(f"the pixel size along y, {y:.4g} Å, {unlike} compared with {x:.4g} Å along x, which is used", sources.path)

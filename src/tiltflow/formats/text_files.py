@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -54,3 +55,12 @@ def number(text: str) -> float:
     (-60.02, 3.1)
     """
     return float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text)
+
+
+def are_decimal_commas(words: Sequence[str]) -> bool:
+    """Return whether every word is a number with a decimal comma.
+
+    >>> are_decimal_commas(["-60,00", "-57,00"]), are_decimal_commas(["-60,-57"]), are_decimal_commas(["-60,00", "-57.0"])
+    (True, False, False)
+    """
+    return bool(words) and all(_DECIMAL_COMMA.fullmatch(word) for word in words)
