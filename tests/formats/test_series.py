@@ -388,6 +388,31 @@ def test_every_file_beside_a_stack_that_reading_looks_for_is_part_of_its_identit
         before = after
 
 
+def test_files_beside_the_target_of_a_link_are_named(make_series: Callable[..., Path], tmp_path: Path) -> None:
+    path = make_series()
+    write_mdoc(path)
+    link = tmp_path / "folder" / "C.mrc"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    said = f"B.mrc.mdoc lies beside {path}, to which the link leads, not beside the link"
+    assert said in messages(read_series(link))
+    assert said not in messages(read_series(path))
+    link.with_name("C.mrc.mdoc").symlink_to(path.with_name("B.mrc.mdoc"))
+    assert said not in messages(read_series(link))
+
+
+@pytest.mark.parametrize(
+    ("order", "said"), [((1, 2, 3), ""), ((0, 0, 0), ""), ((2, 1, 3), "are y, x, z"), ((3, 1, 2), "are z, x, y")]
+)
+def test_axes_that_are_permuted_are_said(make_series: Callable[..., Path], order: tuple[int, int, int], said: str) -> None:
+    path = make_series()
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<3i", raw, 64, *order)
+    path.write_bytes(raw)
+    series = read_series(path)
+    assert [said in problem.message for problem in series.problems] == [True] * bool(said)
+
+
 def test_the_title_of_tomography_in_a_header_is_turned_back(make_series: Callable[..., Path]) -> None:
     path = make_series(axis=None, labels=["Tomography: KRIOS", "  TiltAxisAngle = -175.00  Binning = 1"])
     assert read_series(path).axis_angle_deg == 85

@@ -148,8 +148,19 @@ class MrcFile:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Whether its pixels lost their sign, and whether there is more or less in the file than its header accounts for."""
-        return (*self._remarks, *self._lost_header(), *self._surplus())
+        """Whether its pixels lost their sign, its axes are permuted, and there is more or less in it than its header accounts for."""
+        return (*self._remarks, *self._permuted(), *self._lost_header(), *self._surplus())
+
+    def _permuted(self) -> tuple[Problem, ...]:
+        order = self.header.axis_order
+        if sorted(order) != [1, 2, 3] or order == (1, 2, 3):  # programs that do not know the field leave zeros
+            return ()
+        axes = ", ".join("xyz"[axis - 1] for axis in order)
+        message = (
+            f"the header says that columns, rows and sections are {axes}; they are read as x, y and view, as IMOD does: check that the "
+            f"pictures are not turned on their side"
+        )
+        return (Problem(message, str(self.path)),)
 
     def _lost_header(self) -> tuple[Problem, ...]:
         lost = self.header.lost_bytes

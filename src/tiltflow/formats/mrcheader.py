@@ -89,6 +89,8 @@ class MrcHeader:
         Bytes of an extended header that the header promises and the file lacks; 0 if it is whole.
     is_stamped
         Whether IMOD's stamp says if bytes are signed.
+    axis_order
+        Which axis of the specimen runs along columns, rows and sections: (1, 2, 3) for x, y, z.
     """
 
     path: Path
@@ -107,6 +109,7 @@ class MrcHeader:
     surplus_bytes: int
     lost_bytes: int = 0
     is_stamped: bool = False
+    axis_order: tuple[int, int, int] = (1, 2, 3)
 
     @property
     def section_bytes(self) -> int:
@@ -234,6 +237,7 @@ def _interpret(path: Path, size: int, order: ByteOrder, raw: bytes, extended_raw
         surplus_bytes=surplus,
         lost_bytes=lost,
         is_stamped=stamp == IMOD_STAMP,
+        axis_order=(int(record["mapc"]), int(record["mapr"]), int(record["maps"])),
     )
 
 

@@ -101,6 +101,7 @@ def find_sources(path: Path) -> Sources:
     with open_stack(path) as stack:
         sources = Sources(stack, problems=[*stack.problems])
     _check_pixel(sources)
+    _report_files_beside_target(sources)
     found = next((beside for beside in _mdocs(path) if beside.is_file()), None)
     if found is not None:
         try:
@@ -156,6 +157,21 @@ def count_of(number: int, thing: str) -> str:
     ('1 view', '41 views')
     """
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _report_files_beside_target(sources: Sources) -> None:
+    """Report the files that lie beside the file to which a link leads, and are not beside the link."""
+    path = sources.path
+    if not path.is_symlink() or any(beside.is_file() for beside in side_files(path)):
+        return
+    left = [beside.name for beside in side_files(path.resolve()) if beside.is_file()]
+    if left:
+        verb, them = ("lies", "it") if len(left) == 1 else ("lie", "them")
+        sources.report(
+            f"{' and '.join(left)} {verb} beside {path.resolve()}, to which the link leads, not beside the link: not read; link {them} "
+            f"too, with the link's base name",
+            path,
+        )
 
 
 def _check_pixel(sources: Sources) -> None:
