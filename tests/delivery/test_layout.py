@@ -376,3 +376,19 @@ def test_natural_order_is_the_order_of_the_numbers(numbers: list[int]) -> None:
 def test_natural_order_takes_any_name() -> None:
     names = ["x²3.mrc", "x٣.mrc", "10.mrc", "9.mrc", "a.mrc"]
     assert sorted((Path(name) for name in names), key=natural_key)[:2] == [Path("9.mrc"), Path("10.mrc")]
+
+
+@pytest.mark.parametrize(("name", "meant"), [("B.mrcs", "B.mrc"), ("B.Mrc", "B.mrc"), ("B.St", "B.st"), ("B.MRCS", "B.mrc")])
+def test_a_stack_whose_ending_is_spelled_otherwise_is_named_in_the_refusal(tmp_path, name, meant):
+    (tmp_path / name).touch()
+    with pytest.raises(LocationError, match=rf"{name} may be one by another spelling of the ending: rename it to {meant}"):
+        find_series(tmp_path)
+    with pytest.raises(LocationError, match=rf"must end in one of .* Rename it to {meant}"):
+        find_series(tmp_path, name)
+
+
+def test_other_files_are_not_said_to_be_stacks(tmp_path):
+    (tmp_path / "B.txt").touch()
+    with pytest.raises(LocationError) as caught:
+        find_series(tmp_path)
+    assert "rename" not in str(caught.value)

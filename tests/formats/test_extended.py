@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from mrcfile.dtypes import get_ext_header_dtype
 from numpy.typing import NDArray
 
-from tiltflow.formats.extended import axis_angle_in_labels, decode_extended, render_serialem_tilts
+from tiltflow.formats.extended import axis_angle_in_labels, axis_of_tomography, decode_extended, render_serialem_tilts
 from tiltflow.formats.mrc import read_header
 
 MakeMrc = Callable[..., Path]
 
 TILTS = [-60.0, -1.5, 0.0, 33.33, 60.0]
+ALL_VALID = 0xFFFFFFFF
+DOSE, TILT, AXIS, PIXEL = 1 << 6, 1 << 7, 1 << 12, 1 << 14
 
 
 def shorts_of_float(value: float) -> tuple[int, int]:
@@ -100,7 +102,7 @@ def test_a_thermo_fisher_header_tells_tilts_pixel_axis_and_exposure(order: str, 
     raw = b""
     for tilt in TILTS:
         block = bytearray(size + padding)
-        struct.pack_into(f"{order}2i", block, 0, size + padding, 0 if kind == b"FEI1" else 2)
+        struct.pack_into(f"{order}2iI", block, 0, size + padding, 0 if kind == b"FEI1" else 2, ALL_VALID)
         # Offsets of the published layout: dose at 92, alpha tilt at 100, tilt axis at 140, pixel size at 156.
         struct.pack_into(f"{order}2d", block, 92, 3.1e20, tilt)
         struct.pack_into(f"{order}d", block, 140, -85.6)
@@ -113,7 +115,55 @@ def test_a_thermo_fisher_header_tells_tilts_pixel_axis_and_exposure(order: str, 
     assert header.exposure is not None
     assert header.tilt_deg.tolist() == TILTS
     assert header.exposure == pytest.approx([3.1] * 5)
-    assert (header.pixel_size_angstrom, header.axis_angle_deg) == (pytest.approx(1.37), -85.6)
+    assert (header.pixel_size_angstrom, header.axis_angle_deg) == (pytest.approx(1.37), 85.6)
+
+
+def thermo_fisher(
+    mask: int = ALL_VALID, version: bytes = b"5.9.0", scale: float = 1.0, axis: float = -85.6, masks: tuple[int, ...] = ()
+) -> bytes:
+    raw = b""
+    for place, tilt in enumerate(TILTS):
+        block = bytearray(768)
+        struct.pack_into("<2iI", block, 0, 768, 0, masks[place] if masks else mask)
+        block[68 : 68 + len(version)] = version
+        struct.pack_into("<2d", block, 92, 3.1e20, tilt * scale)
+        struct.pack_into("<d", block, 140, axis * scale)
+        struct.pack_into("<2d", block, 156, 1.37e-10, 1.37e-10)
+        raw += bytes(block)
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        (0, set()),
+        (DOSE, {"exposure"}),
+        (TILT, {"tilt_deg"}),
+        (AXIS, {"axis_angle_deg"}),
+        (PIXEL, {"pixel_size_angstrom"}),
+        (ALL_VALID & ~AXIS, {"exposure", "tilt_deg", "pixel_size_angstrom"}),
+    ],
+)
+def test_of_a_thermo_fisher_header_only_what_its_mask_vouches_for_is_taken(mask: int, told: set[str]) -> None:
+    header = decode_extended(thermo_fisher(mask), kind=b"FEI1", sections=5, byte_order="<")
+    assert header is not None
+    names = ("exposure", "tilt_deg", "axis_angle_deg", "pixel_size_angstrom")
+    assert {name for name in names if getattr(header, name) is not None} == told
+
+
+def test_angles_that_are_not_valid_for_every_view_are_not_taken() -> None:
+    raw = thermo_fisher(masks=(ALL_VALID, ALL_VALID, ALL_VALID & ~TILT, ALL_VALID, ALL_VALID))
+    header = decode_extended(raw, kind=b"FEI1", sections=5, byte_order="<")
+    assert header is not None
+    assert (header.tilt_deg, header.axis_angle_deg) == (None, 85.6)
+
+
+@pytest.mark.parametrize(("version", "scale"), [(b"4.4.0.4981", math.pi / 180), (b"4.4.0.4982", 1.0), (b"4.4.0.49811", 1.0)])
+def test_one_version_of_thermo_fisher_wrote_angles_in_radians(version: bytes, scale: float) -> None:
+    header = decode_extended(thermo_fisher(version=version, scale=scale), kind=b"FEI1", sections=5, byte_order="<")
+    assert header is not None
+    assert header.tilt_deg == pytest.approx(TILTS)
+    assert header.axis_angle_deg == pytest.approx(85.6)
 
 
 def test_the_offsets_of_the_thermo_fisher_tests_are_those_of_the_published_layout() -> None:
@@ -137,6 +187,50 @@ def test_an_agard_header_tells_tilts_axis_and_pixel(order: str, kind: bytes, nin
     assert (header.axis_angle_deg, header.pixel_size_angstrom) == (12.25, pytest.approx(5.44))
 
 
+@pytest.mark.parametrize(
+    ("title", "written", "axis"),
+    [
+        ("Fei Company (C) Copyright 2003", -85.0, 85.0),
+        ("Fei Company (C) Copyright 2003", 12.25, -12.25),
+        ("UCSF Tomography", -85.0, -85.0),
+        ("not Fei Company", -85.0, -85.0),
+        (None, -85.0, -85.0),
+    ],
+)
+def test_the_axis_of_an_agard_header_has_the_other_sign_if_its_first_title_is_feis(
+    title: str | None, written: float, axis: float
+) -> None:
+    raw = struct.pack("<32f", 10.0, *[0.0] * 9, written, 1e-9, *[0.0] * 20)
+    labels = () if title is None else (title, "Fei Company")
+    header = decode_extended(raw, kind=b"\0\0\0\0", sections=1, byte_order="<", nint=0, nreal=32, labels=labels)
+    assert header is not None
+    assert header.axis_angle_deg == axis
+
+
+@pytest.mark.parametrize(
+    ("written", "pixel"), [(5.44e-10, 5.44), (5.44, 5.44), (1e-8, 100), (0.04, None), (2e5, None), (0.0, None), (1e-13, None)]
+)
+def test_the_pixel_of_an_agard_header_is_in_metres_or_in_angstrom(written: float, pixel: float | None) -> None:
+    raw = struct.pack("<32f", 10.0, *[0.0] * 9, 5.0, written, *[0.0] * 20)
+    header = decode_extended(raw, kind=b"AGAR", sections=1, byte_order="<", nint=0, nreal=32)
+    assert header is not None
+    assert header.pixel_size_angstrom == (None if pixel is None else pytest.approx(pixel))
+
+
+@pytest.mark.parametrize(
+    ("titles", "axis"),
+    [
+        (["Tomography: TITAN  13-Jan-2025", "  TiltAxisAngle = -176.20  Binning = 1"], 86.2),
+        (["TEM Tomography 5.9", "TiltAxisAngle = 96.2"], 173.8),
+        (["  TiltAxisAngle = -176.20  Binning = 1"], None),
+        (["SerialEM: UCSF Tomography", "    Tilt axis angle = 85.3, binning = 1"], None),
+        (["Tomography: TITAN", "Tilt axis angle = 85.3"], None),
+    ],
+)
+def test_the_axis_in_a_title_of_tomography_is_turned_back(titles: list[str], axis: float | None) -> None:
+    assert axis_of_tomography(titles) == axis
+
+
 def test_a_short_agard_record_tells_only_its_tilts() -> None:
     header = decode_extended(struct.pack("<3f", 1, 2, 3), kind=b"AGAR", sections=3, byte_order="<", nint=0, nreal=1)
     assert header is not None
@@ -146,7 +240,7 @@ def test_a_short_agard_record_tells_only_its_tilts() -> None:
 
 
 def test_values_that_cannot_be_are_not_told() -> None:
-    reals = [1000.0, *[0.0] * 9, math.nan, 3.0] + [0.0] * 20
+    reals = [1000.0, *[0.0] * 9, math.nan, 3e5] + [0.0] * 20
     header = decode_extended(struct.pack("<32f", *reals), kind=b"AGAR", sections=1, byte_order="<", nint=0, nreal=32)
     assert header is not None
     assert (header.tilt_deg, header.axis_angle_deg, header.pixel_size_angstrom, header.exposure) == (None, None, None, None)
@@ -174,7 +268,7 @@ def test_no_bytes_whatever_raise_or_make_a_value_that_cannot_be(
             assert 0 < len(header.tilt_deg) <= sections
             assert (np.abs(header.tilt_deg) <= 180).all()
         if header.pixel_size_angstrom is not None:
-            assert 0 < header.pixel_size_angstrom < 1e6
+            assert 0.01 < header.pixel_size_angstrom < 1e5
         if header.axis_angle_deg is not None:
             assert abs(header.axis_angle_deg) <= 360
 

@@ -99,6 +99,41 @@ def test_the_rotation_of_serialems_views_is_not_taken_for_the_axis() -> None:
     assert mdoc.axis_angle_deg is None
 
 
+@pytest.mark.parametrize(
+    ("titles", "rotation", "axis", "source"),
+    [
+        (["Tomography: KRIOS", "  TiltAxisAngle = -176.20  Binning = 1"], 86.2, 86.2, "RotationAngle"),
+        (["Tomography: KRIOS", "  TiltAxisAngle = -176.25  Binning = 1"], 86.2, 86.2, "RotationAngle"),
+        (["  TiltAxisAngle = -176.20  Binning = 1"], 86.2, 86.2, "RotationAngle"),
+        (["Tomography: KRIOS", "  TiltAxisAngle = 96.00  Binning = 1"], 174.0, 174.0, "RotationAngle"),
+        (["Tomography: KRIOS", "  TiltAxisAngle = -173.94"], None, 83.94, "-(TiltAxisAngle + 90) of the title"),
+        (["Tomography: KRIOS"], 86.2, 86.2, "RotationAngle"),
+        (["Tomography: KRIOS", "  TiltAxisAngle = 86.20"], 86.2, 86.2, "title"),
+        (["Tomography: KRIOS", "  TiltAxisAngle = 12.00"], 86.2, 12.0, "title"),
+        (["SerialEM: x", "    Tilt axis angle = -90.0, binning = 1"], 0.0, -90.0, "title"),
+        (["SerialEM: x", "    Tilt axis angle = 85.3, binning = 1"], -175.3, 85.3, "title"),
+        (["SerialEM: x"], 174.78, None, ""),
+        ([], 174.78, None, ""),
+        ([], None, None, ""),
+    ],
+)
+def test_rotation_angle_is_the_axis_only_with_the_signs_of_tomography(
+    titles: list[str], rotation: float | None, axis: float | None, source: str
+) -> None:
+    lines = [f"[T = {title}]" for title in titles] + ["[ZValue = 0]", "TiltAngle = 3"]
+    lines += [] if rotation is None else [f"RotationAngle = {rotation}"]
+    mdoc = parse_mdoc("\n".join([*lines, ""]))
+    assert (mdoc.axis_angle_deg, mdoc.axis_source) == (axis, source)
+    said = " ".join(problem.message for problem in mdoc.problems)
+    assert ("RotationAngle, 174.78, is not used" in said) == (axis is None and rotation is not None)
+    assert ("do not fit each other" in said) == (axis == 12)
+
+
+def test_a_file_of_serialem_without_titles_does_not_tell_the_axis() -> None:
+    text = "Version = SerialEM Version 4.1.0\n[ZValue = 0]\nTiltAngle = 3\nRotationAngle = -5.2\n"
+    assert parse_mdoc(text).axis_angle_deg is None
+
+
 def test_the_axis_can_be_a_field_of_its_own() -> None:
     mdoc = parse_mdoc("TiltAxisAngle = -12.5\n" + TOMO5)
     assert (mdoc.axis_angle_deg, mdoc.axis_source) == (-12.5, "TiltAxisAngle")
@@ -116,7 +151,7 @@ def test_the_order_of_fields_and_of_sections_does_not_matter(shuffle: random.Ran
     lines = header.splitlines()
     shuffle.shuffle(lines)
     shuffle.shuffle(blocks)
-    mdoc = parse_mdoc("\n".join([*lines, *blocks]))
+    mdoc = parse_mdoc("\n".join([*lines, *blocks, ""]))
     assert mdoc.views == expected.views
     assert (mdoc.pixel_size_angstrom, mdoc.image_size, mdoc.axis_angle_deg) == (2.74, (3838, 3710), 85.3)
 
@@ -189,6 +224,63 @@ def test_exposures_that_are_all_zero_are_not_told() -> None:
     assert parse_mdoc(SERIALEM.replace("2.95", "0").replace("2.9\n", "0\n")).exposure is None
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "utf-8"])
+def test_a_file_is_read_in_the_encodings_of_windows(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "B.mdoc"
+    path.write_bytes(SERIALEM.encode(encoding))
+    assert read_mdoc(path).views == parse_mdoc(SERIALEM).views
+
+
+def test_decimal_commas_are_read() -> None:
+    mdoc = parse_mdoc(TOMO5.replace(".", ",").replace("Position_1,mrc", "Position_1.mrc"))
+    assert mdoc.problems == ()
+    assert (mdoc.tilt_deg.tolist(), mdoc.axis_angle_deg, mdoc.pixel_size_angstrom) == ([-0.01], -95.6, 1.9)
+    assert mdoc.views[0].exposure == 3.1
+
+
+@pytest.mark.parametrize("spacing", ["1e-9", "1e7", "-2.7"])
+def test_a_pixel_size_that_no_microscope_has_is_left_out_and_named(spacing: str) -> None:
+    mdoc = parse_mdoc(SERIALEM.replace("PixelSpacing = 2.74", f"PixelSpacing = {spacing}"))
+    assert mdoc.pixel_size_angstrom is None
+    assert [problem.message for problem in mdoc.problems] == [f"PixelSpacing = '{spacing}' is not understood and left out"]
+
+
+def test_two_files_joined_to_one_keep_the_order_of_their_sections() -> None:
+    def half(tilts: list[int]) -> str:
+        return "".join(f"[ZValue = {z}]\nTiltAngle = {tilt}\n" for z, tilt in enumerate(tilts))
+
+    mdoc = parse_mdoc("PixelSpacing = 2\n" + half([0, -3, -6]) + "PixelSpacing = 2\n" + half([3, 6]), Path("B.mdoc"))
+    assert mdoc.tilt_deg.tolist() == [0, -3, -6, 3, 6]
+    assert [view.z for view in mdoc.views] == [0, 1, 2, 3, 4]
+    (problem,) = mdoc.problems
+    assert "2 of its numbers of views occur more than once ([ZValue = 0] is the first)" in problem.message
+    assert "its 5 sections are taken in the order of the file" in problem.message
+
+
+SECTIONS = "[ZValue = 0]\nTiltAngle = 54.01\nExposureDose = 3.10\n[ZValue = 1]\nTiltAngle = 57.02\nExposureDose = 3.10\n"
+
+
+@pytest.mark.parametrize(
+    ("kept", "tilt", "exposure", "named"),
+    [
+        (SECTIONS, 57.02, 3.1, ""),
+        (SECTIONS.rstrip(), 57.02, 3.1, ""),
+        (SECTIONS.rstrip()[:-1], 57.02, None, "ExposureDose = 3.1 of"),
+        (SECTIONS.rstrip()[:-3], 57.02, None, "ExposureDose = 3 of"),
+        (SECTIONS[: SECTIONS.index("57.02") + 5], None, None, "TiltAngle = 57.02 of"),
+        (SECTIONS[: SECTIONS.index("57.02") + 1], None, None, "TiltAngle = 5 of"),
+        (SECTIONS[: SECTIONS.index("57.02")], None, None, ""),
+    ],
+)
+def test_a_value_that_the_end_of_the_file_cuts_is_left_out(
+    kept: str, tilt: float | None, exposure: float | None, named: str
+) -> None:
+    mdoc = parse_mdoc(kept, Path("B.mdoc"))
+    assert mdoc.views[0] == MdocView(0, tilt_deg=54.01, exposure=3.1)
+    assert (mdoc.views[1].tilt_deg, mdoc.views[1].exposure) == (tilt, exposure)
+    assert [named in problem.message and "copy it again" in problem.message for problem in mdoc.problems] == [True] * bool(named)
+
+
 def test_a_section_that_is_not_numbered_is_reported() -> None:
     mdoc = parse_mdoc(SERIALEM.replace("[ZValue = 1]", "[ZValue = last]"))
     assert [view.z for view in mdoc.views] == [0, 1]
@@ -218,7 +310,7 @@ LINES = st.one_of(
 
 @given(st.lists(LINES, max_size=12))
 def test_no_text_whatever_raises_or_loses_the_good_view(lines: list[str]) -> None:
-    mdoc = parse_mdoc("\n".join([*lines, "[ZValue = 999999999]", "TiltAngle = 12.5"]))
+    mdoc = parse_mdoc("\n".join([*lines, "[ZValue = 999999999]", "TiltAngle = 12.5", ""]))
     assert mdoc.views[-1].tilt_deg == 12.5
     assert mdoc.pixel_size_angstrom is None or mdoc.pixel_size_angstrom > 0
 
@@ -265,6 +357,6 @@ def rendered(view: MdocView) -> str:
 
 @given(st.lists(VIEWS, min_size=1, max_size=5, unique_by=lambda view: view.z))
 def test_views_that_are_written_come_back_as_they_were(views: list[MdocView]) -> None:
-    mdoc = parse_mdoc("\n\n".join(map(rendered, views)))
+    mdoc = parse_mdoc("\n\n".join(["[T = Tomography]", *map(rendered, views), ""]))
     assert list(mdoc.views) == sorted(views, key=lambda view: view.z)
     assert mdoc.problems == ()

@@ -208,6 +208,23 @@ def test_a_file_cut_inside_its_extended_header_is_refused(make_mrc: MakeMrc, ima
         open_mrc(path)
 
 
+def test_a_file_whose_extended_header_was_left_out_is_read_from_the_end_of_its_header(
+    make_mrc: MakeMrc, images: NDArray[np.int16]
+) -> None:
+    extended = np.arange(5, dtype="<i2").tobytes() + bytes(1014)
+    path = make_mrc(images, extended=extended, kind=b"SERI", nint=2, nreal=1)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:1024] + raw[2048:])
+    stack = open_mrc(path)
+    assert np.array_equal(stack[4], images[4])
+    assert (stack.acquisition, stack.is_as_stored) == (None, False)
+    (problem,) = stack.problems
+    assert "the extended header of 1024 bytes is not in the file" in problem.message
+    path.write_bytes(raw[:1024] + raw[2050:])
+    with pytest.raises(FormatError, match="is shorter than its header says"):
+        open_mrc(path)
+
+
 def test_absurd_dimensions_are_refused_without_allocating_them(make_mrc: MakeMrc, images: NDArray[np.int16]) -> None:
     with pytest.raises(FormatError, match=r"2000000000 x 2000000000 x 2000000000 voxels .* the header is wrong"):
         open_mrc(make_mrc(images, size=(2_000_000_000,) * 3))

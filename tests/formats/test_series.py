@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tiltflow.errors import FormatError, LocationError, MissingValueError, ParameterError
+from tiltflow.formats.identity import identity_of
 from tiltflow.formats.series import PRECEDENCE, SeriesHints, read_series
 from tiltflow.formats.tilts import write_tilts
 from tiltflow.model import TiltSeries
@@ -148,9 +149,9 @@ def test_a_header_of_thermo_fisher_tells_all_it_has(make_mrc: MakeMrc, images: N
     raw = b""
     for tilt in TILTS:
         block = bytearray(768)
-        struct.pack_into("<i", block, 0, 768)
+        struct.pack_into("<2iI", block, 0, 768, 0, 1 << 6 | 1 << 7 | 1 << 12 | 1 << 14)
         struct.pack_into("<2d", block, 92, 3e20, tilt)
-        struct.pack_into("<d", block, 140, 84.5)
+        struct.pack_into("<d", block, 140, -84.5)
         struct.pack_into("<d", block, 156, 1.9e-10)
         raw += bytes(block)
     series = read_series(make_mrc(images, extended=raw, kind=b"FEI1", cell=(4, 6, 5)))
@@ -243,6 +244,178 @@ def test_pixels_that_are_not_square_are_reported(make_series: Callable[..., Path
 def test_bytes_after_the_last_view_are_reported(make_series: Callable[..., Path]) -> None:
     series = read_series(make_series(tail=bytes(100)))
     assert "100 bytes follow the last of the 5 views, room for 2 more; they are not read" in messages(series)
+
+
+# Orders, pixels and axes that are not what they seem
+
+
+def test_an_mdoc_in_the_order_of_acquisition_gives_way_to_the_header_and_its_exposures_are_matched(
+    make_series: Callable[..., Path],
+) -> None:
+    path = make_series()
+    acquired = [2, 3, 1, 0, 4]
+    mdoc = write_mdoc(path, tilts=TILTS[acquired])
+    text = mdoc.read_text()
+    for place in range(5):
+        text = text.replace("ExposureDose = 2.5", f"ExposureDose = {place + 1}.0", 1)
+    mdoc.write_text(text)
+    series = read_series(path)
+    assert np.array_equal(series.tilt_deg, TILTS)
+    assert series.exposure is not None
+    assert series.exposure.tolist() == [4, 3, 1, 2, 5]
+    assert series.provenance["exposure"] == "B.mrc.mdoc, matched by angle, 15 electrons per square ångström in all"
+    assert "B.mrc.mdoc: the tilt angles there, 5 angles from 0.00 to 45.00, are the same angles in another order" in messages(
+        series
+    )
+
+
+def test_exposures_are_matched_to_a_rawtlt_too_but_not_to_one_with_the_other_sign(make_series: Callable[..., Path]) -> None:
+    path = make_series(None)
+    symmetric = np.array([-40.0, -20, 0, 20, 40])
+    mdoc = write_mdoc(path, tilts=symmetric)
+    mdoc.write_text(mdoc.read_text().replace("ExposureDose = 2.5", "ExposureDose = 9", 1))
+    for tilts, exposure in ((symmetric[[1, 0, 2, 3, 4]], [2.5, 9, 2.5, 2.5, 2.5]), (-symmetric, [9, 2.5, 2.5, 2.5, 2.5])):
+        write_tilts(path.with_suffix(".rawtlt"), tilts)
+        series = read_series(path)
+        assert np.array_equal(series.tilt_deg, tilts)
+        assert series.exposure is not None
+        assert series.exposure.tolist() == exposure
+
+
+def test_an_mdoc_whose_angles_differ_is_still_better_than_the_header(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    write_mdoc(path, tilts=TILTS + 1)
+    assert read_series(path).provenance["tilt_deg"].startswith("B.mrc.mdoc")
+
+
+def test_tomographys_order_of_acquisition_is_doubted_where_no_header_tells_the_order(make_series: Callable[..., Path]) -> None:
+    path = make_series(None, axis=None)
+    said = "the views are listed in the order of acquisition"
+    for tilts, title, doubted in (
+        ([0, 3, -3, 6, -6], "Tomography: KRIOS", True),
+        ([-6, -3, 0, 3, 6], "Tomography: KRIOS", False),
+        ([6, 3, 0, -3, -6], "Tomography: KRIOS", False),
+        ([0, 3, -3, 6, -6], "SerialEM: Krios", False),
+    ):
+        mdoc = write_mdoc(path, tilts=tilts, axis=None)
+        mdoc.write_text(f"[T = {title}]\n" + mdoc.read_text())
+        assert (said in messages(read_series(path))) == doubted
+
+
+def test_a_joined_mdoc_gives_the_angles_in_the_order_of_its_sections(make_series: Callable[..., Path]) -> None:
+    path = make_series(None)
+    mdoc = write_mdoc(path, tilts=[0.0, -3, -6])
+    first = mdoc.read_text()
+    write_mdoc(path, tilts=[3.0, 6])
+    mdoc.write_text(first + "\n" + mdoc.read_text() + "\n")
+    series = read_series(path)
+    assert series.tilt_deg.tolist() == [0, -3, -6, 3, 6]
+    assert "occur more than once" in messages(series)
+
+
+def test_an_mdoc_that_is_cut_off_is_named_where_no_other_source_has_angles(make_series: Callable[..., Path]) -> None:
+    path = make_series(None)
+    mdoc = write_mdoc(path)
+    text = mdoc.read_text()
+    mdoc.write_text(text[: text.index("45.0") + 1])
+    with pytest.raises(MissingValueError, match=r"\(ZValue 4\); the file ends within TiltAngle = 4 of \[ZValue = 4\]"):
+        read_series(path)
+
+
+@pytest.mark.parametrize(("side", "shown"), [(1e-9, "1e-09"), (1e7, "1e+07"), (0.005, "0.005")])
+def test_a_pixel_that_no_microscope_has_is_not_believed_and_said(make_series: Callable[..., Path], side: float, shown: str) -> None:
+    path = make_series(cell=(4 * side, 6 * side, 5 * side))
+    series = read_series(path)
+    assert series.pixel_size_angstrom == 1
+    assert f"header: the pixel size there, {shown} Å, is not that of a microscope" in messages(series)
+    write_mdoc(path, PixelSpacing=2.49)
+    assert read_series(path).pixel_size_angstrom == 2.49
+
+
+@pytest.mark.parametrize("side", [0.02, 0.5, 9e4])
+def test_a_pixel_that_a_microscope_may_have_is_believed(make_series: Callable[..., Path], side: float) -> None:
+    assert read_series(make_series(cell=(4 * side, 6 * side, 5 * side))).pixel_size_angstrom == pytest.approx(side)
+
+
+@pytest.mark.parametrize("given", [1e-9, 1e7])
+def test_a_pixel_that_no_microscope_has_is_refused_as_a_directive(make_series: Callable[..., Path], given: float) -> None:
+    with pytest.raises(ParameterError, match="is not a pixel size of a microscope; give it in nm"):
+        read_series(make_series(), SeriesHints(pixel_size_angstrom=given))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "axis"),
+    [
+        ("B.txt", "Xplore3D\nTilt axis angle: 83.5\n", 83.5),
+        ("B.txt", "Tilt axis rotation (deg) = -83,5\n", -83.5),
+        ("B.txt", "  TiltAxis [degrees]\t83.5\n", 83.5),
+        ("B.txt", "Tilt axis angle: 83.5\nTilt axis angle: 83.50\n", 83.5),
+        ("B.txt", "Tilt axis angle: 83.5\nTilt axis angle: 12\n", None),
+        ("B.txt", "Tilt angle: 83.5\n", None),
+        ("B.txt", "the tilt axis was fine = 3\n", None),
+        ("B.txt", "Tilt axis angle: 1.2.3\n", None),
+        ("B.edf", "Setup.ImageRotationA=83.5\n", 83.5),
+        ("B.edf", "Setup.ImageRotationA=\n", None),
+    ],
+)
+def test_a_file_beside_the_stack_may_tell_the_axis(
+    make_series: Callable[..., Path], name: str, text: str, axis: float | None
+) -> None:
+    path = make_series(axis=None)
+    path.with_name(name).write_text(text)
+    series = read_series(path)
+    assert series.axis_angle_deg == (axis or 0)
+    assert series.provenance["axis_angle_deg"].startswith(name if axis else "assumed")
+    assert ("the tomogram may be mirrored" in messages(series)) == (name == "B.txt" or axis is None)
+    assert ("several tilt axis angles (12, 83.5)" in messages(series)) == ("12" in text)
+
+
+def test_a_better_source_of_the_axis_is_compared_with_the_file_beside_the_stack(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    path.with_suffix(".txt").write_text("Tilt axis angle: -12\n")
+    series = read_series(path)
+    assert series.axis_angle_deg == 12
+    assert "B.txt: the tilt axis angle there, -12.00 degrees, has the opposite sign" in messages(series)
+
+
+def test_every_file_beside_a_stack_that_reading_looks_for_is_part_of_its_identity(make_series: Callable[..., Path]) -> None:
+    path = make_series()
+    before = identity_of(path)
+    for name in ("B.mrc.mdoc", "B.rawtlt", "B.tlt", "B.edf", "B.txt"):
+        path.with_name(name).write_text("x")
+        after = identity_of(path)
+        assert after != before, name
+        before = after
+
+
+def test_files_beside_the_target_of_a_link_are_named(make_series: Callable[..., Path], tmp_path: Path) -> None:
+    path = make_series()
+    write_mdoc(path)
+    link = tmp_path / "folder" / "C.mrc"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    said = f"B.mrc.mdoc lies beside {path}, to which the link leads, not beside the link"
+    assert said in messages(read_series(link))
+    assert said not in messages(read_series(path))
+    link.with_name("C.mrc.mdoc").symlink_to(path.with_name("B.mrc.mdoc"))
+    assert said not in messages(read_series(link))
+
+
+@pytest.mark.parametrize(
+    ("order", "said"), [((1, 2, 3), ""), ((0, 0, 0), ""), ((2, 1, 3), "are y, x, z"), ((3, 1, 2), "are z, x, y")]
+)
+def test_axes_that_are_permuted_are_said(make_series: Callable[..., Path], order: tuple[int, int, int], said: str) -> None:
+    path = make_series()
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<3i", raw, 64, *order)
+    path.write_bytes(raw)
+    series = read_series(path)
+    assert [said in problem.message for problem in series.problems] == [True] * bool(said)
+
+
+def test_the_title_of_tomography_in_a_header_is_turned_back(make_series: Callable[..., Path]) -> None:
+    path = make_series(axis=None, labels=["Tomography: KRIOS", "  TiltAxisAngle = -175.00  Binning = 1"])
+    assert read_series(path).axis_angle_deg == 85
 
 
 # Counts that do not fit

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiltflow.errors import FormatError, LocationError
-from tiltflow.formats.tilts import parse_tilts, read_tilts, render_tilts, write_tilts
+from tiltflow.formats.tilts import parse_tilt_column, parse_tilts, read_tilts, render_tilts, write_tilts
 
 
 @pytest.mark.parametrize("name", ["sim.tlt", "sim.rawtlt"])
@@ -58,6 +58,56 @@ def test_blank_lines_comments_and_several_angles_a_line_are_understood() -> None
 def test_a_word_that_is_no_angle_is_named_with_its_line(text: str, found: str) -> None:
     with pytest.raises(FormatError, match=f"B.tlt, line 2: {found}"):
         parse_tilts(text, "B.tlt")
+
+
+@pytest.mark.parametrize(
+    ("text", "angles"),
+    [
+        ("-60,00\n-57,5\n0,00\n", [-60, -57.5, 0]),
+        ("-60,00 -57,50\n", [-60, -57.5]),
+        ("-60,-57\n", [-60, -57]),
+        ("-60.5,-57.5\n", [-60.5, -57.5]),
+        ("-60,00\n-57.0\n", [-60, 0, -57]),
+        ("0,3,6\n", [0, 3, 6]),
+    ],
+)
+def test_commas_are_decimal_if_every_number_has_one(text: str, angles: list[float]) -> None:
+    assert parse_tilts(text).tolist() == angles
+
+
+@pytest.mark.parametrize(
+    ("rows", "column"),
+    [
+        ("{tilt} {dose}", "column 1 of 2"),
+        ("{number} {tilt}", "column 2 of 2"),
+        ("{number} {tilt} {dose}", "column 2 of 3"),
+        ("{number} {tilt} frame_{number}.tif", "column 2 of 3"),
+        ("{tilt},{dose}", "column 1 of 2"),
+        ("{tilt}", ""),
+    ],
+)
+def test_the_column_of_the_angles_is_found_among_others(rows: str, column: str) -> None:
+    tilts = [-60.0, -57.0, 0.0, 12.5]
+    text = "\n".join(rows.format(tilt=tilt, dose=100.0 * place, number=place + 1) for place, tilt in enumerate(tilts))
+    angles, found = parse_tilt_column(text, 4)
+    assert (angles.tolist(), found) == (tilts, column)
+
+
+@pytest.mark.parametrize("text", ["1 3\n2 6\n3 9\n", "-3 -1\n0 0\n3 1\n"])
+def test_columns_of_which_none_or_several_may_be_the_angles_are_an_error(text: str) -> None:
+    with pytest.raises(FormatError, match=r"B.rawtlt: has 2 numbers on each of its 3 lines, and it cannot be told which"):
+        parse_tilt_column(text, 3, "B.rawtlt")
+
+
+def test_several_angles_a_line_are_no_columns() -> None:
+    assert parse_tilt_column("-6 -3\n0 3\n", 4)[0].tolist() == [-6, -3, 0, 3]
+    assert parse_tilt_column("-6 -3\n0\n", 2)[0].tolist() == [-6, -3, 0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+def test_angles_are_read_in_the_encodings_of_windows(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "B.rawtlt").write_bytes("-60.00\r\n-57.00\r\n".encode(encoding))
+    assert read_tilts(tmp_path / "B.rawtlt").tolist() == [-60, -57]
 
 
 def test_a_binary_file_and_a_missing_one_are_told_apart(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
             )
         raise LocationError(
             f"No tilt series in {folder}: none of its {len(entries)} files ends in {endings}"
-            f"{_of_another_kind(others, by_mdoc=by_mdoc)}; check the folder."
+            f"{_of_another_kind(others, by_mdoc=by_mdoc)}{_spelled_otherwise(entries)}; check the folder."
         )
     if not name:
         series = [path for path in series if _origin(path, series) is None]
@@ -355,6 +355,28 @@ def _of_another_kind(others: Sequence[Path], *, by_mdoc: bool) -> str:
     return f" ({name} is taken only {when})"
 
 
+def _spelled_otherwise(entries: Iterable[Path]) -> str:
+    """Return a remark on files that look like stacks but for the spelling of their ending: `B.mrcs`, `B.Mrc`."""
+    found = [entry.name for entry in entries if meant_ending(entry.name)]
+    if not found:
+        return ""
+    several = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    meant = Path(found[0]).with_suffix(meant_ending(found[0])).name
+    return f"; {found[0]}{several} may be one by another spelling of the ending: rename it to {meant}"
+
+
+def meant_ending(name: str) -> str:
+    """Return the ending that a file of MRC images should have if it has another spelling of it, else an empty text.
+
+    >>> meant_ending("B.mrcs"), meant_ending("B.Mrc"), meant_ending("B.mrc"), meant_ending("B.txt")
+    ('.mrc', '.mrc', '', '')
+    """
+    ending = Path(name).suffix
+    if ending in ENDINGS:
+        return ""
+    return {".mrc": ".mrc", ".mrcs": ".mrc", ".st": ".st"}.get(ending.lower(), "")
+
+
 def _named(name: str, series: Sequence[Path], folder: Path) -> Path:
     for path in series:
         if path.name == name:
@@ -362,7 +384,8 @@ def _named(name: str, series: Sequence[Path], folder: Path) -> Path:
     if "/" in name or name in {".", ".."}:
         raise LocationError(f"{name!r} is a path; give the name of one file in {folder}.")
     if not name.endswith(ENDINGS):
-        raise LocationError(f"{name!r} is not the name of a tilt series: it must end in one of {', '.join(ENDINGS)}.")
+        meant = f" Rename it to {Path(name).with_suffix(ending).name}." if (ending := meant_ending(name)) else ""
+        raise LocationError(f"{name!r} is not the name of a tilt series: it must end in one of {', '.join(ENDINGS)}.{meant}")
     close = difflib.get_close_matches(name, [path.name for path in series], n=1)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     raise LocationError(f"No file {name!r} in {folder}, which has {len(series)} tilt series.{meant} Check the spelling.")

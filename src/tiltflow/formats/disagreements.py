@@ -44,6 +44,22 @@ def compare_tilts(used: NDArray[np.float64], other: NDArray[np.float64], toleran
     return f"differ by up to {abs(offsets[worst]):.2f} degrees, in view {worst + 1}: {other[worst]:.2f} against {used[worst]:.2f}"
 
 
+def places_of(used: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.intp] | None:
+    """Return where each angle in use stands among others, `(views,)`, None unless they are the same angles in another order.
+
+    >>> places_of(np.array([-3.0, 0.0, 3.0]), np.array([0.0, 3.0, -3.0]))
+    array([2, 0, 1])
+    """
+    if len(used) != len(other) or not np.isfinite(other).all() or _near(used, other, TILT_TOLERANCE_DEG):
+        return None
+    rising, rising_others = np.argsort(used, kind="stable"), np.argsort(other, kind="stable")
+    if not _near(used[rising], other[rising_others], TILT_TOLERANCE_DEG):
+        return None
+    places = np.empty(len(used), np.intp)
+    places[rising] = rising_others
+    return places
+
+
 def compare_axes(used_deg: float, other_deg: float) -> str | None:
     """Return how another angle of the tilt axis differs from the one in use.
 

@@ -11,8 +11,12 @@ AGAR      Agard, also older FEI: `nint` integers, then `nreal` 4-byte reals, a s
 
 An impossible value (not finite, a tilt beyond 180 degrees, a pixel size of 0) is None, so that the next source is used.
 
+The tilt axis of Thermo Fisher (FEI1, FEI2, and the Agard layout of a file whose first title begins with `Fei `) has the opposite
+sign of IMOD's and is negated; of FEI1 and FEI2, only values that the mask of the record vouches for are taken, and one version
+wrote its angles in radians.  The evidence for these rules is in `docs/formats.md`.
+
 Sources: the IMOD and SerialEM descriptions of the MRC format; FEI's note on the extended header (2011); the MRC2014
-extension of Thermo Fisher, whose record layout comes from mrcfile.
+extension of Thermo Fisher, whose record layout comes from mrcfile; what IMOD's `header` prints.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,11 +40,25 @@ _SERIALEM_TILT, _SERIALEM_DOSE = 1, 32
 # Places of the reals in a section of the Agard layout.
 _AGARD_TILT, _AGARD_AXIS, _AGARD_PIXEL = 0, 10, 11
 
+# Bits of the first mask of a Thermo Fisher record.
+_FEI_DOSE, _FEI_TILT, _FEI_AXIS, _FEI_PIXEL = 1 << 6, 1 << 7, 1 << 12, 1 << 14
+_FEI_VERSION_IN_RADIANS = b"4.4.0.4981"
+"""Version of the application that wrote angles in radians."""
+_OLD_FEI_TITLE = "Fei "
+"""Start of the first title of a file in the Agard layout that was written by FEI."""
+
+_AGARD_PIXEL_IN_ANGSTROM = 0.05, 1e5
+"""A pixel size between these is in ångström: in metres, as the description has it, it would be centimetres and more."""
+
 _AXIS_IN_TITLE = re.compile(r"tilt\s*axis\s*(?:rotation\s*)?(?:angle)?\s*[=:]\s*([-+]?\d*\.?\d+(?:e[-+]?\d+)?)", re.IGNORECASE)
 
 
+_TOMOGRAPHY = re.compile(r"\s*(?:TEM\s+)?Tomography\b", re.IGNORECASE)
+_TOMOGRAPHY_AXIS = re.compile(r"TiltAxisAngle", re.IGNORECASE)
+
+
 def decode_extended(
-    raw: bytes, *, kind: bytes, sections: int, byte_order: str, nint: int = 0, nreal: int = 0
+    raw: bytes, *, kind: bytes, sections: int, byte_order: str, nint: int = 0, nreal: int = 0, labels: Sequence[str] = ()
 ) -> Acquisition | None:
     """Return the contents of an extended header, or None when its layout is not one of those above.
 
@@ -56,13 +74,16 @@ def decode_extended(
         `<` or `>`.
     nint, nreal
         The short integers at bytes 128 and 130.
+    labels
+        Title lines of the main header, whose first tells who wrote the Agard layout.
     """
     if kind in (b"FEI1", b"FEI2"):
         return _decode_fei(raw, kind, sections, byte_order)
     if kind == b"SERI" or (kind != b"AGAR" and nint > 0 and _serialem_bytes(nreal) == nint):
         return _decode_serialem(raw, sections, byte_order, nint, nreal)
     if kind == b"AGAR" or not kind.strip(b"\0 "):
-        return _decode_agard(raw, sections, byte_order, nint, nreal)
+        of_fei = bool(labels) and labels[0].startswith(_OLD_FEI_TITLE)
+        return _decode_agard(raw, sections, byte_order, nint, nreal, of_fei=of_fei)
     return None
 
 
@@ -76,6 +97,30 @@ def axis_angle_in_labels(labels: Iterable[str]) -> float | None:
         if (found := _AXIS_IN_TITLE.search(label)) and math.isfinite(angle := float(found[1])):
             return angle
     return None
+
+
+def axis_of_tomography(titles: Sequence[str]) -> float | None:
+    """Return the tilt axis angle, degrees, from the titles of Tomography 5, whose `TiltAxisAngle` is -(axis + 90).
+
+    None where no title is Tomography's or none has the angle in that spelling.
+
+    >>> axis_of_tomography(["Tomography: KRIOS-0000  13-Jan-2025", "  TiltAxisAngle = -175.00  Binning = 1"])
+    85.0
+    """
+    if not is_of_tomography(titles):
+        return None
+    angle = axis_angle_in_labels(label for label in titles if _TOMOGRAPHY_AXIS.search(label))
+    return None if angle is None else turned_axis(angle)
+
+
+def is_of_tomography(titles: Iterable[str]) -> bool:
+    """Return whether title lines are those of Thermo Fisher's Tomography."""
+    return any(_TOMOGRAPHY.match(label) for label in titles)
+
+
+def turned_axis(angle_deg: float) -> float:
+    """Return -(angle + 90) within a half turn: the axis from Tomography's `TiltAxisAngle`, and back."""
+    return round((90.0 - angle_deg) % 360.0 - 180.0, 6)
 
 
 def render_serialem_tilts(tilt_deg: NDArray[np.floating[Any]]) -> bytes:
@@ -124,16 +169,18 @@ def _decode_fei(raw: bytes, kind: bytes, sections: int, byte_order: str) -> Acqu
     count = min(sections, len(raw) // stride)
     records = np.frombuffer(raw, np.uint8, count * stride).reshape(count, stride)[:, : dtype.itemsize]
     blocks = np.ascontiguousarray(records).view(dtype)[:, 0]
+    valid = int(np.bitwise_and.reduce(blocks["Bitmask 1"]))
+    degrees = math.degrees(1) if bytes(blocks["Application version"][0]).rstrip(b"\0") == _FEI_VERSION_IN_RADIANS else 1.0
     return Acquisition(
         f"Thermo Fisher {kind.decode()}",
-        tilt_deg=_plausible_tilts(blocks["Alpha tilt"].astype(float)),
-        pixel_size_angstrom=_plausible_pixel(float(blocks["Pixel size X"][0]) * 1e10),
-        axis_angle_deg=_plausible_axis(float(blocks["Tilt axis angle"][0])),
-        exposure=_plausible_exposure(blocks["Dose"].astype(float) * 1e-20),
+        tilt_deg=_plausible_tilts(blocks["Alpha tilt"].astype(float) * degrees) if valid & _FEI_TILT else None,
+        pixel_size_angstrom=_plausible_pixel(float(blocks["Pixel size X"][0]) * 1e10) if valid & _FEI_PIXEL else None,
+        axis_angle_deg=_plausible_axis(-float(blocks["Tilt axis angle"][0]) * degrees) if valid & _FEI_AXIS else None,
+        exposure=_plausible_exposure(blocks["Dose"].astype(float) * 1e-20) if valid & _FEI_DOSE else None,
     )
 
 
-def _decode_agard(raw: bytes, sections: int, byte_order: str, nint: int, nreal: int) -> Acquisition | None:
+def _decode_agard(raw: bytes, sections: int, byte_order: str, nint: int, nreal: int, *, of_fei: bool) -> Acquisition | None:
     stride = 4 * (nint + nreal)
     if nint < 0 or nreal <= 0 or len(raw) < stride:
         return None
@@ -142,11 +189,16 @@ def _decode_agard(raw: bytes, sections: int, byte_order: str, nint: int, nreal: 
     reals = words[:, nint:].astype(float)
     whole = nreal > _AGARD_PIXEL
     return Acquisition(
-        "Agard",
+        "Agard, by FEI" if of_fei else "Agard",
         tilt_deg=_plausible_tilts(reals[:, _AGARD_TILT]),
-        pixel_size_angstrom=_plausible_pixel(reals[0, _AGARD_PIXEL] * 1e10) if whole else None,
-        axis_angle_deg=_plausible_axis(reals[0, _AGARD_AXIS]) if whole else None,
+        pixel_size_angstrom=_agard_pixel(reals[0, _AGARD_PIXEL]) if whole else None,
+        axis_angle_deg=_plausible_axis(-reals[0, _AGARD_AXIS] if of_fei else reals[0, _AGARD_AXIS]) if whole else None,
     )
+
+
+def _agard_pixel(written: float) -> float | None:
+    least, greatest = _AGARD_PIXEL_IN_ANGSTROM
+    return _plausible_pixel(written if least < written < greatest else written * 1e10)
 
 
 def _plausible_tilts(values: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
@@ -161,13 +213,22 @@ def _plausible_exposure(values: NDArray[np.float64] | None) -> NDArray[np.float6
     return values
 
 
-_PIXEL_ANGSTROM = 0.01, 1e6
-"""Pixel sizes between these are plausible: from a tenth of what a lens resolves to a light microscope's."""
+PIXEL_ANGSTROM = 0.01, 1e5
+"""Pixel sizes between these are believed: from a tenth of what a lens resolves to ten micrometres."""
+
+
+def is_pixel_size(angstrom: float) -> bool:
+    """Return whether a pixel size can be that of a microscope.
+
+    >>> is_pixel_size(2.5), is_pixel_size(1e-9), is_pixel_size(1e7)
+    (True, False, False)
+    """
+    least, greatest = PIXEL_ANGSTROM
+    return least < angstrom < greatest
 
 
 def _plausible_pixel(angstrom: float) -> float | None:
-    least, greatest = _PIXEL_ANGSTROM
-    return float(angstrom) if least < angstrom < greatest else None
+    return float(angstrom) if is_pixel_size(angstrom) else None
 
 
 def _plausible_axis(degrees: float) -> float | None:

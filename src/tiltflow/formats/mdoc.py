@@ -3,9 +3,14 @@
 An invalid field never costs the others: only fields that are used are read, capitals and order do not matter, and an invalid field
 is left out and reported.
 
-The tilt axis is given in a title, `[T =     Tilt axis angle = -4.3, binning = 1 ...]`, or by `TiltAxisAngle`.  `RotationAngle` of
-a view is the axis only in files of Tomography 5; in SerialEM's it is the rotation of the image against the stage, which is
-some multiple of 90 degrees away, so it is not used there.
+The tilt axis is given in SerialEM's title, `[T =     Tilt axis angle = -4.3, binning = 1 ...]`.  Tomography 5 has `TiltAxisAngle` in its
+title, which is -(axis + 90), and the axis itself in `RotationAngle` of every view; where the two fit each other, `RotationAngle` is
+taken.  In a file of SerialEM, `RotationAngle` is the rotation of the image against the stage, some multiple of 90 degrees
+away, so without a sign of Tomography 5 it is not used.
+
+Sections come by `ZValue`.  Where a number occurs twice, as in two files joined to one, they come in the order of the file.
+A file that ends within a line, without the fields or the decimals that its other sections have, was cut off there, and its
+last value is not believed.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.errors import FormatError, LocationError
-from tiltflow.formats.extended import axis_angle_in_labels
+from tiltflow.formats.extended import axis_angle_in_labels, axis_of_tomography, is_of_tomography, is_pixel_size, turned_axis
+from tiltflow.formats.text_files import number, read_text
 from tiltflow.model import Problem
 
 _SECTION = re.compile(r"\[\s*(\w+)\s*=\s*(.*?)\s*\]?\s*$")
 _NUMBER = re.compile("[0-9]{1,9}")
+_TURNED_TOLERANCE_DEG = 0.2
+"""Difference of `TiltAxisAngle` from -(RotationAngle + 90) that is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,10 @@ class Mdoc:
         Entry that gave the axis.
     problems
         Fields that had to be left out.
+    of_tomography
+        Whether a title says that Tomography 5 wrote it.
+    cut
+        Where the file was cut off, the end of a sentence; empty if it is whole.
     """
 
     path: Path
@@ -91,6 +103,8 @@ class Mdoc:
     axis_angle_deg: float | None = None
     axis_source: str = ""
     problems: tuple[Problem, ...] = ()
+    of_tomography: bool = False
+    cut: str = ""
 
     @property
     def tilt_deg(self) -> NDArray[np.float64]:
@@ -107,8 +121,18 @@ class Mdoc:
 
 def _number(text: str) -> float | None:
     """Return a number, None for one that is not finite, as programs write for an unknown value."""
-    value = float(text)
+    value = number(text)
     return value if math.isfinite(value) else None
+
+
+def _pixel(text: str) -> float | None:
+    """Return a pixel size; what no microscope has is left out, 0 without a word, as it stands for an unknown one."""
+    value = _number(text)
+    if not value:
+        return None
+    if not is_pixel_size(value):
+        raise ValueError(text)
+    return value
 
 
 def _image_size(text: str) -> tuple[int, int]:
@@ -129,7 +153,7 @@ def _axis(text: str) -> float:
 _Fields = Mapping[str, tuple[str, Callable[[str], Any]]]
 
 _HEADER_FIELDS: _Fields = {
-    "PixelSpacing": ("pixel_size_angstrom", _number),
+    "PixelSpacing": ("pixel_size_angstrom", _pixel),
     "ImageSize": ("image_size", _image_size),
     "TiltAxisAngle": ("axis_angle_deg", _axis),
 }
@@ -159,7 +183,7 @@ def read_mdoc(path: str | os.PathLike[str]) -> Mdoc:
     """
     path = Path(path)
     try:
-        text = path.read_text("utf-8-sig", errors="replace")
+        text = read_text(path, errors="replace")
     except OSError as error:
         raise LocationError(f"{path}: cannot be read: {error.strerror}") from error
     return parse_mdoc(text, path)
@@ -177,26 +201,29 @@ def parse_mdoc(text: str, path: Path = Path("mdoc")) -> Mdoc:
     if not sections:
         raise FormatError(f"{path}: has no [ZValue = ...] section, so it describes no view; is it the .mdoc of a tilt series?")
     problems: list[Problem] = []
+    cut = "" if text.endswith(("\n", "\r")) else _leave_out_what_was_cut(sections, path, problems)
     common = _understood(_HEADER_FIELDS, header, f"{path}, header", problems)
     views = []
-    for number, (name, fields) in enumerate(sections):
+    for place, (name, fields) in enumerate(sections):
         where = f"{path}, section {name}"
         if not _NUMBER.fullmatch(name):
-            problems.append(Problem(f"the section [ZValue = {name}] is not numbered; it is taken as view {number}", where))
-            name = str(number)
+            problems.append(Problem(f"the section [ZValue = {name}] is not numbered; it is taken as view {place}", where))
+            name = str(place)
         views.append(MdocView(int(name), **_understood(_VIEW_FIELDS, fields, where, problems)))
-    views.sort(key=lambda view: view.z)
-    axis, source = _axis_angle(titles, common, views)
+    views = _in_order(views, path, problems)
+    axis, source = _axis_angle(titles, common, views, path, problems)
     spacings = (common.get("pixel_size_angstrom"), *(view.pixel_size_angstrom for view in views))
     return Mdoc(
         path=path,
         views=tuple(views),
         titles=titles,
-        pixel_size_angstrom=next((spacing for spacing in spacings if spacing is not None and 0 < spacing < 1e6), None),
+        pixel_size_angstrom=next((spacing for spacing in spacings if spacing and is_pixel_size(spacing)), None),
         image_size=common.get("image_size"),
         axis_angle_deg=axis,
         axis_source=source,
         problems=tuple(problems),
+        of_tomography=is_of_tomography(titles),
+        cut=cut,
     )
 
 
@@ -236,13 +263,86 @@ def _understood(known: _Fields, written: Mapping[str, str], where: str, problems
     return values
 
 
-def _axis_angle(titles: Sequence[str], common: Mapping[str, Any], views: Sequence[MdocView]) -> tuple[float | None, str]:
-    angle = axis_angle_in_labels(titles)
-    if angle is not None:
-        return angle, "title"
-    if "axis_angle_deg" in common:
-        return common["axis_angle_deg"], "TiltAxisAngle"
+def _leave_out_what_was_cut(sections: Sequence[tuple[str, dict[str, str]]], path: Path, problems: list[Problem]) -> str:
+    """Remove the last value of a file without an end of line if the other sections show that it is not whole, and return where it was."""
+    if len(sections) < 2 or not sections[-1][1]:
+        return ""
+    (name, last), others = sections[-1], [fields for _, fields in sections[:-1]]
+    field = next(reversed(last))
+    values = [fields[field] for fields in others if field in fields]
+    unfinished = any(all(key in fields for fields in others) for key in others[0] if key not in last)
+    if not unfinished and (not values or _decimals(last[field]) >= min(map(_decimals, values))):
+        return ""
+    shown = next((known for known in _VIEW_FIELDS if known.lower() == field), field)
+    cut = f"the file ends within {shown} = {last.pop(field)} of [ZValue = {name}]"
+    problems.append(Problem(f"{cut}, which is left out: copy it again", str(path)))
+    return f"; {cut}"
+
+
+def _decimals(text: str) -> int:
+    """Return the number of decimals of a number, 0 of other text."""
+    found = re.fullmatch(r"[-+]?\d*[.,](\d+)", text)
+    return len(found[1]) if found else 0
+
+
+def _in_order(views: list[MdocView], path: Path, problems: list[Problem]) -> list[MdocView]:
+    """Return the views by number; in the order of the file, numbered anew, where a number occurs twice."""
+    numbers = [view.z for view in views]
+    twice = sorted({z for z in numbers if numbers.count(z) > 1}) if len(set(numbers)) < len(numbers) else []
+    if not twice:
+        return sorted(views, key=lambda view: view.z)
+    problems.append(
+        Problem(
+            f"{len(twice)} of its numbers of views occur more than once ([ZValue = {twice[0]}] is the first), as in files joined "
+            f"to one; its {len(views)} sections are taken in the order of the file",
+            str(path),
+        )
+    )
+    return [replace(view, z=place) for place, view in enumerate(views)]
+
+
+def _axis_angle(
+    titles: Sequence[str], common: Mapping[str, Any], views: Sequence[MdocView], path: Path, problems: list[Problem]
+) -> tuple[float | None, str]:
+    """Return the tilt axis, None where nothing tells it, and the entry that does; doubts are added to `problems`."""
+    written, source = axis_angle_in_labels(titles), "title"
+    if written is None and "axis_angle_deg" in common:
+        written, source = common["axis_angle_deg"], "TiltAxisAngle"
     rotations = [view.rotation_angle_deg for view in views if view.rotation_angle_deg is not None]
-    if rotations and not any("serialem" in title.lower() for title in titles):
-        return float(np.median(rotations)), "RotationAngle"
+    rotation = float(np.median(rotations)) if rotations else None
+    if rotation is None:
+        turned = axis_of_tomography(titles)
+        if turned is not None:
+            return turned, "-(TiltAxisAngle + 90) of the title"
+        return written, source if written is not None else ""
+    if written is not None:
+        if _spelled_as_tomography(titles, source) and _near(written, turned_axis(rotation)):
+            return rotation, "RotationAngle"
+        if is_of_tomography(titles) and not _near(written, rotation):
+            problems.append(
+                Problem(
+                    f"TiltAxisAngle {written:g} and RotationAngle {rotation:g} do not fit each other, as they do in files of "
+                    f"Tomography: the former is taken; the tomogram may be mirrored",
+                    str(path),
+                )
+            )
+        return written, source
+    if is_of_tomography(titles):
+        return rotation, "RotationAngle"
+    problems.append(
+        Problem(
+            f"no title tells the tilt axis, and RotationAngle, {rotation:g}, is not used: only in files of Tomography is it the axis",
+            str(path),
+        )
+    )
     return None, ""
+
+
+def _spelled_as_tomography(titles: Sequence[str], source: str) -> bool:
+    """Return whether the axis is written in one word, and not by SerialEM, where -90 may stand beside a rotation of 0."""
+    written = source == "TiltAxisAngle" or any("tiltaxisangle" in title.lower() for title in titles)
+    return written and not any("serialem" in title.lower() for title in titles)
+
+
+def _near(a_deg: float, b_deg: float) -> bool:
+    return abs((a_deg - b_deg + 180) % 360 - 180) <= _TURNED_TOLERANCE_DEG

@@ -10,6 +10,9 @@ header.
 `MrcFile` is a :class:`tiltflow.model.ImageStack`: `stack[i]` reads one view into an array of its own.  `stack.data` maps the
 whole file instead; pages touched through it count as resident memory until the system reclaims them.
 
+:func:`open_mrc_series` also asks the pixels of a tilt series whether integers stored as signed are counts that lost their sign
+(:mod:`tiltflow.formats.wrapped`); results and volumes are read as their header says.
+
 Writing: :class:`MrcWriter` (:mod:`tiltflow.formats.mrcwriter`).
 """
 
@@ -17,6 +20,8 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -27,9 +32,10 @@ from numpy.typing import NDArray
 from tiltflow.errors import FormatError
 from tiltflow.formats.mrcheader import HEADER_BYTES, MrcHeader, read_header
 from tiltflow.formats.mrcwriter import MrcWriter, convert, render_label
+from tiltflow.formats.wrapped import Reading, Sign, sign_of
 from tiltflow.model import Acquisition, Problem
 
-__all__ = ["MrcFile", "MrcHeader", "MrcWriter", "convert", "open_mrc", "read_header", "render_label"]
+__all__ = ["MrcFile", "MrcHeader", "MrcWriter", "convert", "open_mrc", "open_mrc_series", "read_header", "render_label"]
 
 
 def open_mrc(path: str | os.PathLike[str]) -> MrcFile:
@@ -43,6 +49,47 @@ def open_mrc(path: str | os.PathLike[str]) -> MrcFile:
     return MrcFile(path)
 
 
+def open_mrc_series(path: str | os.PathLike[str]) -> MrcFile:
+    """Return the MRC file of a tilt series opened for reading, its integers with the sign that their pixels have.
+
+    Raises
+    ------
+    LocationError, FormatError
+        As :func:`read_header`; also if it cannot be told whether 16-bit numbers have a sign.
+    """
+    stack = MrcFile(path)
+    header = stack.header
+    asked = header.mode == 1 or (header.mode == 0 and header.dtype.kind == "i" and not header.is_stamped)
+    if asked:
+        reading = sign_of(_sample(stack))
+        if _is_unsigned(reading, header):
+            stack.read_unsigned(reading.negative)
+    return stack
+
+
+_SAMPLED_VIEWS, _SAMPLED_BANDS, _SAMPLED_ROWS = 256, 3, 8
+"""Views of which pixels are looked at, and in each, bands and rows of a band."""
+
+
+def _sample(stack: MrcFile) -> Iterator[NDArray[Any]]:
+    nz, ny, _ = stack.shape
+    views = np.unique(np.linspace(0, nz - 1, min(nz, _SAMPLED_VIEWS)).round().astype(int))
+    starts = np.unique(((np.arange(_SAMPLED_BANDS) + 0.5) / _SAMPLED_BANDS * ny - _SAMPLED_ROWS / 2).clip(0).astype(int))
+    for view in map(int, views):
+        for start in map(int, starts):
+            yield stack.read_block(slice(view, view + 1), slice(start, min(start + _SAMPLED_ROWS, ny)))[0]
+
+
+def _is_unsigned(reading: Reading, header: MrcHeader) -> bool:
+    if reading.sign is Sign.UNKNOWN and header.mode == 1:
+        raise FormatError(
+            f"{header.path}: neighbouring pixels differ by the whole range of 16-bit numbers, {reading.jumps} times in a sample, and "
+            f"{reading.jumps_unsigned} times if read without a sign: counts above 32767 may have become negative. Store them as unsigned "
+            f"(mode 6) or as reals (mode 2)"
+        )
+    return reading.sign is Sign.UNSIGNED or (reading.sign is Sign.UNKNOWN and reading.jumps > 2 * reading.jumps_unsigned)
+
+
 class MrcFile:
     """An MRC file opened for reading, one view at a time; a :class:`tiltflow.model.ImageStack`."""
 
@@ -52,8 +99,24 @@ class MrcFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.header = read_header(path)
         self.path = self.header.path
+        self._remarks: tuple[Problem, ...] = ()
         self._descriptor = os.open(self.path, os.O_RDONLY)
         self._closer = weakref.finalize(self, os.close, self._descriptor)
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether other programs read the same images from the file: neither its pixels nor its header had to be mended."""
+        return not self._remarks and not self.header.lost_bytes
+
+    def read_unsigned(self, negative: float) -> None:
+        """Read integers without a sign from now on; `negative` is the part of the pixels that this makes bright, for the remark."""
+        bits = 8 * self.header.dtype.itemsize
+        self.header = replace(self.header, dtype=np.dtype(self.header.dtype.str.replace("i", "u")))
+        message = (
+            f"{100 * negative:.3g} % of the pixels are negative as stored, and lie beside the brightest ones: they are counts above "
+            f"{2 ** (bits - 1) - 1} stored as signed numbers, and are read without a sign (unsigned, {bits} bits)"
+        )
+        self._remarks = (Problem(message, str(self.path)),)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -85,7 +148,29 @@ class MrcFile:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Whether there is more in the file than its header accounts for."""
+        """Whether its pixels lost their sign, its axes are permuted, and there is more or less in it than its header accounts for."""
+        return (*self._remarks, *self._permuted(), *self._lost_header(), *self._surplus())
+
+    def _permuted(self) -> tuple[Problem, ...]:
+        order = self.header.axis_order
+        if sorted(order) != [1, 2, 3] or order == (1, 2, 3):  # programs that do not know the field leave zeros
+            return ()
+        axes = ", ".join("xyz"[axis - 1] for axis in order)
+        message = (
+            f"the header says that columns, rows and sections are {axes}; they are read as x, y and view, as IMOD does: check that the "
+            f"pictures are not turned on their side"
+        )
+        return (Problem(message, str(self.path)),)
+
+    def _lost_header(self) -> tuple[Problem, ...]:
+        lost = self.header.lost_bytes
+        message = (
+            f"the extended header of {lost} bytes is not in the file, which is short by just that: a program left it out; the images are "
+            f"read from byte {HEADER_BYTES}"
+        )
+        return (Problem(message, str(self.path)),) if lost else ()
+
+    def _surplus(self) -> tuple[Problem, ...]:
         surplus = self.header.surplus_bytes
         if not surplus:
             return ()

@@ -85,6 +85,12 @@ class MrcHeader:
         Byte at which the first voxel begins.
     surplus_bytes
         Bytes beyond the last voxel of the size in the header.
+    lost_bytes
+        Bytes of an extended header that the header promises and the file lacks; 0 if it is whole.
+    is_stamped
+        Whether IMOD's stamp says if bytes are signed.
+    axis_order
+        Which axis of the specimen runs along columns, rows and sections: (1, 2, 3) for x, y, z.
     """
 
     path: Path
@@ -101,6 +107,9 @@ class MrcHeader:
     is_volume: bool
     data_offset: int
     surplus_bytes: int
+    lost_bytes: int = 0
+    is_stamped: bool = False
+    axis_order: tuple[int, int, int] = (1, 2, 3)
 
     @property
     def section_bytes(self) -> int:
@@ -191,8 +200,11 @@ def _interpret(path: Path, size: int, order: ByteOrder, raw: bytes, extended_raw
     signed = bool(flags & SIGNED_BYTES) if stamp == IMOD_STAMP else not maximum > 127
     if mode == 0 and not signed:
         dtype = np.dtype(np.uint8)
-    offset = HEADER_BYTES + nsymbt
     surplus = size - _expected_bytes(raw, order)
+    lost = nsymbt if surplus == -nsymbt else 0
+    if lost:
+        nsymbt, surplus, extended_raw = 0, 0, b""
+    offset = HEADER_BYTES + nsymbt
     if surplus < 0:
         raise FormatError(_too_short(path, shape, dtype, offset, size))
     nint, nreal = struct.unpack_from(f"{order}hh", raw, 128)
@@ -210,13 +222,22 @@ def _interpret(path: Path, size: int, order: ByteOrder, raw: bytes, extended_raw
         maximum=maximum,
         mean=mean,
         extended=decode_extended(
-            extended_raw, kind=bytes(raw[104:108]), sections=shape[0], byte_order=order, nint=nint, nreal=nreal
+            extended_raw,
+            kind=bytes(raw[104:108]),
+            sections=shape[0],
+            byte_order=order,
+            nint=nint,
+            nreal=nreal,
+            labels=_labels(record),
         )
         if extended_raw
         else None,
         is_volume=int(record["ispg"]) == 1,
         data_offset=offset,
         surplus_bytes=surplus,
+        lost_bytes=lost,
+        is_stamped=stamp == IMOD_STAMP,
+        axis_order=(int(record["mapc"]), int(record["mapr"]), int(record["maps"])),
     )
 
 

@@ -5,25 +5,29 @@ Sources of each value, best first; `B` is the stack's name without its ending:
 =============  =====================================================================================================
 tilt angles    directive `setupset.copyarg.firstinc`; `B.rawtlt`; the `.mdoc`; the extended header; `B.tlt`
 pixel size     directive `setupset.copyarg.pixel`; the `.mdoc`; the header; the extended header; else 1 Å
-tilt axis      directive `setupset.copyarg.rotation`; the `.mdoc`; a title line; the extended header; else 0 degrees
+tilt axis      directive `setupset.copyarg.rotation`; the `.mdoc`; a title line; the extended header; `B.edf`; `B.txt`; else
+               0 degrees
 exposure       the `.mdoc`; the extended header; else unknown
 =============  =====================================================================================================
 
 The reasons: a directive and a `.rawtlt` are put there by a person, who knows better than the microscope; the `.mdoc` is
 written by the microscope and has more digits than the header; a `.tlt` is the result of an earlier alignment.
 
+* An `.mdoc` that has the angles of the extended header in another order lists the views as acquired, while the stack was sorted: the
+  header's order holds for the angles, and the exposures are matched by angle.
 * Angles are usable if there is one for each view and they are not all equal: those of an extended header that was never
   filled in are all zero.  A `.rawtlt` with another count is an error, because it was put there on purpose; any other source with
   another count is not used, and reported.
 * An `.mdoc` for images of another size gives the pixel size only if the sizes differ by a whole binning, and then last.
-* A pixel of exactly 1 Å in the header is what programs write when they do not know it; it counts as unknown.
+* A pixel of exactly 1 Å in the header is what programs write when they do not know it; it counts as unknown, as does one that no
+  microscope has (1e-9 Å, as of metres written for ångström).
 * Missing angles are an error; the other values have a default, which is reported.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +36,16 @@ from numpy.typing import NDArray
 
 from tiltflow.errors import ParameterError
 from tiltflow.formats.disagreements import compare_axes, compare_pixels
-from tiltflow.formats.extended import axis_angle_in_labels
+from tiltflow.formats.extended import axis_angle_in_labels, axis_of_tomography, is_pixel_size
+from tiltflow.formats.side_axis import AXIS_SUFFIXES, read_side_axis
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of, find_sources
-from tiltflow.formats.tiltangles import FIRSTINC, find_tilt_angles
+from tiltflow.formats.tiltangles import FIRSTINC, find_tilt_angles, mdoc_places
 from tiltflow.model import TiltSeries
 
 PRECEDENCE: Mapping[str, tuple[str, ...]] = {
     "tilt_deg": (FIRSTINC, "B.rawtlt", "B.mdoc", "extended header", "B.tlt"),
     "pixel_size_angstrom": ("directive setupset.copyarg.pixel", "B.mdoc", "header", "extended header"),
-    "axis_angle_deg": ("directive setupset.copyarg.rotation", "B.mdoc", "title line", "extended header"),
+    "axis_angle_deg": ("directive setupset.copyarg.rotation", "B.mdoc", "title line", "extended header", "B.edf", "B.txt"),
     "exposure": ("B.mdoc", "extended header"),
 }
 """Field of :class:`tiltflow.model.TiltSeries` to its sources, best first."""
@@ -91,7 +96,7 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None) 
     first_increment = (hints.first_tilt_deg, hints.tilt_increment_deg)
     tilts = find_tilt_angles(sources, first_increment=first_increment, use_rawtlt=hints.use_rawtlt)
     pixel, axis = _pixel_size(sources, hints), _axis_angle(sources, hints)
-    exposure, included = _exposure(sources), _included(sources, hints)
+    exposure, included = _exposure(sources, tilts.value), _included(sources, hints)
     return TiltSeries(
         path=sources.path,
         shape=sources.stack.shape,
@@ -113,15 +118,21 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None) 
 
 
 def _pixel_size(sources: Sources, hints: SeriesHints) -> Found[float]:
-    if hints.pixel_size_angstrom is not None and not 0 < hints.pixel_size_angstrom < np.inf:
-        raise ParameterError(f"{_PIXEL}: {hints.pixel_size_angstrom} Å is not a pixel size; give one above 0, in nm")
+    if hints.pixel_size_angstrom is not None and not is_pixel_size(hints.pixel_size_angstrom):
+        raise ParameterError(f"{_PIXEL}: {hints.pixel_size_angstrom} Å is not a pixel size of a microscope; give it in nm")
     stack = sources.stack
     written = stack.pixel_size_angstrom[0] if stack.pixel_size_angstrom else None
+    believed = written if written is not None and written != 1 and is_pixel_size(written) else None
+    if written is not None and not is_pixel_size(written):
+        sources.report(
+            f"the pixel size there, {written:.3g} Å, is not that of a microscope (another unit was meant, perhaps); not used",
+            stack.header_name,
+        )
     mdoc_pixel, mdoc_binning = _mdoc_pixel(sources)
     readings = [
         _found(hints.pixel_size_angstrom, _PIXEL),
         _found(mdoc_pixel if mdoc_binning == 1 else None, sources.mdoc_name),
-        _found(written if written != 1 else None, stack.header_name),
+        _found(believed, stack.header_name),
         _found(sources.extended.pixel_size_angstrom if sources.extended else None, sources.extended_name),
         _found(mdoc_pixel if mdoc_binning != 1 else None, f"{sources.mdoc_name} (of images {mdoc_binning} times as large)"),
     ]
@@ -129,7 +140,11 @@ def _pixel_size(sources: Sources, hints: SeriesHints) -> Found[float]:
         sources, "pixel size", readings, lambda used, other: compare_pixels(used, other.value), lambda pixel: f"{pixel:.4g} Å"
     )
     if chosen is None:
-        has = "none" if written is None else f"{written:g} Å, as programs write when they do not know it"
+        has = (
+            "none"
+            if written is None
+            else f"{written:.3g} Å" + (", as programs write when they do not know it" if written == 1 else "")
+        )
         reason = f"the {stack.header_name} has {has}"
         sources.report(
             f"no source gives the pixel size ({reason}); 1 Å is assumed, give it in nm by setupset.copyarg.pixel", sources.path
@@ -158,8 +173,9 @@ def _axis_angle(sources: Sources, hints: SeriesHints) -> Found[float]:
     readings = [
         _found(hints.axis_angle_deg, _ROTATION),
         _found(mdoc.axis_angle_deg if mdoc else None, f"{sources.mdoc_name} ({mdoc.axis_source})" if mdoc else ""),
-        _found(axis_angle_in_labels(sources.stack.labels), f"title line of the {sources.stack.header_name}"),
+        _found(_axis_in_titles(sources.stack.labels), f"title line of the {sources.stack.header_name}"),
         _found(extended.axis_angle_deg if extended else None, sources.extended_name),
+        *_side_axes(sources),
     ]
     chosen = choose(
         sources,
@@ -169,12 +185,33 @@ def _axis_angle(sources: Sources, hints: SeriesHints) -> Found[float]:
         lambda angle: f"{angle:.2f} degrees",
     )
     if chosen is None:
-        sources.report("no source gives the tilt axis angle; 0 is assumed, give it by setupset.copyarg.rotation", sources.path)
+        sources.report(
+            "no source gives the tilt axis angle; 0 is assumed, and the tomogram may be mirrored: "
+            "give the angle by setupset.copyarg.rotation",
+            sources.path,
+        )
         return Found(0.0, "assumed: 0 degrees, no source gives it")
+    if chosen.where.startswith(text := sources.path.with_suffix(".txt").name):
+        sources.report("the sign of a tilt axis angle in such a file is not known to be IMOD's: the tomogram may be mirrored", text)
     return Found(_within_half_turn(chosen.value), chosen.where)
 
 
-def _exposure(sources: Sources) -> Found[NDArray[np.float64] | None]:
+def _side_axes(sources: Sources) -> Iterator[Found[float] | Absent]:
+    for suffix in AXIS_SUFFIXES:
+        path = sources.path.with_suffix(suffix)
+        axis = read_side_axis(path)
+        if axis.doubt:
+            sources.report(axis.doubt, path)
+        yield _found(axis.angle_deg, path.name)
+
+
+def _axis_in_titles(labels: Sequence[str]) -> float | None:
+    of_tomography = axis_of_tomography(labels)
+    return axis_angle_in_labels(labels) if of_tomography is None else of_tomography
+
+
+def _exposure(sources: Sources, tilt_deg: NDArray[np.float64]) -> Found[NDArray[np.float64] | None]:
+    places = mdoc_places(sources, tilt_deg)
     for values, where in (
         (sources.mdoc.exposure if sources.mdoc else None, sources.mdoc_name),
         (sources.extended.exposure if sources.extended else None, sources.extended_name),
@@ -182,7 +219,9 @@ def _exposure(sources: Sources) -> Found[NDArray[np.float64] | None]:
         if values is None:
             continue
         if len(values) == sources.views:
-            return Found(values, f"{where}, {values.sum():.4g} electrons per square ångström in all")
+            matched = places is not None and where == sources.mdoc_name
+            total = f"{values.sum():.4g} electrons per square ångström in all"
+            return Found(values[places] if matched else values, f"{where}{', matched by angle' if matched else ''}, {total}")
         sources.report(f"exposures of {count_of(len(values), 'view')} for {sources.views}; not used", where)
     return Found(None, "no source gives it")
 

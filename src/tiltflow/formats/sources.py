@@ -9,7 +9,9 @@ from typing import Generic, TypeVar
 
 from tiltflow.errors import FormatError
 from tiltflow.formats.disagreements import compare_pixels
+from tiltflow.formats.extended import is_pixel_size
 from tiltflow.formats.mdoc import Mdoc, read_mdoc
+from tiltflow.formats.side_axis import AXIS_SUFFIXES
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Acquisition, ImageStack, Problem
 
@@ -77,7 +79,7 @@ ANGLE_SUFFIXES = (".rawtlt", ".tlt")
 
 def side_files(path: Path) -> tuple[Path, ...]:
     """Return the files beside a stack that its reading looks for, whether they exist or not."""
-    return (*_mdocs(path), *(path.with_suffix(suffix) for suffix in ANGLE_SUFFIXES))
+    return (*_mdocs(path), *(path.with_suffix(suffix) for suffix in (*ANGLE_SUFFIXES, *AXIS_SUFFIXES)))
 
 
 def _mdocs(path: Path) -> tuple[Path, ...]:
@@ -99,6 +101,7 @@ def find_sources(path: Path) -> Sources:
     with open_stack(path) as stack:
         sources = Sources(stack, problems=[*stack.problems])
     _check_pixel(sources)
+    _report_files_beside_target(sources)
     found = next((beside for beside in _mdocs(path) if beside.is_file()), None)
     if found is not None:
         try:
@@ -156,7 +159,22 @@ def count_of(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
+def _report_files_beside_target(sources: Sources) -> None:
+    """Report the files that lie beside the file to which a link leads, and are not beside the link."""
+    path = sources.path
+    if not path.is_symlink() or any(beside.is_file() for beside in side_files(path)):
+        return
+    left = [beside.name for beside in side_files(path.resolve()) if beside.is_file()]
+    if left:
+        verb, them = ("lies", "it") if len(left) == 1 else ("lie", "them")
+        sources.report(
+            f"{' and '.join(left)} {verb} beside {path.resolve()}, to which the link leads, not beside the link: not read; link {them} "
+            f"too, with the link's base name",
+            path,
+        )
+
+
 def _check_pixel(sources: Sources) -> None:
     x, y = sources.stack.pixel_size_angstrom or (0.0, 0.0)
-    if x > 0 and y > 0 and (unlike := compare_pixels(x, y)):
+    if is_pixel_size(x) and is_pixel_size(y) and (unlike := compare_pixels(x, y)):
         sources.report(f"the pixel size along y, {y:.4g} Å, {unlike} compared with {x:.4g} Å along x, which is used", sources.path)

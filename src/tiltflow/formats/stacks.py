@@ -55,7 +55,7 @@ class Container:
 _TIFF_BYTES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 CONTAINERS = (
-    Container("MRC", (".mrc", ".st", ".MRC", ".ST"), (), "tiltflow.formats.mrc:open_mrc"),
+    Container("MRC", (".mrc", ".st", ".MRC", ".ST"), (), "tiltflow.formats.mrc:open_mrc_series"),
     Container("TIFF", (".tif", ".tiff", ".TIF", ".TIFF"), _TIFF_BYTES, "tiltflow.formats.tiff:open_tiff"),
 )
 """The formats that can be read; a file that neither its first bytes nor its ending identify is opened as the first."""

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.errors import FormatError, MissingValueError, ParameterError
-from tiltflow.formats.disagreements import REFINED_TILT_TOLERANCE_DEG, TILT_TOLERANCE_DEG, compare_tilts
+from tiltflow.formats.disagreements import REFINED_TILT_TOLERANCE_DEG, TILT_TOLERANCE_DEG, compare_tilts, places_of
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of
-from tiltflow.formats.tilts import read_tilts
+from tiltflow.formats.tilts import read_tilts_of
 
 FIRSTINC = "directive setupset.copyarg.firstinc"
 
@@ -40,13 +40,9 @@ def find_tilt_angles(sources: Sources, *, first_increment: tuple[float | None, f
         The directive is incomplete.
     """
     directive = _directive(sources, *first_increment)
-    readings = [
-        directive,
-        _rawtlt(sources, needed=isinstance(directive, Absent), asked=use_rawtlt),
-        _mdoc_tilts(sources),
-        _extended_tilts(sources),
-        _tlt(sources),
-    ]
+    rawtlt = _rawtlt(sources, needed=isinstance(directive, Absent), asked=use_rawtlt)
+    recorded = _mdoc_and_header(_mdoc_tilts(sources), _extended_tilts(sources))
+    readings = [directive, rawtlt, *recorded, _tlt(sources)]
     chosen = choose(sources, "tilt angles", readings, _unlike_tilts, _show_tilts)
     if chosen is None:
         tried = "; ".join(f"{reading.where}: {reading.reason}" for reading in readings if isinstance(reading, Absent))
@@ -54,10 +50,47 @@ def find_tilt_angles(sources: Sources, *, first_increment: tuple[float | None, f
             f"{sources.path}: no tilt angles for {count_of(sources.views, 'view')}. Tried {tried}. Put them into "
             f"{sources.path.with_suffix('.rawtlt').name}, one a line, or give first and increment by setupset.copyarg.firstinc"
         )
+    if sources.mdoc is not None and chosen.where.startswith(sources.mdoc_name):
+        _doubt_the_order(sources, chosen.value)
     steepest = float(np.abs(chosen.value).max())
     if steepest > 90:
         sources.report(f"tilt angles reach {steepest:.2f} degrees; more than 90 is not plausible, check them", chosen.where)
     return chosen
+
+
+def mdoc_places(sources: Sources, tilt_deg: Angles) -> NDArray[np.intp] | None:
+    """Return the section of the `.mdoc` that belongs to each view, `(views,)`, None if the sections are in the order of the views.
+
+    The order of the extended header comes before that of the angles in use, which a person may have given the other sign.
+    """
+    if sources.mdoc is None or len(sources.mdoc.views) != sources.views:
+        return None
+    sections, header = sources.mdoc.tilt_deg, sources.extended.tilt_deg if sources.extended else None
+    if header is not None and len(header) == sources.views and (places := places_of(header, sections)) is not None:
+        return places
+    places = places_of(tilt_deg, sections)
+    return None if places is None or compare_tilts(tilt_deg, -sections) is None else places
+
+
+def _mdoc_and_header(
+    mdoc: Found[Angles] | Absent, header: Found[Angles] | Absent
+) -> tuple[Found[Angles] | Absent, Found[Angles] | Absent]:
+    """Return the two in the order in which they are to be believed: the header first if the `.mdoc` has its angles in another order."""
+    if isinstance(mdoc, Found) and isinstance(header, Found) and places_of(header.value, mdoc.value) is not None:
+        return header, mdoc
+    return mdoc, header
+
+
+def _doubt_the_order(sources: Sources, tilt_deg: Angles) -> None:
+    """Report that Tomography lists the views as acquired, if they are not sorted and no header tells the order of the stack."""
+    steps = np.diff(tilt_deg)
+    header = sources.extended is not None and sources.extended.tilt_deg is not None
+    if sources.mdoc is not None and sources.mdoc.of_tomography and not header and (steps > 0).any() and (steps < 0).any():
+        sources.report(
+            "the views are listed in the order of acquisition, and stacks of Tomography are often sorted by tilt; if this one is, "
+            f"put its angles into {sources.path.with_suffix('.rawtlt').name}",
+            sources.mdoc_name,
+        )
 
 
 def _directive(sources: Sources, first: float | None, step: float | None) -> Found[Angles] | Absent:
@@ -94,13 +127,17 @@ def _rawtlt(sources: Sources, *, needed: bool, asked: bool) -> Found[Angles] | A
 
 
 def _usable_rawtlt(sources: Sources, path: Path) -> Found[Angles] | Absent:
-    angles = read_tilts(path)
+    angles, column = read_tilts_of(path, sources.views)
     if len(angles) != sources.views:
         raise FormatError(
             f"{path}: has {count_of(len(angles), 'angle')}, but {sources.path.name} has {count_of(sources.views, 'view')}; "
             f"write one angle a view or remove the file"
         )
-    return _usable(sources, path.name, angles)
+    return _usable(sources, _named(path, column), angles)
+
+
+def _named(path: Path, column: str) -> str:
+    return f"{path.name} ({column})" if column else path.name
 
 
 def _mdoc_tilts(sources: Sources) -> Found[Angles] | Absent:
@@ -109,7 +146,10 @@ def _mdoc_tilts(sources: Sources) -> Found[Angles] | Absent:
     without = [view.z for view in sources.mdoc.views if view.tilt_deg is None]
     if without:
         several = ", ".join(map(str, without[:5])) + ", ..." * (len(without) > 5)
-        return Absent(sources.mdoc_name, f"no TiltAngle in {len(without)} of {len(sources.mdoc.views)} sections (ZValue {several})")
+        return Absent(
+            sources.mdoc_name,
+            f"no TiltAngle in {len(without)} of {len(sources.mdoc.views)} sections (ZValue {several})" + sources.mdoc.cut,
+        )
     return _usable(sources, sources.mdoc_name, sources.mdoc.tilt_deg)
 
 
@@ -128,7 +168,8 @@ def _tlt(sources: Sources) -> Found[Angles] | Absent:
     if not path.is_file():
         return Absent(path.name, "no such file")
     try:
-        return _usable(sources, path.name, read_tilts(path))
+        angles, column = read_tilts_of(path, sources.views)
+        return _usable(sources, _named(path, column), angles)
     except FormatError as error:
         sources.report(str(error), path)
         return Absent(path.name, "could not be understood")
@@ -145,7 +186,7 @@ def _usable(sources: Sources, where: str, angles: Angles) -> Found[Angles] | Abs
 
 
 def _unlike_tilts(used: Angles, other: Found[Angles]) -> str | None:
-    refined = other.where.endswith(".tlt")
+    refined = ".tlt" in other.where
     return compare_tilts(used, other.value, REFINED_TILT_TOLERANCE_DEG if refined else TILT_TOLERANCE_DEG)
 
 

@@ -10,26 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.errors import InputError
+from tiltflow.formats.disagreements import compare_tilts, places_of
 from tiltflow.formats.mdoc import Mdoc, read_mdoc
 
 _TIMES = ("%d-%b-%y %H:%M:%S", "%d-%b-%Y %H:%M:%S", "%Y-%m-%d %H:%M:%S")
 """How SerialEM and others write `DateTime`."""
 
 
-def exposure_before_each_view(stack: Path, views: int) -> NDArray[np.float64] | None:
+def exposure_before_each_view(stack: Path, tilt_deg: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Return the exposure before each view, `(views,)`, electrons per square ångström; None where the `.mdoc` does not tell.
 
-    It is `PriorRecordDose`, or the sum of `ExposureDose` over the views with an earlier `DateTime`.
+    It is `PriorRecordDose`, or the sum of `ExposureDose` over the views with an earlier `DateTime`.  An `.mdoc` that lists the views of
+    the nominal tilts `tilt_deg`, `(views,)`, in another order is matched by angle.
     """
-    mdoc = _mdoc_of(stack, views)
+    mdoc = _mdoc_of(stack, len(tilt_deg))
     if mdoc is None:
         return None
+    before = _before_each_section(mdoc)
+    places = places_of(tilt_deg, mdoc.tilt_deg)
+    in_order = places is None or compare_tilts(tilt_deg, -mdoc.tilt_deg) is None
+    return before if before is None or in_order else before[places]
+
+
+def _before_each_section(mdoc: Mdoc) -> NDArray[np.float64] | None:
     prior = [view.prior_exposure for view in mdoc.views]
     if all(value is not None for value in prior) and any(prior):
         return np.array(prior, float)
     times, exposure = [_time(view.acquired) for view in mdoc.views], mdoc.exposure
     known = [time for time in times if time is not None]
-    if exposure is None or len(set(known)) < views:
+    if exposure is None or len(set(known)) < len(mdoc.views):
         return None
     return _accumulated(known, exposure)
 

@@ -10,7 +10,7 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod import ImodEngine
 from tiltflow.engines.imod.stack_copy import copy_stack
 from tiltflow.errors import EngineError, UnsupportedError
-from tiltflow.formats.mrc import open_mrc
+from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.model import Site
 from tiltflow.recipe import BrtParameters, make_recipe
@@ -106,6 +106,17 @@ def test_the_copy_for_imod_has_a_type_that_imod_knows(job, tmp_path, stored, kep
     with open_mrc(copy_stack(read_series(path), job.workdir)) as stack:
         assert stack.dtype == kept
         np.testing.assert_array_equal(stack.read_block(), views.astype(kept))
+
+
+def test_the_copy_for_imod_has_the_counts_that_the_stack_stores_as_signed_numbers(job, tmp_path, rng):
+    counts = rng.normal(32768, 3000, (5, 64, 64)).astype("uint16")
+    path = tmp_path / "B.mrc"
+    with MrcWriter(path, counts.shape, np.int16, pixel_size_angstrom=10, is_stack=True) as out:
+        out.write(counts.view(np.int16))
+    path.with_suffix(".rawtlt").write_text("-40\n-20\n0\n20\n40\n")
+    with open_mrc(copy_stack(read_series(path), job.workdir)) as stack:
+        assert stack.dtype == np.uint16
+        np.testing.assert_array_equal(stack.read_block(), counts)
 
 
 def test_names_of_older_imod_become_the_modern_ones(job, fake_imod):

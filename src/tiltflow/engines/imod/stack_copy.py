@@ -19,12 +19,12 @@ _MRC_TYPES = ("int8", "uint8", "int16", "uint16")
 def copy_stack(series: TiltSeries, folder: Path) -> Path:
     """Copy the stack of a series into a folder and return the path of the copy.
 
-    An MRC file is copied byte by byte under its name.  The copy of any other, as `B.tif`, is `B.st`, whose header holds the
-    metadata as SerialEM writes them: the tilts in an extended header, the pixel size, and the tilt axis in a title line.  There
-    batchruntomo reads them (`extract`, `scanHeader`).
+    An MRC file is copied byte by byte under its name, if IMOD reads it as it is.  The copy of any other, as `B.tif`, is `B.st`,
+    whose header holds the metadata as SerialEM writes them: the tilts in an extended header, the pixel size, and the tilt axis in a
+    title line.  There batchruntomo reads them (`extract`, `scanHeader`).
     """
     with open_stack(series.path) as stack:
-        if isinstance(stack, MrcFile):
+        if isinstance(stack, MrcFile) and stack.is_as_stored:
             return Path(shutil.copyfile(series.path, folder / series.path.name))
         copy = folder / f"{series.name}.st"
         _write_mrc(stack, series, copy)
