@@ -223,7 +223,6 @@ def test_what_is_fixed_in_the_directives_is_fixed_without_markers_too(call, adoc
     matrices = read_transforms(folder / f"{NAME}.xf")[..., :2]
     np.testing.assert_allclose(np.linalg.det(matrices), 1, atol=1e-5)
     assert np.ptp(np.rad2deg(np.arccos(matrices[:, 0, 0]))) < 1e-3
-    assert "Residual error" not in (folder / "align.log").read_text(), "nothing was tracked, so that there are no residuals"
 
 
 @pytest.mark.whole
