@@ -12,6 +12,7 @@ from statistics import median
 
 from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import AlignmentEntry, NumberEntry, SeriesRecord, VerdictEntry
+from tiltflow.report.tilts import coverage_of
 
 _ORDER = (Trust.GOOD, Trust.DOUBTFUL, Trust.POOR)
 _HOW = {"coarse": "a coarse alignment only", "given": "an alignment that was given"}
@@ -71,6 +72,7 @@ def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
         *(Check("trust warning", Trust.DOUBTFUL, warning) for warning in found.trust_warnings),
         *_axis(record, found, thresholds),
         *_support(found, thresholds),
+        *_tilts(found, thresholds),
         *_volume(record, thresholds),
     )
 
@@ -208,6 +210,33 @@ def _support(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
         text = f"good up to {100 * limits.excluded_good:g} %, poor above {100 * limits.excluded_poor:g} %"
         said = "no view was left out" if not out else f"{out} of {views} views {'was' if out == 1 else 'were'} left out"
         yield Check("views left out", level, said, text, Quantity(out))
+
+
+def _tilts(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
+    """Yield from how many directions, over which range and with which gap the specimen was seen."""
+    seen = coverage_of(found)
+    if seen is None:
+        return
+    level = _rising(seen.views, limits.views_good, limits.views_poor)
+    text = f"good from {limits.views_good}, poor below {limits.views_poor}"
+    said = "one view is used" if seen.views == 1 else f"{seen.views} views are used"
+    yield Check("views", level, said, text, Quantity(seen.views))
+
+    level = _rising(seen.range_deg, limits.tilt_range_good_deg, limits.tilt_range_poor_deg)
+    said = f"the tilts range from {seen.low_deg:.0f}° to {seen.high_deg:.0f}°, {seen.range_deg:.0f}° in all"
+    if seen.elongation is not None:
+        said += f", which draws out the volume {seen.elongation:.1f} times along z"
+    if seen.one_sided:
+        said += "; all are on one side of zero: is this half of a series whose other half is in another file?"
+    text = f"good from {limits.tilt_range_good_deg:g}°, poor below {limits.tilt_range_poor_deg:g}°"
+    yield Check("tilt range", level, said, text, Quantity(round(seen.range_deg, 1), "deg"))
+
+    level = Trust.POOR if seen.gap_deg > limits.tilt_gap_poor_deg else Trust.GOOD
+    if level is Trust.GOOD and seen.gap_deg > limits.tilt_gap_good_deg:
+        level = Trust.DOUBTFUL
+    said = f"the largest gap between tilts is {seen.gap_deg:.1f}°, at {seen.gap_at_deg:.0f}°"
+    text = f"good up to {limits.tilt_gap_good_deg:g}°, poor above {limits.tilt_gap_poor_deg:g}°"
+    yield Check("tilt gap", level, said, text, Quantity(round(seen.gap_deg, 1), "deg"))
 
 
 def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
