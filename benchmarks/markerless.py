@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from record import Figures, add_option
 from tiltflow.align.fallback import AlignParams, align_views
 from tiltflow.errors import StageError

@@ -72,14 +72,14 @@ def test_the_index_has_a_row_for_every_series_with_its_verdict(indexed):
 
 def test_numbers_are_shown_for_people_and_sorted_by_their_value(indexed):
     poor = next(row for row in rows_of(indexed)[1] if row["class"] == ["poor"])
-    error = poor.find_all("td")[3]
+    error = poor.find_all("td")[4]
     assert (error["data-sort"], error.get_text(" ", strip=True)) == ("1.4", "1.40 px 1.40 nm")
     failed = next(row for row in rows_of(indexed)[1] if row["class"] == ["failed"])
-    assert failed.find_all("td")[3]["data-sort"] == ""
+    assert failed.find_all("td")[4]["data-sort"] == ""
 
 
 def test_a_row_gives_every_reason_for_trouble_and_none_where_all_is_well(indexed):
-    whys = {row["class"][0]: row.find_all("td")[-1].get_text() for row in rows_of(indexed)[1]}
+    whys = {row["class"][0]: row.find_all("td")[3].get_text() for row in rows_of(indexed)[1]}
     assert whys["good"] == ""
     assert whys["poor"].count(";") >= 1
     assert "the estimated alignment error is 1.40 px" in whys["poor"]

@@ -43,8 +43,8 @@ def half_pairs(sources: Iterable[Path]) -> tuple[tuple[Path, Path], ...]:
 def describe_halves(a: Path, b: Path) -> str:
     """Return the remark on two files that look like the halves of one series."""
     return (
-        f"{a.name} and {b.name} look like the two halves of one tilt series: the tilts of one go on where those of the other end; each is "
-        "done as a series of its own, whose volume is drawn out along z: join them (newstack) with their tilt angles, and run again"
+        f"{a.name} and {b.name} look like the two halves of one tilt series, as the tilts of one go on where those of the other end: "
+        "each is done as a series of its own, whose volume is drawn out along z; join the stacks (newstack) and run again"
     )
 
 

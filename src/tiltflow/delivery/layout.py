@@ -206,8 +206,9 @@ def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
 def look_alikes(sources: Iterable[Path]) -> tuple[Problem, ...]:
     """Return a remark for each file whose name suggests that it is not a tilt series of its own.
 
-    It is named like a result or like a metadata file of macOS, or two of them like the axes of one specimen or like the halves of one
-    series (:func:`tiltflow.delivery.halves.half_pairs`).  They are processed all the same, as a name is no proof; results that :func:`find_series` leaves out beside `sources` have a remark that says so.
+    It is named like a result or like a metadata file of macOS, or two of them look like the axes of one specimen or the halves of
+    one series (:func:`tiltflow.delivery.halves.half_pairs`).  They are processed all the same, as a name is no proof; results that
+    :func:`find_series` leaves out beside `sources` have a remark that says so.
     """
     sources = list(sources)
     problems = [

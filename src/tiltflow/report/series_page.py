@@ -14,7 +14,7 @@ from tiltflow.report.methods import describe_methods
 from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
 from tiltflow.report.previews import preview_path
 from tiltflow.report.render import render
-from tiltflow.report.verdict import Check, examine, faults, judge
+from tiltflow.report.verdict import Check, examine, faults, judge, leading_figures
 
 PAGE_NAME = "report.html"
 
@@ -56,6 +56,7 @@ def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds
         verdict=verdict,
         checks=checks,
         reasons=_told(verdict, checks),
+        figures=leading_figures(verdict),
         sight=embedder.picture(made["slice_xy"], _SIGHT_SIDE) if "slice_xy" in made else None,
         pictures={shown.name: shown for shown in _pictures(record, embedder)},
         movies=list(_movies(record, embedder)),
@@ -76,7 +77,7 @@ def _told(verdict: Verdict, checks: Sequence[Check]) -> tuple[str, ...]:
     bad = faults(verdict, checks)
     if bad:
         return verdict.reasons[:bad]
-    decisive = list(verdict.numbers)[:2]
+    decisive = leading_figures(verdict)
     return tuple(check.finding for check in checks if check.name not in decisive)
 
 

@@ -12,10 +12,12 @@ from statistics import median
 
 from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import AlignmentEntry, NumberEntry, SeriesRecord, VerdictEntry
+from tiltflow.report.render import figure
 from tiltflow.report.tilts import coverage_of
 
 _ORDER = (Trust.GOOD, Trust.DOUBTFUL, Trust.POOR)
 _HOW = {"coarse": "a coarse alignment only", "given": "an alignment that was given"}
+_LEADING = ("alignment error", "leave-out error", "residual")
 _TRACKING = {"gold": "beads", "patches": "patches"}
 
 
@@ -80,6 +82,29 @@ def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
 def faults(verdict: Verdict, checks: Sequence[Check]) -> int:
     """Return how many of the reasons for a verdict, which come first, are not good ones; all of them where nothing was checked."""
     return sum(check.level is not Trust.GOOD for check in checks) if checks else len(verdict.reasons)
+
+
+def leading_figures(verdict: Verdict) -> dict[str, Quantity]:
+    """Return the two figures that go beside the first reason: those of the alignment before others, and none that the reason gives."""
+    first = verdict.reasons[0] if verdict.reasons else ""
+    names = [name for name in _LEADING if name in verdict.numbers]
+    names += [name for name in verdict.numbers if name not in _LEADING]
+    good = verdict.level is Trust.GOOD
+    shown = [name for name in names if good or figure(verdict.numbers[name]) not in first]
+    return {name: verdict.numbers[name] for name in shown[:2]}
+
+
+def headline(verdict: Verdict) -> str:
+    """Return a verdict on one line: what is worst, then figures.
+
+    >>> headline(Verdict(Trust.POOR, ("6 of 31 views are not recognised",), {"leave-out error": Quantity(0.41, "px")}))
+    'POOR: 6 of 31 views are not recognised (leave-out error 0.41 px)'
+    >>> headline(Verdict(Trust.GOOD, ("the leave-out error is 0.41 px",), {"leave-out error": Quantity(0.41, "px")}))
+    'GOOD (leave-out error 0.41 px)'
+    """
+    numbers = ", ".join(f"{name} {figure(number)}" for name, number in leading_figures(verdict).items())
+    reason = verdict.reasons[0] if verdict.reasons and not (verdict.level is Trust.GOOD and numbers) else ""
+    return verdict.level.upper() + (f": {reason}" if reason else "") + (f" ({numbers})" if numbers else "")
 
 
 def entry(verdict: Verdict, thresholds: Thresholds) -> VerdictEntry:
@@ -217,11 +242,6 @@ def _tilts(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
     seen = coverage_of(found)
     if seen is None:
         return
-    level = _rising(seen.views, limits.views_good, limits.views_poor)
-    text = f"good from {limits.views_good}, poor below {limits.views_poor}"
-    said = "one view is used" if seen.views == 1 else f"{seen.views} views are used"
-    yield Check("views", level, said, text, Quantity(seen.views))
-
     level = _rising(seen.range_deg, limits.tilt_range_good_deg, limits.tilt_range_poor_deg)
     said = f"the tilts range from {seen.low_deg:.0f}° to {seen.high_deg:.0f}°, {seen.range_deg:.0f}° in all"
     if seen.elongation is not None:
@@ -237,6 +257,11 @@ def _tilts(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
     said = f"the largest gap between tilts is {seen.gap_deg:.1f}°, at {seen.gap_at_deg:.0f}°"
     text = f"good up to {limits.tilt_gap_good_deg:g}°, poor above {limits.tilt_gap_poor_deg:g}°"
     yield Check("tilt gap", level, said, text, Quantity(round(seen.gap_deg, 1), "deg"))
+
+    level = _rising(seen.views, limits.views_good, limits.views_poor)
+    text = f"good from {limits.views_good}, poor below {limits.views_poor}"
+    said = "one view is used" if seen.views == 1 else f"{seen.views} views are used"
+    yield Check("views", level, said, text, Quantity(seen.views))
 
 
 def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
