@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import ValueEntry
 from tiltflow.report.gather import describe_volume
+from tiltflow.report.lengths import pixel_size_nm
 from tiltflow.report.verdict import (
     Check,
     axis_off_deg,
@@ -19,7 +20,6 @@ from tiltflow.report.verdict import (
     headline,
     judge,
     leading_figures,
-    pixel_size_nm,
 )
 
 LIMITS = Thresholds()

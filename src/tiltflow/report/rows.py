@@ -9,6 +9,7 @@ from typing import Any
 
 from tiltflow.model import Thresholds, Trust, Verdict
 from tiltflow.record import SeriesRecord
+from tiltflow.report.specimen import specimen_of
 from tiltflow.report.tilts import coverage_of
 from tiltflow.report.verdict import examine, faults, judge
 
@@ -86,10 +87,8 @@ def _of_tilts(name: str) -> Callable[[Row], Value]:
 
 
 def _thickness(row: Row) -> Value:
-    seen = row.record.volume
-    if seen is None or seen.section_low_nm is None or seen.section_high_nm is None:
-        return None
-    return round(seen.section_high_nm - seen.section_low_nm, 1)
+    specimen = specimen_of(row.record)
+    return round(specimen.thickness_nm, 1) if specimen is not None else None
 
 
 def _input(row: Row, name: str) -> Any:

@@ -12,7 +12,9 @@ from statistics import median
 
 from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import AlignmentEntry, NumberEntry, SeriesRecord, VerdictEntry
+from tiltflow.report.lengths import length, pixel_size_nm
 from tiltflow.report.render import figure
+from tiltflow.report.specimen import specimen_of
 from tiltflow.report.tilts import coverage_of
 
 _ORDER = (Trust.GOOD, Trust.DOUBTFUL, Trust.POOR)
@@ -123,21 +125,6 @@ def from_entry(kept: VerdictEntry) -> Verdict:
     return Verdict(kept.level, tuple(kept.reasons), numbers)
 
 
-def pixel_size_nm(record: SeriesRecord) -> float | None:
-    """Return the size of a raw pixel, nm, if the record has it."""
-    known = record.input.get("pixel_size")
-    return float(known.value) / 10 if known is not None and isinstance(known.value, (int, float)) and known.value > 0 else None
-
-
-def length(value_px: float, pixel_nm: float | None) -> str:
-    """Return a length in pixels, and in nanometres where their size is known.
-
-    >>> length(0.314, 1.2)
-    '0.31 px (0.38 nm)'
-    """
-    return f"{value_px:.2f} px" + (f" ({value_px * pixel_nm:.2f} nm)" if pixel_nm else "")
-
-
 def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
     """Yield the check of an alignment whose error is unknown: doubtful, and poor if volume or tilt axis speak against it."""
     if found.error_px is not None or found.leave_out_px is not None:
@@ -175,8 +162,8 @@ def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> It
 
 
 def _is_empty(record: SeriesRecord) -> bool:
-    """Return whether the volume was looked at, and no specimen stands out in it."""
-    return record.volume is not None and record.volume.contrast is not None and record.volume.section_low_nm is None
+    """Return whether the volume was looked at, and there is no specimen in it."""
+    return record.volume is not None and record.volume.contrast is not None and specimen_of(record) is None
 
 
 def alignment_checks(found: AlignmentEntry, limits: Thresholds, pixel_nm: float | None) -> Iterator[Check]:
@@ -266,25 +253,22 @@ def _tilts(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
 
 def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
     """Yield what the volume shows of the specimen."""
-    seen = record.volume
-    if seen is None:
-        return
-    if seen.contrast is not None:
+    seen, specimen = record.volume, specimen_of(record)
+    if seen is not None and seen.contrast is not None:
         level = _rising(seen.contrast, limits.contrast_good, limits.contrast_poor)
         text = f"good from {limits.contrast_good:g}, poor below {limits.contrast_poor:g}"
         stands = "the texture of the specimen" if seen.section_low_nm is not None else "the specimen hardly stands out: its texture"
         said = f"{stands} is {seen.contrast:.2f} times that of the empty volume"
         yield Check("contrast", level, said, text, Quantity(seen.contrast))
-    if seen.section_low_nm is not None and seen.section_high_nm is not None:
-        thick = round(seen.section_high_nm - seen.section_low_nm, 1)
-        said = f"the specimen is about {thick:.0f} nm thick"
-        if seen.section_cut:
+    if specimen is not None:
+        said = f"the specimen is {'' if specimen.least else 'about '}{specimen.thickness} thick"
+        if specimen.cut:
             said += (
                 " and reaches the edge of the volume, so that part of it may be cut off: centre it "
                 "(runtime.Positioning.any.sampleType) or reconstruct a thicker volume"
             )
-        level = Trust.DOUBTFUL if seen.section_cut else Trust.GOOD
-        yield Check("thickness", level, said, "good when inside the volume", Quantity(thick, "nm"))
+        level = Trust.DOUBTFUL if specimen.cut else Trust.GOOD
+        yield Check("thickness", level, said, "good when inside the volume", Quantity(round(specimen.thickness_nm, 1), "nm"))
 
 
 def _rising(value: float, good: float, poor: float) -> Trust:
