@@ -9,6 +9,7 @@ from typing import Any
 
 from tiltflow.model import Thresholds, Trust, Verdict
 from tiltflow.record import SeriesRecord
+from tiltflow.report.facts import tilt_axis_deg, tilt_offset_deg
 from tiltflow.report.specimen import specimen_of
 from tiltflow.report.tilts import coverage_of
 from tiltflow.report.verdict import examine, faults, judge
@@ -86,6 +87,10 @@ def _of_tilts(name: str) -> Callable[[Row], Value]:
     return read
 
 
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
 def _thickness(row: Row) -> Value:
     specimen = specimen_of(row.record)
     return round(specimen.thickness_nm, 1) if specimen is not None else None
@@ -110,6 +115,11 @@ COLUMNS: Mapping[str, Callable[[Row], Value]] = {
     "tracks": _of_alignment("tracks_used"),
     "views_used": lambda row: _views(row, used=True),
     "views_left_out": lambda row: _views(row, used=False),
+    "tilt_axis_deg": lambda row: _rounded(tilt_axis_deg(row.record.alignment)),
+    "x_axis_tilt_deg": lambda row: _rounded(getattr(row.record.alignment, "x_axis_tilt_deg", None)),
+    "tilt_offset_deg": lambda row: _rounded(tilt_offset_deg(row.record)),
+    "shift_rms_px": _of_alignment("shift_rms_px"),
+    "shift_max_px": _of_alignment("shift_max_px"),
     "tilt_low_deg": _of_tilts("low_deg"),
     "tilt_high_deg": _of_tilts("high_deg"),
     "tilt_range_deg": _of_tilts("range_deg"),
