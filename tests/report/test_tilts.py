@@ -80,6 +80,14 @@ def test_a_series_from_one_side_is_told_so(record, tilts, one_sided):
     assert ("half of a series" in finding) is one_sided
 
 
+def test_the_range_is_told_with_what_it_does_to_the_volume(record):
+    finding = {check.name: check.finding for check in examine(set_tilts(record, [-0.04, 6, 12, 18, 24]), LIMITS)}["tilt range"]
+    assert finding == (
+        "the tilts range from 0° to 24°, 24° in all, which draws out the volume 8.2 times along z; all are on one side of zero, "
+        "as in half of a series"
+    )
+
+
 def test_the_elongation_is_that_of_the_mean_of_squares_over_the_tilts():
     for range_deg in (24, 80, 120, 140):
         tilt = np.radians(np.linspace(-range_deg / 2, range_deg / 2, 20001))

@@ -41,7 +41,7 @@ def _views(record: SeriesRecord) -> Iterator[str]:
     tilts = _tilts(record)
     if not tilts:
         return
-    said = f"{len(tilts)} views from {min(tilts):.0f}° to {max(tilts):.0f}°"
+    said = f"{len(tilts)} views from {round(min(tilts))}° to {round(max(tilts))}°"
     steps = np.diff(np.sort(tilts))
     if len(steps) and np.ptp(steps) < _EVEN_DEG:
         said += f" every {float(np.mean(steps)):.3g}°"

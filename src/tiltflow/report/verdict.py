@@ -230,11 +230,12 @@ def _tilts(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
     if seen is None:
         return
     level = _rising(seen.range_deg, limits.tilt_range_good_deg, limits.tilt_range_poor_deg)
-    said = f"the tilts range from {seen.low_deg:.0f}° to {seen.high_deg:.0f}°, {seen.range_deg:.0f}° in all"
+    low, high = (round(tilt) for tilt in (seen.low_deg, seen.high_deg))
+    said = f"the tilts range from {low}° to {high}°, {seen.range_deg:.0f}° in all"
     if seen.elongation is not None:
         said += f", which draws out the volume {seen.elongation:.1f} times along z"
     if seen.one_sided:
-        said += "; all are on one side of zero: is this half of a series whose other half is in another file?"
+        said += "; all are on one side of zero, as in half of a series"
     text = f"good from {limits.tilt_range_good_deg:g}°, poor below {limits.tilt_range_poor_deg:g}°"
     yield Check("tilt range", level, said, text, Quantity(round(seen.range_deg, 1), "deg"))
 
