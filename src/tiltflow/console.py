@@ -19,7 +19,7 @@ from rich.table import Table
 
 from tiltflow.model import SeriesResult
 from tiltflow.pipeline import OnProgress, SeriesProgress
-from tiltflow.report.render import figure
+from tiltflow.report import verdict
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False, soft_wrap=True)
@@ -104,9 +104,7 @@ def headline(result: SeriesResult) -> str:
     made = f"{len(result.assets)} products in {seconds:.1f} s"
     if result.verdict is None:
         return f"{result.source.name}: {made}"
-    numbers = [f"{name} {figure(number)}" for name, number in result.verdict.numbers.items()]
-    decisive = ", ".join(numbers[:2]) or (result.verdict.reasons[0] if result.verdict.reasons else "no figures")
-    return f"{result.source.name}: {result.verdict.level.upper()} ({decisive}); {made}"
+    return f"{result.source.name}: {verdict.headline(result.verdict)}; {made}"
 
 
 def show_closing_table(results: Sequence[SeriesResult]) -> None:

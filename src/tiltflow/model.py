@@ -485,6 +485,16 @@ class Thresholds:
     )
     excluded_good: float = _threshold(0.1, "Fraction of the views that is left out: good up to this.")
     excluded_poor: float = _threshold(0.3, "Fraction of the views that is left out: poor above this.")
+    tilt_range_good_deg: float = _threshold(
+        80.0, "Range from the lowest to the highest tilt that is used, degrees: good from this."
+    )
+    tilt_range_poor_deg: float = _threshold(
+        40.0, "Range from the lowest to the highest tilt that is used, degrees: poor below this."
+    )
+    tilt_gap_good_deg: float = _threshold(15.0, "Largest gap between neighbouring tilts that are used, degrees: good up to this.")
+    tilt_gap_poor_deg: float = _threshold(30.0, "Largest gap between neighbouring tilts that are used, degrees: poor above this.")
+    views_good: int = _threshold(11, "Number of views that are used: good from this.")
+    views_poor: int = _threshold(7, "Number of views that are used: poor below this.")
     tracks_good: int = _threshold(8, "Number of tracks that the alignment rests on: good from this.")
     tracks_poor: int = _threshold(4, "Number of tracks that the alignment rests on: poor below this.")
     # Lenient, as a sound tomogram may have little contrast.

@@ -71,6 +71,20 @@ def test_headers_carry_voxel_size_origin_and_titles(make_volume: MakeVolume, rng
         assert "binned by 2 2 2" in binned.header.labels[-1]
 
 
+@pytest.mark.parametrize(("count", "higher"), [(9, 2), (5, 2), (4, 1.5), (1, 0)])
+def test_the_origin_of_the_averages_says_that_sections_are_cut(
+    make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path, count: int, higher: float
+) -> None:
+    """A section lies where it did: its number times the voxel, less the origin, is the height that IMOD shows."""
+    volume = make_volume(rng.integers(0, 99, (count, 7, 11)).astype(np.int16), pixel_size=(4.0, 5.0, 6.0))
+    make_averaged_volume(volume, tmp_path / "ave.mrc")
+    make_binned_volume(tmp_path / "ave.mrc", tmp_path / "bin.mrc")
+    with open_mrc(volume) as source, open_mrc(tmp_path / "ave.mrc") as ave, open_mrc(tmp_path / "bin.mrc") as binned:
+        x, y, z = source.header.origin
+        assert ave.header.origin == pytest.approx((x, y, z - 6.0 * higher))
+        assert binned.header.origin == ave.header.origin
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_a_thin_volume_has_one_averaged_section(
     make_volume: MakeVolume, rng: np.random.Generator, tmp_path: Path, count: int

@@ -73,13 +73,10 @@ def test_the_verdict_rests_on_the_figures_that_imod_logged(finished_run):
     assert record.verdict.numbers["residual"].value == pytest.approx(0.5)
 
 
-def test_the_line_of_a_series_has_the_verdict_and_its_two_numbers(finished_run):
-    failed, good = finished_run.result.results
-    level = good.verdict.level.upper()
-    names = list(good.verdict.numbers)[:2]
-    line = headline(good)
-    assert line.startswith(f"B.st: {level} (")
-    assert all(name in line.split(";")[0] for name in names)
+def test_the_line_of_a_series_has_the_verdict_its_worst_reason_and_two_figures(finished_run):
+    failed, done = finished_run.result.results
+    worst = f"B.st: {done.verdict.level.upper()}: {done.verdict.reasons[0]}"
+    assert headline(done).startswith(f"{worst} (leave-out error 0.60 px, residual 0.50 px); ")
     assert headline(failed).startswith("A.mrc: FAILED at read")
 
 

@@ -66,14 +66,66 @@ def test_threads_change_nothing(make, measured):
     np.testing.assert_array_equal(other.histogram, measured.histogram)
 
 
-def test_slices_are_means_of_five_through_the_middle(make, measured):
+def test_slices_are_means_over_ten_nanometres_through_the_middle(measured, make):
+    """Voxels are 4 nm: two across, and five for the XY slice, the least."""
     volume = make.volume()
     nz, ny, nx = volume.shape
-    np.testing.assert_allclose(measured.xz, volume[:, ny // 2 - 2 : ny // 2 + 3].mean(axis=1), atol=1e-6)
-    np.testing.assert_allclose(measured.yz, volume[:, :, nx // 2 - 2 : nx // 2 + 3].mean(axis=2), atol=1e-6)
+    np.testing.assert_allclose(measured.xz, volume[:, ny // 2 - 1 : ny // 2 + 1].mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(measured.yz, volume[:, :, nx // 2 - 1 : nx // 2 + 1].mean(axis=2), atol=1e-6)
     middle = (measured.extent.low + measured.extent.high) // 2
+    assert (measured.xy_section, measured.xy_in_specimen) == (middle, True)
     np.testing.assert_allclose(measured.xy, volume[middle - 2 : middle + 3].mean(axis=0), atol=1e-6)
     assert measured.shape == (nz, ny, nx)
+
+
+@pytest.mark.parametrize(("voxel_nm", "rows"), [(0.5, 12), (1.0, 10), (2.0, 5), (4.0, 2), (20.0, 1)])
+def test_slices_along_z_are_means_over_ten_nanometres_or_an_eighth_of_the_field(make, voxel_nm, rows):
+    volume = make.volume()
+    start = 96 // 2 - rows // 2
+    found = measure_volume(volume, voxel_nm).xz
+    np.testing.assert_allclose(found, volume[:, start : start + rows].mean(axis=1), atol=1e-5)
+
+
+def test_a_specimen_that_is_known_decides_where_the_slice_lies(make):
+    found = measure_volume(make.volume(), make.voxel_nm, within_nm=(40.0, 80.0))
+    assert found.xy_section == (42 + 51) // 2
+    assert measure_volume(make.volume(specimen=(0, 0)), make.voxel_nm).xy_in_specimen is False
+    assert measure_volume(make.volume(specimen=(0, 0)), make.voxel_nm, within_nm=(-10.0, 20.0)).xy_in_specimen
+
+
+@pytest.mark.parametrize(("layer", "shown"), [(None, 31), (20, 31), (31, "aside"), (43, 31)])
+def test_the_slice_is_not_the_layer_of_gold(make, layer, shown):
+    volume = make.volume()
+    if layer is not None:
+        rng = np.random.default_rng(1)
+        for y, x in rng.integers(8, 80, (14, 2)):
+            volume[layer - 2 : layer + 3, y : y + 4, x : x + 4] = -60
+    section = measure_volume(volume, make.voxel_nm).xy_section
+    if shown == "aside":
+        assert 26 <= section <= 38
+        assert abs(section - layer) >= 3
+    else:
+        assert abs(section - shown) <= 2
+
+
+def test_texture_that_fades_towards_the_surfaces_is_followed_to_them():
+    z = np.abs(np.arange(140) - 70)
+    added = 2.0 * np.clip(1.1 * (1 - z / 47), 0, 1)  # a specimen of 94 sections
+    _, found = find_specimen(np.sqrt(1 + added**2))
+    assert found.high + 1 - found.low == pytest.approx(94 * 0.75, abs=8)
+    assert not found.cut
+    assert not found.least
+    half_way = np.sqrt(1 + added**2) > (1 + np.sqrt(1 + added.max() ** 2)) / 2
+    assert found.high + 1 - found.low > half_way.sum() + 8
+
+
+def test_noise_as_strong_as_what_fades_leaves_a_least_thickness():
+    rng = np.random.default_rng(0)
+    z = np.abs(np.arange(140) - 70)
+    profile = np.sqrt(1 + 0.5 * np.clip(1.1 * (1 - z / 47), 0, 1) ** 2) + rng.normal(0, 0.05, 140)
+    _, found = find_specimen(profile)
+    assert found.least
+    assert find_specimen([1.0] * 20 + [2.0] * 30 + [1.0] * 10)[1].least is False
 
 
 def test_white_noise_has_a_flat_spectrum_of_its_variance():

@@ -14,7 +14,7 @@ from tiltflow.errors import LocationError
 from tiltflow.model import Thresholds
 from tiltflow.report import rebuild_pages, write_run_pages
 from tiltflow.report.embed import Embedder
-from tiltflow.report.rows import COLUMNS
+from tiltflow.report.rows import COLUMNS, row_of
 from tiltflow.report.series_page import MOST_BYTES
 
 LIMITS = Thresholds()
@@ -72,14 +72,14 @@ def test_the_index_has_a_row_for_every_series_with_its_verdict(indexed):
 
 def test_numbers_are_shown_for_people_and_sorted_by_their_value(indexed):
     poor = next(row for row in rows_of(indexed)[1] if row["class"] == ["poor"])
-    error = poor.find_all("td")[3]
+    error = poor.find_all("td")[4]
     assert (error["data-sort"], error.get_text(" ", strip=True)) == ("1.4", "1.40 px 1.40 nm")
     failed = next(row for row in rows_of(indexed)[1] if row["class"] == ["failed"])
-    assert failed.find_all("td")[3]["data-sort"] == ""
+    assert failed.find_all("td")[4]["data-sort"] == ""
 
 
 def test_a_row_gives_every_reason_for_trouble_and_none_where_all_is_well(indexed):
-    whys = {row["class"][0]: row.find_all("td")[-1].get_text() for row in rows_of(indexed)[1]}
+    whys = {row["class"][0]: row.find_all("td")[3].get_text() for row in rows_of(indexed)[1]}
     assert whys["good"] == ""
     assert whys["poor"].count(";") >= 1
     assert "the estimated alignment error is 1.40 px" in whys["poor"]
@@ -185,3 +185,15 @@ def test_a_folder_without_records_is_refused(tmp_path):
 def test_thresholds_of_today_judge_records_of_yesterday(run_folder):
     write_run_pages(run_folder, Thresholds(error_good_px=0.01, error_poor_px=0.05))
     assert [row["class"][0] for row in rows_of(run_folder)[1]] == ["poor", "poor", "poor", "failed"]
+
+
+def test_the_table_has_what_the_alignment_did(make):
+    record = make.record()
+    found = record.alignment
+    found.x_axis_tilt_deg, found.shift_rms_px, found.shift_max_px = 1.25, 6.5, 14.0
+    found.rotation_deg = [84.25 if used else 10.0 for used in found.included]
+    found.tilt_deg = [tilt + 2.5 if used else 0.0 for tilt, used in zip(np.linspace(-60, 60, 21), found.included, strict=True)]
+    names = ("tilt_axis_deg", "x_axis_tilt_deg", "tilt_offset_deg", "shift_rms_px", "shift_max_px")
+    values = row_of(record, LIMITS, "").metrics()
+    assert [values[name] for name in names] == [84.25, 1.25, 2.5, 6.5, 14.0]
+    assert [row_of(make.failed(), LIMITS, "").metrics()[name] for name in names] == [None] * 5

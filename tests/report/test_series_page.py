@@ -10,6 +10,7 @@ from PIL import Image
 
 from tiltflow.model import Thresholds
 from tiltflow.record import DirectiveEntry, FailureEntry, PictureEntry, ProductEntry
+from tiltflow.report.measure import measure_volume
 from tiltflow.report.series_page import MOST_BYTES, write_series_page
 
 LIMITS = Thresholds()
@@ -41,10 +42,9 @@ def heading(tag):
 
 def test_the_questions_are_answered_in_order(full):
     assert [heading(tag) for tag in full.find_all("h2")] == [
-        "Can I trust it?",
         "What does it look like?",
+        "Can I trust it?",
         "What was done?",
-        "What went wrong?",
     ]
     assert full.find("section", id="worked").find_previous("h2") is None
 
@@ -57,6 +57,69 @@ def test_the_verdict_comes_first_with_a_picture_two_numbers_and_what_they_do_not
     assert "the alignment is based on 12 beads" in told
     assert not [reason for reason in told if "0.12 px" in reason or "0.36 px" in reason], "the numbers beside say it"
     assert [heading(tag) for tag in verdict.find_all("dd")] == ["0.12 px", "0.36 px"]
+
+
+def test_what_went_wrong_is_asked_only_where_something_did(page, make):
+    assert "What went wrong?" not in [heading(tag) for tag in page(make.record()).find_all("h2")]
+    record = make.record()
+    record.warnings = ["read: angles disagree"]
+    soup = page(record)
+    assert [heading(tag) for tag in soup.find_all("h2")][-1] == "What went wrong?"
+    assert soup.find("a", href="#wrong")
+
+
+def test_the_page_opens_with_a_large_slice_that_a_click_enlarges(tmp_path, record, make):
+    volume = make.volume(shape=(40, 700, 900), specimen=(10, 30))
+    make.files(record, tmp_path, measure_volume(volume, make.voxel_nm))
+    soup = BeautifulSoup(write_series_page(tmp_path, record, LIMITS).read_text(), "html.parser")
+    lead = soup.find("section", class_="verdict").find("figure", class_="lead")
+    assert Image.open(io.BytesIO(base64.b64decode(lead.img["src"].split(",")[1]))).size == (900, 700)
+    assert lead.find("label").find("input", type="checkbox")["aria-label"]
+    assert "XY slice through the specimen" in heading(lead.figcaption)
+    assert len([image for image in soup.find_all("img") if image["src"] == lead.img["src"]]) == 1
+
+
+def test_without_a_volume_the_page_opens_with_the_raw_view(page, make, measured, tmp_path):
+    record = make.failed()
+    record.pictures = make.files(make.record(), tmp_path, measured).pictures[:1]
+    assert "The raw view" in page(record).find("figure", class_="lead").img["alt"]
+
+
+def test_the_line_below_the_title_says_what_series_it_is(full):
+    line = heading(full.find("p", class_="facts")).split(" · ")
+    assert line[0] == "21 views from -60° to 60° every 6°, in order of tilt"
+    assert re.fullmatch(r"tilt axis -8\.0°", line[1])
+    assert line[2:] == ["images of 512 x 512 pixels of 1 nm", "volume of 104 x 96 x 64 voxels of 4 nm"]
+
+
+def test_the_page_leads_to_every_file_that_is_there(page, record, tmp_path):
+    record.name = "TS 1#"
+    for name in ("TS 1#_rec.mrc", "TS 1#.xf", "TS 1#.tlt", "TS 1#.log", "run.json", "ave.mrc"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "TS_rec.zarr" / "0").mkdir(parents=True)
+    kinds = {"averagedVolume": "ave.mrc", "neuroglancerZarr": "TS_rec.zarr/0", "volume": "gone.mrc", "thumbnail": "../out.jpg"}
+    record.products = [ProductEntry(type=kind, path=path, bytes=1) for kind, path in kinds.items()]
+    found = {heading(tag): tag["href"] for tag in page(record).find("ul", class_="links").find_all("a")}
+    assert list(found) == ["Volume", "Pyramid", "Averaged volume", ".xf", ".tlt", "Log", "Record"]
+    assert found["Volume"] == "TS%201%23_rec.mrc"
+    assert found["Pyramid"] == "TS_rec.zarr/0"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://viewer.example/#!%7B%22url%22:%22zarr://https://portal.example/a%22%7D", True),
+        ("https://viewer.example/#!%7B%22url%22%3A%22zarr%3A%2F%2Fhttp%3A%2F%2Flocalhost:9000%22%7D", False),
+        ("javascript:alert(1)", False),
+        ("", False),
+    ],
+)
+def test_neuroglancer_is_a_button_where_the_site_serves_the_pyramid(page, record, tmp_path, address, shown):
+    (tmp_path / "TS_01_neuroglancer.txt").write_text(address + "\n")
+    found = page(record).find("a", string="Open in Neuroglancer")
+    assert (found is not None) is shown
+    if shown:
+        assert found["href"] == address
 
 
 def test_a_verdict_that_is_not_good_gives_every_reason_and_no_other(page, make):
@@ -80,7 +143,7 @@ def test_every_check_stands_with_its_limits(full):
     rows = full.find("table", class_="checks").tbody.find_all("tr")
     first = [heading(cell) for cell in rows[0].find_all("td")]
     assert first == ["✓ good", "The estimated alignment error is 0.12 px (0.12 nm).", "good up to 0.5 px, poor above 1 px"]
-    assert len(rows) == 7
+    assert len(rows) == 10
 
 
 def test_thresholds_of_the_site_change_the_verdict_and_are_shown(page, record):
@@ -98,7 +161,7 @@ def test_every_plot_has_a_caption_that_says_what_good_looks_like(full):
 
 def test_pictures_and_the_movie_are_in_the_page_itself(full):
     images = full.find_all("img")
-    assert len(images) == 6
+    assert len(images) == 5
     for image in images:
         kind, content = image["src"].split(",", 1)
         assert kind == "data:image/jpeg;base64"
@@ -218,7 +281,11 @@ def test_a_series_that_failed_after_its_alignment_shows_the_alignment(make, tmp_
     record = make.failed()
     record.alignment = make.alignment()
     soup = BeautifulSoup(write_series_page(tmp_path, record, LIMITS).read_text(), "html.parser")
-    assert [heading(tag) for tag in soup.find_all("h2")][:2] == ["What went wrong?", "The alignment, done before the failure"]
+    assert [heading(tag) for tag in soup.find_all("h2")][:3] == [
+        "What went wrong?",
+        "What does it look like?",
+        "The alignment, done before the failure",
+    ]
     assert soup.find("figure", id="plot-residuals")
     assert not soup.find("table", class_="checks")
 
@@ -234,7 +301,7 @@ def test_a_series_that_is_still_worked_on_has_a_page(page, record):
     record.stages[-1].status, record.stages[-1].seconds = "running", None
     soup = page(record)
     assert "Unfinished" in heading(soup.find("section", class_="verdict"))
-    assert "Nothing so far" in soup.get_text()
+    assert "the process was ended from outside" in soup.get_text()
 
 
 def test_the_methods_can_be_pasted_and_the_papers_followed(full):

@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import ValueEntry
 from tiltflow.report.gather import describe_volume
-from tiltflow.report.verdict import Check, axis_off_deg, entry, examine, faults, from_entry, judge, pixel_size_nm
+from tiltflow.report.lengths import pixel_size_nm
+from tiltflow.report.verdict import (
+    Check,
+    axis_off_deg,
+    entry,
+    examine,
+    faults,
+    from_entry,
+    headline,
+    judge,
+    leading_figures,
+)
 
 LIMITS = Thresholds()
 ORDER = [Trust.GOOD, Trust.DOUBTFUL, Trust.POOR]
@@ -360,3 +371,38 @@ def test_the_verdict_is_that_of_the_worst_check_and_never_better_for_worse_numbe
     assert before == max((check.level for check in examine(record, LIMITS)), key=ORDER.index)
     found.error_px = error + worse
     assert ORDER.index(judge(record, LIMITS).level) >= ORDER.index(before)
+
+
+NUMBERS = {"views left out": Quantity(9), "residual": Quantity(0.7, "px"), "leave-out error": Quantity(0.5, "px")}
+
+
+@pytest.mark.parametrize(
+    ("level", "reasons", "numbers", "said"),
+    [
+        (Trust.POOR, ("9 of 31 views were left out", "all else"), NUMBERS, "POOR: 9 of 31 views were left out ({}, {})"),
+        (
+            Trust.DOUBTFUL,
+            ("the leave-out error is 0.50 px", "x"),
+            NUMBERS,
+            "DOUBTFUL: the leave-out error is 0.50 px (residual 0.70 px)",
+        ),
+        (Trust.GOOD, ("the leave-out error is 0.50 px", "x"), NUMBERS, "GOOD ({}, {})"),
+        (Trust.GOOD, ("all is well",), {}, "GOOD: all is well"),
+        (Trust.DOUBTFUL, ("its quality is unknown",), {}, "DOUBTFUL: its quality is unknown"),
+        (Trust.DOUBTFUL, (), {}, "DOUBTFUL"),
+    ],
+)
+def test_one_line_says_what_is_worst_and_then_figures_that_it_does_not_say(level, reasons, numbers, said):
+    line = headline(Verdict(level, reasons, numbers)).replace(", views left out 9", "")
+    assert line == said.format("leave-out error 0.50 px", "residual 0.70 px")
+
+
+def test_figures_of_the_alignment_come_before_others():
+    assert list(leading_figures(Verdict(Trust.POOR, ("the axis is off",), NUMBERS))) == ["leave-out error", "residual"]
+    assert list(leading_figures(Verdict(Trust.POOR, ("x",), {"views": Quantity(5)}))) == ["views"]
+
+
+def test_the_worst_reason_is_that_of_the_worst_check(record):
+    record.alignment.included = [view >= 9 for view in range(21)]
+    line = headline(judge(record, LIMITS))
+    assert line.startswith("POOR: 9 of 21 views were left out (alignment error 0.12 px, ")

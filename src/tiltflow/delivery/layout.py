@@ -19,6 +19,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from tiltflow.delivery.halves import describe_halves, half_pairs
 from tiltflow.errors import LocationError
 from tiltflow.formats.stacks import ENDINGS, find_view_mdoc
 from tiltflow.model import Asset, Problem
@@ -205,8 +206,9 @@ def natural_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
 def look_alikes(sources: Iterable[Path]) -> tuple[Problem, ...]:
     """Return a remark for each file whose name suggests that it is not a tilt series of its own.
 
-    It is named like a result or like a metadata file of macOS, or two of them like the axes of one specimen.  They are processed all
-    the same, as a name is no proof; results that :func:`find_series` leaves out beside `sources` have a remark that says so.
+    It is named like a result or like a metadata file of macOS, or two of them look like the axes of one specimen or the halves of
+    one series (:func:`tiltflow.delivery.halves.half_pairs`).  They are processed all the same, as a name is no proof; results that
+    :func:`find_series` leaves out beside `sources` have a remark that says so.
     """
     sources = list(sources)
     problems = [
@@ -222,7 +224,9 @@ def look_alikes(sources: Iterable[Path]) -> tuple[Problem, ...]:
             problems.append(
                 Problem(f"{path.name} is named like a metadata file of macOS; it is processed because of its ending", str(path))
             )
-    problems += [Problem(describe_axes(a, b), str(a)) for a, b in axis_pairs(sources)]
+    halves = half_pairs(sources)
+    problems += [Problem(describe_halves(a, b), str(a)) for a, b in halves]
+    problems += [Problem(describe_axes(a, b), str(a)) for a, b in axis_pairs(sources) if (a, b) not in halves]
     return tuple(problems)
 
 

@@ -237,7 +237,9 @@ STEPS: tuple[ProductStep, ...] = (
     ),
     # The aligned stack gives the number of views, which is part of the name of the key image.
     ProductStep("gen_thumbs", (Source.ALIGNED, AssetType.KEY_IMAGE), (AssetType.THUMBNAIL,), "the small key image", _gen_thumbs),
-    ProductStep("gen_ave_mrc", (Source.VOLUME,), (AssetType.AVERAGED_VOLUME,), "the mean of every five sections", _gen_ave_mrc),
+    ProductStep(
+        "gen_ave_mrc", (Source.VOLUME,), (AssetType.AVERAGED_VOLUME,), "the mean of every five sections", _gen_ave_mrc, number=2
+    ),
     ProductStep(
         "gen_recon_movie",
         (AssetType.AVERAGED_VOLUME,),

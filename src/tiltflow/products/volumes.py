@@ -7,6 +7,9 @@ corresponds to `binvol -binning 2`: means of 2 x 2 x 2, rounded, without a remai
 The averages are int16 as IMOD's, or float32 where int16 would lose information: floats that span less than :data:`LEAST_SPAN`
 whole numbers, and volumes with more levels than int16 holds, which IMOD would clip.
 
+The first average stands for the third section, so that two sections are missing at either end of the averaged volume.  Its origin in z
+says so: laid over each other, both volumes show the same place at the same height.
+
 The header of the averages has the extremes of the voxels as stored.  Those from before the rounding, which IMOD's header has and from
 which the contrast of IMOD's movie follows, are kept in a title line (:func:`read_grey_levels`).
 """
@@ -63,10 +66,16 @@ def make_averaged_volume(volume: Path, path: Path, *, threads: int = 1, progress
             dtype,
             pixel_size_angstrom=voxels.file.header.pixel_size_angstrom,
             labels=(*voxels.file.header.labels, render_label(label, datetime.now())),  # noqa: DTZ005 - local time, as IMOD's
-            origin=voxels.file.header.origin,
+            origin=_moved(voxels.file.header, (averages.window - 1) / 2),
         ) as out:
             _write(averages, levels, dtype, out, threads, _part(progress, 0.5, 1.0))
     return MadeVolume(averages.shape, np.dtype(dtype).name, notes)
+
+
+def _moved(header: MrcHeader, sections: float) -> tuple[float, float, float]:
+    """Return the origin, in IMOD's sense, of a volume whose first section lies so many sections above that of another."""
+    x, y, z = header.origin
+    return x, y, z - sections * header.pixel_size_angstrom[2]
 
 
 def read_grey_levels(header: MrcHeader) -> tuple[float, float]:

@@ -236,7 +236,8 @@ class VolumeEntry(_Entry):
     The histogram has equal bins from `histogram_low` to `histogram_high`; `window_low` and `window_high` are the grey values shown
     as black and white.  `spectrum_power` is the radially averaged power of sections at the frequencies beside it.
     `texture` is the spread of grey values in sections at the heights `texture_z_nm`, from the middle of the volume.
-    `section_*` is where the specimen lies by its texture: null where it does not stand out.
+    `section_*` is where the specimen lies by its texture: null where it does not stand out.  With `section_least`, noise hides its
+    surfaces, so that it may be thicker.
     """
 
     sections: int
@@ -258,6 +259,7 @@ class VolumeEntry(_Entry):
     section_low_nm: float | None = None
     section_high_nm: float | None = None
     section_cut: bool = False
+    section_least: bool = False
 
 
 class HalvesEntry(_Entry):

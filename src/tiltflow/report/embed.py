@@ -74,13 +74,14 @@ class Embedder:
         self._left -= 4 * -(-buffer.tell() // 3)
         return Embedded(data_uri(buffer.getvalue(), "image/jpeg"), inside=True)
 
-    def find(self, relative: str) -> Path | None:
-        """Return a file of the folder; None for what is not there or not inside."""
+    def find(self, relative: str, *, folders: bool = False) -> Path | None:
+        """Return a file of the folder, or with `folders` a folder in it; None for what is not there or not inside."""
         parts = PurePosixPath(relative)
         if parts.is_absolute() or ".." in parts.parts:
             return None
         path = self._folder / parts
-        return path if path.is_file() and path.resolve().is_relative_to(self._folder.resolve()) else None
+        there = path.is_file() or (folders and path.is_dir())
+        return path if there and path.resolve().is_relative_to(self._folder.resolve()) else None
 
 
 def data_uri(content: bytes, media_type: str) -> str:

@@ -12,6 +12,7 @@ from tiltflow.model import TiltSeries
 from tiltflow.record import Recorder, VolumeEntry
 from tiltflow.report.measure import VolumeMeasure, measure_volume
 from tiltflow.report.pictures import write_slices, write_view
+from tiltflow.report.specimen import positioned
 
 
 def gather_view(recorder: Recorder, series: TiltSeries, folder: Path) -> None:
@@ -27,7 +28,9 @@ def gather_volume(recorder: Recorder, volume: Path, folder: Path, *, threads: in
     """Measure the volume for the record, and put its slices beside it."""
     with open_mrc(volume) as voxels:
         voxel_nm = voxels.header.pixel_size_angstrom[0] / 10
-        measured = measure_volume(voxels, voxel_nm, threads=threads)
+        specimen = positioned(recorder.record)
+        within = (specimen.low_nm, specimen.high_nm) if specimen is not None else None
+        measured = measure_volume(voxels, voxel_nm, within_nm=within, threads=threads)
     recorder.record.volume = describe_volume(measured, voxel_nm)
     recorder.record.pictures += write_slices(folder, measured, voxel_nm)
     recorder.save()
@@ -57,4 +60,5 @@ def describe_volume(measured: VolumeMeasure, voxel_nm: float) -> VolumeEntry:
         section_low_nm=(extent.low - nz / 2) * voxel_nm if extent else None,
         section_high_nm=(extent.high + 1 - nz / 2) * voxel_nm if extent else None,
         section_cut=extent.cut if extent else False,
+        section_least=extent.least if extent else False,
     )

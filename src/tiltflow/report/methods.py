@@ -10,7 +10,7 @@ from tiltflow.errors import ParameterError
 from tiltflow.recipe.engine_rules import engine_info
 from tiltflow.record import SeriesRecord
 from tiltflow.record.sentences import Citation, EngineMethods, Sentence
-from tiltflow.report.verdict import length, pixel_size_nm
+from tiltflow.report.lengths import length, pixel_size_nm
 
 MOORE = Citation(
     "Moore et al., 2023",

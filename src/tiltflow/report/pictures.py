@@ -19,8 +19,12 @@ FOLDER = "report"
 """Beside the record: where the pictures of a series lie."""
 
 LONGEST_SIDE = 480
+LARGEST_SIDE = 1024
+"""Of the XY slice, which the page opens with and shows large."""
 
 _QUALITY = 85
+_GREY_SIGMAS = 4.0
+_NORMAL_QUARTILES = 1.349
 _BLACK_WHITE = (0.3, 99.7)
 _BAR_SHARE = 0.25
 _BEHIND_SIDE, _BEHIND_STEP, _FADED = 320, 8, (24, 168)
@@ -38,11 +42,19 @@ def write_slices(folder: Path, measured: VolumeMeasure, voxel_nm: float) -> list
     """Write the slices through the middle of a volume into the pictures beside the record in `folder`."""
     z_nm = voxel_nm * measured.z_step
     flat, deep = (voxel_nm, voxel_nm), (z_nm, voxel_nm)
-    middle = "specimen" if measured.extent else "volume"
+    height = round((measured.xy_section + 0.5 - measured.shape[0] / 2) * voxel_nm) + 0
+    where = f"{'through the specimen' if measured.xy_in_specimen else 'of the volume'} at z = {height} nm"
+    mean = "mean over about 10 nm"
     return [
-        _write(folder, "slice_xy", measured.xy, flat, f"XY slice through the middle of the {middle} (x to the right, y up)"),
-        _write(folder, "slice_xz", measured.xz, deep, "XZ slice, perpendicular to the tilt axis (x to the right, z up)"),
-        _write(folder, "slice_yz", measured.yz, deep, "YZ slice, along the tilt axis (y to the right, z up)"),
+        _write(folder, "slice_xy", measured.xy, flat, f"XY slice {where} (x to the right, y up)", LARGEST_SIDE),
+        _write(
+            folder,
+            "slice_xz",
+            measured.xz,
+            deep,
+            f"XZ slice, perpendicular to the tilt axis, {mean} (x to the right, z up)",
+        ),
+        _write(folder, "slice_yz", measured.yz, deep, f"YZ slice, along the tilt axis, {mean} (y to the right, z up)"),
     ]
 
 
@@ -69,11 +81,13 @@ def scale_bar(width_nm: float) -> float:
     return max(step * power for step in (1, 2, 5) if step * power <= most)
 
 
-def _write(folder: Path, name: Name, plane: NDArray[np.float32], step_nm: tuple[float, float], caption: str) -> PictureEntry:
+def _write(
+    folder: Path, name: Name, plane: NDArray[np.float32], step_nm: tuple[float, float], caption: str, longest: int = LONGEST_SIDE
+) -> PictureEntry:
     """Write a plane whose rows and columns are `step_nm` apart, in true proportions."""
     rows, columns = plane.shape
     height_nm, width_nm = rows * step_nm[0], columns * step_nm[1]
-    nm_per_pixel = max(*step_nm, width_nm / LONGEST_SIDE, height_nm / LONGEST_SIDE)
+    nm_per_pixel = max(*step_nm, width_nm / longest, height_nm / longest)
     size = (max(1, round(width_nm / nm_per_pixel)), max(1, round(height_nm / nm_per_pixel)))
     averaged = Pillow.fromarray(plane[::-1]).resize(size, Pillow.Resampling.BOX)
     bar_nm = scale_bar(width_nm)
@@ -87,10 +101,15 @@ def _write(folder: Path, name: Name, plane: NDArray[np.float32], step_nm: tuple[
 
 
 def _grey(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a plane in grey, from black to white what most of it spans: gold, which is far darker, is black."""
     finite = plane[np.isfinite(plane)]
     if not finite.size:
         raise StageError("a picture holds no usable number")
     low, high = np.percentile(finite, _BLACK_WHITE).tolist()
+    first, middle, third = np.percentile(finite, (25, 50, 75)).tolist()
+    reach = _GREY_SIGMAS * (third - first) / _NORMAL_QUARTILES
+    if reach > 0:
+        low, high = max(low, middle - reach), min(high, middle + reach)
     scaled = (np.nan_to_num(plane, nan=low, posinf=high, neginf=low) - low) / ((high - low) or 1.0)
     return np.asarray(np.clip(scaled, 0, 1) * 255 + 0.5, np.uint8)
 

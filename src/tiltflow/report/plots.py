@@ -17,8 +17,9 @@ from tiltflow.model import Thresholds
 from tiltflow.record import AlignmentEntry, HalvesEntry, SeriesRecord, VolumeEntry
 from tiltflow.report.captions import CAPTIONS, Caption
 from tiltflow.report.figures import BAD, FAINT, FIRST, GOOD, INK, SECOND, THIRD, draw
+from tiltflow.report.lengths import pixel_size_nm
 from tiltflow.report.pictures import small_view
-from tiltflow.report.verdict import pixel_size_nm
+from tiltflow.report.specimen import Specimen, specimen_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +63,7 @@ def alignment_plots(record: SeriesRecord, thresholds: Thresholds, view: Path | N
 def volume_plots(record: SeriesRecord) -> Iterator[Plot]:
     """Yield the plots of the volume."""
     if record.volume is not None:
-        yield _texture(record.volume)
+        yield _texture(record.volume, specimen_of(record))
         yield _spectrum(record.volume)
         yield _histogram(record.volume)
     if record.halves is not None:
@@ -257,15 +258,15 @@ def _vectors(found: AlignmentEntry, field: tuple[float, float], view: Path | Non
     return _plot("vectors", paint, remark, size=(_WIDE, 0.6 + 3.7 * min(height / width, 1.0)))
 
 
-def _texture(seen: VolumeEntry) -> Plot:
+def _texture(seen: VolumeEntry, specimen: Specimen | None) -> Plot:
     def paint(axes: Axes) -> None:
         axes.plot(seen.texture_z_nm, seen.texture, color=FIRST)
-        if seen.section_low_nm is not None and seen.section_high_nm is not None:
-            axes.axvspan(seen.section_low_nm, seen.section_high_nm, color=SECOND, alpha=0.15, label="specimen")
+        if specimen is not None:
+            axes.axvspan(specimen.low_nm, specimen.high_nm, color=SECOND, alpha=0.15, label="specimen")
             axes.legend(loc="upper right")
         axes.set(xlabel="z from the middle of the volume, nm", ylabel="texture", ylim=(0, 1.25 * max(seen.texture)))
 
-    return _plot("texture", paint)
+    return _plot("texture", paint, f"Specimen: {specimen.thickness} thick, by {specimen.source}." if specimen else "")
 
 
 def _spectrum(seen: VolumeEntry) -> Plot:

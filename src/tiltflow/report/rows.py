@@ -9,6 +9,9 @@ from typing import Any
 
 from tiltflow.model import Thresholds, Trust, Verdict
 from tiltflow.record import SeriesRecord
+from tiltflow.report.facts import tilt_axis_deg, tilt_offset_deg
+from tiltflow.report.specimen import specimen_of
+from tiltflow.report.tilts import coverage_of
 from tiltflow.report.verdict import examine, faults, judge
 
 _URGENT_FIRST = (Trust.FAILED, Trust.POOR, Trust.DOUBTFUL, Trust.UNFINISHED, Trust.GOOD)
@@ -75,11 +78,22 @@ def _views(row: Row, *, used: bool) -> Value:
     return sum(included == used for included in found.included) if found is not None else None
 
 
+def _of_tilts(name: str) -> Callable[[Row], Value]:
+    def read(row: Row) -> Value:
+        seen = coverage_of(row.record.alignment) if row.record.alignment is not None else None
+        value = getattr(seen, name, None)
+        return round(value, 2) if isinstance(value, float) else value
+
+    return read
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
 def _thickness(row: Row) -> Value:
-    seen = row.record.volume
-    if seen is None or seen.section_low_nm is None or seen.section_high_nm is None:
-        return None
-    return round(seen.section_high_nm - seen.section_low_nm, 1)
+    specimen = specimen_of(row.record)
+    return round(specimen.thickness_nm, 1) if specimen is not None else None
 
 
 def _input(row: Row, name: str) -> Any:
@@ -101,6 +115,16 @@ COLUMNS: Mapping[str, Callable[[Row], Value]] = {
     "tracks": _of_alignment("tracks_used"),
     "views_used": lambda row: _views(row, used=True),
     "views_left_out": lambda row: _views(row, used=False),
+    "tilt_axis_deg": lambda row: _rounded(tilt_axis_deg(row.record.alignment)),
+    "x_axis_tilt_deg": lambda row: _rounded(getattr(row.record.alignment, "x_axis_tilt_deg", None)),
+    "tilt_offset_deg": lambda row: _rounded(tilt_offset_deg(row.record)),
+    "shift_rms_px": _of_alignment("shift_rms_px"),
+    "shift_max_px": _of_alignment("shift_max_px"),
+    "tilt_low_deg": _of_tilts("low_deg"),
+    "tilt_high_deg": _of_tilts("high_deg"),
+    "tilt_range_deg": _of_tilts("range_deg"),
+    "tilt_gap_deg": _of_tilts("gap_deg"),
+    "elongation": _of_tilts("elongation"),
     "thickness_nm": _thickness,
     "contrast": lambda row: row.record.volume.contrast if row.record.volume is not None else None,
     "seconds": lambda row: round(row.seconds, 1),

@@ -1,4 +1,4 @@
-"""The page of one series: did it work, can I trust it, what does it look like, what was done, what went wrong."""
+"""The page of one series: a slice and the verdict, what it looks like, whether to trust it, what was done, and what went wrong."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 from tiltflow.model import AssetType, Thresholds, Verdict
 from tiltflow.record import SeriesRecord
 from tiltflow.report.embed import Embedded, Embedder
+from tiltflow.report.facts import facts
 from tiltflow.report.hints import AGAIN, what_to_try
+from tiltflow.report.links import links
 from tiltflow.report.methods import describe_methods
 from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
 from tiltflow.report.previews import preview_path
 from tiltflow.report.render import render
-from tiltflow.report.verdict import Check, examine, faults, judge
+from tiltflow.report.verdict import Check, examine, faults, judge, leading_figures
 
 PAGE_NAME = "report.html"
 
@@ -23,7 +25,9 @@ MOST_BYTES = 5_000_000
 
 _FOR_TEXT = 300_000
 _KEY_IMAGE_SIDE = 600
-_SIGHT_SIDE = 240
+_POSTER_SIDE = 400
+_LEADS = ("slice_xy", "key_image", "zero_tilt")
+"""Pictures that a page may open with, the most telling first."""
 _MOVIES = {
     AssetType.REC_MOVIE: "Through the volume, slice by slice, each the mean of five",
     AssetType.TILT_MOVIE: "The aligned tilt series: the specimen should turn about a vertical axis and not jump",
@@ -49,6 +53,8 @@ def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds
     view = embedder.find(made["zero_tilt"]) if "zero_tilt" in made else None
     alignment, volume = list(alignment_plots(record, thresholds, view)), list(volume_plots(record))
     embedder.spend(sum(len(plot.svg) for plot in [*alignment, *volume]))
+    pictures = {shown.name: shown for shown in _pictures(record, embedder)}
+    lead = next((pictures.pop(name) for name in _LEADS if name in pictures), None)
     return render(
         "series.html",
         folder / PAGE_NAME,
@@ -56,13 +62,18 @@ def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds
         verdict=verdict,
         checks=checks,
         reasons=_told(verdict, checks),
-        sight=embedder.picture(made["slice_xy"], _SIGHT_SIDE) if "slice_xy" in made else None,
-        pictures={shown.name: shown for shown in _pictures(record, embedder)},
+        figures=leading_figures(verdict),
+        facts=facts(record),
+        links=links(record, embedder),
+        lead=lead,
+        poster=embedder.picture(made["slice_xy"], _POSTER_SIDE) if "slice_xy" in made else None,
+        pictures=pictures,
         movies=list(_movies(record, embedder)),
         alignment_plots=alignment,
         volume_plots=volume,
         time_plot=time_plot(record),
         methods=describe_methods(record) if checks else None,
+        troubled=record.failure is not None or bool(record.warnings) or record.status == "running",
         hints=what_to_try(record.failure) if record.failure is not None else (),
         again=AGAIN,
         source_name=Path(record.source).name,
@@ -76,7 +87,7 @@ def _told(verdict: Verdict, checks: Sequence[Check]) -> tuple[str, ...]:
     bad = faults(verdict, checks)
     if bad:
         return verdict.reasons[:bad]
-    decisive = list(verdict.numbers)[:2]
+    decisive = leading_figures(verdict)
     return tuple(check.finding for check in checks if check.name not in decisive)
 
 

@@ -65,8 +65,8 @@ def summary_markdown(records: Sequence[SeriesRecord], thresholds: Thresholds | N
     lines = [
         f"**{len(rows)} tilt series: {tally or 'none'}**",
         "",
-        "| series | verdict | error | residual | leave-out | thickness | time | why |",
-        "|---|---|---:|---:|---:|---:|---:|---|",
+        "| series | verdict | why | error | residual | leave-out | thickness | time |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
     ]
     lines += [_line(row) for row in sorted(rows, key=lambda row: row.urgency)]
     if page is not None:
@@ -92,10 +92,10 @@ def _line(row: Row) -> str:
     cells = [
         _escaped(row.record.name),
         f"{MARKS[row.verdict.level]} {row.verdict.level}",
+        _escaped(row.why),
         *(_length(values[f"{name}_px"]) for name in ("error", "residual", "leave_out")),
         f"{values['thickness_nm']:.0f} nm" if isinstance(values["thickness_nm"], float) else "",
         time_text(row.seconds),
-        _escaped(row.why),
     ]
     return "| " + " | ".join(cells) + " |"
 

@@ -12,9 +12,14 @@ from statistics import median
 
 from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import AlignmentEntry, NumberEntry, SeriesRecord, VerdictEntry
+from tiltflow.report.lengths import length, pixel_size_nm
+from tiltflow.report.render import figure
+from tiltflow.report.specimen import specimen_of
+from tiltflow.report.tilts import coverage_of
 
 _ORDER = (Trust.GOOD, Trust.DOUBTFUL, Trust.POOR)
 _HOW = {"coarse": "a coarse alignment only", "given": "an alignment that was given"}
+_LEADING = ("alignment error", "leave-out error", "residual")
 _TRACKING = {"gold": "beads", "patches": "patches"}
 
 
@@ -71,6 +76,7 @@ def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
         *(Check("trust warning", Trust.DOUBTFUL, warning) for warning in found.trust_warnings),
         *_axis(record, found, thresholds),
         *_support(found, thresholds),
+        *_tilts(found, thresholds),
         *_volume(record, thresholds),
     )
 
@@ -78,6 +84,29 @@ def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
 def faults(verdict: Verdict, checks: Sequence[Check]) -> int:
     """Return how many of the reasons for a verdict, which come first, are not good ones; all of them where nothing was checked."""
     return sum(check.level is not Trust.GOOD for check in checks) if checks else len(verdict.reasons)
+
+
+def leading_figures(verdict: Verdict) -> dict[str, Quantity]:
+    """Return the two figures that go beside the first reason: those of the alignment before others, and none that the reason gives."""
+    first = verdict.reasons[0] if verdict.reasons else ""
+    names = [name for name in _LEADING if name in verdict.numbers]
+    names += [name for name in verdict.numbers if name not in _LEADING]
+    good = verdict.level is Trust.GOOD
+    shown = [name for name in names if good or figure(verdict.numbers[name]) not in first]
+    return {name: verdict.numbers[name] for name in shown[:2]}
+
+
+def headline(verdict: Verdict) -> str:
+    """Return a verdict on one line: what is worst, then figures.
+
+    >>> headline(Verdict(Trust.POOR, ("6 of 31 views are not recognised",), {"leave-out error": Quantity(0.41, "px")}))
+    'POOR: 6 of 31 views are not recognised (leave-out error 0.41 px)'
+    >>> headline(Verdict(Trust.GOOD, ("the leave-out error is 0.41 px",), {"leave-out error": Quantity(0.41, "px")}))
+    'GOOD (leave-out error 0.41 px)'
+    """
+    numbers = ", ".join(f"{name} {figure(number)}" for name, number in leading_figures(verdict).items())
+    reason = verdict.reasons[0] if verdict.reasons and not (verdict.level is Trust.GOOD and numbers) else ""
+    return verdict.level.upper() + (f": {reason}" if reason else "") + (f" ({numbers})" if numbers else "")
 
 
 def entry(verdict: Verdict, thresholds: Thresholds) -> VerdictEntry:
@@ -94,21 +123,6 @@ def from_entry(kept: VerdictEntry) -> Verdict:
     """Return the verdict that a record keeps."""
     numbers = {name: Quantity(number.value, number.unit) for name, number in kept.numbers.items() if number.value is not None}
     return Verdict(kept.level, tuple(kept.reasons), numbers)
-
-
-def pixel_size_nm(record: SeriesRecord) -> float | None:
-    """Return the size of a raw pixel, nm, if the record has it."""
-    known = record.input.get("pixel_size")
-    return float(known.value) / 10 if known is not None and isinstance(known.value, (int, float)) and known.value > 0 else None
-
-
-def length(value_px: float, pixel_nm: float | None) -> str:
-    """Return a length in pixels, and in nanometres where their size is known.
-
-    >>> length(0.314, 1.2)
-    '0.31 px (0.38 nm)'
-    """
-    return f"{value_px:.2f} px" + (f" ({value_px * pixel_nm:.2f} nm)" if pixel_nm else "")
 
 
 def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
@@ -148,8 +162,8 @@ def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> It
 
 
 def _is_empty(record: SeriesRecord) -> bool:
-    """Return whether the volume was looked at, and no specimen stands out in it."""
-    return record.volume is not None and record.volume.contrast is not None and record.volume.section_low_nm is None
+    """Return whether the volume was looked at, and there is no specimen in it."""
+    return record.volume is not None and record.volume.contrast is not None and specimen_of(record) is None
 
 
 def alignment_checks(found: AlignmentEntry, limits: Thresholds, pixel_nm: float | None) -> Iterator[Check]:
@@ -210,27 +224,52 @@ def _support(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
         yield Check("views left out", level, said, text, Quantity(out))
 
 
-def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
-    """Yield what the volume shows of the specimen."""
-    seen = record.volume
+def _tilts(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
+    """Yield from how many directions, over which range and with which gap the specimen was seen."""
+    seen = coverage_of(found)
     if seen is None:
         return
-    if seen.contrast is not None:
+    level = _rising(seen.range_deg, limits.tilt_range_good_deg, limits.tilt_range_poor_deg)
+    low, high = (round(tilt) for tilt in (seen.low_deg, seen.high_deg))
+    said = f"the tilts range from {low}° to {high}°, {seen.range_deg:.0f}° in all"
+    if seen.elongation is not None:
+        said += f", which draws out the volume {seen.elongation:.1f} times along z"
+    if seen.one_sided:
+        said += "; all are on one side of zero, as in half of a series"
+    text = f"good from {limits.tilt_range_good_deg:g}°, poor below {limits.tilt_range_poor_deg:g}°"
+    yield Check("tilt range", level, said, text, Quantity(round(seen.range_deg, 1), "deg"))
+
+    level = Trust.POOR if seen.gap_deg > limits.tilt_gap_poor_deg else Trust.GOOD
+    if level is Trust.GOOD and seen.gap_deg > limits.tilt_gap_good_deg:
+        level = Trust.DOUBTFUL
+    said = f"the largest gap between tilts is {seen.gap_deg:.1f}°, at {seen.gap_at_deg:.0f}°"
+    text = f"good up to {limits.tilt_gap_good_deg:g}°, poor above {limits.tilt_gap_poor_deg:g}°"
+    yield Check("tilt gap", level, said, text, Quantity(round(seen.gap_deg, 1), "deg"))
+
+    level = _rising(seen.views, limits.views_good, limits.views_poor)
+    text = f"good from {limits.views_good}, poor below {limits.views_poor}"
+    said = "one view is used" if seen.views == 1 else f"{seen.views} views are used"
+    yield Check("views", level, said, text, Quantity(seen.views))
+
+
+def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
+    """Yield what the volume shows of the specimen."""
+    seen, specimen = record.volume, specimen_of(record)
+    if seen is not None and seen.contrast is not None:
         level = _rising(seen.contrast, limits.contrast_good, limits.contrast_poor)
         text = f"good from {limits.contrast_good:g}, poor below {limits.contrast_poor:g}"
         stands = "the texture of the specimen" if seen.section_low_nm is not None else "the specimen hardly stands out: its texture"
         said = f"{stands} is {seen.contrast:.2f} times that of the empty volume"
         yield Check("contrast", level, said, text, Quantity(seen.contrast))
-    if seen.section_low_nm is not None and seen.section_high_nm is not None:
-        thick = round(seen.section_high_nm - seen.section_low_nm, 1)
-        said = f"the specimen is about {thick:.0f} nm thick"
-        if seen.section_cut:
+    if specimen is not None:
+        said = f"the specimen is {'' if specimen.least else 'about '}{specimen.thickness} thick"
+        if specimen.cut:
             said += (
                 " and reaches the edge of the volume, so that part of it may be cut off: centre it "
                 "(runtime.Positioning.any.sampleType) or reconstruct a thicker volume"
             )
-        level = Trust.DOUBTFUL if seen.section_cut else Trust.GOOD
-        yield Check("thickness", level, said, "good when inside the volume", Quantity(thick, "nm"))
+        level = Trust.DOUBTFUL if specimen.cut else Trust.GOOD
+        yield Check("thickness", level, said, "good when inside the volume", Quantity(round(specimen.thickness_nm, 1), "nm"))
 
 
 def _rising(value: float, good: float, poor: float) -> Trust:
