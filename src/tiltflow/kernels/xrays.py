@@ -35,6 +35,8 @@ of the pixels of hits are missed."""
 GROW_HEIGHT = 0.1
 """Fraction of its height at which a hit stops growing at the latest: a strong one must not grow over the tail of the camera's
 point spread."""
+FILL_REACH = 64
+"""Pixels in each direction over which an unmarked pixel is looked for."""
 
 
 @kernel(fastmath=True)
@@ -249,3 +251,31 @@ def examine(
         hits += 1
     starts[hits] = pixels
     return hits
+
+
+
+@kernel()
+def fill_from_beside(image: Image, marked: NDArray[np.bool_], places: Ints) -> int:
+    """Replace the marked pixels at `places` from the nearest unmarked ones along x and y; return for how many there are none.
+
+    They count by the inverse square of their distance.  Pixels without any become NaN.
+    """
+    ny, nx = image.shape
+    none = 0
+    for place in places:
+        y, x = place // nx, place % nx
+        total, weight = 0.0, 0.0
+        for dy, dx in ((0, -1), (0, 1), (-1, 0), (1, 0)):
+            yy, xx = y, x
+            for distance in range(1, FILL_REACH + 1):
+                yy += dy
+                xx += dx
+                if not (0 <= yy < ny and 0 <= xx < nx):
+                    break
+                if not marked[yy, xx]:
+                    total += float(image[yy, xx]) / (distance * distance)
+                    weight += 1.0 / (distance * distance)
+                    break
+        image[y, x] = total / weight if weight > 0.0 else np.nan
+        none += weight == 0.0
+    return none
