@@ -253,7 +253,6 @@ def examine(
     return hits
 
 
-
 @kernel()
 def fill_from_beside(image: Image, marked: NDArray[np.bool_], places: Ints) -> int:
     """Replace the marked pixels at `places` from the nearest unmarked ones along x and y; return for how many there are none.

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,7 +159,7 @@ def _noise(image: NDArray[np.float32]) -> float:
 def _profiles(image: NDArray[np.float32], axis: int) -> Floats:
     """Return the means along an axis over bands, less those of their band, `(bands, lines)`."""
     edges = _edges(image.shape[axis])
-    bands = [image[a:b] if axis == 0 else image[:, a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    bands = [image[a:b] if axis == 0 else image[:, a:b] for a, b in pairwise(edges)]
     mean = np.array([band.mean(axis=axis, dtype=np.float32) for band in bands], np.float64)
     return np.asarray(mean - np.median(mean, axis=1, keepdims=True))
 

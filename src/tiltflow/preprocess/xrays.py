@@ -26,6 +26,7 @@ from tiltflow.model import Progress, Stack
 from tiltflow.parallel import map_threads
 from tiltflow.preprocess.camera_faults import CameraFaults, find_camera_faults
 from tiltflow.preprocess.missing_pixels import fill_marked, not_numbers
+from tiltflow.preprocess.offset import large_level, less
 from tiltflow.preprocess.pixel_filling import fill_groups
 
 _LARGEST_GROUP = 200
@@ -109,7 +110,7 @@ class XrayResult:
     """
 
     indices: tuple[NDArray[np.int64], ...]
-    values: tuple[NDArray[np.float32], ...]
+    values: tuple[NDArray[np.floating[Any]], ...]
     hits_per_view: NDArray[np.int64]
     not_numbers_per_view: NDArray[np.int64]
     faults: CameraFaults
@@ -208,7 +209,7 @@ def find_xrays(
     )
 
 
-_View = tuple[NDArray[np.int64], NDArray[np.float32], int, int]
+_View = tuple[NDArray[np.int64], NDArray[np.floating[Any]], int, int]
 
 
 def _find_in_view(raw: NDArray[Any], params: XrayParams, faults: CameraFaults) -> _View:
@@ -217,8 +218,12 @@ def _find_in_view(raw: NDArray[Any], params: XrayParams, faults: CameraFaults) -
     nothing = np.empty(0, np.int64), np.empty(0, np.float32), 0, missing
     if not params.enabled or min(whole.shape) < _SMALLEST:
         return nothing
-    hits = _hits(np.ascontiguousarray(whole, np.float32), params)
-    return (*hits, missing) if hits is not None else nothing
+    level = large_level(whole)
+    hits = _hits(np.ascontiguousarray(less(whole, level)), params)
+    if hits is None:
+        return nothing
+    indices, values, count = hits
+    return indices, values + np.float64(level) if level else values, count, missing
 
 
 def _hits(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArray[np.int64], NDArray[np.float32], int] | None:
