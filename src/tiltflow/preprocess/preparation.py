@@ -112,10 +112,12 @@ def _tell_not_numbers(per_view: NDArray[np.int64], pixels: int, notes: StageObse
     if not per_view.any():
         return
     notes.number("pixels_not_numbers", int(per_view.sum()))
-    worst = int(per_view.argmax())
+    total, worst = int(per_view.sum()), int(per_view.argmax())
+    views = np.count_nonzero(per_view)
+    where = f"view {worst + 1}" if views == 1 else f"{views} views, most of them in view {worst + 1}"
+    what = "1 pixel is not a number" if total == 1 else f"{total} pixels are not numbers"
     notes.warn(
-        f"{int(per_view.sum())} pixels in {np.count_nonzero(per_view)} views are not numbers (NaN or infinity), most of them "
-        f"({100 * per_view[worst] / pixels:.2g} % of the view) in view {worst + 1}: replaced from the pixels beside them"
+        f"{what} (NaN or infinity), in {where} ({100 * per_view[worst] / pixels:.2g} % of it): replaced from the pixels beside them"
     )
 
 
