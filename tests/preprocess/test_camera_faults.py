@@ -40,7 +40,7 @@ FAULTS = {
     "hot row and column": (_set((60, ALL), (ALL, 90)), (90,), (60,), 0),
     "column at the edge": (_set((ALL, 0)), (0,), (), 0),
     "lower half of a column": (_set((slice(0, 128), 33), value=0), (33,), (), 0),
-    "weak column": (_add((ALL, 120), 1.0), (120,), (), 0),
+    "weak column": (_add((ALL, 120), 2.0), (120,), (), 0),
     "eight columns": (_set((ALL, slice(40, 48)), value=0), tuple(range(40, 48)), (), 0),
     "dead block": (_set((slice(30, 50), slice(100, 112)), value=0), (), (), 1),
     "dead pixels": (_set((20, 20), (200, 100), value=0), (), (), 2),

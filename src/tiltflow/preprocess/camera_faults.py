@@ -27,8 +27,8 @@ from tiltflow.preprocess.missing_pixels import fill_marked, not_numbers
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_SAMPLED = 7
-"""Views that are read: their median ignores what up to three of them show at a place."""
+_SAMPLED = 5
+"""Views that are read: their median ignores what up to two of them show at a place."""
 _FEWEST = 5
 """Views below which nothing is decided: what a few share may be the specimen's, or chance."""
 _SMALLEST = 32
@@ -39,6 +39,8 @@ _MOST_BANDS = 8
 """Bands at most, so that large images have longer ones."""
 _RUNNING = 33
 """Columns of the running median that the mean of a column is compared with; it follows the specimen and the illumination."""
+_STRIDE = 8
+"""Columns that share a value of the running median."""
 _WIDEST = 8
 """Columns of the widest line."""
 _CLEAR = 10.0
@@ -111,7 +113,7 @@ def find_camera_faults(stack: Stack) -> CameraFaults:
     Parameters
     ----------
     stack
-        Raw views, `(views, ny, nx)`.  At most seven are read, one at a time.
+        Raw views, `(views, ny, nx)`.  At most five are read, one at a time.
     """
     count, ny, nx = stack.shape
     views = np.unique(np.linspace(0, count - 1, min(_SAMPLED, count)).astype(int))
@@ -166,7 +168,9 @@ def _profiles(image: NDArray[np.float32], axis: int) -> Floats:
 
 def _outstanding(profile: Floats) -> Floats:
     """Return profiles less their running median, `(bands, lines)`."""
-    return np.asarray(profile - ndimage.median_filter(profile, (1, _RUNNING), mode="mirror"))
+    around = np.pad(profile, ((0, 0), (_RUNNING // 2, _RUNNING // 2 + _STRIDE)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(around, _RUNNING + _STRIDE - 1, axis=1)[:, ::_STRIDE]
+    return np.asarray(profile - np.repeat(np.median(windows, axis=2), _STRIDE, axis=1)[:, : profile.shape[1]])
 
 
 def _edges(n: int) -> NDArray[np.intp]:

@@ -18,17 +18,19 @@ _LARGE = 1000.0
 So small a contrast is its own logarithm, to a thousandth: nothing is lost by not knowing the counts."""
 _SAMPLES = 32
 """Pixels sampled along each side."""
-_MAD_TO_SD = 1.4826
-"""Standard deviation of a normal distribution over its median absolute deviation."""
+_QUARTILES_TO_SD = 0.7413
+"""Standard deviation of a normal distribution over the distance of its quartiles."""
 
 
 def large_level(image: NDArray[Any]) -> float:
     """Return the level of an image if its contrast is a small fraction of it; 0 otherwise."""
     step_y, step_x = (max(n // _SAMPLES, 1) for n in image.shape)
-    pixels = np.asarray(image[::step_y, ::step_x], np.float64)
-    pixels = pixels[np.isfinite(pixels)]
-    level = float(np.median(pixels)) if pixels.size else 0.0
-    contrast = _MAD_TO_SD * float(np.median(np.abs(pixels - level))) if pixels.size else 0.0
+    pixels = np.asarray(image[::step_y, ::step_x], np.float64).ravel()
+    pixels = np.sort(pixels[np.isfinite(pixels)])
+    if not pixels.size:
+        return 0.0
+    lower, level, upper = (float(pixels[int(part * (pixels.size - 1))]) for part in (0.25, 0.5, 0.75))
+    contrast = _QUARTILES_TO_SD * (upper - lower)
     return level if contrast > 0 and abs(level) > _LARGE * contrast else 0.0
 
 
