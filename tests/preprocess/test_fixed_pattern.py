@@ -67,3 +67,32 @@ def test_views_are_read_without_it_unless_it_is_to_stay(noise, dust):
     assert taken.binned(2).pattern == taken.pattern
     correlations = [np.corrcoef(views.images.mean(axis=0).ravel(), dust.ravel())[0, 1] for views in (taken, left)]
     assert abs(correlations[0]) < 0.5 < 0.8 < abs(correlations[1])
+
+
+def _in_the_middle(noise, diameter, strength, moves):
+    """Return the views with a round specimen of fine and coarse shells, the same from all sides, that moves by a few pixels."""
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
+    radius = np.hypot(x, y) / (diameter / 2)
+    rough = ndimage.gaussian_filter(np.random.default_rng(6).normal(size=(SIZE, SIZE)), 1.0)
+    body = (np.cos(radius * 40) + 3 * rough / rough.std()) * np.clip(1 - radius**4, 0, 1)
+    rng = np.random.default_rng(7)
+    places = [ndimage.shift(body, rng.normal(0, moves, 2), order=1) for _ in range(VIEWS)]
+    return np.asarray(noise + strength * np.stack(places), np.float32)
+
+
+@pytest.mark.parametrize("moves", [0.0, 1.5])
+@pytest.mark.parametrize(("diameter", "strength"), [(30, 2.0), (60, 1.0), (100, 0.5), (124, 0.3), (124, 1.0)])
+def test_a_round_specimen_in_the_middle_is_no_pattern(noise, diameter, strength, moves):
+    assert find_pattern(_in_the_middle(noise, diameter, strength, moves)) is None
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.2, 1.0, 3.0])
+def test_a_pattern_is_found_at_any_strength(noise, dust, strength):
+    assert find_pattern(noise + strength / 0.4 * dust) is not None
+
+
+def test_a_pattern_is_found_behind_a_specimen_that_moves(noise, dust):
+    rng = np.random.default_rng(8)
+    body = _in_the_middle(np.zeros_like(noise), 60, 1.0, 0.0)[0]
+    moved = np.stack([np.roll(body, rng.integers(-20, 20, 2), axis=(0, 1)) for _ in range(VIEWS)])
+    assert find_pattern(noise + moved + dust).fraction > 0.02

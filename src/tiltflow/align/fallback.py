@@ -26,6 +26,7 @@ from tiltflow.align.projection.uncertainty import unrecognised
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Stack, Tracks
 from tiltflow.observer import SILENT, Observer, StageObserver
+from tiltflow.preprocess.offset import without_offset
 
 Floats = NDArray[np.float64]
 
@@ -136,7 +137,7 @@ def align_views(
     params = params or AlignParams()
     excluded = dict(excluded or {})
     methods = methods_to_try(params.method, fallback=params.fallback)
-    tilts = np.asarray(tilt_deg, float)
+    tilts, stack = np.asarray(tilt_deg, float), without_offset(stack)
     included = np.ones(stack.shape[0], bool)
     included[list(excluded)] = False
     coarse = _coarse(stack, tilts, axis_angle_deg, included, params, observer, threads)

@@ -35,13 +35,15 @@ of the pixels of hits are missed."""
 GROW_HEIGHT = 0.1
 """Fraction of its height at which a hit stops growing at the latest: a strong one must not grow over the tail of the camera's
 point spread."""
+FILL_REACH = 64
+"""Pixels in each direction over which an unmarked pixel is looked for."""
 
 
 @kernel(fastmath=True)
 def block_statistics(image: Image, edges_y: Ints, edges_x: Ints, mean: Floats, sd: Floats, step_sd: Floats) -> None:
     """Write mean and standard deviation of each block, and the standard deviation of differences of horizontal neighbours.
 
-    The blocks lie between consecutive `edges`; the outputs are `(blocks_y, blocks_x)`.  Every other row is read.  Each pass leaves
+    The blocks lie between consecutive `edges`; the outputs are `(blocks_y, blocks_x)`.  Every fourth row is read.  Each pass leaves
     out what lies beyond :data:`CLIP_SD` standard deviations of the one before, so that hits do not raise their own threshold.
     """
     for by in range(len(edges_y) - 1):
@@ -50,7 +52,7 @@ def block_statistics(image: Image, edges_y: Ints, edges_x: Ints, mean: Floats, s
             for _ in range(CLIP_PASSES):
                 count, total, square = 0, 0.0, 0.0
                 steps, step_square = 0, 0.0
-                for y in range(edges_y[by], edges_y[by + 1], 2):
+                for y in range(edges_y[by], edges_y[by + 1], 4):
                     for x in range(edges_x[bx], edges_x[bx + 1] - 1):
                         value = float(image[y, x])
                         step = float(image[y, x + 1]) - value
@@ -249,3 +251,30 @@ def examine(
         hits += 1
     starts[hits] = pixels
     return hits
+
+
+@kernel()
+def fill_from_beside(image: Image, marked: NDArray[np.bool_], places: Ints) -> int:
+    """Replace the marked pixels at `places` from the nearest unmarked ones along x and y; return for how many there are none.
+
+    They count by the inverse square of their distance.  Pixels without any become NaN.
+    """
+    ny, nx = image.shape
+    none = 0
+    for place in places:
+        y, x = place // nx, place % nx
+        total, weight = 0.0, 0.0
+        for dy, dx in ((0, -1), (0, 1), (-1, 0), (1, 0)):
+            yy, xx = y, x
+            for distance in range(1, FILL_REACH + 1):
+                yy += dy
+                xx += dx
+                if not (0 <= yy < ny and 0 <= xx < nx):
+                    break
+                if not marked[yy, xx]:
+                    total += float(image[yy, xx]) / (distance * distance)
+                    weight += 1.0 / (distance * distance)
+                    break
+        image[y, x] = total / weight if weight > 0.0 else np.nan
+        none += weight == 0.0
+    return none

@@ -47,6 +47,8 @@ eighth of the series does not move it, even at the ends.  With a beam that drift
 with half the reach to 2 %, with double to 11 %."""
 _LEAST_DRIFT_REACH = 3
 """Views to either side that the running median reaches at least: its seven then hold a majority of good ones."""
+_SPARSE_COUNT = 3.0
+"""Counts a pixel below which the median of a view, a whole number, says little; of such counts the mean is taken, and its noise."""
 _MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation, `1 / norm.ppf(0.75)`."""
 
@@ -88,7 +90,7 @@ class ViewStatistics:
     Attributes
     ----------
     level
-        Median of the view, counts above the floor of the stack.
+        Median of the view, counts above the floor of the stack; the mean, where electrons are counted and there are few.
     expected_level
         Level predicted from the whole series, counts above the floor.
     contrast
@@ -129,7 +131,7 @@ class ViewCheck:
 class _Sample:
     """What is kept of one view: statistics of its counts, and the means of its blocks."""
 
-    median: float
+    level: float
     contrast: float
     low: float
     negative: float
@@ -190,23 +192,33 @@ def _sample(image: NDArray[np.generic]) -> _Sample:
     if not good.all():
         pixels = np.where(good, pixels, np.median(pixels[good]) if good.any() else 0.0)
     median = float(np.median(pixels))
-    at_limits = np.mean(pixels == pixels.max()) + np.mean(pixels == pixels.min())
+    level, contrast = median, _MAD_TO_SD * float(np.median(np.abs(pixels - median)))
+    at_limits = float(np.mean(pixels == pixels.max()) + np.mean(pixels == pixels.min()))
+    if _counts_few(pixels, median):
+        within = np.minimum(pixels, np.percentile(pixels, 100 - _FLOOR_PERCENTILE))
+        level, contrast = float(within.mean()), float(within.std())
+        at_limits = max(at_limits - float(np.exp(-level)), 0.0)  # so many pixels receive no electron
     edges_y, edges_x = (np.linspace(0, n, min(_BLOCKS, n) + 1).astype(int)[:-1] for n in pixels.shape)
     sums = np.add.reduceat(np.add.reduceat(pixels, edges_y, axis=0), edges_x, axis=1)
     counts = np.diff(edges_y, append=pixels.shape[0])[:, None] * np.diff(edges_x, append=pixels.shape[1])
     return _Sample(
-        median=median,
-        contrast=_MAD_TO_SD * float(np.median(np.abs(pixels - median))),
+        level=level,
+        contrast=contrast,
         low=float(np.percentile(pixels, _FLOOR_PERCENTILE)),
         negative=float(np.mean(pixels < 0)),
-        saturated=float(at_limits) if pixels.min() < pixels.max() else 1.0,
+        saturated=at_limits if pixels.min() < pixels.max() else 1.0,
         finite=bool(good.mean() > _FINITE_FRACTION),
         blocks=sums / counts,
     )
 
 
+def _counts_few(pixels: Floats, median: float) -> bool:
+    """Return whether pixels hold few counted electrons: whole numbers from 0."""
+    return bool(0 <= median < _SPARSE_COUNT and pixels.min() == 0 and (pixels == np.rint(pixels)).all())
+
+
 def _statistics(samples: list[_Sample], tilts: Floats, params: ViewParams) -> ViewStatistics:
-    median = np.array([sample.median for sample in samples])
+    median = np.array([sample.level for sample in samples])
     # Counts start at zero unless the stack is signed, by an offset or by a normalisation.
     signed = np.mean([sample.negative for sample in samples]) > _SIGNED_FRACTION
     floor = min(sample.low for sample in samples) if signed else 0.0

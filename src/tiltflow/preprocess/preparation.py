@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import StageError
 from tiltflow.model import Stack
-from tiltflow.observer import SILENT, Observer
+from tiltflow.observer import SILENT, Observer, StageObserver
 from tiltflow.preprocess.bad_views import ViewParams, find_bad_views
+from tiltflow.preprocess.camera_faults import CameraFaults, find_camera_faults
 from tiltflow.preprocess.xrays import RepairedStack, XrayParams, XrayResult, find_xrays
 
 
 class RepairingStack:
-    """A stack whose x-ray hits are found and repaired when a view is first read.
+    """A stack whose x-ray hits are found and repaired when a view is first read, and faults of the camera when the first one is.
 
     Hits are a few numbers a view and are kept, so that reading a view again costs no second search.  Images are not kept.
     """
@@ -25,6 +26,7 @@ class RepairingStack:
         self._stack = stack
         self._params = params or XrayParams()
         self._hits: dict[int, XrayResult] = {}
+        self._faults: CameraFaults | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -33,9 +35,11 @@ class RepairingStack:
 
     def __getitem__(self, view: int, /) -> NDArray[Any]:
         view = int(view)
+        if self._faults is None:
+            self._faults = find_camera_faults(self._stack) if self._params.enabled else CameraFaults()
         one = _OneView(self._stack[view])
         if view not in self._hits:
-            self._hits[view] = find_xrays(one, self._params)
+            self._hits[view] = find_xrays(one, self._params, faults=self._faults)
         return RepairedStack(one, self._hits[view])[0]
 
 
@@ -86,14 +90,35 @@ def prepare_views(
 
 
 def repair_views(raw: Stack, params: XrayParams, *, observer: Observer = SILENT, threads: int = 1) -> Stack:
-    """Return the views with x-ray hits repaired as they are read; as they are, if that is not asked for."""
-    if not params.enabled:
+    """Return the views with x-ray hits, faults of the camera and pixels that are not numbers repaired as they are read.
+
+    Where the repair of x-rays is not asked for, only pixels that are not numbers are replaced.
+    """
+    if not params.enabled and np.asarray(raw[0]).dtype.kind != "f":
         return raw
     with observer.stage("x-rays") as notes:
-        hits = find_xrays(raw, params, threads=threads, progress=notes.progress)
-        notes.number("hits", int(hits.hits_per_view.sum()))
-        notes.number("pixels_replaced", int(hits.pixels_per_view.sum()))
-    return RepairedStack(raw, hits)
+        found = find_xrays(raw, params, threads=threads, progress=notes.progress)
+        notes.number("hits", int(found.hits_per_view.sum()))
+        notes.number("pixels_replaced", int(found.pixels_per_view.sum()))
+        if found.faults.pixels:
+            notes.number("camera_pixels_replaced", found.faults.pixels * raw.shape[0])
+            notes.warn(found.faults.sentence())
+        _tell_not_numbers(found.not_numbers_per_view, int(np.prod(raw.shape[1:])), notes)
+    return RepairedStack(raw, found)
+
+
+def _tell_not_numbers(per_view: NDArray[np.int64], pixels: int, notes: StageObserver) -> None:
+    """Count the pixels that are not numbers, and name the views with many."""
+    if not per_view.any():
+        return
+    notes.number("pixels_not_numbers", int(per_view.sum()))
+    total, worst = int(per_view.sum()), int(per_view.argmax())
+    views = np.count_nonzero(per_view)
+    where = f"view {worst + 1}" if views == 1 else f"{views} views, most of them in view {worst + 1}"
+    what = "1 pixel is not a number" if total == 1 else f"{total} pixels are not numbers"
+    notes.warn(
+        f"{what} (NaN or infinity), in {where} ({100 * per_view[worst] / pixels:.2g} % of it): replaced from the pixels beside them"
+    )
 
 
 def leave_out_bad_views(

@@ -5,6 +5,9 @@ deviations.  The connected bright pixels around it are a hit when they are small
 projection of a sphere can, so that beads four pixels or more across are left alone, dark or light.  A hit is replaced by a
 polynomial surface fitted to the ring around it.
 
+Before that, faults of the camera (:mod:`tiltflow.preprocess.camera_faults`) and pixels that are not numbers (NaN, infinity) are
+replaced from the pixels beside them, in every view, so that no threshold depends on them.
+
 Corresponds to IMOD's `ccderaser -find`, whose criteria it takes over.  It differs in the test of shape, which finds hits on top of
 dark beads too; in that the edges of the image are searched; and in that no file is written: the repairs are a short list per view,
 applied when a view is read.
@@ -21,6 +24,9 @@ from numpy.typing import NDArray
 from tiltflow.errors import ParameterError
 from tiltflow.model import Progress, Stack
 from tiltflow.parallel import map_threads
+from tiltflow.preprocess.camera_faults import CameraFaults, find_camera_faults
+from tiltflow.preprocess.missing_pixels import fill_marked, not_numbers
+from tiltflow.preprocess.offset import large_level, less
 from tiltflow.preprocess.pixel_filling import fill_groups
 
 _LARGEST_GROUP = 200
@@ -97,15 +103,21 @@ class XrayResult:
         Their new values, counts.
     hits_per_view
         Connected groups of replaced pixels, `(views,)`.
+    not_numbers_per_view
+        Pixels that are NaN or infinite, `(views,)`; they are replaced as a view is read.
+    faults
+        Faults of the camera, replaced as a view is read.
     """
 
     indices: tuple[NDArray[np.int64], ...]
-    values: tuple[NDArray[np.float32], ...]
+    values: tuple[NDArray[np.floating[Any]], ...]
     hits_per_view: NDArray[np.int64]
+    not_numbers_per_view: NDArray[np.int64]
+    faults: CameraFaults
 
     @property
     def pixels_per_view(self) -> NDArray[np.int64]:
-        """Replaced pixels, `(views,)`."""
+        """Pixels of hits, `(views,)`."""
         return np.array([len(each) for each in self.indices], np.int64)
 
 
@@ -122,7 +134,7 @@ class RepairedStack:
         return self._stack.shape
 
     def __getitem__(self, view: int, /) -> NDArray[Any]:
-        image = self._stack[view]
+        image, _ = without_gaps(self._stack[view], self._repairs.faults)
         indices = self._repairs.indices[view]
         if not indices.size:
             return image
@@ -136,7 +148,29 @@ class RepairedStack:
         return repaired
 
 
-def find_xrays(stack: Stack, params: XrayParams | None = None, *, threads: int = 1, progress: Progress | None = None) -> XrayResult:
+def without_gaps(image: NDArray[Any], faults: CameraFaults) -> tuple[NDArray[Any], int]:
+    """Return a view without faults of the camera and pixels that are not numbers, and how many of the latter there are."""
+    missing = not_numbers(image)
+    mask = faults.mask if missing is None else missing if faults.mask is None else missing | faults.mask
+    if mask is None:
+        return image, 0
+    values = fill_marked(image, mask)[mask]
+    repaired = np.array(image, order="C")
+    if np.issubdtype(repaired.dtype, np.integer):
+        limits = np.iinfo(repaired.dtype)
+        values = np.clip(np.rint(values), limits.min, limits.max)
+    repaired[mask] = values.astype(repaired.dtype)
+    return repaired, 0 if missing is None else int(np.count_nonzero(missing))
+
+
+def find_xrays(
+    stack: Stack,
+    params: XrayParams | None = None,
+    *,
+    faults: CameraFaults | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> XrayResult:
     """Return the x-ray hits of every view, and the values that replace them.
 
     Parameters
@@ -144,7 +178,9 @@ def find_xrays(stack: Stack, params: XrayParams | None = None, *, threads: int =
     stack
         Raw views, `(views, ny, nx)`.
     params
-        Criteria; None for the defaults.  `enabled` is left to the caller.
+        Criteria; None for the defaults.  Where they are not `enabled`, only pixels that are not numbers are replaced.
+    faults
+        Faults of the camera; None to find them in these views.
     threads
         Views searched at the same time.
     progress
@@ -156,27 +192,44 @@ def find_xrays(stack: Stack, params: XrayParams | None = None, *, threads: int =
         The replacements of each view, for :class:`RepairedStack`.
     """
     params = params or XrayParams()
+    if faults is None:
+        faults = find_camera_faults(stack) if params.enabled else CameraFaults()
     views = stack.shape[0]
     found = []
-    for repairs in map_threads(lambda view: _find_in_view(np.asarray(stack[view], np.float32), params), range(views), threads):
+    for repairs in map_threads(lambda view: _find_in_view(stack[view], params, faults), range(views), threads):
         found.append(repairs)
         if progress is not None:
             progress(len(found) / views)
     return XrayResult(
-        indices=tuple(indices for indices, _, _ in found),
-        values=tuple(values for _, values, _ in found),
-        hits_per_view=np.array([hits for _, _, hits in found], np.int64),
+        indices=tuple(indices for indices, _, _, _ in found),
+        values=tuple(values for _, values, _, _ in found),
+        hits_per_view=np.array([hits for _, _, hits, _ in found], np.int64),
+        not_numbers_per_view=np.array([missing for _, _, _, missing in found], np.int64),
+        faults=faults,
     )
 
 
-def _find_in_view(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
-    """Return the pixels to replace, their new values and the number of hits."""
+_View = tuple[NDArray[np.int64], NDArray[np.floating[Any]], int, int]
+
+
+def _find_in_view(raw: NDArray[Any], params: XrayParams, faults: CameraFaults) -> _View:
+    """Return the pixels of hits, their new values, the number of hits, and that of the pixels that are not numbers."""
+    whole, missing = without_gaps(np.asarray(raw), faults)
+    nothing = np.empty(0, np.int64), np.empty(0, np.float32), 0, missing
+    if not params.enabled or min(whole.shape) < _SMALLEST:
+        return nothing
+    level = large_level(whole)
+    hits = _hits(np.ascontiguousarray(less(whole, level)), params)
+    if hits is None:
+        return nothing
+    indices, values, count = hits
+    return indices, values + np.float64(level) if level else values, count, missing
+
+
+def _hits(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArray[np.int64], NDArray[np.float32], int] | None:
+    """Return the pixels of hits, their new values and the number of hits; None if there are none."""
     from tiltflow.kernels import xrays as kernels  # numba is slow to import
 
-    image = np.ascontiguousarray(image)
-    nothing = np.empty(0, np.int64), np.empty(0, np.float32), 0
-    if min(image.shape) < _SMALLEST:
-        return nothing
     edges_y, edges_x = (_edges(n, params.scan_size) for n in image.shape)
     mean, sd, step_sd = np.empty((3, len(edges_y) - 1, len(edges_x) - 1))
     kernels.block_statistics(image, edges_y, edges_x, mean, sd, step_sd)
@@ -184,7 +237,7 @@ def _find_in_view(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArr
     thresholds = mean + params.peak_criterion * sd, params.diff_criterion * step_sd
     count = kernels.find_candidates(image, edges_y, edges_x, *thresholds, params.edge_exclusion, candidates)
     if count == 0 or count > _MOST_CANDIDATES * image.size:
-        return nothing
+        return None
     if count > len(candidates):
         candidates = np.empty(count, np.int64)
         kernels.find_candidates(image, edges_y, edges_x, *thresholds, params.edge_exclusion, candidates)
@@ -206,7 +259,7 @@ def _find_in_view(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArr
     )
     indices = indices[: starts[hits]].copy()
     if hits == 0:
-        return nothing
+        return None
     starts = starts[: hits + 1]
     values, fitted = fill_groups(image, state == 1, indices, starts, params.annulus_width, params.polynomial_order)
     for hit in np.flatnonzero(~fitted):

@@ -36,19 +36,22 @@ GILBERT = Citation(
 def describe(record: SeriesRecord) -> EngineMethods:
     """Return the sentences on x-ray hits, alignment and reconstruction."""
     hits = stage_number(record, "x-rays", "pixels_replaced")
+    camera = stage_number(record, "x-rays", "camera_pixels_replaced")
     found = record.alignment
     done = "aligned and reconstructed" if record.given_alignment is None else "processed"
     return EngineMethods(
         (f"was {done} with tiltflow {record.tiltflow} (its native engine{{recipe}})", ()),
-        before=_repairs(hits) if hits else (),
+        before=(*_repairs("X-ray hits", hits), *_repairs("Hot and dead pixels of the camera", camera)),
         alignment=tuple(_alignment(record, found)) if found is not None else (),
         volume=(_volume(record),) if record.volume is not None or record.given_alignment is None else (),
     )
 
 
-def _repairs(pixels: float) -> tuple[Sentence, ...]:
+def _repairs(what: str, pixels: float | None) -> tuple[Sentence, ...]:
+    if not pixels:
+        return ()
     count = f"{pixels:g} {'pixel' if pixels == 1 else 'pixels'}"
-    return ((f"X-ray hits ({count}) were replaced from their surroundings.", ()),)
+    return ((f"{what} ({count}) were replaced from their surroundings.", ()),)
 
 
 def _alignment(record: SeriesRecord, found: AlignmentEntry) -> Iterator[Sentence]:

@@ -1,0 +1,76 @@
+"""What was repaired in the views is counted, and told in words."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from tiltflow.preprocess.preparation import repair_views
+from tiltflow.preprocess.xrays import XrayParams
+from tiltflow.simulate.simulated_series import SimulationParams, simulate
+
+
+class _Listener:
+    """An observer that keeps what it hears."""
+
+    def __init__(self):
+        self.numbers, self.warnings = {}, []
+
+    @contextmanager
+    def stage(self, name):
+        yield self
+
+    def number(self, name, value, unit=""):
+        self.numbers[name] = value
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def progress(self, fraction):
+        pass
+
+
+@pytest.fixture(scope="module")
+def images():
+    return simulate(SimulationParams(size=128, views=9, hot_pixels=0, beads=10, seed=3)).images.astype(np.float32)
+
+
+def _repaired(images):
+    heard = _Listener()
+    repair_views(images, XrayParams(), observer=heard)
+    return heard
+
+
+def test_a_sound_series_says_nothing(images):
+    heard = _repaired(images)
+    assert heard.warnings == []
+    assert heard.numbers == {"hits": 0, "pixels_replaced": 0}
+
+
+def test_faults_of_the_camera_are_counted_and_named(images):
+    spoiled = images.copy()
+    spoiled[:, :, 40], spoiled[:, 100] = 0, 32_000
+    heard = _repaired(spoiled)
+    assert heard.numbers["camera_pixels_replaced"] == 9 * 255
+    assert heard.warnings == ["the camera is at fault in every view: column 41, row 101; replaced from the pixels beside them"]
+
+
+@pytest.mark.parametrize(
+    ("place", "count", "words"),
+    [
+        ((4, 3, 3), 1, "1 pixel is not a number (NaN or infinity), in view 5 (0.0061 % of it)"),
+        (
+            (slice(2, 4), slice(0, 2)),
+            512,
+            "512 pixels are not numbers (NaN or infinity), in 2 views, most of them in view 3 (1.6 % of it)",
+        ),
+    ],
+)
+def test_pixels_that_are_not_numbers_are_counted_and_placed(images, place, count, words):
+    spoiled = images.copy()
+    spoiled[place] = np.nan
+    heard = _repaired(spoiled)
+    assert heard.numbers["pixels_not_numbers"] == count
+    assert heard.warnings == [f"{words}: replaced from the pixels beside them"]
