@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError
 
 from tiltflow.atomic_write import write_text
 from tiltflow.disk import NO_SPACE
 from tiltflow.model import Quantity, SeriesResult
 from tiltflow.observer import StageProgress, silent_progress
+from tiltflow.record.as_json import as_json
 from tiltflow.record.schema import FailureEntry, FailureKind, NumberEntry, RunRecord, SeriesRecord, StageEntry, read_record
 
 _log = logging.getLogger(__name__)
@@ -192,10 +191,7 @@ class RunRecorder:
 
 
 def _write(path: Path, record: BaseModel) -> None:
-    try:
-        text = record.model_dump_json(indent=1, by_alias=True)
-    except PydanticSerializationError:  # a file name that is not UTF-8
-        text = json.dumps(record.model_dump(mode="json", by_alias=True), indent=1)
+    text = as_json(record)
     try:
         write_text(path, text + "\n")
         _behind.discard(path)

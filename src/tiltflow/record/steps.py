@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiltflow.atomic_write import write_text
 from tiltflow.disk import size_bytes
+from tiltflow.record.as_json import as_json
 from tiltflow.record.recorder import Recorder
 from tiltflow.record.schema import StageEntry, StepSummary
 
@@ -294,4 +295,4 @@ class Steps:
 
     def _write(self, entries: list[StepEntry]) -> None:
         if self.path is not None:
-            write_text(self.path, StepsFile(steps=entries).model_dump_json(indent=1, by_alias=True) + "\n")
+            write_text(self.path, as_json(StepsFile(steps=entries)) + "\n")

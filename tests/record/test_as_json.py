@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+from pydantic import BaseModel, field_serializer
+
+from tiltflow.record.as_json import as_json, interrupts_held
+
+
+class SignalledMeanwhile(BaseModel):
+    value: int = 1
+
+    @field_serializer("value")
+    def _drop_what_is_raised(self, value: int) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(1000):  # a handler runs between two instructions
+                pass
+        except KeyboardInterrupt:  # as pydantic's serializer does with what is raised in a look for an attribute
+            return 2
+        return value
+
+
+@pytest.fixture
+def stopped_by_sigterm():
+    def stop(_number, _frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_an_interrupt_during_serialisation_is_not_lost(stopped_by_sigterm):
+    assert json.loads(SignalledMeanwhile().model_dump_json())["value"] == 2, "this model drops it"
+    with pytest.raises(KeyboardInterrupt):
+        as_json(SignalledMeanwhile())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_comes_when_the_block_is_done(stopped_by_sigterm, number):
+    reached = []
+
+    def block():
+        with interrupts_held():
+            signal.raise_signal(number)
+            reached.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert reached
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+
+
+def test_an_error_of_the_block_is_told_and_handlers_are_put_back(stopped_by_sigterm):
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ValueError, match="of the block"), interrupts_held():
+        raise ValueError("of the block")
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_other_threads_leave_signals_alone():
+    seen = []
+
+    def work():
+        with interrupts_held():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]
