@@ -26,23 +26,24 @@ class SignalledMeanwhile(BaseModel):
 
 
 @pytest.fixture
-def stopped_by_sigterm():
+def stopped_by_signals():
     def stop(_number, _frame):
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-def test_an_interrupt_during_serialisation_is_not_lost(stopped_by_sigterm):
+def test_an_interrupt_during_serialisation_is_not_lost(stopped_by_signals):
     assert json.loads(SignalledMeanwhile().model_dump_json())["value"] == 2, "this model drops it"
     with pytest.raises(KeyboardInterrupt):
         as_json(SignalledMeanwhile())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_comes_when_the_block_is_done(stopped_by_sigterm, number):
+def test_a_signal_comes_when_the_block_is_done(stopped_by_signals, number):
     reached = []
 
     def block():
@@ -57,7 +58,7 @@ def test_a_signal_comes_when_the_block_is_done(stopped_by_sigterm, number):
         signal.raise_signal(number)
 
 
-def test_an_error_of_the_block_is_told_and_handlers_are_put_back(stopped_by_sigterm):
+def test_an_error_of_the_block_is_told_and_handlers_are_put_back(stopped_by_signals):
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ValueError, match="of the block"), interrupts_held():
         raise ValueError("of the block")
