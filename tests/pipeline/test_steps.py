@@ -15,7 +15,7 @@ from tiltflow.demo import write_series
 from tiltflow.formats.alignment_archive import read_alignment
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.model import Site
-from tiltflow.pipeline import Job, SeriesProgress, process, reconstruct_step
+from tiltflow.pipeline import Job, SeriesProgress, process, product_step, reconstruct_step
 from tiltflow.products import catalogue
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
@@ -194,20 +194,51 @@ def test_there_and_back_gives_the_first_volume_again(work):
     np.testing.assert_array_equal(work.volume(), before)
 
 
-def test_an_interrupted_run_goes_on_from_the_last_finished_step(work):
-    shutil.rmtree(work.output)
-
-    def interrupt(progress: SeriesProgress) -> None:
-        if progress.stage == "gen_recon_movie":
+def interrupt_at(stage: str):
+    def report(progress: SeriesProgress) -> None:
+        if progress.stage == stage:
             raise KeyboardInterrupt
 
+    return report
+
+
+@pytest.mark.parametrize("spelled", ["absolute", "relative", "through a link"])
+def test_an_interrupted_run_goes_on_from_the_last_finished_step(work, spelled):
+    shutil.rmtree(work.output)
+    if spelled == "relative":
+        work.folder = Path(work.folder.name)
+    elif spelled == "through a link":
+        Path("link").symlink_to(work.folder)
+        work.folder = Path("link")
     with pytest.raises(KeyboardInterrupt):
-        work.run(on_progress=interrupt)
+        work.run(on_progress=interrupt_at("gen_recon_movie"))
     assert not (work.output / "tiltMov_B.mp4").exists()
     assert work.run() == {"gen_recon_movie", "gen_ave_8_vol", "gen_zarr"}
     assert not list(work.output.glob(".*"))
     assert not [path for path in work.output.iterdir() if path.is_symlink()]
     assert not list((work.folder / "scratch").iterdir())
+
+
+def test_a_product_that_a_killed_run_made_gives_way_to_the_one_that_is_asked_for(work, tmp_path):
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    job = Job(work.source, work.recipe(["comparam.tilt.tilt.RADIAL=0.25,0.03"]), work.site, work.output, killed)
+    reconstruct_step(job)
+    for step in catalogue.STEPS:
+        product_step(job, step.name)
+    shutil.rmtree(killed)
+    (work.output / "tiltMov_B.mp4").unlink()
+    assert (work.output / ".tiltflow-staging-unfinished" / "B_rec.zarr").is_dir()
+    assert work.run() == {"gen_tilt_movie", "measure"}  # the killed run put its pictures in the place of the finished one's
+    assert not list(work.output.glob(".*"))
+
+
+def test_an_unexpected_error_while_results_are_published_costs_this_series_alone(work, monkeypatch):
+    shutil.rmtree(work.output)
+    monkeypatch.setattr("tiltflow.pipeline.steps.publish_products", lambda *_: 1 / 0)
+    result = process(work.source, work.recipe(), work.site, output=work.output)
+    assert not result.ok
+    assert (result.stage, work.record.failure.kind) == ("publish", "defect")
 
 
 def test_a_killed_run_goes_on_from_the_last_finished_step(work, tmp_path):

@@ -65,6 +65,16 @@ def test_an_error_of_the_block_is_told_and_handlers_are_put_back(stopped_by_sign
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
+def test_a_signal_is_not_lost_where_the_block_raises_too(stopped_by_signals):
+    def block():
+        with interrupts_held():
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError("of the block")
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+
+
 def test_other_threads_leave_signals_alone():
     seen = []
 

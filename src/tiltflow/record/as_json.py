@@ -50,5 +50,5 @@ def interrupts_held() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for signalled in dict.fromkeys(came):
-        signal.raise_signal(signalled)
+        for signalled in dict.fromkeys(came):
+            signal.raise_signal(signalled)

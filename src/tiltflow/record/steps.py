@@ -136,8 +136,8 @@ class Step:
         folder.mkdir(parents=True, exist_ok=True)
         for name, path in self.files.items():
             place = folder / name
-            if place != path:
-                place.unlink(missing_ok=True)
+            if not _same(place, path):
+                _remove(place)
                 place.symlink_to(path)
 
 
@@ -274,9 +274,9 @@ class Steps:
         if self._unfinished is None or self._output is None:
             raise ValueError("nothing is kept")
         place = self._unfinished / name
-        if path != place and not path.is_dir():
+        if not path.is_dir() and not _same(place, path):
             self._unfinished.mkdir(parents=True, exist_ok=True)
-            place.unlink(missing_ok=True)
+            _remove(place)
             try:
                 place.hardlink_to(path.resolve())
             except OSError as error:
@@ -296,3 +296,16 @@ class Steps:
     def _write(self, entries: list[StepEntry]) -> None:
         if self.path is not None:
             write_text(self.path, as_json(StepsFile(steps=entries)) + "\n")
+
+
+def _same(place: Path, path: Path) -> bool:
+    """Return whether two paths lead to one file, however they are spelled."""
+    return place.exists() and place.samefile(path)
+
+
+def _remove(place: Path) -> None:
+    """Remove what an earlier run left: a file, a link or a folder."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
