@@ -43,9 +43,10 @@ def test_a_missing_program_says_so(tmp_path):
     assert find_program("no-such-program") is None
 
 
-def test_an_interrupt_stops_the_whole_process_group(tmp_path):
+@pytest.mark.parametrize("child", ["sleep 60", "(trap '' TERM; exec sleep 60)"], ids=["obedient", "deaf to SIGTERM"])
+def test_an_interrupt_stops_the_whole_process_group(tmp_path, child):
     marker = tmp_path / "child"
-    script = f"sleep 60 & echo $! > {marker}; wait"
+    script = f"{child} & echo $! > {marker}; wait"
     timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # libraries of other tests leave their own behind
     timer.start()

@@ -94,10 +94,17 @@ def run(program: str | Path, args: Sequence[str], *, cwd: Path, on_line: Callabl
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """Ask the process group to stop, then kill the rest of it."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
+    """Ask the process group to stop, then kill what is left of it, also when a second interrupt cuts the waiting short.
+
+    The program may end before the children it started; its number stands for the group as long as one of them lives.
+    """
+    try:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
+            os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_GRACE_S)
-            return
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_S)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
-from tiltflow.preprocess.preparation import repair_views
+from tiltflow.parallel import map_threads
+from tiltflow.preprocess.camera_faults import CameraFaults
+from tiltflow.preprocess.preparation import RepairingStack, repair_views
 from tiltflow.preprocess.xrays import XrayParams
 from tiltflow.simulate.simulated_series import SimulationParams, simulate
 
@@ -74,3 +77,17 @@ def test_pixels_that_are_not_numbers_are_counted_and_placed(images, place, count
     heard = _repaired(spoiled)
     assert heard.numbers["pixels_not_numbers"] == count
     assert heard.warnings == [f"{words}: replaced from the pixels beside them"]
+
+
+def test_faults_of_the_camera_are_searched_once_however_many_threads_read(images, monkeypatch):
+    searched = []
+
+    def search(stack):
+        searched.append(stack)
+        time.sleep(0.05)
+        return CameraFaults()
+
+    monkeypatch.setattr("tiltflow.preprocess.preparation.find_camera_faults", search)
+    stack = RepairingStack(images)
+    assert len(list(map_threads(stack.__getitem__, range(len(images)), 4))) == len(images)
+    assert len(searched) == 1

@@ -11,7 +11,7 @@ from typing import Any
 from tiltflow import describe
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
-from tiltflow.errors import FormatError, ParameterError, TiltflowError
+from tiltflow.errors import FormatError, ParameterError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Asset, AssetType, Reconstruction, SeriesResult
 from tiltflow.observer import StageProgress, silent_progress

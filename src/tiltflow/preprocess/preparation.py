@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ class RepairingStack:
         self._params = params or XrayParams()
         self._hits: dict[int, XrayResult] = {}
         self._faults: CameraFaults | None = None
+        self._one_at_a_time = threading.Lock()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -35,8 +37,9 @@ class RepairingStack:
 
     def __getitem__(self, view: int, /) -> NDArray[Any]:
         view = int(view)
-        if self._faults is None:
-            self._faults = find_camera_faults(self._stack) if self._params.enabled else CameraFaults()
+        with self._one_at_a_time:
+            if self._faults is None:
+                self._faults = find_camera_faults(self._stack) if self._params.enabled else CameraFaults()
         one = _OneView(self._stack[view])
         if view not in self._hits:
             self._hits[view] = find_xrays(one, self._params, faults=self._faults)

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from tiltflow.engines.imod.program import find_imod, is_stand_in
+from tiltflow.engines.imod.program import find_imod, is_stand_in, required_imod
 from tiltflow.engines.registry import choose_engine
+from tiltflow.errors import UnsupportedError
 
 CONSOLE_SCRIPT = (
     f"#!{sys.executable}\nimport sys\nfrom tiltflow.batchruntomo import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
@@ -77,3 +78,10 @@ def test_a_program_that_is_no_script_is_imods(tmp_path):
 
 def test_a_program_that_cannot_be_read_is_imods(tmp_path):
     assert not is_stand_in(tmp_path / "nowhere")
+
+
+def test_only_the_stand_in_on_the_path_is_no_imod_to_run(tmp_path, monkeypatch):
+    link(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnsupportedError, match=r"requested for B\.st, but batchruntomo is not on the PATH"):
+        required_imod("B.st")

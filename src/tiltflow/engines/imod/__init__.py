@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tiltflow.engines.imod.program import OPTIONS, PROGRAM, files_to_keep, find_imod, imod_version
+from tiltflow.engines.imod.program import OPTIONS, PROGRAM, files_to_keep, find_imod, imod_version, required_imod
 from tiltflow.errors import UnsupportedError
 from tiltflow.recipe.engine_rules import DirectiveRules, EngineOptions
 
@@ -55,11 +55,7 @@ class ImodEngine:
         UnsupportedError
             If `batchruntomo` is not on the PATH.
         """
-        if find_imod() is None:
-            raise UnsupportedError(
-                f"The engine {self.name} was requested for {job.series.path.name}, but {PROGRAM} is not on the PATH: load IMOD "
-                "(source IMOD-linux.sh), or use another engine (--engine)"
-            )
+        required_imod(job.series.path.name)
 
     def plan(self, series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
         """Return what the work on a series needs: that of the native engine, and the copies that IMOD makes."""

@@ -15,14 +15,14 @@ from tiltflow import command
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod.fit_figures import parse_fit_figures
 from tiltflow.engines.imod.log_reader import LogReader
-from tiltflow.engines.imod.program import PROGRAM, arguments, audits, find_imod
+from tiltflow.engines.imod.program import PROGRAM, arguments, audits, required_imod
 from tiltflow.engines.imod.result_audit import audit_result
 from tiltflow.engines.imod.stack_copy import copy_stack
 from tiltflow.errors import CommandError, EngineError, FormatError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
-from tiltflow.geometry import axis_angles
+from tiltflow.geometry import common_axis_angle
 from tiltflow.model import Alignment, Evidence, Reconstruction
 from tiltflow.observer import StageObserver
 from tiltflow.recipe import render_adoc
@@ -102,7 +102,7 @@ class _Batchruntomo:
                     notes.progress(reading.fraction)
 
             try:
-                result = command.run(find_imod() or PROGRAM, args, cwd=job.workdir, on_line=take)
+                result = command.run(required_imod(job.series.path.name), args, cwd=job.workdir, on_line=take)
             except CommandError as error:
                 raise self._failure(job, reading, error.last_lines, f"ended with status {error.status}") from error
         if reading.aborted:
@@ -159,7 +159,7 @@ class _Batchruntomo:
             evidence=Evidence(
                 **asdict(parse_fit_figures(_fit_logs(job), job.series.pixel_size_angstrom)),
                 axis_angle_nominal_deg=job.series.axis_angle_deg,
-                axis_angle_from_data_deg=float(axis_angles(transforms).mean()),
+                axis_angle_from_data_deg=common_axis_angle(transforms),
             ),
         )
 

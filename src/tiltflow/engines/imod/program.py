@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiltflow.command import find_programs
+from tiltflow.errors import UnsupportedError
 from tiltflow.recipe.engine_rules import EngineOption, EngineOptions
 
 if TYPE_CHECKING:
@@ -88,6 +89,22 @@ def audits(site: Site) -> bool:
 def find_imod() -> Path | None:
     """Return IMOD's `batchruntomo` as it is found on the PATH; tiltflow's own stand-in of that name is passed over."""
     return next((path for path in find_programs(PROGRAM) if not is_stand_in(path)), None)
+
+
+def required_imod(wanted_for: str) -> Path:
+    """Return IMOD's `batchruntomo`, which must be there.
+
+    Raises
+    ------
+    UnsupportedError
+        If it is not on the PATH, or only the stand-in is.
+    """
+    if (program := find_imod()) is None:
+        raise UnsupportedError(
+            f"The engine imod was requested for {wanted_for}, but {PROGRAM} is not on the PATH: load IMOD "
+            "(source IMOD-linux.sh), or use another engine (--engine)"
+        )
+    return program
 
 
 def is_stand_in(program: Path) -> bool:
