@@ -140,6 +140,7 @@ def test_a_portal_that_refuses_does_not_lose_the_result(tiltflow, small_series, 
     result = tiltflow("run", small_series.parent, "-o", tmp_path / "out", "--engine", "imod", "--callback-url", portal[0])
     assert result.exit_code == SOME_FAILED
     assert {header for header, _ in portal[1]} == {"Bearer abc"}
+    assert [body.get("status", "files") for _, body in portal[1]] == ["running", "files", "error"]
     assert "the portal did not accept the callback" in result.output
     assert (tmp_path / "out" / "callback.json").is_file()
 

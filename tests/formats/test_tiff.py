@@ -233,6 +233,13 @@ def test_a_hyperstack_of_imagej_is_read_with_its_scale(images: NDArray[np.int16]
     np.testing.assert_array_equal(views_of(path), images)
 
 
+def test_a_pixel_size_along_x_alone_holds_for_y_too(images: NDArray[np.int16], path: Path) -> None:
+    metadata = {"axes": "TYX", "PhysicalSizeX": 1.0, "PhysicalSizeXUnit": "nm"}
+    tifffile.imwrite(path, images, ome=True, metadata=metadata, photometric="minisblack")
+    with open_tiff(path) as stack:
+        assert stack.pixel_size_angstrom == (10, 10)
+
+
 @pytest.mark.parametrize(
     ("unit", "per_unit", "angstrom"),
     [

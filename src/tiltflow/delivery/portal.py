@@ -44,7 +44,7 @@ class Portal:
         notify(self.url, "running", self.token)
         try:
             yield
-        except BaseException:
+        except BaseException:  # an interrupt too: the portal must not wait for a run that is over
             notify(self.url, "error", self.token)
             raise
 
@@ -56,6 +56,10 @@ class Portal:
         CallbackError
             If the API does not accept the callback.
         """
-        send(self.url, body, self.token, policy=RetryPolicy(total_s=self.patience_s))
+        try:
+            send(self.url, body, self.token, policy=RetryPolicy(total_s=self.patience_s))
+        except BaseException:
+            notify(self.url, "error", self.token)
+            raise
         succeeded = any(file.status == "success" for file in body.files)
         notify(self.url, "success" if succeeded else "error", self.token)

@@ -44,13 +44,13 @@ _PIECE = 1 << 18
 interpreter for a small part of the time."""
 
 
-def render_label(text: str, when: datetime) -> str:
-    """Return a title line in IMOD's form: 56 characters of text, then the date and the time.
+def render_label(text: str, when: datetime | None = None) -> str:
+    """Return a title line in IMOD's form: 56 characters of text, then the local date and time, now unless `when` is given.
 
     >>> render_label("tiltflow: aligned stack", datetime(2026, 11, 22, 11, 50, 1))[50:]
     '      22-Nov-26  11:50:01'
     """
-    return f"{text:<56.56}{when:%d-%b-%y  %H:%M:%S}"
+    return f"{text:<56.56}{when or datetime.now().astimezone():%d-%b-%y  %H:%M:%S}"
 
 
 class MrcWriter:

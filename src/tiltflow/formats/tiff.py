@@ -22,7 +22,7 @@ import struct
 import weakref
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -84,13 +84,12 @@ class TiffStack:
         with _damage_reported(f"{path}: the tags of its pages cannot be read"):
             self._file = TiffFile(path)
             self._closer = weakref.finalize(self, self._file.close)
-            try:
+            with ExitStack() as unless_read:
+                unless_read.callback(self.close)
                 self._file.filehandle.set_lock(True)
                 self._pages = cast("list[TiffPage]", list(self._file.pages))
                 self._read_tags(directories)
-            except BaseException:
-                self.close()
-                raise
+                unless_read.pop_all()
 
     def _read_tags(self, directories: int) -> None:
         if len(self._pages) != directories:
@@ -321,7 +320,9 @@ def _pixel_size(file: TiffFile, described: Mapping[str, Any]) -> tuple[float, fl
         if file.is_imagej:
             unit = _ANGSTROM.get(_unit(described.get("unit", "")), unit)
         x, y = (unit * _pixels_to_unit(tags.valueof(code)) for code in (_X_RESOLUTION, _Y_RESOLUTION))
-    return (x, y) if 0.01 < x < _GREATEST_PIXEL_ANGSTROM else None
+    if not 0.01 < x < _GREATEST_PIXEL_ANGSTROM:
+        return None
+    return (x, y if 0.01 < y < _GREATEST_PIXEL_ANGSTROM else x)
 
 
 def _unit(name: object) -> str:

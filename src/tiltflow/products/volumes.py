@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +64,7 @@ def make_averaged_volume(volume: Path, path: Path, *, threads: int = 1, progress
             averages.shape,
             dtype,
             pixel_size_angstrom=voxels.file.header.pixel_size_angstrom,
-            labels=(*voxels.file.header.labels, render_label(label, datetime.now())),  # noqa: DTZ005 - local time, as IMOD's
+            labels=(*voxels.file.header.labels, render_label(label)),
             origin=_moved(voxels.file.header, (averages.window - 1) / 2),
         ) as out:
             _write(averages, levels, dtype, out, threads, _part(progress, 0.5, 1.0))
@@ -96,7 +95,7 @@ def make_binned_volume(volume: Path, path: Path, *, threads: int = 1, progress: 
         nz, ny, nx = voxels.shape[0] // bin_z, voxels.shape[1] // bin_y, voxels.shape[2] // bin_x
         header = voxels.file.header
         x, y, z = header.pixel_size_angstrom
-        label = render_label(f"tiltflow: binned by {bin_x} {bin_y} {bin_z}", datetime.now())  # noqa: DTZ005 - local time, as IMOD's
+        label = render_label(f"tiltflow: binned by {bin_x} {bin_y} {bin_z}")
         with MrcWriter(
             path,
             (nz, ny, nx),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,7 @@ def _write_mrc(stack: ImageStack, series: TiltSeries, path: Path) -> None:
         labels=[
             f"    Tilt axis angle = {series.axis_angle_deg:.2f}, binning = 1  spot = 0  camera = 0",
             *(label for label in stack.labels if axis_angle_in_labels([label]) is None),
-            render_label(f"tiltflow: copy of {series.path.name}", datetime.now()),  # noqa: DTZ005 - local time, as IMOD's
+            render_label(f"tiltflow: copy of {series.path.name}"),
         ],
         is_stack=True,
         tilt_deg=series.tilt_deg,

@@ -7,7 +7,6 @@ at the end.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def reconstruct_params(job: EngineJob, dtype: np.dtype[Any], alignment: Alignmen
 
 def title(what: str) -> str:
     """Return a title line, with the time, for a file that tiltflow makes."""
-    return render_label(f"tiltflow {__version__}: {what}", datetime.now().astimezone())
+    return render_label(f"tiltflow {__version__}: {what}")
 
 
 def write_volume(
