@@ -7,13 +7,17 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from typer.testing import CliRunner
 
+from tiltflow import describe
 from tiltflow.cli import app
-from tiltflow.record import read_record
+from tiltflow.recipe import make_recipe
+from tiltflow.record import RunRecord, read_record
+from tiltflow.version import __version__
 
 GOOD, SOME_FAILED, USAGE, NONE_SUCCEEDED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -262,6 +266,33 @@ def test_what_the_record_decides_cannot_be_given_beside_like(tiltflow, small_ser
     result = tiltflow("run", small_series.parent, "--output", tmp_path / "out", "--like", tmp_path / "run.json", *option)
     assert result.exit_code == USAGE
     assert f"{option[0]} and --like cannot both be given" in result.output
+
+
+def test_an_alignment_that_like_cannot_find_is_status_2_and_one_given_beside_it_is_checked(tiltflow, small_series, tmp_path):
+    recorded = tmp_path / "run.json"
+    asked = make_recipe(alignment=tmp_path / "gone")
+    recorded.write_text(
+        RunRecord(
+            tiltflow=__version__,
+            started=datetime.now(UTC),
+            template=asked.template,
+            digest=asked.digest,
+            request=describe.request(asked),
+        ).model_dump_json(by_alias=True)
+    )
+    repeat = ("run", small_series.parent, "--output", tmp_path / "out", "--like", recorded)
+    result = tiltflow(*repeat)
+    assert result.exit_code == USAGE
+    assert "which is not there: give it by --alignment" in " ".join(result.output.split())
+    result = tiltflow(*repeat, "--alignment", tmp_path / "nowhere")
+    assert result.exit_code == USAGE
+    assert "there is no such file or folder of alignments" in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "al").mkdir()
+    assert tiltflow(*repeat, "--alignment", tmp_path / "al").exit_code == NONE_SUCCEEDED
+    record = read_record(tmp_path / "out" / "B" / "run.json")
+    assert record.recipe.request.alignment == str(tmp_path / "al")
+    assert "has no alignment of B" in record.failure.reason
 
 
 def test_a_mistake_in_the_table_is_status_2_with_file_and_line(tiltflow, small_series, tmp_path):

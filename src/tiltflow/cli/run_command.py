@@ -63,7 +63,7 @@ def run(
         typer.Option(
             "--like",
             metavar="run.json",
-            help="Template, parameters, directives and engine of an earlier run, from its record.",
+            help="Template, parameters, directives, engine and given alignment of an earlier run, from its record.",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -99,7 +99,7 @@ def run(
         sources = layout.find_series(folder_of(input_dir), file, by_mdoc=True)
         if like is not None:
             _refuse_beside_like(context)
-            recipes = recipes_like(like)
+            recipes = recipes_like(like, alignment)
             if (table := find_table(input_dir)) is not None:
                 console.err.print(f"! {table.name} is not read: --like decides all settings", style="yellow", markup=False)
         else:
@@ -116,8 +116,8 @@ def run(
             recipes = recipes_for(recipe, per_series or find_table(input_dir), layout.stems(input_dir))
         for each in recipes.all:
             each.for_engine(choose_engine(each.engine)[0].name)  # so that a refusal comes before any work
-        if alignment is not None:
-            check_alignment_path(alignment, [path.stem for path in sources])
+        if (given := recipes.common.alignment) is not None:
+            check_alignment_path(given, [path.stem for path in sources])
         for remark in (*layout.look_alikes(sources), *recipes.remarks):
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         if recipes.own:
