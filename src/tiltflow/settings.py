@@ -229,6 +229,16 @@ class Settings(BaseSettings):
         """How the pyramid is laid out."""
         return PyramidLayout(version=self.zarr_version, axes=self.zarr_axes)
 
+    @property
+    def recipe_defaults(self) -> dict[str, Any]:
+        """What the site decides of every recipe: arguments of :func:`tiltflow.recipe.make_recipe`."""
+        return {
+            "engine": self.engine,
+            "fallback_engine": self.fallback_engine,
+            "fallback": self.fallback,
+            "pyramid": self.pyramid,
+        }
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -98,36 +98,24 @@ def _do(
 ) -> None:
     """Do parts of the work on a folder, and exit with the status."""
     from tiltflow import console
-    from tiltflow.delivery import layout
-    from tiltflow.formats.find_alignment import check_alignment_path
+    from tiltflow.pipeline import prepare
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
-    from tiltflow.recipe.per_series import find_table, recipes_for
     from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_settings, site_from
 
     console.set_up_logging(verbose=verbose)
     with usage_errors():
         settings = load_settings(scratch=workdir.resolve() if workdir else None, threads=threads, engine=engine)
-        sources = layout.find_series(folder_of(input_dir), file, by_mdoc=True)
-        recipe = make_recipe(
-            parameters,
-            template=template,
-            overrides=overrides or [],
-            engine=settings.engine,
-            fallback_engine=settings.fallback_engine,
-            fallback=settings.fallback,
-            pyramid=settings.pyramid,
-            alignment=alignment,
-        )
-        recipes = recipes_for(recipe, per_series or find_table(input_dir), layout.stems(input_dir))
-        if alignment is not None:
-            check_alignment_path(alignment, [path.stem for path in sources])
-        for remark in (*layout.look_alikes(sources), *recipes.remarks):
+        recipe = make_recipe(parameters, template, overrides or (), alignment=alignment, **settings.recipe_defaults)
+        made = prepare(folder_of(input_dir), recipe, file=file, per_series=per_series)
+        for remark in made.remarks:
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         site = site_from(settings, jobs)
-    with stoppable(), console.progress_display(len(sources)) as on_progress:
-        results = run_series(sources, recipes, site, output, jobs=jobs, redo=redo, parts=parts, on_progress=on_progress).results
+    with stoppable(), console.progress_display(len(made.sources)) as on_progress:
+        results = run_series(
+            made.sources, made.recipes, site, output, jobs=jobs, redo=redo, parts=parts, on_progress=on_progress
+        ).results
     console.show_closing_table(results)
     console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
     raise typer.Exit(status_of(results))

@@ -75,13 +75,10 @@ def run(
     from tiltflow.cli.telling import tell
     from tiltflow.delivery import layout
     from tiltflow.delivery.portal import Portal
-    from tiltflow.engines.registry import choose_engine
-    from tiltflow.formats.find_alignment import check_alignment_path
-    from tiltflow.pipeline import forecast
+    from tiltflow.pipeline import forecast, prepare
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
     from tiltflow.recipe.like import recipes_like
-    from tiltflow.recipe.per_series import find_table, recipes_for
     from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_settings, load_token, site_from
 
@@ -96,29 +93,14 @@ def run(
             export=export or None,
             **engine_options,
         )
-        sources = layout.find_series(folder_of(input_dir), file, by_mdoc=True)
         if like is not None:
             _refuse_beside_like(context)
-            recipes = recipes_like(like, alignment)
-            if (table := find_table(input_dir)) is not None:
-                console.err.print(f"! {table.name} is not read: --like decides all settings", style="yellow", markup=False)
+            made = prepare(folder_of(input_dir), recipes_like(like, alignment), file=file)
         else:
-            recipe = make_recipe(
-                parameters,
-                template=template,
-                overrides=overrides or [],
-                engine=settings.engine,
-                fallback_engine=settings.fallback_engine,
-                fallback=settings.fallback,
-                pyramid=settings.pyramid,
-                alignment=alignment,
-            )
-            recipes = recipes_for(recipe, per_series or find_table(input_dir), layout.stems(input_dir))
-        for each in recipes.all:
-            each.for_engine(choose_engine(each.engine)[0].name)  # so that a refusal comes before any work
-        if (given := recipes.common.alignment) is not None:
-            check_alignment_path(given, [path.stem for path in sources])
-        for remark in (*layout.look_alikes(sources), *recipes.remarks):
+            recipe = make_recipe(parameters, template, overrides or (), alignment=alignment, **settings.recipe_defaults)
+            made = prepare(folder_of(input_dir), recipe, file=file, per_series=per_series)
+        sources, recipes = made.sources, made.recipes
+        for remark in made.remarks:
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         if recipes.own:
             console.err.print(f"settings of their own: {', '.join(recipes.own)}", markup=False, soft_wrap=True)
