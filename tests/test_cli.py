@@ -9,13 +9,16 @@ import sys
 import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from tiltflow import describe
 from tiltflow.cli import app
-from tiltflow.recipe import make_recipe
+from tiltflow.cli.options import Alignment, FolderOptions, takes_options
+from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import RunRecord, read_record
 from tiltflow.version import __version__
 
@@ -185,6 +188,38 @@ def test_directives_names_the_nearest_known_name_of_an_unknown_one(tiltflow, tmp
 def test_help_and_version(tiltflow):
     assert "run" in tiltflow("--help").output
     assert tiltflow("--version").output.startswith("tiltflow ")
+
+
+def test_a_command_that_takes_folder_options_receives_every_one_of_them():
+    received, own = [], typer.Typer()
+
+    @own.command()
+    @takes_options
+    def act(*, asked: FolderOptions, alignment: Alignment = None) -> None:
+        received.append((asked, alignment))
+
+    given = "in -o out --file f.st --gold 6 --template cryo_brt --set a.b=1 --engine native -j 2 --threads 3 --redo --workdir w"
+    result = CliRunner().invoke(own, [*given.split(), "--per-series", "s.csv", "-v", "--alignment", "al"])
+    assert result.exit_code == GOOD, result.output
+    expected = FolderOptions(
+        input_dir=Path("in"),
+        output=Path("out"),
+        file="f.st",
+        parameters=BrtParameters(gold=6),
+        template="cryo_brt",
+        overrides=["a.b=1"],
+        engine="native",
+        jobs=2,
+        threads=3,
+        redo=True,
+        workdir=Path("w"),
+        per_series=Path("s.csv"),
+        verbose=True,
+    )
+    assert received == [(expected, Path("al"))]
+    assert expected.scratch == Path("w").absolute()
+    assert CliRunner().invoke(own, ["in", "-o", "out"]).exit_code == GOOD
+    assert received[1] == (FolderOptions(input_dir=Path("in"), output=Path("out"), parameters=BrtParameters()), None)
 
 
 def test_help_imports_nothing_heavy():
