@@ -151,6 +151,15 @@ def test_a_portal_that_refuses_does_not_lose_the_result(tiltflow, small_series, 
     assert (tmp_path / "out" / "callback.json").is_file()
 
 
+def test_a_misspelt_variable_is_warned_of_once(tiltflow, small_series, tmp_path, monkeypatch, portal):
+    monkeypatch.setenv("TILTFLOW_TREADS", "2")
+    small_series.write_text("no images")
+    address, _ = portal
+    result = tiltflow("run", small_series.parent, "--output", tmp_path / "out", "--callback-url", address)
+    assert result.exit_code == NONE_SUCCEEDED
+    assert result.output.count("TILTFLOW_TREADS") == 1
+
+
 def test_inspect_says_where_each_value_was_read(tiltflow, small_series):
     result = tiltflow("inspect", small_series)
     assert result.exit_code == GOOD

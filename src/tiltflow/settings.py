@@ -372,7 +372,7 @@ def site_from(settings: Settings, jobs: int = 1, cores: int | None = None) -> Si
     )
 
 
-def load_token(token_file: Path | None = None) -> SecretStr | None:
+def load_token(settings: Settings, token_file: Path | None = None) -> SecretStr | None:
     """Return the token for the portal's API: from `token_file`, else from the settings; None where there is none.
 
     Raises
@@ -380,7 +380,6 @@ def load_token(token_file: Path | None = None) -> SecretStr | None:
     SettingsError
         If the file cannot be read or is empty.
     """
-    settings = load_settings()
     if token_file is None and settings.token is not None:
         return settings.token
     path = token_file or settings.token_file

@@ -103,7 +103,7 @@ def brt_flow(
     secret = None
     if url is not None:
         check_url(url)
-        secret = resolve_token(token)
+        secret = resolve_token(token, settings)
         if secret is not None:
             check_token(secret)
     parameters = BrtParameters(

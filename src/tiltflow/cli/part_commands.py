@@ -109,7 +109,7 @@ def products(
         settings = load_settings(scratch=workdir.resolve() if workdir else None, threads=threads)
         site, recipe = site_from(settings), make_recipe(pyramid=settings.pyramid)
         given = find_given(folder_of(folder), name)
-        portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
+        portal = Portal(callback_url, load_token(settings, token_file), settings.callback_patience_s) if callback_url else None
     with stoppable(), console.progress_display(len(given)) as on_progress:
         results = process_all_given(given, recipe, site, output, redo=redo, on_progress=on_progress)
     console.show_closing_table(results)

@@ -84,7 +84,7 @@ def run(
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         if recipes.own:
             console.err.print(f"settings of their own: {', '.join(recipes.own)}", markup=False, soft_wrap=True)
-        portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
+        portal = Portal(callback_url, load_token(settings, token_file), settings.callback_patience_s) if callback_url else None
         site = site_from(settings, asked.jobs)
         if expected := forecast(sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo):
             console.err.print(expected.line, markup=False, soft_wrap=True)
