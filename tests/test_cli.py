@@ -7,13 +7,20 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from tiltflow import describe
 from tiltflow.cli import app
-from tiltflow.record import read_record
+from tiltflow.cli.options import Alignment, FolderOptions, takes_options
+from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.record import RunRecord, read_record
+from tiltflow.version import __version__
 
 GOOD, SOME_FAILED, USAGE, NONE_SUCCEEDED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -145,6 +152,15 @@ def test_a_portal_that_refuses_does_not_lose_the_result(tiltflow, small_series, 
     assert (tmp_path / "out" / "callback.json").is_file()
 
 
+def test_a_misspelt_variable_is_warned_of_once(tiltflow, small_series, tmp_path, monkeypatch, portal):
+    monkeypatch.setenv("TILTFLOW_TREADS", "2")
+    small_series.write_text("no images")
+    address, _ = portal
+    result = tiltflow("run", small_series.parent, "--output", tmp_path / "out", "--callback-url", address)
+    assert result.exit_code == NONE_SUCCEEDED
+    assert result.output.count("TILTFLOW_TREADS") == 1
+
+
 def test_inspect_says_where_each_value_was_read(tiltflow, small_series):
     result = tiltflow("inspect", small_series)
     assert result.exit_code == GOOD
@@ -182,6 +198,38 @@ def test_directives_names_the_nearest_known_name_of_an_unknown_one(tiltflow, tmp
 def test_help_and_version(tiltflow):
     assert "run" in tiltflow("--help").output
     assert tiltflow("--version").output.startswith("tiltflow ")
+
+
+def test_a_command_that_takes_folder_options_receives_every_one_of_them():
+    received, own = [], typer.Typer()
+
+    @own.command()
+    @takes_options
+    def act(*, asked: FolderOptions, alignment: Alignment = None) -> None:
+        received.append((asked, alignment))
+
+    given = "in -o out --file f.st --gold 6 --template cryo_brt --set a.b=1 --engine native -j 2 --threads 3 --redo --workdir w"
+    result = CliRunner().invoke(own, [*given.split(), "--per-series", "s.csv", "-v", "--alignment", "al"])
+    assert result.exit_code == GOOD, result.output
+    expected = FolderOptions(
+        input_dir=Path("in"),
+        output=Path("out"),
+        file="f.st",
+        parameters=BrtParameters(gold=6),
+        template="cryo_brt",
+        overrides=["a.b=1"],
+        engine="native",
+        jobs=2,
+        threads=3,
+        redo=True,
+        workdir=Path("w"),
+        per_series=Path("s.csv"),
+        verbose=True,
+    )
+    assert received == [(expected, Path("al"))]
+    assert expected.scratch == Path("w").absolute()
+    assert CliRunner().invoke(own, ["in", "-o", "out"]).exit_code == GOOD
+    assert received[1] == (FolderOptions(input_dir=Path("in"), output=Path("out"), parameters=BrtParameters()), None)
 
 
 def test_help_imports_nothing_heavy():
@@ -263,6 +311,33 @@ def test_what_the_record_decides_cannot_be_given_beside_like(tiltflow, small_ser
     result = tiltflow("run", small_series.parent, "--output", tmp_path / "out", "--like", tmp_path / "run.json", *option)
     assert result.exit_code == USAGE
     assert f"{option[0]} and --like cannot both be given" in result.output
+
+
+def test_an_alignment_that_like_cannot_find_is_status_2_and_one_given_beside_it_is_checked(tiltflow, small_series, tmp_path):
+    recorded = tmp_path / "run.json"
+    asked = make_recipe(alignment=tmp_path / "gone")
+    recorded.write_text(
+        RunRecord(
+            tiltflow=__version__,
+            started=datetime.now(UTC),
+            template=asked.template,
+            digest=asked.digest,
+            request=describe.request(asked),
+        ).model_dump_json(by_alias=True)
+    )
+    repeat = ("run", small_series.parent, "--output", tmp_path / "out", "--like", recorded)
+    result = tiltflow(*repeat)
+    assert result.exit_code == USAGE
+    assert "which is not there: give it by --alignment" in " ".join(result.output.split())
+    result = tiltflow(*repeat, "--alignment", tmp_path / "nowhere")
+    assert result.exit_code == USAGE
+    assert "there is no such file or folder of alignments" in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "al").mkdir()
+    assert tiltflow(*repeat, "--alignment", tmp_path / "al").exit_code == NONE_SUCCEEDED
+    record = read_record(tmp_path / "out" / "B" / "run.json")
+    assert record.recipe.request.alignment == str(tmp_path / "al")
+    assert "has no alignment of B" in record.failure.reason
 
 
 def test_a_mistake_in_the_table_is_status_2_with_file_and_line(tiltflow, small_series, tmp_path):

@@ -13,8 +13,10 @@ import pytest
 
 import tiltflow
 from tiltflow.demo import write_series
-from tiltflow.errors import ParameterError
+from tiltflow.errors import ParameterError, UnsupportedError
 from tiltflow.model import AlignedViews, Evidence
+from tiltflow.recipe.engine_rules import engine_info
+from tiltflow.record import read_run
 from tiltflow.simulate.simulated_series import SimulatedSeries
 
 FUNCTIONS = sorted(set(tiltflow.__all__) - {"AlignedViews", "Alignment", "TiltSeries", "__version__"})
@@ -171,3 +173,20 @@ def test_a_run_takes_a_tiff_with_its_mdoc_as_the_command_does(tmp_path):
     (tmp_path / "B.tif.mdoc").write_text("[ZValue = 0]")
     (result,) = tiltflow.run(tmp_path, tmp_path / "results", engine="native", thickness=60).results
     assert (result.source.name, result.status, result.stage) == ("B.tif", "error", "read")
+
+
+def test_a_run_takes_the_engine_of_the_settings_unless_one_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TILTFLOW_ENGINE", "native")
+    (tmp_path / "B.st").write_text("no images")
+    for engine, expected in ((None, "native"), ("auto", "auto")):
+        out = tmp_path / f"results-{engine}"
+        tiltflow.run(tmp_path, out, engine=engine, thickness=60)
+        assert read_run(out / "run.json").request.engine == expected
+
+
+def test_a_run_refuses_what_no_engine_here_can_follow_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_info("imod"), "available", lambda: "")
+    (tmp_path / "B.st").write_text("no images")
+    with pytest.raises(UnsupportedError, match="XTILTFILE"):
+        tiltflow.run(tmp_path, tmp_path / "results", directives={"comparam.tilt.tilt.XTILTFILE": "a"})
+    assert not (tmp_path / "results").exists()

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tiltflow.cli import NONE_SUCCEEDED, USAGE_ERROR, app
 from tiltflow.demo import write_series
+from tiltflow.recipe.engine_rules import engine_info
 from tiltflow.record import read_record
 from tiltflow.simulate.simulated_series import SimulationParams, simulate
 
@@ -92,3 +93,13 @@ def test_what_cannot_be_done_is_a_status_and_words(tiltflow, tmp_path):
     (empty / "B.mrc").write_text("no image")
     assert tiltflow("align", empty, "-o", tmp_path / "out").exit_code == NONE_SUCCEEDED
     assert tiltflow("align", tmp_path / "none", "-o", tmp_path / "out").exit_code == USAGE_ERROR
+
+
+@pytest.mark.parametrize("command", ["align", "reconstruct", "run"])
+def test_what_the_engine_cannot_follow_is_refused_before_any_work(tiltflow, folder, tmp_path, monkeypatch, command):
+    monkeypatch.setenv("TILTFLOW_ENGINE", "auto")
+    monkeypatch.setattr(engine_info("imod"), "available", lambda: "")
+    result = tiltflow(command, folder, "-o", tmp_path / "out", "--set", "comparam.tilt.tilt.XTILTFILE=a")
+    assert result.exit_code == USAGE_ERROR
+    assert "XTILTFILE" in result.output
+    assert not (tmp_path / "out").exists()

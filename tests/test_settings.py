@@ -213,10 +213,10 @@ def test_the_token_comes_from_the_named_file_then_the_variable_then_the_set_file
         files[name] = tmp_path / name
         files[name].write_text(f"  token-{name}\n")
         files[name].chmod(0o600)
-    assert load_token() is None
+    assert load_token(load_settings()) is None
 
     def opened(path: Path | None = None) -> str:
-        token = load_token(path)
+        token = load_token(load_settings(), path)
         assert token is not None
         return token.get_secret_value()
 
@@ -229,13 +229,13 @@ def test_the_token_comes_from_the_named_file_then_the_variable_then_the_set_file
 
 def test_a_token_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"absent cannot be read \(No such file"):
-        load_token(tmp_path / "absent")
+        load_token(load_settings(), tmp_path / "absent")
     (tmp_path / "empty").write_text("\n")
     with pytest.raises(SettingsError, match="empty is empty"):
-        load_token(tmp_path / "empty")
+        load_token(load_settings(), tmp_path / "empty")
     (tmp_path / "binary").write_bytes(b"\xff\x00")
     with pytest.raises(SettingsError, match="it is not text"):
-        load_token(tmp_path / "binary")
+        load_token(load_settings(), tmp_path / "binary")
 
 
 def test_a_token_file_that_others_can_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -243,10 +243,10 @@ def test_a_token_file_that_others_can_read_is_warned_of(tmp_path: Path, caplog: 
     path.write_text("s3cr3t")
     path.chmod(0o600)
     with caplog.at_level(logging.DEBUG):
-        load_token(path)
+        load_token(load_settings(), path)
         assert caplog.text == ""
         path.chmod(0o644)
-        load_token(path)
+        load_token(load_settings(), path)
     assert "chmod 600" in caplog.text
     assert "s3cr3t" not in caplog.text
 

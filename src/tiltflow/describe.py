@@ -101,6 +101,7 @@ def request(asked: Recipe) -> RequestEntry:
         fallback=asked.fallback,
         trust_limit_px=asked.trust_limit_px,
         pyramid=asdict(asked.pyramid),
+        alignment=None if asked.alignment is None else str(asked.alignment.absolute()),
     )
 
 

@@ -510,7 +510,7 @@ def run(
     file: str | None = None,
     template: str = "plastic_brt",
     directives: Mapping[str, object] | Iterable[str] = (),
-    engine: str = "auto",
+    engine: str | None = None,
     alignment: str | Path | None = None,
     jobs: int = 1,
     redo: bool = False,
@@ -530,7 +530,7 @@ def run(
         The template of directives (`plastic_brt`, `cryo_brt` or a file), and directives that override it: `{"name": value}` or
         `["name=value"]`.
     engine
-        What aligns and reconstructs: `auto`, or the name of an engine.
+        What aligns and reconstructs: `auto`, `best`, or the name of an engine; None for the setting `engine`.
     alignment
         An alignment that another program made, or a folder of them, instead of one of our own
         (:mod:`tiltflow.formats.find_alignment`).
@@ -568,32 +568,23 @@ def run(
     >>> [(result.status, result.assets[0].path) for result in done.results]
     [('success', 'tiltMov_TS_01.mp4')]
     """
-    from tiltflow.delivery.layout import find_series, stems
-    from tiltflow.formats.find_alignment import check_alignment_path
+    from tiltflow.pipeline import prepare
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import BrtParameters, make_recipe
-    from tiltflow.recipe.per_series import find_table, recipes_for
     from tiltflow.settings import load_settings, site_from
 
-    settings = load_settings()
+    settings = load_settings(engine=engine)
     pairs = [(name, str(value)) for name, value in directives.items()] if isinstance(directives, Mapping) else list(directives)
     recipe = make_recipe(
         BrtParameters(**parameters),
         template,
         pairs,
-        engine=engine,
-        fallback=settings.fallback,
-        fallback_engine=settings.fallback_engine,
-        pyramid=settings.pyramid,
         alignment=None if alignment is None else Path(alignment),
+        **settings.recipe_defaults,
     )
-    sources = find_series(Path(folder), file, by_mdoc=True)
-    if alignment is not None:
-        check_alignment_path(Path(alignment), [path.stem for path in sources])
-    table = Path(per_series) if per_series is not None else find_table(Path(folder))
-    recipes = recipes_for(recipe, table, stems(Path(folder)))
+    made = prepare(Path(folder), recipe, file=file, per_series=None if per_series is None else Path(per_series))
     more: dict[str, Any] = {} if on_progress is None else {"on_progress": on_progress}
-    return run_series(sources, recipes, site_from(settings, jobs), Path(output), jobs=jobs, redo=redo, **more)
+    return run_series(made.sources, made.recipes, site_from(settings, jobs), Path(output), jobs=jobs, redo=redo, **more)
 
 
 def _as_series(

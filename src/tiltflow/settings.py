@@ -229,6 +229,16 @@ class Settings(BaseSettings):
         """How the pyramid is laid out."""
         return PyramidLayout(version=self.zarr_version, axes=self.zarr_axes)
 
+    @property
+    def recipe_defaults(self) -> dict[str, Any]:
+        """What the site decides of every recipe: arguments of :func:`tiltflow.recipe.make_recipe`."""
+        return {
+            "engine": self.engine,
+            "fallback_engine": self.fallback_engine,
+            "fallback": self.fallback,
+            "pyramid": self.pyramid,
+        }
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -362,7 +372,7 @@ def site_from(settings: Settings, jobs: int = 1, cores: int | None = None) -> Si
     )
 
 
-def load_token(token_file: Path | None = None) -> SecretStr | None:
+def load_token(settings: Settings, token_file: Path | None = None) -> SecretStr | None:
     """Return the token for the portal's API: from `token_file`, else from the settings; None where there is none.
 
     Raises
@@ -370,7 +380,6 @@ def load_token(token_file: Path | None = None) -> SecretStr | None:
     SettingsError
         If the file cannot be read or is empty.
     """
-    settings = load_settings()
     if token_file is None and settings.token is not None:
         return settings.token
     path = token_file or settings.token_file

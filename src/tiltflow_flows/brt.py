@@ -20,12 +20,11 @@ from prefect import flow, get_run_logger
 from prefect.futures import PrefectFuture, as_completed
 
 from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_token, check_url
-from tiltflow.delivery.layout import Layout, find_series, look_alikes, resolve_input, stems
+from tiltflow.delivery.layout import Layout, resolve_input
 from tiltflow.errors import TiltflowError
 from tiltflow.model import SeriesResult, Site
-from tiltflow.pipeline import close_lost, recorded_run
+from tiltflow.pipeline import close_lost, prepare, recorded_run
 from tiltflow.recipe import BrtParameters, SeriesRecipes, make_recipe
-from tiltflow.recipe.per_series import find_table, recipes_for
 from tiltflow.report import INDEX_NAME, PAGE_NAME, evidence_metadata, record_of
 from tiltflow.settings import load_settings
 from tiltflow_flows.artifacts import publish_summary
@@ -104,7 +103,7 @@ def brt_flow(
     secret = None
     if url is not None:
         check_url(url)
-        secret = resolve_token(token)
+        secret = resolve_token(token, settings)
         if secret is not None:
             check_token(secret)
     parameters = BrtParameters(
@@ -118,25 +117,18 @@ def brt_flow(
         local_alignments=LocalAlignments,
         thickness=THICKNESS,
     )
-    recipe = make_recipe(
-        parameters,
-        adoc_template,
-        engine=settings.engine,
-        fallback_engine=settings.fallback_engine,
-        fallback=settings.fallback,
-        pyramid=settings.pyramid,
-    )
+    recipe = make_recipe(parameters, adoc_template, **settings.recipe_defaults)
     layout = resolve_input(settings.mounts, file_share, input_dir)
-    sources = find_series(layout.folder, x_file_name, within=layout.share)
-    table = find_table(layout.folder)
-    recipes = recipes_for(recipe, table, stems(layout.folder))
+    # Engines are those of the workers, which may be other machines.
+    made = prepare(layout.folder, recipe, file=x_file_name, within=layout.share, by_mdoc=False, here=False)
+    sources, recipes = made.sources, made.recipes
     if settings.scratch is not None:
         layout.refuse_projects(settings.scratch, "The scratch folder")
     log.info("%d tilt series in %s", len(sources), layout.folder)
-    for remark in (*look_alikes(sources), *recipes.remarks):
+    for remark in made.remarks:
         log.warning(remark.message)
-    if table is not None:
-        log.info("%s: settings of their own for %s", table.name, ", ".join(recipes.own) or "no series")
+    if made.table is not None:
+        log.info("%s: settings of their own for %s", made.table.name, ", ".join(recipes.own) or "no series")
     process = brt_series_of_a_run.with_options(task_runner=choose_runner(settings, len(sources)))
     site, at_once = site_for(settings, len(sources)), series_at_once(settings, len(sources))
     if x_file_name:

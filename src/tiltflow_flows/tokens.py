@@ -11,18 +11,20 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
 from tiltflow.errors import SettingsError
-from tiltflow.settings import load_token
+from tiltflow.settings import Settings, load_settings, load_token
 
 _PAGE = 200
 
 
-def resolve_token(token: str | None) -> SecretStr | None:
+def resolve_token(token: str | None, settings: Settings | None = None) -> SecretStr | None:
     """Return the token that a flow's parameter stands for.
 
     Parameters
     ----------
     token
         The name of a Secret block, if there is one of that name; else the token itself.  None or empty: the token of the settings.
+    settings
+        Those of the site; if not given, they are loaded where no token is.
 
     Raises
     ------
@@ -30,7 +32,7 @@ def resolve_token(token: str | None) -> SecretStr | None:
         If the block or the file of the settings holds no usable token.
     """
     if not token:
-        return load_token()
+        return load_token(settings or load_settings())
     if token not in _secret_names():
         return SecretStr(token)
     value = Secret.load(token).get()  # type: ignore[union-attr]  # an async signature that is synchronous when called from here

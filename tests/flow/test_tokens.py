@@ -11,6 +11,7 @@ pytest.importorskip("prefect", reason="needs the extra [prefect]")
 from prefect.blocks.system import Secret
 
 from tiltflow.errors import SettingsError
+from tiltflow.settings import load_settings
 from tiltflow_flows.tokens import resolve_token
 
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("prefect_server", "share")]
@@ -46,3 +47,13 @@ def test_without_a_token_that_of_the_site_is_used(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("TILTFLOW_TOKEN_FILE", str(path))
     assert opened(None) == "of-the-site"
     assert opened("") == "of-the-site"
+    settings = load_settings()
+    monkeypatch.delenv("TILTFLOW_TOKEN_FILE")
+    held = resolve_token(None, settings)
+    assert held is not None
+    assert held.get_secret_value() == "of-the-site"
+
+
+def test_a_token_needs_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILTFLOW_THREADS", "many")
+    assert opened("9f8e7d6c5b4a") == "9f8e7d6c5b4a"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tiltflow import describe
-from tiltflow.errors import FormatError, LocationError
+from tiltflow.errors import FormatError, LocationError, ParameterError, UnsupportedError
 from tiltflow.formats.zarrlayout import PyramidLayout
 from tiltflow.recipe import BrtParameters, Recipe, make_recipe
 from tiltflow.recipe.like import recipe_like, recipes_like
@@ -38,6 +38,7 @@ def own_template(folder: Path) -> Path:
         {"engine": "best", "fallback": False, "trust_limit_px": 2.5, "fallback_engine": "native"},
         {"pyramid": PyramidLayout(version="0.5", axes="zyx")},
         {"template": "own"},
+        {"alignment": Path("/given/alignments")},
     ],
     ids=str,
 )
@@ -135,3 +136,41 @@ def test_a_record_without_the_template_is_refused_with_advice(tmp_path: Path) ->
     path.write_text(json.dumps(content))
     with pytest.raises(FormatError, match="did not keep the template; give the options of that run instead"):
         recipes_like(path)
+
+
+def test_a_given_alignment_is_used_again_by_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "al").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = record_of(make_recipe(alignment=Path("al")), tmp_path / "A" / "run.json")
+    monkeypatch.chdir("/")
+    recipes = recipes_like(path)
+    assert recipes.common.alignment == tmp_path / "al"
+    assert not recipes.remarks
+
+
+def test_a_given_alignment_that_is_gone_is_asked_for(tmp_path: Path) -> None:
+    path = record_of(make_recipe(alignment=tmp_path / "gone"), tmp_path / "A" / "run.json")
+    with pytest.raises(ParameterError, match=rf"used the alignment in {tmp_path}/gone, which is not there: give it by --alignment"):
+        recipes_like(path)
+    recipes = recipes_like(path, tmp_path / "moved")
+    assert recipes.common.alignment == tmp_path / "moved"
+    assert not recipes.remarks
+
+
+def test_an_alignment_beside_a_record_is_for_every_series(tmp_path: Path) -> None:
+    common = make_recipe(BrtParameters(thickness=77), fallback_engine="imod")
+    own = recipe_of_row(common, SeriesRow("B", "series.csv:2", {"gold": 6}))
+    record_of(common, tmp_path / "A" / "run.json")
+    record_of(own, tmp_path / "B" / "run.json")
+    recipes = recipes_like(run_of(common, ["A", "B"], tmp_path / "run.json"), tmp_path / "al")
+    assert not recipes.remarks
+    for name, gold in (("A", common.parameters.gold), ("B", 6)):
+        recipe = recipes.of(Path(f"{name}.st"))
+        assert (recipe.alignment, recipe.engine, recipe.fallback_engine) == (tmp_path / "al", "native", "off")
+        assert recipe.parameters.gold == gold
+
+
+def test_an_alignment_is_refused_for_an_engine_that_cannot_use_it(tmp_path: Path) -> None:
+    path = record_of(make_recipe(engine="imod"), tmp_path / "A" / "run.json")
+    with pytest.raises(UnsupportedError, match="imod aligns by itself"):
+        recipes_like(path, tmp_path / "al")

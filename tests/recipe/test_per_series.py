@@ -128,6 +128,12 @@ def test_each_series_has_the_recipe_for_all_with_its_own_settings_on_top(recipe,
     assert not recipes.remarks
 
 
+def test_a_series_with_settings_of_its_own_keeps_the_given_alignment(tmp_path: Path) -> None:
+    given = make_recipe(alignment=tmp_path / "al")
+    recipes = recipes_for(given, table(tmp_path, "name,thickness\nTS_02,300\n"), NAMES)
+    assert recipes.of(Path("TS_02.st")).alignment == tmp_path / "al"
+
+
 def test_settings_that_change_nothing_leave_the_recipe_the_same(recipe, tmp_path: Path) -> None:
     recipes = recipes_for(recipe, table(tmp_path, "name,thickness\nTS_02,140\n"), NAMES)
     assert recipes.of(Path("TS_02.st")).digest == recipe.digest

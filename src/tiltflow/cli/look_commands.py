@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tiltflow.cli.application import NONE_SUCCEEDED, SOME_FAILED, app, folder_of, usage_errors
-from tiltflow.cli.options import Engine, Overrides, takes_parameters
+from tiltflow.cli.options import Engine, Overrides, takes_options
 from tiltflow.errors import TiltflowError
 from tiltflow.recipe.engine_rules import AUTO
 from tiltflow.recipe.parameters import BrtParameters
@@ -34,7 +34,7 @@ def inspect(
 
 
 @app.command()
-@takes_parameters
+@takes_options
 def directives(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file of directives, or plastic_brt or cryo_brt.")],
     *,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect as introspection
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -108,33 +109,83 @@ CallbackUrl = Annotated[
 TokenFile = Annotated[Path | None, typer.Option("--token-file", help="File that holds the API's token.", rich_help_panel=WHERE)]
 
 
-def takes_parameters(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for each of the nine parameters to a command, which receives them as `parameters`; those that need IMOD last.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderOptions:
+    """What every command asks that works on a folder of tilt series."""
 
-    A command that takes `engine_options` has those that engines put on the command line.
+    input_dir: InputFolder
+    output: Output
+    file: File = None
+    parameters: BrtParameters
+    template: Template = "plastic_brt"
+    overrides: Overrides = None
+    engine: Engine = None
+    jobs: Jobs = 1
+    threads: Threads = None
+    redo: Redo = False
+    workdir: Workdir = None
+    per_series: PerSeries = None
+    verbose: Verbose = False
+
+    @property
+    def scratch(self) -> Path | None:
+        """Where scratch folders are made, as an absolute path; None for the setting."""
+        return self.workdir.resolve() if self.workdir else None
+
+
+def takes_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Spell a command's parameters out as options, of which it receives what they make.
+
+    A parameter of the type :class:`tiltflow.recipe.BrtParameters` stands for the nine, those that need IMOD last; one of the type
+    :class:`FolderOptions` for its fields; and one called `engine_options` for those that engines put on the command line.
     """
-    of_engines = [option for engine in all_engines() for option in engine.options if option.on_command_line]
-    ordered = sorted(PARAMETERS.values(), key=lambda parameter: parameter.imod_only)
+    hints = get_type_hints(command, include_extras=True)
+    ours = introspection.signature(command).parameters
 
     @functools.wraps(command)
     def with_options(**given: Any) -> None:
         with usage_errors():
-            parameters = BrtParameters(**{parameter.name: given.pop(parameter.name) for parameter in ordered})
-        if "engine_options" in hints:
-            given["engine_options"] = {option.name: given.pop(option.name) or None for option in of_engines}
-        command(parameters=parameters, **given)
+            received = {name: _taken_from(given, name, hints[name]) for name in ours}
+        command(**received)
 
-    hints = get_type_hints(command, include_extras=True)
-    taken: list[introspection.Parameter] = []
-    for name, each in introspection.signature(command).parameters.items():
-        if name == "parameters":
-            taken += map(_option_of, ordered)
-        elif name == "engine_options":
-            taken += map(_option_of_engine, of_engines)
-        else:
-            taken.append(each.replace(annotation=hints[name]))
-    with_options.__signature__ = introspection.Signature(taken)  # type: ignore[attr-defined]  # what typer reads
+    spelt_out = [option for each in ours.values() for option in _spelt_out(each.replace(annotation=hints[each.name]))]
+    with_options.__signature__ = introspection.Signature(spelt_out)  # type: ignore[attr-defined]  # what typer reads
     return with_options
+
+
+def _spelt_out(declared: introspection.Parameter) -> Iterator[introspection.Parameter]:
+    """Yield the options that a parameter of a command stands for."""
+    if declared.annotation is BrtParameters:
+        yield from map(_option_of, sorted(PARAMETERS.values(), key=lambda parameter: parameter.imod_only))
+    elif declared.annotation is FolderOptions:
+        hints = get_type_hints(FolderOptions, include_extras=True)
+        for field in fields(FolderOptions):
+            default = introspection.Parameter.empty if field.default is MISSING else field.default
+            yield from _spelt_out(
+                introspection.Parameter(
+                    field.name, introspection.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
+                )
+            )
+    elif declared.name == "engine_options":
+        yield from map(_option_of_engine, _options_of_engines())
+    else:
+        yield declared
+
+
+def _taken_from(given: dict[str, Any], name: str, kind: Any) -> Any:
+    """Return what a command receives as the parameter `name`, of the options given."""
+    if kind is BrtParameters:
+        return BrtParameters(**{each: given[each] for each in PARAMETERS})
+    if kind is FolderOptions:
+        hints = get_type_hints(FolderOptions)
+        return FolderOptions(**{each.name: _taken_from(given, each.name, hints[each.name]) for each in fields(FolderOptions)})
+    if name == "engine_options":
+        return {option.name: given[option.name] or None for option in _options_of_engines()}
+    return given[name]
+
+
+def _options_of_engines() -> list[EngineOption]:
+    return [option for engine in all_engines() for option in engine.options if option.on_command_line]
 
 
 def _option_of(parameter: Parameter) -> introspection.Parameter:

@@ -12,124 +12,66 @@ from tiltflow.cli.options import (
     WHERE,
     Alignment,
     CallbackUrl,
-    Engine,
-    File,
-    InputFolder,
-    Jobs,
+    FolderOptions,
     Output,
-    Overrides,
-    PerSeries,
     Redo,
-    Template,
     Threads,
     TokenFile,
     Verbose,
     Workdir,
-    takes_parameters,
+    takes_options,
 )
-from tiltflow.recipe.parameters import BrtParameters
 
 if TYPE_CHECKING:
     from tiltflow.pipeline.job import Part
 
 
 @app.command()
-@takes_parameters
-def align(
-    input_dir: InputFolder,
-    output: Output,
-    file: File = None,
-    *,
-    parameters: BrtParameters,
-    template: Template = "plastic_brt",
-    overrides: Overrides = None,
-    engine: Engine = None,
-    jobs: Jobs = 1,
-    threads: Threads = None,
-    redo: Redo = False,
-    workdir: Workdir = None,
-    per_series: PerSeries = None,
-    verbose: Verbose = False,
-) -> None:
+@takes_options
+def align(*, asked: FolderOptions) -> None:
     """Align every tilt series in a folder, without reconstructing; tiltflow run goes on from there."""
-    _do(("alignment",), **{**locals(), "alignment": None})
+    _do(("alignment",), asked)
 
 
 @app.command()
-@takes_parameters
-def reconstruct(
-    input_dir: InputFolder,
-    output: Output,
-    file: File = None,
-    *,
-    parameters: BrtParameters,
-    template: Template = "plastic_brt",
-    overrides: Overrides = None,
-    engine: Engine = None,
-    alignment: Alignment = None,
-    jobs: Jobs = 1,
-    threads: Threads = None,
-    redo: Redo = False,
-    workdir: Workdir = None,
-    per_series: PerSeries = None,
-    verbose: Verbose = False,
-) -> None:
+@takes_options
+def reconstruct(*, asked: FolderOptions, alignment: Alignment = None) -> None:
     """Reconstruct every tilt series in a folder, from a given alignment or from one that is made or there already; no products."""
-    _do(("alignment", "reconstruction"), **locals())
+    _do(("alignment", "reconstruction"), asked, alignment)
 
 
-def _do(
-    parts: tuple[Part, ...],
-    *,
-    input_dir: Path,
-    output: Path,
-    file: str | None,
-    parameters: BrtParameters,
-    template: str,
-    overrides: list[str] | None,
-    engine: str | None,
-    alignment: Path | None,
-    jobs: int,
-    threads: int | None,
-    redo: bool,
-    workdir: Path | None,
-    per_series: Path | None,
-    verbose: bool,
-) -> None:
+def _do(parts: tuple[Part, ...], asked: FolderOptions, alignment: Path | None = None) -> None:
     """Do parts of the work on a folder, and exit with the status."""
     from tiltflow import console
-    from tiltflow.delivery import layout
-    from tiltflow.formats.find_alignment import check_alignment_path
+    from tiltflow.pipeline import prepare
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
-    from tiltflow.recipe.per_series import find_table, recipes_for
     from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_settings, site_from
 
-    console.set_up_logging(verbose=verbose)
+    console.set_up_logging(verbose=asked.verbose)
     with usage_errors():
-        settings = load_settings(scratch=workdir.resolve() if workdir else None, threads=threads, engine=engine)
-        sources = layout.find_series(folder_of(input_dir), file, by_mdoc=True)
+        settings = load_settings(scratch=asked.scratch, threads=asked.threads, engine=asked.engine)
         recipe = make_recipe(
-            parameters,
-            template=template,
-            overrides=overrides or [],
-            engine=settings.engine,
-            fallback_engine=settings.fallback_engine,
-            fallback=settings.fallback,
-            pyramid=settings.pyramid,
-            alignment=alignment,
+            asked.parameters, asked.template, asked.overrides or (), alignment=alignment, **settings.recipe_defaults
         )
-        recipes = recipes_for(recipe, per_series or find_table(input_dir), layout.stems(input_dir))
-        if alignment is not None:
-            check_alignment_path(alignment, [path.stem for path in sources])
-        for remark in (*layout.look_alikes(sources), *recipes.remarks):
+        made = prepare(folder_of(asked.input_dir), recipe, file=asked.file, per_series=asked.per_series)
+        for remark in made.remarks:
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
-        site = site_from(settings, jobs)
-    with stoppable(), console.progress_display(len(sources)) as on_progress:
-        results = run_series(sources, recipes, site, output, jobs=jobs, redo=redo, parts=parts, on_progress=on_progress).results
+        site = site_from(settings, asked.jobs)
+    with stoppable(), console.progress_display(len(made.sources)) as on_progress:
+        results = run_series(
+            made.sources,
+            made.recipes,
+            site,
+            asked.output,
+            jobs=asked.jobs,
+            redo=asked.redo,
+            parts=parts,
+            on_progress=on_progress,
+        ).results
     console.show_closing_table(results)
-    console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
+    console.out.print(f"results: {asked.output}, report: {asked.output / INDEX_NAME}", markup=False)
     raise typer.Exit(status_of(results))
 
 
@@ -167,7 +109,7 @@ def products(
         settings = load_settings(scratch=workdir.resolve() if workdir else None, threads=threads)
         site, recipe = site_from(settings), make_recipe(pyramid=settings.pyramid)
         given = find_given(folder_of(folder), name)
-        portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
+        portal = Portal(callback_url, load_token(settings, token_file), settings.callback_patience_s) if callback_url else None
     with stoppable(), console.progress_display(len(given)) as on_progress:
         results = process_all_given(given, recipe, site, output, redo=redo, on_progress=on_progress)
     console.show_closing_table(results)

@@ -14,125 +14,90 @@ from tiltflow.cli.options import (
     WHERE,
     Alignment,
     CallbackUrl,
-    Engine,
     Export,
     FallbackEngine,
-    File,
-    InputFolder,
-    Jobs,
-    Output,
-    Overrides,
-    PerSeries,
-    Redo,
-    Template,
-    Threads,
+    FolderOptions,
     TokenFile,
-    Verbose,
-    Workdir,
-    takes_parameters,
+    takes_options,
 )
 from tiltflow.errors import ParameterError
-from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
+from tiltflow.recipe.parameters import PARAMETERS
 
 
 @app.command()
-@takes_parameters
+@takes_options
 def run(
     context: typer.Context,
-    input_dir: InputFolder,
-    output: Output,
-    file: File = None,
     *,
-    parameters: BrtParameters,
-    template: Template = "plastic_brt",
-    overrides: Overrides = None,
-    engine: Engine = None,
+    asked: FolderOptions,
     fallback_engine: FallbackEngine = None,
     alignment: Alignment = None,
-    jobs: Jobs = 1,
-    threads: Threads = None,
-    redo: Redo = False,
     export: Export = None,
     callback_url: CallbackUrl = None,
     token_file: TokenFile = None,
-    workdir: Workdir = None,
     keep_workdir: Annotated[bool, typer.Option("--keep-workdir", help="Keep the scratch folders.", rich_help_panel=WHERE)] = False,
-    per_series: PerSeries = None,
     like: Annotated[
         Path | None,
         typer.Option(
             "--like",
             metavar="run.json",
-            help="Template, parameters, directives and engine of an earlier run, from its record.",
+            help="Template, parameters, directives, engine and given alignment of an earlier run, from its record.",
             rich_help_panel=HOW,
         ),
     ] = None,
     engine_options: dict[str, bool | None],
-    verbose: Verbose = False,
 ) -> None:
     """Align, reconstruct and make the products of every tilt series in a folder."""
     from tiltflow import console
     from tiltflow.cli.telling import tell
-    from tiltflow.delivery import layout
+    from tiltflow.delivery.layout import plain_layout
     from tiltflow.delivery.portal import Portal
-    from tiltflow.engines.registry import choose_engine
-    from tiltflow.formats.find_alignment import check_alignment_path
-    from tiltflow.pipeline import forecast
+    from tiltflow.pipeline import forecast, prepare
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
     from tiltflow.recipe.like import recipes_like
-    from tiltflow.recipe.per_series import find_table, recipes_for
     from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_settings, load_token, site_from
 
-    console.set_up_logging(verbose=verbose)
+    console.set_up_logging(verbose=asked.verbose)
     with usage_errors():
         settings = load_settings(
-            scratch=workdir.resolve() if workdir else None,
+            scratch=asked.scratch,
             keep_workdir=keep_workdir or None,
-            threads=threads,
-            engine=engine,
+            threads=asked.threads,
+            engine=asked.engine,
             fallback_engine=fallback_engine,
             export=export or None,
             **engine_options,
         )
-        sources = layout.find_series(folder_of(input_dir), file, by_mdoc=True)
+        folder = folder_of(asked.input_dir)
         if like is not None:
             _refuse_beside_like(context)
-            recipes = recipes_like(like)
-            if (table := find_table(input_dir)) is not None:
-                console.err.print(f"! {table.name} is not read: --like decides all settings", style="yellow", markup=False)
+            made = prepare(folder, recipes_like(like, alignment), file=asked.file)
         else:
             recipe = make_recipe(
-                parameters,
-                template=template,
-                overrides=overrides or [],
-                engine=settings.engine,
-                fallback_engine=settings.fallback_engine,
-                fallback=settings.fallback,
-                pyramid=settings.pyramid,
-                alignment=alignment,
+                asked.parameters, asked.template, asked.overrides or (), alignment=alignment, **settings.recipe_defaults
             )
-            recipes = recipes_for(recipe, per_series or find_table(input_dir), layout.stems(input_dir))
-        for each in recipes.all:
-            each.for_engine(choose_engine(each.engine)[0].name)  # so that a refusal comes before any work
-        if alignment is not None:
-            check_alignment_path(alignment, [path.stem for path in sources])
-        for remark in (*layout.look_alikes(sources), *recipes.remarks):
+            made = prepare(folder, recipe, file=asked.file, per_series=asked.per_series)
+        sources, recipes = made.sources, made.recipes
+        for remark in made.remarks:
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         if recipes.own:
             console.err.print(f"settings of their own: {', '.join(recipes.own)}", markup=False, soft_wrap=True)
-        portal = Portal(callback_url, load_token(token_file), settings.callback_patience_s) if callback_url else None
-        site = site_from(settings, jobs)
-        if expected := forecast(sources, recipes, site, output, jobs=jobs, redo=redo):
+        portal = Portal(callback_url, load_token(settings, token_file), settings.callback_patience_s) if callback_url else None
+        site = site_from(settings, asked.jobs)
+        if expected := forecast(sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo):
             console.err.print(expected.line, markup=False, soft_wrap=True)
             for shortage in expected.shortages:
                 console.err.print(f"! {shortage}", style="yellow", markup=False, soft_wrap=True)
     with stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
-        results = run_series(sources, recipes, site, output, jobs=jobs, redo=redo, on_progress=on_progress).results
+        results = run_series(
+            sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo, on_progress=on_progress
+        ).results
     console.show_closing_table(results)
-    console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
-    raise typer.Exit(tell(results, layout.plain_layout(input_dir, output), output, portal, evidence=settings.evidence_in_callback))
+    console.out.print(f"results: {asked.output}, report: {asked.output / INDEX_NAME}", markup=False)
+    layout = plain_layout(folder, asked.output)
+    raise typer.Exit(tell(results, layout, asked.output, portal, evidence=settings.evidence_in_callback))
 
 
 def _refuse_beside_like(context: typer.Context) -> None:

@@ -9,6 +9,7 @@ from tiltflow.pipeline.conclusion import close_lost
 from tiltflow.pipeline.import_alignment import import_alignment
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
+from tiltflow.pipeline.request import Prepared, prepare
 from tiltflow.pipeline.resource_forecast import Forecast, forecast
 from tiltflow.pipeline.resume import earlier_result, why_not_kept
 from tiltflow.pipeline.run import process, recorded_run, run
@@ -20,6 +21,7 @@ __all__ = [
     "Forecast",
     "Job",
     "OnProgress",
+    "Prepared",
     "RunResult",
     "SeriesProgress",
     "StepOutcome",
@@ -29,6 +31,7 @@ __all__ = [
     "finish_step",
     "forecast",
     "import_alignment",
+    "prepare",
     "process",
     "product_step",
     "reconstruct_step",

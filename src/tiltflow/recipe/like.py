@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from tiltflow.errors import FormatError, LocationError, TiltflowError
+from tiltflow.errors import FormatError, LocationError, ParameterError, TiltflowError
 from tiltflow.formats.directives import Directive
 from tiltflow.formats.zarrlayout import PyramidLayout
 from tiltflow.model import Problem
@@ -19,10 +19,15 @@ from tiltflow.record import RUN_SCHEMA, GivenDirective, RequestEntry, read_recor
 from tiltflow.version import __version__
 
 
-def recipes_like(path: Path) -> SeriesRecipes:
+def recipes_like(path: Path, alignment: Path | None = None) -> SeriesRecipes:
     """Return the recipes of the run whose record is given: that for all, and those of series that had settings of their own.
 
-    The record is a `run.json`: of a run, or of one series, whose recipe then holds for all.
+    Parameters
+    ----------
+    path
+        A `run.json`: of a run, or of one series, whose recipe then holds for all.
+    alignment
+        A file or a folder of alignments for every series, in place of what that run used.
 
     Raises
     ------
@@ -30,6 +35,8 @@ def recipes_like(path: Path) -> SeriesRecipes:
         If the file cannot be read.
     FormatError
         If it is no record, or one of a version that did not keep what a recipe was made from.
+    ParameterError
+        If that run used a given alignment that is no longer there, and no other is given.
     DirectiveError, ParameterError, UnsupportedError
         If this version cannot follow the recipe.
     """
@@ -41,7 +48,12 @@ def recipes_like(path: Path) -> SeriesRecipes:
         ) from error
     except (ValueError, AttributeError) as error:
         raise FormatError(f"{path} is not the record of a run; give the run.json of a run or a series") from error
-    return _of_run(path) if schema == RUN_SCHEMA else _of_series(path)
+    recipes = _of_run(path) if schema == RUN_SCHEMA else _of_series(path)
+    if alignment is None:
+        _refuse_missing_alignment(recipes, path)
+        return recipes
+    own = {name: recipe.with_alignment(alignment) for name, recipe in recipes.own.items()}
+    return replace(recipes, common=recipes.common.with_alignment(alignment), own=own)
 
 
 def recipe_like(request: RequestEntry) -> Recipe:
@@ -65,8 +77,17 @@ def recipe_like(request: RequestEntry) -> Recipe:
         fallback=request.fallback,
         trust_limit_px=request.trust_limit_px,
         pyramid=PyramidLayout(**request.pyramid),  # type: ignore[arg-type]  # it checks its values
+        alignment=None if request.alignment is None else Path(request.alignment),
     )
     return recipe_from(source, BrtParameters(**request.parameters), like=frame)
+
+
+def _refuse_missing_alignment(recipes: SeriesRecipes, path: Path) -> None:
+    for recipe in recipes.all:
+        if recipe.alignment is not None and not recipe.alignment.exists():
+            raise ParameterError(
+                f"The run of {path} used the alignment in {recipe.alignment}, which is not there: give it by --alignment"
+            )
 
 
 def _of_run(path: Path) -> SeriesRecipes:

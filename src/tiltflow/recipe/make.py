@@ -165,6 +165,17 @@ class Recipe(StageParams):
         """
         return recipe_from(replace(self.source, overrides=(*self.source.overrides, *overrides)), parameters, like=self)
 
+    def with_alignment(self, path: Path) -> Recipe:
+        """Return the recipe with given alignments, in a file or a folder, in place of any that it has; no second engine tries another.
+
+        Raises
+        ------
+        DirectiveError, ParameterError, UnsupportedError
+            If the engine cannot use them.
+        """
+        engine = _engines_for_alignments()[0] if self.engine in (AUTO, BEST) else self.engine
+        return replace(self, alignment=path, fallback_engine=OFF).for_engine(engine)
+
 
 def make_recipe(
     parameters: BrtParameters | None = None,
@@ -209,18 +220,8 @@ def make_recipe(
     recipe = draft_recipe(parameters, template, overrides, engine)
     if fallback_engine != OFF:
         _check_engine(fallback_engine)
-    if alignment is not None:
-        fallback_engine = OFF
-        engine = _engines_for_alignments()[0] if engine in (AUTO, BEST) else engine
-    asked = replace(
-        recipe,
-        fallback_engine=fallback_engine,
-        fallback=fallback,
-        trust_limit_px=trust_limit_px,
-        alignment=alignment,
-        pyramid=pyramid,
-    )
-    return asked.for_engine(engine)
+    asked = replace(recipe, fallback_engine=fallback_engine, fallback=fallback, trust_limit_px=trust_limit_px, pyramid=pyramid)
+    return asked.for_engine(engine) if alignment is None else asked.with_alignment(alignment)
 
 
 def report_directives(
@@ -309,7 +310,7 @@ def recipe_from(source: Template, parameters: BrtParameters, *, like: Recipe) ->
         If the engine cannot follow it.
     """
     drafted = _drafted(source, parameters, like.engine)
-    kept = {name: getattr(like, name) for name in ("fallback_engine", "fallback", "trust_limit_px", "pyramid")}
+    kept = {name: getattr(like, name) for name in ("fallback_engine", "fallback", "trust_limit_px", "pyramid", "alignment")}
     return replace(drafted, **kept).for_engine(like.engine)
 
 

@@ -109,8 +109,8 @@ class RequestEntry(_Entry):
     """What a recipe was made from, enough to make it again without the files it came from.
 
     `text` is the template with its variables not filled in, `layers` are the directives of the scope, system and user
-    templates, lowest first, `missing` says which of these did not exist, `overrides` are the directives above the template, and
-    `engine` is what was asked for, `auto` included.
+    templates, lowest first, `missing` says which of these did not exist, `overrides` are the directives above the template,
+    `engine` is what was asked for, `auto` included, and `alignment` is the path of the alignments that were given, if any were.
     """
 
     template: str
@@ -124,6 +124,7 @@ class RequestEntry(_Entry):
     fallback: bool
     trust_limit_px: float
     pyramid: dict[str, str | bool] = Field(default_factory=dict)
+    alignment: str | None = None
 
 
 class RecipeEntry(_Entry):
