@@ -23,7 +23,7 @@ from tiltflow.align.fallback import (
 )
 from tiltflow.align.patches import PatchParams
 from tiltflow.errors import ParameterError, StageError
-from tiltflow.model import Alignment, Evidence, Thresholds, Tracks
+from tiltflow.model import Alignment, Evidence, Thresholds
 from tiltflow.recipe import BrtParameters
 from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
 
@@ -467,14 +467,8 @@ def test_which_tracks_lie_where_no_specimen_can_be(heights, wild):
     assert np.flatnonzero(found).tolist() == wild
 
 
-def test_a_wild_track_does_not_bend_the_tilts():
-    series = simulate(SimulationParams(size=128, views=21, beads=12))
-    rng, tilts = np.random.default_rng(2), np.deg2rad(series.truth.nominal_deg)
-    good = np.asarray(series.truth.probes_xy).swapaxes(0, 1)
-    good = good + rng.normal(0, 0.1, good.shape)
-    wild = good[:1].copy()
-    wild[..., 0] += 300 * np.sin(tilts) + rng.normal(0, 8, len(tilts))
-    tracks = Tracks(np.concatenate([good, wild]), "patch")
+def test_a_wild_track_does_not_bend_the_tilts(wild_track):
+    series, tracks = wild_track
     start = fallback._Start(
         series.images,
         np.asarray(series.truth.nominal_deg),

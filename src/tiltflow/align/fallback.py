@@ -422,19 +422,41 @@ def _patches(start: _Start, notes: StageObserver) -> Alignment:
 def _solved(start: _Start, method: Method, tracks: Tracks, params: SolveParams, notes: StageObserver) -> Alignment:
     shape = (start.stack.shape[1], start.stack.shape[2])
 
-    def solved() -> Solution:
+    def solved(kept: Tracks) -> Solution:
         axis = start.coarse.axis_angle_deg
-        return solve(tracks, start.tilt_deg, axis, params, image_shape=shape, included=start.included)
+        return solve(kept, start.tilt_deg, axis, params, image_shape=shape, included=start.included)
 
-    solution = solved()
-    if (wild := wild_heights(solution.points[:, 2], shape)).any():
-        notes.note(f"left out, as they lie far above or below the others: {int(wild.sum())} of {len(wild)} tracks")
-        tracks = tracks.without(wild)
-        solution = solved()
+    solution, tracks = solve_without_wild(tracks, solved, shape, notes)
     for text in solution.evidence.notes:
         notes.note(text)
     evidence = replace(solution.evidence, error_px=solution.evidence.error_px or solution.evidence.leave_out_px)
     return replace(solution.alignment(method), evidence=evidence, tracks=tracks, track_weights=solution.weights)
+
+
+def solve_without_wild(
+    tracks: Tracks, solved: Callable[[Tracks], Solution], image_shape: tuple[int, int], notes: StageObserver | None
+) -> tuple[Solution, Tracks]:
+    """Return a bundle adjustment and its tracks without those that lie where no specimen can be (:func:`wild_heights`).
+
+    Parameters
+    ----------
+    tracks
+        All tracks; where some are wild, the others are solved once more.
+    solved
+        Returns the bundle adjustment of the tracks that it is given.
+    image_shape
+        `(ny, nx)` of the raw views.
+    notes
+        Hears how many tracks were left out.
+    """
+    solution = solved(tracks)
+    wild = wild_heights(solution.points[:, 2], image_shape)
+    if not wild.any():
+        return solution, tracks
+    if notes is not None:
+        notes.note(f"left out, as they lie far above or below the others: {int(wild.sum())} of {len(wild)} tracks")
+    kept = tracks.without(wild)
+    return solved(kept), kept
 
 
 def wild_heights(heights: Floats, image_shape: tuple[int, int]) -> NDArray[np.bool_]:
