@@ -11,16 +11,9 @@ import pytest
 from tiltflow.align import fallback
 from tiltflow.align.beads import BeadParams
 from tiltflow.align.bundle import SolveParams, solve
-from tiltflow.align.coarse import CoarseParams, align_coarse
-from tiltflow.align.fallback import (
-    AlignParams,
-    align_views,
-    best_attempt,
-    leave_out_warnings,
-    listed,
-    methods_to_try,
-    patch_warnings,
-)
+from tiltflow.align.coarse import CoarseParams
+from tiltflow.align.fallback import align_views, best_attempt, methods_to_try
+from tiltflow.align.methods import METHODS, AlignParams
 from tiltflow.align.patches import PatchParams
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Thresholds
@@ -75,29 +68,6 @@ def test_the_attempt_that_is_used(attempts, used):
 def test_without_any_attempt_there_is_no_alignment():
     with pytest.raises(StageError, match="No method could align the views"):
         best_attempt([])
-
-
-@pytest.mark.parametrize(
-    ("leave_out", "limit", "warns"),
-    [(0.99, 1.0, False), (1.0, 1.0, False), (1.01, 1.0, True), (1.01, 2.0, False), (None, 1.0, False), (np.nan, 1.0, False)],
-)
-def test_a_leave_out_error_beyond_the_limit_is_a_trust_warning(leave_out, limit, warns):
-    assert bool(leave_out_warnings(leave_out, limit)) is warns
-
-
-@pytest.mark.parametrize(("error", "upper", "warns"), [(0.5, 0.9, False), (0.5, 1.0, False), (0.5, 1.1, True), (1.2, 1.5, True)])
-def test_patches_warn_where_an_error_beyond_the_limit_cannot_be_excluded(error, upper, warns):
-    found = patch_warnings(error, upper, 1.0)
-    assert bool(found) is warns
-    assert not warns or f"{error:.2f} px and cannot exclude {upper:.2f} px" in found[0]
-
-
-@pytest.mark.parametrize(
-    ("views", "text"),
-    [([], ""), ([0], "view 1"), ([0, 1], "views 1-2"), ([2, 6, 7, 8], "view 3, views 7-9"), ([3, 5], "view 4, view 6")],
-)
-def test_views_are_listed_as_ranges_counted_from_one(views, text):
-    assert listed(views) == text
 
 
 SMALL = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2.0, bead_nm=20.0, hot_pixels=0)
@@ -167,7 +137,7 @@ def by(monkeypatch):
     """Align a few views of noise by methods of which each comes to a known end."""
 
     def align_by(methods: dict[str, Any], *, excluded: dict[int, str] | None = None, **asked: Any) -> tuple[Alignment, Listener]:
-        monkeypatch.setattr(fallback, "_BY_METHOD", {**SOUND, **methods})
+        monkeypatch.setattr(fallback, "BY_METHOD", {**SOUND, **methods})
         views, listener = np.random.default_rng(1).normal(size=(5, 32, 32)).astype(np.float32), Listener()
         tilts, params = np.linspace(-20, 20, 5), AlignParams(coarse=CoarseParams(find_axis=False), **asked)
         found = align_views(views, tilts, -8.0, 20.0, params, excluded=excluded, name="B.st", observer=listener)
@@ -330,7 +300,7 @@ def test_without_fallback_a_doubtful_result_is_used(by):
 
 def test_where_every_method_fails_there_is_no_alignment(by):
     with pytest.raises(StageError, match="No method could align the views"):
-        by(dict.fromkeys(fallback.METHODS, fails(StageError("no"))))
+        by(dict.fromkeys(METHODS, fails(StageError("no"))))
 
 
 def test_a_defect_is_no_reason_to_try_another_method(by):
@@ -448,40 +418,3 @@ def test_a_view_that_takes_no_part_keeps_its_reason(gold):
     assert not found.included[4]
     assert found.evidence.excluded_views == {4: "is left out by the request"}
     assert score(replace(gold.truth, dark_views=(4,)), found.transforms, found.tilt_deg).rms_px < 0.15
-
-
-@pytest.mark.parametrize(
-    ("heights", "wild"),
-    [
-        pytest.param([0, 10, -10, 5, -5, 444], [5], id="one far above"),
-        pytest.param([0, 10, -10, 5, -5, -444, 444], [5, 6], id="on both sides"),
-        pytest.param([60, 62, 58, -60, -62, -58, 61], [], id="two surfaces"),
-        pytest.param([0, 1, -1, 0, 1, 100], [], id="within a quarter of the field"),
-        pytest.param([0, 100, -100, 200, -200, 300], [], id="among others as scattered"),
-        pytest.param([0, 1, 2, 444], [], id="too few to say"),
-        pytest.param([0, 10, np.nan, 5, -5, 8, 444], [6], id="not those without a height"),
-    ],
-)
-def test_which_tracks_lie_where_no_specimen_can_be(heights, wild):
-    found = fallback.wild_heights(np.array(heights, float), (512, 600))
-    assert np.flatnonzero(found).tolist() == wild
-
-
-def test_a_wild_track_does_not_bend_the_tilts(wild_track):
-    series, tracks = wild_track
-    start = fallback._Start(
-        series.images,
-        np.asarray(series.truth.nominal_deg),
-        10.0,
-        np.ones(21, bool),
-        align_coarse(series.images, series.truth.nominal_deg, -8.0, np.ones(21, bool)),
-        AlignParams(),
-        1,
-    )
-    listener = Listener()
-    with listener.stage("patches") as notes:
-        found = fallback._solved(start, "patches", tracks, SolveParams(), notes)
-    assert series.error_of(found).rms_px < 0.15
-    assert len(found.tracks.xy) == 12
-    bent = solve(tracks, series.truth.nominal_deg, -8.0, SolveParams(), image_shape=(128, 128))
-    assert series.error_of(bent.alignment("patches")).rms_px > 0.5

@@ -36,7 +36,7 @@ from tiltflow.align.beads import BeadParams, track_beads
 from tiltflow.align.beads import trust_warnings as bead_warnings
 from tiltflow.align.bundle import Solution, SolveParams, project_solution, solve
 from tiltflow.align.bundle.expected_error import field_points
-from tiltflow.align.fallback import leave_out_warnings, patch_warnings, solve_without_wild
+from tiltflow.align.methods import leave_out_warnings, patch_warnings, solve_without_wild
 from tiltflow.align.patches import PatchParams, track_patches
 from tiltflow.align.points import left_over, seen_by
 from tiltflow.align.projection import RefineParams, refine_by_projection

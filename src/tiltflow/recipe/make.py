@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tiltflow.align.fallback import AlignParams
+from tiltflow.align.methods import AlignParams
 from tiltflow.errors import DirectiveError, UnsupportedError
 from tiltflow.formats.directives import Directive, parse_override, render_directives, variables_of_template
 from tiltflow.formats.known_directives import is_own
