@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tiltflow.align import audit
 from tiltflow.align.audit import AuditParams, audit_alignment
+from tiltflow.align.bundle import SolveParams
 from tiltflow.align.patches import PatchResult
-from tiltflow.model import Alignment, Tracks
+from tiltflow.align.points import left_over
+from tiltflow.model import Alignment, Evidence, Tracks
 
 
 class Listener:
@@ -64,3 +67,19 @@ def test_a_wild_track_does_not_condemn_a_true_alignment(wild_track, monkeypatch,
     assert [text for text in listener.notes if "left out" in text] == [
         "left out, as they lie far above or below the others: 1 of 13 tracks"
     ]
+
+
+@pytest.mark.parametrize("made_with", [False, True], ids=["an alignment without stretch", "an alignment with stretch"])
+def test_of_a_specimen_that_stretches_the_error_is_known_if_the_reference_may_stretch(point_case, made_with):
+    case = point_case(stretch=0.01, skew_deg=0.3, tracks=20)
+    solution = case.solve(SolveParams(stretch=made_with, skew=made_with))
+    alignment = replace(solution.alignment("patches"), evidence=Evidence())
+    true_px = np.sqrt(np.mean(left_over(alignment, case.exact_xy - 256) ** 2, axis=(0, 1)).sum())
+
+    def claimed_px(stretches):
+        params = AuditParams(solve=SolveParams(stretch=stretches, skew=stretches))
+        views = np.zeros((41, 512, 512), np.float32)
+        return audit_alignment(views, alignment, case.truth.nominal_deg, -8.0, 10.0, params, tracks=case.tracks).evidence.error_px
+
+    assert 0.8 < claimed_px(True) / true_px < 1.5
+    assert not 0.7 < claimed_px(False) / true_px < 2
