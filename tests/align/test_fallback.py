@@ -232,7 +232,11 @@ def test_every_attempt_is_kept_with_its_known_figures_its_warnings_or_its_failur
             {"patches": gives("patches", 0.1, "a")}, {}, ["patches", "projection"], "projection", id="not those with a warning"
         ),
         pytest.param(
-            {"patches": fails(StageError("none"))}, {}, ["projection"], "projection", id="where there are none, it stands"
+            {"patches": fails(StageError("none"))},
+            {},
+            ["patches", "projection"],
+            "projection",
+            id="where there are none, it stands",
         ),
         pytest.param({}, {"fallback": False}, ["projection"], "projection", id="without fallback they only measure"),
     ],
@@ -243,6 +247,60 @@ def test_a_markerless_alignment_is_measured_by_patches_that_may_be_used_instead(
     assert found.method == used
     assert listener.stages.count("align: patches to check") == 1
     assert listener.stages[-1] == "check of the axis"
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+@pytest.mark.parametrize(
+    ("patches", "logged", "heard"),
+    [
+        pytest.param(
+            fails(StageError("no texture")),
+            {"method": "patches", "failed": "no texture"},
+            ["alignment by patches is not possible: no texture"],
+            id="cannot be tracked",
+        ),
+        pytest.param(
+            fails(np.linalg.LinAlgError("Singular")),
+            {"method": "patches", "failed": "the images hold too little information for it (Singular)"},
+            ["alignment by patches is not possible: the images hold too little information for it (Singular)"],
+            id="hold too little",
+        ),
+        pytest.param(
+            gives("patches", 0.1, "a", "b"),
+            {"method": "patches", "error_px": 0.1, "trust_warnings": ["a", "b"]},
+            ["alignment by patches cannot be trusted: a; b"],
+            id="cannot be trusted",
+        ),
+        pytest.param(gives("patches", 0.6), {"method": "patches", "error_px": 0.6, "trust_warnings": []}, [], id="sound"),
+    ],
+)
+def test_what_patches_that_check_come_to_is_told_and_is_an_attempt_where_they_may_be_used(by, fallback, patches, logged, heard):
+    found, listener = by({"patches": patches}, method="projection", fallback=fallback)
+    assert [each for each in found.evidence.attempts if each["method"] == "patches"] == ([logged] if fallback else [])
+    assert [text for text in listener.warnings if text.startswith("alignment by patches")] == heard
+
+
+@pytest.mark.parametrize("asked", ["patches", "projection"])
+@pytest.mark.parametrize(
+    ("error_px", "patches", "logged_px"),
+    [
+        pytest.param(None, gives("patches", 0.2, "a"), None, id="unrecognised views: the error of doubtful patches does not count"),
+        pytest.param(np.nan, gives("patches", 0.2, "a"), 0.2, id="an error that is not determined says nothing of patches"),
+        pytest.param(1.5, gives("patches", 0.2, "a"), 0.2, id="nor does a known one"),
+        pytest.param(None, gives("patches", None, "a"), None, id="no error to remove"),
+        pytest.param(None, gives("patches", np.nan, "a"), None, id="nor one that is not a number"),
+    ],
+)
+def test_the_error_of_an_attempt_is_logged_as_it_counts(by, asked, error_px, patches, logged_px):
+    found, _ = by({"patches": patches, "projection": gives("projection", error_px, "lost")}, method=asked)
+    logged = next(each for each in found.evidence.attempts if each["method"] == "patches")
+    assert logged.get("error_px") == logged_px
+    assert logged["trust_warnings"] == ["a"]
+
+
+def test_trusted_patches_keep_their_error_where_projections_recognise_nothing(by):
+    found, _ = by({"projection": gives("projection", None, "lost")}, method="projection")
+    assert (found.method, found.evidence.error_px, found.evidence.attempts[0]["error_px"]) == ("patches", 0.5, 0.5)
 
 
 def markerless(error_px, shift_px=0.0, *warnings):

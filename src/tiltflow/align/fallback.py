@@ -9,7 +9,7 @@ The result without trust warnings and with the smallest estimated error is used;
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,14 @@ Floats = NDArray[np.float64]
 
 _CHECKED_THICKNESS = 0.2
 """Thickness of the specimen over which alignments are compared, as a fraction of the field's smaller side: that of a thick section."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A method that could not be carried out, and why."""
+
+    method: Method
+    why: str
 
 
 def align_views(
@@ -83,67 +91,71 @@ def align_views(
     included[list(excluded)] = False
     coarse = place_coarsely(stack, tilts, axis_angle_deg, included, params, observer, threads)
     start = Start(stack, tilts, pixel_size_angstrom, included, coarse, params, threads)
-    attempts: list[Alignment] = []
-    log: list[dict[str, Any]] = []
-    for method in methods:
+
+    def attempt(method: Method, *, to_check: bool = False) -> Alignment | _Failed:
         try:
-            with observer.stage(f"align: {method}") as notes:
+            with observer.stage(f"align: {method} to check" if to_check else f"align: {method}") as notes:
                 found = BY_METHOD[method](start, notes)
                 _note(notes, found.evidence)
         except (StageError, np.linalg.LinAlgError) as error:
             why = str(error) if isinstance(error, StageError) else f"the images hold too little information for it ({error})"
-            if not params.fallback:
+            if not (to_check or params.fallback):
                 raise StageError(f"{name}: alignment by {method} failed: {why}") from error
-            observer.warn(f"alignment by {method} is not possible: {why}")
-            log.append({"method": method, "failed": why})
-            continue
-        if method == "projection":
-            patches = next((each for each in attempts if each.method == "patches"), None)
-            tried = patches is not None or any(each["method"] == "patches" for each in log)
-            made = None if tried else _patches_to_check(start, observer)
+            return _Failed(method, why)
+        return found
+
+    outcomes: list[Alignment | _Failed] = []
+    for method in methods:
+        outcome = attempt(method)
+        if method == "projection" and isinstance(outcome, Alignment):
+            patches = next((each for each in outcomes if each.method == "patches"), None)
+            if patches is None:
+                patches = attempt("patches", to_check=True)
+                if doubt := _doubt(patches):
+                    observer.warn(doubt)
+                if params.fallback:
+                    outcomes.append(patches)
+            measure = None if isinstance(patches, _Failed) else patches
             with observer.stage("check of the axis") as notes:
-                found = check_by_patches(found, patches or made, stack.shape[1:], params.trust_limit_px, notes)
-            if made is not None and params.fallback:
-                attempts.append(made)
-                log.append(_logged(made))
-            if found.evidence.error_px is None:
-                attempts = [_without_error(each) for each in attempts]
-        attempts.append(found)
-        log.append(_logged(found))
-        if not found.evidence.trust_warnings:
+                outcome = check_by_patches(outcome, measure, stack.shape[1:], params.trust_limit_px, notes)
+            if outcome.evidence.error_px is None:
+                outcomes = [_without_error(each) for each in outcomes]
+        outcomes.append(outcome)
+        if not (doubt := _doubt(outcome)):
             break
-        observer.warn(f"alignment by {method} cannot be trusted: {'; '.join(found.evidence.trust_warnings)}")
-    best = best_attempt(attempts)
+        observer.warn(doubt)
+    best = best_attempt([each for each in outcomes if isinstance(each, Alignment)])
     if best.method != params.method:
         observer.warn(f"aligned by {best.method} instead of {params.method}, as the fallback methods allow")
     evidence = replace(
         best.evidence,
-        attempts=tuple(log),
+        attempts=tuple(_logged(each) for each in outcomes),
         axis_angle_nominal_deg=axis_angle_deg,
         excluded_views=_reasons(best, excluded),
     )
     return replace(best, evidence=_with_shifts(evidence, best))
 
 
-def _logged(found: Alignment) -> dict[str, Any]:
-    return {"method": found.method, **_figures(found.evidence), "trust_warnings": list(found.evidence.trust_warnings)}
+def _logged(outcome: Alignment | _Failed) -> dict[str, Any]:
+    if isinstance(outcome, _Failed):
+        return {"method": outcome.method, "failed": outcome.why}
+    evidence = outcome.evidence
+    return {"method": outcome.method, **_figures(evidence), "trust_warnings": list(evidence.trust_warnings)}
 
 
-def _without_error(attempt: Alignment) -> Alignment:
-    """Return an attempt that cannot be trusted without its error, where matching with projections does not recognise the views either."""
-    if attempt.method != "patches" or not attempt.evidence.trust_warnings:
-        return attempt
-    return replace(attempt, evidence=replace(attempt.evidence, error_px=None))
+def _doubt(outcome: Alignment | _Failed) -> str:
+    """Return why the next method is tried; nothing where the result can be trusted."""
+    if isinstance(outcome, _Failed):
+        return f"alignment by {outcome.method} is not possible: {outcome.why}"
+    warnings = outcome.evidence.trust_warnings
+    return f"alignment by {outcome.method} cannot be trusted: {'; '.join(warnings)}" if warnings else ""
 
 
-def _patches_to_check(start: Start, observer: Observer) -> Alignment | None:
-    """Return an alignment by patches that a markerless one is measured by; None where patches cannot be tracked."""
-    try:
-        with observer.stage("align: patches to check") as notes:
-            return BY_METHOD["patches"](start, notes)
-    except (StageError, np.linalg.LinAlgError) as error:
-        observer.warn(f"the tilt axis of the markerless alignment is not confirmed by patches: {error}")
-        return None
+def _without_error(outcome: Alignment | _Failed) -> Alignment | _Failed:
+    """Return patches that cannot be trusted without their error, where matching with projections does not recognise the views either."""
+    if isinstance(outcome, _Failed) or outcome.method != "patches" or not outcome.evidence.trust_warnings:
+        return outcome
+    return replace(outcome, evidence=replace(outcome.evidence, error_px=None))
 
 
 def check_by_patches(
