@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from record import Figures, add_option
-from tiltflow.align.fallback import AlignParams, align_views
+from tiltflow.align.fallback import align_views
+from tiltflow.align.methods import AlignParams
 from tiltflow.errors import StageError
 from tiltflow.geometry import axis_angles
 from tiltflow.parallel import one_thread_for_algebra

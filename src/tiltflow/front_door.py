@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-    from tiltflow.align.fallback import AlignParams, Method
+    from tiltflow.align.methods import AlignParams, Method
     from tiltflow.model import AlignedViews, Alignment, Asset, Stack, TiltSeries
     from tiltflow.pipeline import OnProgress, RunResult
     from tiltflow.position import PositionResult
@@ -170,7 +170,8 @@ def align(
     """
     import numpy as np
 
-    from tiltflow.align.fallback import AlignParams, align_views
+    from tiltflow.align.fallback import align_views
+    from tiltflow.align.methods import AlignParams
     from tiltflow.preprocess.bad_views import ViewParams
     from tiltflow.preprocess.preparation import leave_out_bad_views
 

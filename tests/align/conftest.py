@@ -135,3 +135,15 @@ def coarse(textured: SimulatedSeries) -> CoarseResult:
     return align_coarse(
         textured.images, textured.nominal_deg, textured.header_axis_deg + 4, params=CoarseParams(max_size_px=128), threads=2
     )
+
+
+@pytest.fixture(scope="session")
+def wild_track() -> tuple[SimulatedSeries, Tracks]:
+    """A small series with the tracks of its 12 beads, and after them one of a point 300 px above the specimen, badly measured."""
+    series = simulate(SimulationParams(size=128, views=21, beads=12))
+    rng, tilts = np.random.default_rng(2), np.deg2rad(series.truth.nominal_deg)
+    good = np.asarray(series.truth.probes_xy).swapaxes(0, 1)
+    good = good + rng.normal(0, 0.1, good.shape)
+    wild = good[:1].copy()
+    wild[..., 0] += 300 * np.sin(tilts) + rng.normal(0, 8, len(tilts))
+    return series, Tracks(np.concatenate([good, wild]), "patch")

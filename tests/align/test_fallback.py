@@ -11,19 +11,12 @@ import pytest
 from tiltflow.align import fallback
 from tiltflow.align.beads import BeadParams
 from tiltflow.align.bundle import SolveParams, solve
-from tiltflow.align.coarse import CoarseParams, align_coarse
-from tiltflow.align.fallback import (
-    AlignParams,
-    align_views,
-    best_attempt,
-    leave_out_warnings,
-    listed,
-    methods_to_try,
-    patch_warnings,
-)
+from tiltflow.align.coarse import CoarseParams
+from tiltflow.align.fallback import align_views, best_attempt, methods_to_try
+from tiltflow.align.methods import METHODS, AlignParams
 from tiltflow.align.patches import PatchParams
 from tiltflow.errors import ParameterError, StageError
-from tiltflow.model import Alignment, Evidence, Thresholds, Tracks
+from tiltflow.model import Alignment, Evidence, Thresholds
 from tiltflow.recipe import BrtParameters
 from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
 
@@ -75,29 +68,6 @@ def test_the_attempt_that_is_used(attempts, used):
 def test_without_any_attempt_there_is_no_alignment():
     with pytest.raises(StageError, match="No method could align the views"):
         best_attempt([])
-
-
-@pytest.mark.parametrize(
-    ("leave_out", "limit", "warns"),
-    [(0.99, 1.0, False), (1.0, 1.0, False), (1.01, 1.0, True), (1.01, 2.0, False), (None, 1.0, False), (np.nan, 1.0, False)],
-)
-def test_a_leave_out_error_beyond_the_limit_is_a_trust_warning(leave_out, limit, warns):
-    assert bool(leave_out_warnings(leave_out, limit)) is warns
-
-
-@pytest.mark.parametrize(("error", "upper", "warns"), [(0.5, 0.9, False), (0.5, 1.0, False), (0.5, 1.1, True), (1.2, 1.5, True)])
-def test_patches_warn_where_an_error_beyond_the_limit_cannot_be_excluded(error, upper, warns):
-    found = patch_warnings(error, upper, 1.0)
-    assert bool(found) is warns
-    assert not warns or f"{error:.2f} px and cannot exclude {upper:.2f} px" in found[0]
-
-
-@pytest.mark.parametrize(
-    ("views", "text"),
-    [([], ""), ([0], "view 1"), ([0, 1], "views 1-2"), ([2, 6, 7, 8], "view 3, views 7-9"), ([3, 5], "view 4, view 6")],
-)
-def test_views_are_listed_as_ranges_counted_from_one(views, text):
-    assert listed(views) == text
 
 
 SMALL = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2.0, bead_nm=20.0, hot_pixels=0)
@@ -167,7 +137,7 @@ def by(monkeypatch):
     """Align a few views of noise by methods of which each comes to a known end."""
 
     def align_by(methods: dict[str, Any], *, excluded: dict[int, str] | None = None, **asked: Any) -> tuple[Alignment, Listener]:
-        monkeypatch.setattr(fallback, "_BY_METHOD", {**SOUND, **methods})
+        monkeypatch.setattr(fallback, "BY_METHOD", {**SOUND, **methods})
         views, listener = np.random.default_rng(1).normal(size=(5, 32, 32)).astype(np.float32), Listener()
         tilts, params = np.linspace(-20, 20, 5), AlignParams(coarse=CoarseParams(find_axis=False), **asked)
         found = align_views(views, tilts, -8.0, 20.0, params, excluded=excluded, name="B.st", observer=listener)
@@ -262,7 +232,11 @@ def test_every_attempt_is_kept_with_its_known_figures_its_warnings_or_its_failur
             {"patches": gives("patches", 0.1, "a")}, {}, ["patches", "projection"], "projection", id="not those with a warning"
         ),
         pytest.param(
-            {"patches": fails(StageError("none"))}, {}, ["projection"], "projection", id="where there are none, it stands"
+            {"patches": fails(StageError("none"))},
+            {},
+            ["patches", "projection"],
+            "projection",
+            id="where there are none, it stands",
         ),
         pytest.param({}, {"fallback": False}, ["projection"], "projection", id="without fallback they only measure"),
     ],
@@ -273,6 +247,60 @@ def test_a_markerless_alignment_is_measured_by_patches_that_may_be_used_instead(
     assert found.method == used
     assert listener.stages.count("align: patches to check") == 1
     assert listener.stages[-1] == "check of the axis"
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+@pytest.mark.parametrize(
+    ("patches", "logged", "heard"),
+    [
+        pytest.param(
+            fails(StageError("no texture")),
+            {"method": "patches", "failed": "no texture"},
+            ["alignment by patches is not possible: no texture"],
+            id="cannot be tracked",
+        ),
+        pytest.param(
+            fails(np.linalg.LinAlgError("Singular")),
+            {"method": "patches", "failed": "the images hold too little information for it (Singular)"},
+            ["alignment by patches is not possible: the images hold too little information for it (Singular)"],
+            id="hold too little",
+        ),
+        pytest.param(
+            gives("patches", 0.1, "a", "b"),
+            {"method": "patches", "error_px": 0.1, "trust_warnings": ["a", "b"]},
+            ["alignment by patches cannot be trusted: a; b"],
+            id="cannot be trusted",
+        ),
+        pytest.param(gives("patches", 0.6), {"method": "patches", "error_px": 0.6, "trust_warnings": []}, [], id="sound"),
+    ],
+)
+def test_what_patches_that_check_come_to_is_told_and_is_an_attempt_where_they_may_be_used(by, fallback, patches, logged, heard):
+    found, listener = by({"patches": patches}, method="projection", fallback=fallback)
+    assert [each for each in found.evidence.attempts if each["method"] == "patches"] == ([logged] if fallback else [])
+    assert [text for text in listener.warnings if text.startswith("alignment by patches")] == heard
+
+
+@pytest.mark.parametrize("asked", ["patches", "projection"])
+@pytest.mark.parametrize(
+    ("error_px", "patches", "logged_px"),
+    [
+        pytest.param(None, gives("patches", 0.2, "a"), None, id="unrecognised views: the error of doubtful patches does not count"),
+        pytest.param(np.nan, gives("patches", 0.2, "a"), 0.2, id="an error that is not determined says nothing of patches"),
+        pytest.param(1.5, gives("patches", 0.2, "a"), 0.2, id="nor does a known one"),
+        pytest.param(None, gives("patches", None, "a"), None, id="no error to remove"),
+        pytest.param(None, gives("patches", np.nan, "a"), None, id="nor one that is not a number"),
+    ],
+)
+def test_the_error_of_an_attempt_is_logged_as_it_counts(by, asked, error_px, patches, logged_px):
+    found, _ = by({"patches": patches, "projection": gives("projection", error_px, "lost")}, method=asked)
+    logged = next(each for each in found.evidence.attempts if each["method"] == "patches")
+    assert logged.get("error_px") == logged_px
+    assert logged["trust_warnings"] == ["a"]
+
+
+def test_trusted_patches_keep_their_error_where_projections_recognise_nothing(by):
+    found, _ = by({"projection": gives("projection", None, "lost")}, method="projection")
+    assert (found.method, found.evidence.error_px, found.evidence.attempts[0]["error_px"]) == ("patches", 0.5, 0.5)
 
 
 def markerless(error_px, shift_px=0.0, *warnings):
@@ -330,7 +358,7 @@ def test_without_fallback_a_doubtful_result_is_used(by):
 
 def test_where_every_method_fails_there_is_no_alignment(by):
     with pytest.raises(StageError, match="No method could align the views"):
-        by(dict.fromkeys(fallback.METHODS, fails(StageError("no"))))
+        by(dict.fromkeys(METHODS, fails(StageError("no"))))
 
 
 def test_a_defect_is_no_reason_to_try_another_method(by):
@@ -448,46 +476,3 @@ def test_a_view_that_takes_no_part_keeps_its_reason(gold):
     assert not found.included[4]
     assert found.evidence.excluded_views == {4: "is left out by the request"}
     assert score(replace(gold.truth, dark_views=(4,)), found.transforms, found.tilt_deg).rms_px < 0.15
-
-
-@pytest.mark.parametrize(
-    ("heights", "wild"),
-    [
-        pytest.param([0, 10, -10, 5, -5, 444], [5], id="one far above"),
-        pytest.param([0, 10, -10, 5, -5, -444, 444], [5, 6], id="on both sides"),
-        pytest.param([60, 62, 58, -60, -62, -58, 61], [], id="two surfaces"),
-        pytest.param([0, 1, -1, 0, 1, 100], [], id="within a quarter of the field"),
-        pytest.param([0, 100, -100, 200, -200, 300], [], id="among others as scattered"),
-        pytest.param([0, 1, 2, 444], [], id="too few to say"),
-        pytest.param([0, 10, np.nan, 5, -5, 8, 444], [6], id="not those without a height"),
-    ],
-)
-def test_which_tracks_lie_where_no_specimen_can_be(heights, wild):
-    found = fallback.wild_heights(np.array(heights, float), (512, 600))
-    assert np.flatnonzero(found).tolist() == wild
-
-
-def test_a_wild_track_does_not_bend_the_tilts():
-    series = simulate(SimulationParams(size=128, views=21, beads=12))
-    rng, tilts = np.random.default_rng(2), np.deg2rad(series.truth.nominal_deg)
-    good = np.asarray(series.truth.probes_xy).swapaxes(0, 1)
-    good = good + rng.normal(0, 0.1, good.shape)
-    wild = good[:1].copy()
-    wild[..., 0] += 300 * np.sin(tilts) + rng.normal(0, 8, len(tilts))
-    tracks = Tracks(np.concatenate([good, wild]), "patch")
-    start = fallback._Start(
-        series.images,
-        np.asarray(series.truth.nominal_deg),
-        10.0,
-        np.ones(21, bool),
-        align_coarse(series.images, series.truth.nominal_deg, -8.0, np.ones(21, bool)),
-        AlignParams(),
-        1,
-    )
-    listener = Listener()
-    with listener.stage("patches") as notes:
-        found = fallback._solved(start, "patches", tracks, SolveParams(), notes)
-    assert series.error_of(found).rms_px < 0.15
-    assert len(found.tracks.xy) == 12
-    bent = solve(tracks, series.truth.nominal_deg, -8.0, SolveParams(), image_shape=(128, 128))
-    assert series.error_of(bent.alignment("patches")).rms_px > 0.5

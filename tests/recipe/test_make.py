@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tiltflow.align.audit import AuditParams
+from tiltflow.align.bundle import SolveParams
 from tiltflow.errors import DirectiveError, LocationError, ParameterError, UnsupportedError
 from tiltflow.formats.directives import parse_directives
 from tiltflow.recipe import BrtParameters, make_recipe, render_adoc, report_directives
@@ -43,6 +45,25 @@ class TestMaking:
             make_recipe(BrtParameters(montage=1), engine="native")
         with pytest.raises(DirectiveError, match="incorrect case"):
             make_recipe(overrides=["setupset.copyarg.Gold=1"])
+
+    def test_an_audit_gets_the_parameters_of_the_recipe_but_fixes_nothing(self):
+        fixed = [
+            "comparam.align.tiltalign.RotOption=-1",
+            "comparam.align.tiltalign.TiltOption=0",
+            "comparam.align.tiltalign.MagOption=0",
+            "comparam.align.tiltalign.AngleOffset=3",
+            "comparam.align.tiltalign.RobustFitting=0",
+            "comparam.xcorr_pt.tiltxcorr.SizeOfPatchesXandY=100,100",
+            "comparam.autofidseed.autofidseed.TargetNumberOfBeads=17",
+        ]
+        recipe = make_recipe(BrtParameters(gold=15), overrides=fixed, engine="native", trust_limit_px=0.7)
+        assert (recipe.solve.tilt, recipe.solve.stretch, recipe.solve.skew) == ("fixed", True, True)
+        asked = {name: getattr(recipe, name) for name in ("gold_nm", "trust_limit_px", "beads", "patches", "refine")}
+        assert recipe.audit == AuditParams(**asked, solve=SolveParams(stretch=True, skew=True))
+        assert (recipe.audit.gold_nm, recipe.audit.patches.size_px, recipe.audit.beads.target_number) == (15, (100, 100), 17)
+
+    def test_the_specimen_of_an_audit_stretches_where_that_of_the_recipe_does(self):
+        assert make_recipe(BrtParameters(gold=15), "cryo_brt").audit.solve == SolveParams()
 
     def test_the_verdict_is_the_engines(self):
         recipe = make_recipe().for_engine("imod")

@@ -36,7 +36,7 @@ from tiltflow.align.beads import BeadParams, track_beads
 from tiltflow.align.beads import trust_warnings as bead_warnings
 from tiltflow.align.bundle import Solution, SolveParams, project_solution, solve
 from tiltflow.align.bundle.expected_error import field_points
-from tiltflow.align.fallback import leave_out_warnings, patch_warnings
+from tiltflow.align.methods import leave_out_warnings, patch_warnings, solve_without_wild
 from tiltflow.align.patches import PatchParams, track_patches
 from tiltflow.align.points import left_over, seen_by
 from tiltflow.align.projection import RefineParams, refine_by_projection
@@ -97,17 +97,21 @@ class _Case:
     def centre(self) -> Floats:
         return np.array(self.image_shape[::-1]) / 2
 
-    def solved(self, tracks: Tracks) -> Solution:
-        """Return the bundle adjustment of tracks, with the origin of the audited alignment."""
-        return solve(
-            tracks,
-            self.tilt_deg,
-            self.axis_angle_deg,
-            self.params.solve,
-            image_shape=self.image_shape,
-            included=self.alignment.included,
-            start=self.alignment.transforms,
-        )
+    def solved(self, tracks: Tracks, notes: StageObserver | None) -> tuple[Solution, Tracks]:
+        """Return the bundle adjustment of all tracks but wild ones, with the origin of the audited alignment, and those tracks."""
+
+        def solved(kept: Tracks) -> Solution:
+            return solve(
+                kept,
+                self.tilt_deg,
+                self.axis_angle_deg,
+                self.params.solve,
+                image_shape=self.image_shape,
+                included=self.alignment.included,
+                start=self.alignment.transforms,
+            )
+
+        return solve_without_wild(tracks, solved, self.image_shape, notes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,7 +249,7 @@ def _with_tracks(case: _Case, tracks: Tracks) -> Evidence:
         tracks_used=int(seen.any(axis=1).sum()),
     )
     try:
-        solution = case.solved(tracks)
+        solution, _ = case.solved(tracks, case.notes)
     except (StageError, np.linalg.LinAlgError):
         return evidence
     leave_out = solution.evidence.leave_out_px
@@ -273,7 +277,7 @@ def _beads(case: _Case) -> _Reference:
     )
     if warnings := bead_warnings(result, included & result.placed):
         raise StageError(f"gold measured anew cannot be trusted: {'; '.join(warnings)}")
-    return _of_tracks(case, result.tracks, f"{len(result.tracks.xy)} beads measured anew")
+    return _of_tracks(case, result.tracks, "{} beads measured anew")
 
 
 def _points(case: _Case) -> _Reference:
@@ -286,7 +290,7 @@ def _points(case: _Case) -> _Reference:
     """
     if case.tracks is None:
         raise StageError("its points are not known")
-    return _of_tracks(case, case.tracks, f"the {len(case.tracks.xy)} {case.tracks.kind} tracks that it was made from")
+    return _of_tracks(case, case.tracks, f"the {{}} {case.tracks.kind} tracks that it was made from")
 
 
 def _patches(case: _Case) -> _Reference:
@@ -309,12 +313,15 @@ def _patches(case: _Case) -> _Reference:
     if warnings := patch_warnings(result.error_px, result.error_limit_px, case.params.trust_limit_px):
         raise StageError("; ".join(warnings))
     params = replace(case.params, solve=replace(case.params.solve, weight_whole_tracks=True))
-    reference = _of_tracks(replace(case, params=params), result.tracks, f"{len(result.tracks.xy)} patches of our own")
+    reference = _of_tracks(replace(case, params=params), result.tracks, "{} patches of our own")
     return replace(reference, error_px=max(reference.error_px, result.error_px))
 
 
-def _of_tracks(case: _Case, tracks: Tracks, name: str) -> _Reference:
-    solution = case.solved(tracks)
+def _of_tracks(case: _Case, tracks: Tracks, named: str) -> _Reference:
+    """Return the reference that an adjustment of tracks gives; braces in its name stand for the number of tracks."""
+    told_before = tracks is case.tracks
+    solution, kept = case.solved(tracks, None if told_before else case.notes)
+    name = named.format(len(kept.xy))
     error = solution.evidence.error_px
     if error is None or not np.isfinite(error):
         raise StageError(f"{name} determine no error")

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from tiltflow.align.beads import BeadParams
 from tiltflow.align.bundle import LocalParams, SolveParams
-from tiltflow.align.fallback import Method
+from tiltflow.align.methods import Method
 from tiltflow.align.patches import PatchParams
 from tiltflow.recipe.lookup import Lookup
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tiltflow.align.audit import AuditParams, audit_alignment
+from tiltflow.align.audit import audit_alignment
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod.fit_figures import prealigned_binning
 from tiltflow.engines.imod.tracked_points import read_tracked_points
@@ -36,7 +36,7 @@ def audit_result(job: EngineJob, alignment: Alignment, log: str) -> Alignment:
             series.tilt_deg,
             series.axis_angle_deg,
             series.pixel_size_angstrom,
-            AuditParams(gold_nm=recipe.gold_nm, trust_limit_px=recipe.trust_limit_px, beads=recipe.beads, refine=recipe.refine),
+            recipe.audit,
             tracks=_tracks(job, alignment.method, log),
             observer=job.recorder,
             threads=job.site.threads,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tiltflow import describe
-from tiltflow.align.audit import AuditParams
 from tiltflow.align.foreign import audit_given, given_alignment, leave_out
 from tiltflow.engines.base import EngineJob
 from tiltflow.errors import ParameterError
@@ -61,5 +60,4 @@ def take_alignment(job: EngineJob, stack: Stack, excluded: Mapping[int, str]) ->
         found = read_alignment(path, series.name, size, series.pixel_size_angstrom)
         job.recorder.record.given_alignment = describe.given_alignment(found.program, alignment_files(path, series.name))
         alignment = leave_out(given_alignment(found, series, notes), dict(excluded))
-    params = AuditParams(gold_nm=recipe.gold_nm, trust_limit_px=recipe.trust_limit_px, beads=recipe.beads, refine=recipe.refine)
-    return audit_given(stack, alignment, series, params, observer=job.recorder, threads=job.site.threads)
+    return audit_given(stack, alignment, series, recipe.audit, observer=job.recorder, threads=job.site.threads)
