@@ -180,7 +180,8 @@ def _taken_from(given: dict[str, Any], name: str, kind: Any) -> Any:
         hints = get_type_hints(FolderOptions)
         return FolderOptions(**{each.name: _taken_from(given, each.name, hints[each.name]) for each in fields(FolderOptions)})
     if name == "engine_options":
-        return {option.name: given[option.name] or None for option in _options_of_engines()}
+        # Those that the command was declared with: an engine may have been installed since.
+        return {option.name: given[option.name] or None for option in _options_of_engines() if option.name in given}
     return given[name]
 
 

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 ENGINE, MEASURE, GIVEN = "engine", "measure", "given volumes"
 """Steps of the pipeline itself: all work of an engine that is one step, the statistics of the volume, and volumes that another
 program made."""
-SOURCE_NUMBER, ENGINE_NUMBER, MEASURE_NUMBER, GIVEN_NUMBER = 1, 1, 2, 1
+SOURCE_NUMBER, ENGINE_NUMBER, MEASURE_NUMBER, GIVEN_NUMBER = 1, 2, 2, 1
 """Numbers of the reading of the input, and of these steps."""
 
 _MAKERS: Mapping[Source, tuple[str, ...]] = {
