@@ -12,16 +12,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tiltflow.disk import sync, sync_folder
+
 PARTIAL_PREFIX = ".tiltflow-"
 """How the names of incomplete files begin.  They do not hold the name of the file, which may be as long as a name can be."""
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Give a hidden path beside `path` to write a file or a folder to, and rename it to `path` at the end.
 
     The hidden name ends in the suffix of `path`, since encoders choose the container by it.  After an exception it is
-    removed, and the former file stays.  Folders above `path` are made; only a folder replaces a folder.
+    removed, and the former file stays.  Folders above `path` are made; only a folder replaces a folder.  With `durable` it is on the disk
+    before it gets its name, and has its name on the disk at the end: a power cut leaves it or the former one.
 
     Raises
     ------
@@ -32,17 +35,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(8)}{path.suffix}")
     try:
         yield partial
+        if durable:
+            sync([partial])
         if partial.is_dir() and path.is_dir() and not path.is_symlink():
             _replace_folder(partial, path)
         else:
             partial.replace(path)
+        if durable:
+            sync_folder(path.parent)
     finally:
         _remove(partial)
 
 
-def write_text(path: Path, text: str, *, errors: str = "strict") -> None:
+def write_text(path: Path, text: str, *, errors: str = "strict", durable: bool = False) -> None:
     """Write a UTF-8 text file by :func:`atomic_write`."""
-    with atomic_write(path) as partial:
+    with atomic_write(path, durable=durable) as partial:
         partial.write_text(text, encoding="utf-8", errors=errors)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 import platform
 from collections.abc import Iterable
 from dataclasses import asdict, fields, is_dataclass
@@ -14,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tiltflow.checksum import sha256_of
+from tiltflow.disk import size_bytes
 from tiltflow.formats.directives import Directive
 from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Asset, TiltSeries
@@ -31,7 +31,6 @@ from tiltflow.record import (
 )
 from tiltflow.version import build
 
-_CHECKSUM_BLOCK = 1 << 20
 _LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr", "tifffile")
 
 
@@ -156,18 +155,16 @@ def given_alignment(program: str, files: Iterable[Path]) -> GivenAlignmentEntry:
     return GivenAlignmentEntry(program=program, files=[file_entry(path) for path in files])
 
 
-def file_entry(path: Path) -> FileEntry:
-    """Return a file with its size and checksum."""
-    return FileEntry(path=str(path), bytes=path.stat().st_size, sha256=_sha256(path))
+def file_entry(path: Path, folder: Path | None = None) -> FileEntry:
+    """Return a file with its size and checksum; its path is relative to `folder`, if that is given."""
+    shown = path if folder is None else path.relative_to(folder)
+    return FileEntry(path=str(shown), bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
 def product(asset: Asset, folder: Path) -> ProductEntry:
     """Return a product with its size and checksum."""
     path = folder / asset.path
-    if path.is_dir():
-        size, checksum = sum(item.stat().st_size for item in path.rglob("*") if item.is_file()), _sha256_of_folder(path)
-    else:
-        size, checksum = path.stat().st_size, _sha256(path)
+    size, checksum = size_bytes(path), sha256_of(path)
     metadata = dict(asset.metadata) if asset.metadata is not None else None
     return ProductEntry(type=str(asset.type), path=asset.path, bytes=size, sha256=checksum, metadata=metadata)
 
@@ -190,20 +187,3 @@ def _scaled(value: Any, factor: float) -> Any:
 
 def _stage(params: object) -> Any:
     return asdict(params) if is_dataclass(params) and not isinstance(params, type) else params
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_CHECKSUM_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sha256_of_folder(folder: Path) -> str:
-    """Return what `find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum` prints in a folder."""
-    names = sorted(os.fsencode(f"./{path.relative_to(folder).as_posix()}") for path in folder.rglob("*") if path.is_file())
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(f"{_sha256(folder / os.fsdecode(name))}  ".encode() + name + b"\n")
-    return digest.hexdigest()

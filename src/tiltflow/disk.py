@@ -1,9 +1,16 @@
-"""Sizes on disk, and the system's errors for a full disk."""
+"""Sizes on disk, the system's errors for a full disk, and what makes files outlive a power cut."""
 
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+_SYNCED_AT_ONCE = 16
+"""Files that are brought to the disk together: a file system writes what several threads wait for in one go, ten times as fast as one
+after the other for the small files of a pyramid."""
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of the system when the disk or the quota is full."""
@@ -14,3 +21,53 @@ def size_bytes(path: Path) -> int:
     if path.is_dir():
         return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
     return path.stat().st_size
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Wait until files and folders, with all that is in these, are on the disk, so that a power cut leaves them as they are.
+
+    A link is as safe as the folder that holds it; what it leads to is left alone.
+
+    Raises
+    ------
+    OSError
+        If one cannot be written there.
+    """
+    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
+        for _ in pool.map(_sync_one, _all_in(paths)):
+            pass
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk.
+
+    Raises
+    ------
+    OSError
+        If they cannot be written there.
+    """
+    _sync_one(folder)
+
+
+def _all_in(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            yield from _all_in(path.iterdir())
+        yield path
+
+
+def _sync_one(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+_CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""Errors of file systems that do not know how to bring a folder to the disk."""

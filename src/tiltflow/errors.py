@@ -6,7 +6,8 @@
     ├── InputError                  something about the user's files
     │   ├── FormatError             (ValueError)  a file is not what it claims to be
     │   ├── MissingValueError       (ValueError)  no source gives the angles, the pixel size, ...
-    │   └── LocationError           (ValueError)  a share, folder or path that cannot be used
+    │   ├── LocationError           (ValueError)  a share, folder or path that cannot be used
+    │   └── InputChangedError       (ValueError)  a file changed while it was being read
     ├── ParameterError              (ValueError)  a parameter that is out of range
     │   └── DirectiveError          a directive that is unknown, misspelt or malformed
     ├── SettingsError               (ValueError)  the site's settings
@@ -46,6 +47,10 @@ class MissingValueError(InputError, ValueError):
 
 class LocationError(InputError, ValueError):
     """A share, folder or path that cannot be used."""
+
+
+class InputChangedError(InputError, ValueError):
+    """A file changed while it was being read, so that what was read of it does not belong together."""
 
 
 class ParameterError(TiltflowError, ValueError):

@@ -1,6 +1,7 @@
 """Which earlier results are kept, and what is said of those that are not: a table of cases, one for each rule."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 
 import tiltflow
 from tiltflow import describe
-from tiltflow.model import Site
+from tiltflow.formats.identity import identity_of
+from tiltflow.model import Asset, AssetType, Site
 from tiltflow.pipeline import earlier_result, process, why_not_kept
-from tiltflow.pipeline.step_book import source_key, step_numbers
+from tiltflow.pipeline.step_book import note_identity, step_numbers
 from tiltflow.recipe import BrtParameters, make_recipe
-from tiltflow.record import ProductEntry, Recorder, read_record
+from tiltflow.record import Recorder, read_record
 
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")
 OTHER = make_recipe(BrtParameters(thickness=51), engine="imod")
@@ -43,16 +45,19 @@ def earlier(tmp_path):
     source, output = tmp_path / "B.st", tmp_path / "out" / "B"
     source.write_bytes(b"raw images")
     (output / "B_rec.zarr").mkdir(parents=True)
+    (output / "B_rec.zarr" / "0").write_bytes(b"chunks")
     (output / "tiltMov_B.mp4").write_bytes(b"movie")
+    (output / "B_rec.mrc").write_bytes(b"volume")
     recorder = Recorder.start(output / "run.json", source, tiltflow.__version__)
     recorder.record.versions = describe.versions()
-    recorder.record.source_key = source_key(source)
+    note_identity(recorder.record, identity_of(source))
     recorder.record.step_numbers = step_numbers()
     recorder.record.recipe = describe.recipe(RECIPE, requested=RECIPE)
     recorder.record.products = [
-        ProductEntry(type="tiltMovie", path="tiltMov_B.mp4", bytes=5),
-        ProductEntry(type="neuroglancerZarr", path="B_rec.zarr", bytes=0),
+        describe.product(Asset(AssetType.TILT_MOVIE, "tiltMov_B.mp4"), output),
+        describe.product(Asset(AssetType.NEUROGLANCER_ZARR, "B_rec.zarr"), output),
     ]
+    recorder.record.files = [describe.file_entry(output / "B_rec.mrc", output)]
     recorder.succeed()
     return Earlier(source, output, recorder)
 
@@ -84,18 +89,25 @@ def another_recipe_was_requested(earlier):
     earlier.record.recipe = describe.recipe(RECIPE, requested=OTHER)
 
 
-def made_from_another_file(earlier):
-    earlier.record.source = "/elsewhere/B.st"
-
-
 def the_stack_has_another_size(earlier):
     times = earlier.source.stat()
     earlier.source.write_bytes(b"raw images, and more")
     os.utime(earlier.source, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def the_stack_was_written_since(earlier):
-    os.utime(earlier.source, ns=(0, earlier.source.stat().st_mtime_ns + 1))
+def the_stack_was_replaced_by_one_of_the_same_size_and_time(earlier):
+    times = earlier.source.stat()
+    other = earlier.source.with_name("other")
+    other.write_bytes(b"RAW IMAGES")
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    other.replace(earlier.source)
+
+
+def the_stack_was_rewritten_in_place_with_its_old_time(earlier):
+    times = earlier.source.stat()
+    with earlier.source.open("r+b") as file:
+        file.write(b"RAW")
+    os.utime(earlier.source, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def the_angles_beside_it_are_new(earlier):
@@ -115,12 +127,25 @@ def the_stack_is_gone(earlier):
     earlier.source.unlink()
 
 
+def a_product_was_cut(earlier):
+    earlier.product("tiltMov_B.mp4").write_bytes(b"")
+
+
 def a_product_is_missing(earlier):
     earlier.product("tiltMov_B.mp4").unlink()
 
 
 def a_folder_is_missing(earlier):
+    (earlier.product("B_rec.zarr") / "0").unlink()
     earlier.product("B_rec.zarr").rmdir()
+
+
+def a_chunk_is_missing(earlier):
+    (earlier.product("B_rec.zarr") / "0").unlink()
+
+
+def the_volume_is_missing(earlier):
+    earlier.product("B_rec.mrc").unlink()
 
 
 CHANGED = "the stack, or a file beside it, has changed since"
@@ -130,15 +155,17 @@ CASES = [
     (a_step_is_new, f"these steps have changed since tiltflow {tiltflow.__version__}: positioning"),
     (no_recipe, "the recipe differs"),
     (another_recipe_was_requested, "the recipe differs"),
-    (made_from_another_file, "it was made from another file, /elsewhere/B.st"),
     (the_stack_has_another_size, CHANGED),
-    (the_stack_was_written_since, CHANGED),
+    (the_stack_was_replaced_by_one_of_the_same_size_and_time, CHANGED),
+    (the_stack_was_rewritten_in_place_with_its_old_time, CHANGED),
     (the_stack_was_rewritten_with_as_many_bytes, CHANGED),
     (the_angles_beside_it_are_new, CHANGED),
     (an_mdoc_beside_it_is_new, CHANGED),
-    (the_stack_is_gone, "the stack cannot be read"),
-    (a_product_is_missing, "products are missing: tiltMov_B.mp4"),
-    (a_folder_is_missing, "products are missing: B_rec.zarr"),
+    (a_product_is_missing, "tiltMov_B.mp4 is missing"),
+    (a_product_was_cut, "tiltMov_B.mp4 has 0 bytes instead of 5"),
+    (a_folder_is_missing, "B_rec.zarr is missing"),
+    (a_chunk_is_missing, "B_rec.zarr has 0 bytes instead of 6"),
+    (the_volume_is_missing, "B_rec.mrc is missing"),
 ]
 
 
@@ -149,6 +176,30 @@ def test_the_version_is_recorded_and_not_compared(earlier, other):
     for name, value in other.items():
         setattr(earlier.record, name, value)
     assert earlier.asked()[1] is None
+
+
+def touched(earlier):
+    earlier.source.touch()
+
+
+def copied_with_its_results(earlier):
+    place = earlier.source.with_name("archive") / "B.st"
+    place.parent.mkdir()
+    shutil.copyfile(earlier.source, place)
+    earlier.source.unlink()
+    earlier.source = place
+
+
+@pytest.mark.parametrize("change", [touched, copied_with_its_results])
+def test_an_input_is_its_contents_wherever_and_from_when_it_is(earlier, change):
+    change(earlier)
+    result, why = earlier.asked()
+    assert (why, result.source) == (None, earlier.source)
+
+
+def test_a_stack_that_is_gone_is_no_reason_to_keep_a_result(earlier):
+    earlier.source.unlink()
+    assert earlier.asked() == (None, f"{earlier.source}: cannot be read: No such file or directory")
 
 
 @pytest.mark.parametrize(("change", "why"), CASES, ids=[change.__name__ for change, _ in CASES])
@@ -166,7 +217,7 @@ def test_the_recipe_that_was_asked_for_decides_not_what_an_engine_made_of_it(ear
 def test_all_reasons_are_said_at_once(earlier):
     a_product_is_missing(earlier)
     a_folder_is_missing(earlier)
-    missing = "products are missing: tiltMov_B.mp4, B_rec.zarr"
+    missing = "tiltMov_B.mp4 is missing; B_rec.zarr is missing"
     assert earlier.asked(OTHER)[1] == f"the recipe differs; {missing}"
     a_step_is_new(earlier)
     steps = f"these steps have changed since tiltflow {tiltflow.__version__}: positioning"

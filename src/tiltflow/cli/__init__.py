@@ -15,7 +15,16 @@ __all__ = ["INTERRUPTED", "NONE_SUCCEEDED", "SOME_FAILED", "USAGE_ERROR", "app",
 
 
 # Each adds its commands, which the help lists in this order.
-_MODULES = ("run_command", "part_commands", "import_command", "export_command", "look_commands", "demo_command", "stand_in_command")
+_MODULES = (
+    "run_command",
+    "part_commands",
+    "import_command",
+    "export_command",
+    "look_commands",
+    "verify_command",
+    "demo_command",
+    "stand_in_command",
+)
 for _commands in _MODULES:
     import_module(f"tiltflow.cli.{_commands}")
 

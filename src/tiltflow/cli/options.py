@@ -78,6 +78,12 @@ Threads = Annotated[
     ),
 ]
 Redo = Annotated[bool, typer.Option("--redo", help="Process series again that are already done.", rich_help_panel=HOW)]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify", help="Read what is done already, and make again what does not hold what was written.", rich_help_panel=HOW
+    ),
+]
 Workdir = Annotated[Path | None, typer.Option("--workdir", help="Where scratch folders are made.", rich_help_panel=WHERE)]
 PerSeries = Annotated[
     Path | None,

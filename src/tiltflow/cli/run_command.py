@@ -18,6 +18,7 @@ from tiltflow.cli.options import (
     FallbackEngine,
     FolderOptions,
     TokenFile,
+    Verify,
     takes_options,
 )
 from tiltflow.errors import ParameterError
@@ -35,6 +36,7 @@ def run(
     export: Export = None,
     callback_url: CallbackUrl = None,
     token_file: TokenFile = None,
+    verify: Verify = False,
     keep_workdir: Annotated[bool, typer.Option("--keep-workdir", help="Keep the scratch folders.", rich_help_panel=WHERE)] = False,
     like: Annotated[
         Path | None,
@@ -92,7 +94,7 @@ def run(
                 console.err.print(f"! {shortage}", style="yellow", markup=False, soft_wrap=True)
     with stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
         results = run_series(
-            sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo, on_progress=on_progress
+            sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo, verify=verify, on_progress=on_progress
         ).results
     console.show_closing_table(results)
     console.out.print(f"results: {asked.output}, report: {asked.output / INDEX_NAME}", markup=False)

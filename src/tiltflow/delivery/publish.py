@@ -1,8 +1,9 @@
 """Publishing of finished files in the folder of their series.
 
 Readers never see half a file: everything is copied into a staging folder beside its destination and renamed only once all of it
-is there.  A run that is repeated replaces what an earlier one published; one that is killed leaves the published files as they
-were, and a staging folder that the next one removes.
+is there, on the disk and not only in the system's memory, so that a power cut cannot leave an empty file under a final name.  A run
+that is repeated replaces what an earlier one published; one that is killed leaves the published files as they were, and a staging
+folder that the next one removes.
 
 Files of a scratch folder are copied, not linked or moved: a link would show later edits of a kept scratch folder to the portal, and
 a move would make a second attempt impossible.  Large files are better made in a staging folder of the destination
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tiltflow.atomic_write import write_text
-from tiltflow.disk import NO_SPACE, size_bytes
+from tiltflow.disk import NO_SPACE, size_bytes, sync, sync_folder
 from tiltflow.errors import DeliveryError, ResourceError
 
 _STAGING_PREFIX = ".tiltflow-staging-"
@@ -55,8 +56,10 @@ def publish(paths: Sequence[Path], destination: Path) -> tuple[Path, ...]:
             fresh.mkdir()
             for path in paths:
                 _copy(path, fresh / path.name, _link if _is_staged(path, destination) else shutil.copyfile)
+            sync([fresh])
             for name in names:
                 _swap_in(fresh / name, destination / name, staging)
+            sync_folder(destination)
     return tuple(destination / name for name in names)
 
 
@@ -74,7 +77,7 @@ def publish_text(path: Path, text: str) -> None:
         If the disk is full, or the file cannot be written.
     """
     with _explained(path.parent):
-        write_text(path, text)
+        write_text(path, text, durable=True)
 
 
 def _is_staged(path: Path, destination: Path) -> bool:

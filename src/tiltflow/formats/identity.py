@@ -1,28 +1,125 @@
-"""The identity of a tilt series: every file that its reading used or looked for."""
+"""The identity of a tilt series: the contents of every file that its reading used or looked for."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from tiltflow.errors import LocationError
+from tiltflow.errors import InputChangedError, LocationError
 from tiltflow.formats.sources import side_files
+from tiltflow.parallel import map_threads, usable_cores
+
+_BLOCK = 16 << 20
+"""Bytes that one core hashes at a time: a stack of gigabytes is hashed as fast as it is read, in bounded memory."""
+_REMEMBERED = 256
+"""Stacks whose checksum a process remembers; a run asks for each a few times."""
+
+State = tuple[int, int, int, int]
+"""Inode, bytes, and times of the last change of contents and of anything, ns."""
 
 
-def identity_of(path: Path) -> dict[str, object]:
-    """Return what tells one input from another, by name of file.
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells one input from another.
 
-    The stack counts by its place, size and time of change (its contents are gigabytes); of the small files beside it the contents
-    count, and where one that was looked for is absent, that counts too.
+    Attributes
+    ----------
+    stack
+        Checksum of the stack: the SHA-256 of the SHA-256 of its blocks of 16 MiB.
+    beside
+        Checksum of each file beside the stack that is looked for, by name; None for one that is absent, which counts too.
+    state
+        Of the stack on disk.  It says whether the stack has to be hashed again, and is no part of the identity: a copy, or what was
+        restored from an archive, is the same input.
+    """
+
+    stack: str
+    beside: Mapping[str, str | None]
+    state: State
+
+    @property
+    def content(self) -> dict[str, object]:
+        """What the identity is made of."""
+        return {"stack": self.stack, "beside": dict(self.beside)}
+
+
+def identity_of(path: Path, known: tuple[State, str] | None = None) -> Identity:
+    """Return the identity of the series whose stack is at `path`.
+
+    Parameters
+    ----------
+    path
+        Of the stack.
+    known
+        The state of the stack at another time, and its checksum then: it is not hashed again if it has not changed.
 
     Raises
     ------
     LocationError
         If a file cannot be read.
+    InputChangedError
+        If the stack changes meanwhile.
     """
     try:
-        status = path.stat()
+        state = state_of(path)
+        stack = known[1] if known is not None and known[0] == state else _checksum(path, state)
+        if state_of(path) != state:
+            raise InputChangedError(_changed(path))
         beside = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() if each.is_file() else None for each in side_files(path)}
     except OSError as error:
         raise LocationError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
-    return {"stack": [str(path), status.st_size, status.st_mtime_ns], "beside": beside}
+    return Identity(stack, beside, state)
+
+
+def state_of(path: Path) -> State:
+    """Return the state of a file on disk, links followed.
+
+    Raises
+    ------
+    OSError
+        If it cannot be asked for.
+    """
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def require_same(path: Path, before: Identity) -> None:
+    """Raise unless a series is still what it was.
+
+    Raises
+    ------
+    InputChangedError
+        With the name of a file that was changed.
+    LocationError
+        If one cannot be read any more.
+    """
+    now = identity_of(path, (before.state, before.stack))
+    if now.stack != before.stack:
+        raise InputChangedError(_changed(path))
+    for name, checksum in now.beside.items():
+        if checksum != before.beside.get(name):
+            raise InputChangedError(_changed(path.with_name(name)))
+
+
+def _changed(path: Path) -> str:
+    return f"{path} was changed while it was being read; wait until it is complete, and run the same command again"
+
+
+@functools.lru_cache(_REMEMBERED)
+def _checksum(path: Path, state: State) -> str:
+    """Return the checksum of a file in a state; blocks are hashed on all cores, which leaves the file where its reading finds it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        whole = hashlib.sha256()
+        starts = range(0, state[1], _BLOCK)
+        for digest in map_threads(
+            lambda start: hashlib.sha256(os.pread(descriptor, _BLOCK, start)).digest(), starts, usable_cores()
+        ):
+            whole.update(digest)
+    finally:
+        os.close(descriptor)
+    return whole.hexdigest()

@@ -7,6 +7,7 @@
 
 from tiltflow.pipeline.conclusion import close_lost
 from tiltflow.pipeline.import_alignment import import_alignment
+from tiltflow.pipeline.intact import Checked, check_results
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.request import Prepared, prepare
@@ -18,6 +19,7 @@ from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 
 __all__ = [
     "RECORD_NAME",
+    "Checked",
     "Forecast",
     "Job",
     "OnProgress",
@@ -26,6 +28,7 @@ __all__ = [
     "SeriesProgress",
     "StepOutcome",
     "StepRunner",
+    "check_results",
     "close_lost",
     "earlier_result",
     "finish_step",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+from tiltflow.disk import sync, sync_folder
 from tiltflow.errors import FormatError
+from tiltflow.formats.identity import state_of
 from tiltflow.model import Asset, AssetType, SeriesResult, Thresholds
 from tiltflow.pipeline.failure import optional
 from tiltflow.pipeline.job import RECORD_NAME
+from tiltflow.pipeline.step_book import unfinished_folder
 from tiltflow.record import Recorder, SeriesRecord, read_record
-from tiltflow.report import verdict, write_series_page
+from tiltflow.report import PAGE_NAME, verdict, write_series_page
+from tiltflow.report.pictures import FOLDER as PICTURES
 from tiltflow.report.previews import write_previews
 from tiltflow.version import __version__
 
@@ -22,6 +27,23 @@ def conclude(recorder: Recorder, thresholds: Thresholds) -> None:
         recorder.record.verdict = verdict.entry(verdict.judge(recorder.record, thresholds), thresholds)
         recorder.save()
         write_series_page(recorder.path.parent, recorder.record, thresholds)
+        folder = recorder.path.parent
+        sync(path for path in (folder / PICTURES, folder / PAGE_NAME) if path.exists())
+        sync_folder(folder)
+
+
+def complete(source: Path, output: Path, thresholds: Thresholds) -> None:
+    """Bring a result that is kept up to date: where its stack is now, and what an interrupted run did not come to."""
+    shutil.rmtree(unfinished_folder(output), ignore_errors=True)
+    record = read_record(output / RECORD_NAME)
+    state = state_of(source)
+    page_stands = (output / PAGE_NAME).is_file()
+    if page_stands and record.source == str(source) and record.source_state == state:
+        return
+    record.source, record.source_state = str(source), state
+    recorder = Recorder(output / RECORD_NAME, record)
+    if not page_stands:
+        conclude(recorder, thresholds)
 
 
 def close_lost(result: SeriesResult, thresholds: Thresholds) -> None:

@@ -16,14 +16,15 @@ import numpy as np
 
 from tiltflow import describe
 from tiltflow.delivery.cleanup import make_scratch
-from tiltflow.errors import FormatError, LocationError
+from tiltflow.errors import FormatError, InputChangedError, LocationError
+from tiltflow.formats.identity import State, state_of
 from tiltflow.formats.mrc import open_mrc, read_header
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
 from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Reconstruction, SeriesResult, Site
 from tiltflow.observer import StageProgress, silent_progress
-from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, nobody
+from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, StepOutcome, nobody
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.run import recorded_run
 from tiltflow.pipeline.step_book import GIVEN, GIVEN_NUMBER, steps_of
@@ -147,7 +148,8 @@ def process_given(
     with series_log(output, given.name):
         scratch = make_scratch(given.source, site.scratch)
         job = Job(given.source, recipe, site, output, scratch, False, redo, ("products",), given.name)
-        runner = StepRunner(partial(given_step, given=given, progress=report), partial(product_step, progress=report), finish_step)
+        finish = partial(_finish, given=given, before=_states(given))
+        runner = StepRunner(partial(given_step, given=given, progress=report), partial(product_step, progress=report), finish)
         result = work_on(job, runner)
     on_progress(SeriesProgress(given.name, result.stage or "done", 1.0, result))
     return result
@@ -170,12 +172,32 @@ def given_step(job: Job, given: GivenVolumes, progress: StageProgress = silent_p
     for suffix, path in (("_ali.mrc", given.aligned), ("_rec.mrc", given.volume)):
         (job.workdir / f"{job.name}{suffix}").symlink_to(path.absolute())
     steps = steps_of(job, recorder)
-    identity = [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in (given.aligned, given.volume)]
-    steps.begin(GIVEN, GIVEN_NUMBER, (), identity)
+    steps.begin(GIVEN, GIVEN_NUMBER, (), [str(given.aligned.absolute()), str(given.volume.absolute()), *_states(given)])
     alignment = _alignment(given, recorder)
     measure(job, recorder, steps, given.volume)
     place = given.aligned.parent / given.name
     return Reconstruction(given.aligned, given.volume, place.with_suffix(".xf"), place.with_suffix(".tlt"), alignment)
+
+
+def _states(given: GivenVolumes) -> list[State | None]:
+    return [state_of(path) if path.exists() else None for path in (given.aligned, given.volume)]
+
+
+def _finish(
+    job: Job,
+    outcomes: Sequence[StepOutcome],
+    error: BaseException | None,
+    stage: str | None,
+    *,
+    given: GivenVolumes,
+    before: list[State | None],
+) -> SeriesResult:
+    """Finish a series whose volumes are still what they were; else it fails."""
+    if error is None and _states(given) != before:
+        error = InputChangedError(
+            f"{given.aligned.name} or {given.volume.name} was changed while it was being read; run the same command again"
+        )
+    return finish_step(job, outcomes, error, stage)
 
 
 def _described(given: GivenVolumes) -> dict[str, ValueEntry]:

@@ -11,12 +11,13 @@ from urllib.parse import quote
 from tiltflow import describe
 from tiltflow.delivery.layout import ASSETS
 from tiltflow.delivery.publish import publish
+from tiltflow.parallel import map_threads
 from tiltflow.pipeline.engine_work import GEOMETRY_FILES
 from tiltflow.pipeline.job import Job, StepOutcome
 from tiltflow.pipeline.step_book import unfinished_folder
 from tiltflow.products.catalogue import STEPS
 from tiltflow.recipe.engine_rules import engine_info
-from tiltflow.record import ProductEntry, SeriesRecord, Steps
+from tiltflow.record import FileEntry, ProductEntry, SeriesRecord, Steps
 
 _FILES = (
     "*.log",
@@ -76,8 +77,10 @@ def products_url(job: Job) -> str:
     return f"{job.site.assets_url.rstrip('/')}/{quote(job.output.relative_to(root).as_posix())}"
 
 
-def publish_products(job: Job, outcomes: Sequence[StepOutcome], steps: Steps) -> list[ProductEntry]:
-    """Put products and volumes into the folder of the series, all or none, and return their entries.
+def publish_products(
+    job: Job, record: SeriesRecord, outcomes: Sequence[StepOutcome], steps: Steps, kept: Sequence[Path]
+) -> tuple[list[ProductEntry], list[FileEntry]]:
+    """Put products and volumes into the folder of the series, all or none; return their entries, and those of files kept beside them.
 
     What was taken over from an earlier run and is in its place already stays there.
     """
@@ -95,7 +98,11 @@ def publish_products(job: Job, outcomes: Sequence[StepOutcome], steps: Steps) ->
     fresh = [path for path in real if path.parent.resolve() != job.output.resolve()]
     steps.replacing(path.name for path in fresh)
     publish(fresh, job.output)
-    return [describe.product(asset, job.output) for asset in assets]
+    pictures = [picture.path for picture in record.pictures]
+    names = sorted({*(path.name for path in (*kept, *volumes, *beside)), *pictures})
+    products = map_threads(lambda asset: describe.product(asset, job.output), assets, job.site.threads)
+    files = map_threads(lambda name: describe.file_entry(job.output / name, job.output), names, job.site.threads)
+    return list(products), list(files)
 
 
 def _nearest(job: Job, path: Path) -> Path:

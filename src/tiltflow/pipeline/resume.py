@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tiltflow import describe
-from tiltflow.errors import FormatError, TiltflowError
+from tiltflow.errors import FormatError, InputError, TiltflowError
 from tiltflow.formats.find_alignment import alignment_files, find_alignment
+from tiltflow.formats.identity import identity_of
 from tiltflow.model import SeriesResult
 from tiltflow.pipeline.conclusion import result_of
+from tiltflow.pipeline.intact import damaged, differences_on_disk
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Part
-from tiltflow.pipeline.step_book import source_key, step_numbers
+from tiltflow.pipeline.step_book import known_stack, source_key, step_numbers
 from tiltflow.recipe import Recipe
 from tiltflow.record import SeriesRecord, read_record
+from tiltflow.record.steps import forget
 
 
 def earlier_result(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] = ALL_PARTS) -> SeriesResult | None:
-    """Return the result in `output` if it is complete and was made from the same file by the same recipe."""
+    """Return the result in `output` if it is complete and was made from the same contents by the same recipe."""
     try:
         record = _success_in(output)
     except FormatError:
         return None
     if record is None or any(_differences(record, source, recipe, output, parts)):
         return None
-    return result_of(record, output)
+    return replace(result_of(record, output), source=source)
 
 
 def why_not_kept(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] = ALL_PARTS) -> str | None:
@@ -34,6 +38,18 @@ def why_not_kept(source: Path, recipe: Recipe, output: Path, parts: Sequence[Par
     except FormatError:
         return f"the record in {output} cannot be read"
     return None if record is None else "; ".join(_differences(record, source, recipe, output, parts)) or None
+
+
+def forget_damaged(output: Path) -> tuple[str, ...]:
+    """Return the files of a success in `output` that do not hold what was written; the steps that made them count as not done."""
+    try:
+        record = _success_in(output)
+    except FormatError:
+        return ()
+    wrong = () if record is None else damaged(record, output)
+    if record is not None and wrong:
+        forget(output, record.name, {Path(path).parts[0] for path in wrong})
+    return wrong
 
 
 def _success_in(output: Path) -> SeriesRecord | None:
@@ -60,18 +76,17 @@ def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Pat
         yield f"these steps have changed since tiltflow {record.tiltflow}: {', '.join(newer)}"
     if record.recipe is None or record.recipe.requested != recipe.digest:
         yield "the recipe differs"
-    if record.source != str(source):
-        yield f"it was made from another file, {record.source}"
-    elif not (now := source_key(source)):
-        yield "the stack cannot be read"
-    elif now != record.source_key:
-        yield "the stack, or a file beside it, has changed since"
+    try:
+        now = identity_of(source, known_stack(record))
+    except InputError as error:
+        yield str(error)
+    else:
+        if source_key(now) != record.source_key:
+            yield "the stack, or a file beside it, has changed since"
     yield from _given_differences(record, source.stem, recipe)
     if lacking := [part for part in parts if part not in record.parts]:
         yield f"it has no {' and no '.join(lacking)} yet"
-    missing = [product.path for product in record.products if not (output / product.path).exists()]
-    if missing:
-        yield f"products are missing: {', '.join(missing)}"
+    yield from differences_on_disk(record, output)
 
 
 def _given_differences(record: SeriesRecord, name: str, recipe: Recipe) -> Iterator[str]:

@@ -17,10 +17,11 @@ from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis
 from tiltflow.disk import NO_SPACE
 from tiltflow.model import SeriesResult, Site
+from tiltflow.pipeline.conclusion import complete
 from tiltflow.pipeline.exports import complete_exports
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, OnProgress, Part, RunResult, SeriesProgress, nobody
 from tiltflow.pipeline.log import series_log
-from tiltflow.pipeline.resume import earlier_result, why_not_kept
+from tiltflow.pipeline.resume import earlier_result, forget_damaged, why_not_kept
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 from tiltflow.recipe import Recipe, SeriesRecipes
@@ -42,13 +43,15 @@ def run(
     jobs: int = 1,
     keep_volumes: bool = True,
     redo: bool = False,
+    verify: bool = False,
     parts: tuple[Part, ...] = ALL_PARTS,
     on_progress: OnProgress = nobody,
 ) -> RunResult:
     """Process every series into a folder of its own under `output`, `jobs` of them at once.
 
     The base names must differ, which :func:`tiltflow.delivery.layout.find_series` ensures.  A series whose earlier result is complete,
-    and was made by the same recipe from the same file, is not done again unless `redo`.  `recipe` is one for all series, or one for each.
+    and was made by the same recipe from the same input, is not done again unless `redo`; with `verify` complete means that every file
+    holds what was written, and not only that it has its size.  `recipe` is one for all series, or one for each.
 
     Raises
     ------
@@ -75,6 +78,7 @@ def run(
             output=output / source.stem,
             keep_volumes=keep_volumes,
             redo=redo,
+            verify=verify,
             parts=parts,
             on_progress=report,
         )
@@ -108,6 +112,7 @@ def process(
     output: Path,
     keep_volumes: bool = True,
     redo: bool = False,
+    verify: bool = False,
     parts: tuple[Part, ...] = ALL_PARTS,
     on_progress: OnProgress = nobody,
     runner: StepRunner | None = None,
@@ -122,13 +127,15 @@ def process(
         If no scratch folder can be made.
     """
     name = source.stem
-    earlier = None if redo else earlier_result(source, recipe, output, parts)
+    wrong = forget_damaged(output) if verify and not redo else ()
+    earlier = None if redo or wrong else earlier_result(source, recipe, output, parts)
     if earlier is not None:
         _log.info("%s: %s", name, _KEPT)
+        complete(source, output, site.thresholds)
         complete_exports(name, output, site.export)
         on_progress(SeriesProgress(name, earlier.stage or "done", 1.0, earlier, note=_KEPT))
         return earlier
-    why = None if redo else why_not_kept(source, recipe, output, parts)
+    why = f"damaged: {', '.join(wrong)}" if wrong else None if redo else why_not_kept(source, recipe, output, parts)
     if why is not None:
         on_progress(SeriesProgress(name, "start", 0.0, note=f"done again: {why}"))
     with series_log(output, name):

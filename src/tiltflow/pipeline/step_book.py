@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from tiltflow.delivery.publish import staging_folder
-from tiltflow.errors import LocationError
-from tiltflow.formats.identity import identity_of
+from tiltflow.formats.identity import Identity, State
 from tiltflow.model import AssetType
 from tiltflow.pipeline.job import Job
 from tiltflow.products.catalogue import STEPS, Source
 from tiltflow.recipe.engine_rules import all_engines
-from tiltflow.record import Recorder, Steps
+from tiltflow.record import Recorder, SeriesRecord, Steps
 from tiltflow.record.steps import step_key
-
-_log = logging.getLogger(__name__)
 
 ENGINE, MEASURE, GIVEN = "engine", "measure", "given volumes"
 """Steps of the pipeline itself: all work of an engine that is one step, the statistics of the volume, and volumes that another
 program made."""
-SOURCE_NUMBER, ENGINE_NUMBER, MEASURE_NUMBER, GIVEN_NUMBER = 1, 2, 2, 1
+SOURCE_NUMBER, ENGINE_NUMBER, MEASURE_NUMBER, GIVEN_NUMBER = 2, 2, 2, 1
 """Numbers of the reading of the input, and of these steps."""
 
 _MAKERS: Mapping[Source, tuple[str, ...]] = {
@@ -48,12 +44,20 @@ def steps_of(job: Job, recorder: Recorder) -> Steps:
     return Steps(recorder, job.output, unfinished_folder(job.output), redo=job.redo)
 
 
-def source_key(source: Path) -> str:
-    """Return the key of an input: of its stack and of all files beside it that its reading looks for; empty if it cannot be read."""
-    try:
-        return step_key("source", SOURCE_NUMBER, (), identity_of(source))
-    except LocationError:
-        return ""
+def source_key(identity: Identity) -> str:
+    """Return the key of an input: of the contents of its stack and of all files beside it that its reading looks for."""
+    return step_key("source", SOURCE_NUMBER, (), identity.content)
+
+
+def note_identity(record: SeriesRecord, identity: Identity) -> None:
+    """Put the identity of an input, and its key, into a record."""
+    record.source_checksum, record.source_state = identity.stack, identity.state
+    record.source_key = source_key(identity)
+
+
+def known_stack(record: SeriesRecord) -> tuple[State, str] | None:
+    """Return the state of a stack and its checksum, as a record has them."""
+    return (record.source_state, record.source_checksum) if record.source_state is not None else None
 
 
 def keys_of_inputs(steps: Steps, recorder: Recorder, needed: tuple[Source | AssetType, ...]) -> tuple[str, ...]:

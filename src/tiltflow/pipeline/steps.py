@@ -12,6 +12,7 @@ from tiltflow import describe
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
 from tiltflow.errors import FormatError, ParameterError
+from tiltflow.formats.identity import identity_of, require_same
 from tiltflow.formats.series import read_series
 from tiltflow.model import Asset, AssetType, Reconstruction, SeriesResult
 from tiltflow.observer import StageProgress, silent_progress
@@ -22,7 +23,7 @@ from tiltflow.pipeline.exports import make_exports
 from tiltflow.pipeline.failure import failure_kind, last_lines, optional, reason
 from tiltflow.pipeline.job import ALL_PARTS, Job, StepOutcome
 from tiltflow.pipeline.publication import files_to_keep, products_folder, products_url, publish_products
-from tiltflow.pipeline.step_book import MEASURE, MEASURE_NUMBER, keys_of_inputs, source_key, step_numbers, steps_of
+from tiltflow.pipeline.step_book import MEASURE, MEASURE_NUMBER, keys_of_inputs, note_identity, step_numbers, steps_of
 from tiltflow.products.catalogue import STEPS, ProductContext, Source
 from tiltflow.record import Recorder, Steps
 from tiltflow.report.gather import gather_view, gather_volume
@@ -40,9 +41,10 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
         With the reason, if the series cannot be processed.
     """
     recorder = begin_record(job, progress)
-    recorder.record.source_key = source_key(job.source)
     recorder.record.recipe = describe.recipe(job.recipe, requested=job.recipe)
     with recorder.stage("read") as notes:
+        identity = identity_of(job.source)
+        note_identity(recorder.record, identity)
         series = read_series(job.source, job.recipe.hints)
         recorder.record.input = describe.series(series)
         for problem in series.problems:
@@ -54,8 +56,10 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
     with one_thread_for_algebra():
         if "reconstruction" not in job.parts:
             align_only(job, series, recorder, steps, recorder.record.source_key)
+            require_same(job.source, identity)
             return None
         result = align_and_reconstruct(job, series, recorder, steps, recorder.record.source_key)
+    require_same(job.source, identity)
     measure(job, recorder, steps, result.volume)
     return result
 
@@ -157,10 +161,9 @@ def finish_step(
         publish(files, job.output)
         if error is None:
             with recorder.stage("publish") as notes:
-                recorder.record.products = publish_products(job, outcomes, steps)
+                recorder.record.products, recorder.record.files = publish_products(job, recorder.record, outcomes, steps, files)
                 notes.number("published", sum(product.bytes for product in recorder.record.products), "bytes")
             make_exports(job, recorder)
-            recorder.succeed()
         steps.settle(finished=error is None and job.parts == ALL_PARTS)
     except Exception as failure:  # noqa: BLE001  the boundary: what cannot be published costs this series alone
         error = failure
@@ -179,7 +182,11 @@ def finish_step(
     # What an interrupted run has finished is where the next one finds it.
     if error is None or failure_kind(error) != "interrupted":
         shutil.rmtree(products_folder(job), ignore_errors=True)
-    conclude(recorder, job.site.thresholds)
+    # A success is one when its page stands: until then the record on disk says that the work goes on.
+    with recorder.held():
+        if error is None:
+            recorder.succeed()
+        conclude(recorder, job.site.thresholds)
     if error is not None and not isinstance(error, Exception):
         raise error
     return result_of(recorder.record, job.output)

@@ -72,6 +72,7 @@ class Recorder:
         self.path = path
         self.record = record
         self.on_progress = on_progress
+        self._held = False
         self.save()
 
     @classmethod
@@ -101,9 +102,23 @@ class Recorder:
         """
         return cls(path, read_record(path))
 
-    def save(self) -> None:
-        """Write the record to a hidden file, then rename it."""
-        _write(self.path, self.record)
+    def save(self, *, durable: bool = False) -> None:
+        """Write the record to a hidden file, then rename it; with `durable` so that it outlives a power cut."""
+        if not self._held:
+            _write(self.path, self.record, durable=durable)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Write nothing inside the `with` block, and all at its end: until then the record on disk says that the work goes on.
+
+        After an exception nothing is written.
+        """
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        self.save(durable=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageNotes]:
@@ -143,13 +158,13 @@ class Recorder:
         self.record.message = reason
         self.record.failure = FailureEntry(stage=stage, reason=reason, error=error, kind=kind, last_lines=list(last_lines))
         self.record.finished = datetime.now(UTC)
-        self.save()
+        self.save(durable=True)
 
     def succeed(self) -> None:
         """Record that all is done."""
         self.record.status = "success"
         self.record.finished = datetime.now(UTC)
-        self.save()
+        self.save(durable=True)
 
     def failed_stage(self) -> str | None:
         """Return the name of the last stage that failed, unless the work went on without it."""
@@ -180,20 +195,20 @@ class RunRecorder:
                     entry.message = result.message
                     entry.verdict = result.verdict.level if result.verdict else None
                     entry.seconds = round(sum(stage.seconds for stage in result.stages), 3)
-            _write(self.path, self.record)
+            _write(self.path, self.record, durable=True)
 
     def close(self, status: Literal["done", "interrupted"]) -> None:
         """Record that the run is over."""
         with self._lock:
             self.record.status = status
             self.record.finished = datetime.now(UTC)
-            _write(self.path, self.record)
+            _write(self.path, self.record, durable=True)
 
 
-def _write(path: Path, record: BaseModel) -> None:
+def _write(path: Path, record: BaseModel, *, durable: bool = False) -> None:
     text = as_json(record)
     try:
-        write_text(path, text + "\n")
+        write_text(path, text + "\n", durable=durable)
         _behind.discard(path)
     except OSError as error:
         if error.errno not in NO_SPACE:

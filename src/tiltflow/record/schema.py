@@ -297,7 +297,7 @@ class VerdictEntry(_Entry):
 
 
 class FileEntry(_Entry):
-    """A file that was read, and what it held."""
+    """A file that was read or written, and what it held."""
 
     path: str
     bytes: int
@@ -314,9 +314,11 @@ class GivenAlignmentEntry(_Entry):
 class SeriesRecord(_Entry):
     """Everything known of the work on one series; angles in degrees, other units with each number.
 
-    `source_key` is the hash of the stack's size and time and of the files beside it; `steps` have keys of their own.
+    `source_checksum` is the SHA-256 of the SHA-256 of the stack's blocks of 16 MiB, `source_state` its inode, bytes and times (ns) then;
+    `source_key` is the hash of the contents of the stack and of the files beside it; `steps` have keys of their own.
     `parts` are those of the work that were asked for.
     `engine` did the work whose result is used; `engine_attempts` lists all engines that worked, where there were several.
+    `files` lists what is kept beside the products: geometry, volumes, pictures.
     `given_alignment` names the files of an alignment that another program made, where one was used.
     """
 
@@ -328,6 +330,8 @@ class SeriesRecord(_Entry):
     source_bytes: int | None = None
     source_modified: datetime | None = None
     source_key: str = ""
+    source_checksum: str = ""
+    source_state: tuple[int, int, int, int] | None = None
     status: Literal["running", "success", "error"] = "running"
     message: str | None = None
     tiltflow: str
@@ -348,6 +352,7 @@ class SeriesRecord(_Entry):
     halves: HalvesEntry | None = None
     pictures: list[PictureEntry] = Field(default_factory=list)
     products: list[ProductEntry] = Field(default_factory=list)
+    files: list[FileEntry] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     failure: FailureEntry | None = None
     verdict: VerdictEntry | None = None

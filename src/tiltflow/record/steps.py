@@ -24,7 +24,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiltflow.atomic_write import write_text
-from tiltflow.disk import size_bytes
+from tiltflow.disk import size_bytes, sync
 from tiltflow.record.as_json import as_json
 from tiltflow.record.recorder import Recorder
 from tiltflow.record.schema import StageEntry, StepSummary
@@ -167,7 +167,7 @@ class Steps:
     @property
     def path(self) -> Path | None:
         """Where the list of finished steps is kept."""
-        return self._output / f"{self._recorder.record.name}_steps.json" if self._output is not None else None
+        return _list_in(self._output, self._recorder.record.name) if self._output is not None else None
 
     def begin(self, name: str, number: int, after: Iterable[str] = (), params: object = None) -> Step:
         """Return a step, taken over if its key is known and its files are there."""
@@ -199,6 +199,7 @@ class Steps:
             warnings=record.warnings[step.warnings_before :],
             found=dict(found or {}),
         )
+        sync(map(self._place, entry.files.values()))
         self._write([*(each for each in self._read() if each.key != step.key), entry])
 
     def key_of(self, name: str) -> str:
@@ -286,16 +287,32 @@ class Steps:
         return StepFile(path=place.relative_to(self._output).as_posix(), bytes=size_bytes(place))
 
     def _read(self) -> list[StepEntry]:
-        if self.path is None:
-            return []
-        try:
-            return StepsFile.model_validate_json(self.path.read_bytes()).steps
-        except (OSError, ValidationError):
-            return []  # a list that cannot be read keeps nothing
+        return _read_list(self.path) if self.path is not None else []
 
     def _write(self, entries: list[StepEntry]) -> None:
         if self.path is not None:
-            write_text(self.path, as_json(StepsFile(steps=entries)) + "\n")
+            _write_list(self.path, entries)
+
+
+def forget(output: Path, name: str, files: Iterable[str]) -> None:
+    """Forget the finished steps of a series in `output` that made these files, which are not what they were."""
+    lost, path = set(files), _list_in(output, name)
+    _write_list(path, [entry for entry in _read_list(path) if not any(file.path in lost for file in entry.files.values())])
+
+
+def _list_in(output: Path, name: str) -> Path:
+    return output / f"{name}_steps.json"
+
+
+def _read_list(path: Path) -> list[StepEntry]:
+    try:
+        return StepsFile.model_validate_json(path.read_bytes()).steps
+    except (OSError, ValidationError):
+        return []  # a list that cannot be read keeps nothing
+
+
+def _write_list(path: Path, entries: list[StepEntry]) -> None:
+    write_text(path, as_json(StepsFile(steps=entries)) + "\n", durable=True)
 
 
 def _same(place: Path, path: Path) -> bool:

@@ -5,7 +5,7 @@ record.  Everything else is made from the record alone, at any time: :func:`judg
 :func:`write_run_pages` the pages, :func:`rebuild_pages` all of them again.
 """
 
-from tiltflow.report.rebuild import rebuild_pages
+from tiltflow.report.rebuild import rebuild_pages, record_paths
 from tiltflow.report.run_pages import INDEX_NAME, METRICS_NAME, write_run_pages
 from tiltflow.report.series_page import PAGE_NAME, write_series_page
 from tiltflow.report.summary import evidence_metadata, record_of, summary_markdown
@@ -19,6 +19,7 @@ __all__ = [
     "judge",
     "rebuild_pages",
     "record_of",
+    "record_paths",
     "summary_markdown",
     "write_run_pages",
     "write_series_page",

@@ -21,12 +21,7 @@ def rebuild_pages(folder: Path, thresholds: Thresholds) -> Iterator[Path]:
         If there is no record in the folder nor in the folders in it.
     """
     own = _series_record(folder / RECORD_NAME)
-    paths = [folder / RECORD_NAME] if own else sorted(folder.glob(f"*/{RECORD_NAME}"))
-    if not paths:
-        raise LocationError(
-            f"{folder} holds no {RECORD_NAME}, nor does a folder in it: give the folder that a run was told to write"
-        )
-    for path in paths:
+    for path in record_paths(folder):
         try:
             record = read_record(path)
         except FormatError:
@@ -36,6 +31,22 @@ def rebuild_pages(folder: Path, thresholds: Thresholds) -> Iterator[Path]:
         yield write_series_page(path.parent, record, thresholds)
     if not own:
         yield from write_run_pages(folder, thresholds)
+
+
+def record_paths(folder: Path) -> list[Path]:
+    """Return the paths of the series' records in a run's folder, or of the one in a series'.
+
+    Raises
+    ------
+    LocationError
+        If there is none.
+    """
+    paths = [folder / RECORD_NAME] if _series_record(folder / RECORD_NAME) else sorted(folder.glob(f"*/{RECORD_NAME}"))
+    if not paths:
+        raise LocationError(
+            f"{folder} holds no {RECORD_NAME}, nor does a folder in it: give the folder that a run was told to write"
+        )
+    return paths
 
 
 def _series_record(path: Path) -> bool:
