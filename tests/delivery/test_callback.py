@@ -154,6 +154,47 @@ def test_a_redirect_is_not_followed_with_the_token() -> None:
     assert [request.url.host for request in portal.requests] == ["portal.example"]
 
 
+@pytest.mark.parametrize("text", ["", " \n", "{}", '{"id": 7}', "null", "7", '"ok"', "[" + "1," * 100_000])
+def test_an_empty_body_or_json_is_acceptance(text: str) -> None:
+    assert Portal(httpx.Response(201, text=text)).send() == 1
+
+
+@pytest.mark.parametrize("text", ["<html><title>Log in</title></html>", "OK", "{", "x" * 100_000])
+def test_a_page_for_people_is_no_acceptance(text: str) -> None:
+    portal = Portal(httpx.Response(200, text=text))
+    with pytest.raises(CallbackError, match="a page for people and no word of an API; check the callback URL"):
+        portal.send()
+    assert len(portal.requests) == 1
+
+
+def _endless(pause_s: float, ended: threading.Event) -> Iterator[bytes]:
+    while not ended.wait(pause_s):
+        yield b"x"
+
+
+def test_an_answer_that_trickles_in_is_left_after_the_time_for_an_attempt() -> None:
+    ended = threading.Event()
+    portal = Portal(httpx.Response(200, content=_endless(0.01, ended)), httpx.Response(200))
+    try:
+        assert portal.send(policy=RetryPolicy(attempt_s=0.2)) == 2
+    finally:
+        ended.set()
+
+
+def test_an_answer_that_never_ends_is_read_to_its_64_kilobytes() -> None:
+    read = 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal read
+        yield b"["
+        while True:
+            read += 4096
+            yield b"1, 2" * 1024
+
+    assert Portal(httpx.Response(200, content=body())).send() == 1
+    assert read < 2 * 65536
+
+
 def test_a_certificate_that_is_not_trusted_is_final() -> None:
     error = httpx.ConnectError("certificate verify failed")
     error.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")

@@ -2,7 +2,8 @@
 
 One POST per run with the files and their assets, and separate messages `{"status": "running"}` before and
 `{"status": "success"}` or `{"status": "error"}` after.  Connection errors, time-outs, 429 and 5xx are tried again with growing,
-jittered waits; other answers are final.
+jittered waits; other answers are final.  An answer 2xx counts where its body is empty or JSON: a page for people comes from something
+else than the API.  What is read of an answer is bounded, in bytes and in time.
 
 The token travels as a :class:`pydantic.SecretStr` and is revealed only inside the request: it appears in no log, record, file,
 `repr` or exception, and redirects, which could carry it to another host, are not followed.
@@ -23,6 +24,7 @@ from http import HTTPStatus
 import httpx
 from pydantic import SecretStr
 
+from tiltflow.delivery.answer import Answer, read_answer, within
 from tiltflow.delivery.body import CALLBACK_NAME, CallbackBody, Status, StatusBody, build_callback, write_callback
 from tiltflow.errors import CallbackError, SettingsError
 
@@ -59,19 +61,22 @@ class RetryPolicy:
         together do not return together.
     longest_retry_after_s
         Longest `Retry-After` of a server that is honoured.
+    attempt_s
+        Time for one attempt with its whole answer, however slowly that trickles in.
     total_s
         No attempt starts later than this after the first.
     """
 
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 60.0
+    attempt_s: float = 120.0
     first_wait_s: float = 1.0
     longest_wait_s: float = 60.0
     longest_retry_after_s: float = 300.0
     total_s: float = 900.0
 
 
-NOTICE_POLICY = RetryPolicy(connect_timeout_s=5.0, read_timeout_s=10.0, total_s=15.0)
+NOTICE_POLICY = RetryPolicy(connect_timeout_s=5.0, read_timeout_s=10.0, attempt_s=15.0, total_s=15.0)
 """For status messages, which must not delay the work."""
 
 
@@ -211,9 +216,10 @@ def _attempt(
     client: httpx.Client, url: httpx.URL, content: bytes, token: SecretStr | None, policy: RetryPolicy
 ) -> tuple[str | None, float]:
     """Return what went wrong (None: nothing) and the wait in seconds that the server asks for; raise if a retry cannot help."""
-    auth = _Bearer(token) if token is not None else httpx.Auth()
     try:
-        response = client.post(url, content=content, headers={"Content-Type": "application/json"}, auth=auth)
+        response = within(policy.attempt_s, lambda: _post(client, url, content, token))
+    except TimeoutError:
+        return f"no whole answer within {policy.attempt_s:g} s", 0.0
     except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
         raise CallbackError(f"{_shown(url)} cannot be contacted: {_redacted(str(error), token)}.") from None
     except httpx.RequestError as error:
@@ -222,9 +228,14 @@ def _attempt(
                 f"{_shown(url)} presents a certificate that is not trusted ({error}); check the URL, or SSL_CERT_FILE."
             ) from error
         return _redacted(f"{type(error).__name__}: {error}", token), 0.0
-    if response.is_success:
+    if response.is_success and response.is_word:
         return None, 0.0
     problem = f"it answered {_phrase(response.status_code)}{_quoted(response, token)}"
+    if response.is_success:
+        raise CallbackError(
+            f"{_shown(url)} did not take the message: {problem}, "
+            "which is a page for people and no word of an API; check the callback URL."
+        )
     if response.is_redirect:
         place = _redacted(response.headers.get("location", "nowhere"), token)
         raise CallbackError(
@@ -236,7 +247,15 @@ def _attempt(
     raise CallbackError(f"{_shown(url)} refused the message: {problem}. {_advice(response.status_code)}")
 
 
-def _retry_after(response: httpx.Response, policy: RetryPolicy) -> float:
+def _post(client: httpx.Client, url: httpx.URL, content: bytes, token: SecretStr | None) -> Answer:
+    """Send the message once and return the answer, of which no more is read than is needed to understand it."""
+    auth = _Bearer(token) if token is not None else httpx.Auth()
+    headers = {"Content-Type": "application/json"}
+    with client.stream("POST", url, content=content, headers=headers, auth=auth) as response:
+        return read_answer(response)
+
+
+def _retry_after(response: Answer, policy: RetryPolicy) -> float:
     """Return the wait that `Retry-After` asks for, in seconds or as a date, within the policy's limit."""
     text = response.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
@@ -265,7 +284,7 @@ def _phrase(status: int) -> str:
         return str(status)
 
 
-def _quoted(response: httpx.Response, token: SecretStr | None) -> str:
+def _quoted(response: Answer, token: SecretStr | None) -> str:
     """Return the beginning of the server's reply, on one line and without the token, which some servers echo."""
     text = " ".join(_redacted(response.text, token).split())
     return f" ({text[:_QUOTED_CHARACTERS]})" if text else ""
