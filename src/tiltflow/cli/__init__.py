@@ -1,7 +1,7 @@
 """The `tiltflow` command.
 
-Exit status: 0 all good, 1 some series failed (or the portal did not accept the callback), 2 the request itself was wrong, 3 no series
-succeeded.  Heavy modules are imported by the command that needs them, so that `tiltflow --help` is fast.
+Exit status: 0 all good, 1 some series failed, 2 the request itself was wrong, 3 no series succeeded, 4 all series succeeded but the
+portal was not told.  Heavy modules are imported by the command that needs them, so that `tiltflow --help` is fast.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from tiltflow.cli.application import INTERRUPTED, NONE_SUCCEEDED, SOME_FAILED, USAGE_ERROR, app
+from tiltflow.cli.application import INTERRUPTED, NONE_SUCCEEDED, NOT_TOLD, SOME_FAILED, USAGE_ERROR, app
+from tiltflow.cli.streams import forgive_output
 
-__all__ = ["INTERRUPTED", "NONE_SUCCEEDED", "SOME_FAILED", "USAGE_ERROR", "app", "main"]
+__all__ = ["INTERRUPTED", "NONE_SUCCEEDED", "NOT_TOLD", "SOME_FAILED", "USAGE_ERROR", "app", "main"]
 
 
 # Each adds its commands, which the help lists in this order.
@@ -31,4 +32,5 @@ for _commands in _MODULES:
 
 def main() -> None:
     """Run the command line."""
+    forgive_output()
     sys.exit(app())

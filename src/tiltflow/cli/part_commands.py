@@ -43,7 +43,7 @@ def reconstruct(*, asked: FolderOptions, alignment: Alignment = None) -> None:
 def _do(parts: tuple[Part, ...], asked: FolderOptions, alignment: Path | None = None) -> None:
     """Do parts of the work on a folder, and exit with the status."""
     from tiltflow import console
-    from tiltflow.pipeline import prepare
+    from tiltflow.pipeline import prepare, require_places
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
     from tiltflow.report import INDEX_NAME
@@ -59,6 +59,7 @@ def _do(parts: tuple[Part, ...], asked: FolderOptions, alignment: Path | None = 
         for remark in made.remarks:
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         site = site_from(settings, asked.jobs)
+        require_places(asked.output, site)
     with stoppable(), console.progress_display(len(made.sources)) as on_progress:
         results = run_series(
             made.sources,
@@ -99,6 +100,7 @@ def products(
     from tiltflow.cli.telling import tell
     from tiltflow.delivery import layout
     from tiltflow.delivery.portal import Portal
+    from tiltflow.pipeline import require_places
     from tiltflow.pipeline.given_volumes import find_given, process_all_given
     from tiltflow.recipe import make_recipe
     from tiltflow.report import INDEX_NAME
@@ -110,8 +112,10 @@ def products(
         site, recipe = site_from(settings), make_recipe(pyramid=settings.pyramid)
         given = find_given(folder_of(folder), name)
         portal = Portal(callback_url, load_token(settings, token_file), settings.callback_patience_s) if callback_url else None
+        require_places(output, site)
     with stoppable(), console.progress_display(len(given)) as on_progress:
         results = process_all_given(given, recipe, site, output, redo=redo, on_progress=on_progress)
+    status = tell(results, layout.plain_layout(folder, output), output, portal, evidence=settings.evidence_in_callback)
     console.show_closing_table(results)
     console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
-    raise typer.Exit(tell(results, layout.plain_layout(folder, output), output, portal, evidence=settings.evidence_in_callback))
+    raise typer.Exit(status)

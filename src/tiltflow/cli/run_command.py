@@ -54,7 +54,7 @@ def run(
     from tiltflow.cli.telling import tell
     from tiltflow.delivery.layout import plain_layout
     from tiltflow.delivery.portal import Portal
-    from tiltflow.pipeline import forecast, prepare
+    from tiltflow.pipeline import forecast, prepare, require_places
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
     from tiltflow.recipe.like import recipes_like
@@ -92,14 +92,16 @@ def run(
             console.err.print(expected.line, markup=False, soft_wrap=True)
             for shortage in expected.shortages:
                 console.err.print(f"! {shortage}", style="yellow", markup=False, soft_wrap=True)
+        require_places(asked.output, site)
     with stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
         results = run_series(
             sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo, verify=verify, on_progress=on_progress
         ).results
+    layout = plain_layout(folder, asked.output)
+    status = tell(results, layout, asked.output, portal, evidence=settings.evidence_in_callback)
     console.show_closing_table(results)
     console.out.print(f"results: {asked.output}, report: {asked.output / INDEX_NAME}", markup=False)
-    layout = plain_layout(folder, asked.output)
-    raise typer.Exit(tell(results, layout, asked.output, portal, evidence=settings.evidence_in_callback))
+    raise typer.Exit(status)
 
 
 def _refuse_beside_like(context: typer.Context) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiltflow import console
-from tiltflow.cli.application import SOME_FAILED, status_of
+from tiltflow.cli.application import NOT_TOLD, SOME_FAILED, status_of
 from tiltflow.delivery import callback
 from tiltflow.delivery.layout import Layout
 from tiltflow.delivery.portal import Portal
@@ -34,17 +34,18 @@ def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: 
     kept_evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if evidence else {}
     body = callback.build_callback(results, layout, kept_evidence)
     status = status_of(tuple(results))
-    kept = output / callback.CALLBACK_NAME
+    kept, written = output / callback.CALLBACK_NAME, True
     try:
         callback.write_callback(body, kept)
     except TiltflowError as error:
+        written = False
         console.err.print(f"error: {kept.name} was not written: {error}", style="red", markup=False)
         status = status or SOME_FAILED
     if portal is not None:
         try:
             portal.tell(body)
         except TiltflowError as error:
-            remedy = f"The message is kept in {kept}" if kept.exists() else "run the same command again"
+            remedy = f"The message is kept in {kept}" if written else "Run the same command again"
             console.err.print(f"error: the portal did not accept the callback: {error}\n{remedy}", style="red", markup=False)
-            status = status or SOME_FAILED
+            status = status or NOT_TOLD
     return status

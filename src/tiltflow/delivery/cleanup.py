@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 import shutil
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tiltflow.disk import NO_SPACE
 from tiltflow.errors import DeliveryError, LocationError, ResourceError
 
 _MARKER = ".tiltflow-scratch"
@@ -36,7 +36,7 @@ def make_scratch(source: Path, scratch: Path | None = None) -> Path:
         folder = Path(tempfile.mkdtemp(prefix=f"{readable}-", dir=parent))
         (folder / _MARKER).write_text(f"{source}\n", encoding="utf-8", errors="surrogateescape")
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in NO_SPACE:
             raise ResourceError(
                 f"No room for scratch in {parent} ({error.strerror}); make room or set TILTFLOW_SCRATCH."
             ) from error
@@ -44,6 +44,29 @@ def make_scratch(source: Path, scratch: Path | None = None) -> Path:
             f"No scratch folder can be made in {parent} ({error.strerror}); set TILTFLOW_SCRATCH to a folder that can be written to."
         ) from error
     return folder
+
+
+def require_writable(folder: Path, what: str) -> None:
+    """Raise if no file can be written in a folder, which is made if it is not there; `what` is to lie there.
+
+    Raises
+    ------
+    LocationError, ResourceError
+        With the reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"tiltflow")
+            file.flush()
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise ResourceError(
+                f"No room for {what} in {folder} ({error.strerror}); make room, and run the same command again."
+            ) from error
+        raise LocationError(
+            f"Nothing can be written to {folder}, which is to hold {what} ({error.strerror}); give a folder that can be written to."
+        ) from error
 
 
 def remove_scratch(folder: Path) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tiltflow.errors import CommandError, TiltflowError
+from tiltflow.model import SeriesResult
 from tiltflow.pipeline.job import Job
 from tiltflow.record import FailureKind, Recorder
 
@@ -22,17 +24,17 @@ def failure_kind(error: BaseException) -> FailureKind:
     return "" if isinstance(error, (TiltflowError, OSError, MemoryError)) else "defect"
 
 
-def reason(job: Job, error: BaseException) -> str:
+def reason(source: Path, error: BaseException) -> str:
     """Return why the series failed, in words for its owner; an unexpected error is logged with its traceback."""
     if isinstance(error, TiltflowError):
         return str(error)
     if isinstance(error, MemoryError):
-        return f"{job.source.name}: not enough memory ({error}); run fewer series at once (--jobs) or bin the aligned stack"
+        return f"{source.name}: not enough memory ({error}); run fewer series at once (--jobs) or bin the aligned stack"
     if isinstance(error, OSError):
-        return f"{job.source.name}: a file could not be read or written: {error}"
+        return f"{source.name}: a file could not be read or written: {error}"
     if failure_kind(error) == "interrupted":
         return f"interrupted ({type(error).__name__}); run the same command again to do this series"
-    _log.error("%s: unexpected error", job.name, exc_info=error)
+    _log.error("%s: unexpected error", source.stem, exc_info=error)
     return f"{type(error).__name__}: {error}. This is a defect of tiltflow, not of your data; the log has the details"
 
 
@@ -45,6 +47,11 @@ def last_lines(job: Job, error: BaseException) -> list[str]:
     except OSError:
         return []
     return lines[-_LAST_LINES:]
+
+
+def outside_of_the_work(source: Path, output: Path, error: Exception) -> SeriesResult:
+    """Return the result of a series whose work could not begin or end: no log, no record, no scratch folder."""
+    return SeriesResult(source=source, status="error", message=reason(source, error), stage="start", output=output)
 
 
 @contextmanager

@@ -24,9 +24,10 @@ from tiltflow.formats.transforms import read_transforms
 from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Reconstruction, SeriesResult, Site
 from tiltflow.observer import StageProgress, silent_progress
+from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, StepOutcome, nobody
 from tiltflow.pipeline.log import series_log
-from tiltflow.pipeline.run import recorded_run
+from tiltflow.pipeline.run import recorded_run, require_places
 from tiltflow.pipeline.step_book import GIVEN, GIVEN_NUMBER, steps_of
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import begin_record, finish_step, measure, product_step
@@ -112,8 +113,9 @@ def process_all_given(
     Raises
     ------
     LocationError, ResourceError
-        If no scratch folder can be made.
+        If nothing can be written to `output` or to the scratch folder, so that no series could be done.
     """
+    require_places(output, site)
     results = []
     sources, names = [each.source for each in given], [each.name for each in given]
     with recorded_run(sources, SeriesRecipes.of_all(recipe), output, site, names=names) as recorder:
@@ -134,23 +136,21 @@ def process_given(
 ) -> SeriesResult:
     """Make the products, the record and the page of a given series; what is up to date is taken over.
 
-    The volumes stay where they are and are not copied.
-
-    Raises
-    ------
-    LocationError, ResourceError
-        If no scratch folder can be made.
+    The volumes stay where they are and are not copied.  Failures are returned as a result, whatever they are.
     """
 
     def report(stage: str, fraction: float) -> None:
         on_progress(SeriesProgress(given.name, stage, fraction))
 
-    with series_log(output, given.name):
-        scratch = make_scratch(given.source, site.scratch)
-        job = Job(given.source, recipe, site, output, scratch, False, redo, ("products",), given.name)
-        finish = partial(_finish, given=given, before=_states(given))
-        runner = StepRunner(partial(given_step, given=given, progress=report), partial(product_step, progress=report), finish)
-        result = work_on(job, runner)
+    try:
+        with series_log(output, given.name):
+            scratch = make_scratch(given.source, site.scratch)
+            job = Job(given.source, recipe, site, output, scratch, False, redo, ("products",), given.name)
+            finish = partial(_finish, given=given, before=_states(given))
+            runner = StepRunner(partial(given_step, given=given, progress=report), partial(product_step, progress=report), finish)
+            result = work_on(job, runner)
+    except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone
+        result = outside_of_the_work(given.source, output, error)
     on_progress(SeriesProgress(given.name, result.stage or "done", 1.0, result))
     return result
 

@@ -30,12 +30,7 @@ def import_alignment(source: Path, recipe: Recipe, site: Site, output: Path, *, 
     Returns
     -------
     SeriesResult
-        An expected failure is a result with its stage and reason.
-
-    Raises
-    ------
-    LocationError, ResourceError
-        If no scratch folder can be made.
+        A failure is a result with its stage and reason.
     """
     return process(source, recipe, site, output=output, keep_volumes=False, parts=("alignment",), on_progress=on_progress)
 

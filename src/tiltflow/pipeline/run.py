@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from tiltflow import describe
-from tiltflow.delivery.cleanup import make_scratch
+from tiltflow.delivery.cleanup import make_scratch, require_writable
 from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis
 from tiltflow.disk import NO_SPACE
 from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline.conclusion import complete
 from tiltflow.pipeline.exports import complete_exports
+from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, OnProgress, Part, RunResult, SeriesProgress, nobody
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.resume import earlier_result, forget_damaged, why_not_kept
@@ -56,10 +59,11 @@ def run(
     Raises
     ------
     LocationError, ResourceError
-        If no scratch folder can be made.
+        If nothing can be written to `output` or to the scratch folder, so that no series could be done.
     KeyboardInterrupt
         If the run is interrupted; the running series record it.
     """
+    require_places(output, site)
     stop = threading.Event()
     results: dict[Path, SeriesResult] = {}
     pages = _Pages(output, site)
@@ -104,6 +108,18 @@ def run(
         return RunResult(tuple(results[source] for source in sources))
 
 
+def require_places(output: Path, site: Site) -> None:
+    """Raise unless results and scratch can be written: without them no series can be done.
+
+    Raises
+    ------
+    LocationError, ResourceError
+        With the folder and the reason.
+    """
+    require_writable(output, "the results")
+    require_writable(site.scratch or Path(tempfile.gettempdir()), "scratch")
+
+
 def process(
     source: Path,
     recipe: Recipe,
@@ -117,23 +133,40 @@ def process(
     on_progress: OnProgress = nobody,
     runner: StepRunner | None = None,
 ) -> SeriesResult:
-    """Align, reconstruct and make every product of one series; expected failures are returned as a result.
+    """Align, reconstruct and make every product of one series; failures are returned as a result, whatever they are.
 
     `runner` runs the steps, for instance as tasks of an orchestrator, which then report their own progress.
-
-    Raises
-    ------
-    LocationError, ResourceError
-        If no scratch folder can be made.
     """
-    name = source.stem
-    wrong = forget_damaged(output) if verify and not redo else ()
+    options = _Options(keep_volumes, redo, verify, parts)
+    try:
+        result = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
+    except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone
+        result = outside_of_the_work(source, output, error)
+    on_progress(SeriesProgress(source.stem, result.stage or "done", 1.0, result))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What is asked of a series, as :func:`process` has it."""
+
+    keep_volumes: bool
+    redo: bool
+    verify: bool
+    parts: tuple[Part, ...]
+
+
+def _process(
+    source: Path, recipe: Recipe, site: Site, output: Path, asked: _Options, on_progress: OnProgress, runner: StepRunner
+) -> SeriesResult:
+    name, redo, parts = source.stem, asked.redo, asked.parts
+    wrong = forget_damaged(output) if asked.verify and not redo else ()
     earlier = None if redo or wrong else earlier_result(source, recipe, output, parts)
     if earlier is not None:
         _log.info("%s: %s", name, _KEPT)
         complete(source, output, site.thresholds)
         complete_exports(name, output, site.export)
-        on_progress(SeriesProgress(name, earlier.stage or "done", 1.0, earlier, note=_KEPT))
+        on_progress(SeriesProgress(name, "done", 1.0, note=_KEPT))
         return earlier
     why = f"damaged: {', '.join(wrong)}" if wrong else None if redo else why_not_kept(source, recipe, output, parts)
     if why is not None:
@@ -143,10 +176,8 @@ def process(
             _log.info("%s: done again: %s", name, why)
         if (other := other_axis(source)) is not None:
             _log.info("%s: %s", name, describe_axes(*sorted((source, other))))
-        job = Job(source, recipe, site, output, make_scratch(source, site.scratch), keep_volumes, redo, parts)
-        result = work_on(job, runner or _calls(name, on_progress))
-    on_progress(SeriesProgress(name, result.stage or "done", 1.0, result))
-    return result
+        job = Job(source, recipe, site, output, make_scratch(source, site.scratch), asked.keep_volumes, redo, parts)
+        return work_on(job, runner)
 
 
 def _calls(name: str, on_progress: OnProgress) -> StepRunner:

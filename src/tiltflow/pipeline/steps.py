@@ -170,7 +170,7 @@ def finish_step(
     if error is not None:
         recorder.fail(
             recorder.failed_stage() or stage or "start",
-            reason(job, error),
+            reason(job.source, error),
             last_lines(job, error),
             error=type(error).__name__,
             kind=failure_kind(error),

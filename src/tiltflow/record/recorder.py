@@ -195,14 +195,23 @@ class RunRecorder:
                     entry.message = result.message
                     entry.verdict = result.verdict.level if result.verdict else None
                     entry.seconds = round(sum(stage.seconds for stage in result.stages), 3)
-            _write(self.path, self.record, durable=True)
+            self._save()
 
     def close(self, status: Literal["done", "interrupted"]) -> None:
         """Record that the run is over."""
         with self._lock:
             self.record.status = status
             self.record.finished = datetime.now(UTC)
+            self._save()
+
+    def _save(self) -> None:
+        """Write the record; one that cannot be written is a warning, since every series has a record of its own."""
+        try:
             _write(self.path, self.record, durable=True)
+        except OSError as error:
+            if self.path not in _behind:
+                _log.warning("%s: is not up to date, as it cannot be written: %s", self.path, error.strerror)
+            _behind.add(self.path)
 
 
 def _write(path: Path, record: BaseModel, *, durable: bool = False) -> None:
