@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tiltflow.errors import DirectiveError, LocationError
+from tiltflow.errors import DirectiveError, FormatError, LocationError
+from tiltflow.formats.text_files import bytes_of
 from tiltflow.model import Problem
 
 if TYPE_CHECKING:
@@ -131,10 +132,12 @@ def read_directive_text(path: Path) -> str:
     LocationError
         If there is no such file.
     DirectiveError
-        If it is not text.
+        If it is not text, or too large.
     """
     try:
-        return path.read_bytes().decode("utf-8")
+        return bytes_of(path).decode("utf-8")
+    except FormatError as error:
+        raise DirectiveError(str(error)) from error
     except UnicodeDecodeError as error:
         raise DirectiveError(f"{path}: byte {error.start} is not UTF-8 text; save the file as UTF-8") from error
     except OSError as error:

@@ -94,7 +94,8 @@ def axis_angle_in_labels(labels: Iterable[str]) -> float | None:
     -4.3
     """
     for label in labels:
-        if (found := _AXIS_IN_TITLE.search(label)) and math.isfinite(angle := float(found[1])):
+        # Runs of blanks are one: the pattern would need a time that grows with their square.
+        if (found := _AXIS_IN_TITLE.search(" ".join(label.split()))) and math.isfinite(angle := float(found[1])):
             return angle
     return None
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiltflow.checksum import sha256_of
 from tiltflow.errors import InputChangedError, LocationError
 from tiltflow.formats.sources import side_files
 from tiltflow.parallel import map_threads, usable_cores
@@ -69,7 +70,7 @@ def identity_of(path: Path, known: tuple[State, str] | None = None) -> Identity:
         stack = known[1] if known is not None and known[0] == state else _checksum(path, state)
         if state_of(path) != state:
             raise InputChangedError(_changed(path))
-        beside = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() if each.is_file() else None for each in side_files(path)}
+        beside = {each.name: sha256_of(each) if each.is_file() else None for each in side_files(path)}
     except OSError as error:
         raise LocationError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
     return Identity(stack, beside, state)

@@ -31,7 +31,7 @@ from tiltflow.formats.extended import axis_angle_in_labels, axis_of_tomography, 
 from tiltflow.formats.text_files import number, read_text
 from tiltflow.model import Problem
 
-_SECTION = re.compile(r"\[\s*(\w+)\s*=\s*(.*?)\s*\]?\s*$")
+_SECTION = re.compile(r"\[\s*(\w+)\s*=")
 _NUMBER = re.compile("[0-9]{1,9}")
 _TURNED_TOLERANCE_DEG = 0.2
 """Difference of `TiltAxisAngle` from -(RotationAngle + 90) that is rounding."""
@@ -235,7 +235,7 @@ def _split(text: str) -> tuple[dict[str, str], tuple[str, ...], list[tuple[str, 
     fields = header
     for line in map(str.strip, text.splitlines()):
         if section := _SECTION.match(line):
-            kind, name = section.groups()
+            kind, name = section[1], line[section.end() :].removesuffix("]").strip()
             if kind.lower() == "t":
                 titles.append(name)
                 continue

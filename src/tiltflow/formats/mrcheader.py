@@ -23,6 +23,8 @@ from tiltflow.model import Acquisition
 ByteOrder = Literal["<", ">"]
 
 HEADER_BYTES = 1024
+_LARGEST_EXTENDED_BYTES = 16 << 20
+"""What is read of an extended header: those of microscopes have less than 1 kB a view."""
 IMOD_STAMP = 1146047817
 """'IMOD', at byte 152 of the header; bit 0 of the flags at 156 then says that bytes are signed."""
 
@@ -134,7 +136,7 @@ def read_header(path: str | os.PathLike[str]) -> MrcHeader:
             size = os.fstat(file.fileno()).st_size
             order = _byte_order(raw, size, path)
             record = np.frombuffer(raw, HEADER_DTYPE.newbyteorder(order))[0]
-            extended_raw = file.read(max(0, min(int(record["nsymbt"]), size)))
+            extended_raw = file.read(max(0, min(int(record["nsymbt"]), _LARGEST_EXTENDED_BYTES)))
     except OSError as error:
         raise LocationError(f"{path}: cannot be read: {error.strerror or error}") from error
     return _interpret(path, size, order, raw, extended_raw)

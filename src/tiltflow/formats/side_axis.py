@@ -20,10 +20,12 @@ AXIS_SUFFIXES = (".edf", ".txt")
 
 _EDF_KEY = "Setup.ImageRotationA"
 _LINE = re.compile(
-    r"^\W*tilt[\s_]*axis(?:[\s_]*(?:rotation|angle|orientation|direction))*[\s_]*(?:[(\[]?deg(?:rees)?\.?[)\]]?)?"
-    r"\s*[=:\t]\s*([-+]?\d+(?:[.,]\d+)?)(?![\d.,])",
-    re.IGNORECASE | re.MULTILINE,
+    r"\W*tilt[\s_]*axis(?:[\s_]*(?:rotation|angle|orientation|direction))*[\s_]*(?:[(\[]?deg(?:rees)?\.?[)\]]?)?"
+    r"\s*[=:\t]\s*([-+]?\d+(?:[.,]\d+)?)(?![\d.,]|e[-+]?\d)",
+    re.IGNORECASE,
 )
+_LONGEST_LINE = 120
+"""A longer line is no entry of a value; the pattern needs a time that grows with its square."""
 _LONGEST_BYTES = 1 << 20
 """A longer text is something else."""
 
@@ -59,7 +61,8 @@ def _of_edf(text: str) -> SideAxis:
 
 
 def _of_text(text: str) -> SideAxis:
-    angles = sorted({number(found) for found in _LINE.findall(text)})
+    lines = (line for line in text.splitlines() if len(line) <= _LONGEST_LINE)
+    angles = sorted({number(found[1]) for line in lines if (found := _LINE.match(line))})
     if len(angles) > 1:
         listed = ", ".join(f"{angle:g}" for angle in angles[:4])
         return SideAxis(None, f"it has several tilt axis angles ({listed}), of which none is used")

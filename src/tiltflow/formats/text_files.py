@@ -10,8 +10,30 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from tiltflow.errors import FormatError
+
+LARGEST_BYTES = 16 << 20
+"""The longest `.mdoc` seen has a third of a megabyte."""
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
+
+
+def bytes_of(path: Path) -> bytes:
+    """Return the contents of a small file; what is larger than any text beside a stack is not read.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    FormatError
+        It is too large.
+    """
+    with path.open("rb") as file:
+        raw = file.read(LARGEST_BYTES + 1)
+        if len(raw) > LARGEST_BYTES:
+            size = file.seek(0, 2)
+            raise FormatError(f"{path}: has {size / 1e6:.3g} MB, too much for a text of this kind; is it the right file?")
+    return raw
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
@@ -21,10 +43,12 @@ def read_text(path: Path, errors: str = "strict") -> str:
     ------
     OSError
         The file cannot be opened.
+    FormatError
+        It is too large.
     UnicodeDecodeError
         It is not text, and `errors` is `strict`.
     """
-    return decode(path.read_bytes(), errors)
+    return decode(bytes_of(path), errors)
 
 
 def decode(raw: bytes, errors: str = "strict") -> str:

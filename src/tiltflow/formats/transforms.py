@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import FormatError, LocationError
+from tiltflow.formats.text_files import bytes_of
 
 
 def parse_transforms(text: str, where: str = "transforms") -> NDArray[np.float64]:
@@ -55,7 +56,7 @@ def read_transforms(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     """
     path = Path(path)
     try:
-        text = path.read_text("utf-8-sig")
+        text = bytes_of(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: is not text, so it holds no transforms that can be read") from error
     except OSError as error:
