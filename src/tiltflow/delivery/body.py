@@ -148,8 +148,10 @@ def write_callback(body: CallbackBody, path: Path) -> Path:
 
 def _file_part(result: SeriesResult, layout: Layout, evidence: dict[str, Any] | None) -> FilePart:
     name = result.source.stem
-    output = result.output or layout.output_of(result.source)
-    assets = tuple(_asset_part(asset, output, layout) for asset in result.assets) if result.ok else ()
+    assets: tuple[AssetPart, ...] = ()
+    if result.ok:
+        output = result.output or layout.output_of(result.source)
+        assets = tuple(_asset_part(asset, output, layout) for asset in result.assets)
     return FilePart(
         primary_file_path=layout.primary_path(result.source),
         status="success" if result.ok else "error",

@@ -165,7 +165,7 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     if not folder.is_dir():
         raise LocationError(f"No folder {folder}; check the path.")
     try:
-        entries = sorted((entry for entry in folder.iterdir() if not entry.is_dir()), key=natural_key)
+        entries = sorted((entry for entry in folder.iterdir() if _is_file(entry)), key=natural_key)
     except OSError as error:
         raise LocationError(f"Folder {folder} cannot be read ({error.strerror}); check its permissions.") from error
     series = [entry for entry in entries if entry.name.endswith(SOURCE_SUFFIXES)]
@@ -190,6 +190,11 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     if within is not None:
         _refuse_links_out(series, within)
     return tuple(series)
+
+
+def _is_file(entry: Path) -> bool:
+    """Return whether a name is that of a file, or a link that leads nowhere, as its reading says; a pipe would be waited for, for ever."""
+    return entry.is_file() or (entry.is_symlink() and not entry.exists())
 
 
 def stems(folder: Path) -> tuple[str, ...]:
@@ -390,6 +395,8 @@ def _named(name: str, series: Sequence[Path], folder: Path) -> Path:
     if not name.endswith(ENDINGS):
         meant = f" Rename it to {Path(name).with_suffix(ending).name}." if (ending := meant_ending(name)) else ""
         raise LocationError(f"{name!r} is not the name of a tilt series: it must end in one of {', '.join(ENDINGS)}.{meant}")
+    if (folder / name).exists():
+        raise LocationError(f"{folder / name} is no file of images: it is a folder, a pipe or a device.")
     close = difflib.get_close_matches(name, [path.name for path in series], n=1)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     raise LocationError(f"No file {name!r} in {folder}, which has {len(series)} tilt series.{meant} Check the spelling.")

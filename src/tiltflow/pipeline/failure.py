@@ -49,7 +49,7 @@ def last_lines(job: Job, error: BaseException) -> list[str]:
     return lines[-_LAST_LINES:]
 
 
-def outside_of_the_work(source: Path, output: Path, error: Exception) -> SeriesResult:
+def outside_of_the_work(source: Path, output: Path | None, error: Exception) -> SeriesResult:
     """Return the result of a series whose work could not begin or end: no log, no record, no scratch folder."""
     return SeriesResult(source=source, status="error", message=reason(source, error), stage="start", output=output)
 

@@ -15,9 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from tiltflow import describe
+from tiltflow.delivery.body import CALLBACK_NAME
 from tiltflow.delivery.cleanup import make_scratch, require_writable
 from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis
+from tiltflow.delivery.names import why_unusable
 from tiltflow.disk import NO_SPACE
+from tiltflow.errors import LocationError
 from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline.conclusion import complete
 from tiltflow.pipeline.exports import complete_exports
@@ -29,11 +32,13 @@ from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 from tiltflow.recipe import Recipe, SeriesRecipes
 from tiltflow.record import RunRecord, RunRecorder, RunSeriesEntry
-from tiltflow.report import write_run_pages
+from tiltflow.report import INDEX_NAME, METRICS_NAME, write_run_pages
 from tiltflow.version import __version__
 
 _KEPT = "already done by this recipe, nothing to do"
 _REFRESH_S = 60.0
+RUN_FILES = frozenset({RECORD_NAME, CALLBACK_NAME, INDEX_NAME, METRICS_NAME})
+"""What a run writes beside the folders of its series."""
 _log = logging.getLogger(__name__)
 
 
@@ -138,10 +143,13 @@ def process(
     `runner` runs the steps, for instance as tasks of an orchestrator, which then report their own progress.
     """
     options = _Options(keep_volumes, redo, verify, parts)
+    why = why_unusable(source, RUN_FILES)
     try:
+        if why:
+            raise LocationError(why)
         result = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
     except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone
-        result = outside_of_the_work(source, output, error)
+        result = outside_of_the_work(source, None if why else output, error)
     on_progress(SeriesProgress(source.stem, result.stage or "done", 1.0, result))
     return result
 
@@ -210,7 +218,7 @@ def recorded_run(
         request=describe.request(common),
         remarks=[remark.message for remark in (*look_alikes(sources), *recipes.remarks)],
         series=[
-            RunSeriesEntry(name=name, source=str(path), record=f"{name}/{RECORD_NAME}")
+            RunSeriesEntry(name=name, source=str(path), record="" if why_unusable(path, RUN_FILES) else f"{name}/{RECORD_NAME}")
             for name, path in zip(names or [path.stem for path in sources], sources, strict=True)
         ],
     )
