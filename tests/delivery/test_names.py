@@ -34,18 +34,6 @@ CARRIED = [
     *("-rf.mrc", "a b.mrc", "ä ö.st", "$(touch x).mrc", "`x`;&|.mrc", "a'b\"c.st", "[red].mrc", "*.mrc", ".hidden.mrc", "a.b.mrc"),
     f"{'a' * 200}.mrc",
 ]
-    "-rf.mrc",
-    "a b.mrc",
-    "ä ö.st",
-    "$(touch x).mrc",
-    "`x`;&|.mrc",
-    "a'b\"c.st",
-    "[red].mrc",
-    "*.mrc",
-    ".hidden.mrc",
-    "a.b.mrc",
-    f"{'a' * 200}.mrc",
-]
 
 
 @pytest.mark.parametrize(("name", "why"), REFUSED, ids=[ascii(name)[:20] for name, _ in REFUSED])

@@ -193,7 +193,7 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
 
 
 def _is_file(entry: Path) -> bool:
-    """Return whether a name is that of a file, or a link that leads nowhere, as its reading says; a pipe would be waited for, for ever."""
+    """Return whether a name is that of a file, or a link that leads nowhere, as its reading says; a pipe would keep it waiting."""
     return entry.is_file() or (entry.is_symlink() and not entry.exists())
 
 

@@ -144,12 +144,14 @@ def process(
     """
     options = _Options(keep_volumes, redo, verify, parts)
     why = why_unusable(source, RUN_FILES)
+    if why:
+        result = outside_of_the_work(source, None, LocationError(why))
+        on_progress(SeriesProgress(source.stem, "start", 1.0, result))
+        return result
     try:
-        if why:
-            raise LocationError(why)
         result = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
     except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone
-        result = outside_of_the_work(source, None if why else output, error)
+        result = outside_of_the_work(source, output, error)
     on_progress(SeriesProgress(source.stem, result.stage or "done", 1.0, result))
     return result
 
