@@ -22,7 +22,7 @@ from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import RunRecord, read_record
 from tiltflow.version import __version__
 
-GOOD, SOME_FAILED, USAGE, NONE_SUCCEEDED, INTERRUPTED = 0, 1, 2, 3, 130
+GOOD, SOME_FAILED, USAGE, NONE_SUCCEEDED, NOT_TOLD, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_the_portal_hears_running_the_result_and_success_with_the_token(tiltflow
 def test_a_portal_that_refuses_does_not_lose_the_result(tiltflow, small_series, tmp_path, fake_imod, monkeypatch, portal):
     monkeypatch.setenv("TILTFLOW_TOKEN", "abc")
     result = tiltflow("run", small_series.parent, "-o", tmp_path / "out", "--engine", "imod", "--callback-url", portal[0])
-    assert result.exit_code == SOME_FAILED
+    assert result.exit_code == NOT_TOLD
     assert {header for header, _ in portal[1]} == {"Bearer abc"}
     assert [body.get("status", "files") for _, body in portal[1]] == ["running", "files", "error"]
     assert "the portal did not accept the callback" in result.output

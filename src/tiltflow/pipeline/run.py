@@ -148,11 +148,12 @@ def process(
         result = outside_of_the_work(source, None, LocationError(why))
         on_progress(SeriesProgress(source.stem, "start", 1.0, result))
         return result
+    note = ""
     try:
-        result = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
+        result, note = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
     except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone
         result = outside_of_the_work(source, output, error)
-    on_progress(SeriesProgress(source.stem, result.stage or "done", 1.0, result))
+    on_progress(SeriesProgress(source.stem, result.stage or "done", 1.0, result, note))
     return result
 
 
@@ -168,7 +169,8 @@ class _Options:
 
 def _process(
     source: Path, recipe: Recipe, site: Site, output: Path, asked: _Options, on_progress: OnProgress, runner: StepRunner
-) -> SeriesResult:
+) -> tuple[SeriesResult, str]:
+    """Return the result of a series, and a remark on it."""
     name, redo, parts = source.stem, asked.redo, asked.parts
     wrong = forget_damaged(output) if asked.verify and not redo else ()
     earlier = None if redo or wrong else earlier_result(source, recipe, output, parts)
@@ -176,8 +178,7 @@ def _process(
         _log.info("%s: %s", name, _KEPT)
         complete(source, output, site.thresholds)
         complete_exports(name, output, site.export)
-        on_progress(SeriesProgress(name, "done", 1.0, note=_KEPT))
-        return earlier
+        return earlier, _KEPT
     why = f"damaged: {', '.join(wrong)}" if wrong else None if redo else why_not_kept(source, recipe, output, parts)
     if why is not None:
         on_progress(SeriesProgress(name, "start", 0.0, note=f"done again: {why}"))
@@ -187,7 +188,7 @@ def _process(
         if (other := other_axis(source)) is not None:
             _log.info("%s: %s", name, describe_axes(*sorted((source, other))))
         job = Job(source, recipe, site, output, make_scratch(source, site.scratch), asked.keep_volumes, redo, parts)
-        return work_on(job, runner)
+        return work_on(job, runner), ""
 
 
 def _calls(name: str, on_progress: OnProgress) -> StepRunner:
