@@ -129,6 +129,7 @@ def _known_address(value: str) -> str:
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 Mounts = Annotated[dict[str, AbsolutePath], BeforeValidator(_parse_mounts)]
 Lines = Annotated[tuple[str, ...], BeforeValidator(_lines)]
+Folders = Annotated[tuple[AbsolutePath, ...], BeforeValidator(_lines)]
 
 
 class SlurmSettings(BaseModel):
@@ -207,6 +208,19 @@ class Settings(BaseSettings):
     slurm: SlurmSettings = Field(default=SlurmSettings(), description="Slurm jobs.")
     token: SecretStr | None = Field(default=None, description="Token for the portal's API; a file is safer.")
     token_file: AbsolutePath | None = Field(default=None, description="File that holds the token; read where no token is given.")
+    callback_hosts: Lines = Field(
+        default=(),
+        description="Hosts, as portal.example or portal.example:8443, that the flow sends the site's token and Secret blocks to; "
+        "in a variable separated by semicolons.",
+    )
+    callback_secrets: Lines = Field(
+        default=(),
+        description="Prefect Secret blocks that callers of the flow may name as their token; in a variable separated by semicolons.",
+    )
+    template_folders: Folders = Field(
+        default=(),
+        description="Folders whose templates NAME.adoc callers of the flow may name; in a variable separated by semicolons.",
+    )
     callback_patience_s: float = Field(
         default=900.0, ge=0.0, description="Seconds for which the callback is retried while the API is down."
     )

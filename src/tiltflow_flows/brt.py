@@ -32,6 +32,7 @@ from tiltflow_flows.door import describe_door
 from tiltflow_flows.hooks import tell_error, tell_running, tell_success
 from tiltflow_flows.runners import choose_runner, series_at_once, site_for
 from tiltflow_flows.tasks import brt_series, callback
+from tiltflow_flows.templates import site_template
 from tiltflow_flows.tokens import resolve_token
 
 _LOST = "worker"
@@ -83,7 +84,7 @@ def brt_flow(
     x_keep_workdir
         Keep the scratch folders.
     adoc_template
-        The template of the directives: `plastic_brt`, `cryo_brt`, or the path of a file.
+        The template of the directives: `plastic_brt`, `cryo_brt`, or the name of one in the site's `template_folders`.
 
     Returns
     -------
@@ -103,7 +104,7 @@ def brt_flow(
     secret = None
     if url is not None:
         check_url(url)
-        secret = resolve_token(token, settings)
+        secret = resolve_token(token, url, settings)
         if secret is not None:
             check_token(secret)
     parameters = BrtParameters(
@@ -117,7 +118,7 @@ def brt_flow(
         local_alignments=LocalAlignments,
         thickness=THICKNESS,
     )
-    recipe = make_recipe(parameters, adoc_template, **settings.recipe_defaults)
+    recipe = make_recipe(parameters, site_template(adoc_template, settings), **settings.recipe_defaults)
     layout = resolve_input(settings.mounts, file_share, input_dir)
     # Engines are those of the workers, which may be other machines.
     made = prepare(layout.folder, recipe, file=x_file_name, within=layout.share, by_mdoc=False, here=False)

@@ -41,7 +41,7 @@ def _tell(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any], status: St
     if not url or parameters.get("x_no_api"):
         return
     try:
-        accepted = notify(url, status, resolve_token(parameters.get("token")))
+        accepted = notify(url, status, resolve_token(parameters.get("token"), url))
     except SettingsError as error:
         _log.warning("%s is %s; the status is not sent to the portal: %s", flow.name, state.name, error)
         return

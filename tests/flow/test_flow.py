@@ -107,6 +107,8 @@ def contents(folder: Path) -> dict[Path, bytes]:
 def test_two_successes_one_error_one_callback(prefect_server: None, portal: Any, share: Path, sample: Path, fake_imod: Any) -> None:
     before = contents(share / "Projects")
     Secret(value=TOKEN).save("portal-token")
+    fake_imod.setenv("TILTFLOW_CALLBACK_HOSTS", portal.url.split("/")[2])
+    fake_imod.setenv("TILTFLOW_CALLBACK_SECRETS", "portal-token")
     returned = run(callback_url=portal.url, token="portal-token")
 
     assert portal.statuses == ["running", "success"]
