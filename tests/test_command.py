@@ -67,3 +67,9 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split(")")[-1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_no_program_sees_the_token(tmp_path, monkeypatch):
+    monkeypatch.setenv("TILTFLOW_TOKEN", "s3cret")
+    result = run(sys.executable, ["-c", "import os; print('s3cret' in os.environ.values(), 'PATH' in os.environ)"], cwd=tmp_path)
+    assert result.last_lines == ("False True",)

@@ -19,6 +19,8 @@ from tiltflow.errors import CommandError
 
 _log = logging.getLogger(__name__)
 
+SECRETS = frozenset({"TILTFLOW_TOKEN"})
+"""Variables that no program we start gets to see."""
 _GRACE_S = 5.0
 _KEPT_LINES = 200
 
@@ -73,6 +75,7 @@ def run(program: str | Path, args: Sequence[str], *, cwd: Path, on_line: Callabl
         text=True,
         errors="replace",
         start_new_session=True,
+        env={name: value for name, value in os.environ.items() if name not in SECRETS},
     )
     if process.stdout is None:  # it is a pipe: see above
         raise CommandError(f"{program} was started without a pipe", command, 126)

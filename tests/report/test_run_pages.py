@@ -197,3 +197,17 @@ def test_the_table_has_what_the_alignment_did(make):
     values = row_of(record, LIMITS, "").metrics()
     assert [values[name] for name in names] == [84.25, 1.25, 2.5, 6.5, 14.0]
     assert [row_of(make.failed(), LIMITS, "").metrics()[name] for name in names] == [None] * 5
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1"])
+def test_a_name_is_no_formula_in_the_table(make, tmp_path, name):
+    folder = tmp_path / "B"
+    folder.mkdir()
+    record = make.failed()
+    record.name = name
+    (folder / "run.json").write_text(record.model_dump_json(by_alias=True))
+    write_run_pages(tmp_path, LIMITS)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert f"'{name}" in row.values()
+    assert name not in row.values()

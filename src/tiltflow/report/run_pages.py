@@ -15,11 +15,12 @@ from tiltflow.model import AssetType, Thresholds, Trust
 from tiltflow.record import RunRecord, SeriesRecord, read_record, read_run
 from tiltflow.report.embed import Embedded, Embedder
 from tiltflow.report.render import render
-from tiltflow.report.rows import COLUMNS, Row, row_of
+from tiltflow.report.rows import COLUMNS, Row, Value, row_of
 from tiltflow.report.series_page import MOST_BYTES, PAGE_NAME
 
 INDEX_NAME = "index.html"
 METRICS_NAME = "metrics.csv"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 RECORD_NAME = "run.json"
 
 _ROW_BYTES = 1500
@@ -99,5 +100,14 @@ def _write_metrics(path: Path, rows: list[Row]) -> Path:
     with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.DictWriter(file, list(COLUMNS))
         writer.writeheader()
-        writer.writerows(row.metrics() for row in rows)
+        writer.writerows({name: as_cell(value) for name, value in row.metrics().items()} for row in rows)
     return path
+
+
+def as_cell(value: Value) -> Value:
+    """Return a value as a cell of a table that spreadsheets open: they take text that begins as a formula does for one, and do it.
+
+    >>> as_cell("=cmd()"), as_cell(-1.5), as_cell("B")
+    ("'=cmd()", -1.5, 'B')
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
