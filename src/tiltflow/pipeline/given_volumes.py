@@ -26,6 +26,7 @@ from tiltflow.model import Alignment, Reconstruction, SeriesResult, Site
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, StepOutcome, nobody
+from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.run import recorded_run, require_places
 from tiltflow.pipeline.step_book import GIVEN, GIVEN_NUMBER, steps_of
@@ -143,7 +144,7 @@ def process_given(
         on_progress(SeriesProgress(given.name, stage, fraction))
 
     try:
-        with series_log(output, given.name):
+        with folder_lock(output, lambda word: report(word, 0.0)), series_log(output, given.name):
             scratch = make_scratch(given.source, site.scratch)
             job = Job(given.source, recipe, site, output, scratch, False, redo, ("products",), given.name)
             finish = partial(_finish, given=given, before=_states(given))

@@ -26,6 +26,7 @@ from tiltflow.pipeline.conclusion import complete
 from tiltflow.pipeline.exports import complete_exports
 from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, OnProgress, Part, RunResult, SeriesProgress, nobody
+from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.resume import earlier_result, forget_damaged, why_not_kept
 from tiltflow.pipeline.step_loop import StepRunner, work_on
@@ -140,7 +141,8 @@ def process(
 ) -> SeriesResult:
     """Align, reconstruct and make every product of one series; failures are returned as a result, whatever they are.
 
-    `runner` runs the steps, for instance as tasks of an orchestrator, which then report their own progress.
+    `runner` runs the steps, for instance as tasks of an orchestrator, which then report their own progress.  While another run works on
+    the series, this one waits.
     """
     options = _Options(keep_volumes, redo, verify, parts)
     why = why_unusable(source, RUN_FILES)
@@ -148,9 +150,14 @@ def process(
         result = outside_of_the_work(source, None, LocationError(why))
         on_progress(SeriesProgress(source.stem, "start", 1.0, result))
         return result
+
+    def wait(word: str) -> None:
+        on_progress(SeriesProgress(source.stem, "waiting", 0.0, note=word))
+
     note = ""
     try:
-        result, note = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
+        with folder_lock(output, wait):
+            result, note = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
     except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone
         result = outside_of_the_work(source, output, error)
     on_progress(SeriesProgress(source.stem, result.stage or "done", 1.0, result, note))

@@ -1,0 +1,80 @@
+"""One run at a time in the folder of a series: a record never describes the products of another run."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK_NAME = ".tiltflow-lock"
+_LOOK_AGAIN_S = 0.5
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
+"""Errors of file systems that know no locks; there, nothing tells two runs apart."""
+
+
+@contextmanager
+def folder_lock(folder: Path, waiting: Callable[[str], object]) -> Iterator[None]:
+    """Hold the folder of a series inside a `with` block; a run that comes later waits for the end of the first.
+
+    The lock is one of the system on a hidden file (`flock`), so that it ends with the process however that ends, and holds between the
+    machines that mount a share by NFS.  The file is removed at the end.
+
+    Parameters
+    ----------
+    folder
+        Of the series; it is made if it is not there.
+    waiting
+        Called twice a second while another run holds the folder, with a word on that run; may raise to end the waiting.
+
+    Raises
+    ------
+    OSError
+        If the folder or the file cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK_NAME
+    descriptor = _locked(path, waiting)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked(path: Path, waiting: Callable[[str], object]) -> int:
+    """Return the open file that holds the lock."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(descriptor, path):  # the run before removed it between our opening and our locking
+                os.close(descriptor)
+                continue
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        except BlockingIOError:
+            said = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            waiting(f"another run works on it ({said or 'just begun'}); waiting for its end")
+            time.sleep(_LOOK_AGAIN_S)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+            return descriptor
+        else:
+            return descriptor
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
