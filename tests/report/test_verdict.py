@@ -73,6 +73,16 @@ def test_an_axis_far_from_the_headers_is_a_doubt_whichever_way_it_is_written(rec
     assert judge(record, LIMITS).level is expected
 
 
+def test_what_nobody_knows_of_the_input_is_a_doubt_and_an_assumed_axis_is_compared_with_nothing(record, measured, make):
+    mirrored = "no source gives the tilt axis angle, so that the tomogram may be mirrored"
+    record.input["axis_angle"] = ValueEntry(value=82.0, unit="deg", source="assumed: 0 degrees, no source gives it", doubt=mirrored)
+    record.volume = describe_volume(measured, make.voxel_nm)
+    record.volume.section_low_nm = record.volume.section_high_nm = None
+    verdict = judge(record, LIMITS)
+    assert (verdict.level, verdict.reasons[0]) == (Trust.DOUBTFUL, mirrored)
+    assert not any("differs from the header" in reason for reason in verdict.reasons)
+
+
 def test_an_axis_of_its_own_and_an_empty_volume_are_a_lost_alignment_whatever_it_claims(record, measured, make):
     record.input["axis_angle"] = ValueEntry(value=50.0, unit="deg", source="title line")
     record.volume = describe_volume(measured, make.voxel_nm)

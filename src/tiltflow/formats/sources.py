@@ -36,12 +36,13 @@ class Absent:
 
 @dataclass(slots=True)
 class Sources:
-    """A closed stack, the contents of its `.mdoc`, and the problems found so far."""
+    """A closed stack, the contents of its `.mdoc`, and the problems and doubts found so far."""
 
     stack: ImageStack
     mdoc: Mdoc | None = None
     mdoc_reason: str = "no such file"
     problems: list[Problem] = field(default_factory=list)
+    doubts: dict[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -71,6 +72,10 @@ class Sources:
     def report(self, message: str, where: object) -> None:
         """Record a problem."""
         self.problems.append(Problem(message, str(where)))
+
+    def doubt(self, name: str, message: str) -> None:
+        """Record what nobody knows of a field of the series."""
+        self.doubts[name] = message
 
 
 ANGLE_SUFFIXES = (".rawtlt", ".tlt")

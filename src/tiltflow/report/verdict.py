@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from tiltflow.model import Quantity, Thresholds, Trust, Verdict
+from tiltflow.model import ASSUMED, Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import AlignmentEntry, NumberEntry, SeriesRecord, VerdictEntry
 from tiltflow.report.lengths import length, pixel_size_nm
 from tiltflow.report.render import figure
@@ -72,6 +72,7 @@ def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
     pixel_nm = pixel_size_nm(record)
     return (
         *_unmeasured(record, found, thresholds),
+        *(Check("input", Trust.DOUBTFUL, value.doubt) for value in record.input.values() if value.doubt),
         *alignment_checks(found, thresholds, pixel_nm),
         *(Check("trust warning", Trust.DOUBTFUL, warning) for warning in found.trust_warnings),
         *_axis(record, found, thresholds),
@@ -140,10 +141,10 @@ def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds)
 
 
 def axis_off_deg(record: SeriesRecord, found: AlignmentEntry) -> float | None:
-    """Return the difference of the tilt axis angle from the one that was read, 0 to 90 degrees; None if either is unknown."""
+    """Return the difference of the tilt axis angle from the one that was read, 0 to 90 degrees; None if either is unknown or assumed."""
     known = record.input.get("axis_angle")
     used = [angle for angle, included in zip(found.rotation_deg, found.included, strict=False) if included]
-    if known is None or not isinstance(known.value, (int, float)) or not used:
+    if known is None or not isinstance(known.value, (int, float)) or known.source.startswith(ASSUMED) or not used:
         return None
     return abs((median(used) - known.value + 90) % 180 - 90)
 
