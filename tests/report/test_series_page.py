@@ -199,6 +199,19 @@ def test_of_a_movie_too_large_for_the_page_a_small_copy_is_in_it(page, record, m
     assert figure.a["href"] == "keyMov%201%23.mp4"
 
 
+def test_the_copy_with_more_contrast_is_shown_and_the_movie_itself_linked(page, record, make, tmp_path):
+    make.movie(tmp_path / "keyMov_TS.mp4", frames=2)
+    (tmp_path / "report").mkdir()
+    copy = make.movie(tmp_path / "report" / "recMovie.mp4", frames=3)
+    record.products = [ProductEntry(type="recMovie", path="keyMov_TS.mp4", bytes=1)]
+    figure = page(record).find("video").find_parent("figure")
+    assert base64.b64decode(figure.video["src"].split(",")[1]) == copy.read_bytes()
+    assert figure.a["href"] == "keyMov_TS.mp4"
+    assert "a small copy with more contrast" in figure.get_text()
+    record.products = []
+    assert page(record).find("video") is None
+
+
 def test_a_key_image_of_any_size_is_shown_small(page, record, tmp_path):
     Image.new("L", (3000, 2000), 99).save(tmp_path / "B_ali.020.jpg")
     record.products = [ProductEntry(type="keyImage", path="B_ali.020.jpg", bytes=1)]
