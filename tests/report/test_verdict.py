@@ -407,9 +407,10 @@ def test_one_line_says_what_is_worst_and_then_figures_that_it_does_not_say(level
     assert line == said.format("leave-out error 0.50 px", "residual 0.70 px")
 
 
-def test_figures_of_the_alignment_come_before_others():
+def test_figures_of_the_alignment_come_before_others_which_say_nothing_beside_a_fault():
     assert list(leading_figures(Verdict(Trust.POOR, ("the axis is off",), NUMBERS))) == ["leave-out error", "residual"]
-    assert list(leading_figures(Verdict(Trust.POOR, ("x",), {"views": Quantity(5)}))) == ["views"]
+    assert list(leading_figures(Verdict(Trust.POOR, ("x",), {"views": Quantity(5)}))) == []
+    assert list(leading_figures(Verdict(Trust.GOOD, ("x",), {"views": Quantity(5)}))) == ["views"]
 
 
 def test_the_worst_reason_is_that_of_the_worst_check(record):

@@ -57,7 +57,7 @@ def judge(record: SeriesRecord, thresholds: Thresholds) -> Verdict:
     if record.status == "running":
         stage = next((entry.name for entry in reversed(record.stages) if entry.status == "running"), None)
         return Verdict(Trust.UNFINISHED, (f"the record ends in the stage {stage}" if stage else "the record is incomplete",))
-    checks = sorted(examine(record, thresholds), key=lambda check: -_ORDER.index(check.level))
+    checks = examine(record, thresholds)
     return Verdict(
         level=checks[0].level,
         reasons=tuple(check.finding for check in checks),
@@ -66,7 +66,11 @@ def judge(record: SeriesRecord, thresholds: Thresholds) -> Verdict:
 
 
 def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
-    """Return every check of a series that has a result; at least one."""
+    """Return every check of a series that has a result, the worst first; at least one."""
+    return tuple(sorted(_checks(record, thresholds), key=lambda check: -_ORDER.index(check.level)))
+
+
+def _checks(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
     found = record.alignment
     if found is None:
         return (Check("alignment", Trust.DOUBTFUL, "the engine reports nothing about its alignment, so its quality is unknown"),)
@@ -89,11 +93,13 @@ def faults(verdict: Verdict, checks: Sequence[Check]) -> int:
 
 
 def leading_figures(verdict: Verdict) -> dict[str, Quantity]:
-    """Return the two figures that go beside the first reason: those of the alignment before others, and none that the reason gives."""
+    """Return the two figures that go beside the first reason: those of the alignment, and none that the reason gives.
+
+    A good result of which none of them is known has others.
+    """
     first = verdict.reasons[0] if verdict.reasons else ""
-    names = [name for name in _LEADING if name in verdict.numbers]
-    names += [name for name in verdict.numbers if name not in _LEADING]
     good = verdict.level is Trust.GOOD
+    names = [name for name in _LEADING if name in verdict.numbers] or list(verdict.numbers if good else ())
     shown = [name for name in names if good or figure(verdict.numbers[name]) not in first]
     return {name: verdict.numbers[name] for name in shown[:2]}
 
