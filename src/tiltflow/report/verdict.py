@@ -21,6 +21,9 @@ from tiltflow.report.tilts import coverage_of
 _ORDER = (Trust.GOOD, Trust.DOUBTFUL, Trust.POOR)
 _HOW = {"coarse": "a coarse alignment only", "given": "an alignment that was given"}
 _LEADING = ("alignment error", "leave-out error", "residual")
+_SAME_AXIS_DEG, _OTHER_AXIS_DEG = 2.0, 4.0
+"""Difference of two axes that is an error of either, and how much more it must be to another axis: the search of the axis is good to 1.2
+degrees without gold.  Where the axis is within 2 degrees of x or y, its sign cannot be told."""
 _TRACKING = {"gold": "beads", "patches": "patches"}
 
 
@@ -77,7 +80,7 @@ def _checks(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
     pixel_nm = pixel_size_nm(record)
     return (
         *_unmeasured(record, found, thresholds),
-        *(Check("input", Trust.DOUBTFUL, value.doubt) for value in record.input.values() if value.doubt),
+        *_input(record, found),
         *alignment_checks(found, thresholds, pixel_nm),
         *(Check("trust warning", Trust.DOUBTFUL, warning) for warning in found.trust_warnings),
         *_axis(record, found, thresholds),
@@ -147,13 +150,31 @@ def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds)
     yield Check("alignment", level, said)
 
 
+def _input(record: SeriesRecord, found: AlignmentEntry) -> Iterator[Check]:
+    """Yield what nobody knows of the input; the sign of a tilt axis is known where the images agree with it and not with its opposite."""
+    for name, value in record.input.items():
+        if value.doubt and not (name == "axis_angle" and _agrees_but_for(1, record, found)):
+            yield Check("input", Trust.DOUBTFUL, value.doubt)
+
+
 def axis_off_deg(record: SeriesRecord, found: AlignmentEntry) -> float | None:
     """Return the difference of the tilt axis angle from the one that was read, 0 to 90 degrees; None if either is unknown or assumed."""
+    return _off_deg(1, record, found)
+
+
+def _off_deg(sign: int, record: SeriesRecord, found: AlignmentEntry) -> float | None:
+    """Return the difference from the angle that was read, or from its opposite."""
     known = record.input.get("axis_angle")
     used = [angle for angle, included in zip(found.rotation_deg, found.included, strict=False) if included]
     if known is None or not isinstance(known.value, (int, float)) or axis_is_assumed(record) or not used:
         return None
-    return abs((median(used) - known.value + 90) % 180 - 90)
+    return abs((median(used) - sign * known.value + 90) % 180 - 90)
+
+
+def _agrees_but_for(sign: int, record: SeriesRecord, found: AlignmentEntry) -> bool:
+    """Return whether the tilt axis agrees with that which was read, or for -1 with its opposite, and clearly not with the other."""
+    off, other = _off_deg(sign, record, found), _off_deg(-sign, record, found)
+    return off is not None and other is not None and off <= _SAME_AXIS_DEG and other >= off + _OTHER_AXIS_DEG
 
 
 def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
@@ -163,7 +184,11 @@ def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> It
         return
     level = Trust.GOOD if off <= limits.axis_good_deg else Trust.POOR if _is_empty(record) else Trust.DOUBTFUL
     said = f"the tilt axis angle differs from the header by {off:.1f}°"
-    if level is Trust.POOR:
+    if _agrees_but_for(-1, record, found):
+        level = Trust.DOUBTFUL
+        opposite = -record.input["axis_angle"].value
+        said += f", and has its opposite sign: the tomogram may be mirrored; if so, give setupset.copyarg.rotation = {opposite:g}"
+    elif level is Trust.POOR:
         said += ", and the volume is empty"
     text = f"good up to {limits.axis_good_deg:g}°, poor above when the volume is empty"
     yield Check("tilt axis difference", level, said, text, Quantity(round(off, 2), "deg"))
