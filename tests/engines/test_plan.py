@@ -209,7 +209,7 @@ def test_more_voxels_and_fewer_threads_take_longer(tmp_path):
 def test_it_is_said_in_one_line():
     assert str(PLAN) == "up to 1.0 GB of memory (raw views), 3.0 GB of scratch, 4.0 GB of results, about 2 min"
     longer = replace(PLAN, fallback_seconds=200.0)
-    assert str(longer) == f"{str(PLAN)} (5 min with the fallback methods)"
+    assert str(longer) == f"{PLAN!s} (5 min with the fallback methods)"
 
 
 @pytest.mark.parametrize(

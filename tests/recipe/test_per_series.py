@@ -82,8 +82,18 @@ def test_a_table_of_toml_gives_the_settings_of_its_series(
             "s.csv:2, column 2: 'thicknes' is no setting. Did you mean 'thickness'",
         ),
         ("s.csv", "name,gold,gold\nTS_01,6,7\n", DirectiveError, "s.csv:1: 'gold' is there twice; keep one"),
-        ("s.csv", "name,thickness,THICKNESS\nTS_01,6,7\n", DirectiveError, "s.csv:1: 'thickness' and 'THICKNESS' are the same setting"),
-        ("s.csv", "name,two_surfaces,two-surfaces\nTS_01,0,1\n", DirectiveError, "s.csv:1: 'two_surfaces' and 'two-surfaces' are the same"),
+        (
+            "s.csv",
+            "name,thickness,THICKNESS\nTS_01,6,7\n",
+            DirectiveError,
+            "s.csv:1: 'thickness' and 'THICKNESS' are the same setting",
+        ),
+        (
+            "s.csv",
+            "name,two_surfaces,two-surfaces\nTS_01,0,1\n",
+            DirectiveError,
+            "s.csv:1: 'two_surfaces' and 'two-surfaces' are the same",
+        ),
         ("s.csv", f"name,exclude,{SKIP}\nTS_01,1,2\n", DirectiveError, f"s.csv:1: 'exclude' and '{SKIP}' are the same setting"),
         (
             "s.csv",

@@ -17,7 +17,9 @@ def read(path):
     with av.open(str(path)) as movie:
         stream = movie.streams.video[0]
         frames = list(movie.decode(stream))
-        return np.array([frame.to_ndarray(format="yuv420p")[: frame.height] for frame in frames]).astype(float), float(frames[-1].time)
+        return np.array([frame.to_ndarray(format="yuv420p")[: frame.height] for frame in frames]).astype(float), float(
+            frames[-1].time
+        )
 
 
 def write_volume(path, sections):
@@ -62,7 +64,9 @@ def test_a_copy_shows_the_specimen_from_black_to_white_where_the_movie_is_a_fog(
     assert np.ptp(np.percentile(shown, (2, 98))) > 80
     assert abs(np.median(shown) - 125) < 15
     assert shown.shape == whole.shape
-    alike = [np.corrcoef(one.ravel(), np.clip(other[::-1], -4, 4).ravel())[0, 1] for one, other in zip(shown, sections, strict=True)]
+    alike = [
+        np.corrcoef(one.ravel(), np.clip(other[::-1], -4, 4).ravel())[0, 1] for one, other in zip(shown, sections, strict=True)
+    ]
     assert min(alike) > 0.8  # each its own section, the top row first
 
 

@@ -85,7 +85,15 @@ def test_what_nobody_knows_of_the_input_is_a_doubt_and_an_assumed_axis_is_compar
 
 @pytest.mark.parametrize(
     ("read_deg", "found_deg", "mirrored"),
-    [(-85.0, 84.8, True), (-85.0, 95.2, False), (-85.0, -95.0, True), (-85.0, -85.1, False), (-83.0, 90.0, False), (12.0, -12.5, True), (1.0, -1.0, False)],
+    [
+        (-85.0, 84.8, True),
+        (-85.0, 95.2, False),
+        (-85.0, -95.0, True),
+        (-85.0, -85.1, False),
+        (-83.0, 90.0, False),
+        (12.0, -12.5, True),
+        (1.0, -1.0, False),
+    ],
 )
 def test_an_axis_with_the_sign_of_the_headers_opposite_may_be_mirrored(record, read_deg, found_deg, mirrored):
     record.input["axis_angle"] = ValueEntry(value=read_deg, unit="deg", source="extended header")
@@ -97,7 +105,9 @@ def test_an_axis_with_the_sign_of_the_headers_opposite_may_be_mirrored(record, r
         assert said.finding.endswith(f"give setupset.copyarg.rotation = {-read_deg:g}")
 
 
-@pytest.mark.parametrize(("read_deg", "found_deg", "open_"), [(83.5, 83.0, False), (83.5, 96.5, True), (89.5, 90.0, True), (0.5, 0.4, True)])
+@pytest.mark.parametrize(
+    ("read_deg", "found_deg", "open_"), [(83.5, 83.0, False), (83.5, 96.5, True), (89.5, 90.0, True), (0.5, 0.4, True)]
+)
 def test_the_sign_of_an_axis_is_open_until_the_images_tell_it(record, read_deg, found_deg, open_):
     record.input["axis_angle"] = ValueEntry(value=read_deg, unit="deg", source="B.txt", doubt="its sign is open")
     record.alignment.rotation_deg = [found_deg] * 21

@@ -181,5 +181,9 @@ def _report_files_beside_target(sources: Sources) -> None:
 
 def _check_pixel(sources: Sources) -> None:
     x, y = sources.stack.pixel_size_angstrom or (0.0, 0.0)
-    if is_pixel_size(x) and is_pixel_size(y) and (unlike := compare_pixels(x, y)):
-        sources.report(f"the pixel size along y, {y:.4g} Å, {unlike} compared with {x:.4g} Å along x, which is used", sources.path)
+    if is_pixel_size(x) and is_pixel_size(y) and compare_pixels(x, y):
+        sources.report(
+            f"its pixels are not square, {x:.4g} Å along x and {y:.4g} Å along y: the former is used for both, so that lengths and "
+            "angles in the volume are wrong unless the images are square after all; resample them, or correct the size",
+            sources.stack.header_name,
+        )

@@ -95,13 +95,15 @@ def _in_order_of_views(sources: Sources, chosen: Found[Angles]) -> Found[Angles]
     with open_stack(sources.path) as stack:
         seen = order_of_views((stack[view] for view in range(sources.views)), chosen.value)
     of_mdoc = sources.mdoc is not None and chosen.where.startswith(sources.mdoc_name)
-    found = f"correlation of likeness and closeness in tilt {seen.by_tilt:.2f} for views sorted by tilt, {seen.listed:.2f} as listed"
+    found = (
+        f"correlation of likeness and closeness in tilt {seen.by_tilt:.2f} for views sorted by tilt, {seen.listed:.2f} as listed"
+    )
     rawtlt = sources.path.with_suffix(".rawtlt").name
     if seen.order is Order.SORTED and of_mdoc:
         sources.report(
-            "it lists the views in the order of acquisition, but those of the stack are sorted by tilt, as the likeness of neighbours shows "
-            f"({found}): the angles are used in rising order, and exposures matched by angle. If the stack begins at the highest "
-            f"tilt, put its angles into {rawtlt}",
+            "it lists the views in the order of acquisition, but those of the stack are sorted by tilt, as the likeness of neighbours "
+            f"shows ({found}): the angles are used in rising order, and exposures matched by angle. If the stack begins at the "
+            f"highest tilt, put its angles into {rawtlt}",
             sources.mdoc_name,
         )
         return Found(np.sort(chosen.value), f"{chosen.where}; sorted by tilt, as the images are")
@@ -109,8 +111,8 @@ def _in_order_of_views(sources: Sources, chosen: Found[Angles]) -> Found[Angles]
         message = "the angles are not in the order of the views, which look sorted by tilt: the alignment may be wrong"
     elif seen.order is Order.UNKNOWN and of_mdoc:
         message = (
-            "whether the views are in the order of acquisition, as the .mdoc lists them, or sorted by tilt, neither a header nor the images "
-            "tell: the alignment may be wrong"
+            "whether the views are in the order of acquisition, as the .mdoc lists them, or sorted by tilt, neither a header nor the "
+            "images tell: the alignment may be wrong"
         )
     else:
         return chosen

@@ -145,4 +145,4 @@ def _explained(likeness: Floats, tilt_deg: Floats, reach_deg: float) -> float:
 
 def _unexplained(correlation: float) -> float:
     """Return the logarithm of the part of the variance that is left; a negative correlation explains nothing."""
-    return float(np.log1p(-min(max(correlation, 0.0), 0.999) ** 2))
+    return float(np.log1p(-(min(max(correlation, 0.0), 0.999) ** 2)))

@@ -41,7 +41,9 @@ def forecast(
     memory = sum(sorted((plan.memory for plan in plans), reverse=True)[:together])
     scratch = sum(sorted((plan.scratch for plan in plans), reverse=True)[:together])
     results = sum(plan.results for plan in plans)
-    seconds, further = (sum(each) / together for each in zip(*((plan.seconds, plan.fallback_seconds) for plan in plans), strict=True))
+    seconds, further = (
+        sum(each) / together for each in zip(*((plan.seconds, plan.fallback_seconds) for plan in plans), strict=True)
+    )
     line = (
         f"{len(plans)} series to do: up to {gigabytes(memory)} of memory, {gigabytes(scratch)} of scratch, {gigabytes(results)} of "
         f"results, {expected_time(seconds, further)}"

@@ -1,5 +1,7 @@
-"""Raw views prepared for alignment: x-ray hits, faults of the camera and pixels that are not numbers repaired as views are read, and
-bad views excluded with the reason."""
+"""Raw views prepared for alignment: repaired as they are read, and bad views excluded with the reason.
+
+X-ray hits, faults of the camera and pixels that are not numbers are repaired.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,9 @@ from tiltflow.preprocess.xrays import RepairedStack, XrayParams, XrayResult, fin
 
 
 class RepairingStack:
-    """A stack whose x-ray hits and pixels that are not numbers are found when a view is first read, and faults of the camera when the
-    first one is; all are repaired as views are read.
+    """A stack whose x-ray hits, faults of the camera and pixels that are not numbers are repaired as views are read.
 
+    Faults of the camera are searched when the first view is read, all else when a view is first read.
     Hits are a few numbers a view and are kept, so that reading a view again costs no second search.  Images are not kept.
     """
 

@@ -1,4 +1,4 @@
-"""The views that this engine works on: x-ray hits, faults of the camera and pixels that are not numbers repaired, unusable views named."""
+"""The views that this engine works on: repaired, and unusable ones named."""
 
 from __future__ import annotations
 
