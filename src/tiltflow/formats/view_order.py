@@ -34,8 +34,9 @@ _LEAST_LIKENESS = 1e-3
 _FEWEST_VIEWS = 7
 """With fewer views hardly a pair is close in one order and not in the other."""
 _EVIDENCE = 12.0
-"""Logarithm of the ratio of the likelihoods from which on an order is beyond doubt: four series of others and their halves, as listed
-and sorted, give 14 to 700 with the right sign, and views in random order up to 4."""
+"""Logarithm of the ratio of the likelihoods from which on an order is beyond doubt.  Of four series of others and four simulated ones,
+whole, thinned out, cut and in noise, in five orders of acquisition, 591 of 960 stacks are decided and none wrongly; of 960 in random order
+none is decided, with up to 4."""
 _EXPLAINED = 0.3
 """Correlation of likeness and closeness below which neither order explains the images: noise gives up to 0.1, a few views 0.4."""
 
