@@ -94,13 +94,16 @@ def test_the_line_below_the_title_says_what_series_it_is(full):
 
 def test_the_page_leads_to_every_file_that_is_there(page, record, tmp_path):
     record.name = "TS 1#"
-    for name in ("TS 1#_rec.mrc", "TS 1#.xf", "TS 1#.tlt", "TS 1#.log", "run.json", "ave.mrc"):
+    halves = ("TS 1#_rec_even.mrc", "TS 1#_rec_odd.mrc")
+    evidence = ("TS 1#_align.json", "TS 1#_local.json", "TS 1#_fid.txt")
+    for name in ("TS 1#_rec.mrc", "TS 1#.xf", "TS 1#.tlt", "TS 1#.log", "run.json", "ave.mrc", *halves, *evidence):
         (tmp_path / name).write_text("")
     (tmp_path / "TS_rec.zarr" / "0").mkdir(parents=True)
     kinds = {"averagedVolume": "ave.mrc", "neuroglancerZarr": "TS_rec.zarr/0", "volume": "gone.mrc", "thumbnail": "../out.jpg"}
     record.products = [ProductEntry(type=kind, path=path, bytes=1) for kind, path in kinds.items()]
     found = {heading(tag): tag["href"] for tag in page(record).find("ul", class_="links").find_all("a")}
-    assert list(found) == ["Volume", "Pyramid", "Averaged volume", ".xf", ".tlt", "Log", "Record"]
+    volumes = ["Volume", "Volume of even views", "Volume of odd views", "Pyramid", "Averaged volume"]
+    assert list(found) == [*volumes, ".xf", ".tlt", "Alignment", "Local areas", "Tracks", "Log", "Record"]
     assert found["Volume"] == "TS%201%23_rec.mrc"
     assert found["Pyramid"] == "TS_rec.zarr/0"
 
