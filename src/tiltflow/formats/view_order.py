@@ -35,8 +35,8 @@ _FEWEST_VIEWS = 7
 """With fewer views hardly a pair is close in one order and not in the other."""
 _EVIDENCE = 12.0
 """Logarithm of the ratio of the likelihoods from which on an order is beyond doubt.  Of four series of others and four simulated ones,
-whole, thinned out, cut and in noise, in five orders of acquisition, 595 of 960 stacks are decided and none wrongly; of 960 in random order
-none is decided, with up to 4."""
+whole, thinned out, cut and in noise, in five orders of acquisition, 595 of 960 stacks are decided and none wrongly; of 960 in random
+order none is decided."""
 
 
 class Order(Enum):
