@@ -50,7 +50,7 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
     """Return the values of a series, and where each was read."""
 
     def entry(field: str, value: Any, unit: str = "") -> ValueEntry:
-        return ValueEntry(value=value, unit=unit, source=known.provenance.get(field, ""))
+        return ValueEntry(value=value, unit=unit, source=known.provenance.get(field, ""), doubt=known.doubts.get(field, ""))
 
     views, ny, nx = known.shape
     header = "header of the stack"

@@ -45,6 +45,10 @@ class Problem:
     where: str
 
 
+ASSUMED = "assumed"
+"""Begins the source of a value that no source gives."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Acquisition:
     """Metadata that an acquisition program wrote into a file; None for values that it does not give.
@@ -145,6 +149,8 @@ class TiltSeries:
         Source of each field, in a sentence.
     problems
         Disagreements and oddities.
+    doubts
+        Field to what nobody knows of it and what that may do to the result, a sentence.
     container
         Format of the stack in words, as :class:`ImageStack` has it.
     images
@@ -160,6 +166,7 @@ class TiltSeries:
     exposure: NDArray[np.float64] | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    doubts: Mapping[str, str] = field(default_factory=dict)
     container: str = "MRC"
     images: Stack | None = None
 

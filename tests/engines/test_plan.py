@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -163,11 +164,34 @@ def test_results_are_volumes_a_binned_one_a_pyramid_and_what_is_small(counted):
 
 
 def test_time_is_that_of_pixels_voxels_and_voxels_of_each_view_of_which_threads_share_a_part(tmp_path, counted):
-    work = 1e-9 * (40 * 41 * RAW + 60 * VOXELS + 0.35 * 41 * VOXELS)
+    work = 1e-9 * (40 * 41 * RAW + 60 * VOXELS + 0.35 * 41 * VOXELS) + 41 * (0.07 + 0.06)
     assert counted.seconds == pytest.approx(10 + work * (0.3 + 0.7 / 2))
     series = series_of(tmp_path / "C.st", 41, (768, 1024))
     for threads in (0, 1):
         assert plan_series(series, recipe_of(200, 2), threads).seconds == pytest.approx(10 + work)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fallback", "asked", "further"),
+    [
+        ({}, True, 0.07 + 0.06, 0.2 + 0.13),
+        ({"tracking_method": 1}, True, 0.07 + 0.2, 0.13),
+        ({"fiducialless": 1}, True, 0.07 + 0.13 + 0.2, 0.0),
+        ({}, False, 0.07 + 0.06, 0.0),
+    ],
+)
+def test_the_methods_of_fallback_have_a_time_of_their_own(tmp_path, parameters, fallback, asked, further):
+    series = series_of(tmp_path / "B.st", 41, 64)
+    recipe = make_recipe(BrtParameters(thickness=100, **parameters), engine="native", fallback=fallback)
+    plan = plan_series(series, recipe.for_series(10.0), 1)
+    assert plan.seconds == pytest.approx(10 + 41 * asked, abs=0.1)
+    assert plan.fallback_seconds == pytest.approx(41 * further)
+
+
+def test_an_alignment_that_is_given_takes_no_time(tmp_path):
+    series = series_of(tmp_path / "B.st", 41, 64)
+    plan = plan_series(series, make_recipe(BrtParameters(thickness=100)).with_alignment(tmp_path).for_series(10.0), 1)
+    assert (plan.seconds, plan.fallback_seconds) == (pytest.approx(10, abs=0.1), 0.0)
 
 
 @pytest.mark.parametrize(("thickness", "whole"), [(100.0, 100), (100.1, 104), (97, 100), (0.3, 4), (0.0, 4), (-9.0, 4)])
@@ -184,6 +208,8 @@ def test_more_voxels_and_fewer_threads_take_longer(tmp_path):
 
 def test_it_is_said_in_one_line():
     assert str(PLAN) == "up to 1.0 GB of memory (raw views), 3.0 GB of scratch, 4.0 GB of results, about 2 min"
+    longer = replace(PLAN, fallback_seconds=200.0)
+    assert str(longer) == f"{PLAN!s} (5 min with the fallback methods)"
 
 
 @pytest.mark.parametrize(

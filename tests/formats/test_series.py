@@ -238,7 +238,8 @@ def test_the_mdoc_of_other_images_does_not_tell_the_pixel_size(make_series: Call
 
 
 def test_pixels_that_are_not_square_are_reported(make_series: Callable[..., Path]) -> None:
-    assert "the pixel size along y, 5 Å, is 2 times as large" in messages(read_series(make_series(cell=(10, 30, 5))))
+    said = "header: its pixels are not square, 2.5 Å along x and 5 Å along y: the former is used for both"
+    assert said in messages(read_series(make_series(cell=(10, 30, 5))))
 
 
 def test_bytes_after_the_last_view_are_reported(make_series: Callable[..., Path]) -> None:
@@ -288,18 +289,97 @@ def test_an_mdoc_whose_angles_differ_is_still_better_than_the_header(make_series
     assert read_series(path).provenance["tilt_deg"].startswith("B.mrc.mdoc")
 
 
-def test_tomographys_order_of_acquisition_is_doubted_where_no_header_tells_the_order(make_series: Callable[..., Path]) -> None:
-    path = make_series(None, axis=None)
-    said = "the views are listed in the order of acquisition"
-    for tilts, title, doubted in (
-        ([0, 3, -3, 6, -6], "Tomography: KRIOS", True),
-        ([-6, -3, 0, 3, 6], "Tomography: KRIOS", False),
-        ([6, 3, 0, -3, -6], "Tomography: KRIOS", False),
-        ([0, 3, -3, 6, -6], "SerialEM: Krios", False),
-    ):
-        mdoc = write_mdoc(path, tilts=tilts, axis=None)
-        mdoc.write_text(f"[T = {title}]\n" + mdoc.read_text())
-        assert (said in messages(read_series(path))) == doubted
+@pytest.fixture(scope="module")
+def turning() -> NDArray[np.int16]:
+    """Return thirteen views that change little by little, by rising tilt: noise that walks."""
+    rng = np.random.default_rng(3)
+    steps = rng.normal(size=(13, 64, 64))
+    views = np.array([sum(0.8 ** abs(view - each) * step for each, step in enumerate(steps)) for view in range(13)])
+    return np.rint(1000 + 100 * views).astype(np.int16)
+
+
+RISING = np.linspace(-36.0, 36.0, 13)
+ACQUIRED = [6, 7, 5, 4, 8, 9, 3, 2, 10, 11, 1, 0, 12]
+
+
+def stack_of(make_mrc: MakeMrc, views: NDArray[np.int16], header: NDArray[np.float64] | None = None) -> Path:
+    told = (
+        {}
+        if header is None
+        else {"extended": np.rint(header * 100).astype("<i2").tobytes(), "kind": b"SERI", "nint": 2, "nreal": 1}
+    )
+    return make_mrc(views, labels=["SerialEM: test", "    Tilt axis angle = 12.0, binning = 1"], **told)
+
+
+@pytest.mark.parametrize("title", ["Tomography: KRIOS", "SerialEM: Krios"])
+def test_an_mdoc_as_acquired_beside_a_sorted_stack_is_sorted_as_the_images_are(
+    make_mrc: MakeMrc, turning: NDArray[np.int16], title: str
+) -> None:
+    path = stack_of(make_mrc, turning)
+    mdoc = write_mdoc(path, tilts=RISING[ACQUIRED], axis=None)
+    lines = mdoc.read_text().replace("ExposureDose = 2.5", "ExposureDose = {}").format(*range(1, 14))
+    mdoc.write_text(f"[T = {title}]\n{lines}")
+    series = read_series(path)
+    assert np.array_equal(series.tilt_deg, RISING)
+    assert series.exposure is not None
+    assert np.array_equal(series.exposure[ACQUIRED], np.arange(1, 14))
+    assert "the angles are used in rising order, and exposures matched by angle" in messages(series)
+    assert series.provenance["tilt_deg"].endswith("sorted by tilt, as the images are")
+    assert not series.doubts
+
+
+def test_an_mdoc_as_acquired_of_a_stack_as_acquired_is_taken_without_a_word(make_mrc: MakeMrc, turning: NDArray[np.int16]) -> None:
+    path = stack_of(make_mrc, turning[ACQUIRED])
+    write_mdoc(path, tilts=RISING[ACQUIRED])
+    series = read_series(path)
+    assert np.array_equal(series.tilt_deg, RISING[ACQUIRED])
+    assert (series.problems, dict(series.doubts)) == ((), {})
+
+
+def test_an_order_that_neither_header_nor_images_tell_is_a_doubt(make_mrc: MakeMrc, rng: np.random.Generator) -> None:
+    path = stack_of(make_mrc, rng.integers(0, 1000, (13, 64, 64)).astype(np.int16))
+    write_mdoc(path, tilts=RISING[ACQUIRED])
+    series = read_series(path)
+    assert np.array_equal(series.tilt_deg, RISING[ACQUIRED])
+    assert "neither a header nor the images tell: the alignment may be wrong" in series.doubts["tilt_deg"]
+    assert "put the angles in the order of the stack into B.rawtlt" in messages(series)
+
+
+def test_angles_that_a_person_wrote_are_kept_and_doubted_where_the_images_contradict(
+    make_mrc: MakeMrc, turning: NDArray[np.int16], rng: np.random.Generator
+) -> None:
+    noise = rng.integers(0, 1000, turning.shape).astype(np.int16)
+    for views, doubted in ((turning, True), (turning[ACQUIRED], False), (noise, False)):
+        path = stack_of(make_mrc, views)
+        write_tilts(path.with_suffix(".rawtlt"), RISING[ACQUIRED])
+        series = read_series(path)
+        assert np.array_equal(series.tilt_deg, RISING[ACQUIRED])
+        assert bool(series.doubts) == doubted
+        assert ("not in the order of the views, which look sorted" in messages(series)) == doubted
+
+
+@pytest.mark.parametrize("tilts", [RISING, RISING[::-1]])
+def test_sorted_angles_and_those_of_the_header_are_not_asked_of_the_images(
+    make_mrc: MakeMrc, turning: NDArray[np.int16], tilts: NDArray[np.float64]
+) -> None:
+    path = stack_of(make_mrc, turning[ACQUIRED])
+    mdoc = write_mdoc(path, tilts=tilts)
+    assert read_series(path).problems == ()
+    mdoc.unlink()
+    series = read_series(stack_of(make_mrc, turning, RISING[ACQUIRED]))
+    assert np.array_equal(series.tilt_deg, RISING[ACQUIRED])
+    assert series.problems == ()
+
+
+def test_a_header_of_zeros_confirms_no_order(make_mrc: MakeMrc, turning: NDArray[np.int16]) -> None:
+    path = stack_of(make_mrc, turning, np.zeros(13))
+    write_mdoc(path, tilts=RISING[ACQUIRED])
+    assert np.array_equal(read_series(path).tilt_deg, RISING)
+
+
+def test_an_axis_that_no_source_gives_is_a_doubt(make_series: Callable[..., Path]) -> None:
+    assert "may be mirrored" in read_series(make_series(axis=None)).doubts["axis_angle_deg"]
+    assert not read_series(make_series()).doubts
 
 
 def test_a_joined_mdoc_gives_the_angles_in_the_order_of_its_sections(make_series: Callable[..., Path]) -> None:

@@ -233,6 +233,25 @@ def test_a_hyperstack_of_imagej_is_read_with_its_scale(images: NDArray[np.int16]
     np.testing.assert_array_equal(views_of(path), images)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"imagej": True, "metadata": {"axes": "TYX", "unit": "nm"}, "resolution": (1.0, 0.5)},
+        {"ome": True, "metadata": {"axes": "TYX"} | {f"PhysicalSize{axis}": size for axis, size in (("X", 1.0), ("Y", 2.0))}},
+        {"resolution": (1e7, 5e6), "resolutionunit": "CENTIMETER"},
+    ],
+    ids=["ImageJ", "OME", "tags"],
+)
+def test_pixels_that_are_not_square_are_reported(images: NDArray[np.int16], path: Path, options: dict[str, Any]) -> None:
+    if "ome" in options:
+        options["metadata"] |= {"PhysicalSizeXUnit": "nm", "PhysicalSizeYUnit": "nm"}
+    tifffile.imwrite(path, images, photometric="minisblack", **options)
+    path.with_suffix(".rawtlt").write_text("\n".join(map(str, range(len(images)))))
+    series = read_series(path)
+    assert series.pixel_size_angstrom == pytest.approx(10)
+    assert any("its pixels are not square, 10 Å along x and 20 Å along y" in problem.message for problem in series.problems)
+
+
 def test_a_pixel_size_along_x_alone_holds_for_y_too(images: NDArray[np.int16], path: Path) -> None:
     metadata = {"axes": "TYX", "PhysicalSizeX": 1.0, "PhysicalSizeXUnit": "nm"}
     tifffile.imwrite(path, images, ome=True, metadata=metadata, photometric="minisblack")

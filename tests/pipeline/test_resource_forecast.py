@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tiltflow.engines.plan import Plan, duration, gigabytes
+from tiltflow.engines.plan import Plan, expected_time, gigabytes
 from tiltflow.engines.registry import find_engine
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.series import read_series
@@ -54,10 +54,11 @@ def test_as_many_as_work_at_once_count_the_largest_of_them_and_all_results(sourc
         sum(sorted((getattr(plan, what) for plan in plans), reverse=True)[:together]) for what in ("memory", "scratch")
     )
     results, seconds = sum(plan.results for plan in plans), sum(plan.seconds for plan in plans) / together
+    further = sum(plan.fallback_seconds for plan in plans) / together
     told = forecast(sources, RECIPE, Site(threads=3), tmp_path, jobs=jobs)
     assert told.line == (
         f"3 series to do: up to {gigabytes(memory)} of memory, {gigabytes(scratch)} of scratch, {gigabytes(results)} of results, "
-        f"about {duration(seconds)}"
+        f"{expected_time(seconds, further)}"
     )
     assert told.shortages == ()
 

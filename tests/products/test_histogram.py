@@ -70,7 +70,7 @@ def test_two_peaks_far_apart_are_bracketed() -> None:
 
 
 def test_constant_floats_have_no_spread() -> None:
-    assert of(np.full((2, 3, 4), 1.25, np.float32)) == VoxelStatistics(1.25, 1.25, 1.25, 1.25, 0.0)
+    assert of(np.full((2, 3, 4), 1.25, np.float32)) == VoxelStatistics(1.25, 1.25, 1.25, 1.25, 0.0, whole=False)
 
 
 def test_voxels_without_a_number_are_counted() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -163,11 +164,28 @@ def test_neuroglancer_shows_five_deviations_within_what_there_is() -> None:
         "dimensions": "XYZ",
         "shaderParameters": {"range": [-47, 54], "window": [-100, 90]},
     }
-    narrow = VoxelStatistics(-0.25, 0.75, 0.0, 0.1, 0.2)
-    assert neuroglancer_metadata(narrow)["shaderParameters"] == {"range": [-0.25, 0.75], "window": [-1, 1]}
+    narrow = VoxelStatistics(-0.25, 0.75, 0.0, 0.1, 0.2, whole=False)
+    assert neuroglancer_metadata(narrow)["shaderParameters"] == {"range": [-0.25, 0.75], "window": [-0.25, 0.75]}
     mostly_empty = VoxelStatistics(-20.0, 700.0, 0.0, 0.0, 0.0)
     assert neuroglancer_metadata(mostly_empty)["shaderParameters"]["range"] == [-20, 700]
     assert json.loads(json.dumps(neuroglancer_metadata(wide)))["shaderParameters"]["range"] == [-47, 54]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 0.001, 1.0, 37.0])
+@pytest.mark.parametrize("offset", [0.0, -5.0])
+def test_real_numbers_of_any_scale_are_shown_alike(scale: float, offset: float) -> None:
+    low, high, median = (scale * (value + offset) for value in (-40.0, 20.0, 1.0))
+    mad = scale
+    shader = neuroglancer_metadata(VoxelStatistics(low, high, median, median, mad, whole=False))["shaderParameters"]
+    assert np.allclose(shader["window"], [low, high], rtol=0, atol=0.001 * (high - low))
+    assert np.allclose(shader["range"], [median - 5 * mad, median + 5 * mad], rtol=0, atol=0.001 * (high - low))
+    assert shader["window"][0] <= low + 1e-9 * scale
+    assert shader["window"][1] >= high - 1e-9 * scale
+
+
+def test_real_numbers_of_a_wide_range_are_rounded_as_whole_ones_are() -> None:
+    wide = VoxelStatistics(-1000.4, 9000.6, 0.0, 3.5, 10.2)
+    assert neuroglancer_metadata(replace(wide, whole=False)) == neuroglancer_metadata(wide)
 
 
 def test_broken_voxels_are_reported_and_left_as_they_are(make_volume: MakeVolume, tmp_path: Path) -> None:

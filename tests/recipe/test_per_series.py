@@ -54,6 +54,9 @@ def test_a_row_of_csv_gives_the_settings_of_its_series(
         ("[TS_01]\nthickness = 300\n", {"thickness": 300}, {}),
         ("[TS_01]\nfiducialless = true\n", {"fiducialless": 1}, {}),
         ("[TS_01]\nexclude = [2, 40]\n", {}, {SKIP: "2,40"}),
+        ("[TS_01.mrc]\nthickness = 300\n", {"thickness": 300}, {}),
+        ('["TS_01.st"]\nthickness = 300\n', {"thickness": 300}, {}),
+        ("[TS_01.tif]\ncomparam.tilt.tilt.LOG = 0\n", {}, {"comparam.tilt.tilt.LOG": "0"}),
         ('["TS_01"]\nexclude = "2,40-41"\n', {}, {SKIP: "2,40-41"}),
         ('[TS_01]\n"comparam.tilt.tilt.LOG" = ""\n', {}, {"comparam.tilt.tilt.LOG": ""}),  # taken away
         ('[TS_01]\ncomparam.tilt.tilt.RADIAL = "0.3 0.05"\n', {}, {"comparam.tilt.tilt.RADIAL": "0.3 0.05"}),
@@ -78,7 +81,37 @@ def test_a_table_of_toml_gives_the_settings_of_its_series(
             DirectiveError,
             "s.csv:2, column 2: 'thicknes' is no setting. Did you mean 'thickness'",
         ),
-        ("s.csv", "name,gold,gold\nTS_01,6,7\n", DirectiveError, "s.csv:1: the column 'gold' is there twice"),
+        ("s.csv", "name,gold,gold\nTS_01,6,7\n", DirectiveError, "s.csv:1: 'gold' is there twice; keep one"),
+        (
+            "s.csv",
+            "name,thickness,THICKNESS\nTS_01,6,7\n",
+            DirectiveError,
+            "s.csv:1: 'thickness' and 'THICKNESS' are the same setting",
+        ),
+        (
+            "s.csv",
+            "name,two_surfaces,two-surfaces\nTS_01,0,1\n",
+            DirectiveError,
+            "s.csv:1: 'two_surfaces' and 'two-surfaces' are the same",
+        ),
+        ("s.csv", f"name,exclude,{SKIP}\nTS_01,1,2\n", DirectiveError, f"s.csv:1: 'exclude' and '{SKIP}' are the same setting"),
+        (
+            "s.csv",
+            "name,comparam.tilt.tilt.LOG,comparam.tilt.tilt.log\nTS_01,1,2\n",
+            DirectiveError,
+            "s.csv:1: 'comparam.tilt.tilt.LOG' and 'comparam.tilt.tilt.log' are the same setting",
+        ),
+        ("s.csv", "name,name\nTS_01,TS_02\n", DirectiveError, "s.csv:1: 'name' is there twice"),
+        ("s.csv", "# nothing else\n\n", DirectiveError, "s.csv: is empty; its first line names the columns"),
+        ("s.csv", 'name,gold\nTS_01,"6', DirectiveError, "s.csv:2: is not CSV: .*unexpected end"),
+        ("s.toml", "[A]\ngold = 6\n[B]\ngold = 6\nGOLD = 7\n", DirectiveError, "s.toml:3: 'gold' and 'GOLD' are the same setting"),
+        (
+            "s.toml",
+            '[TS_01]\n"comparam.tilt.tilt.LOG" = 0\ncomparam.tilt.tilt.LOG = 1\n',
+            DirectiveError,
+            "s.toml:1: 'comparam.tilt.tilt.LOG' is there twice",
+        ),
+        ("s.toml", "[TS_01]\ngold = 6\n[TS_01.mrc]\ngold = 7\n", DirectiveError, "s.toml:1: TS_01 has a row already (.*s.toml:3)"),
         ("s.csv", "name,gold\nTS_01,many\n", ParameterError, "s.csv:2, gold: 'many'; give a diameter in nm"),
         ("s.csv", "name,gold\n\nTS_01,5000\n", ParameterError, "s.csv:3, gold: '5000'"),
         ("s.csv", "name,gold\nTS_01,6.5\n", ParameterError, "s.csv:2, gold: '6.5'"),
@@ -111,6 +144,9 @@ def test_a_file_that_is_no_text_or_is_not_there_is_refused(tmp_path: Path) -> No
         read_table(tmp_path / "s.csv")
     with pytest.raises(LocationError, match="cannot be read"):
         read_table(tmp_path / "t.csv")
+    (tmp_path / "s.csv").write_bytes(b"name,gold\n" + b"#" * (4 << 20))
+    with pytest.raises(DirectiveError, match="has more than 4 MB"):
+        read_table(tmp_path / "s.csv")
 
 
 def test_each_series_has_the_recipe_for_all_with_its_own_settings_on_top(recipe, tmp_path: Path) -> None:

@@ -94,13 +94,16 @@ def test_the_line_below_the_title_says_what_series_it_is(full):
 
 def test_the_page_leads_to_every_file_that_is_there(page, record, tmp_path):
     record.name = "TS 1#"
-    for name in ("TS 1#_rec.mrc", "TS 1#.xf", "TS 1#.tlt", "TS 1#.log", "run.json", "ave.mrc"):
+    halves = ("TS 1#_rec_even.mrc", "TS 1#_rec_odd.mrc")
+    evidence = ("TS 1#_align.json", "TS 1#_local.json", "TS 1#_fid.txt")
+    for name in ("TS 1#_rec.mrc", "TS 1#.xf", "TS 1#.tlt", "TS 1#.log", "run.json", "ave.mrc", *halves, *evidence):
         (tmp_path / name).write_text("")
     (tmp_path / "TS_rec.zarr" / "0").mkdir(parents=True)
     kinds = {"averagedVolume": "ave.mrc", "neuroglancerZarr": "TS_rec.zarr/0", "volume": "gone.mrc", "thumbnail": "../out.jpg"}
     record.products = [ProductEntry(type=kind, path=path, bytes=1) for kind, path in kinds.items()]
     found = {heading(tag): tag["href"] for tag in page(record).find("ul", class_="links").find_all("a")}
-    assert list(found) == ["Volume", "Pyramid", "Averaged volume", ".xf", ".tlt", "Log", "Record"]
+    volumes = ["Volume", "Volume of even views", "Volume of odd views", "Pyramid", "Averaged volume"]
+    assert list(found) == [*volumes, ".xf", ".tlt", "Alignment", "Local areas", "Tracks", "Log", "Record"]
     assert found["Volume"] == "TS%201%23_rec.mrc"
     assert found["Pyramid"] == "TS_rec.zarr/0"
 
@@ -197,6 +200,19 @@ def test_of_a_movie_too_large_for_the_page_a_small_copy_is_in_it(page, record, m
     figure = page(record).find("video").find_parent("figure")
     assert figure.video["src"].startswith("data:video/mp4;base64,")
     assert figure.a["href"] == "keyMov%201%23.mp4"
+
+
+def test_the_copy_with_more_contrast_is_shown_and_the_movie_itself_linked(page, record, make, tmp_path):
+    make.movie(tmp_path / "keyMov_TS.mp4", frames=2)
+    (tmp_path / "report").mkdir()
+    copy = make.movie(tmp_path / "report" / "recMovie.mp4", frames=3)
+    record.products = [ProductEntry(type="recMovie", path="keyMov_TS.mp4", bytes=1)]
+    figure = page(record).find("video").find_parent("figure")
+    assert base64.b64decode(figure.video["src"].split(",")[1]) == copy.read_bytes()
+    assert figure.a["href"] == "keyMov_TS.mp4"
+    assert "a small copy with more contrast" in figure.get_text()
+    record.products = []
+    assert page(record).find("video") is None
 
 
 def test_a_key_image_of_any_size_is_shown_small(page, record, tmp_path):

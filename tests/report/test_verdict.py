@@ -73,6 +73,47 @@ def test_an_axis_far_from_the_headers_is_a_doubt_whichever_way_it_is_written(rec
     assert judge(record, LIMITS).level is expected
 
 
+def test_what_nobody_knows_of_the_input_is_a_doubt_and_an_assumed_axis_is_compared_with_nothing(record, measured, make):
+    mirrored = "no source gives the tilt axis angle, so that the tomogram may be mirrored"
+    record.input["axis_angle"] = ValueEntry(value=82.0, unit="deg", source="assumed: 0 degrees, no source gives it", doubt=mirrored)
+    record.volume = describe_volume(measured, make.voxel_nm)
+    record.volume.section_low_nm = record.volume.section_high_nm = None
+    verdict = judge(record, LIMITS)
+    assert (verdict.level, verdict.reasons[0]) == (Trust.DOUBTFUL, mirrored)
+    assert not any("differs from the header" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("read_deg", "found_deg", "mirrored"),
+    [
+        (-85.0, 84.8, True),
+        (-85.0, 95.2, False),
+        (-85.0, -95.0, True),
+        (-85.0, -85.1, False),
+        (-83.0, 90.0, False),
+        (12.0, -12.5, True),
+        (1.0, -1.0, False),
+    ],
+)
+def test_an_axis_with_the_sign_of_the_headers_opposite_may_be_mirrored(record, read_deg, found_deg, mirrored):
+    record.input["axis_angle"] = ValueEntry(value=read_deg, unit="deg", source="extended header")
+    record.alignment.rotation_deg = [found_deg] * 21
+    said = next(check for check in examine(record, LIMITS) if check.name == "tilt axis difference")
+    assert ("the tomogram may be mirrored" in said.finding) == mirrored
+    if mirrored:
+        assert said.level is Trust.DOUBTFUL
+        assert said.finding.endswith(f"give setupset.copyarg.rotation = {-read_deg:g}")
+
+
+@pytest.mark.parametrize(
+    ("read_deg", "found_deg", "open_"), [(83.5, 83.0, False), (83.5, 96.5, True), (89.5, 90.0, True), (0.5, 0.4, True)]
+)
+def test_the_sign_of_an_axis_is_open_until_the_images_tell_it(record, read_deg, found_deg, open_):
+    record.input["axis_angle"] = ValueEntry(value=read_deg, unit="deg", source="B.txt", doubt="its sign is open")
+    record.alignment.rotation_deg = [found_deg] * 21
+    assert ("its sign is open" in judge(record, LIMITS).reasons) == open_
+
+
 def test_an_axis_of_its_own_and_an_empty_volume_are_a_lost_alignment_whatever_it_claims(record, measured, make):
     record.input["axis_angle"] = ValueEntry(value=50.0, unit="deg", source="title line")
     record.volume = describe_volume(measured, make.voxel_nm)
@@ -397,9 +438,10 @@ def test_one_line_says_what_is_worst_and_then_figures_that_it_does_not_say(level
     assert line == said.format("leave-out error 0.50 px", "residual 0.70 px")
 
 
-def test_figures_of_the_alignment_come_before_others():
+def test_figures_of_the_alignment_come_before_others_which_say_nothing_beside_a_fault():
     assert list(leading_figures(Verdict(Trust.POOR, ("the axis is off",), NUMBERS))) == ["leave-out error", "residual"]
-    assert list(leading_figures(Verdict(Trust.POOR, ("x",), {"views": Quantity(5)}))) == ["views"]
+    assert list(leading_figures(Verdict(Trust.POOR, ("x",), {"views": Quantity(5)}))) == []
+    assert list(leading_figures(Verdict(Trust.GOOD, ("x",), {"views": Quantity(5)}))) == ["views"]
 
 
 def test_the_worst_reason_is_that_of_the_worst_check(record):

@@ -94,7 +94,7 @@ def read_alignment(folder: Path, series: TiltSeries) -> Alignment:
         transforms=transforms,
         tilt_deg=tilts,
         included=_included(folder, series),
-        method="existing",
+        method="given",
         x_axis_tilt_deg=float(from_xtilt_file(x_tilts[0])),
         z_shift=_z_shift(Path(f"{place}_align.json")),
     )

@@ -28,12 +28,15 @@ class Plan:
         Bytes in the folder of the results, where the products are made.
     seconds
         Estimated wall time.
+    fallback_seconds
+        Further time if the methods of alignment that come after the one asked for are needed too.
     """
 
     memory_by_stage: Mapping[str, int]
     scratch: int
     results: int
     seconds: float
+    fallback_seconds: float = 0.0
 
     @property
     def memory(self) -> int:
@@ -44,7 +47,7 @@ class Plan:
         largest = max(self.memory_by_stage, key=lambda stage: self.memory_by_stage[stage])
         return (
             f"up to {gigabytes(self.memory)} of memory ({largest}), {gigabytes(self.scratch)} of scratch, "
-            f"{gigabytes(self.results)} of results, about {duration(self.seconds)}"
+            f"{gigabytes(self.results)} of results, {expected_time(self.seconds, self.fallback_seconds)}"
         )
 
 
@@ -88,6 +91,16 @@ def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
 def gigabytes(size: int) -> str:
     """Return a size in bytes as text, in GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
+
+
+def expected_time(seconds: float, fallback_seconds: float) -> str:
+    """Return the time that work takes, and the time if further methods of alignment are needed, where that is more.
+
+    >>> expected_time(30.0, 0.0), expected_time(30.0, 25.0), expected_time(7200.0, 60.0)
+    ('about 30 s', 'about 30 s (60 s with the fallback methods)', 'about 2.0 h')
+    """
+    likely, longest = duration(seconds), duration(seconds + fallback_seconds)
+    return f"about {likely}" + (f" ({longest} with the fallback methods)" if longest != likely else "")
 
 
 def duration(seconds: float) -> str:

@@ -8,11 +8,14 @@ which distinguishes minutes from hours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from tiltflow.align.fallback import methods_to_try
+from tiltflow.align.methods import Method
 from tiltflow.engines.plan import Plan
 from tiltflow.engines.thickness import greatest_thickness
 from tiltflow.formats.stacks import open_stack
@@ -45,6 +48,10 @@ _SMALL_PRODUCTS_BYTES = 8 << 20
 _RAW_PIXEL_NS, _VOXEL_NS, _VOXEL_VIEW_NS = 40.0, 60.0, 0.35
 """CPU time of all that is done with each raw pixel (alignment, aligned stack), voxel (products), and voxel of each view
 (back-projection): `benchmarks/whole_run.py` and `benchmarks/reconstruction.py`."""
+_COARSE_VIEW_S = 0.07
+"""CPU time of the coarse alignment of a view, whatever its size, as all is done on binned views."""
+_METHOD_VIEW_S: Mapping[Method, float] = {"gold": 0.06, "patches": 0.2, "projection": 0.13, "coarse": 0.0}
+"""The same of each method, measured on a series of 41 views; patches of small views take less."""
 _START_SECONDS = 10.0
 """CPU time of starting the program, and of loading or compiling kernels."""
 _ALONE = 0.3
@@ -96,12 +103,26 @@ def plan_series(series: TiltSeries, recipe: Recipe, threads: int, *, keep_volume
     work = 1e-9 * (
         _RAW_PIXEL_NS * s.views * s.raw_px + int(np.prod(s.kept)) * _VOXEL_NS + int(np.prod(s.full)) * s.views * _VOXEL_VIEW_NS
     )
+    asked, fallback = _alignment_seconds(s.views, recipe)
+    shared = _ALONE + (1 - _ALONE) / max(threads, 1)
     return Plan(
         memory_by_stage=_memory(s, threads),
         scratch=scratch,
         results=results,
-        seconds=_START_SECONDS + work * (_ALONE + (1 - _ALONE) / max(threads, 1)),
+        seconds=_START_SECONDS + (work + asked) * shared,
+        fallback_seconds=fallback * shared,
     )
+
+
+def _alignment_seconds(views: int, recipe: Recipe) -> tuple[float, float]:
+    """Return the CPU time of the alignment that is asked for, and of all further methods that may be tried."""
+    if recipe.alignment is not None:
+        return 0.0, 0.0
+    first, *further = methods_to_try(recipe.method, fallback=recipe.fallback)
+    asked = _COARSE_VIEW_S + _METHOD_VIEW_S[first]
+    if first == "projection":
+        asked += _METHOD_VIEW_S["patches"]  # which check the axis
+    return views * asked, views * sum(_METHOD_VIEW_S[method] for method in further)
 
 
 def raw_copy_bytes(series: TiltSeries) -> int:

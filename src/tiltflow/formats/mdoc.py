@@ -89,8 +89,6 @@ class Mdoc:
         Entry that gave the axis.
     problems
         Fields that had to be left out.
-    of_tomography
-        Whether a title says that Tomography 5 wrote it.
     cut
         Where the file was cut off, the end of a sentence; empty if it is whole.
     """
@@ -103,7 +101,6 @@ class Mdoc:
     axis_angle_deg: float | None = None
     axis_source: str = ""
     problems: tuple[Problem, ...] = ()
-    of_tomography: bool = False
     cut: str = ""
 
     @property
@@ -222,7 +219,6 @@ def parse_mdoc(text: str, path: Path = Path("mdoc")) -> Mdoc:
         axis_angle_deg=axis,
         axis_source=source,
         problems=tuple(problems),
-        of_tomography=is_of_tomography(titles),
         cut=cut,
     )
 

@@ -14,7 +14,8 @@ The reasons: a directive and a `.rawtlt` are put there by a person, who knows be
 written by the microscope and has more digits than the header; a `.tlt` is the result of an earlier alignment.
 
 * An `.mdoc` that has the angles of the extended header in another order lists the views as acquired, while the stack was sorted: the
-  header's order holds for the angles, and the exposures are matched by angle.
+  header's order holds for the angles, and the exposures are matched by angle.  Without angles in the header, the images are asked whether
+  an `.mdoc` that is not sorted has their order (:mod:`tiltflow.formats.view_order`).
 * Angles are usable if there is one for each view and they are not all equal: those of an extended header that was never
   filled in are all zero.  A `.rawtlt` with another count is an error, because it was put there on purpose; any other source with
   another count is not used, and reported.
@@ -40,7 +41,7 @@ from tiltflow.formats.extended import axis_angle_in_labels, axis_of_tomography, 
 from tiltflow.formats.side_axis import AXIS_SUFFIXES, read_side_axis
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of, find_sources
 from tiltflow.formats.tiltangles import FIRSTINC, find_tilt_angles, mdoc_places
-from tiltflow.model import TiltSeries
+from tiltflow.model import ASSUMED, TiltSeries
 
 PRECEDENCE: Mapping[str, tuple[str, ...]] = {
     "tilt_deg": (FIRSTINC, "B.rawtlt", "B.mdoc", "extended header", "B.tlt"),
@@ -113,6 +114,7 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None) 
             "included": included.where,
         },
         problems=tuple(sources.problems),
+        doubts=sources.doubts,
         container=sources.stack.container,
     )
 
@@ -149,7 +151,7 @@ def _pixel_size(sources: Sources, hints: SeriesHints) -> Found[float]:
         sources.report(
             f"no source gives the pixel size ({reason}); 1 Å is assumed, give it in nm by setupset.copyarg.pixel", sources.path
         )
-        return Found(1.0, f"assumed: 1 Å, no source gives it ({reason})")
+        return Found(1.0, f"{ASSUMED}: 1 Å, no source gives it ({reason})")
     return chosen
 
 
@@ -190,9 +192,12 @@ def _axis_angle(sources: Sources, hints: SeriesHints) -> Found[float]:
             "give the angle by setupset.copyarg.rotation",
             sources.path,
         )
-        return Found(0.0, "assumed: 0 degrees, no source gives it")
+        sources.doubt("axis_angle_deg", "no source gives the tilt axis angle, so that the tomogram may be mirrored")
+        return Found(0.0, f"{ASSUMED}: 0 degrees, no source gives it")
     if chosen.where.startswith(text := sources.path.with_suffix(".txt").name):
-        sources.report("the sign of a tilt axis angle in such a file is not known to be IMOD's: the tomogram may be mirrored", text)
+        message = "the sign of a tilt axis angle in such a file is not known to be IMOD's: the tomogram may be mirrored"
+        sources.report(message, text)
+        sources.doubt("axis_angle_deg", message)
     return Found(_within_half_turn(chosen.value), chosen.where)
 
 

@@ -36,12 +36,13 @@ class Absent:
 
 @dataclass(slots=True)
 class Sources:
-    """A closed stack, the contents of its `.mdoc`, and the problems found so far."""
+    """A closed stack, the contents of its `.mdoc`, and the problems and doubts found so far."""
 
     stack: ImageStack
     mdoc: Mdoc | None = None
     mdoc_reason: str = "no such file"
     problems: list[Problem] = field(default_factory=list)
+    doubts: dict[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -71,6 +72,10 @@ class Sources:
     def report(self, message: str, where: object) -> None:
         """Record a problem."""
         self.problems.append(Problem(message, str(where)))
+
+    def doubt(self, name: str, message: str) -> None:
+        """Record what nobody knows of a field of the series."""
+        self.doubts[name] = message
 
 
 ANGLE_SUFFIXES = (".rawtlt", ".tlt")
@@ -176,5 +181,9 @@ def _report_files_beside_target(sources: Sources) -> None:
 
 def _check_pixel(sources: Sources) -> None:
     x, y = sources.stack.pixel_size_angstrom or (0.0, 0.0)
-    if is_pixel_size(x) and is_pixel_size(y) and (unlike := compare_pixels(x, y)):
-        sources.report(f"the pixel size along y, {y:.4g} Å, {unlike} compared with {x:.4g} Å along x, which is used", sources.path)
+    if is_pixel_size(x) and is_pixel_size(y) and compare_pixels(x, y):
+        sources.report(
+            f"its pixels are not square, {x:.4g} Å along x and {y:.4g} Å along y: the former is used for both, so that lengths and "
+            "angles in the volume are wrong unless the images are square after all; resample them, or correct the size",
+            sources.stack.header_name,
+        )

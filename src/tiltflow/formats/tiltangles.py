@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from tiltflow.errors import FormatError, MissingValueError, ParameterError
 from tiltflow.formats.disagreements import REFINED_TILT_TOLERANCE_DEG, TILT_TOLERANCE_DEG, compare_tilts, places_of
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of
+from tiltflow.formats.stacks import open_stack
 from tiltflow.formats.tilts import read_tilts_of
+from tiltflow.formats.view_order import Order, order_of_views
 
 FIRSTINC = "directive setupset.copyarg.firstinc"
 
@@ -41,7 +43,8 @@ def find_tilt_angles(sources: Sources, *, first_increment: tuple[float | None, f
     """
     directive = _directive(sources, *first_increment)
     rawtlt = _rawtlt(sources, needed=isinstance(directive, Absent), asked=use_rawtlt)
-    recorded = _mdoc_and_header(_mdoc_tilts(sources), _extended_tilts(sources))
+    header = _extended_tilts(sources)
+    recorded = _mdoc_and_header(_mdoc_tilts(sources), header)
     readings = [directive, rawtlt, *recorded, _tlt(sources)]
     chosen = choose(sources, "tilt angles", readings, _unlike_tilts, _show_tilts)
     if chosen is None:
@@ -50,8 +53,8 @@ def find_tilt_angles(sources: Sources, *, first_increment: tuple[float | None, f
             f"{sources.path}: no tilt angles for {count_of(sources.views, 'view')}. Tried {tried}. Put them into "
             f"{sources.path.with_suffix('.rawtlt').name}, one a line, or give first and increment by setupset.copyarg.firstinc"
         )
-    if sources.mdoc is not None and chosen.where.startswith(sources.mdoc_name):
-        _doubt_the_order(sources, chosen.value)
+    if not isinstance(header, Found):
+        chosen = _in_order_of_views(sources, chosen)
     steepest = float(np.abs(chosen.value).max())
     if steepest > 90:
         sources.report(f"tilt angles reach {steepest:.2f} degrees; more than 90 is not plausible, check them", chosen.where)
@@ -81,16 +84,41 @@ def _mdoc_and_header(
     return mdoc, header
 
 
-def _doubt_the_order(sources: Sources, tilt_deg: Angles) -> None:
-    """Report that Tomography lists the views as acquired, if they are not sorted and no header tells the order of the stack."""
-    steps = np.diff(tilt_deg)
-    header = sources.extended is not None and sources.extended.tilt_deg is not None
-    if sources.mdoc is not None and sources.mdoc.of_tomography and not header and (steps > 0).any() and (steps < 0).any():
+def _in_order_of_views(sources: Sources, chosen: Found[Angles]) -> Found[Angles]:
+    """Return angles that are not sorted, and that no header of the stack confirms, in the order that the images have.
+
+    Only the order of an `.mdoc` is put right: it lists views as acquired, while a person who writes a `.rawtlt` knows the stack.
+    """
+    steps = np.diff(chosen.value)
+    if not ((steps > 0).any() and (steps < 0).any()):
+        return chosen
+    with open_stack(sources.path) as stack:
+        seen = order_of_views((stack[view] for view in range(sources.views)), chosen.value)
+    of_mdoc = sources.mdoc is not None and chosen.where.startswith(sources.mdoc_name)
+    found = (
+        f"correlation of likeness and closeness in tilt {seen.by_tilt:.2f} for views sorted by tilt, {seen.listed:.2f} as listed"
+    )
+    rawtlt = sources.path.with_suffix(".rawtlt").name
+    if seen.order is Order.SORTED and of_mdoc:
         sources.report(
-            "the views are listed in the order of acquisition, and stacks of Tomography are often sorted by tilt; if this one is, "
-            f"put its angles into {sources.path.with_suffix('.rawtlt').name}",
+            "it lists the views in the order of acquisition, but those of the stack are sorted by tilt, as the likeness of neighbours "
+            f"shows ({found}): the angles are used in rising order, and exposures matched by angle. If the stack begins at the "
+            f"highest tilt, put its angles into {rawtlt}",
             sources.mdoc_name,
         )
+        return Found(np.sort(chosen.value), f"{chosen.where}; sorted by tilt, as the images are")
+    if seen.order is Order.SORTED:
+        message = "the angles are not in the order of the views, which look sorted by tilt: the alignment may be wrong"
+    elif seen.order is Order.UNKNOWN and of_mdoc:
+        message = (
+            "whether the views are in the order of acquisition, as the .mdoc lists them, or sorted by tilt, neither a header nor the "
+            "images tell: the alignment may be wrong"
+        )
+    else:
+        return chosen
+    sources.report(f"{message} ({found}); put the angles in the order of the stack into {rawtlt}", chosen.where.split(",")[0])
+    sources.doubt("tilt_deg", message)
+    return chosen
 
 
 def _directive(sources: Sources, first: float | None, step: float | None) -> Found[Angles] | Absent:

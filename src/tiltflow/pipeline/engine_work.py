@@ -183,6 +183,8 @@ def _prepare(job: Job, series: TiltSeries, recorder: Recorder, engine: Engine, r
         for name, size in (("memory", plan.memory), ("scratch", plan.scratch), ("results", plan.results)):
             notes.number(name, size, "bytes")
         notes.number("time", round(plan.seconds), "s")
+        if plan.fallback_seconds:
+            notes.number("time_with_fallback", round(plan.seconds + plan.fallback_seconds), "s")
         _log.info("%s: needs %s", job.name, plan)
         check_room(plan, series.path.name, job.workdir, job.output)
     return work

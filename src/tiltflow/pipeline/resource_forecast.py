@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiltflow.engines.plan import Plan, duration, gigabytes
+from tiltflow.engines.plan import Plan, expected_time, gigabytes
 from tiltflow.engines.registry import choose_engine
 from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import TiltflowError
@@ -40,10 +40,13 @@ def forecast(
     together = min(max(jobs, 1), len(plans))
     memory = sum(sorted((plan.memory for plan in plans), reverse=True)[:together])
     scratch = sum(sorted((plan.scratch for plan in plans), reverse=True)[:together])
-    results, seconds = sum(plan.results for plan in plans), sum(plan.seconds for plan in plans) / together
+    results = sum(plan.results for plan in plans)
+    seconds, further = (
+        sum(each) / together for each in zip(*((plan.seconds, plan.fallback_seconds) for plan in plans), strict=True)
+    )
     line = (
         f"{len(plans)} series to do: up to {gigabytes(memory)} of memory, {gigabytes(scratch)} of scratch, {gigabytes(results)} of "
-        f"results, about {duration(seconds)}"
+        f"results, {expected_time(seconds, further)}"
     )
     return Forecast(line, tuple(_shortages(memory, scratch, results, site.scratch, output)))
 

@@ -1,4 +1,7 @@
-"""Raw views prepared for alignment: x-ray hits repaired as views are read, and bad views excluded with the reason."""
+"""Raw views prepared for alignment: repaired as they are read, and bad views excluded with the reason.
+
+X-ray hits, faults of the camera and pixels that are not numbers are repaired.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,9 @@ from tiltflow.preprocess.xrays import RepairedStack, XrayParams, XrayResult, fin
 
 
 class RepairingStack:
-    """A stack whose x-ray hits are found and repaired when a view is first read, and faults of the camera when the first one is.
+    """A stack whose x-ray hits, faults of the camera and pixels that are not numbers are repaired as views are read.
 
+    Faults of the camera are searched when the first view is read, all else when a view is first read.
     Hits are a few numbers a view and are kept, so that reading a view again costs no second search.  Images are not kept.
     """
 
@@ -68,7 +72,9 @@ def prepare_views(
     observer: Observer = SILENT,
     threads: int = 1,
 ) -> tuple[Stack, dict[int, str]]:
-    """Return the views with x-ray hits repaired, and the reason for every view that is not to be used, counted from 0.
+    """Return the views, repaired, and the reason for every view that is not to be used, counted from 0.
+
+    X-ray hits, faults of the camera and pixels that are not numbers are repaired as views are read.
 
     Parameters
     ----------

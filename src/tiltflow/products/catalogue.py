@@ -256,7 +256,7 @@ STEPS: tuple[ProductStep, ...] = (
         (AssetType.NEUROGLANCER_ZARR,),
         "the pyramid, its display window, and a state of Neuroglancer that shows it",
         _gen_zarr,
-        number=2,
+        number=3,
         settings=_pyramid_settings,
         beside=STATE_NAMES,
     ),

@@ -37,6 +37,8 @@ class VoxelStatistics:
         Median of the distances to the median.
     unusable
         Number of voxels that are not finite, or too large.
+    whole
+        Whether they are whole numbers by their type.
     """
 
     minimum: float
@@ -45,6 +47,7 @@ class VoxelStatistics:
     median: float
     mad: float
     unusable: int = 0
+    whole: bool = True
 
 
 class Histogram:
@@ -83,7 +86,7 @@ class Histogram:
         """Return the statistics; floats need all their blocks again."""
         count = int(self._counts.sum())
         if not count:
-            return VoxelStatistics(0.0, 0.0, 0.0, 0.0, 0.0, unusable=self._seen)
+            return VoxelStatistics(0.0, 0.0, 0.0, 0.0, 0.0, self._seen, self.whole)
         if self.whole:
             present = np.flatnonzero(self._counts)
             values, weights = (present + self._lowest).astype(float), self._counts[present]
@@ -93,7 +96,7 @@ class Histogram:
             values, weights = self._refine(blocks)
         median = weighted_median(values, weights)
         return VoxelStatistics(
-            minimum, maximum, mean, median, weighted_median(np.abs(values - median), weights), unusable=self._seen - count
+            minimum, maximum, mean, median, weighted_median(np.abs(values - median), weights), self._seen - count, self.whole
         )
 
     def _refine(self, blocks: Iterable[NDArray[Any]]) -> tuple[_Values, _Counts]:

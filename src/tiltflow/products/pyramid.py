@@ -95,11 +95,13 @@ def make_pyramid(
 def neuroglancer_metadata(statistics: VoxelStatistics) -> dict[str, Any]:
     """Return the metadata of the asset: how Neuroglancer shows the volume.
 
-    Where half of all voxels are equal, so that the deviation from the median is 0, the range is the whole window.
+    Its limits are rounded outwards: to whole numbers, or for real numbers, which may all lie between 0 and 1, to a thousandth of their
+    range where that is finer.  Where half of all voxels are equal, so that the deviation from the median is 0, the range is the window.
     """
     reach = SHOWN_MADS * statistics.mad
-    window = [math.floor(statistics.minimum), math.ceil(statistics.maximum)]
-    shown = [math.floor(statistics.median - reach), math.ceil(statistics.median + reach)]
+    decimals = _decimals(statistics)
+    window = _outwards(statistics.minimum, statistics.maximum, decimals)
+    shown = _outwards(statistics.median - reach, statistics.median + reach, decimals)
     limited = [_plain(min(max(value, statistics.minimum), statistics.maximum)) for value in shown]
     if not limited[0] < limited[1]:
         limited = [*window]
@@ -177,6 +179,18 @@ class _Builder:
 def _read_blocks(file: MrcFile) -> Iterator[NDArray[Any]]:
     for place in blocks(file.shape):
         yield np.asarray(file.read_block(place.sections, place.rows), np.float32)
+
+
+def _decimals(statistics: VoxelStatistics) -> int:
+    """Return the decimals of a thousandth of the range of real numbers; 0 for whole numbers."""
+    spread = statistics.maximum - statistics.minimum
+    return 0 if statistics.whole or not spread > 0 else max(0, math.ceil(3 - math.log10(spread)))
+
+
+def _outwards(low: float, high: float, decimals: int) -> list[float | int]:
+    """Return two limits, rounded away from each other to so many decimals."""
+    scale = 10.0**decimals
+    return [_plain(round(value / scale, decimals)) for value in (math.floor(low * scale), math.ceil(high * scale))]
 
 
 def _plain(value: float) -> float | int:

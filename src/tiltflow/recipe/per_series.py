@@ -198,7 +198,7 @@ def _csv_rows(text: str, path: Path) -> Iterator[SeriesRow]:
     if first is None:
         raise DirectiveError(f"{path}: is empty; its first line names the columns: {NAME}, then the settings")
     delimiter = max(",;\t", key=lines[first].count)
-    reader = csv.reader(io.StringIO("\n".join(lines[first:])), delimiter=delimiter, skipinitialspace=True)
+    reader = csv.reader(io.StringIO("\n".join(lines[first:])), delimiter=delimiter, skipinitialspace=True, strict=True)
     columns: list[str] = []
     try:
         for cells in reader:
@@ -223,10 +223,25 @@ def _checked_columns(names: list[str], origin: str) -> list[str]:
         )
     for number, name in enumerate(names, start=1):
         _check_setting(name, f"{origin}, column {number}")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise DirectiveError(f"{origin}: the column {twice[0]!r} is there twice; keep one of them")
+    _check_no_setting_has_two_names(names, origin)
     return names
+
+
+def _check_no_setting_has_two_names(names: Iterable[str], origin: str) -> None:
+    """Raise if two names mean the same setting, of which only one could count."""
+    seen: dict[str, str] = {}
+    for name in names:
+        setting = _meaning(name)
+        if name == seen.get(setting):
+            raise DirectiveError(f"{origin}: {name!r} is there twice; keep one of them")
+        if setting in seen:
+            raise DirectiveError(f"{origin}: {seen[setting]!r} and {name!r} are the same setting; keep one of them")
+        seen[setting] = name
+
+
+def _meaning(name: str) -> str:
+    """Return the one name that all names of a setting stand for; directives that differ in capitals only are one."""
+    return {EXCLUDE: SKIP}.get(name) or _SETTINGS.get(name) or name.casefold()
 
 
 def _csv_row(columns: list[str], values: list[str], path: Path, line: int) -> SeriesRow:
@@ -246,18 +261,30 @@ def _toml_rows(text: str, path: Path) -> Iterator[SeriesRow]:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DirectiveError(f"{path}: is not TOML: {error}") from error
-    for name, given in content.items():
+    for name, given in _tables(content):
         line = _line_of(text, rf"\[\s*[\"']?{re.escape(name)}[\"']?\s*\]")
         if not isinstance(given, dict):
             line = _line_of(text, re.escape(name))
             raise DirectiveError(f"{path}:{line}: {name!r} belongs to no series; write [NAME] with the base name of one above it")
         values, lines = {}, {}
+        _check_no_setting_has_two_names((key for key, _ in _flat(given)), f"{path}:{line}")
         for key, value in _flat(given):
             lines[key] = _line_of(text, rf"[\"']?{re.escape(key)}[\"']?\s*=", after=line)
             at = f"{path}:{lines[key]}, {key}"
             _check_setting(key, at)
             values[key] = _toml_text(value, at)
         yield _row(name, values, path, line, lines)
+
+
+def _tables(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield names and settings of series; the name of a file that is not in quotes, `[TS_01.mrc]`, is a table within a table."""
+    for name, given in content.items():
+        files = [key for key in given if f".{key}" in ENDINGS and isinstance(given[key], dict)] if isinstance(given, dict) else []
+        yield from ((f"{name}.{key}", given[key]) for key in files)
+        if not files:
+            yield name, given
+        elif len(files) < len(given):
+            yield name, {key: value for key, value in given.items() if key not in files}
 
 
 def _flat(given: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

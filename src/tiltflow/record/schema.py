@@ -51,11 +51,12 @@ class StepSummary(_Entry):
 
 
 class ValueEntry(_Entry):
-    """A value of the input and where it was read."""
+    """A value of the input and where it was read; `doubt` says what nobody knows of it and what that may do to the result."""
 
     value: Any
     unit: str = ""
     source: str = ""
+    doubt: str = ""
 
 
 class DirectiveEntry(_Entry):

@@ -7,6 +7,7 @@ from statistics import median
 
 import numpy as np
 
+from tiltflow.model import ASSUMED
 from tiltflow.record import AlignmentEntry, SeriesRecord
 from tiltflow.report.lengths import pixel_size_nm
 from tiltflow.report.tilts import scheme_of
@@ -26,6 +27,12 @@ def tilt_axis_deg(found: AlignmentEntry | None) -> float | None:
         return None
     used = [angle for angle, included in zip(found.rotation_deg, found.included, strict=False) if included]
     return median(used) if used else None
+
+
+def axis_is_assumed(record: SeriesRecord) -> bool:
+    """Return whether no source gives the tilt axis angle."""
+    known = record.input.get("axis_angle")
+    return known is not None and known.source.startswith(ASSUMED)
 
 
 def tilt_offset_deg(record: SeriesRecord) -> float | None:
@@ -53,7 +60,7 @@ def _axis(record: SeriesRecord) -> Iterator[str]:
     known = record.input.get("axis_angle")
     if axis is not None:
         yield f"tilt axis {axis:.1f}°"
-    elif known is not None and isinstance(known.value, (int, float)):
+    elif known is not None and isinstance(known.value, (int, float)) and not axis_is_assumed(record):
         yield f"tilt axis {known.value:.1f}° as read"
 
 

@@ -19,12 +19,20 @@ _PRODUCTS = {
     AssetType.KEY_IMAGE: "Key image",
     AssetType.THUMBNAIL: "Thumbnail",
 }
-_FIRST = {"{name}_rec.mrc": "Volume", "{name}_ali.mrc": "Aligned stack"}
+_FIRST = {
+    "{name}_rec.mrc": "Volume",
+    "{name}_rec_even.mrc": "Volume of even views",
+    "{name}_rec_odd.mrc": "Volume of odd views",
+    "{name}_ali.mrc": "Aligned stack",
+}
 _LAST = {
     "{name}_neuroglancer.json": "State of Neuroglancer",
     "{name}.xf": ".xf",
     "{name}.tlt": ".tlt",
     "{name}.xtilt": ".xtilt",
+    "{name}_align.json": "Alignment",
+    "{name}_local.json": "Local areas",
+    "{name}_fid.txt": "Tracks",
     "{name}.adoc": "Directives",
     "{name}.log": "Log",
     "batchruntomo.log": "Log of batchruntomo",

@@ -100,9 +100,15 @@ def _write(
     return PictureEntry(name=name, path=f"{FOLDER}/{path.name}", width=size[0], height=size[1], caption=text)
 
 
-def _grey(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return a plane in grey, from black to white what most of it spans: gold, which is far darker, is black."""
-    finite = plane[np.isfinite(plane)]
+def exposure(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Return what is shown as black and as white: what most values span, so that gold, which is far darker, is black.
+
+    Raises
+    ------
+    StageError
+        If none of the values is a number.
+    """
+    finite = values[np.isfinite(values)]
     if not finite.size:
         raise StageError("a picture holds no usable number")
     low, high = np.percentile(finite, _BLACK_WHITE).tolist()
@@ -110,6 +116,12 @@ def _grey(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
     reach = _GREY_SIGMAS * (third - first) / _NORMAL_QUARTILES
     if reach > 0:
         low, high = max(low, middle - reach), min(high, middle + reach)
+    return low, high
+
+
+def _grey(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a plane in grey."""
+    low, high = exposure(plane)
     scaled = (np.nan_to_num(plane, nan=low, posinf=high, neginf=low) - low) / ((high - low) or 1.0)
     return np.asarray(np.clip(scaled, 0, 1) * 255 + 0.5, np.uint8)
 

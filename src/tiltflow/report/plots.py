@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tiltflow.model import Thresholds
 from tiltflow.record import AlignmentEntry, HalvesEntry, SeriesRecord, VolumeEntry
 from tiltflow.report.captions import CAPTIONS, Caption
+from tiltflow.report.facts import axis_is_assumed
 from tiltflow.report.figures import BAD, FAINT, FIRST, GOOD, INK, SECOND, THIRD, draw
 from tiltflow.report.lengths import pixel_size_nm
 from tiltflow.report.pictures import small_view
@@ -52,7 +53,7 @@ def alignment_plots(record: SeriesRecord, thresholds: Thresholds, view: Path | N
     found, tilt = record.alignment, _nominal_tilts(record)
     if found is None or tilt is None or len(found.included) != len(tilt):
         return
-    views = _Views(found, tilt, thresholds, pixel_size_nm(record))
+    views = _Views(found, tilt, thresholds, pixel_size_nm(record), axis_is_assumed(record))
     field = (_number(record, "width"), _number(record, "height"))
     first = (_residuals(views), _vectors(found, field, view))
     for plot in (*first, *(make(views) for make in (_tracks, _correlation, _shifts, _refined_tilts, _axis))):
@@ -95,6 +96,7 @@ class _Views:
     tilt: Floats
     thresholds: Thresholds
     pixel_nm: float | None
+    axis_assumed: bool
 
     @property
     def used(self) -> NDArray[np.bool_]:
@@ -210,7 +212,7 @@ def _axis(views: _Views) -> Plot | None:
     if values is None:
         return None
     header, found, error = (
-        views.found.axis_angle_nominal_deg,
+        None if views.axis_assumed else views.found.axis_angle_nominal_deg,
         views.found.axis_angle_from_data_deg,
         views.found.axis_angle_error_deg,
     )

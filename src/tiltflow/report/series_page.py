@@ -36,7 +36,7 @@ _MOVIES = {
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture or movie on the page; `whole` is where the file lies that the page holds a smaller copy of, or none."""
+    """A picture or movie on the page; `whole` is where the file lies that the page holds a copy of, or does not hold, or none."""
 
     name: str
     file: Embedded
@@ -108,8 +108,7 @@ def _movies(record: SeriesRecord, embedder: Embedder) -> Iterator[Shown]:
     for kind, caption in _MOVIES.items():
         for product in record.products:
             if product.type == kind:
-                file = embedder.file(product.path)
-                if file is None:
-                    continue
-                small = embedder.file(preview_path(kind)) if not file.inside else None
-                yield Shown(str(kind), small or file, caption, "" if file.inside else product.path)
+                small = embedder.file(preview_path(kind)) if embedder.find(product.path) is not None else None
+                file = small if small is not None and small.inside else embedder.file(product.path)
+                if file is not None:
+                    yield Shown(str(kind), file, caption, "" if file.inside and file is not small else product.path)

@@ -12,6 +12,7 @@ from statistics import median
 
 from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import AlignmentEntry, NumberEntry, SeriesRecord, VerdictEntry
+from tiltflow.report.facts import axis_is_assumed
 from tiltflow.report.lengths import length, pixel_size_nm
 from tiltflow.report.render import figure
 from tiltflow.report.specimen import specimen_of
@@ -20,6 +21,9 @@ from tiltflow.report.tilts import coverage_of
 _ORDER = (Trust.GOOD, Trust.DOUBTFUL, Trust.POOR)
 _HOW = {"coarse": "a coarse alignment only", "given": "an alignment that was given"}
 _LEADING = ("alignment error", "leave-out error", "residual")
+_SAME_AXIS_DEG, _OTHER_AXIS_DEG = 2.0, 4.0
+"""Difference of two axes that is an error of either, and how much more it must be to another axis: the search of the axis is good to 1.2
+degrees without gold.  Where the axis is within 2 degrees of x or y, its sign cannot be told."""
 _TRACKING = {"gold": "beads", "patches": "patches"}
 
 
@@ -56,7 +60,7 @@ def judge(record: SeriesRecord, thresholds: Thresholds) -> Verdict:
     if record.status == "running":
         stage = next((entry.name for entry in reversed(record.stages) if entry.status == "running"), None)
         return Verdict(Trust.UNFINISHED, (f"the record ends in the stage {stage}" if stage else "the record is incomplete",))
-    checks = sorted(examine(record, thresholds), key=lambda check: -_ORDER.index(check.level))
+    checks = examine(record, thresholds)
     return Verdict(
         level=checks[0].level,
         reasons=tuple(check.finding for check in checks),
@@ -65,13 +69,18 @@ def judge(record: SeriesRecord, thresholds: Thresholds) -> Verdict:
 
 
 def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
-    """Return every check of a series that has a result; at least one."""
+    """Return every check of a series that has a result, the worst first; at least one."""
+    return tuple(sorted(_checks(record, thresholds), key=lambda check: -_ORDER.index(check.level)))
+
+
+def _checks(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
     found = record.alignment
     if found is None:
         return (Check("alignment", Trust.DOUBTFUL, "the engine reports nothing about its alignment, so its quality is unknown"),)
     pixel_nm = pixel_size_nm(record)
     return (
         *_unmeasured(record, found, thresholds),
+        *_input(record, found),
         *alignment_checks(found, thresholds, pixel_nm),
         *(Check("trust warning", Trust.DOUBTFUL, warning) for warning in found.trust_warnings),
         *_axis(record, found, thresholds),
@@ -87,11 +96,13 @@ def faults(verdict: Verdict, checks: Sequence[Check]) -> int:
 
 
 def leading_figures(verdict: Verdict) -> dict[str, Quantity]:
-    """Return the two figures that go beside the first reason: those of the alignment before others, and none that the reason gives."""
+    """Return the two figures that go beside the first reason: those of the alignment, and none that the reason gives.
+
+    A good result of which none of them is known has others.
+    """
     first = verdict.reasons[0] if verdict.reasons else ""
-    names = [name for name in _LEADING if name in verdict.numbers]
-    names += [name for name in verdict.numbers if name not in _LEADING]
     good = verdict.level is Trust.GOOD
+    names = [name for name in _LEADING if name in verdict.numbers] or list(verdict.numbers if good else ())
     shown = [name for name in names if good or figure(verdict.numbers[name]) not in first]
     return {name: verdict.numbers[name] for name in shown[:2]}
 
@@ -139,13 +150,31 @@ def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds)
     yield Check("alignment", level, said)
 
 
+def _input(record: SeriesRecord, found: AlignmentEntry) -> Iterator[Check]:
+    """Yield what nobody knows of the input; the sign of a tilt axis is known where the images agree with it and not with its opposite."""
+    for name, value in record.input.items():
+        if value.doubt and not (name == "axis_angle" and _agrees_but_for(1, record, found)):
+            yield Check("input", Trust.DOUBTFUL, value.doubt)
+
+
 def axis_off_deg(record: SeriesRecord, found: AlignmentEntry) -> float | None:
-    """Return the difference of the tilt axis angle from the one that was read, 0 to 90 degrees; None if either is unknown."""
+    """Return the difference of the tilt axis angle from the one that was read, 0 to 90 degrees; None if either is unknown or assumed."""
+    return _off_deg(1, record, found)
+
+
+def _off_deg(sign: int, record: SeriesRecord, found: AlignmentEntry) -> float | None:
+    """Return the difference from the angle that was read, or from its opposite."""
     known = record.input.get("axis_angle")
     used = [angle for angle, included in zip(found.rotation_deg, found.included, strict=False) if included]
-    if known is None or not isinstance(known.value, (int, float)) or not used:
+    if known is None or not isinstance(known.value, (int, float)) or axis_is_assumed(record) or not used:
         return None
-    return abs((median(used) - known.value + 90) % 180 - 90)
+    return abs((median(used) - sign * known.value + 90) % 180 - 90)
+
+
+def _agrees_but_for(sign: int, record: SeriesRecord, found: AlignmentEntry) -> bool:
+    """Return whether the tilt axis agrees with that which was read, or for -1 with its opposite, and clearly not with the other."""
+    off, other = _off_deg(sign, record, found), _off_deg(-sign, record, found)
+    return off is not None and other is not None and off <= _SAME_AXIS_DEG and other >= off + _OTHER_AXIS_DEG
 
 
 def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
@@ -155,7 +184,11 @@ def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> It
         return
     level = Trust.GOOD if off <= limits.axis_good_deg else Trust.POOR if _is_empty(record) else Trust.DOUBTFUL
     said = f"the tilt axis angle differs from the header by {off:.1f}°"
-    if level is Trust.POOR:
+    if _agrees_but_for(-1, record, found):
+        level = Trust.DOUBTFUL
+        opposite = -record.input["axis_angle"].value
+        said += f", and has its opposite sign: the tomogram may be mirrored; if so, give setupset.copyarg.rotation = {opposite:g}"
+    elif level is Trust.POOR:
         said += ", and the volume is empty"
     text = f"good up to {limits.axis_good_deg:g}°, poor above when the volume is empty"
     yield Check("tilt axis difference", level, said, text, Quantity(round(off, 2), "deg"))

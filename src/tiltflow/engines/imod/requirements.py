@@ -17,4 +17,4 @@ def plan_series(series: TiltSeries, recipe: Recipe, threads: int, *, keep_volume
     """Return what the work needs: that of any engine, the copies of the raw stack, and the volume before it is trimmed."""
     plan = requirements.plan_series(series, recipe, threads, keep_volumes=keep_volumes)
     more = _COPIES * requirements.raw_copy_bytes(series) + requirements.untrimmed_volume_bytes(series, recipe)
-    return replace(plan, scratch=plan.scratch + more)
+    return replace(plan, scratch=plan.scratch + more, fallback_seconds=0.0)

@@ -69,7 +69,7 @@ def align_series(job: EngineJob) -> Alignment:
 
 
 class _Views:
-    """The raw views with x-ray hits repaired, once they are needed."""
+    """The raw views with x-ray hits, faults of the camera and pixels that are not numbers repaired, once they are needed."""
 
     def __init__(self, job: EngineJob, raw: ImageStack) -> None:
         self._job, self._raw = job, raw
@@ -162,7 +162,9 @@ def _volume_step(job: EngineJob, aligned: Path, alignment: Alignment, after: str
 
 
 def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
-    """Return the views with x-ray hits repaired, and their alignment: the one that the recipe gives, or one of our own.
+    """Return the views and their alignment: the one that the recipe gives, or one of our own.
+
+    X-ray hits, faults of the camera and pixels that are not numbers are repaired as views are read.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The views that this engine works on: x-ray hits repaired, unusable views named."""
+"""The views that this engine works on: repaired, and unusable ones named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from tiltflow.preprocess.preparation import prepare_views
 
 
 def prepare(job: EngineJob, raw: Stack) -> tuple[Stack, Mapping[int, str]]:
-    """Return the views with x-ray hits repaired, and the views that are left out, counted from 0, with the reason."""
+    """Return the views and those that are left out, counted from 0, with the reason.
+
+    X-ray hits, faults of the camera and pixels that are not numbers are repaired as views are read.
+    """
     series, recipe = job.series, job.recipe
     left_out = {int(view): "is left out by the request" for view in np.flatnonzero(~series.included)}
     return prepare_views(
