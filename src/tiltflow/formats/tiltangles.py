@@ -14,6 +14,7 @@ from tiltflow.errors import FormatError, MissingValueError, ParameterError
 from tiltflow.formats.disagreements import REFINED_TILT_TOLERANCE_DEG, TILT_TOLERANCE_DEG, compare_tilts, places_of
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of
 from tiltflow.formats.tilts import read_tilts_of
+from tiltflow.geometry import edge_on
 
 FIRSTINC = "directive setupset.copyarg.firstinc"
 
@@ -54,7 +55,16 @@ def find_tilt_angles(sources: Sources, *, first_increment: tuple[float | None, f
         _doubt_the_order(sources, chosen.value)
     steepest = float(np.abs(chosen.value).max())
     if steepest > 90:
-        sources.report(f"tilt angles reach {steepest:.2f} degrees; more than 90 is not plausible, check them", chosen.where)
+        sources.report(
+            f"tilt angles reach {steepest:.2f} degrees; more than 90 is plausible for a needle that is turned all round only, check them",
+            chosen.where,
+        )
+    if (steep := np.flatnonzero(edge_on(chosen.value))).size:
+        named = ", ".join(f"{view + 1} ({chosen.value[view]:.1f}°)" for view in steep)
+        sources.report(
+            f"views too near to 90 degrees to be stretched to zero tilt are left out of an alignment: view {named}",
+            chosen.where,
+        )
     return chosen
 
 
