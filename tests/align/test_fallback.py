@@ -327,6 +327,20 @@ def test_a_view_that_only_the_projections_find_lost_is_left_out_too(textured, mo
     assert not found.included[16]
 
 
+def test_a_bar_of_the_grid_that_comes_in_at_high_tilt_does_not_pull_the_views(textured):
+    images = textured.images.astype(np.float32)
+    y = np.arange(images.shape[1])[:, None]
+    for view, tilt in enumerate(textured.nominal_deg):
+        edge = max(0.0, (abs(tilt) - 36) / 24) * 0.3 * len(y)
+        if edge:
+            images[view] *= 0.03 + 0.97 / (1 + np.exp(-(y - edge) / 1.5))
+    listener, params = Listener(), AlignParams(method="projection", fallback=False, coarse=CoarseParams(find_axis=False))
+    found = align_views(images, textured.nominal_deg, textured.header_axis_deg, 20.0, params, observer=listener, threads=2)
+    assert textured.error_of(found).rms_px < 0.3
+    assert found.included.all()
+    assert any("something opaque" in text and "view 1 (" in text for text in listener.warnings)
+
+
 def test_views_seen_edge_on_alone_are_left_out_and_named(textured):
     tilts = textured.nominal_deg.copy()
     tilts[[0, 24]] = -90.0, 88.0

@@ -23,6 +23,7 @@ from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Stack
 from tiltflow.observer import SILENT, Observer, StageObserver
 from tiltflow.preprocess.offset import without_offset
+from tiltflow.preprocess.opaque_parts import without_opaque_parts
 
 Floats = NDArray[np.float64]
 
@@ -88,15 +89,21 @@ def align_views(
     params = params or AlignParams()
     excluded = dict(excluded or {})
     methods = methods_to_try(params.method, fallback=params.fallback)
-    tilts, stack = np.asarray(tilt_deg, float), without_offset(stack)
+    tilts = np.asarray(tilt_deg, float)
     included = np.ones(stack.shape[0], bool)
     for view in np.flatnonzero(geometry.edge_on(tilts)):
         excluded.setdefault(int(view), f"is tilted by {tilts[view]:g} degrees, too near to 90 to be stretched to zero tilt")
         observer.warn(f"view {view + 1} is left out: it {excluded[int(view)]}")
     included[list(excluded)] = False
-    coarse = place_coarsely(stack, tilts, axis_angle_deg, included, params, observer, threads)
+    views = without_opaque_parts(without_offset(stack), included, threads=threads)
+    if views.parts:
+        parts = ", ".join(f"{view + 1} ({part:.0%})" for view, part in views.parts.items())
+        observer.warn(
+            f"something opaque, such as a bar of the grid, covers a part of single views, which is not compared: view {parts}"
+        )
+    coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads)
     included[list(coarse.lost)] = False
-    start = Start(stack, tilts, pixel_size_angstrom, included, coarse, params, threads)
+    start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads)
 
     def attempt(method: Method, *, to_check: bool = False) -> Alignment | _Failed:
         try:

@@ -152,6 +152,7 @@ def _patches(start: Start, notes: StageObserver) -> Alignment:
         start.tilt_deg,
         start.params.patches,
         included=start.included,
+        in_place=start.coarse.lattice is not None,
         threads=start.threads,
         progress=notes.progress,
     )
