@@ -256,6 +256,8 @@ def _solved(start: Start, method: Method, tracks: Tracks, params: SolveParams, n
     solution, tracks = solve_without_wild(tracks, solved, shape, notes)
     for text in solution.evidence.notes:
         notes.note(text)
+    if solution.slope:
+        notes.warn(solution.slope)
     evidence = replace(solution.evidence, error_px=solution.evidence.error_px or solution.evidence.leave_out_px)
     return replace(solution.alignment(method), evidence=evidence, tracks=tracks, track_weights=solution.weights)
 

@@ -15,6 +15,7 @@ IMOD has no counterpart.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,11 +189,11 @@ def place_on_lattice(views: BinnedViews, where: ViewGeometry) -> LatticePlacemen
     folded = geometry.folded_tilts(np.rad2deg(where.tilts))
     order = np.argsort(folded, kind="stable")
     correlator = OverlapCorrelator(views, where)
-    steps = [find_peaks(correlator.correlate(int(one), int(other))) for one, other in zip(order, order[1:], strict=False)]
+    steps = [find_peaks(correlator.correlate(int(one), int(other))) for one, other in pairwise(order)]
     spacing = _spacing(steps, min(correlator.frame.field))
     if spacing is None:
         return None
-    leaps = [find_peaks(correlator.correlate(int(one), int(other))) for one, other in zip(order, order[2:], strict=False)]
+    leaps = [find_peaks(correlator.correlate(int(one), int(other))) for one, other in zip(order[:-2], order[2:], strict=True)]
     chosen, margin = choose_steps(steps, leaps)
     places = _positions(steps, leaps, chosen)
     middle = int(np.argmin(np.abs(folded[order])))
@@ -257,7 +258,7 @@ def choose_steps(steps: list[Peaks], leaps: list[Peaks]) -> tuple[NDArray[np.int
         `(views - 1,)`; the margin in standard deviations.
     """
     own = [each.scores for each in steps]
-    together = [_sums_of_steps(leap, one, other) for leap, one, other in zip(leaps, steps, steps[1:], strict=False)]
+    together = [_sums_of_steps(leap, one, other) for leap, one, other in zip(leaps, steps[:-1], steps[1:], strict=True)]
     forward, backward = [own[0]], [np.zeros_like(own[-1])]
     for joint, here in zip(together, own[1:], strict=True):
         forward.append((forward[-1][:, None] + joint).max(axis=0) + here)
