@@ -139,8 +139,9 @@ def _slope(surfaces: Surfaces) -> str:
         return ""
     offset, error = surfaces.tilt_offset_deg, surfaces.tilt_error_deg
     return (
-        f"the points lie in a plane that slopes by {abs(offset):.1f} +- {error:.1f} degrees across the tilt axis: the specimen lies slanted in "
-        f"the volume unless positioning (runtime.Positioning.any.sampleType) or comparam.tilt.tilt.OFFSET = {offset:.1f} levels it"
+        f"the points lie in a plane that slopes by {abs(offset):.1f} +- {error:.1f} degrees across the tilt axis: the specimen lies "
+        "slanted in the volume unless positioning (runtime.Positioning.any.sampleType) or "
+        f"comparam.tilt.tilt.OFFSET = {offset:.1f} levels it"
     )
 
 
