@@ -32,7 +32,8 @@ def test_one_plane_gives_offset_and_pitch(rng):
 )
 def test_a_specimen_is_said_to_be_slanted_where_its_slope_is_large_and_certain(rng, slope_deg, scatter, slanted):
     fit = fit_surfaces(_points(rng, 9, slope_x=np.tan(np.deg2rad(slope_deg)), scatter=scatter), 1)
-    assert fit.slanted is slanted
+    assert fit.slanted() is slanted
+    assert not fit.slanted(crowding=1000.0)
 
 
 def test_the_error_of_the_slope_is_that_of_the_scatter(rng):

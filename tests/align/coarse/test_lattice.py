@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from tiltflow import geometry
-from tiltflow.align import fallback
-from tiltflow.align.coarse.lattice import Lattice, place_on_lattice
+from tiltflow.align import fallback, methods
+from tiltflow.align.coarse.lattice import Lattice, find_peaks, place_on_lattice
+from tiltflow.align.coarse.overlap import Overlap
 from tiltflow.align.coarse.placement import CoarseParams, align_coarse
 from tiltflow.align.fallback import align_views
 from tiltflow.align.methods import AlignParams
 from tiltflow.align.projection.stretched_views import ViewGeometry
+from tiltflow.errors import StageError
 from tiltflow.preprocess.binned_views import read_binned
 
 AXIS_DEG, PITCH_PX, SIZE = 85.0, 12.0, 128
@@ -99,6 +101,34 @@ def test_where_lattice_points_cannot_be_told_apart_no_error_is_claimed(lattice_s
     assert (evidence.error_px, evidence.leave_out_px) == (None, None)
     assert any("views 5 and 6" in warning for warning in evidence.trust_warnings)
     assert all("error_px" not in attempt for attempt in evidence.attempts)
+
+
+def test_a_peak_over_most_of_the_field_outweighs_one_hardly_higher_over_a_part_of_it():
+    coefficients, shared = np.zeros((64, 64), np.float32), np.full((64, 64), 0.9, np.float32)
+    for place in np.ndindex(5, 5):
+        coefficients[place[0] * 12 + 4, place[1] * 12 + 4] = 0.80 + 0.005 * ((place[0] + place[1]) % 2)
+    coefficients[16, 16], coefficients[52, 52] = 0.86, 0.87
+    assert find_peaks(Overlap(coefficients, shared)).places[0].tolist() == [-12, -12]
+    shared[52, 52] = 0.3
+    assert find_peaks(Overlap(coefficients, shared)).places[0].tolist() == [16, 16]
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_patches_of_a_lattice_leave_out_the_passes_that_could_lead_off_it(lattice_series, monkeypatch, periodic):
+    images, _ = lattice_series
+    params = AlignParams(method="patches", fallback=False, coarse=CoarseParams(find_axis=False))
+    found = align_coarse(images, TILTS, AXIS_DEG, params=params.coarse)
+    heard = {}
+
+    def track(*given, **asked):
+        heard.update(asked)
+        raise StageError("enough")
+
+    monkeypatch.setattr(fallback, "place_coarsely", lambda *args: found if periodic else replace(found, lattice=None))
+    monkeypatch.setattr(methods, "track_patches", track)
+    with pytest.raises(StageError, match="enough"):
+        align_views(images, TILTS, AXIS_DEG, 10.0, params)
+    assert heard["in_place"] is periodic
 
 
 def test_patches_stay_on_the_lattice_point_that_they_start_from(lattice_series):

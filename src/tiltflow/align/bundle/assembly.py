@@ -87,7 +87,7 @@ def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParam
         residuals=residuals,
         weights=weights,
         tilt_offset_deg=surfaces.tilt_offset_deg,
-        slope=_slope(surfaces),
+        slope=_slope(surfaces, problem.crowding),
         pitch_deg=pitch_deg,
         z_range_px=(float(height.min()), float(height.max())),
         evidence=evidence,
@@ -133,11 +133,11 @@ def aligning(views: Floats) -> tuple[Floats, Floats, Floats]:
     return transforms, np.rad2deg(tilt), -shear * np.sin(tilt)
 
 
-def _slope(surfaces: Surfaces) -> str:
+def _slope(surfaces: Surfaces, crowding: float) -> str:
     """Return a sentence on the slope across the tilt axis where the points lie slanted; else nothing."""
-    if not surfaces.slanted:
+    if not surfaces.slanted(crowding):
         return ""
-    offset, error = surfaces.tilt_offset_deg, surfaces.tilt_error_deg
+    offset, error = surfaces.tilt_offset_deg, np.sqrt(crowding) * surfaces.tilt_error_deg
     return (
         f"the points lie in a plane that slopes by {abs(offset):.1f} +- {error:.1f} degrees across the tilt axis: the specimen lies "
         "slanted in the volume unless positioning (runtime.Positioning.any.sampleType) or "

@@ -64,10 +64,12 @@ class Surfaces:
         spread = self.residual_sd * np.sqrt(count / (count - 4))
         return bool(abs(self.heights[1] - self.heights[0]) > _CLEARLY_TWO * spread)
 
-    @property
-    def slanted(self) -> bool:
-        """Whether the slope along x is certainly more than that of a section on its grid."""
-        return abs(self.tilt_offset_deg) > max(_SLANTED_DEG, _CERTAIN * self.tilt_error_deg)
+    def slanted(self, crowding: float = 1.0) -> bool:
+        """Return whether the slope along x is certainly more than that of a section on its grid.
+
+        `crowding` is the number of points divided by that of independent ones, as of :class:`tiltflow.model.Tracks`.
+        """
+        return bool(abs(self.tilt_offset_deg) > max(_SLANTED_DEG, _CERTAIN * np.sqrt(crowding) * self.tilt_error_deg))
 
     @property
     def tilt_offset_deg(self) -> float:
