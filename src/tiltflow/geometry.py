@@ -53,6 +53,28 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+STEEPEST_DEG = 85.0
+"""Views are stretched by 1 / cos(tilt) to be compared; at this tilt the factor is 11, so that a view of 256 pixels resolves 23 pixels
+along x."""
+
+
+def edge_on(tilt_deg: ArrayLike) -> NDArray[np.bool_]:
+    """Return which views see the plane of zero tilt edge-on, within 5 degrees, so that they cannot be stretched to it.
+
+    >>> edge_on([-90, -85, 0, 87, 93, 100, 175])
+    array([ True, False, False,  True,  True, False, False])
+    """
+    return np.asarray(np.abs(folded_tilts(tilt_deg)) > STEEPEST_DEG)
+
+
+def folded_tilts(tilt_deg: ArrayLike) -> Floats:
+    """Return tilts folded to -90 to 90 degrees: beyond, a view shows what the one at half a turn less does, mirrored.
+
+    >>> folded_tilts([-60, 0, 100, 175])
+    array([-60.,   0., -80.,  -5.])
+    """
+    return np.asarray((np.asarray(tilt_deg, float) + 90.0) % 180.0 - 90.0)
+
 
 def rotation(angle_deg: float) -> Floats:
     """Return the `(2, 2)` matrix that turns points counter-clockwise.

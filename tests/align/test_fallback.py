@@ -11,7 +11,7 @@ import pytest
 from tiltflow.align import fallback
 from tiltflow.align.beads import BeadParams
 from tiltflow.align.bundle import SolveParams, solve
-from tiltflow.align.coarse import CoarseParams
+from tiltflow.align.coarse import CoarseParams, align_coarse
 from tiltflow.align.fallback import align_views, best_attempt, methods_to_try
 from tiltflow.align.methods import METHODS, AlignParams
 from tiltflow.align.patches import PatchParams
@@ -301,6 +301,53 @@ def test_the_error_of_an_attempt_is_logged_as_it_counts(by, asked, error_px, pat
 def test_trusted_patches_keep_their_error_where_projections_recognise_nothing(by):
     found, _ = by({"projection": gives("projection", None, "lost")}, method="projection")
     assert (found.method, found.evidence.error_px, found.evidence.attempts[0]["error_px"]) == ("patches", 0.5, 0.5)
+
+
+@pytest.mark.parametrize("method", ["patches", "projection", "coarse"])
+def test_a_view_that_is_recognised_nowhere_is_left_out_by_every_method_and_named(textured, method):
+    images = textured.images.copy()
+    images[16] = np.random.default_rng(1).permutation(images[16].ravel()).reshape(images[16].shape)
+    params = AlignParams(method=method, fallback=False, coarse=CoarseParams(find_axis=False))
+    listener = Listener()
+    found = align_views(images, textured.nominal_deg, textured.header_axis_deg, 20.0, params, observer=listener, threads=2)
+    assert np.flatnonzero(~found.included).tolist() == [16]
+    assert list(found.evidence.excluded_views) == [16]
+    assert "is recognised nowhere in the field" in found.evidence.excluded_views[16]
+    assert any(text.startswith("view 17 is recognised nowhere") for text in listener.warnings)
+
+
+def test_a_view_that_only_the_projections_find_lost_is_left_out_too(textured, monkeypatch):
+    images = textured.images.copy()
+    images[16] = np.random.default_rng(1).permutation(images[16].ravel()).reshape(images[16].shape)
+    params = AlignParams(method="projection", fallback=False, coarse=CoarseParams(find_axis=False))
+    placed = align_coarse(images, textured.nominal_deg, textured.header_axis_deg, params=params.coarse)
+    monkeypatch.setattr(fallback, "place_coarsely", lambda *given: replace(placed, lost={}))
+    found = align_views(images, textured.nominal_deg, textured.header_axis_deg, 20.0, params, threads=2)
+    assert list(found.evidence.excluded_views) == [16]
+    assert not found.included[16]
+
+
+def test_a_bar_of_the_grid_that_comes_in_at_high_tilt_does_not_pull_the_views(textured):
+    images = textured.images.astype(np.float32)
+    y = np.arange(images.shape[1])[:, None]
+    for view, tilt in enumerate(textured.nominal_deg):
+        edge = max(0.0, (abs(tilt) - 36) / 24) * 0.3 * len(y)
+        if edge:
+            images[view] *= 0.03 + 0.97 / (1 + np.exp(-(y - edge) / 1.5))
+    listener, params = Listener(), AlignParams(method="projection", fallback=False, coarse=CoarseParams(find_axis=False))
+    found = align_views(images, textured.nominal_deg, textured.header_axis_deg, 20.0, params, observer=listener, threads=2)
+    assert textured.error_of(found).rms_px < 0.3
+    assert found.included.all()
+    assert any("something opaque" in text and "view 1 (" in text for text in listener.warnings)
+
+
+def test_views_seen_edge_on_alone_are_left_out_and_named(textured):
+    tilts = textured.nominal_deg.copy()
+    tilts[[0, 24]] = -90.0, 88.0
+    params = AlignParams(method="coarse", coarse=CoarseParams(find_axis=False))
+    found = align_views(textured.images, tilts, textured.header_axis_deg, 20.0, params, threads=2)
+    assert found.evidence.excluded_views[0] == "is tilted by -90 degrees, too near to 90 to be stretched to zero tilt"
+    assert list(found.evidence.excluded_views) == np.flatnonzero(~found.included).tolist() == [0, 24]
 
 
 def markerless(error_px, shift_px=0.0, *warnings):

@@ -646,6 +646,13 @@ def test_angles_beyond_ninety_degrees_are_reported(make_series: Callable[..., Pa
     assert "tilt angles reach 120.00 degrees" in messages(series)
 
 
+def test_views_that_are_seen_edge_on_are_named_before_anything_is_run(make_series: Callable[..., Path]) -> None:
+    series = read_series(make_series(np.array([-90.0, -45.0, 0.0, 45.0, 87.5])))
+    (problem,) = series.problems
+    assert problem.message.endswith("are left out of an alignment: view 1 (-90.0°), 5 (87.5°)")
+    assert read_series(make_series(np.array([-85.0, -45.0, 0.0, 45.0, 85.0]))).problems == ()
+
+
 @given(angle=st.floats(-720, 720))
 def test_an_axis_of_more_than_half_a_turn_is_the_same_axis_within_it(
     tmp_path_factory: pytest.TempPathFactory, angle: float

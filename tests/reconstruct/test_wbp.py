@@ -259,6 +259,16 @@ def test_steep_views_and_single_views_are_reconstructed(rng: np.random.Generator
     np.testing.assert_allclose(one[:, 0], one[:, -1], rtol=1e-5)
 
 
+def test_a_view_beyond_90_degrees_is_the_mirrored_one_at_half_a_turn_less(rng: np.random.Generator) -> None:
+    views = rng.normal(100, 10, (6, 4, 32)).astype(np.float32)
+    tilt, behind = np.array([-60.0, -40, -20, 0, 20, 40]), views.copy()
+    behind[:3] = views[:3, :, ::-1]
+    params = ReconstructParams(thickness=16, mode=2, density_neighbours=0)
+    expected, _ = volume(views, tilt, params)
+    found, _ = volume(behind, np.where(np.arange(6) < 3, tilt + 180, tilt), params)
+    np.testing.assert_allclose(found, expected, atol=0.02 * expected.std())
+
+
 def test_requests_that_make_no_sense_are_refused(rng: np.random.Generator) -> None:
     views = rng.normal(size=(3, 4, 16))
     with pytest.raises(ParameterError, match="leaves no volume"):

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tiltflow import geometry
+from tiltflow.align.coarse import CoarseResult
 from tiltflow.align.cross_check import AXIS_SD_DEG, axis_error_px, distance_px
 from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Start, place_coarsely
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Stack
 from tiltflow.observer import SILENT, Observer, StageObserver
 from tiltflow.preprocess.offset import without_offset
+from tiltflow.preprocess.opaque_parts import without_opaque_parts
 
 Floats = NDArray[np.float64]
 
@@ -86,16 +89,26 @@ def align_views(
     params = params or AlignParams()
     excluded = dict(excluded or {})
     methods = methods_to_try(params.method, fallback=params.fallback)
-    tilts, stack = np.asarray(tilt_deg, float), without_offset(stack)
+    tilts = np.asarray(tilt_deg, float)
     included = np.ones(stack.shape[0], bool)
+    for view in np.flatnonzero(geometry.edge_on(tilts)):
+        excluded.setdefault(int(view), f"is tilted by {tilts[view]:g} degrees, too near to 90 to be stretched to zero tilt")
+        observer.warn(f"view {view + 1} is left out: it {excluded[int(view)]}")
     included[list(excluded)] = False
-    coarse = place_coarsely(stack, tilts, axis_angle_deg, included, params, observer, threads)
-    start = Start(stack, tilts, pixel_size_angstrom, included, coarse, params, threads)
+    views = without_opaque_parts(without_offset(stack), included, threads=threads)
+    if views.parts:
+        parts = ", ".join(f"{view + 1} ({part:.0%})" for view, part in views.parts.items())
+        observer.warn(
+            f"something opaque, such as a bar of the grid, covers a part of single views, which is not compared: view {parts}"
+        )
+    coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads)
+    included[list(coarse.lost)] = False
+    start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads)
 
     def attempt(method: Method, *, to_check: bool = False) -> Alignment | _Failed:
         try:
             with observer.stage(f"align: {method} to check" if to_check else f"align: {method}") as notes:
-                found = BY_METHOD[method](start, notes)
+                found = _against_lattice(BY_METHOD[method](start, notes), coarse)
                 _note(notes, found.evidence)
         except (StageError, np.linalg.LinAlgError) as error:
             why = str(error) if isinstance(error, StageError) else f"the images hold too little information for it ({error})"
@@ -124,6 +137,10 @@ def align_views(
         if not (doubt := _doubt(outcome)):
             break
         observer.warn(doubt)
+    if coarse.lattice is not None and (doubts := coarse.lattice.doubts()):
+        # No method can tell lattice points apart that the correlation does not, so that others are not tried for it.
+        observer.warn("; ".join(doubts))
+        outcomes = [each if isinstance(each, _Failed) else _doubted(each, doubts) for each in outcomes]
     best = best_attempt([each for each in outcomes if isinstance(each, Alignment)])
     if best.method != params.method:
         observer.warn(f"aligned by {best.method} instead of {params.method}, as the fallback methods allow")
@@ -131,7 +148,7 @@ def align_views(
         best.evidence,
         attempts=tuple(_logged(each) for each in outcomes),
         axis_angle_nominal_deg=axis_angle_deg,
-        excluded_views=_reasons(best, excluded),
+        excluded_views=_reasons(best, {**excluded, **coarse.lost}),
     )
     return replace(best, evidence=_with_shifts(evidence, best))
 
@@ -149,6 +166,29 @@ def _doubt(outcome: Alignment | _Failed) -> str:
         return f"alignment by {outcome.method} is not possible: {outcome.why}"
     warnings = outcome.evidence.trust_warnings
     return f"alignment by {outcome.method} cannot be trusted: {'; '.join(warnings)}" if warnings else ""
+
+
+def _against_lattice(found: Alignment, coarse: CoarseResult) -> Alignment:
+    """Return an alignment with a trust warning where it puts views a lattice spacing off."""
+    if coarse.lattice is None:
+        return found
+    wrong = coarse.lattice.contradictions(found.transforms, found.tilt_deg, found.included)
+    return _doubted(found, wrong) if wrong else found
+
+
+def _doubted(found: Alignment, doubts: tuple[str, ...]) -> Alignment:
+    """Return an alignment with more trust warnings, and without the errors that they make meaningless: no residual sees a jump."""
+    evidence = found.evidence
+    return replace(
+        found,
+        evidence=replace(
+            evidence,
+            error_px=None,
+            leave_out_px=None,
+            global_leave_out_px=None,
+            trust_warnings=(*evidence.trust_warnings, *doubts),
+        ),
+    )
 
 
 def _without_error(outcome: Alignment | _Failed) -> Alignment | _Failed:

@@ -18,7 +18,7 @@ from tiltflow.align.beads import trust_warnings as bead_warnings
 from tiltflow.align.bundle import Solution, SolveParams, solve
 from tiltflow.align.coarse import CoarseParams, CoarseResult, align_coarse
 from tiltflow.align.patches import PatchParams, track_patches
-from tiltflow.align.projection import RefineParams, refine_by_projection
+from tiltflow.align.projection import RefineParams, RefineResult, refine_by_projection
 from tiltflow.align.projection import trust_warnings as match_warnings
 from tiltflow.align.projection.uncertainty import unrecognised
 from tiltflow.model import Alignment, Evidence, Stack, Tracks
@@ -69,7 +69,7 @@ class AlignParams:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
-    """What every method starts from."""
+    """What every method starts from.  Views that the coarse alignment does not recognise are not `included`."""
 
     stack: Stack
     tilt_deg: Floats
@@ -102,7 +102,13 @@ def place_coarsely(
 
 
 def _gold(start: Start, notes: StageObserver) -> Alignment:
-    """Track gold beads, and solve for the geometry that their positions determine."""
+    """Track gold beads, and solve for the geometry that their positions determine.
+
+    Beads may place a view that the coarse alignment does not recognise.
+    """
+    included = start.included.copy()
+    included[list(start.coarse.lost)] = True
+    start = replace(start, included=included)
     diameter_px = start.params.gold_nm * 10 / start.pixel_size_angstrom
     result = track_beads(
         start.stack,
@@ -146,6 +152,7 @@ def _patches(start: Start, notes: StageObserver) -> Alignment:
         start.tilt_deg,
         start.params.patches,
         included=start.included,
+        in_place=start.coarse.lattice is not None,
         threads=start.threads,
         progress=notes.progress,
     )
@@ -162,16 +169,8 @@ def _patches(start: Start, notes: StageObserver) -> Alignment:
 
 def _projection(start: Start, notes: StageObserver) -> Alignment:
     """Match every view with the projection that the others predict of it."""
-    result = refine_by_projection(
-        start.stack,
-        start.coarse.transforms,
-        start.tilt_deg,
-        start.coarse.axis_angle_deg,
-        start.included,
-        start.params.refine,
-        threads=start.threads,
-        progress=notes.progress,
-    )
+    result, lost = _matched(start, notes)
+    start = replace(start, included=start.included & ~np.isnan(result.recognised))
     notes.number("iterations", result.iterations)
     for text in result.notes:
         notes.note(text)
@@ -191,9 +190,35 @@ def _projection(start: Start, notes: StageObserver) -> Alignment:
             trust_warnings=warnings,
             axis_angle_from_data_deg=result.axis_angle_deg,
             correlation_per_view=tuple(result.correlation.tolist()),
+            excluded_views=lost,
             notes=result.notes,
         ),
     )
+
+
+def _matched(start: Start, notes: StageObserver) -> tuple[RefineResult, dict[int, str]]:
+    """Return the views matched with their projections, without those that are recognised nowhere, and the reasons for these."""
+
+    def matched(included: NDArray[np.bool_]) -> RefineResult:
+        return refine_by_projection(
+            start.stack,
+            start.coarse.transforms,
+            start.tilt_deg,
+            start.coarse.axis_angle_deg,
+            included,
+            start.params.refine,
+            threads=start.threads,
+            progress=notes.progress,
+        )
+
+    result = matched(start.included)
+    if start.coarse.lattice is not None or not result.lost:  # the peaks of a lattice are no higher than others
+        return result, {}
+    lost = dict(result.lost)
+    notes.warn("left out, as " + "; ".join(f"view {view + 1} {reason}" for view, reason in lost.items()))
+    included = start.included.copy()
+    included[list(lost)] = False
+    return matched(included), lost
 
 
 def _coarse_only(start: Start, notes: StageObserver) -> Alignment:
@@ -231,6 +256,8 @@ def _solved(start: Start, method: Method, tracks: Tracks, params: SolveParams, n
     solution, tracks = solve_without_wild(tracks, solved, shape, notes)
     for text in solution.evidence.notes:
         notes.note(text)
+    if solution.slope:
+        notes.warn(solution.slope)
     evidence = replace(solution.evidence, error_px=solution.evidence.error_px or solution.evidence.leave_out_px)
     return replace(solution.alignment(method), evidence=evidence, tracks=tracks, track_weights=solution.weights)
 

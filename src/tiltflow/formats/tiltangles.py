@@ -16,6 +16,7 @@ from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of
 from tiltflow.formats.stacks import open_stack
 from tiltflow.formats.tilts import read_tilts_of
 from tiltflow.formats.view_order import Order, order_of_views
+from tiltflow.geometry import edge_on
 
 FIRSTINC = "directive setupset.copyarg.firstinc"
 
@@ -57,7 +58,16 @@ def find_tilt_angles(sources: Sources, *, first_increment: tuple[float | None, f
         chosen = _in_order_of_views(sources, chosen)
     steepest = float(np.abs(chosen.value).max())
     if steepest > 90:
-        sources.report(f"tilt angles reach {steepest:.2f} degrees; more than 90 is not plausible, check them", chosen.where)
+        sources.report(
+            f"tilt angles reach {steepest:.2f} degrees; more than 90 is plausible for a needle that is turned all round only, check them",
+            chosen.where,
+        )
+    if (steep := np.flatnonzero(edge_on(chosen.value))).size:
+        named = ", ".join(f"{view + 1} ({chosen.value[view]:.1f}°)" for view in steep)
+        sources.report(
+            f"views too near to 90 degrees to be stretched to zero tilt are left out of an alignment: view {named}",
+            chosen.where,
+        )
     return chosen
 
 

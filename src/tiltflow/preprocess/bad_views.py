@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tiltflow import geometry
 from tiltflow.errors import ParameterError
 from tiltflow.model import Progress, Stack
 from tiltflow.parallel import map_threads
@@ -36,8 +37,6 @@ _FINITE_FRACTION = 0.99
 """Fraction of finite pixels that a view needs; single ones are replaced by the median of the view."""
 _LEAST_LEVEL = 1e-6
 """Fraction of the brightest level to which darker ones are raised before the logarithm, so that a black view has one."""
-_STEEPEST_DEG = 85.0
-"""Tilts are clipped to this for the path length, which diverges at 90 degrees."""
 _PATH_APART = 0.02
 """Difference of `1 / cos t` from which a pair of views has a slope: 11 degrees next to 0, a third of a degree at 60.  Of
 views at nearly the same path length, noise sets the slope.  From half to double, predicted levels change by 0.1 %."""
@@ -237,7 +236,9 @@ def _statistics(samples: list[_Sample], tilts: Floats, params: ViewParams) -> Vi
 def _expected_level(level: Floats, tilts: Floats) -> Floats:
     """Return the level predicted for each view: a robust line in 1 / cos t, plus the running median of its residuals."""
     positive = np.maximum(level, _LEAST_LEVEL * max(float(level.max()), 1e-30))
-    logs, path = np.log(positive), 1 / np.cos(np.deg2rad(np.clip(tilts, -_STEEPEST_DEG, _STEEPEST_DEG)))
+    # The path length diverges at 90 degrees.
+    folded = np.clip(geometry.folded_tilts(tilts), -geometry.STEEPEST_DEG, geometry.STEEPEST_DEG)
+    logs, path = np.log(positive), 1 / np.cos(np.deg2rad(folded))
     i, j = np.triu_indices(len(tilts), 1)
     apart = np.abs(path[i] - path[j]) > _PATH_APART
     slope = float(np.median((logs[i] - logs[j])[apart] / (path[i] - path[j])[apart])) if apart.any() else 0.0

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.errors import ParameterError
+from tiltflow.geometry import folded_tilts
 from tiltflow.kernels.cells import backproject_cells
 from tiltflow.model import LocalAlignment, Stack
 from tiltflow.reconstruct.line_weighting import Weighting, filter_lines, read_lines
@@ -123,7 +124,7 @@ def distortion(
     forward[..., 2] /= binning
     centres = local.centre_px.reshape(along, across, 2) / binning
     delta = local.delta_tilt_deg[:, views].reshape(along, across, len(views))
-    if np.abs(tilt_deg + delta).max() > MAX_TILT_DEG:
+    if np.abs(folded_tilts(tilt_deg + delta)).max() > MAX_TILT_DEG:
         raise ParameterError(f"a local area is tilted by more than {MAX_TILT_DEG:g} degrees: exclude the steepest views")
     return Distortion(tilt_deg, skew, centres[0, :, 0], centres[:, 0, 1], forward, delta)
 

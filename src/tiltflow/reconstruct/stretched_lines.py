@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.errors import ParameterError
+from tiltflow.geometry import folded_tilts
 
 MAX_TILT_DEG = 88.0
 """Steepest view that is back-projected: a stretched line is 29 times as long there, and infinite at 90 degrees."""
@@ -99,9 +100,9 @@ def stretched_lines(tilt_deg: Floats, width: int, xz: SliceGrid, axis_px: float 
     Raises
     ------
     ParameterError
-        If a view is tilted by more than :data:`MAX_TILT_DEG`.
+        If a view is nearer to 90 degrees than :data:`MAX_TILT_DEG`.
     """
-    steep = np.flatnonzero(np.abs(tilt_deg) > MAX_TILT_DEG)
+    steep = np.flatnonzero(np.abs(folded_tilts(tilt_deg)) > MAX_TILT_DEG)
     if steep.size:
         raise ParameterError(
             f"view {steep[0]} is tilted by {tilt_deg[steep[0]]:g} degrees: back-projection takes up to {MAX_TILT_DEG:g}; "
@@ -114,7 +115,8 @@ def stretched_lines(tilt_deg: Floats, width: int, xz: SliceGrid, axis_px: float 
     at_ends = z[:, None] * slope
     needed_first = xz.x_first + at_ends.min(axis=0)
     needed_last = xz.x_first + xz.nx - 1 + at_ends.max(axis=0)
-    seen_first, seen_last = (0.5 - axis) / cosine, (width - 0.5 - axis) / cosine
+    # Beyond 90 degrees the line runs the other way.
+    seen_first, seen_last = np.sort([(0.5 - axis) / cosine, (width - 0.5 - axis) / cosine], axis=0)
     phase = np.maximum(seen_first, needed_first)
     before = np.ceil(2 * np.maximum(phase - needed_first, 0) - _ROUNDING_FIRST)
     first = phase - before / 2

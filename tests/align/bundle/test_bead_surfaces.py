@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tiltflow.align.bundle import SolveParams
+from tiltflow.align.bundle import SolveParams, solve
 from tiltflow.align.bundle.bead_surfaces import fit_surfaces
 
 
@@ -23,6 +24,34 @@ def test_one_plane_gives_offset_and_pitch(rng):
     assert fit.tilt_offset_deg == pytest.approx(-2.0, abs=0.3)
     assert fit.pitch_deg == pytest.approx(-1.5, abs=0.3)
     assert len(fit.heights) == 1
+
+
+@pytest.mark.parametrize(
+    ("slope_deg", "scatter", "slanted"),
+    [(12.0, 3.0, True), (-12.0, 3.0, True), (3.0, 1.0, False), (12.0, 300.0, False)],
+)
+def test_a_specimen_is_said_to_be_slanted_where_its_slope_is_large_and_certain(rng, slope_deg, scatter, slanted):
+    fit = fit_surfaces(_points(rng, 9, slope_x=np.tan(np.deg2rad(slope_deg)), scatter=scatter), 1)
+    assert fit.slanted() is slanted
+    assert not fit.slanted(crowding=1000.0)
+
+
+def test_the_error_of_the_slope_is_that_of_the_scatter(rng):
+    errors = []
+    for _ in range(200):
+        fit = fit_surfaces(_points(rng, 9, slope_x=np.tan(np.deg2rad(6.0)), scatter=10.0), 1)
+        errors.append((fit.tilt_offset_deg + 6.0) / fit.tilt_error_deg)
+    assert np.median(np.abs(errors)) == pytest.approx(0.72, abs=0.15)
+
+
+def test_what_levels_a_slanted_specimen_is_told(point_case):
+    case = point_case(thickness=20)
+    tilts = case.truth.nominal_deg - 12
+    solution = solve(case.tracks, tilts, round(float(case.truth.axis_deg.mean())), SolveParams(), image_shape=(512, 512))
+    told = re.search(r"OFFSET = (\S+) levels it", solution.slope)
+    assert told is not None
+    assert float(told[1]) == pytest.approx(12.0, abs=1.5)
+    assert case.solve().slope == ""
 
 
 @pytest.mark.parametrize("share", [0.5, 0.25])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import optimize
+from scipy import ndimage, optimize
 
 from tiltflow import geometry
 from tiltflow.align.coarse.placement import CoarseParams, align_coarse
@@ -54,8 +54,42 @@ def test_views_of_something_else_do_not_misplace_their_neighbours(textured):
     images[16] = np.random.default_rng(1).normal(2000, 100, images[16].shape)
     result = align_coarse(images, textured.nominal_deg, textured.header_axis_deg, params=FIXED_AXIS, threads=2)
     assert np.delete(misplaced_px(textured, result), [9, 16]).max() < 2.0
-    assert any("view 17 " in note for note in result.notes)
+    assert any("view 17 is recognised nowhere" in note for note in result.notes)
     assert result.correlation[16] == np.nanmin(result.correlation)
+    assert 16 in result.lost
+
+
+def test_a_lost_view_gets_the_place_between_its_neighbours_and_one_that_jumped_is_found(textured):
+    images = textured.images.copy()
+    images[4] = np.roll(images[4], 60, axis=1)
+    images[16] = np.random.default_rng(1).permutation(images[16].ravel()).reshape(images[16].shape)
+    result = align_coarse(images, textured.nominal_deg, textured.header_axis_deg, params=FIXED_AXIS, threads=2)
+    assert list(result.lost) == [16]
+    np.testing.assert_allclose(result.shifts_px[16], result.shifts_px[[15, 17]].mean(axis=0), atol=1e-6)
+    result.shifts_px[4] -= [60, 0]
+    assert np.delete(misplaced_px(textured, result), 16).max() < 2.0
+
+
+def test_views_beyond_90_degrees_are_placed_among_those_that_show_the_same_mirrored(textured):
+    """The whole series seen as if it had been turned on by half a turn from the tenth view."""
+    rotation = geometry.rotation(textured.truth.axis_deg.mean())
+    tilts, images = textured.nominal_deg.copy(), textured.images
+    tilts[:10] += 180
+    mirror = rotation @ np.diag([-1.0, 1.0]) @ rotation.T
+    centre = np.full(2, textured.truth.size / 2 - 0.5)
+    swap = np.array([[0, 1], [1, 0]])
+    matrix = swap @ mirror @ swap
+    images = np.stack(
+        [
+            ndimage.affine_transform(image.astype(float), matrix, centre - matrix @ centre, order=3, mode="mirror")
+            if v < 10
+            else image
+            for v, image in enumerate(images)
+        ]
+    )
+    result = align_coarse(images, tilts, textured.header_axis_deg, params=FIXED_AXIS, threads=2)
+    result.shifts_px[:10] = result.shifts_px[:10] @ mirror.T
+    assert misplaced_px(textured, result).max() < 2.5
 
 
 def test_three_views_of_noise_in_a_row_do_not_set_off_the_next_ones(textured):
@@ -106,7 +140,7 @@ def test_progress_ends_at_1(textured):
         ({"tilt_deg": [0.0, 3.0]}, "2 tilt angles for 25 views"),
         ({"included": np.zeros(25, bool)}, "include at least one"),
         ({"included": np.ones(3, bool)}, "of a stack of 25"),
-        ({"tilt_deg": np.linspace(-60, 95, 25)}, "95 degrees"),
+        ({"tilt_deg": np.linspace(-60, 87, 25)}, "View 25, tilted by 87 degrees"),
     ],
 )
 def test_what_cannot_be_aligned_is_refused(textured, change, message):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tiltflow import geometry
 from tiltflow.align.bundle.adjustment import BundleFit
-from tiltflow.align.bundle.bead_surfaces import fit_surfaces
+from tiltflow.align.bundle.bead_surfaces import Surfaces, fit_surfaces
 from tiltflow.align.bundle.local_fit import LocalFit, fit_areas
 from tiltflow.align.bundle.normal_equations import Geometry
 from tiltflow.align.bundle.params import SolveParams
@@ -87,6 +87,7 @@ def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParam
         residuals=residuals,
         weights=weights,
         tilt_offset_deg=surfaces.tilt_offset_deg,
+        slope=_slope(surfaces, problem.crowding),
         pitch_deg=pitch_deg,
         z_range_px=(float(height.min()), float(height.max())),
         evidence=evidence,
@@ -130,6 +131,18 @@ def aligning(views: Floats) -> tuple[Floats, Floats, Floats]:
     forward = np.exp(views[:, MAGNIFICATION])[:, None, None] * (turn @ change)
     transforms = geometry.invert(geometry.transform(forward, views[:, _SHIFTS]))
     return transforms, np.rad2deg(tilt), -shear * np.sin(tilt)
+
+
+def _slope(surfaces: Surfaces, crowding: float) -> str:
+    """Return a sentence on the slope across the tilt axis where the points lie slanted; else nothing."""
+    if not surfaces.slanted(crowding):
+        return ""
+    offset, error = surfaces.tilt_offset_deg, np.sqrt(crowding) * surfaces.tilt_error_deg
+    return (
+        f"the points lie in a plane that slopes by {abs(offset):.1f} +- {error:.1f} degrees across the tilt axis: the specimen lies "
+        "slanted in the volume unless positioning (runtime.Positioning.any.sampleType) or "
+        f"comparam.tilt.tilt.OFFSET = {offset:.1f} levels it"
+    )
 
 
 def _normalise_scale(fitted: Geometry) -> Geometry:

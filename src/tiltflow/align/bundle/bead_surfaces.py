@@ -27,6 +27,9 @@ _RIDGE = 1e-6
 _MOST_PITCH_ERROR_DEG = 1.5
 """Standard error of the tilt about x up to which it levels the specimen: most specimens lie within 2 degrees of level, so that 0 is the
 better guess beyond."""
+_SLANTED_DEG, _CERTAIN = 5.0, 3.0
+"""Slope along x from which on a specimen is said to be slanted, as lamellae are by 8 to 15 degrees: it climbs by 90 pixels in 1000.
+And how many standard errors it must be."""
 _START_SLOPES_DEG = (-8.0, -4.0, 0.0, 4.0, 8.0)
 """Slopes along x and y that the fit of two planes starts from; sections lie within 8 degrees of the grid's plane."""
 
@@ -35,7 +38,8 @@ _START_SLOPES_DEG = (-8.0, -4.0, 0.0, 4.0, 8.0)
 class Surfaces:
     """One or two parallel planes: slopes, the height of each at the origin, which plane each point lies on, and the scatter about them.
 
-    `pitch_error_deg` is the standard error of the tilt about x; infinite where the points leave no scatter to judge it by.
+    `pitch_error_deg` and `tilt_error_deg` are the standard errors of the tilt about x and of the slope along x; infinite where the points
+    leave no scatter to judge them by.
     """
 
     slope_x: float
@@ -44,6 +48,7 @@ class Surfaces:
     member: NDArray[np.int64]
     residual_sd: float
     pitch_error_deg: float = np.inf
+    tilt_error_deg: float = np.inf
 
     @property
     def levels(self) -> bool:
@@ -58,6 +63,13 @@ class Surfaces:
             return False
         spread = self.residual_sd * np.sqrt(count / (count - 4))
         return bool(abs(self.heights[1] - self.heights[0]) > _CLEARLY_TWO * spread)
+
+    def slanted(self, crowding: float = 1.0) -> bool:
+        """Return whether the slope along x is certainly more than that of a section on its grid.
+
+        `crowding` is the number of points divided by that of independent ones, as of :class:`tiltflow.model.Tracks`.
+        """
+        return bool(abs(self.tilt_offset_deg) > max(_SLANTED_DEG, _CERTAIN * np.sqrt(crowding) * self.tilt_error_deg))
 
     @property
     def tilt_offset_deg(self) -> float:
@@ -109,17 +121,17 @@ def _fit(points: Floats, member: NDArray[np.int64], planes: int) -> Surfaces:
     residual = points[:, 2] - design @ solution
     heights = tuple(float(h) for h in solution[2:])
     sd = float(np.sqrt(np.mean(residual**2)))
-    return Surfaces(float(solution[0]), float(solution[1]), heights, member, sd, _pitch_error(design, sd))
+    return Surfaces(float(solution[0]), float(solution[1]), heights, member, sd, *_slope_errors(design, sd)[::-1])
 
 
-def _pitch_error(design: Floats, residual_sd: float) -> float:
-    """Return the standard error of the slope along y as an angle, degrees."""
+def _slope_errors(design: Floats, residual_sd: float) -> tuple[float, float]:
+    """Return the standard errors of the slopes along x and y as angles, degrees."""
     count, unknowns = design.shape
-    if count <= unknowns:
-        return np.inf
-    variance = np.linalg.pinv(design.T @ design)[1, 1] * residual_sd**2 * count / (count - unknowns)
-    in_line = np.linalg.matrix_rank(design) < unknowns
-    return np.inf if in_line else float(np.rad2deg(np.arctan(np.sqrt(variance))))
+    if count <= unknowns or np.linalg.matrix_rank(design) < unknowns:
+        return np.inf, np.inf
+    variances = np.diag(np.linalg.pinv(design.T @ design))[:2] * residual_sd**2 * count / (count - unknowns)
+    along_x, along_y = np.rad2deg(np.arctan(np.sqrt(variances))).tolist()
+    return along_x, along_y
 
 
 def _split(height: Floats) -> NDArray[np.int64]:

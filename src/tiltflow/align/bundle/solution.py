@@ -52,6 +52,8 @@ class Solution:
         Residuals, leave-out error, estimated error, and notes.
     local
         Corrections by area, where they were asked for and could be solved.
+    slope
+        A sentence on the slope across the tilt axis and what levels it, where the points lie slanted; else empty.
     """
 
     image_shape: tuple[int, int]
@@ -73,6 +75,7 @@ class Solution:
     z_range_px: tuple[float, float]
     evidence: Evidence
     local: LocalAlignment | None = None
+    slope: str = ""
 
     @property
     def used(self) -> NDArray[np.bool_]:

@@ -53,14 +53,14 @@ def find_peak(correlation: Images) -> Peak:
     """Return the highest point, to a fraction of a pixel by parabolas through its neighbours."""
     ny, nx = correlation.shape
     j, i = np.unravel_index(int(np.argmax(correlation)), correlation.shape)
-    dy = _vertex(*(float(correlation[(j + k) % ny, i]) for k in (-1, 0, 1)))
-    dx = _vertex(*(float(correlation[j, (i + k) % nx]) for k in (-1, 0, 1)))
+    dy = vertex(*(float(correlation[(j + k) % ny, i]) for k in (-1, 0, 1)))
+    dx = vertex(*(float(correlation[j, (i + k) % nx]) for k in (-1, 0, 1)))
     spread = float(correlation.std()) or 1.0
     height = (float(correlation[j, i]) - float(correlation.mean())) / spread
     return Peak((j + dy + ny / 2) % ny - ny / 2, (i + dx + nx / 2) % nx - nx / 2, height)
 
 
-def _vertex(before: float, at: float, after: float) -> float:
+def vertex(before: float, at: float, after: float) -> float:
     """Return where a parabola through three equidistant values is highest, within half a step."""
     curvature = before - 2 * at + after
     return 0.0 if curvature >= 0 else min(max(0.5 * (before - after) / curvature, -0.5), 0.5)

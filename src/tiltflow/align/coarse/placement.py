@@ -6,7 +6,8 @@ nearest to zero tilt stays; each next one outward is cross-correlated with its p
 for a specimen of that thickness, so that parallax between the surfaces does no harm, and each neighbour by the height of its own
 correlation peak, so that a misplaced neighbour has little influence.  All views are then refined together, those that correlate
 poorly are searched for again over the whole field, and the tilt axis angle is estimated
-(:mod:`tiltflow.align.coarse.axis_search`).
+(:mod:`tiltflow.align.coarse.axis_search`).  Views that are recognised nowhere are named (:mod:`tiltflow.align.coarse.lost_views`); those
+of a specimen that repeats itself are placed all at once (:mod:`tiltflow.align.coarse.lattice`).
 
 IMOD's counterparts are tiltxcorr and xftoxg.
 
@@ -16,7 +17,8 @@ exceptions that are stated beside them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,9 +27,11 @@ from scipy import fft
 from tiltflow import geometry
 from tiltflow.align.coarse.axis_search import Axis, find_axis
 from tiltflow.align.coarse.correlation import band_pass, find_peak
+from tiltflow.align.coarse.lattice import Lattice, LatticePlacement, place_on_lattice
 from tiltflow.align.projection.covariance_model import CovarianceModel, Spectra, predict_unseen
 from tiltflow.align.projection.frequency_band import FrequencyBand
 from tiltflow.align.projection.included_views import included_views, spread_over_tilt
+from tiltflow.align.projection.lost_views import poor_views, reasons_to_leave_out
 from tiltflow.align.projection.posterior import FreeParameters
 from tiltflow.align.projection.projection_fit import HIGHEST, INITIAL_THICKNESS, ProjectionFit
 from tiltflow.align.projection.stretched_views import Frame, StretchedViews, ViewGeometry
@@ -70,8 +74,6 @@ _MISFIT = 0.6
 """A view is searched for again when its correlation is below this fraction of the median of the views around it."""
 _AROUND = 4
 """Views to either side over which that median is taken."""
-_POOR = 0.5
-"""A view is named in the notes when its correlation is below this fraction of the median of all."""
 _READ, _PLACED = 0.4, 0.7
 """Progress after reading and after placement: about their shares of the time."""
 
@@ -124,6 +126,10 @@ class CoarseResult:
         Of each view with its prediction from the others, `(views,)`; NaN for excluded views.
     notes
         Remarks for the user.
+    lost
+        Views that are recognised nowhere, counted from 0, with the reason to leave them out.
+    lattice
+        How the views lie by their correlation, where the specimen repeats itself.
     """
 
     transforms: NDArray[np.float64]
@@ -134,6 +140,8 @@ class CoarseResult:
     axis_angle_error_deg: float
     correlation: NDArray[np.float64]
     notes: tuple[str, ...] = ()
+    lost: Mapping[int, str] = field(default_factory=dict)
+    lattice: Lattice | None = None
 
 
 def align_coarse(
@@ -173,7 +181,7 @@ def align_coarse(
     Raises
     ------
     ParameterError
-        If angles or inclusions do not match the stack, no view is included, or an included view is tilted by more than 85 degrees.
+        If angles or inclusions do not match the stack, no view is included, or an included view is within 5 degrees of 90.
     """
     params = params or CoarseParams()
     tilts = np.asarray(tilt_deg, float)
@@ -186,23 +194,26 @@ def align_coarse(
         threads=threads,
         progress=part_of(progress, 0.0, _READ),
     )
-    where, correlation = _place(views, tilts[chosen], axis_angle_deg, params, threads)
+    placed = _place(views, tilts[chosen], axis_angle_deg, params, threads)
     tell(progress, _PLACED)
     axis = Axis.unknown(axis_angle_deg)
     if params.find_axis and len(chosen) >= _FEWEST_FOR_AXIS:
         least = views.binned(_factor(views, _SMALL_SIZE_PX))
         for _ in range(2):  # the views were placed with the nominal angle: if that is far off, so are they
             used_before = axis.used_deg
-            axis = find_axis(least, where, axis_angle_deg, threads=threads)
+            axis = find_axis(least, placed.where, axis_angle_deg, threads=threads)
             if axis.used_deg == used_before:
                 break
-            where, correlation = _place(views, tilts[chosen], axis.used_deg, params, threads)
+            placed = _place(views, tilts[chosen], axis.used_deg, params, threads)
             if abs(axis.used_deg - used_before) < _LARGE_DIFFERENCE_DEG:
                 break
     tell(progress, 1.0)
-    shifts = np.stack([spread_over_tilt(tilts, chosen, where.shifts[:, k]) for k in (0, 1)], axis=1)
+    lost = reasons_to_leave_out(placed.lost, placed.correlation)
+    kept = np.setdiff1d(np.arange(len(chosen)), list(lost))
+    shifts = np.stack([spread_over_tilt(tilts, chosen[kept], placed.where.shifts[kept, k]) for k in (0, 1)], axis=1)
     correlations = np.full(len(tilts), np.nan)
-    correlations[chosen] = correlation
+    correlations[chosen] = placed.correlation
+    reasons = {int(chosen[view]): reason for view, reason in lost.items()}
     return CoarseResult(
         transforms=geometry.from_axis_and_shifts(axis.used_deg, shifts),
         shifts_px=shifts,
@@ -211,7 +222,9 @@ def align_coarse(
         axis_angle_from_data_deg=axis.found_deg,
         axis_angle_error_deg=axis.error_deg,
         correlation=correlations,
-        notes=(*_pattern(views), *axis.notes, *_misfits(correlations)),
+        notes=(*_pattern(views), *axis.notes, *_misfits(correlations, reasons)),
+        lost=reasons,
+        lattice=None if placed.lattice is None else Lattice.of(placed.lattice, chosen),
     )
 
 
@@ -226,43 +239,73 @@ def _factor(views: BinnedViews, size: int) -> int:
     return max(int(max(views.images.shape[1:])) // size, 1)
 
 
-def _misfits(correlation: Floats) -> tuple[str, ...]:
+def _misfits(correlation: Floats, lost: Mapping[int, str]) -> tuple[str, ...]:
     if np.isnan(correlation).all():
         return ()
     median = float(np.nanmedian(correlation))
     return tuple(
-        f"view {view + 1} correlates poorly with the others: {correlation[view]:.2f}, where the median of all views is {median:.2f}"
-        for view in np.flatnonzero(correlation < _POOR * median)
+        f"view {view + 1} {lost[view]}; it is left out, unless gold places it"
+        if view in lost
+        else f"view {view + 1} correlates poorly with the others: {correlation[view]:.2f}, where the median of all views is {median:.2f}"
+        for view in map(int, poor_views(correlation))
     )
 
 
-def _place(
-    views: BinnedViews, tilts: Floats, axis_angle_deg: float, params: CoarseParams, threads: int
-) -> tuple[ViewGeometry, Floats]:
-    """Return the geometry that aligns the views under one angle of the tilt axis, and their correlations."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Placed:
+    """Where the views lie under one angle of the tilt axis.
+
+    `correlation` `(views,)` is that of each view with its prediction; `lost` are those that may be anywhere.
+    """
+
+    where: ViewGeometry
+    correlation: Floats
+    lost: NDArray[np.intp]
+    lattice: LatticePlacement | None = None
+
+
+def _place(views: BinnedViews, tilts: Floats, axis_angle_deg: float, params: CoarseParams, threads: int) -> _Placed:
+    """Return the geometry that aligns the views under one angle of the tilt axis."""
     turn = np.broadcast_to(geometry.rotation(axis_angle_deg), (len(tilts), 2, 2))
     start = ViewGeometry(np.array(turn), np.zeros((len(tilts), 2)), np.deg2rad(tilts))
-    small, least = views.binned(_factor(views, _SIZE_PX)), views.binned(_factor(views, _SMALL_SIZE_PX))
     if len(tilts) == 1:
-        return start, np.full(1, np.nan)
-    placement = _Placement(small, axis_angle_deg, np.deg2rad(tilts), params)
-    where = placement.outward(start)
+        return _Placed(start, np.full(1, np.nan), np.zeros(0, np.intp))
+    small, thickness_px = views.binned(_factor(views, _SIZE_PX)), INITIAL_THICKNESS * max(views.raw_shape)
+    lattice = place_on_lattice(small, start)
+    if lattice is not None:
+        # The smallest images may not resolve the lattice, and a search over the field would find another of its points.
+        fit = ProjectionFit(small, lattice.where, thickness_px, threads=threads)
+    else:
+        where, thickness_px = _searched(views, small, start, params, threads)
+        fit = ProjectionFit(small, where, _ROOM * thickness_px, threads=threads)
+    for _ in range(_STEPS):
+        correlation = fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS).correlation
+    # On a lattice every peak is one of many, and its height over all of them tells nothing; there the chain doubts a view.
+    lost = poor_views(correlation) if lattice is None else np.zeros(0, np.intp)
+    if lost.size:
+        lost = np.intersect1d(lost, fit.assess(fit.where).lost)
+    return _Placed(fit.where, correlation, lost, lattice)
+
+
+def _searched(
+    views: BinnedViews, small: BinnedViews, start: ViewGeometry, params: CoarseParams, threads: int
+) -> tuple[ViewGeometry, float]:
+    """Return where views are found by searching the whole field, to a pixel of the smallest images, and the thickness, raw pixels."""
+    placement = _Placement(small, start.axis_deg, start.tilts, params)
+    where, least = placement.outward(start), views.binned(_factor(views, _SMALL_SIZE_PX))
     fit = ProjectionFit(least, where, INITIAL_THICKNESS * max(views.raw_shape), groups=_GROUPS, threads=threads)
     for _ in range(_STEPS):
         correlation = fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS).correlation
-    lost = np.flatnonzero(correlation < _MISFIT * _median_around(correlation, tilts))
+    lost = np.flatnonzero(correlation < _MISFIT * _median_around(correlation, start.tilts))
     if lost.size:
         fit.where = placement.search_again(fit.where, lost)
         fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS)
-    fit = ProjectionFit(small, fit.where, _ROOM * fit.thickness_px, threads=threads)
-    for _ in range(_STEPS):
-        correlation = fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS).correlation
-    return fit.where, correlation
+    return fit.where, fit.thickness_px
 
 
 def _median_around(correlation: Floats, tilts: Floats) -> Floats:
     """Return the median correlation of each view and its neighbours in tilt, `(views,)`."""
-    order = np.argsort(tilts, kind="stable")
+    order = np.argsort(geometry.folded_tilts(np.rad2deg(tilts)), kind="stable")
     median = np.empty_like(correlation)
     for place, view in enumerate(order):
         median[view] = np.median(correlation[order[max(place - _AROUND, 0) : place + _AROUND + 1]])
@@ -280,16 +323,17 @@ class _Placement:
         gain = band_pass(self._frame.shape, params.filter_sigma1, params.filter_radius2, params.filter_sigma2)
         self._gain = self._band.crop(np.asarray(gain, np.complex64)).real
         self._tilts = tilts
+        self._folded = geometry.folded_tilts(np.rad2deg(tilts))
 
     def outward(self, where: ViewGeometry) -> ViewGeometry:
         """Place the views from the one nearest to zero tilt to either side."""
-        order = np.argsort(self._tilts, kind="stable")
-        middle = int(np.argmin(np.abs(self._tilts[order])))
+        order = np.argsort(self._folded, kind="stable")
+        middle = int(np.argmin(np.abs(self._folded[order])))
         first = int(order[middle])
         placed, reliability = {first: self._spectrum(first, where)}, {first: 1.0}
         model = self._initial_model(where)
         for view in map(int, [*order[middle + 1 :], *order[:middle][::-1]]):
-            near = sorted(placed, key=lambda other: abs(self._tilts[other] - self._tilts[view]))[:_NEIGHBOURS]
+            near = sorted(placed, key=lambda other: abs(self._folded[other] - self._folded[view]))[:_NEIGHBOURS]
             shifts = where.shifts.copy()
             shifts[view] = shifts[max(near[:2], key=reliability.__getitem__)]
             where, weight = self._correlated(view, replace(where, shifts=shifts), model, {v: placed[v] for v in near}, reliability)
@@ -301,7 +345,7 @@ class _Placement:
         model = self._initial_model(where)
         reliable = [view for view in range(len(self._tilts)) if view not in set(lost.tolist())]
         for view in map(int, lost):
-            near = sorted(reliable, key=lambda other: abs(self._tilts[other] - self._tilts[view]))[:_NEIGHBOURS]
+            near = sorted(reliable, key=lambda other: abs(self._folded[other] - self._folded[view]))[:_NEIGHBOURS]
             known = {other: self._spectrum(other, where) for other in near}
             shifts = where.shifts.copy()
             shifts[view] = shifts[near[0]]

@@ -165,7 +165,7 @@ def cross_spectra(spectra: Spectra) -> NDArray[np.complex64]:
 
 def pair_views(cells: FrequencyCells, tilt: Floats, highest: float, deepest_px: float) -> Pairing:
     """Return the pairs of views at `tilt` `(views,)`, radians, and the frequencies at which they determine the profile."""
-    tangent, cosine = np.tan(tilt), np.cos(tilt)
+    tangent, cosine = np.tan(tilt), np.abs(np.cos(tilt))
     first, second = np.nonzero(tangent[None] > tangent[:, None])
     apart = cells.bin_x[:, None] * (tangent[second] - tangent[first])
     radius = np.hypot(cells.bin_x[:, None] / np.minimum(cosine[first], cosine[second]), cells.bin_y[:, None])

@@ -82,6 +82,7 @@ def track_patches(
     params: PatchParams,
     *,
     included: ArrayLike | None = None,
+    in_place: bool = False,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> PatchResult:
@@ -99,6 +100,9 @@ def track_patches(
         Layout of the patches, and range of frequencies.
     included
         Views that take part, `(views,)`; None for all.
+    in_place
+        Whether the views lie in place to a fraction of the shortest period already.  The passes at low frequencies, which undo greater
+        errors, are left out then: on a specimen that repeats itself they can lead to another of its lattice points.
     threads
         Views and patches worked on at the same time.
     progress
@@ -132,7 +136,7 @@ def track_patches(
     tracker = _Tracker(levels, layout, params, tilt, view, start, shape, threads)
     state = tracker.begin()
     highest = min(params.low_pass + params.low_pass_sigma, _MOST_PER_PIXEL / levels[0].bin)
-    for fraction in _COARSE_PASSES:
+    for fraction in () if in_place else _COARSE_PASSES:
         state = tracker.advance(state, fraction * highest, 1.0)
     for number in range(params.passes):
         state = tracker.advance(state, highest, _CAUTION, own=True)

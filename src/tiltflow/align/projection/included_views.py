@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tiltflow import geometry
 from tiltflow.errors import ParameterError
 from tiltflow.model import Stack
 
 Floats = NDArray[np.float64]
-
-_STEEPEST_DEG = 85.0
-"""Views are stretched by 1 / cos(tilt); at this tilt the factor is 11, and a view of 256 pixels resolves 23 pixels along x."""
 
 
 def included_views(stack: Stack, tilts: Floats, included: ArrayLike | None) -> NDArray[np.intp]:
@@ -20,7 +18,7 @@ def included_views(stack: Stack, tilts: Floats, included: ArrayLike | None) -> N
     Raises
     ------
     ParameterError
-        If angles or inclusions do not match the stack, nothing is included, or an included view is tilted too far.
+        If angles or inclusions do not match the stack, nothing is included, or an included view is seen edge-on.
     """
     if tilts.shape != (stack.shape[0],):
         raise ParameterError(f"{tilts.size} tilt angles for {stack.shape[0]} views; give one for each")
@@ -29,9 +27,9 @@ def included_views(stack: Stack, tilts: Floats, included: ArrayLike | None) -> N
         raise ParameterError(
             f"{int(mask.sum())} of {mask.size} views are included, of a stack of {len(tilts)}; include at least one"
         )
-    if np.any(np.abs(tilts[mask]) > _STEEPEST_DEG):
+    if (steep := mask & geometry.edge_on(tilts)).any():
         raise ParameterError(
-            f"A tilt of {tilts[mask][np.argmax(np.abs(tilts[mask]))]:g} degrees is not one of a tilt series; leave the view out"
+            f"View {int(np.argmax(steep)) + 1}, tilted by {tilts[steep][0]:g} degrees, cannot be stretched to zero tilt; leave it out"
         )
     return np.flatnonzero(mask)
 

@@ -36,6 +36,8 @@ _STRIDE = 2
 """The matrix is computed from every second frequency along x and y: the window has smoothed the spectra."""
 _WORTH_THREADS = 50_000
 """Pixels of a frame from which threads are used: below (224 x 224) starting a thread costs more than it saves."""
+_LOBE_PX = 4
+"""Pixels to either side that a peak is wide: finer detail than that is what places a view."""
 _BLOCKS = 6
 """Blocks along each side of the frame, whose disagreement gives the uncertainty of the result."""
 
@@ -129,19 +131,23 @@ class Matcher:
 
         return np.array(list(map_threads(at, range(len(self.stretched)), self.threads)))
 
-    def heights(self, spectra: Spectra, prediction: Prediction) -> Floats:
-        """Return the height of each view's correlation peak with its prediction, `(views,)`.
+    def heights(self, spectra: Spectra, prediction: Prediction) -> tuple[Floats, Floats]:
+        """Return the height of each view's correlation peak with its prediction, and of the highest elsewhere, both `(views,)`.
 
-        In standard deviations of the correlation over all displacements.  Noise that was moved to its best place reaches 4 or 5.
+        In standard deviations of the correlation over all displacements.  Noise that was moved to its best place reaches 4 or 5, and 8
+        where what is predicted is uneven over the field; then another place is nearly as good.
         """
 
-        def at(view: int) -> float:
+        def at(view: int) -> tuple[float, float]:
             product = np.conj(prediction.predicted[:, view]) * spectra[:, view] * prediction.precision[:, view]
-            correlation = self._image(product)
-            here = max(float(np.roll(correlation, (1, 1), (0, 1))[:3, :3].max()), 0.0)
-            return here / (float(correlation.std()) or 1.0)
+            correlation = np.roll(self._image(product), (_LOBE_PX, _LOBE_PX), (0, 1))
+            spread = float(correlation.std()) or 1.0
+            middle = slice(_LOBE_PX - 1, _LOBE_PX + 2)
+            here = max(float(correlation[middle, middle].max()), 0.0)
+            correlation[: 2 * _LOBE_PX + 1, : 2 * _LOBE_PX + 1] = -np.inf
+            return here / spread, max(float(correlation.max()), 0.0) / spread
 
-        return np.array(list(map_threads(at, range(len(self.stretched)), self.threads)))
+        return tuple(np.array(list(map_threads(at, range(len(self.stretched)), self.threads))).T)
 
     def _agreement(self, weight: Images, seen: NDArray[np.complex64], predicted: NDArray[np.complex64]) -> float:
         a, b = self._image(seen), self._image(predicted)

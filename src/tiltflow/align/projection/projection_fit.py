@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tiltflow import geometry
 from tiltflow.align.projection.covariance_model import CovarianceModel, Spectra, em_step, independent_log_likelihood, predict
 from tiltflow.align.projection.frequency_band import FrequencyBand
+from tiltflow.align.projection.lost_views import lost_views
 from tiltflow.align.projection.matching import PARAMETERS, Matcher, MatchStep
 from tiltflow.align.projection.posterior import FreeParameters, Posterior, Prior, solve_posterior
 from tiltflow.align.projection.stretched_views import Frame, StretchedViews, ViewGeometry
@@ -76,11 +77,19 @@ class Assessment:
         Of each view with its prediction, `(views,)`.
     heights
         Height of each view's correlation peak, `(views,)` standard deviations (:meth:`Matcher.heights`).
+    rivals
+        Height of the highest peak elsewhere, `(views,)`.
     """
 
     likelihood: float
     correlation: Floats
     heights: Floats
+    rivals: Floats
+
+    @property
+    def lost(self) -> NDArray[np.intp]:
+        """Views that may be anywhere, counted from 0."""
+        return lost_views(self.correlation, self.heights, self.rivals)
 
 
 class ProjectionFit:
@@ -183,7 +192,7 @@ class ProjectionFit:
             model, value = em_step(model, matcher.band, spectra, tangents)
         prediction = predict(model, matcher.band, spectra, tangents)
         value -= independent_log_likelihood(matcher.band, spectra)
-        return Assessment(value, matcher.correlation(where, spectra, prediction), matcher.heights(spectra, prediction))
+        return Assessment(value, matcher.correlation(where, spectra, prediction), *matcher.heights(spectra, prediction))
 
     def likelihood(self, where: ViewGeometry, *, em_iterations: int = 2) -> float:
         """Return the log-likelihood of a geometry, minus that of independent views, with the model broadened and estimated again.

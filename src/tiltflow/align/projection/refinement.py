@@ -10,18 +10,20 @@ IMOD has no counterpart: with `fiducialless 1` it keeps the coarse alignment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
 from tiltflow.align.projection.included_views import included_views, spread_over_tilt
+from tiltflow.align.projection.lost_views import reasons_to_leave_out
 from tiltflow.align.projection.matching import MatchStep
 from tiltflow.align.projection.posterior import FreeParameters
 from tiltflow.align.projection.projection_fit import HIGHEST, INITIAL_THICKNESS, ProjectionFit
 from tiltflow.align.projection.stretched_views import ViewGeometry
-from tiltflow.align.projection.uncertainty import expected_error_px, lost_views
+from tiltflow.align.projection.uncertainty import expected_error_px
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Progress, Stack
 from tiltflow.observer import part_of, tell
@@ -121,6 +123,8 @@ class RefineResult:
         Whether the result is more likely than the start; if not, the start is returned.
     notes
         Remarks for the user.
+    lost
+        Views that may be anywhere, counted from 0, with the reason to leave them out.
     """
 
     transforms: NDArray[np.float64]
@@ -135,6 +139,7 @@ class RefineResult:
     iterations: int
     improved: bool
     notes: tuple[str, ...] = ()
+    lost: Mapping[int, str] = field(default_factory=dict)
 
 
 def refine_by_projection(
@@ -177,7 +182,7 @@ def refine_by_projection(
     Raises
     ------
     ParameterError
-        If `start`, angles or inclusions do not match the stack, or an included view is tilted by more than 85 degrees.
+        If `start`, angles or inclusions do not match the stack, or an included view is within 5 degrees of 90.
     StageError
         If there are fewer than five views.
     """
@@ -220,7 +225,8 @@ def refine_by_projection(
         x_axis_tilt_deg=float(np.rad2deg(np.arctan(fit.where.slope))),
         iterations=refinement.iterations,
         improved=improved,
-        notes=_notes(improved, where.axis_deg, axis_angle_deg, chosen[lost_views(best.heights)]),
+        notes=_notes(improved, where.axis_deg, axis_angle_deg, chosen[best.lost]),
+        lost=reasons_to_leave_out(chosen[best.lost], _scattered(len(tilts), chosen, best.correlation)),
     )
 
 

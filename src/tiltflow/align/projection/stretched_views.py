@@ -141,5 +141,5 @@ class StretchedViews:
             out,
             weight,
         )
-        out *= np.float32(cosine)
+        out *= np.float32(abs(cosine))
         return out, weight

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltflow.align.projection.lost_views import LOST
 from tiltflow.align.projection.matching import PARAMETERS, MatchStep
 from tiltflow.align.projection.posterior import FreeParameters, Posterior
 from tiltflow.align.projection.projection_fit import ProjectionFit
@@ -22,8 +23,6 @@ Floats = NDArray[np.float64]
 _RECOGNISED = 16.0
 """Least median peak height of the correlations of views with their predictions, standard deviations.  Noise that was moved to its
 best place reaches 3 to 6, series that end a pixel or more off up to 14, dim but sound ones about 30 (benchmarks/verdicts.py)."""
-_LOST = 6.0
-"""Peak height below which a view may be anywhere: what noise reaches."""
 _MOST_LOST = 0.1
 """Share of lost views up to which the others carry the alignment."""
 _TILT_CHANGE_DEG = 1.0
@@ -63,7 +62,7 @@ def trust_warnings(heights: Floats, error_px: float, tilt_change_deg: Floats, li
 def unrecognised(heights: Floats) -> tuple[str, ...]:
     """Return the trust warnings that views may be anywhere, so that no estimate of the error counts; `heights` as above."""
     found = []
-    height, lost = float(np.median(heights)), len(lost_views(heights))
+    height, lost = float(np.median(heights)), int(np.count_nonzero(heights < LOST))
     if lost > _MOST_LOST * len(heights):
         found.append(f"{lost} of {len(heights)} views do not correlate with their predictions from the others")
     if height < _RECOGNISED:
@@ -72,11 +71,6 @@ def unrecognised(heights: Floats) -> tuple[str, ...]:
             f"less than {_RECOGNISED:g}"
         )
     return tuple(found)
-
-
-def lost_views(heights: Floats) -> NDArray[np.intp]:
-    """Return the indices of the views that may be anywhere; `heights` `(views,)` is NaN for excluded ones."""
-    return np.flatnonzero(heights < _LOST)
 
 
 def expected_error_px(fit: ProjectionFit, step: MatchStep, free: FreeParameters) -> tuple[float, Floats]:
