@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tiltflow import geometry
 from tiltflow.align.beads import BeadParams, BeadResult, track_beads, trust_warnings
@@ -117,6 +118,24 @@ def test_light_beads_are_known_by_the_data(plastic, tracked):
     result = track(plastic, inverted)
     assert result.light
     np.testing.assert_allclose(result.tracks.xy, tracked.tracks.xy, atol=0.01, equal_nan=True)
+
+
+def smoothed_bytes(images, dtype):
+    """Return views as a program gives them that smooths them and scales each to bytes, which gold saturates."""
+    smooth = ndimage.gaussian_filter(images.astype(np.float32), (0, 1, 1))
+    mean, sd = smooth.mean(axis=(1, 2), keepdims=True), smooth.std(axis=(1, 2), keepdims=True)
+    scaled = np.clip(np.round((smooth - mean) / sd * 45 + 128), 0, 255)
+    return (scaled - (128 if dtype is np.int8 else 0)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_gold_is_found_in_smoothed_bytes_that_it_saturates(cryo, dtype):
+    stack = smoothed_bytes(cryo.images, dtype)
+    assert (stack == np.iinfo(dtype).min).mean() > 0.002
+    result = track(cryo, stack)
+    assert len(result.tracks.xy) >= 12
+    assert result.rejected.get("no denser than the specimen", 0) == 0
+    assert alignment_error(cryo, result) < 0.2
 
 
 def test_dark_beads_are_not_found_where_light_ones_are_asked_for(plastic):
