@@ -132,10 +132,14 @@ def _gold(start: Start, notes: StageObserver) -> Alignment:
         *bead_warnings(result, included),
         *leave_out_warnings(found.evidence.leave_out_px, start.params.trust_limit_px),
     )
-    return replace(
-        found,
-        evidence=replace(found.evidence, trust_warnings=warnings, excluded_views=without_beads, rejected=dict(result.rejected)),
+    evidence = replace(
+        found.evidence,
+        trust_warnings=warnings,
+        excluded_views=without_beads,
+        rejected=dict(result.rejected),
+        positions_expected=int(result.expected[:, included].sum()),
     )
+    return replace(found, evidence=evidence)
 
 
 def _patches(start: Start, notes: StageObserver) -> Alignment:

@@ -117,6 +117,8 @@ def test_light_beads_are_known_by_the_data(plastic, tracked):
     inverted = Changed(plastic.images, lambda image: 8000 - image.astype(np.float32))
     result = track(plastic, inverted)
     assert result.light
+    assert any("lighter than their surroundings" in note for note in result.notes)
+    assert not any("lighter" in note for note in tracked.notes)
     np.testing.assert_allclose(result.tracks.xy, tracked.tracks.xy, atol=0.01, equal_nan=True)
 
 
@@ -138,8 +140,18 @@ def test_gold_is_found_in_smoothed_bytes_that_it_saturates(cryo, dtype):
     assert alignment_error(cryo, result) < 0.2
 
 
+@pytest.mark.parametrize(
+    "brightness", [np.linspace(1 / 3, 1, 21), np.where(np.arange(21) % 2, 1.0, 0.4)], ids=["drift", "alternating"]
+)
+def test_the_brightness_of_the_beam_does_not_matter(plastic, tracked, brightness):
+    result = track(plastic, plastic.images * brightness.astype(np.float32)[:, None, None])
+    np.testing.assert_allclose(result.tracks.xy, tracked.tracks.xy, atol=0.02, equal_nan=True)
+    np.testing.assert_allclose(result.sigma_px, tracked.sigma_px, rtol=0.02)
+    assert result.rejected == tracked.rejected
+
+
 def test_dark_beads_are_not_found_where_light_ones_are_asked_for(plastic):
-    with pytest.raises(StageError, match="No gold"):
+    with pytest.raises(StageError, match=r"No gold.*and LightBeads, which says that they are lighter than the rest"):
         track(plastic, light=True)
 
 
