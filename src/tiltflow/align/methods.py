@@ -36,8 +36,8 @@ _WILD, _WILD_FIELD, _SD_OF_MEDIAN = 6.0, 0.25, 1.4826
 """A height is wild beyond so many robust standard deviations and beyond this fraction of the field's smaller side (thick sections are a
 fifth of it); and the ratio of the standard deviation to the median deviation of normal errors."""
 _LEVEL, _SURFACE = 0.05, 0.2
-"""Heights that differ by less than this fraction of the field's smaller side are one level, of which a surface of the specimen has this share
-of all tracks, and two at least: wild ones do not agree with each other."""
+"""Heights that differ by less than this fraction of the field's smaller side are one level, and a surface of the specimen is a level with
+this share of all tracks, and two at least: wild ones do not agree with each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,8 @@ _ENOUGH_POINTS, _ENOUGH_EACH = 7, 3
 """Points in all and on each surface for two surfaces to be recognised; a plane has three unknowns."""
 _CLEARLY_TWO = 12.0
 _CLEARLY_TWO_OF_FEW: Mapping[int, float] = {7: 30.0, 8: 24.0, 9: 18.0}
-"""Distance of two planes in standard deviations about them, and the same for so few points.  One in a hundred sets of points spread evenly
-in depth comes to 24, 21, 12 with seven to nine points and to 8 with twelve; one in twenty with two surfaces stays below 31 to 37."""
+"""Distance of two planes in standard deviations about them, and the same for so few points.  One in a hundred sets of points spread
+evenly in depth comes to 24, 21, 12 with seven to nine points and to 8 with twelve; one in twenty on two surfaces stays below 31 to 37."""
 _FEWEST_FOR_TWO = 5
 """Points for two planes where they were asked for: one more than their four unknowns."""
 _CYCLES = 30
