@@ -264,8 +264,10 @@ class Tracks:
 class Evidence:
     """How good an alignment is, in numbers.  None where a method does not give the number.
 
-    Residuals and errors are pixels of the raw images.  `leave_out_px` is the mean distance of points from the
-    prediction of a fit without them; unlike the residual it does not fall when a fit with too many variables follows the noise.
+    Residuals and errors are pixels of the raw images.  Residuals are over the positions that carry weight in the fit, `positions_used`;
+    `positions_rejected` were measured and carry none, and `positions_expected` beads should be seen (of gold alone).  `leave_out_px` is
+    the mean distance of points from the prediction of a fit without them; unlike the residual it does not fall when a fit with too many
+    variables follows the noise.
     `error_px` is the estimated error of the alignment itself; `trust_warnings` are the reasons not to trust it, none for a sound one.
     `excluded_views` maps views, counted from 0, to the reason.  `rejected` maps reasons to the number of tracks rejected
     before the solution; `tracks_rejected` counts those that the solution rejected.  `axis_angle_error_deg` is the standard
@@ -283,6 +285,9 @@ class Evidence:
     global_leave_out_px: float | None = None
     residual_per_view_px: tuple[float, ...] | None = None
     residual_vectors_px: tuple[tuple[float, float, float, float], ...] | None = None
+    positions_used: int | None = None
+    positions_rejected: int | None = None
+    positions_expected: int | None = None
     positions_per_view: tuple[int, ...] | None = None
     positions_lost_per_view: tuple[int, ...] | None = None
     measurements: int | None = None

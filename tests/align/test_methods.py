@@ -41,6 +41,8 @@ def test_views_are_listed_as_ranges_counted_from_one(views, text):
         pytest.param([0, 10, -10, 5, -5, 444], [5], id="one far above"),
         pytest.param([0, 10, -10, 5, -5, -444, 444], [5, 6], id="on both sides"),
         pytest.param([60, 62, 58, -60, -62, -58, 61], [], id="two surfaces"),
+        pytest.param([70, 70, 71, -70, -71], [], id="two surfaces of a thick section, one with more"),
+        pytest.param([0, 1, 0, -1, 1, 0, -1, 0, 1, 200, 201], [9, 10], id="a pair of many"),
         pytest.param([0, 1, -1, 0, 1, 100], [], id="within a quarter of the field"),
         pytest.param([0, 100, -100, 200, -200, 300], [], id="among others as scattered"),
         pytest.param([0, 1, 2, 444], [], id="too few to say"),

@@ -35,6 +35,9 @@ _FEWEST_HEIGHTS = 5
 _WILD, _WILD_FIELD, _SD_OF_MEDIAN = 6.0, 0.25, 1.4826
 """A height is wild beyond so many robust standard deviations and beyond this fraction of the field's smaller side (thick sections are a
 fifth of it); and the ratio of the standard deviation to the median deviation of normal errors."""
+_LEVEL, _SURFACE = 0.05, 0.2
+"""Heights that differ by less than this fraction of the field's smaller side are one level, and a surface of the specimen is a level with
+this share of all tracks, and two at least: wild ones do not agree with each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,10 +141,14 @@ def _gold(start: Start, notes: StageObserver) -> Alignment:
         *bead_warnings(result, included),
         *leave_out_warnings(found.evidence.leave_out_px, start.params.trust_limit_px),
     )
-    return replace(
-        found,
-        evidence=replace(found.evidence, trust_warnings=warnings, excluded_views=without_beads, rejected=dict(result.rejected)),
+    evidence = replace(
+        found.evidence,
+        trust_warnings=warnings,
+        excluded_views=without_beads,
+        rejected=dict(result.rejected),
+        positions_expected=int(result.expected[:, included].sum()),
     )
+    return replace(found, evidence=evidence)
 
 
 def _patches(start: Start, notes: StageObserver) -> Alignment:
@@ -291,14 +298,17 @@ def solve_without_wild(
 def wild_heights(heights: Floats, image_shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Return the tracks, `(tracks,)`, that lie where no specimen can be: far from the others, and more than a quarter of the field.
 
-    Such a track has a long lever on the tilts, which bend until it fits, so that its residual does not give it away.
+    Such a track has a long lever on the tilts, which bend until it fits, so that its residual does not give it away.  Tracks that share
+    a level with others lie on a surface, although more may lie on the other one.
     """
     known = ~np.isnan(heights)
     if known.sum() < _FEWEST_HEIGHTS:
         return np.zeros(len(heights), bool)
     away = np.abs(heights - np.median(heights[known]))
     spread = _SD_OF_MEDIAN * float(np.median(away[known]))
-    return np.asarray(known & (away > max(_WILD * spread, _WILD_FIELD * min(image_shape))))
+    level = (np.abs(heights[:, None] - heights) < _LEVEL * min(image_shape)).sum(axis=1)
+    lonely = level < max(2, _SURFACE * known.sum())
+    return np.asarray(known & lonely & (away > max(_WILD * spread, _WILD_FIELD * min(image_shape))))
 
 
 def leave_out_warnings(leave_out_px: float | None, limit_px: float) -> tuple[str, ...]:

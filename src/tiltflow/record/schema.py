@@ -195,6 +195,9 @@ class AlignmentEntry(_Entry):
     residual_per_view_px: list[float | None] | None = None
     residual_per_view_nm: list[float | None] | None = None
     residual_vectors_px: list[tuple[float, float, float, float]] | None = None
+    positions_used: int | None = None
+    positions_rejected: int | None = None
+    positions_expected: int | None = None
     positions_per_view: list[int] | None = None
     positions_lost_per_view: list[int] | None = None
     correlation_per_view: list[float | None] | None = None

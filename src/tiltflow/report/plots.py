@@ -149,7 +149,9 @@ def _residuals(views: _Views) -> Plot | None:
         axes.axhline(good, color=GOOD, linestyle="--", label=f"good up to {good:g} px on average")
         views.finish(axes, "mean residual, px", columns=1)
 
-    return _plot("residuals", paint, views.remark)
+    rejected = views.found.positions_rejected
+    over = f"Over the {views.found.positions_used} positions that carry weight; {rejected} were rejected." if rejected else ""
+    return _plot("residuals", paint, " ".join(filter(None, [over, views.remark])))
 
 
 def _tracks(views: _Views) -> Plot | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tiltflow import geometry
 from tiltflow.align.beads import BeadParams, BeadResult, track_beads, trust_warnings
@@ -116,11 +117,41 @@ def test_light_beads_are_known_by_the_data(plastic, tracked):
     inverted = Changed(plastic.images, lambda image: 8000 - image.astype(np.float32))
     result = track(plastic, inverted)
     assert result.light
+    assert any("lighter than their surroundings" in note for note in result.notes)
+    assert not any("lighter" in note for note in tracked.notes)
     np.testing.assert_allclose(result.tracks.xy, tracked.tracks.xy, atol=0.01, equal_nan=True)
 
 
+def smoothed_bytes(images, dtype, spread):
+    """Return views as a program gives them that smooths them and scales each to bytes of a spread: gold saturates at more than 40."""
+    smooth = ndimage.gaussian_filter(images.astype(np.float32), (0, 1, 1))
+    mean, sd = smooth.mean(axis=(1, 2), keepdims=True), smooth.std(axis=(1, 2), keepdims=True)
+    scaled = np.clip(np.round((smooth - mean) / sd * spread + 128), 0, 255)
+    return (scaled - (128 if dtype is np.int8 else 0)).astype(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "spread"), [(np.uint8, 22), (np.uint8, 45), (np.int8, 45)])
+def test_gold_is_found_in_smoothed_bytes_also_where_it_saturates(cryo, dtype, spread):
+    stack = smoothed_bytes(cryo.images, dtype, spread)
+    assert bool((stack == np.iinfo(dtype).min).mean() > 0.002) is (spread > 40)
+    result = track(cryo, stack)
+    assert len(result.tracks.xy) >= 12
+    assert result.rejected.get("no denser than the specimen", 0) == 0
+    assert alignment_error(cryo, result) < 0.2
+
+
+@pytest.mark.parametrize(
+    "brightness", [np.linspace(1 / 3, 1, 21), np.where(np.arange(21) % 2, 1.0, 0.4)], ids=["drift", "alternating"]
+)
+def test_the_brightness_of_the_beam_does_not_matter(plastic, tracked, brightness):
+    result = track(plastic, plastic.images * brightness.astype(np.float32)[:, None, None])
+    np.testing.assert_allclose(result.tracks.xy, tracked.tracks.xy, atol=0.02, equal_nan=True)
+    np.testing.assert_allclose(result.sigma_px, tracked.sigma_px, rtol=0.02)
+    assert result.rejected == tracked.rejected
+
+
 def test_dark_beads_are_not_found_where_light_ones_are_asked_for(plastic):
-    with pytest.raises(StageError, match="No gold"):
+    with pytest.raises(StageError, match=r"No gold.*and LightBeads, which says that they are lighter than the rest"):
         track(plastic, light=True)
 
 

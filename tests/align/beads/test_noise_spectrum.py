@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from tiltflow.align.beads.noise_spectrum import fine_power, make_grid, noise_spectrum, read_view, transform_view
+from tiltflow.align.beads.noise_spectrum import counting_power, fine_power, make_grid, noise_spectrum, read_view, transform_view
 
 DIAMETER = 10.0
 
@@ -36,3 +37,20 @@ def test_beads_are_no_part_of_the_noise(rng, draw):
     assert (with_beads[band] / clean[band]).mean() > 20
     assert (without[band] / clean[band]).mean() == pytest.approx(1.0, abs=0.25)
     assert (noise_spectrum(beaded, grid, None, 8.0)[band] / clean[band]).mean() < 0.3 * (with_beads[band] / clean[band]).mean()
+
+
+@pytest.mark.parametrize("blur_px", [0.0, 0.7, 1.0])
+def test_the_noise_of_counting_is_known_in_views_that_were_smoothed(rng, coloured_noise, blur_px):
+    grid = make_grid((256, 256), DIAMETER)
+    view = ndimage.gaussian_filter(coloured_noise((256, 256), 2.0) + rng.normal(0, 1.0, (256, 256)), blur_px)
+    rounded = np.round(3 * view).astype(np.float32) / 3
+    power = noise_spectrum(rounded, grid, np.empty((0, 2)), 8.0)
+    pixels = grid.padded[0] * grid.padded[1]
+    assert counting_power(power, grid) / pixels == pytest.approx(1.0, rel=0.5)
+
+
+def test_the_rings_of_a_microscope_are_no_noise_of_counting(rng):
+    grid = make_grid((256, 256), DIAMETER)
+    f = grid.frequency
+    rings = 1.0 + 20.0 * np.sin(250.0 * f**2) ** 2 * np.exp(-((f / 0.25) ** 2))
+    assert counting_power(rings, grid) == pytest.approx(1.0, rel=0.15)

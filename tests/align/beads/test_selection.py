@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiltflow.align.beads.rejection import faint_tracks, position_weights
+from tiltflow.align.beads.rejection import dense_tracks, faint_tracks, position_weights
 from tiltflow.align.beads.selection import split_surfaces, spread_out
+
+
+def test_beads_of_one_kind_are_not_cut_in_two_by_the_least_contrast():
+    contrast = np.array([19.0, 18.5, 18.2, 17.0, 15.0, 14.0, 9.0])
+    amplitude = np.outer(contrast, [1.0, 0.4, 3.0, 1.0, 2.0])
+    assert dense_tracks(contrast[:, None] + np.zeros(5), amplitude, 3).tolist() == [True] * 6 + [False]
+    # Two tracks are no population that others could be compared with.
+    assert dense_tracks(contrast[1:, None] + np.zeros(5), amplitude[1:], 3).tolist() == [True, True] + [False] * 4
 
 
 def _section(rng, upper, lower, gap, tip=(0.06, -0.03), spread=2.0):

@@ -93,6 +93,12 @@ def test_points_through_the_depth_of_ice_are_no_two_surfaces():
         assert len(fit_surfaces(points, 1).heights) == 1, seed
 
 
+@pytest.mark.parametrize("count", [7, 8, 9])
+def test_few_points_through_the_depth_of_ice_are_seldom_two_surfaces(count):
+    found = [fit_surfaces(np.random.default_rng(seed).uniform(-1, 1, (count, 3)) * [230, 230, 75], 1) for seed in range(100)]
+    assert sum(len(each.heights) == 2 for each in found) <= 2
+
+
 def test_a_handful_of_points_is_one_plane(rng):
     points = _points(rng, 4, thickness=80)
     assert len(fit_surfaces(points, 2).heights) == 1
@@ -108,7 +114,8 @@ def beads_on(heights, pitch_deg, rng, scatter=1.0, extent=200.0):
     ("heights", "asked", "levels"),
     [
         pytest.param([0.0] * 8, 1, True, id="eight on one surface"),
-        pytest.param([30.0, -30.0] * 4, 1, False, id="eight on two surfaces, one asked for"),
+        pytest.param([30.0, -30.0] * 4, 1, True, id="eight on two surfaces, one asked for"),
+        pytest.param([30.0, -30.0, 30.0, -30.0, 30.0, -30.0], 1, False, id="six on two surfaces, one asked for"),
         pytest.param([30.0, -30.0] * 4, 2, True, id="two asked for"),
         pytest.param([30.0, -30.0] * 8, 1, True, id="sixteen on two surfaces are recognised"),
         pytest.param([0.0] * 3, 1, False, id="three determine a plane and check nothing"),

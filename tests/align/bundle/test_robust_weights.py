@@ -34,12 +34,21 @@ def test_displaced_positions_are_rejected_and_cost_little(point_case, rng):
     assert np.mean(solution.weights[case.tracks.seen & ~bad] > 0.5) > 0.95
 
 
-def test_the_weighted_residual_is_that_of_the_good_positions(point_case, rng):
+def test_residuals_are_those_of_the_positions_that_carry_weight(point_case, rng):
     clean = point_case()
     case, _ = _with_outliers(clean, 0.05, 3.0, rng)
-    evidence = case.solve(ROBUST).evidence
-    assert evidence.residual_weighted_mean_px == pytest.approx(clean.solve(ROBUST).evidence.residual_weighted_mean_px, rel=0.1)
-    assert evidence.residual_mean_px > 1.4 * evidence.residual_weighted_mean_px
+    solution, of_clean = case.solve(ROBUST), clean.solve(ROBUST).evidence
+    evidence = solution.evidence
+    length = np.hypot(*np.moveaxis(solution.residuals, -1, 0))
+    used = solution.weights > 0
+    assert evidence.residual_mean_px == pytest.approx(length[used].mean())
+    assert evidence.residual_mean_px == pytest.approx(of_clean.residual_mean_px, rel=0.1)
+    assert evidence.residual_weighted_mean_px == pytest.approx(of_clean.residual_weighted_mean_px, rel=0.1)
+    assert max(evidence.residual_per_view_px) < 1.6 * evidence.residual_mean_px
+    assert evidence.positions_used == used.sum() == sum(evidence.positions_per_view)
+    assert evidence.positions_used + evidence.positions_rejected == case.tracks.seen.sum()
+    assert evidence.positions_rejected > 20
+    assert max(np.hypot(dx, dy) for _, _, dx, dy in evidence.residual_vectors_px) < 4 * evidence.residual_mean_px
 
 
 def test_a_track_that_goes_its_own_way_is_rejected_as_a_whole(point_case):
@@ -50,6 +59,9 @@ def test_a_track_that_goes_its_own_way_is_rejected_as_a_whole(point_case):
     solution = case.with_xy(xy).solve(params)
     assert not solution.used[4]
     assert solution.evidence.tracks_rejected == 1
+    assert (
+        solution.evidence.positions_rejected >= case.tracks.seen[4].sum() == (solution.weights[4][case.tracks.seen[4]] == 0).sum()
+    )
     assert case.error(solution) < 1.15 * case.error(case.solve(params))
 
 

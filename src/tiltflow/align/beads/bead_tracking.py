@@ -100,11 +100,16 @@ def _expect_gold(found: int, params: BeadParams, spots: Sequence[Spots], rejecte
     if found >= params.fewest:
         return
     typical = int(np.median([len(s) for s in spots if len(s)] or [0]))
+    asked = (
+        ""
+        if params.light is None
+        else f", and LightBeads, which says that they are {'lighter' if params.light else 'darker'} than the rest"
+    )
     others = "; ".join(f"{count} more were {reason}" for reason, count in rejected.items())
     raise StageError(
         f"No gold was found that could carry an alignment: of {typical} bead-like spots in a typical view {found} move through the "
         f"views as beads do{' (' + others + ')' if others else ''}, at least {params.fewest} are needed. Check the diameter of the "
-        f"beads, {params.diameter_px:.1f} px, or align by patches"
+        f"beads, {params.diameter_px:.1f} px{asked}, or align by patches"
     )
 
 
@@ -149,12 +154,14 @@ def _result(
         found_again=int((seen & ~track_set.linked)[kept].sum()),
         rejected=rejected,
         dropped=dict(track_set.dropped),
-        notes=_notes(len(kept), surface, diameter, params),
+        notes=_notes(len(kept), surface, diameter, model.sign > 0, params),
     )
 
 
-def _notes(count: int, surface: NDArray[np.int8], diameter: float, params: BeadParams) -> tuple[str, ...]:
+def _notes(count: int, surface: NDArray[np.int8], diameter: float, light: bool, params: BeadParams) -> tuple[str, ...]:
     notes = []
+    if light:
+        notes.append("the beads are lighter than their surroundings, as in dark-field and inverted images")
     if abs(diameter / params.diameter_px - 1) > _OTHER_SIZE:
         notes.append(
             f"the measured bead diameter, {diameter:.1f} px, differs from the given {params.diameter_px:.1f} px and was used"

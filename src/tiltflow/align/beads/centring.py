@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 from scipy.spatial import cKDTree
 
-from tiltflow.align.beads.noise_spectrum import Grid
+from tiltflow.align.beads.noise_spectrum import Grid, counting_power
 from tiltflow.align.beads.radial_profile import STEP
 from tiltflow.kernels import beads as kernel
 from tiltflow.model import Image
@@ -33,9 +33,8 @@ _FADE = 0.25
 """Width, diameters, over which the filter is tapered at its end."""
 _SWEEPS = 2
 """Times that neighbouring beads are centred, with the others subtracted."""
-_FINEST, _WHITE = 0.5, 0.38
-"""Highest frequency of the filter, cycles per working pixel (Nyquist's), and the frequency above which the noise is taken to be that of
-counting electrons alone, which is white."""
+_FINEST = 0.5
+"""Highest frequency of the filter, cycles per working pixel (Nyquist's)."""
 _LEAST_STRUCTURE = 0.03
 """Least power of the specimen's own structures over the white noise: keeps the contrast finite where there are none."""
 _COMPANY, _LONE, _OVERLAP = 2.4, 2.2, 0.9
@@ -95,7 +94,7 @@ class RadialFilterFactory:
         transform = self.grid.transform(profile)[: len(f)]
         area = 2 * np.pi * f * (f[1] - f[0])
         gain = transform / density * area
-        white = float(np.median(density[f > _WHITE]))
+        white = counting_power(noise, self.grid) / (self.grid.padded[0] * self.grid.padded[1])
         structure = np.maximum(density - white, _LEAST_STRUCTURE * white)
         return RadialFilter(
             diameter=self.diameter,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from tiltflow.align.beads.noise_spectrum import Grid, Spectrum
+from tiltflow.align.beads.noise_spectrum import Grid, Spectrum, counting_power
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
 from tiltflow.kernels import beads as kernel
 from tiltflow.model import Image
@@ -77,9 +77,13 @@ class MatchedFilter:
 
 
 def matched_filter(profile: Floats, noise: Floats, grid: Grid) -> MatchedFilter:
-    """Return the filter whose response to a bead of amplitude 1 is E at its centre, with noise of variance E."""
+    """Return the filter whose response to a bead of amplitude 1 is E at its centre, with noise of variance E.
+
+    Noise below that of counting electrons counts as that: where a view was smoothed, the finest frequencies would decide alone, and of
+    these the profile of a bead is known least.
+    """
     transform = grid.transform(profile)
-    gain = transform / noise
+    gain = transform / np.maximum(noise, counting_power(noise, grid))
     gain[0] = 0.0
     # The inverse transform divides by the number of pixels; the noise is the power of the whole padded view.
     energy = float(np.sum(grid.counts * gain * transform))

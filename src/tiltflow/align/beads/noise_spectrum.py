@@ -33,6 +33,13 @@ _MOST_BLANKED = 0.9
 """Largest share of blanked pixels that the power is corrected for."""
 _SMOOTHED = 2
 """Bins to either side over which the spectrum is averaged."""
+_FINER, _FINEST = 0.1, 0.3
+"""Frequencies, cycles per working pixel, between which the noise of counting is looked for: that of a bead, ten working pixels wide,
+below which the specimen has most of its power; and three times that, beyond which a bead has little, and what is flat in a smoothed view
+may be its rounding."""
+_FLAT = 2**0.5
+"""Ratio of the frequencies, half an octave, over which the fall of the spectrum is judged: the noise of single bins averages out, and a
+filter's fall within the band shows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +127,22 @@ def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px:
     kernel.radial_power(spectrum, grid.bins, power)
     power /= np.maximum(grid.counts, 1) * (1 - min(share, _MOST_BLANKED))
     return _smooth(power)
+
+
+def counting_power(power: Floats, grid: Grid) -> float:
+    """Return the power of the noise of counting electrons, from that of a view by radial bin, `(bins,)`.
+
+    The power of a specimen falls with the frequency until the noise of counting, which is white, takes over; beyond, it may
+    fall again, where a camera blurs or a filter, an interpolation or a compression has smoothed the view.  Its level is that of
+    the flattest half octave among the frequencies at which a bead ends.
+    """
+    first, last = np.searchsorted(grid.frequency, [_FINER, _FINEST])
+    # The rings of a microscope's transfer rise as well as fall: what lies above a lower power is not noise alone.
+    falling = np.minimum.accumulate(power[first : last + 1])
+    begin = np.arange(int(last / _FLAT) - int(first) + 1)
+    end = np.rint((begin + first) * _FLAT).astype(np.int64) - first
+    flattest = int(np.argmax(falling[end] / falling[begin]))
+    return float(np.median(falling[begin[flattest] : end[flattest] + 1]))
 
 
 def fine_power(spectrum: Spectrum, grid: Grid) -> float:

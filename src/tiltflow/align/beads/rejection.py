@@ -21,8 +21,11 @@ Bools = NDArray[np.bool_]
 _LEAST_VIEWS, _LEAST_SHARE = 5, 0.65
 """Views in which a track must be measured, and the share of those in which it is expected."""
 _LEAST_CONTRAST = 18.0
-"""Least median contrast of gold.  Simulated gold, down to 5 electrons a pixel, and a real series in ice have contrasts above 24, spots
+"""Least median contrast of gold.  Simulated gold, down to 5 electrons a pixel, and a real series in ice have contrasts above 23, spots
 of the specimen up to 17."""
+_ALIKE = 0.7
+"""Least amplitude, relative to the tracks of that contrast, of others that are gold with them: beads of one size differ by less, also
+where a camera or a file saturates, while the contrast of all falls in a thick, crowded specimen."""
 _FAINT, _APART = 0.4, 2.0
 """Least amplitude of gold relative to the strong tracks.  The strongest tracks set the scale when their median is more than the second
 number times that of all."""
@@ -55,7 +58,7 @@ def reject_tracks(series: BeadViews, track_set: TrackSet, params: BeadParams) ->
     track_set = track_set.keep(seen >= _LEAST_VIEWS, "seen in too few views")
     seen = np.isfinite(track_set.sigma).sum(axis=1)
     track_set = track_set.keep(seen >= _LEAST_SHARE * track_set.expected.sum(axis=1), "missing in many views")
-    track_set = track_set.keep(_median(track_set.contrast, axis=1) >= _LEAST_CONTRAST, "no denser than the specimen")
+    track_set = track_set.keep(dense_tracks(track_set.contrast, track_set.amplitude, params.fewest), "no denser than the specimen")
     track_set = track_set.keep(~faint_tracks(track_set.amplitude), "fainter than the other beads")
     for _ in range(_CYCLES):
         if len(track_set.points) < max(params.fewest, 2):
@@ -66,6 +69,18 @@ def reject_tracks(series: BeadViews, track_set: TrackSet, params: BeadParams) ->
             break
         track_set = track_set.drop(far, "off the rigid body").keep(~loose, MOVING)
     return track_set
+
+
+def dense_tracks(contrast: Floats, amplitude: Floats, fewest: int) -> Bools:
+    """Return the tracks that are denser than the specimen, `(tracks,)`, from contrast and amplitude of every position, `(tracks, views)`.
+
+    Where at least `fewest` are so by themselves, those are too that look like them: beads are of one kind, and no limit cuts it in two.
+    """
+    dense = _median(contrast, axis=1) >= _LEAST_CONTRAST
+    if dense.sum() < fewest:
+        return np.asarray(dense)
+    scale = _median(amplitude[dense], axis=0)
+    return np.asarray(dense | (_median(amplitude / scale, axis=1) >= _ALIKE))
 
 
 def faint_tracks(amplitude: Floats) -> Bools:

@@ -63,13 +63,14 @@ def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParam
         notes = (*notes, "the points lie on two surfaces, although one was to be analysed: two planes were fitted")
     evidence = _evidence(problem, fit, residuals, weights, views, params, (*notes, sentence) if sentence else notes)
     if found is not None:
+        # Of the same positions, so that the two can be compared.
         rigid = fit.geometry.residual(problem.observations)
         evidence = replace(
             evidence,
             leave_out_px=found.leave_out_px,
             error_px=found.error_px,
             global_leave_out_px=evidence.leave_out_px,
-            global_residual_mean_px=float(np.hypot(rigid[..., 0], rigid[..., 1])[problem.observations.seen].mean()),
+            global_residual_mean_px=float(np.hypot(rigid[..., 0], rigid[..., 1])[found.weights > 0].mean()),
         )
     return Solution(
         image_shape=problem.image_shape,
@@ -213,34 +214,36 @@ def _evidence(
 ) -> Evidence:
     length = np.hypot(residuals[..., 0], residuals[..., 1])
     seen = ~np.isnan(length)
-    per_view = [float(np.mean(column[s])) if s.any() else float("nan") for column, s in zip(length.T, seen.T, strict=True)]
+    # What the fit has rejected is not aligned by it, and would say nothing of what is.
+    used = seen & (weights > 0)
+    per_view = [float(np.mean(column[u])) if u.any() else float("nan") for column, u in zip(length.T, used.T, strict=True)]
     left_out = None
     if fit.left_out is not None:
         distance = np.hypot(fit.left_out.residual[..., 0], fit.left_out.residual[..., 1])
         known = ~np.isnan(distance)
         left_out = float(np.average(distance[known], weights=fit.weights[known]))
     good = weights.sum(axis=1) > _USED_WEIGHT * np.maximum(seen.sum(axis=1), 1)
-    used, kept = int(good.sum()), (weights > 0).sum(axis=0)
+    tracks, kept = int(good.sum()), used.sum(axis=0)
     flattest = problem.view[np.argmin(np.abs(problem.used_tilt_deg))]
     corner = np.array(problem.image_shape[::-1]) / 2
     place = problem.observations.xy[:, np.searchsorted(problem.view, flattest)] + corner
-    vectors = np.column_stack([place, -residuals[problem.track, flattest]])
+    vectors = np.column_stack([place, -residuals[problem.track, flattest]])[used[problem.track, flattest]]
     shift = np.hypot(*views[:, _SHIFTS].T)
     return Evidence(
-        residual_mean_px=float(length[seen].mean()),
-        residual_sd_px=float(length[seen].std()),
-        residual_weighted_mean_px=float(np.average(length[seen], weights=weights[seen])),
+        residual_mean_px=float(length[used].mean()),
+        residual_sd_px=float(length[used].std()),
+        residual_weighted_mean_px=float(np.average(length[used], weights=weights[used])),
         leave_out_px=left_out,
         residual_per_view_px=tuple(per_view),
-        residual_vectors_px=tuple(
-            (float(x), float(y), float(dx), float(dy)) for x, y, dx, dy in vectors[~np.isnan(vectors).any(axis=1)]
-        ),
+        residual_vectors_px=tuple((float(x), float(y), float(dx), float(dy)) for x, y, dx, dy in vectors),
+        positions_used=int(used.sum()),
+        positions_rejected=int(seen.sum() - used.sum()),
         positions_per_view=tuple(int(n) for n in kept),
-        positions_lost_per_view=tuple(int(n) for n in used - np.minimum(kept, used)),
+        positions_lost_per_view=tuple(int(n) for n in tracks - np.minimum(kept, tracks)),
         measurements=2 * int(seen.sum()),
         unknowns=count_unknowns(params, len(problem.track), len(problem.view)),
-        tracks_used=used,
-        tracks_rejected=problem.tracks - used,
+        tracks_used=tracks,
+        tracks_rejected=problem.tracks - tracks,
         error_px=fit.error_px,
         shift_rms_px=float(np.sqrt(np.mean(shift**2))),
         shift_max_px=float(shift.max()),

@@ -7,6 +7,7 @@ surface and on the right of the other is inclined by degrees, whatever the resid
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_ENOUGH_POINTS, _ENOUGH_EACH = 10, 3
+_ENOUGH_POINTS, _ENOUGH_EACH = 7, 3
 """Points in all and on each surface for two surfaces to be recognised; a plane has three unknowns."""
 _CLEARLY_TWO = 12.0
-"""Distance of two planes in standard deviations about them; points spread evenly in depth come to 8 by chance."""
+_CLEARLY_TWO_OF_FEW: Mapping[int, float] = {7: 30.0, 8: 24.0, 9: 18.0}
+"""Distance of two planes in standard deviations about them, and the same for so few points.  One in a hundred sets of points spread
+evenly in depth comes to 24, 21, 12 with seven to nine points and to 8 with twelve; one in twenty on two surfaces stays below 31 to 37."""
 _FEWEST_FOR_TWO = 5
 """Points for two planes where they were asked for: one more than their four unknowns."""
 _CYCLES = 30
@@ -62,7 +65,8 @@ class Surfaces:
         if len(self.heights) < 2 or count < _ENOUGH_POINTS or min(upper, count - upper) < _ENOUGH_EACH:
             return False
         spread = self.residual_sd * np.sqrt(count / (count - 4))
-        return bool(abs(self.heights[1] - self.heights[0]) > _CLEARLY_TWO * spread)
+        limit = _CLEARLY_TWO_OF_FEW.get(count, _CLEARLY_TWO)
+        return bool(abs(self.heights[1] - self.heights[0]) > limit * spread)
 
     def slanted(self, crowding: float = 1.0) -> bool:
         """Return whether the slope along x is certainly more than that of a section on its grid.
