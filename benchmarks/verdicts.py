@@ -4,7 +4,7 @@
                                   [--record]
 
 Each kind is aligned and reconstructed by the native engine as a user would ask for it.  The true error is what blurs the tomogram:
-root mean square over beads and views (:func:`tiltflow.simulate.simulated_series.score`).  No series above 1 px may be called good,
+root mean square over beads and views (:func:`tiltflow.simulate.scoring.score`).  No series above 1 px may be called good,
 and at least nine of ten below 0.3 px should be.
 """
 
@@ -32,7 +32,9 @@ from tiltflow.pipeline import Job, reconstruct_step
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import SeriesRecord, read_record
 from tiltflow.report import judge
-from tiltflow.simulate.simulated_series import SimulationParams, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import score
+from tiltflow.simulate.simulated_series import simulate
 
 FINE_PX, BLURRED_PX = 0.3, 1.0
 
