@@ -32,6 +32,7 @@ from tiltflow.pipeline import Job, reconstruct_step
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import SeriesRecord, read_record
 from tiltflow.report import judge
+from tiltflow.report.verdict import examine, faults
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
 
@@ -226,7 +227,7 @@ def outcome_of(name: str, seed: int, record: SeriesRecord, true_px: float) -> Ou
         residual_weighted_px=found.residual_weighted_mean_px,
         tracks=found.tracks_used,
         contrast=record.volume.contrast if record.volume else None,
-        why=verdict.reasons[0],
+        why="; ".join(verdict.reasons[: max(faults(verdict, examine(record, Thresholds())), 1)]),
     )
 
 
