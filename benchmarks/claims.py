@@ -177,7 +177,7 @@ def wrong(claims: Sequence[Claim]) -> list[Claim]:
 
 
 def draw(claims: Sequence[Claim], path: Path) -> None:
-    """Draw claimed against true errors: a colour for each method, hollow without gold, small where a series doubts itself."""
+    """Draw claimed against true errors: a colour for each method, hollow without gold, crosses where a series doubts itself."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -198,11 +198,20 @@ def draw(claims: Sequence[Claim], path: Path) -> None:
                 and bool(one.warnings) != sure
                 and np.isfinite(one.ratio)
             ]
-            xy = np.array([(one.true_px, one.claimed_px) for one in shown]).reshape(-1, 2)
+            if not shown:
+                continue
             name = f"{method}{'' if gold else ', no gold'}" if sure else None
-            axes.plot(*xy.T, "o" if sure else "x", color=colour, fillstyle="full" if gold else "none", markersize=5, label=name)
+            axes.plot(
+                [one.true_px for one in shown],
+                [one.claimed_px for one in shown],
+                "o" if sure else "x",
+                color=colour,
+                fillstyle="full" if gold else "none",
+                markersize=5,
+                label=name,
+            )
     axes.set(xscale="log", yscale="log", xlim=span, ylim=span, xlabel="true error, px", ylabel="claimed error, px")
-    axes.legend(fontsize=8, loc="upper left", title="crosses: doubted", title_fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", title="crosses: doubted by a trust warning", title_fontsize=8)
     figure.savefig(path, dpi=110)
 
 
