@@ -4,7 +4,7 @@
                                    [--record]
 
 The error is what blurs the tomogram, root mean square over beads and views, whatever origin, scale or tilt offset the alignment has
-(:func:`tiltflow.simulate.simulated_series.score`).  IMOD's figures are those of version 4.8.2 with the plastic template, one seed
+(:func:`tiltflow.simulate.scoring.score`).  IMOD's figures are those of version 4.8.2 with the plastic template, one seed
 each.  `--series` reads `KIND_SEED.st` and `KIND_SEED.truth.json` from a folder where they are there, instead of simulating them.
 """
 
@@ -35,7 +35,9 @@ from tiltflow.model import Alignment, Site
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
-from tiltflow.simulate.simulated_series import SimulationParams, Truth, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import Truth, score
+from tiltflow.simulate.simulated_series import simulate
 
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "default": {},

@@ -4,7 +4,7 @@
 
 Series are simulated.  Alignments are made from tracks with the errors that recorded runs of beadtrack and of patch tracking show, by a
 bundle adjustment without priors, as tiltalign's; or from the true geometry with errors of the size given.  The true error is what blurs
-the tomogram (:func:`tiltflow.simulate.simulated_series.score`).  Wanted are ratios between 2/3 and 4/3 with tracks, and within a
+the tomogram (:func:`tiltflow.simulate.scoring.score`).  Wanted are ratios between 2/3 and 4/3 with tracks, and within a
 factor of 2 without.
 """
 
@@ -26,7 +26,8 @@ from tiltflow.errors import StageError
 from tiltflow.model import Alignment, Tracks
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.preprocess.preparation import RepairingStack
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 Floats = NDArray[np.float64]
 Foreign = tuple[Alignment, Tracks | None]

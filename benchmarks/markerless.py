@@ -21,7 +21,8 @@ from tiltflow.errors import StageError
 from tiltflow.geometry import axis_angles
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.preprocess.preparation import RepairingStack
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 
 def main() -> None:

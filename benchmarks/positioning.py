@@ -39,7 +39,9 @@ from tiltflow.position.specimen_search import PositionParams, PositionResult, po
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
 from tiltflow.record import Recorder
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, Truth, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import Truth
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 PITCH_DEG, CENTRE_PX, THICKNESS = 0.5, 4.0, 0.10
 """Largest errors within the limits; the last is a part of the thickness."""

@@ -4,7 +4,7 @@
 
 Every case is a simulated series that is odd in one way, or spoilt in one way after it was made, and is aligned as a user would ask
 for it, with gold, with patches and markerless, fallback on.  Printed are the true error
-(:func:`tiltflow.simulate.simulated_series.score`), what the alignment believes its own to be, and its trust warnings.  A series
+(:func:`tiltflow.simulate.scoring.score`), what the alignment believes its own to be, and its trust warnings.  A series
 that is more than a pixel off and says nothing is a defect; the exit status is 1 when there is one.  `--keep` holds the series, so
 that they are simulated once.
 """
@@ -29,7 +29,9 @@ from scipy import ndimage
 from alignment import ASKED, align_series
 from tiltflow.demo import write_series
 from tiltflow.errors import TiltflowError
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, Truth, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import Truth, score
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 LIMIT_PX = 1.0
 """A larger error must be owned up to."""
@@ -73,8 +75,7 @@ def strange_view(series: SimulatedSeries) -> SimulatedSeries:
     strangers = (8, 19, 27)
     for view in strangers:
         images[view] = np.rot90(images[view], 2).T
-    truth = replace(series.truth, dark_views=strangers)  # where they are does not matter
-    return replace(series, images=images, truth=truth)
+    return replace(series, images=images, truth=replace(series.truth, lost_views=strangers))
 
 
 def empty_view(series: SimulatedSeries) -> SimulatedSeries:
@@ -84,7 +85,7 @@ def empty_view(series: SimulatedSeries) -> SimulatedSeries:
     for view in lost:
         level = float(np.median(images[view]))
         images[view] = rng.normal(level, 0.05 * abs(level), images[view].shape)
-    return replace(series, images=images, truth=replace(series.truth, dark_views=lost))
+    return replace(series, images=images, truth=replace(series.truth, lost_views=lost))
 
 
 def other_sign_of_axis(series: SimulatedSeries) -> SimulatedSeries:
@@ -264,7 +265,7 @@ def _series(name: str, seed: int, size: int, folder: Path) -> tuple[Path, Truth]
     if told.exists():
         fields = json.loads(told.read_text())
         arrays = {key: np.array(value) if isinstance(value, list) else value for key, value in fields.items()}
-        return source, Truth(**arrays | {"dark_views": tuple(fields["dark_views"])})
+        return source, Truth(**arrays | {name: tuple(fields.get(name, ())) for name in ("dark_views", "lost_views")})
     series = case.spoil(simulate(SimulationParams(**{"seed": seed, "size": round(case.room * size), **case.params})))
     write_series(source, series)
     told.write_text(json.dumps(series.truth.to_json()))

@@ -48,7 +48,9 @@ from tiltflow.align.projection import trust_warnings as projection_warnings
 from tiltflow.model import Tracks
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.recipe import make_recipe
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import score
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 TRUST_LIMIT_PX: float = inspect.signature(make_recipe).parameters["trust_limit_px"].default
 

@@ -32,7 +32,9 @@ from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
 from tiltflow.reconstruct.half_volumes import half_views, shell_correlation
 from tiltflow.reconstruct.sirt import SirtParams, reconstruct_sirt
 from tiltflow.reconstruct.wbp import ReconstructParams, reconstruct, volume_shape
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, render_specimen, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import score
+from tiltflow.simulate.simulated_series import SimulatedSeries, render_specimen, simulate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

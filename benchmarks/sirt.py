@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from tiltflow.reconstruct.sirt import SirtParams, reconstruct_sirt
 from tiltflow.reconstruct.wbp import ReconstructParams, reconstruct
-from tiltflow.simulate.simulated_series import SimulationParams, render_specimen, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import render_specimen, simulate
 
 Volume = NDArray[np.float32]
 

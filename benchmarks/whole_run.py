@@ -185,7 +185,8 @@ def main() -> None:
 def simulated(path: Path, size: int, views: int, threads: int) -> Path:
     """Write a simulated series."""
     from tiltflow.demo import write_series
-    from tiltflow.simulate.simulated_series import SimulationParams, simulate
+    from tiltflow.simulate.parameters import SimulationParams
+    from tiltflow.simulate.simulated_series import simulate
 
     write_series(path, simulate(SimulationParams(size=size, views=views), threads=threads))
     return path

@@ -14,7 +14,8 @@ import pytest
 
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.record import read_record
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,7 +12,8 @@ from tiltflow.cli import NONE_SUCCEEDED, USAGE_ERROR, app
 from tiltflow.demo import write_series
 from tiltflow.recipe.engine_rules import engine_info
 from tiltflow.record import read_record
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from tiltflow import console
 from tiltflow.delivery.callback import build_callback, write_callback
 from tiltflow.delivery.layout import plain_layout
@@ -16,23 +14,23 @@ from tiltflow.formats.transforms import read_transforms
 from tiltflow.pipeline import run
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.settings import load_site
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import score
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 _THICKNESS_PX = 140
 _FAILED = 3
 
 
 def write_series(path: Path, series: SimulatedSeries) -> None:
-    """Write a simulated series as SerialEM would: angles in the extended header, the axis angle in a title line."""
+    """Write a simulated series as SerialEM would: angles in the extended header; the axis angle, if it is told, in a title line."""
+    axis = f"    Tilt axis angle = {series.header_axis_deg:.1f}, binning = 1  spot = 8  camera = 0"
     with MrcWriter(
         path,
         series.images.shape,
-        np.int16,
+        series.images.dtype,
         pixel_size_angstrom=series.pixel_size_angstrom,
-        labels=[
-            "SerialEM: simulated tilt series",
-            f"    Tilt axis angle = {series.header_axis_deg:.1f}, binning = 1  spot = 8  camera = 0",
-        ],
+        labels=["SerialEM: simulated tilt series", *([axis] if series.axis_told else [])],
         is_stack=True,
         tilt_deg=series.nominal_deg,
     ) as out:

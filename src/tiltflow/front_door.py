@@ -474,8 +474,9 @@ def simulate(*, threads: int | None = None, **what: Any) -> SimulatedSeries:
     threads
         Threads to use; None for all cores.
     **what
-        What is simulated: `seed`, `size` (px), `views`, `regime` (`plastic` or `cryo`), `beads`, `thickness_px`, `dose` (electrons per
-        pixel and view), ...; see :class:`tiltflow.simulate.simulated_series.SimulationParams`.
+        What is simulated: `seed`, `size` (px), `views`, `regime` (`plastic`, `cryo` or `haadf`), `beads`, `thickness_px`, `dose`
+        (electrons per pixel and view), ..., and what is wrong with it: `jumped_views`, `bar_px`, `deformation_px`, ...; see
+        :class:`tiltflow.simulate.parameters.SimulationParams`.
 
     Returns
     -------
@@ -495,7 +496,7 @@ def simulate(*, threads: int | None = None, **what: Any) -> SimulatedSeries:
     >>> simulated.series.shape, simulated.truth.beads_px.shape
     ((5, 64, 64), (4, 3))
     """
-    from tiltflow.simulate.simulated_series import SimulationParams
+    from tiltflow.simulate.parameters import SimulationParams
     from tiltflow.simulate.simulated_series import simulate as simulate_series
 
     unknown = sorted(set(what) - set(SimulationParams.__dataclass_fields__))

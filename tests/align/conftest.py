@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from tiltflow.align.bundle import Solution, SolveParams, solve
 from tiltflow.align.coarse.placement import CoarseParams, CoarseResult, align_coarse
 from tiltflow.model import Tracks
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, Truth, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import Truth, score
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 Floats = NDArray[np.float64]
 

@@ -18,7 +18,9 @@ from tiltflow.align.patches import PatchParams
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Thresholds
 from tiltflow.recipe import BrtParameters
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import score
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from tiltflow.errors import FormatError, StageError
 from tiltflow.formats.foreign_alignment import ForeignAlignment
 from tiltflow.model import LocalAlignment, TiltSeries
 from tiltflow.observer import SILENT
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 NOMINAL = np.arange(-60.0, 61, 3)
 LONGER = 5 * np.array([0.0, 3, -3, -6, 6, 9, -9, -12, 12, 15])

@@ -10,7 +10,8 @@ import pytest
 
 from tiltflow.batchruntomo import main
 from tiltflow.formats.mrc import MrcWriter
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 NAME = "TS_01"
 

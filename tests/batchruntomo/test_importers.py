@@ -16,7 +16,7 @@ from tiltflow.formats.edf import parse_edf
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
 from tiltflow.record import read_record
-from tiltflow.simulate.simulated_series import score
+from tiltflow.simulate.scoring import score
 
 PIXEL_ANGSTROM, AXIS_DEG, NAME = 10.0, -8.0, "TS_01"
 

@@ -14,7 +14,8 @@ from tiltflow.pipeline import process
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.report import evidence_metadata
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 PARAMS = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2, bead_nm=20)
 ASKED = BrtParameters(gold=20, thickness=60)

@@ -20,7 +20,8 @@ from tiltflow.pipeline import earlier_result, process, why_not_kept
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.report.methods import describe_methods
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 VIEWS = 21
 

@@ -15,7 +15,8 @@ from tiltflow.pipeline.given_volumes import find_given, process_given
 from tiltflow.products.catalogue import PRODUCTS
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 RECIPE = make_recipe(BrtParameters(gold=20, thickness=60), engine="native")
 

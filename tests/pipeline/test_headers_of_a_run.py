@@ -17,7 +17,8 @@ from tiltflow.formats.series import read_series
 from tiltflow.model import Site
 from tiltflow.pipeline import run
 from tiltflow.recipe import BrtParameters, make_recipe
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 COMMON = ["runtime.AlignedStack.any.binByFactor=1", "runtime.Tiltflow.any.halfVolumes=1"]
 TO_BYTES = [f"runtime.Trimvol.any.scaleFrom{axis}=0.5" for axis in "XYZ"]

@@ -9,7 +9,8 @@ from tiltflow.model import Site
 from tiltflow.pipeline import earlier_result, process, why_not_kept
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 ASKED = BrtParameters(gold=20, thickness=60)
 

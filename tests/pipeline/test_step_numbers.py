@@ -29,7 +29,8 @@ from tiltflow.pipeline import process
 from tiltflow.pipeline.step_book import step_numbers
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 KNOWN = Path(__file__).parents[1] / "data" / "steps" / "fingerprints.json"
 SIMULATED = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2, bead_nm=20)

@@ -20,7 +20,8 @@ from tiltflow.products import catalogue
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.record.steps import step_key
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 pytestmark = pytest.mark.whole
 

@@ -12,7 +12,8 @@ from tiltflow.errors import ParameterError
 from tiltflow.position.specimen_search import PositionParams, position_section
 from tiltflow.reconstruct.aligned_stack import StackParams, align_stack
 from tiltflow.reconstruct.wbp import ReconstructParams
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 PITCH, LIFT, THICKNESS = 4.0, 15.0, 60.0
 PARAMS = PositionParams(sample_type=1, thickness=140)

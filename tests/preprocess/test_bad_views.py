@@ -7,7 +7,8 @@ import pytest
 
 from tiltflow.errors import ParameterError
 from tiltflow.preprocess.bad_views import ViewParams, find_bad_views
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 
 @pytest.fixture(scope="module")

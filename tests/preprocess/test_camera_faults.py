@@ -7,7 +7,8 @@ import pytest
 
 from tiltflow.preprocess.camera_faults import find_camera_faults
 from tiltflow.preprocess.xrays import RepairedStack, find_xrays
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 HOT = 32_000
 

@@ -9,7 +9,8 @@ from tiltflow.preprocess.bad_views import ViewParams
 from tiltflow.preprocess.missing_pixels import fill_marked, not_numbers
 from tiltflow.preprocess.preparation import RepairingStack, prepare_views, repair_views
 from tiltflow.preprocess.xrays import XrayParams, find_xrays
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 
 @pytest.fixture(scope="module")

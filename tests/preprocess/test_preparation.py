@@ -12,7 +12,8 @@ from tiltflow.parallel import map_threads
 from tiltflow.preprocess.camera_faults import CameraFaults
 from tiltflow.preprocess.preparation import RepairingStack, repair_views
 from tiltflow.preprocess.xrays import XrayParams
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 
 class _Listener:

@@ -7,7 +7,8 @@ import pytest
 
 from tiltflow.errors import ParameterError
 from tiltflow.preprocess.xrays import RepairedStack, XrayParams, find_xrays
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 
 def _series(**changes):

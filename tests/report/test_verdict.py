@@ -50,6 +50,23 @@ def test_lengths_are_good_up_to_one_limit_and_poor_beyond_the_other(record, fiel
         assert level(record, name) is expected
 
 
+@pytest.mark.parametrize(("field", "name"), [("leave_out_px", "leave-out error"), ("residual_mean_px", "residual")])
+def test_patches_may_drift_by_more_than_beads_where_the_error_is_estimated(record, field, name):
+    setattr(record.alignment, field, 1.0)
+    assert level(record, name) is Trust.DOUBTFUL
+    record.alignment.method = "patches"
+    assert level(record, name) is Trust.GOOD
+    setattr(record.alignment, field, 2.0)
+    assert level(record, name) is Trust.DOUBTFUL
+    setattr(record.alignment, field, 3.0)
+    assert level(record, name) is Trust.POOR
+    setattr(record.alignment, field, 1.0)
+    nanometres = replace(LIMITS, leave_out_good_nm=0.4, residual_good_nm=0.4)
+    assert level(record, name, nanometres) is Trust.DOUBTFUL
+    record.alignment.error_px = None
+    assert level(record, name) is Trust.DOUBTFUL
+
+
 def test_a_limit_in_nanometres_is_to_be_kept_as_well(record):
     strict = replace(LIMITS, error_good_nm=0.1, error_poor_nm=5.0)
     assert level(record, "alignment error", strict) is Trust.DOUBTFUL

@@ -8,7 +8,9 @@ import pytest
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
 from tiltflow.kernels.phantom import add_ellipsoid, fill_ellipsoid
-from tiltflow.simulate.simulated_series import SimulationParams, render_specimen, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import score
+from tiltflow.simulate.simulated_series import render_specimen, simulate
 
 SMALL = SimulationParams(size=96, views=5, beads=6, thickness_px=20, crowding=0.3)
 

@@ -167,7 +167,7 @@ def _patches(start: Start, notes: StageObserver) -> Alignment:
     notes.number("error_limit", result.error_limit_px, "px")
     for text in result.notes:
         notes.note(text)
-    found = _solved(start, "patches", result.tracks, replace(start.params.solve, weight_whole_tracks=True), notes)
+    found = _solved(start, "patches", result.tracks, replace(start.params.solve, tilt_drift=False, weight_whole_tracks=True), notes)
     # The solution takes the likelihood at its word; the patches left out in turn do not.
     error_px = max(result.error_px, found.evidence.error_px or 0.0)
     warnings = patch_warnings(result.error_px, result.error_limit_px, start.params.trust_limit_px)

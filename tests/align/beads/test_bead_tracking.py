@@ -14,7 +14,9 @@ from tiltflow.align.beads import BeadParams, BeadResult, track_beads, trust_warn
 from tiltflow.align.bundle import SolveParams, solve
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.formats.mrc import open_mrc
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import score
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 SMALL = SimulationParams(size=256, views=21, beads=12, thickness_px=60, hot_pixels=0, shift_px=2.0)
 

@@ -7,7 +7,7 @@ from scipy import ndimage, optimize
 from tiltflow import geometry
 from tiltflow.align.coarse.placement import CoarseParams, align_coarse
 from tiltflow.errors import ParameterError
-from tiltflow.simulate.simulated_series import score
+from tiltflow.simulate.scoring import score
 
 FIXED_AXIS = CoarseParams(max_size_px=128, find_axis=False)
 

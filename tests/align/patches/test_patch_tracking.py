@@ -13,7 +13,9 @@ from tiltflow import geometry
 from tiltflow.align.bundle import SolveParams, solve
 from tiltflow.align.patches import PatchParams, PatchResult, track_patches
 from tiltflow.errors import ParameterError, StageError
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import score
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from tiltflow import geometry
 from tiltflow.align.projection.refinement import RefineParams, refine_by_projection
 from tiltflow.align.projection.uncertainty import trust_warnings
 from tiltflow.errors import ParameterError, StageError
-from tiltflow.simulate.simulated_series import score
+from tiltflow.simulate.scoring import score
 
 QUICK = RefineParams(max_size_px=128)
 COARSEST = RefineParams(max_size_px=64)

@@ -15,7 +15,8 @@ from tiltflow.formats.transforms import read_transforms
 from tiltflow.model import Alignment, Trust
 from tiltflow.preprocess.preparation import RepairingStack
 from tiltflow.report.verdict import alignment_checks
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 SERIES = {
     "g33": SimulationParams(seed=33, beads=25),

@@ -12,7 +12,8 @@ from tiltflow.model import Alignment, Site
 from tiltflow.pipeline import process
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
-from tiltflow.simulate.simulated_series import SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import simulate
 
 G33 = SimulationParams(seed=33, beads=25)
 TWO = SimulationParams(seed=32, beads=40, two_surfaces=True, thickness_px=120)

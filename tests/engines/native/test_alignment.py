@@ -23,7 +23,9 @@ from tiltflow.model import Alignment, Site
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import score
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 pytestmark = pytest.mark.whole
 

@@ -15,7 +15,9 @@ from tiltflow.formats.transforms import read_transforms
 from tiltflow.model import Site
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
-from tiltflow.simulate.simulated_series import SimulationParams, score, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.scoring import score
+from tiltflow.simulate.simulated_series import simulate
 
 pytestmark = pytest.mark.whole
 

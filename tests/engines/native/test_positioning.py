@@ -18,7 +18,8 @@ from tiltflow.formats.series import read_series
 from tiltflow.model import Alignment, Site
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
-from tiltflow.simulate.simulated_series import SimulatedSeries, SimulationParams, simulate
+from tiltflow.simulate.parameters import SimulationParams
+from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
 pytestmark = pytest.mark.whole
 

@@ -62,9 +62,12 @@ def estimate_spreads(matrix: Floats, right: Floats, variables: Variables) -> dic
             block = blocks[kind.name]
             now = spreads[kind.name]
             scatter = _updated(now.independent_sd, alpha[block], p[block, block], np.eye(len(alpha[block]), dtype=np.float64))
-            drift = _updated(now.drift_sd, alpha[block], p[block, block], kind.drift())
-            spreads[kind.name] = replace(now, independent_sd=min(scatter, kind.spread.independent_sd), drift_sd=drift)
-            change = max(change, abs(scatter - now.independent_sd) / scatter, abs(drift - now.drift_sd) / drift)
+            change = max(change, abs(scatter - now.independent_sd) / scatter)
+            spreads[kind.name] = replace(now, independent_sd=min(scatter, kind.spread.independent_sd))
+            if kind.drifts:
+                drift = _updated(now.drift_sd, alpha[block], p[block, block], kind.drift())
+                change = max(change, abs(drift - now.drift_sd) / drift)
+                spreads[kind.name] = replace(spreads[kind.name], drift_sd=drift)
         if change < _SETTLED:
             break
     return {kind.name: spreads[kind.name] for kind in variables.kinds if kind.learnable}
@@ -75,7 +78,8 @@ def _start(kind: Kind) -> Spread:
     if not kind.learnable:
         return kind.spread
     widest = kind.spread.independent_sd
-    return replace(kind.spread, independent_sd=_START_INDEPENDENT * widest, drift_sd=_START_DRIFT * widest)
+    drift = _START_DRIFT * widest if kind.drifts else 0.0
+    return replace(kind.spread, independent_sd=_START_INDEPENDENT * widest, drift_sd=drift)
 
 
 def _updated(sd: float, alpha: Floats, p: Floats, shape: Floats) -> float:

@@ -69,6 +69,9 @@ class SolveParams:
         Whether to give less weight to points that fit badly (RobustFitting).
     k_factor
         Tukey's constant, in robust standard deviations (4.685 times KFactorScaling): 95 % efficiency for normal errors.
+    tilt_drift
+        Whether an estimated prior of the tilts allows for errors that drift with tilt.  Not for patches, whose own drift with tilt looks
+        the same: they would stretch the tilts by half a percent.
     weight_whole_tracks
         Whether to weight whole tracks rather than points: for patches, whose errors are correlated from view to view
         (WeightWholeTracks).
@@ -108,6 +111,7 @@ class SolveParams:
     adapt: bool = True
     robust: bool = True
     k_factor: float = 4.685
+    tilt_drift: bool = True
     weight_whole_tracks: bool = False
     surfaces: Literal[1, 2] = 1
     tilt_angle_offset_deg: float = 0.0

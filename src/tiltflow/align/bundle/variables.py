@@ -35,7 +35,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """One kind of variable: `map` `(views, nodes)` gives each view its value, `rank` `(nodes,)` where the nodes lie."""
+    """One kind of variable: `map` `(views, nodes)` gives each view its value, `rank` `(nodes,)` where the nodes lie.
+
+    Of a learnable kind the prior is estimated: its scatter, and its drift if it drifts.
+    """
 
     name: str
     parameter: int
@@ -43,6 +46,7 @@ class Kind:
     rank: Floats
     spread: Spread
     learnable: bool
+    drifts: bool = True
 
     def covariance(self, spread: Spread | None = None) -> Floats:
         """Return the prior covariance of the nodes, `(nodes, nodes)`."""
@@ -127,7 +131,8 @@ def choose_variables(params: SolveParams, tilt_deg: Floats) -> Variables:
         add("rotation", ROTATION, group, Spread(rotation_sd, mean_sd=float(np.deg2rad(_AXIS_SD_DEG))))
     if params.tilt != "fixed":
         group = params.tilt_group if params.tilt == "grouped" else 1
-        add("tilt", TILT, group, Spread(float(np.deg2rad(params.tilt_sd_deg))))
+        tilt = grouped_kind("tilt", TILT, rank, group, Spread(float(np.deg2rad(params.tilt_sd_deg))))
+        kinds.append(replace(tilt, drifts=params.tilt_drift))
     if params.magnification != "fixed":
         group = params.magnification_group if params.magnification == "grouped" else 1
         add("magnification", MAGNIFICATION, group, Spread(params.magnification_sd))

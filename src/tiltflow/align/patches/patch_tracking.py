@@ -216,7 +216,7 @@ class _Tracker:
         field = coarse_error.information(tilt) * state.noise
         problem = self._problem(state.geometry, settled.moved, information, field)
         start = Geometry(state.geometry.views, np.vstack([state.geometry.points, np.zeros(3)]))
-        fit = fit_bundle(problem, SolveParams(leave_out=False, weight_whole_tracks=True), start)
+        fit = fit_bundle(problem, SolveParams(leave_out=False, tilt_drift=False, weight_whole_tracks=True), start)
         after = Geometry(fit.geometry.views, fit.geometry.points[:-1])
         residual = fit.geometry.residual(problem.observations)[:-1]
         moved = _displaced(state.geometry, after)
