@@ -130,14 +130,15 @@ def test_the_comparison_sees_a_flip_a_shift_and_a_factor(rng):
 
 
 def renew() -> None:
-    """Write the figures of all steps; refuse where an output has changed and its number has not."""
+    """Write the figures of all steps; refuse where an output has changed, and neither its number nor that of a step before it."""
     known = json.loads(KNOWN.read_text()) if KNOWN.exists() else {}
     numbers, found = step_numbers(), fingerprints()
-    lies = [
-        step
-        for step in found
-        if step in known and known[step]["number"] == numbers[step] and not same(found[step], known[step]["figures"])
-    ]
+    lies = []
+    for step in found:  # in the order of the work: each is made from those before it
+        if step not in known or known[step]["number"] != numbers[step]:
+            break
+        if not same(found[step], known[step]["figures"]):
+            lies.append(step)
     if lies:
         raise SystemExit(f"raise the numbers of {', '.join(lies)} first")
     KNOWN.parent.mkdir(parents=True, exist_ok=True)
