@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiltflow.model import Quantity, Thresholds, Trust, Verdict
+from tiltflow.model import ASSUMED, Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import ValueEntry
 from tiltflow.report.gather import describe_volume
 from tiltflow.report.lengths import pixel_size_nm
@@ -71,6 +71,12 @@ def test_an_axis_far_from_the_headers_is_a_doubt_whichever_way_it_is_written(rec
     record.input["axis_angle"] = ValueEntry(value=header_deg, unit="deg", source="title line")
     assert level(record, "tilt axis difference") is expected
     assert judge(record, LIMITS).level is expected
+
+
+def test_an_axis_that_no_source_tells_is_not_judged_against_the_assumed_one(record):
+    record.input["axis_angle"] = ValueEntry(value=82.0, unit="deg", source=f"{ASSUMED}0 degrees, no source gives it")
+    assert axis_off_deg(record, record.alignment) is None
+    assert judge(record, LIMITS).level is Trust.GOOD
 
 
 def test_an_axis_of_its_own_and_an_empty_volume_are_a_lost_alignment_whatever_it_claims(record, measured, make):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tiltflow.align.coarse import CoarseResult
 from tiltflow.align.cross_check import AXIS_SD_DEG, axis_error_px, distance_px
 from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Start, place_coarsely
 from tiltflow.errors import ParameterError, StageError
@@ -45,6 +46,7 @@ def align_views(
     *,
     excluded: Mapping[int, str] | None = None,
     name: str = "the series",
+    axis_told: bool = True,
     observer: Observer = SILENT,
     threads: int = 1,
 ) -> Alignment:
@@ -66,6 +68,8 @@ def align_views(
         Views that take no part, counted from 0, with the reason.
     name
         What messages call the series.
+    axis_told
+        Whether a source gives the angle of the axis; if none does it is looked for all over half a turn.
     observer
         Hears of every stage and every warning.
     threads
@@ -89,7 +93,7 @@ def align_views(
     tilts, stack = np.asarray(tilt_deg, float), without_offset(stack)
     included = np.ones(stack.shape[0], bool)
     included[list(excluded)] = False
-    coarse = place_coarsely(stack, tilts, axis_angle_deg, included, params, observer, threads)
+    coarse = place_coarsely(stack, tilts, axis_angle_deg, included, params, observer, threads, axis_told=axis_told)
     start = Start(stack, tilts, pixel_size_angstrom, included, coarse, params, threads)
 
     def attempt(method: Method, *, to_check: bool = False) -> Alignment | _Failed:
@@ -130,7 +134,8 @@ def align_views(
     evidence = replace(
         best.evidence,
         attempts=tuple(_logged(each) for each in outcomes),
-        axis_angle_nominal_deg=axis_angle_deg,
+        axis_angle_nominal_deg=axis_angle_deg if axis_told else None,
+        trust_warnings=(*best.evidence.trust_warnings, *axis_doubts(best.method, coarse)),
         excluded_views=_reasons(best, excluded),
     )
     return replace(best, evidence=_with_shifts(evidence, best))
@@ -214,6 +219,11 @@ def methods_to_try(asked: str, *, fallback: bool) -> tuple[Method, ...]:
         raise ParameterError(f"There is no alignment method {asked!r}: choose {', '.join(METHODS[:-1])} or {METHODS[-1]}")
     first = METHODS.index(asked)
     return METHODS[first:] if fallback else METHODS[first : first + 1]
+
+
+def axis_doubts(method: str, coarse: CoarseResult) -> tuple[str, ...]:
+    """Return the doubt about the tilt axis that is left after an alignment; none where beads determine it."""
+    return (coarse.axis_doubt,) if coarse.axis_doubt and method != "gold" else ()
 
 
 def best_attempt(attempts: Sequence[Alignment]) -> Alignment:

@@ -40,7 +40,7 @@ from tiltflow.formats.extended import axis_angle_in_labels, axis_of_tomography, 
 from tiltflow.formats.side_axis import AXIS_SUFFIXES, read_side_axis
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of, find_sources
 from tiltflow.formats.tiltangles import FIRSTINC, find_tilt_angles, mdoc_places
-from tiltflow.model import TiltSeries
+from tiltflow.model import ASSUMED, TiltSeries
 
 PRECEDENCE: Mapping[str, tuple[str, ...]] = {
     "tilt_deg": (FIRSTINC, "B.rawtlt", "B.mdoc", "extended header", "B.tlt"),
@@ -190,7 +190,7 @@ def _axis_angle(sources: Sources, hints: SeriesHints) -> Found[float]:
             "give the angle by setupset.copyarg.rotation",
             sources.path,
         )
-        return Found(0.0, "assumed: 0 degrees, no source gives it")
+        return Found(0.0, f"{ASSUMED}0 degrees, no source gives it")
     if chosen.where.startswith(text := sources.path.with_suffix(".txt").name):
         sources.report("the sign of a tilt axis angle in such a file is not known to be IMOD's: the tomogram may be mirrored", text)
     return Found(_within_half_turn(chosen.value), chosen.where)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from tiltflow.model import Quantity, Thresholds, Trust, Verdict
+from tiltflow.model import ASSUMED, Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import AlignmentEntry, NumberEntry, SeriesRecord, VerdictEntry
 from tiltflow.report.lengths import length, pixel_size_nm
 from tiltflow.report.render import figure
@@ -143,7 +143,7 @@ def axis_off_deg(record: SeriesRecord, found: AlignmentEntry) -> float | None:
     """Return the difference of the tilt axis angle from the one that was read, 0 to 90 degrees; None if either is unknown."""
     known = record.input.get("axis_angle")
     used = [angle for angle, included in zip(found.rotation_deg, found.included, strict=False) if included]
-    if known is None or not isinstance(known.value, (int, float)) or not used:
+    if known is None or known.source.startswith(ASSUMED) or not isinstance(known.value, (int, float)) or not used:
         return None
     return abs((median(used) - known.value + 90) % 180 - 90)
 

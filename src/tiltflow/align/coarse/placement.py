@@ -25,6 +25,7 @@ from scipy import fft
 from tiltflow import geometry
 from tiltflow.align.coarse.axis_search import Axis, find_axis
 from tiltflow.align.coarse.correlation import band_pass, find_peak
+from tiltflow.align.coarse.starts import STEP_DEG, checked_by_starts, from_starts, refuted_by_starts
 from tiltflow.align.projection.covariance_model import CovarianceModel, Spectra, predict_unseen
 from tiltflow.align.projection.frequency_band import FrequencyBand
 from tiltflow.align.projection.included_views import included_views, spread_over_tilt
@@ -122,6 +123,8 @@ class CoarseResult:
         The one estimated from the images and its standard deviation; NaN where there is no estimate.
     correlation
         Of each view with its prediction from the others, `(views,)`; NaN for excluded views.
+    axis_doubt
+        Why the angle used may be another one; empty where it is known.
     notes
         Remarks for the user.
     """
@@ -133,6 +136,7 @@ class CoarseResult:
     axis_angle_from_data_deg: float
     axis_angle_error_deg: float
     correlation: NDArray[np.float64]
+    axis_doubt: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -143,6 +147,7 @@ def align_coarse(
     included: ArrayLike | None = None,
     params: CoarseParams | None = None,
     *,
+    axis_told: bool = True,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> CoarseResult:
@@ -160,6 +165,9 @@ def align_coarse(
         Views that take part, `(views,)`; None for all.  The shifts of the others are interpolated over tilt.
     params
         Filters and options; None for the defaults.
+    axis_told
+        Whether a source gives the angle of the axis; where none does it is looked for all over half a turn, and where one does only
+        if the images clearly disagree.
     threads
         Views worked on at the same time.
     progress
@@ -186,18 +194,29 @@ def align_coarse(
         threads=threads,
         progress=part_of(progress, 0.0, _READ),
     )
-    where, correlation = _place(views, tilts[chosen], axis_angle_deg, params, threads)
+    least, axis = views.binned(_factor(views, _SMALL_SIZE_PX)), Axis.unknown(axis_angle_deg)
+
+    def placed(part: BinnedViews, some: NDArray[np.intp], angle_deg: float) -> ViewGeometry:
+        return _place(part, tilts[chosen][some], angle_deg, params, threads)[0]
+
+    searched = params.find_axis and len(chosen) >= _FEWEST_FOR_AXIS
+    if searched and not axis_told:
+        axis = from_starts(least, placed, axis_angle_deg, threads=threads)
+    elif searched and (refuted := refuted_by_starts(least, placed, axis_angle_deg, threads=threads)):
+        axis, searched = refuted, False
+    where, correlation = _place(views, tilts[chosen], axis.used_deg, params, threads)
     tell(progress, _PLACED)
-    axis = Axis.unknown(axis_angle_deg)
-    if params.find_axis and len(chosen) >= _FEWEST_FOR_AXIS:
-        least = views.binned(_factor(views, _SMALL_SIZE_PX))
+    if searched and axis_told:
         for _ in range(2):  # the views were placed with the nominal angle: if that is far off, so are they
             used_before = axis.used_deg
             axis = find_axis(least, where, axis_angle_deg, threads=threads)
+            far = abs(axis.used_deg - axis_angle_deg) > STEP_DEG
+            if far:
+                axis = checked_by_starts(least, placed, axis, threads=threads)
             if axis.used_deg == used_before:
                 break
             where, correlation = _place(views, tilts[chosen], axis.used_deg, params, threads)
-            if abs(axis.used_deg - used_before) < _LARGE_DIFFERENCE_DEG:
+            if far or abs(axis.used_deg - used_before) < _LARGE_DIFFERENCE_DEG:
                 break
     tell(progress, 1.0)
     shifts = np.stack([spread_over_tilt(tilts, chosen, where.shifts[:, k]) for k in (0, 1)], axis=1)
@@ -211,6 +230,7 @@ def align_coarse(
         axis_angle_from_data_deg=axis.found_deg,
         axis_angle_error_deg=axis.error_deg,
         correlation=correlations,
+        axis_doubt=axis.doubt,
         notes=(*_pattern(views), *axis.notes, *_misfits(correlations)),
     )
 
