@@ -192,6 +192,7 @@ def align(
             images, known.tilt_deg, ViewParams(), left_out=left_out, name=known.name, observer=observer, threads=threads
         ),
         name=known.name,
+        axis_told=known.axis_is_told,
         observer=observer,
         threads=threads,
     )
@@ -604,13 +605,14 @@ def _as_series(
                 "An array of views needs tilt_deg= and pixel_size_angstrom= beside it (and axis_angle_deg=, if known)"
             )
         return TiltSeries.from_images(
-            _as_stack(given), tilt_deg, pixel_size_angstrom=pixel_size_angstrom, axis_angle_deg=axis_angle_deg or 0.0
+            _as_stack(given), tilt_deg, pixel_size_angstrom=pixel_size_angstrom, axis_angle_deg=axis_angle_deg
         )
     changes: dict[str, Any] = {}
     if tilt_deg is not None:
         changes["tilt_deg"] = np.asarray(tilt_deg, float)
     if axis_angle_deg is not None:
         changes["axis_angle_deg"] = float(axis_angle_deg)
+        changes["provenance"] = {**given.provenance, "axis_angle_deg": "given by the caller"}
     if pixel_size_angstrom is not None:
         changes["pixel_size_angstrom"] = float(pixel_size_angstrom)
     return replace(given, **changes)

@@ -140,7 +140,8 @@ class TiltSeries:
     pixel_size_angstrom
         Size of a raw pixel.
     axis_angle_deg
-        In-plane angle of the tilt axis from vertical (y), counter-clockwise positive: IMOD's rotation angle.
+        In-plane angle of the tilt axis from vertical (y), counter-clockwise positive: IMOD's rotation angle.  0 where nothing tells
+        it (:attr:`axis_is_told`).
     exposure
         Electrons per square ångström of each view, `(views,)`, if known.
     included
@@ -177,10 +178,10 @@ class TiltSeries:
         tilt_deg: ArrayLike,
         *,
         pixel_size_angstrom: float,
-        axis_angle_deg: float = 0.0,
+        axis_angle_deg: float | None = None,
         name: str = "series",
     ) -> TiltSeries:
-        """Return a series of views `(view, y, x)` that come from elsewhere.
+        """Return a series of views `(view, y, x)` that come from elsewhere; without an angle of the tilt axis, 0 is assumed.
 
         Raises
         ------
@@ -196,9 +197,12 @@ class TiltSeries:
             shape=(views, ny, nx),
             tilt_deg=tilts,
             pixel_size_angstrom=float(pixel_size_angstrom),
-            axis_angle_deg=float(axis_angle_deg),
+            axis_angle_deg=float(axis_angle_deg or 0.0),
             included=np.ones(views, bool),
-            provenance=dict.fromkeys(("tilt_deg", "pixel_size_angstrom", "axis_angle_deg"), "given by the caller"),
+            provenance={
+                **dict.fromkeys(("tilt_deg", "pixel_size_angstrom"), "given by the caller"),
+                "axis_angle_deg": f"{ASSUMED}: 0 degrees" if axis_angle_deg is None else "given by the caller",
+            },
             images=images,
         )
 
@@ -206,6 +210,11 @@ class TiltSeries:
     def name(self) -> str:
         """The base name, which names every file made from it."""
         return self.path.stem
+
+    @property
+    def axis_is_told(self) -> bool:
+        """Whether a source gives the angle of the tilt axis, so that it can be disagreed with."""
+        return not self.provenance.get("axis_angle_deg", "").startswith(ASSUMED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

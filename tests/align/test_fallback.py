@@ -148,6 +148,19 @@ def by(monkeypatch):
     return align_by
 
 
+@pytest.mark.parametrize(("method", "doubts"), [("gold", 0), ("patches", 1), ("projection", 1)])
+def test_an_axis_that_neither_a_source_nor_the_images_tell_is_a_doubt_unless_beads_do(monkeypatch, method, doubts):
+    monkeypatch.setattr(fallback, "BY_METHOD", SOUND)
+    views, listener = np.random.default_rng(1).normal(size=(9, 32, 32)).astype(np.float32), Listener()
+    params = AlignParams(method=method, fallback=False)
+    found = align_views(views, np.linspace(-40, 40, 9), 0.0, 20.0, params, axis_told=False, observer=listener)
+    assert found.method == method
+    assert found.evidence.axis_angle_nominal_deg is None
+    assert "axis_angle_nominal" not in listener.numbers
+    assert sum("the tilt axis angle is unknown" in text for text in found.evidence.trust_warnings) == doubts
+    assert sum("the tilt axis angle is unknown" in text for text in listener.warnings) == 1
+
+
 @pytest.mark.parametrize(
     ("methods", "tried", "used", "heard"),
     [
@@ -323,7 +336,7 @@ def test_a_view_that_only_the_projections_find_lost_is_left_out_too(textured, mo
     images[16] = np.random.default_rng(1).permutation(images[16].ravel()).reshape(images[16].shape)
     params = AlignParams(method="projection", fallback=False, coarse=CoarseParams(find_axis=False))
     placed = align_coarse(images, textured.nominal_deg, textured.header_axis_deg, params=params.coarse)
-    monkeypatch.setattr(fallback, "place_coarsely", lambda *given: replace(placed, lost={}))
+    monkeypatch.setattr(fallback, "place_coarsely", lambda *given, **named: replace(placed, lost={}))
     found = align_views(images, textured.nominal_deg, textured.header_axis_deg, 20.0, params, threads=2)
     assert list(found.evidence.excluded_views) == [16]
     assert not found.included[16]

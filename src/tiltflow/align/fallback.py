@@ -48,6 +48,7 @@ def align_views(
     *,
     excluded: Mapping[int, str] | None = None,
     name: str = "the series",
+    axis_told: bool = True,
     observer: Observer = SILENT,
     threads: int = 1,
 ) -> Alignment:
@@ -69,6 +70,8 @@ def align_views(
         Views that take no part, counted from 0, with the reason.
     name
         What messages call the series.
+    axis_told
+        Whether a source gives the angle of the axis; if none does it is looked for all over half a turn.
     observer
         Hears of every stage and every warning.
     threads
@@ -101,7 +104,7 @@ def align_views(
         observer.warn(
             f"something opaque, such as a bar of the grid, covers a part of single views, which is not compared: view {parts}"
         )
-    coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads)
+    coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads, axis_told=axis_told)
     included[list(coarse.lost)] = False
     start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads)
 
@@ -147,7 +150,8 @@ def align_views(
     evidence = replace(
         best.evidence,
         attempts=tuple(_logged(each) for each in outcomes),
-        axis_angle_nominal_deg=axis_angle_deg,
+        axis_angle_nominal_deg=axis_angle_deg if axis_told else None,
+        trust_warnings=(*best.evidence.trust_warnings, *axis_doubts(best.method, coarse)),
         excluded_views=_reasons(best, {**excluded, **coarse.lost}),
     )
     return replace(best, evidence=_with_shifts(evidence, best))
@@ -254,6 +258,11 @@ def methods_to_try(asked: str, *, fallback: bool) -> tuple[Method, ...]:
         raise ParameterError(f"There is no alignment method {asked!r}: choose {', '.join(METHODS[:-1])} or {METHODS[-1]}")
     first = METHODS.index(asked)
     return METHODS[first:] if fallback else METHODS[first : first + 1]
+
+
+def axis_doubts(method: str, coarse: CoarseResult) -> tuple[str, ...]:
+    """Return the doubt about the tilt axis that is left after an alignment; none where beads determine it."""
+    return (coarse.axis_doubt,) if coarse.axis_doubt and method != "gold" else ()
 
 
 def best_attempt(attempts: Sequence[Alignment]) -> Alignment:

@@ -84,7 +84,7 @@ def given_alignment(found: ForeignAlignment, series: TiltSeries, notes: StageObs
         alignment,
         evidence=Evidence(
             excluded_views=reasons,
-            axis_angle_nominal_deg=series.axis_angle_deg,
+            axis_angle_nominal_deg=series.axis_angle_deg if series.axis_is_told else None,
             axis_angle_from_data_deg=geometry.common_axis_angle(alignment.transforms[used]),
             notes=(f"made by {found.program}, read from {', '.join(path.name for path in found.files)}",),
         ),

@@ -91,13 +91,25 @@ def place_coarsely(
     params: AlignParams,
     observer: Observer,
     threads: int,
+    *,
+    axis_told: bool = True,
 ) -> CoarseResult:
     """Return the coarse alignment, which every method starts from."""
     with observer.stage("coarse alignment") as notes:
-        result = align_coarse(stack, tilts, axis_angle_deg, included, params.coarse, threads=threads, progress=notes.progress)
+        result = align_coarse(
+            stack,
+            tilts,
+            axis_angle_deg,
+            included,
+            params.coarse,
+            axis_told=axis_told,
+            threads=threads,
+            progress=notes.progress,
+        )
         notes.number("axis_angle", result.axis_angle_deg, "deg")
         notes.number("axis_angle_from_data", result.axis_angle_from_data_deg, "deg")
-        notes.number("axis_angle_nominal", result.axis_angle_nominal_deg, "deg")
+        if axis_told:
+            notes.number("axis_angle_nominal", result.axis_angle_nominal_deg, "deg")
         notes.number("median_correlation", float(np.nanmedian(result.correlation)))
         for text in result.notes:
             notes.warn(text)

@@ -2,12 +2,12 @@
 
 The views are binned, converted to optical thickness by the logarithm when they are counts (the specimen absorbs, and only optical
 thicknesses add up along a ray), and high-pass filtered: what is broader than a fraction of the field is illumination rather than
-specimen.
+specimen.  Where the specimen is light on dark (:mod:`tiltflow.preprocess.contrast`) the counts themselves add up.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from scipy import ndimage
 from tiltflow.model import Progress, Stack
 from tiltflow.observer import tell
 from tiltflow.parallel import map_threads
+from tiltflow.preprocess.contrast import is_light_on_dark
 from tiltflow.preprocess.fixed_pattern import find_pattern
 
 Images = NDArray[np.float32]
@@ -40,19 +41,22 @@ class BinnedViews:
     Attributes
     ----------
     images
-        `(views, ny, nx)`, mean zero, absorbing matter positive when the stack is counts.
+        `(views, ny, nx)`, mean zero, absorbing matter positive when the stack is counts of a bright field.
     binning
         Raw pixels per pixel along each side.
     raw_shape
         `(ny, nx)` of the raw images.
     pattern
         Fraction of the variance that was a fixed pattern of the camera, and was removed.
+    light_on_dark
+        Whether the specimen is brighter than what surrounds it, so that counts add up along a ray.
     """
 
     images: Images
     binning: int
     raw_shape: tuple[int, int]
     pattern: float = 0.0
+    light_on_dark: bool = False
 
     def binned(self, factor: int) -> BinnedViews:
         """Return the same views binned further, by a whole factor; what is left over at the far edges is dropped."""
@@ -61,7 +65,7 @@ class BinnedViews:
         views, ny, nx = self.images.shape
         ny, nx = ny // factor, nx // factor
         blocks = self.images[:, : ny * factor, : nx * factor].reshape(views, ny, factor, nx, factor)
-        return BinnedViews(blocks.mean(axis=(2, 4), dtype=np.float32), self.binning * factor, self.raw_shape, self.pattern)
+        return replace(self, images=blocks.mean(axis=(2, 4), dtype=np.float32), binning=self.binning * factor)
 
 
 def read_binned(
@@ -105,22 +109,25 @@ def read_binned(
         image = np.ascontiguousarray(stack[view], np.float32)
         small = np.empty(shape, np.float32)
         bin_mean(image, binning, small)
-        return _flatten(small)
+        return small
 
     images = np.empty((len(views), *shape), np.float32)
     for place, image in enumerate(map_threads(prepare, (int(view) for view in views), threads)):
         images[place] = image
         tell(progress, (place + 1) / len(views))
+    light = is_light_on_dark(images)
+    for image in images:
+        image[...] = _flatten(image, light_on_dark=light)
     pattern = find_pattern(images) if take_out_pattern else None
     if pattern is not None:
         images -= pattern.image
-    return BinnedViews(images, binning, (ny, nx), 0.0 if pattern is None else pattern.fraction)
+    return BinnedViews(images, binning, (ny, nx), 0.0 if pattern is None else pattern.fraction, light)
 
 
-def _flatten(image: Images) -> Images:
-    """Return the optical thickness of an image of counts, or a signed image in standard deviations, without its background."""
+def _flatten(image: Images, *, light_on_dark: bool) -> Images:
+    """Return the optical thickness of an image of counts, or another image in standard deviations, without its background."""
     median = float(np.median(image))
-    if median > 0 and float(np.mean(image <= 0)) < _SIGNED_FRACTION:
+    if not light_on_dark and median > 0 and float(np.mean(image <= 0)) < _SIGNED_FRACTION:
         contrast = -np.log(np.maximum(image, _DARKEST * median) / np.float32(median))
     else:
         spread = float(np.std(image)) or 1.0

@@ -96,7 +96,7 @@ def test_where_lattice_points_cannot_be_told_apart_no_error_is_claimed(lattice_s
     params = AlignParams(method="coarse", coarse=CoarseParams(find_axis=False))
     found = align_coarse(images, TILTS, AXIS_DEG, params=params.coarse)
     doubtful = replace(found, lattice=replace(found.lattice, doubtful=np.array([[4, 5]])))
-    monkeypatch.setattr(fallback, "place_coarsely", lambda *args: doubtful)
+    monkeypatch.setattr(fallback, "place_coarsely", lambda *args, **_named: doubtful)
     evidence = align_views(images, TILTS, AXIS_DEG, 10.0, replace(params, method="patches", fallback=False)).evidence
     assert (evidence.error_px, evidence.leave_out_px) == (None, None)
     assert any("views 5 and 6" in warning for warning in evidence.trust_warnings)
@@ -124,7 +124,7 @@ def test_patches_of_a_lattice_leave_out_the_passes_that_could_lead_off_it(lattic
         heard.update(asked)
         raise StageError("enough")
 
-    monkeypatch.setattr(fallback, "place_coarsely", lambda *args: found if periodic else replace(found, lattice=None))
+    monkeypatch.setattr(fallback, "place_coarsely", lambda *args, **_named: found if periodic else replace(found, lattice=None))
     monkeypatch.setattr(methods, "track_patches", track)
     with pytest.raises(StageError, match="enough"):
         align_views(images, TILTS, AXIS_DEG, 10.0, params)

@@ -66,13 +66,17 @@ second difference)."""
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The tilt axis angle, degrees: nominal, estimated with its standard deviation (NaN where there is no estimate), and used."""
+    """The tilt axis angle, degrees: nominal, estimated with its standard deviation (NaN where there is no estimate), and used.
+
+    `doubt` says why the angle used may be another one; empty where it is known.
+    """
 
     given_deg: float
     found_deg: float
     error_deg: float
     used_deg: float
     notes: tuple[str, ...] = ()
+    doubt: str = ""
 
     @classmethod
     def unknown(cls, given_deg: float) -> Axis:

@@ -28,6 +28,7 @@ from tiltflow import geometry
 from tiltflow.align.coarse.axis_search import Axis, find_axis
 from tiltflow.align.coarse.correlation import band_pass, find_peak
 from tiltflow.align.coarse.lattice import Lattice, LatticePlacement, place_on_lattice
+from tiltflow.align.coarse.starts import STEP_DEG, checked_by_starts, from_starts, refuted_by_starts
 from tiltflow.align.projection.covariance_model import CovarianceModel, Spectra, predict_unseen
 from tiltflow.align.projection.frequency_band import FrequencyBand
 from tiltflow.align.projection.included_views import included_views, spread_over_tilt
@@ -124,6 +125,8 @@ class CoarseResult:
         The one estimated from the images and its standard deviation; NaN where there is no estimate.
     correlation
         Of each view with its prediction from the others, `(views,)`; NaN for excluded views.
+    axis_doubt
+        Why the angle used may be another one; empty where it is known.
     notes
         Remarks for the user.
     lost
@@ -139,6 +142,7 @@ class CoarseResult:
     axis_angle_from_data_deg: float
     axis_angle_error_deg: float
     correlation: NDArray[np.float64]
+    axis_doubt: str = ""
     notes: tuple[str, ...] = ()
     lost: Mapping[int, str] = field(default_factory=dict)
     lattice: Lattice | None = None
@@ -151,6 +155,7 @@ def align_coarse(
     included: ArrayLike | None = None,
     params: CoarseParams | None = None,
     *,
+    axis_told: bool = True,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> CoarseResult:
@@ -168,6 +173,9 @@ def align_coarse(
         Views that take part, `(views,)`; None for all.  The shifts of the others are interpolated over tilt.
     params
         Filters and options; None for the defaults.
+    axis_told
+        Whether a source gives the angle of the axis; where none does it is looked for all over half a turn, and where one does only
+        if the images clearly disagree.
     threads
         Views worked on at the same time.
     progress
@@ -194,18 +202,29 @@ def align_coarse(
         threads=threads,
         progress=part_of(progress, 0.0, _READ),
     )
-    placed = _place(views, tilts[chosen], axis_angle_deg, params, threads)
+    least, axis = views.binned(_factor(views, _SMALL_SIZE_PX)), Axis.unknown(axis_angle_deg)
+
+    def under(part: BinnedViews, some: NDArray[np.intp], angle_deg: float) -> ViewGeometry:
+        return _place(part, tilts[chosen][some], angle_deg, params, threads, on_lattices=False).where
+
+    searched = params.find_axis and len(chosen) >= _FEWEST_FOR_AXIS
+    if searched and not axis_told:
+        axis = from_starts(least, under, axis_angle_deg, threads=threads)
+    elif searched and (refuted := refuted_by_starts(least, under, axis_angle_deg, threads=threads)):
+        axis, searched = refuted, False
+    placed = _place(views, tilts[chosen], axis.used_deg, params, threads)
     tell(progress, _PLACED)
-    axis = Axis.unknown(axis_angle_deg)
-    if params.find_axis and len(chosen) >= _FEWEST_FOR_AXIS:
-        least = views.binned(_factor(views, _SMALL_SIZE_PX))
+    if searched and axis_told:
         for _ in range(2):  # the views were placed with the nominal angle: if that is far off, so are they
             used_before = axis.used_deg
             axis = find_axis(least, placed.where, axis_angle_deg, threads=threads)
+            far = abs(axis.used_deg - axis_angle_deg) > STEP_DEG
+            if far:
+                axis = checked_by_starts(least, under, axis, threads=threads)
             if axis.used_deg == used_before:
                 break
             placed = _place(views, tilts[chosen], axis.used_deg, params, threads)
-            if abs(axis.used_deg - used_before) < _LARGE_DIFFERENCE_DEG:
+            if far or abs(axis.used_deg - used_before) < _LARGE_DIFFERENCE_DEG:
                 break
     tell(progress, 1.0)
     lost = reasons_to_leave_out(placed.lost, placed.correlation)
@@ -225,6 +244,7 @@ def align_coarse(
         notes=(*_pattern(views), *axis.notes, *_misfits(correlations, reasons)),
         lost=reasons,
         lattice=None if placed.lattice is None else Lattice.of(placed.lattice, chosen),
+        axis_doubt=axis.doubt,
     )
 
 
@@ -264,14 +284,16 @@ class _Placed:
     lattice: LatticePlacement | None = None
 
 
-def _place(views: BinnedViews, tilts: Floats, axis_angle_deg: float, params: CoarseParams, threads: int) -> _Placed:
-    """Return the geometry that aligns the views under one angle of the tilt axis."""
+def _place(
+    views: BinnedViews, tilts: Floats, axis_angle_deg: float, params: CoarseParams, threads: int, *, on_lattices: bool = True
+) -> _Placed:
+    """Return the geometry that aligns the views under one angle of the tilt axis, on the points of a lattice if they show one."""
     turn = np.broadcast_to(geometry.rotation(axis_angle_deg), (len(tilts), 2, 2))
     start = ViewGeometry(np.array(turn), np.zeros((len(tilts), 2)), np.deg2rad(tilts))
     if len(tilts) == 1:
         return _Placed(start, np.full(1, np.nan), np.zeros(0, np.intp))
     small, thickness_px = views.binned(_factor(views, _SIZE_PX)), INITIAL_THICKNESS * max(views.raw_shape)
-    lattice = place_on_lattice(small, start)
+    lattice = place_on_lattice(small, start) if on_lattices else None
     if lattice is not None:
         # The smallest images may not resolve the lattice, and a search over the field would find another of its points.
         fit = ProjectionFit(small, lattice.where, thickness_px, threads=threads)

@@ -12,6 +12,7 @@ from tiltflow.align.patches.params import PatchParams
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
 from tiltflow.model import Image, Stack
 from tiltflow.parallel import map_threads
+from tiltflow.preprocess.contrast import is_light_on_dark
 from tiltflow.preprocess.fixed_pattern import find_pattern
 
 _CLIP_SD = 5.0
@@ -58,7 +59,8 @@ def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, w
     """Return the views at full working resolution, then binned by 2 and by 4 more.
 
     Each view is divided by its own local mean, so that beam, thickness and exposure fall out, clipped, and brought to zero mean and
-    unit contrast.  A pattern fixed to the camera is subtracted.
+    unit contrast.  Where the specimen is light on dark (:mod:`tiltflow.preprocess.contrast`) there is nothing to divide by around it.
+    A pattern fixed to the camera is subtracted.
     """
     ny, nx = int(stack.shape[1]), int(stack.shape[2])
     binning = max(-(-max(ny, nx) // params.max_size_px), 1)
@@ -67,9 +69,11 @@ def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, w
     def work(view: int) -> Image:
         if not included[view]:
             return np.zeros((ny // binning, nx // binning), np.float32)
-        return flatten(bin_image(np.asarray(stack[view], np.float32), binning), sigma)
+        return bin_image(np.asarray(stack[view], np.float32), binning)
 
     images = np.stack(list(map_threads(work, range(len(included)), threads)))
+    light = is_light_on_dark(images[included])
+    images = np.stack(list(map_threads(lambda image: flatten(image, sigma, light_on_dark=light), images, threads)))
     if (pattern := find_pattern(images[included])) is not None:
         images[included] -= pattern.image
     levels = [_level(images, binning)]
@@ -92,14 +96,18 @@ def bin_image(image: Image, factor: int) -> Image:
     return binned
 
 
-def flatten(image: Image, sigma: float) -> Image:
-    """Return contrast about the local mean, clipped at five robust standard deviations, of unit standard deviation."""
+def flatten(image: Image, sigma: float, *, light_on_dark: bool = False) -> Image:
+    """Return contrast about the local mean, clipped at five robust standard deviations, of unit standard deviation.
+
+    Light on dark, these are those of the contrast where there is specimen, and nothing is divided.
+    """
     floor = _LEAST_MEAN * max(abs(float(np.median(image))), 1e-6)
     local = ndimage.gaussian_filter(image, sigma, mode="nearest")
     flat = image - local
-    if float(np.percentile(local, _DARKEST_PERCENTILE)) > floor:
+    if not light_on_dark and float(np.percentile(local, _DARKEST_PERCENTILE)) > floor:
         flat /= local
-    spread = SD_OF_MEDIAN * float(np.median(np.abs(flat - np.median(flat))))
+    counted = flat[local > local.mean()] if light_on_dark else flat
+    spread = SD_OF_MEDIAN * float(np.median(np.abs(counted - np.median(counted))))
     if spread <= 0:
         return np.zeros_like(image)
     flat = np.clip(flat, -_CLIP_SD * spread, _CLIP_SD * spread)

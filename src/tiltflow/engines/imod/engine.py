@@ -158,7 +158,7 @@ class _Batchruntomo:
             method="coarse" if job.recipe.method == "projection" else job.recipe.method,
             evidence=Evidence(
                 **asdict(parse_fit_figures(_fit_logs(job), job.series.pixel_size_angstrom)),
-                axis_angle_nominal_deg=job.series.axis_angle_deg,
+                axis_angle_nominal_deg=job.series.axis_angle_deg if job.series.axis_is_told else None,
                 axis_angle_from_data_deg=common_axis_angle(transforms),
             ),
         )

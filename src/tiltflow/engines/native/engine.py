@@ -185,6 +185,7 @@ def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
         recipe.align,
         excluded=excluded,
         name=series.path.name,
+        axis_told=series.axis_is_told,
         observer=job.recorder,
         threads=job.site.threads,
     )
