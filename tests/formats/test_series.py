@@ -582,7 +582,7 @@ def test_an_angle_file_that_is_asked_for_must_be_there_and_hold_angles(make_seri
 def test_without_an_axis_zero_is_taken_and_said(make_series: Callable[..., Path]) -> None:
     series = read_series(make_series(axis=None))
     assert series.axis_angle_deg == 0
-    assert "no source gives the tilt axis angle; 0 is assumed" in messages(series)
+    assert "no source gives the tilt axis angle; it is looked for in the images" in messages(series)
     assert series.provenance["axis_angle_deg"].startswith("assumed")
 
 

@@ -188,7 +188,7 @@ def _axis_angle(sources: Sources, hints: SeriesHints) -> Found[float]:
     )
     if chosen is None:
         sources.report(
-            "no source gives the tilt axis angle; 0 is assumed, and the tomogram may be mirrored: "
+            "no source gives the tilt axis angle; it is looked for in the images, but the tomogram may be mirrored: "
             "give the angle by setupset.copyarg.rotation",
             sources.path,
         )
