@@ -32,7 +32,8 @@ from tiltflow.pipeline import Job, reconstruct_step
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import SeriesRecord, read_record
 from tiltflow.report import judge
-from tiltflow.report.verdict import examine, faults
+from tiltflow.report.checks import examine
+from tiltflow.report.verdict import faults
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
 

@@ -4,10 +4,10 @@ import pytest
 
 from tiltflow.model import Quantity, Thresholds, Trust
 from tiltflow.record import NumberEntry, StageEntry
+from tiltflow.report.checks import examine
 from tiltflow.report.gather import describe_volume
 from tiltflow.report.rows import row_of
 from tiltflow.report.specimen import specimen_of
-from tiltflow.report.verdict import examine
 
 LIMITS = Thresholds()
 

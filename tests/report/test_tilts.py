@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tiltflow.model import Quantity, Thresholds, Trust
+from tiltflow.report.checks import examine
 from tiltflow.report.rows import row_of
 from tiltflow.report.tilts import coverage_of, elongation, scheme, scheme_of
-from tiltflow.report.verdict import examine, judge
+from tiltflow.report.verdict import judge
 
 LIMITS = Thresholds()
 

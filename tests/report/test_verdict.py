@@ -8,19 +8,10 @@ from hypothesis import strategies as st
 
 from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import ValueEntry
+from tiltflow.report.checks import Check, axis_off_deg, examine
 from tiltflow.report.gather import describe_volume
 from tiltflow.report.lengths import pixel_size_nm
-from tiltflow.report.verdict import (
-    Check,
-    axis_off_deg,
-    entry,
-    examine,
-    faults,
-    from_entry,
-    headline,
-    judge,
-    leading_figures,
-)
+from tiltflow.report.verdict import entry, faults, from_entry, headline, judge, leading_figures
 
 LIMITS = Thresholds()
 ORDER = [Trust.GOOD, Trust.DOUBTFUL, Trust.POOR]

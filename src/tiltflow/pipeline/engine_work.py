@@ -23,7 +23,7 @@ from tiltflow.pipeline.job import Job
 from tiltflow.pipeline.step_book import ENGINE, ENGINE_NUMBER
 from tiltflow.recipe.engine_rules import AUTO, BEST, all_engines
 from tiltflow.record import AlignmentEntry, EngineAttemptEntry, EngineEntry, Recorder, Steps
-from tiltflow.report.verdict import alignment_checks
+from tiltflow.report.checks import alignment_checks
 
 _log = logging.getLogger(__name__)
 

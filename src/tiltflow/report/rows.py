@@ -9,10 +9,11 @@ from typing import Any
 
 from tiltflow.model import Thresholds, Trust, Verdict
 from tiltflow.record import SeriesRecord
+from tiltflow.report.checks import examine
 from tiltflow.report.facts import tilt_axis_deg, tilt_offset_deg
 from tiltflow.report.specimen import specimen_of
 from tiltflow.report.tilts import coverage_of
-from tiltflow.report.verdict import examine, faults, judge
+from tiltflow.report.verdict import faults, judge
 
 _URGENT_FIRST = (Trust.FAILED, Trust.POOR, Trust.DOUBTFUL, Trust.UNFINISHED, Trust.GOOD)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tiltflow.model import AssetType, Thresholds, Verdict
 from tiltflow.record import SeriesRecord
+from tiltflow.report.checks import Check, examine
 from tiltflow.report.embed import Embedded, Embedder
 from tiltflow.report.facts import facts
 from tiltflow.report.hints import AGAIN, what_to_try
@@ -16,7 +17,7 @@ from tiltflow.report.methods import describe_methods
 from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
 from tiltflow.report.previews import preview_path
 from tiltflow.report.render import render
-from tiltflow.report.verdict import Check, examine, faults, judge, leading_figures
+from tiltflow.report.verdict import faults, judge, leading_figures
 
 PAGE_NAME = "report.html"
 

@@ -14,7 +14,7 @@ from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
 from tiltflow.model import Alignment, Trust
 from tiltflow.preprocess.preparation import RepairingStack
-from tiltflow.report.verdict import alignment_checks
+from tiltflow.report.checks import alignment_checks
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 

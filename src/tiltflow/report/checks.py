@@ -1,0 +1,257 @@
+"""The checks behind a verdict: each compares one number of the record with two limits of :class:`tiltflow.model.Thresholds`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from tiltflow.model import Quantity, Thresholds, Trust
+from tiltflow.record import AlignmentEntry, SeriesRecord
+from tiltflow.report.facts import axis_is_assumed
+from tiltflow.report.lengths import length, pixel_size_nm
+from tiltflow.report.specimen import specimen_of
+from tiltflow.report.tilts import coverage_of
+
+_ORDER = (Trust.GOOD, Trust.DOUBTFUL, Trust.POOR)
+_HOW = {"coarse": "a coarse alignment only", "given": "an alignment that was given"}
+_SAME_AXIS_DEG, _OTHER_AXIS_DEG = 2.0, 4.0
+"""Difference of two axes that is an error of either, and how much more it must be to another axis: the search of the axis is good to 1.2
+degrees without gold.  Where the axis is within 2 degrees of x or y, its sign cannot be told."""
+_PATCH_DRIFT = 2.0
+"""By what limits of leave-out error and residual are wider for patches.  Of simulated series without gold that are aligned to 0.2 to
+0.3 px both are 0.6 to 1 px, mostly drift of the patches; with gold in the patches they are 0.2 px (`benchmarks/verdicts.py`)."""
+_TRACKING = {"gold": "beads", "patches": "patches"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One number that was looked at.
+
+    Attributes
+    ----------
+    name
+        What it is, in a few words.
+    level
+        What it says about the result.
+    finding
+        A sentence with the number.
+    limits
+        What would be good, and what poor.
+    number
+        The number itself, if there is one.
+    """
+
+    name: str
+    level: Trust
+    finding: str
+    limits: str = ""
+    number: Quantity | None = None
+
+
+def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
+    """Return every check of a series that has a result, the worst first; at least one."""
+    return tuple(sorted(_checks(record, thresholds), key=lambda check: -_ORDER.index(check.level)))
+
+
+def _checks(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
+    found = record.alignment
+    if found is None:
+        return (Check("alignment", Trust.DOUBTFUL, "the engine reports nothing about its alignment, so its quality is unknown"),)
+    pixel_nm = pixel_size_nm(record)
+    return (
+        *_unmeasured(record, found, thresholds),
+        *_input(record, found),
+        *alignment_checks(found, thresholds, pixel_nm),
+        *(Check("trust warning", Trust.DOUBTFUL, warning) for warning in found.trust_warnings),
+        *_axis(record, found, thresholds),
+        *_support(found, thresholds),
+        *_tilts(found, thresholds),
+        *_volume(record, thresholds),
+    )
+
+
+def _unmeasured(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
+    """Yield the check of an alignment whose error is unknown: doubtful, and poor if volume or tilt axis speak against it."""
+    if found.error_px is not None or found.leave_out_px is not None:
+        return
+    off = axis_off_deg(record, found)
+    how = _HOW.get(found.method, f"an alignment by {found.method}")
+    said, level = f"this is {how}, without an estimate of its error", Trust.DOUBTFUL
+    if _is_empty(record):
+        said, level = f"{said}; no specimen stands out in the volume", Trust.POOR
+    elif off is not None and off > limits.axis_good_deg:
+        said, level = f"{said}; its tilt axis disagrees with the header", Trust.POOR
+    yield Check("alignment", level, said)
+
+
+def _input(record: SeriesRecord, found: AlignmentEntry) -> Iterator[Check]:
+    """Yield what nobody knows of the input; the sign of a tilt axis is known where the images agree with it and not with its opposite."""
+    for name, value in record.input.items():
+        if value.doubt and not (name == "axis_angle" and _agrees_but_for(1, record, found)):
+            yield Check("input", Trust.DOUBTFUL, value.doubt)
+
+
+def axis_off_deg(record: SeriesRecord, found: AlignmentEntry) -> float | None:
+    """Return the difference of the tilt axis angle from the one that was read, 0 to 90 degrees; None if either is unknown or assumed."""
+    return _off_deg(1, record, found)
+
+
+def _off_deg(sign: int, record: SeriesRecord, found: AlignmentEntry) -> float | None:
+    """Return the difference from the angle that was read, or from its opposite."""
+    known = record.input.get("axis_angle")
+    used = [angle for angle, included in zip(found.rotation_deg, found.included, strict=False) if included]
+    if known is None or not isinstance(known.value, (int, float)) or axis_is_assumed(record) or not used:
+        return None
+    return abs((median(used) - sign * known.value + 90) % 180 - 90)
+
+
+def _agrees_but_for(sign: int, record: SeriesRecord, found: AlignmentEntry) -> bool:
+    """Return whether the tilt axis agrees with that which was read, or for -1 with its opposite, and clearly not with the other."""
+    off, other = _off_deg(sign, record, found), _off_deg(-sign, record, found)
+    return off is not None and other is not None and off <= _SAME_AXIS_DEG and other >= off + _OTHER_AXIS_DEG
+
+
+def _axis(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
+    """Yield whether the tilt axis agrees with the header; where it does not and the volume is empty, the alignment is lost."""
+    off = axis_off_deg(record, found)
+    if off is None:
+        return
+    level = Trust.GOOD if off <= limits.axis_good_deg else Trust.POOR if _is_empty(record) else Trust.DOUBTFUL
+    said = f"the tilt axis angle differs from the header by {off:.1f}°"
+    if _agrees_but_for(-1, record, found):
+        level = Trust.DOUBTFUL
+        opposite = -record.input["axis_angle"].value
+        said += f", and has its opposite sign: the tomogram may be mirrored; if so, give setupset.copyarg.rotation = {opposite:g}"
+    elif level is Trust.POOR:
+        said += ", and the volume is empty"
+    text = f"good up to {limits.axis_good_deg:g}°, poor above when the volume is empty"
+    yield Check("tilt axis difference", level, said, text, Quantity(round(off, 2), "deg"))
+
+
+def _is_empty(record: SeriesRecord) -> bool:
+    """Return whether the volume was looked at, and there is no specimen in it."""
+    return record.volume is not None and record.volume.contrast is not None and specimen_of(record) is None
+
+
+def alignment_checks(found: AlignmentEntry, limits: Thresholds, pixel_nm: float | None) -> Iterator[Check]:
+    """Yield what the figures of an alignment say: its error, leave-out error and residual.
+
+    A patch of texture drifts as the views turn, by more than the alignment is off: where the error is estimated, which allows for the
+    drift, wider limits apply to the distances of patches.
+    """
+    wider = _PATCH_DRIFT if found.method == "patches" and found.error_px is not None else 1.0
+    if found.error_px is not None:
+        good, poor = (limits.error_good_px, limits.error_good_nm), (limits.error_poor_px, limits.error_poor_nm)
+        yield _length("alignment error", found.error_px, good, poor, pixel_nm, "the estimated alignment error is {}")
+    if found.leave_out_px is not None:
+        good, poor = (limits.leave_out_good_px, limits.leave_out_good_nm), (limits.leave_out_poor_px, limits.leave_out_poor_nm)
+        good, poor = _widened(good, wider), _widened(poor, wider)
+        yield _length("leave-out error", found.leave_out_px, good, poor, pixel_nm, "the leave-out error is {}")
+    if found.residual_mean_px is not None:
+        good, poor = (limits.residual_good_px, limits.residual_good_nm), (limits.residual_poor_px, limits.residual_poor_nm)
+        good, poor = _widened(good, wider), _widened(poor, wider)
+        yield _length("residual", found.residual_mean_px, good, poor, pixel_nm, "the mean residual is {}")
+
+
+def _widened(limit: tuple[float, float | None], factor: float) -> tuple[float, float | None]:
+    """Return a limit in pixels and nanometres times a factor."""
+    limit_px, limit_nm = limit
+    return limit_px * factor, None if limit_nm is None else limit_nm * factor
+
+
+def _length(
+    name: str,
+    value_px: float,
+    good: tuple[float, float | None],
+    poor: tuple[float, float | None],
+    pixel_nm: float | None,
+    sentence: str,
+) -> Check:
+    """Compare a length with limits in pixels and, where they are given, in nanometres."""
+    value_nm = value_px * pixel_nm if pixel_nm else None
+    level = Trust.GOOD
+    if _beyond(value_px, value_nm, poor):
+        level = Trust.POOR
+    elif _beyond(value_px, value_nm, good):
+        level = Trust.DOUBTFUL
+    text = f"good up to {_limit(good)}, poor above {_limit(poor)}"
+    return Check(name, level, sentence.format(length(value_px, pixel_nm)), text, Quantity(round(value_px, 4), "px"))
+
+
+def _beyond(value_px: float, value_nm: float | None, limit: tuple[float, float | None]) -> bool:
+    limit_px, limit_nm = limit
+    return value_px > limit_px or (limit_nm is not None and value_nm is not None and value_nm > limit_nm)
+
+
+def _limit(limit: tuple[float, float | None]) -> str:
+    return f"{limit[0]:g} px" + (f" and {limit[1]:g} nm" if limit[1] is not None else "")
+
+
+def _support(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
+    """Yield how many tracks and views the alignment is based on."""
+    if found.tracks_used is not None:
+        kind = _TRACKING.get(found.method, "tracks")
+        level = _rising(found.tracks_used, limits.tracks_good, limits.tracks_poor)
+        text = f"good from {limits.tracks_good}, poor below {limits.tracks_poor}"
+        yield Check("tracks", level, f"the alignment is based on {found.tracks_used} {kind}", text, Quantity(found.tracks_used))
+    views = len(found.included)
+    if views:
+        out = views - sum(found.included)
+        share = out / views
+        level = Trust.POOR if share > limits.excluded_poor else Trust.DOUBTFUL if share > limits.excluded_good else Trust.GOOD
+        text = f"good up to {100 * limits.excluded_good:g} %, poor above {100 * limits.excluded_poor:g} %"
+        said = "no view was left out" if not out else f"{out} of {views} views {'was' if out == 1 else 'were'} left out"
+        yield Check("views left out", level, said, text, Quantity(out))
+
+
+def _tilts(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
+    """Yield from how many directions, over which range and with which gap the specimen was seen."""
+    seen = coverage_of(found)
+    if seen is None:
+        return
+    level = _rising(seen.range_deg, limits.tilt_range_good_deg, limits.tilt_range_poor_deg)
+    low, high = (round(tilt) for tilt in (seen.low_deg, seen.high_deg))
+    said = f"the tilts range from {low}° to {high}°, {seen.range_deg:.0f}° in all"
+    if seen.elongation is not None:
+        said += f", which draws out the volume {seen.elongation:.1f} times along z"
+    if seen.one_sided:
+        said += "; all are on one side of zero, as in half of a series"
+    text = f"good from {limits.tilt_range_good_deg:g}°, poor below {limits.tilt_range_poor_deg:g}°"
+    yield Check("tilt range", level, said, text, Quantity(round(seen.range_deg, 1), "deg"))
+
+    level = Trust.POOR if seen.gap_deg > limits.tilt_gap_poor_deg else Trust.GOOD
+    if level is Trust.GOOD and seen.gap_deg > limits.tilt_gap_good_deg:
+        level = Trust.DOUBTFUL
+    said = f"the largest gap between tilts is {seen.gap_deg:.1f}°, at {seen.gap_at_deg:.0f}°"
+    text = f"good up to {limits.tilt_gap_good_deg:g}°, poor above {limits.tilt_gap_poor_deg:g}°"
+    yield Check("tilt gap", level, said, text, Quantity(round(seen.gap_deg, 1), "deg"))
+
+    level = _rising(seen.views, limits.views_good, limits.views_poor)
+    text = f"good from {limits.views_good}, poor below {limits.views_poor}"
+    said = "one view is used" if seen.views == 1 else f"{seen.views} views are used"
+    yield Check("views", level, said, text, Quantity(seen.views))
+
+
+def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
+    """Yield what the volume shows of the specimen."""
+    seen, specimen = record.volume, specimen_of(record)
+    if seen is not None and seen.contrast is not None:
+        level = _rising(seen.contrast, limits.contrast_good, limits.contrast_poor)
+        text = f"good from {limits.contrast_good:g}, poor below {limits.contrast_poor:g}"
+        stands = "the texture of the specimen" if seen.section_low_nm is not None else "the specimen hardly stands out: its texture"
+        said = f"{stands} is {seen.contrast:.2f} times that of the empty volume"
+        yield Check("contrast", level, said, text, Quantity(seen.contrast))
+    if specimen is not None:
+        said = f"the specimen is {'' if specimen.least else 'about '}{specimen.thickness} thick"
+        if specimen.cut:
+            said += (
+                " and reaches the edge of the volume, so that part of it may be cut off: centre it "
+                "(runtime.Positioning.any.sampleType) or reconstruct a thicker volume"
+            )
+        level = Trust.DOUBTFUL if specimen.cut else Trust.GOOD
+        yield Check("thickness", level, said, "good when inside the volume", Quantity(round(specimen.thickness_nm, 1), "nm"))
+
+
+def _rising(value: float, good: float, poor: float) -> Trust:
+    return Trust.GOOD if value >= good else Trust.POOR if value < poor else Trust.DOUBTFUL
