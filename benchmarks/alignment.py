@@ -136,9 +136,11 @@ def align_one(row: Row, seed: int, size: int, folder: Path | None, fallback: boo
     return Outcome(row, seed, found.method, true.rms_px, evidence.error_px, evidence.leave_out_px, evidence.trust_warnings, spent)
 
 
-def align_series(source: Path, asked: Mapping[str, int], work: Path, *, fallback: bool = True, threads: int = 1) -> Alignment:
-    """Align one series with the native engine."""
-    recipe = make_recipe(BrtParameters(**asked), engine="native", fallback=fallback)
+def align_series(
+    source: Path, asked: Mapping[str, int], work: Path, *, overrides: Sequence[str] = (), fallback: bool = True, threads: int = 1
+) -> Alignment:
+    """Align one series with the native engine, as a user would ask for it."""
+    recipe = make_recipe(BrtParameters(**asked), overrides=overrides, engine="native", fallback=fallback)
     series = read_series(source, recipe.hints)
     recorder = Recorder.start(work / "run.json", source, "")
     recipe = recipe.for_engine("native").for_series(series.pixel_size_angstrom)

@@ -1,6 +1,6 @@
 """Series that this project did not make, aligned without gold and with it, against what is known of them.
 
-    python benchmarks/foreign.py FOLDER [--series TEXT ...] [--method METHOD ...] [--threads 2] [--record]
+    python benchmarks/foreign.py FOLDER [--series TEXT ...] [--method METHOD ...] [--no-fallback] [--threads 2] [--record]
 
 FOLDER holds the series of :data:`CASES` (where they come from is in its README).  Printed is the root mean square distance from the
 reference over the specimen, raw pixels, whatever the origin, scale or hand of each; the hand itself where the sign of the tilts is
@@ -11,6 +11,7 @@ as a user would give it.
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,13 +20,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import tiltflow
+from alignment import ASKED, align_series
 from record import Figures, add_option
 from tiltflow import geometry
-from tiltflow.errors import StageError
-from tiltflow.formats.series import SeriesHints, read_series
+from tiltflow.errors import TiltflowError
+from tiltflow.formats.series import read_series
 from tiltflow.model import Alignment, TiltSeries
-from tiltflow.parallel import one_thread_for_algebra
 
 Floats = NDArray[np.float64]
 _WITHIN = 0.35
@@ -97,14 +97,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--series", nargs="+", default=[""], help="only those whose name contains one of these")
-    parser.add_argument("--method", nargs="+", default=["projection", "patches"])
+    parser.add_argument("--method", nargs="+", default=["markerless", "patches"])
+    parser.add_argument("--no-fallback", action="store_true", help="use the method asked for whatever it says of itself")
     parser.add_argument("--threads", type=int, default=2)
     add_option(parser)
     asked = parser.parse_args()
     figures = Figures("foreign")
-    with figures.printed(), one_thread_for_algebra():
-        print("| series | method | from the reference px | hand | axis deg | claimed px | doubts | s |")
-        print("|---|---|---:|---|---:|---:|---|---:|")
+    with figures.printed():
+        print("| series | asked | used | from the reference px | hand | axis deg | claimed px | doubts | s |")
+        print("|---|---|---|---:|---|---:|---:|---|---:|")
         for name, case in CASES.items():
             if any(text in name for text in asked.series):
                 print_case(name, case, asked)
@@ -112,17 +113,25 @@ def main() -> None:
 
 
 def print_case(name: str, case: Case, asked: argparse.Namespace) -> None:
-    """Print one row for each method, each without its fallbacks."""
-    series = read_series(asked.folder / case.stack, SeriesHints(axis_angle_deg=case.told_deg))
+    """Print one row for each method."""
+    series = read_series(asked.folder / case.stack)
+    told = () if case.told_deg is None else (f"setupset.copyarg.rotation={case.told_deg}",)
+
+    def aligned(method: str) -> Alignment:
+        with tempfile.TemporaryDirectory() as work:
+            return align_series(
+                series.path, ASKED[method], Path(work), overrides=told, fallback=not asked.no_fallback, threads=asked.threads
+            )
+
     reference = case.reference(series.path.parent, series)
     if reference is None:
-        gold = tiltflow.align(series, method="gold", fallback=False, threads=asked.threads)
+        gold = aligned("gold")
         reference = Reference(gold.transforms, gold.tilt_deg, hand_known=True)
     for method in asked.method:
         begin = time.perf_counter()
         try:
-            found = tiltflow.align(series, method=method, fallback=False, threads=asked.threads)
-        except StageError as error:
+            found = aligned(method)
+        except TiltflowError as error:
             print(f"| {name} | {method} | failed: {error} |", flush=True)
             continue
         seconds = time.perf_counter() - begin
@@ -132,7 +141,10 @@ def print_case(name: str, case: Case, asked: argparse.Namespace) -> None:
         own = found.evidence.error_px
         claimed = "" if own is None else f"{own:.2f}"
         doubts = "; ".join(found.evidence.trust_warnings) or "none"
-        print(f"| {name} | {method} | {px:.2f} | {hand} | {axis:.2f} | {claimed} | {doubts} | {seconds:.1f} |", flush=True)
+        print(
+            f"| {name} | {method} | {found.method} | {px:.2f} | {hand} | {axis:.2f} | {claimed} | {doubts} | {seconds:.1f} |",
+            flush=True,
+        )
 
 
 def disagreement(reference: Reference, found: Alignment, shape: tuple[int, ...]) -> tuple[float, bool]:
