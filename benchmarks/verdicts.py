@@ -6,7 +6,7 @@
 Each kind is aligned and reconstructed by the native engine as a user would ask for it.  The true error is what blurs the tomogram:
 root mean square over beads and the views that take part (:func:`tiltflow.simulate.scoring.score`).  No series above 1 px may be called
 good, and at least nine of ten below 0.3 px should be; of these, series are counted apart whose views are too few or lie too close
-together for a good tomogram, however well they are aligned.
+together for a good tomogram, however well they are aligned, and those whose axis nothing tells, since they may be mirrored.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ class Kind:
     """Lengths as parts of the size."""
     enough: bool = True
     """Whether its views suffice for a good tomogram."""
+
+    @property
+    def axis_told(self) -> bool:
+        """Whether the header tells the axis; else the tomogram may be mirrored, which is a doubt whatever its alignment."""
+        return bool(self.simulated.get("axis_told", True))
 
 
 GOLD: Mapping[str, Any] = {}
@@ -244,7 +249,8 @@ def line(outcome: Outcome) -> str:
 def confusion(outcomes: Sequence[Outcome]) -> str:
     """Return the table of true error against verdict, in Markdown, and whether what is wanted is reached."""
     sets = {
-        f"below {FINE_PX:g} px": [one for one in fine(outcomes) if KINDS[one.kind].enough],
+        f"below {FINE_PX:g} px": sound(outcomes),
+        f"below {FINE_PX:g} px, axis not told": [one for one in fine(outcomes) if not KINDS[one.kind].axis_told],
         f"below {FINE_PX:g} px, too few views": [one for one in fine(outcomes) if not KINDS[one.kind].enough],
         f"{FINE_PX:g} to {BLURRED_PX:g} px": [one for one in aligned(outcomes) if FINE_PX <= one.true_px <= BLURRED_PX],
         f"above {BLURRED_PX:g} px": blurred(outcomes),
@@ -254,22 +260,30 @@ def confusion(outcomes: Sequence[Outcome]) -> str:
     for name, within in sets.items():
         counts = Counter(one.level for one in within)
         rows.append(f"| {name} | {len(within)} | " + " | ".join(str(counts[level]) for level in levels) + " |")
-    sound = [one for one in fine(outcomes) if KINDS[one.kind].enough]
-    praised, called = sum(one.level == Trust.GOOD for one in blurred(outcomes)), sum(one.level == Trust.GOOD for one in sound)
+    good = sound(outcomes)
+    praised, called = sum(one.level == Trust.GOOD for one in blurred(outcomes)), sum(one.level == Trust.GOOD for one in good)
     rows.append(f"\n{praised} of {len(blurred(outcomes))} series above {BLURRED_PX:g} px are called good (wanted: none).")
-    rows.append(f"{called} of {len(sound)} series below {FINE_PX:g} px are called good (wanted: nine of ten).")
+    rows.append(
+        f"{called} of {len(good)} series below {FINE_PX:g} px, whose axis is told and whose views are enough, are called good "
+        "(wanted: nine of ten)."
+    )
     failed = len(outcomes) - len(aligned(outcomes))
     return "\n".join(rows) + (f" {failed} of {len(outcomes)} series failed and say so." if failed else "")
 
 
 def offenders(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return the series whose verdict is wrong: blurred and good, or fine, of enough views, and not good."""
-    timid = [one for one in fine(outcomes) if one.level != Trust.GOOD and KINDS[one.kind].enough]
+    """Return the series whose verdict is wrong: blurred and good, or fine, with nothing else against them, and not good."""
+    timid = [one for one in sound(outcomes) if one.level != Trust.GOOD]
     return [one for one in blurred(outcomes) if one.level == Trust.GOOD] + timid
 
 
 def aligned(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return [one for one in outcomes if one.true_px is not None]
+
+
+def sound(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return the series that are well aligned and have nothing else against them: too few views, or a hand that nobody knows."""
+    return [one for one in fine(outcomes) if KINDS[one.kind].enough and KINDS[one.kind].axis_told]
 
 
 def fine(outcomes: Sequence[Outcome]) -> list[Outcome]:
