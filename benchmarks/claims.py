@@ -20,12 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from record import Figures, add_option
-from tiltflow.align.fallback import align_views
-from tiltflow.align.methods import AlignParams
+from simulated import aligned
 from tiltflow.errors import StageError
 from tiltflow.geometry import axis_angles
-from tiltflow.parallel import one_thread_for_algebra
-from tiltflow.preprocess.preparation import RepairingStack
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 
@@ -88,7 +85,7 @@ def main() -> None:
     add_option(parser)
     asked = parser.parse_args()
     figures, claims = Figures("claims"), []
-    with figures.printed(), one_thread_for_algebra():
+    with figures.printed():
         print("| series | size | seeds | used | true px | claimed px | claimed / true | trust warnings |")
         print("|---|---:|---:|---|---:|---:|---:|---:|")
         for size in asked.size:
@@ -117,14 +114,7 @@ def claim(row: Row, size: int, seed: int, series: SimulatedSeries, threads: int)
     """Align a series, and compare."""
     begin = time.perf_counter()
     try:
-        found = align_views(
-            RepairingStack(series.images),
-            series.truth.nominal_deg,
-            series.series.axis_angle_deg,
-            series.series.pixel_size_angstrom,
-            AlignParams(method=row.method),
-            threads=threads,
-        )
+        found = aligned(series, row.method, threads)
     except StageError as error:
         return Claim(row, size, seed, "failed", np.nan, np.nan, np.nan, (str(error),))
     own = found.evidence.error_px

@@ -15,12 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from record import Figures, add_option
-from tiltflow.align.fallback import align_views
-from tiltflow.align.methods import AlignParams
+from simulated import aligned
 from tiltflow.errors import StageError
 from tiltflow.geometry import axis_angles
-from tiltflow.parallel import one_thread_for_algebra
-from tiltflow.preprocess.preparation import RepairingStack
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
 
@@ -39,7 +36,7 @@ def main() -> None:
     add_option(parser)
     asked = parser.parse_args()
     figures, points = Figures("markerless"), {}
-    with figures.printed(), one_thread_for_algebra():
+    with figures.printed():
         print(
             "| series | asked | used | true px | claimed px | axis error deg | warnings | s |\n|---|---|---|---:|---:|---:|---:|---:|"
         )
@@ -60,14 +57,7 @@ def row(regime: str, dose: float, method: str, asked: argparse.Namespace, seed: 
     series = simulate(params, threads=2)
     begin = time.perf_counter()
     try:
-        found = align_views(
-            RepairingStack(series.images),
-            series.truth.nominal_deg,
-            series.series.axis_angle_deg,
-            series.series.pixel_size_angstrom,
-            AlignParams(method=method),
-            threads=2,
-        )
+        found = aligned(series, method, threads=2)
     except StageError as error:
         print(f"| {regime} {seed}, dose {dose:g} | {method} | failed: {error} |")
         return np.nan, np.nan
