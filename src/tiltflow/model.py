@@ -280,7 +280,8 @@ class Evidence:
     `error_px` is the estimated error of the alignment itself; `trust_warnings` are the reasons not to trust it, none for a sound one.
     `excluded_views` maps views, counted from 0, to the reason.  `rejected` maps reasons to the number of tracks rejected
     before the solution; `tracks_rejected` counts those that the solution rejected.  `axis_angle_error_deg` is the standard
-    error of the angle from the data.  `positions_per_view` counts the tracks that each view was fitted
+    error of the angle from the data, and `x_axis_tilt_error_deg` that of the x-axis tilt that levels the specimen, None where it is not
+    known and 0 is taken.  `positions_per_view` counts the tracks that each view was fitted
     with, `positions_lost_per_view` those that are missing or were rejected there.  `residual_vectors_px` holds x, y of each track
     on the view nearest to zero tilt, raw pixels from its corner, and the residual there, dx and dy.  Where local
     areas are used all of these are with them, and `global_residual_mean_px` and `global_leave_out_px` without.
@@ -308,6 +309,7 @@ class Evidence:
     axis_angle_nominal_deg: float | None = None
     axis_angle_from_data_deg: float | None = None
     axis_angle_error_deg: float | None = None
+    x_axis_tilt_error_deg: float | None = None
     correlation_per_view: tuple[float, ...] | None = None
     error_px: float | None = None
     trust_warnings: tuple[str, ...] = ()

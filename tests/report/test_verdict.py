@@ -456,3 +456,21 @@ def test_the_worst_reason_is_that_of_the_worst_check(record):
     record.alignment.included = [view >= 9 for view in range(21)]
     line = headline(judge(record, LIMITS))
     assert line.startswith("POOR: 9 of 21 views were left out (alignment error 0.12 px, ")
+
+
+@pytest.mark.parametrize(
+    ("tilt_deg", "error_deg", "method", "level", "said"),
+    [
+        (-1.5, 0.4, "gold", Trust.GOOD, "an x-axis tilt of -1.5 ± 0.4° levels the specimen"),
+        (6.0, 2.5, "gold", Trust.DOUBTFUL, "an x-axis tilt of 6.0 ± 2.5° levels the specimen"),
+        (0.0, None, "patches", Trust.GOOD, "the x-axis tilt is not known and 0 is taken"),
+        (3.0, None, "gold", None, ""),
+        (0.0, None, "projection", None, ""),
+    ],
+)
+def test_the_verdict_knows_how_well_the_specimen_is_levelled(record, tilt_deg, error_deg, method, level, said):
+    found = record.alignment
+    found.x_axis_tilt_deg, found.x_axis_tilt_error_deg, found.method = tilt_deg, error_deg, method
+    checks = [check for check in examine(record, LIMITS) if check.name == "x-axis tilt"]
+    assert [check.level for check in checks] == ([level] if level else [])
+    assert all(said in check.finding for check in checks)

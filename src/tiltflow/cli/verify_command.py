@@ -26,5 +26,7 @@ def verify(
             for difference in checked.differences:
                 console.out.print(f"  {difference}", style="red", markup=False)
     if damaged:
-        console.out.print(f"{damaged} damaged: `tiltflow run --verify` makes again what is wrong, and only that", markup=False)
+        console.out.print(
+            f"{damaged} series damaged: `tiltflow run --verify` makes again what is wrong, and only that", markup=False
+        )
         raise typer.Exit(SOME_FAILED)

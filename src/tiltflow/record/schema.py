@@ -213,6 +213,7 @@ class AlignmentEntry(_Entry):
     axis_angle_nominal_deg: float | None = None
     axis_angle_from_data_deg: float | None = None
     axis_angle_error_deg: float | None = None
+    x_axis_tilt_error_deg: float | None = None
     trust_warnings: list[str] = Field(default_factory=list)
     views_counted_from: Literal[1] = 1
     excluded_views: dict[int, str] = Field(default_factory=dict)

@@ -21,6 +21,8 @@ degrees without gold.  Where the axis is within 2 degrees of x or y, its sign ca
 _PATCH_DRIFT = 2.0
 """By what limits of leave-out error and residual are wider for patches.  Of simulated series without gold that are aligned to 0.2 to
 0.3 px both are 0.6 to 1 px, mostly drift of the patches; with gold in the patches they are 0.2 px (`benchmarks/verdicts.py`)."""
+_MOST_PITCH_ERROR_DEG = 2.0
+"""Error of the x-axis tilt up to which levelling is an improvement: most sections lie within it of their grid's plane."""
 _TRACKING = {"gold": "beads", "patches": "patches"}
 
 
@@ -67,6 +69,7 @@ def _checks(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
         *_axis(record, found, thresholds),
         *_support(found, thresholds),
         *_tilts(found, thresholds),
+        *_pitch(found),
         *_volume(record, thresholds),
     )
 
@@ -231,6 +234,20 @@ def _tilts(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
     text = f"good from {limits.views_good}, poor below {limits.views_poor}"
     said = "one view is used" if seen.views == 1 else f"{seen.views} views are used"
     yield Check("views", level, said, text, Quantity(seen.views))
+
+
+def _pitch(found: AlignmentEntry) -> Iterator[Check]:
+    """Yield by what x-axis tilt the specimen is levelled, and how well that is known; nothing where nobody looked for it."""
+    error = found.x_axis_tilt_error_deg
+    if error is not None:
+        tilt = found.x_axis_tilt_deg or 0.0
+        level = Trust.GOOD if error <= _MOST_PITCH_ERROR_DEG else Trust.DOUBTFUL
+        said = f"an x-axis tilt of {tilt:.1f} ± {error:.1f}° levels the specimen"
+        yield Check("x-axis tilt", level, said, f"good to {_MOST_PITCH_ERROR_DEG:g}°", Quantity(round(tilt, 2), "deg"))
+    elif found.method in _TRACKING and not found.x_axis_tilt_deg:
+        yield Check(
+            "x-axis tilt", Trust.GOOD, "the x-axis tilt is not known and 0 is taken: the specimen may slant as its grid does"
+        )
 
 
 def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:

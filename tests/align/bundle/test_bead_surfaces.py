@@ -73,6 +73,7 @@ def test_the_offset_lays_the_points_flat(point_case):
     assert abs(second.tilt_offset_deg) < 0.05 * max(abs(first.tilt_offset_deg), 1.0)
     assert second.pitch_deg == pytest.approx(2.0, abs=0.6)
     assert second.alignment("gold").x_axis_tilt_deg == -second.pitch_deg
+    assert 0 < second.evidence.x_axis_tilt_error_deg < 1.5
 
 
 def test_beads_of_two_surfaces_are_separated_also_where_one_is_asked_for(rng):
@@ -142,3 +143,9 @@ def test_points_in_a_line_across_the_axis_know_no_tilt_about_it():
     x = np.linspace(-200, 200, 9)
     points = np.stack([x, np.zeros(9), np.random.default_rng(0).normal(0, 1, 9)], axis=1)
     assert not fit_surfaces(points, 1).levels
+
+
+def test_the_tilt_about_x_is_not_known_from_points_spread_through_a_thick_specimen_and_0_is_taken(point_case):
+    found = point_case(tracks=5, thickness=150.0, pitch_deg=3.0).solve(SolveParams())
+    assert (found.pitch_deg, found.evidence.x_axis_tilt_error_deg) == (0.0, None)
+    assert any("whose standard error is" in note and "0 is taken" in note for note in found.evidence.notes)

@@ -62,6 +62,8 @@ def assemble_solution(problem: BundleProblem, fit: BundleFit, params: SolveParam
     if len(surfaces.heights) > params.surfaces:
         notes = (*notes, "the points lie on two surfaces, although one was to be analysed: two planes were fitted")
     evidence = _evidence(problem, fit, residuals, weights, views, params, (*notes, sentence) if sentence else notes)
+    if surfaces.levels:
+        evidence = replace(evidence, x_axis_tilt_error_deg=surfaces.pitch_error_deg)
     if found is not None:
         # Of the same positions, so that the two can be compared.
         rigid = fit.geometry.residual(problem.observations)

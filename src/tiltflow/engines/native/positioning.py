@@ -45,7 +45,8 @@ def position_specimen(job: EngineJob, stack: Stack, alignment: Alignment) -> Ali
             notes.warn(f"the specimen was not found, so the volume has the requested position: {found.reason}")
             return alignment
         thickness = _thickness(job.recipe, found, notes)
-    return replace(found.level(alignment), thickness=thickness)
+    evidence = replace(alignment.evidence, x_axis_tilt_error_deg=found.pitch_error_deg)
+    return replace(found.level(alignment), thickness=thickness, evidence=evidence)
 
 
 def _note(notes: StageObserver, found: PositionResult) -> None:
