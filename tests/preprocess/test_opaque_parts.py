@@ -22,6 +22,11 @@ def bar(images, view, rows, light=0.03):
     images[view] *= through
 
 
+def slope(images, view):
+    """Let the light fall off over the lower half of a view, down to a twentieth."""
+    images[view] *= np.clip(np.linspace(0.05, 2.0, SIZE), None, 1)[:, None]
+
+
 def test_a_bar_is_replaced_by_the_level_around_it_and_no_edge_is_left(views):
     kept = views.copy()
     bar(views, 2, 40)
@@ -44,6 +49,7 @@ def test_counts_of_zero_in_the_shadow_do_not_matter(views):
     [
         pytest.param(lambda images: bar(images, 2, 40, light=0.3), "a thick specimen lets light through", id="some light"),
         pytest.param(lambda images: [bar(images, view, 40) for view in range(7)], "most views have it", id="most views"),
+        pytest.param(lambda images: slope(images, 2), "it grows as a thick specimen does", id="a slope"),
         pytest.param(lambda images: bar(images, 2, 2), "it covers next to nothing", id="a narrow one"),
         pytest.param(lambda images: images.__setitem__((2, slice(60, 100), slice(60, 100)), 20.0), "it is inside", id="an island"),
         pytest.param(lambda images: np.subtract(images, LEVEL, out=images), "there is no level", id="images without a mean"),

@@ -37,6 +37,9 @@ _BELOW_ZERO = 0.05
 _LEAST_PART = 0.02
 """Part of the field that an opaque thing covers at least, and by which it exceeds the median over the series; a cluster of gold is
 smaller."""
+_SOLID = 0.5
+"""Part of a dark region that is opaque: the rest is its edge, a third of a narrow bar.  A thick specimen in images that are black before
+the light is gone (8-bit movies) is opaque in a tenth of its shadow."""
 _BORDER_PX, _SOFT_PX = 2, 1.5
 """Binned pixels that a mask is larger than the shadow, and the standard deviation of the blur of its edge."""
 _LEVEL_REACH_PX = 6.0
@@ -133,11 +136,12 @@ def _binned(image: NDArray[Any]) -> Images:
 
 
 def _at_the_border(dark: Mask, opaque: Mask) -> Mask:
-    """Return the dark regions that reach the border of the image, and of which a part is opaque."""
+    """Return the dark regions that reach the border of the image and are opaque but for their edges."""
     label, count = ndimage.label(dark)
     edge = np.concatenate([label[0], label[-1], label[:, 0], label[:, -1]])
-    area = np.bincount(label[opaque], minlength=count + 1)
-    kept = [number for number in np.unique(edge) if number and area[number] >= _LEAST_PART * dark.size]
+    area, whole = (np.bincount(label[part], minlength=count + 1) for part in (opaque, dark))
+    least = np.maximum(_LEAST_PART * dark.size, _SOLID * whole)
+    kept = [number for number in np.unique(edge) if number and area[number] >= least[number]]
     return np.isin(label, kept)
 
 
