@@ -33,8 +33,12 @@ def sync(paths: Iterable[Path]) -> None:
     OSError
         If one cannot be written there.
     """
+    every = list(_all_in(paths))
+    if len(every) == 1:
+        _sync_one(every[0])
+        return
     with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
-        for _ in pool.map(_sync_one, _all_in(paths)):
+        for _ in pool.map(_sync_one, every):
             pass
 
 

@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
-from tiltflow.delivery.callback import check_url
+from tiltflow.delivery.callback import LOCAL_HOSTS, check_url
 from tiltflow.errors import SettingsError
 from tiltflow.settings import Settings, load_settings, load_token
 
@@ -64,10 +64,13 @@ def resolve_token(token: str | None, url: str, settings: Settings | None = None)
 
 
 def _may_go(url: httpx.URL, settings: Settings, what: str) -> bool:
-    """Return whether the secrets of the site may be sent to an address."""
+    """Return whether the secrets of the site may be sent to an address: a listed host, by https but on this machine."""
     host = url.host if url.port is None else f"{url.host}:{url.port}"
     if host.casefold() in {each.casefold() for each in settings.callback_hosts}:
-        return True
+        if url.scheme == "https" or url.host in LOCAL_HOSTS:
+            return True
+        _log.warning("%s is not sent to %s without encryption: give the address with https", what, host)
+        return False
     listed = ", ".join(settings.callback_hosts) or "none"
     _log.warning(
         "%s is not sent to %s, which is not among the hosts that it may go to (%s): if that is the portal, "

@@ -167,6 +167,16 @@ def test_a_page_for_people_is_no_acceptance(text: str) -> None:
     assert len(portal.requests) == 1
 
 
+@pytest.mark.parametrize("charset", ["hex", "undefined", "idna", "no-such"])
+def test_no_encoding_that_a_server_names_ends_a_run(charset: str) -> None:
+    assert Portal(httpx.Response(200, content=b"{}", headers={"Content-Type": f"text/plain; charset={charset}"})).send() == 1
+
+
+def test_a_body_of_brackets_is_no_acceptance_and_no_defect() -> None:
+    with pytest.raises(CallbackError, match="no word of an API"):
+        Portal(httpx.Response(200, text="[" * 60_000)).send()
+
+
 def _endless(pause_s: float, ended: threading.Event) -> Iterator[bytes]:
     while not ended.wait(pause_s):
         yield b"x"

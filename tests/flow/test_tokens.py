@@ -77,6 +77,8 @@ def test_a_token_needs_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "https://portal.example.evil.example/api", None),
         ("", "https://evil.example/portal.example", None),
         ("", "http://127.0.0.1:9999/api", None),
+        ("", "http://portal.example/api", None),
+        ("lab-portal", "http://portal.example/api", None),
         ("lab-portal", "https://portal.example/api", "held-by-a-block"),
         ("lab-portal", "https://evil.example/api", None),
         ("database-password", "https://portal.example/api", None),

@@ -8,9 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tiltflow.cli import app
+from tiltflow.formats.identity import state_of
 from tiltflow.model import Site
 from tiltflow.pipeline import check_results, process
 from tiltflow.pipeline import conclusion as conclusion_module
+from tiltflow.pipeline.conclusion import complete
+from tiltflow.pipeline.resume import look_back
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 
@@ -124,6 +127,71 @@ def test_a_byte_that_was_flipped_is_found_and_its_step_done_again(small_series, 
     assert next(check_results(output)).differences == ()
     assert set(made_again(output)) <= again
     assert set(made_again(output))
+
+
+def test_whichever_file_is_damaged_it_is_found_and_made_again(small_series, site, output):
+    process(small_series, RECIPE, site, output=output)
+    record = read_record(output / "run.json")
+    paths = [entry.path for entry in (*record.products, *record.files)]
+    assert {"B.adoc", "batchruntomo.log", "report/slice_xy.jpg"} <= set(paths)
+    for path in paths:
+        place = output / path
+        flip_a_byte(a_chunk_of(place) if place.is_dir() else place)
+        assert process(small_series, RECIPE, site, output=output, verify=True).ok
+        record = read_record(output / "run.json")
+        assert {entry.path for entry in (*record.products, *record.files)} == set(paths), f"after {path}"
+        assert next(check_results(output)).differences == (), path
+
+
+def of_another_specimen(source: Path) -> bytes:
+    """Overwrite a stack by one of the same size, and return what it held."""
+    held = source.read_bytes()
+    with source.open("r+b") as file:
+        file.seek(1024)
+        file.write(held[1024:][::-1])
+    return held
+
+
+@pytest.mark.parametrize("put_back_in_time", [False, True])
+def test_what_was_made_of_an_input_that_changed_is_never_taken_over(small_series, site, output, put_back_in_time):
+    """The trap: the steps' keys are those of the input before, and it may be put back."""
+    recipe = make_recipe(BrtParameters(thickness=50, fiducialless=1), engine="native", fallback=False)
+    clean = process(small_series, recipe, site, output=output.with_name("clean") / "B")
+    assert clean.ok, clean.message
+    held = []
+
+    def meddle(progress):
+        if progress.stage == "x-rays" and not held:
+            held.append(of_another_specimen(small_series))
+        elif progress.stage == "reconstruction" and put_back_in_time:
+            small_series.write_bytes(held[0])
+
+    result = process(small_series, recipe, site, output=output, on_progress=meddle)
+    assert not result.ok
+    assert "was changed while it was being read" in result.message
+    assert not (output / "B.xf").exists()
+    small_series.write_bytes(held[0])
+    assert process(small_series, recipe, site, output=output).ok
+    assert (output / "B.xf").read_bytes() == (output.with_name("clean") / "B" / "B.xf").read_bytes()
+
+
+def test_a_stack_that_changes_after_it_was_compared_is_not_vouched_for(small_series, site, output):
+    process(small_series, RECIPE, site, output=output)
+    judged = look_back(small_series, RECIPE, output)
+    of_another_specimen(small_series)
+    complete(judged.result, output, judged.identity, site.thresholds)
+    assert look_back(small_series, RECIPE, output).result is None
+
+
+def test_a_kept_result_is_of_the_stack_where_it_is_now(small_series, site, output):
+    process(small_series, RECIPE, site, output=output)
+    moved = small_series.with_name("moved") / "B.st"
+    moved.parent.mkdir()
+    small_series.rename(moved)
+    kept = process(moved, RECIPE, site, output=output)
+    record = read_record(output / "run.json")
+    assert (kept.source, record.source, record.source_state) == (moved, str(moved), state_of(moved))
+    assert str(moved) in (output / "report.html").read_text()
 
 
 @pytest.mark.parametrize("name", ["B_rec.mrc", "B_ali.mrc", "B.xf", "B.tlt", "B_rec.zarr", "tiltMov_B.mp4", "report"])

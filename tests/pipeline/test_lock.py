@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tiltflow.pipeline import check_results
+from tiltflow.pipeline import check_results, lock
 from tiltflow.pipeline.lock import LOCK_NAME, folder_lock
 from tiltflow.record import read_record
 
@@ -112,3 +114,38 @@ def test_the_folder_is_where_the_lock_is(tmp_path):
     place = Path(tmp_path / "deep" / "B")
     with folder_lock(place, nobody):
         assert (place / LOCK_NAME).is_file()
+
+
+def test_a_file_that_was_removed_between_opening_and_locking_holds_nothing(tmp_path, monkeypatch):
+    folder, locked = tmp_path / "B", lock.fcntl.flock
+    folder.mkdir()
+    removed = []
+
+    def late(descriptor, how):
+        if not removed:  # the run before ends now
+            removed.append(True)
+            (folder / LOCK_NAME).unlink()
+        locked(descriptor, how)
+
+    monkeypatch.setattr(lock.fcntl, "flock", late)
+    with folder_lock(folder, nobody):
+        assert (folder / LOCK_NAME).is_file()
+
+
+def test_the_end_of_a_run_whose_folder_was_removed_takes_no_other_s_lock(tmp_path):
+    folder = tmp_path / "B"
+    with folder_lock(folder, nobody):
+        shutil.rmtree(folder)
+        second = folder_lock(folder, nobody)
+        second.__enter__()
+    assert (folder / LOCK_NAME).is_file()
+    second.__exit__(None, None, None)
+
+
+def test_a_full_disk_takes_no_lock_away(tmp_path, monkeypatch):
+    def full(_descriptor, _text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lock.os, "write", full)
+    with folder_lock(tmp_path / "B", nobody):
+        assert (tmp_path / "B" / LOCK_NAME).is_file()

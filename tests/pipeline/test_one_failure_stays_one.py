@@ -103,3 +103,18 @@ def test_no_failure_to_print_changes_a_result(tmp_path, redirected):
     assert ended.returncode == 0
     assert (tmp_path / "out" / "callback.json").is_file()
     assert (tmp_path / "out" / "[red]ü" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("redirected", "status"), [(">/dev/full", 1), ("| :", 0), (">&-", 0)])
+def test_an_answer_that_is_lost_is_no_success(redirected, status):
+    """The output is the result of such a command; a reader that left has what it wanted."""
+    asked = f'set -o pipefail; "{sys.executable}" -m tiltflow directives plastic_brt {redirected}'
+    ended = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=False)
+    assert ended.returncode == status, ended.stderr
+    assert ("could not be written" in ended.stderr) == (status == 1)
+
+
+@pytest.mark.usefixtures("fake_imod")
+def test_a_record_of_the_run_that_cannot_be_written_costs_no_series(small_series, tmp_path):
+    (tmp_path / "out" / "run.json" / "x").mkdir(parents=True)
+    assert run([small_series], RECIPE, Site(scratch=tmp_path), tmp_path / "out").results[0].ok

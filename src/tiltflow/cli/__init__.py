@@ -33,4 +33,10 @@ for _commands in _MODULES:
 def main() -> None:
     """Run the command line."""
     forgive_output()
-    sys.exit(app())
+    try:
+        status = app(standalone_mode=True)
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stderr.write(f"error: the output could not be written: {error.strerror or error}\n")
+        status = SOME_FAILED
+    sys.exit(status)

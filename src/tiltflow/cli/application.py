@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tiltflow.cli.streams import forgive_whatever
 from tiltflow.errors import TiltflowError
 from tiltflow.version import __version__, build
 
@@ -83,6 +84,14 @@ def usage_errors() -> Iterator[None]:
     except TiltflowError as error:
         console.err.print(f"error: {error}", style="red", markup=False)
         raise typer.Exit(USAGE_ERROR) from error
+
+
+def begin_work(*, verbose: bool) -> None:
+    """Begin a command whose results are on disk: its log is shown, and nothing that cannot be printed ends it."""
+    from tiltflow import console
+
+    forgive_whatever()
+    console.set_up_logging(verbose=verbose)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tiltflow.cli.application import app, stoppable, usage_errors
+from tiltflow.cli.application import app, begin_work, stoppable, usage_errors
 
 
 @app.command()
@@ -18,10 +18,9 @@ def demo(
     views: Annotated[int, typer.Option("--views", min=5, help="Number of views.")] = 41,
 ) -> None:
     """Simulate a plastic section with gold beads, process it, and list the products."""
-    from tiltflow import console
     from tiltflow.demo import run_demo
 
-    console.set_up_logging(verbose=False)
+    begin_work(verbose=False)
     with stoppable(), usage_errors():
         status = run_demo(output, seed=seed, size=size, views=views)
     raise typer.Exit(status)

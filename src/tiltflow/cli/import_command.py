@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tiltflow.cli.application import app, status_of, stoppable, usage_errors
+from tiltflow.cli.application import app, begin_work, status_of, stoppable, usage_errors
 from tiltflow.cli.options import WHERE, Overrides
 
 
@@ -41,7 +41,7 @@ def import_alignment(
     from tiltflow.report.series_page import PAGE_NAME
     from tiltflow.settings import load_site
 
-    console.set_up_logging(verbose=False)
+    begin_work(verbose=False)
     with usage_errors():
         source = find_series(series.parent, series.name)[0]
         check_alignment_path(alignment, [source.stem])

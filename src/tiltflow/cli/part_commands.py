@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiltflow.cli.application import app, folder_of, status_of, stoppable, usage_errors
+from tiltflow.cli.application import app, begin_work, folder_of, status_of, stoppable, usage_errors
 from tiltflow.cli.options import (
     WHERE,
     Alignment,
@@ -49,7 +49,7 @@ def _do(parts: tuple[Part, ...], asked: FolderOptions, alignment: Path | None = 
     from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_settings, site_from
 
-    console.set_up_logging(verbose=asked.verbose)
+    begin_work(verbose=asked.verbose)
     with usage_errors():
         settings = load_settings(scratch=asked.scratch, threads=asked.threads, engine=asked.engine)
         recipe = make_recipe(
@@ -106,7 +106,7 @@ def products(
     from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_settings, load_token, site_from
 
-    console.set_up_logging(verbose=verbose)
+    begin_work(verbose=verbose)
     with usage_errors():
         settings = load_settings(scratch=workdir.resolve() if workdir else None, threads=threads)
         site, recipe = site_from(settings), make_recipe(pyramid=settings.pyramid)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tiltflow.cli.application import app, folder_of, stoppable, usage_errors
+from tiltflow.cli.application import app, begin_work, folder_of, stoppable, usage_errors
 from tiltflow.cli.options import (
     HOW,
     WHERE,
@@ -61,7 +61,7 @@ def run(
     from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_settings, load_token, site_from
 
-    console.set_up_logging(verbose=asked.verbose)
+    begin_work(verbose=asked.verbose)
     with usage_errors():
         settings = load_settings(
             scratch=asked.scratch,

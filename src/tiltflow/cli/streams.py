@@ -1,4 +1,7 @@
-"""Output that cannot fail: a full disk behind it, a reader that left or a name that the terminal has no letters for changes no result."""
+"""Output whose failures change no result.
+
+A reader may have left, the terminal have no letters for a name and, of commands whose results are on disk, the disk behind it be full.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,14 @@ class Forgiving:
     ----------
     stream
         The stream of the system.
+
+    Attributes
+    ----------
+    whatever
+        Whether every failure is forgotten, of all streams; else only that of a reader that left.
     """
+
+    whatever = False
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -26,19 +36,25 @@ class Forgiving:
         """Write text, if that is possible, and return its length."""
         try:
             self._stream.write(text)
-        except (OSError, ValueError):  # ValueError: it is closed
-            self._leave()
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            self._forgive(error)
         return len(text)
 
     def flush(self) -> None:
         """Pass on what was written, if that is possible."""
         try:
             self._stream.flush()
-        except (OSError, ValueError):
-            self._leave()
+        except (OSError, ValueError) as error:
+            self._forgive(error)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+    def _forgive(self, error: OSError | ValueError) -> None:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and not Forgiving.whatever:
+            raise error
+        if not isinstance(error, BlockingIOError):  # what is slow now may take the next word
+            self._leave()
 
     def _leave(self) -> None:
         """Write to nowhere from now on: what is still in the buffer would fail again at the end of the process."""
@@ -51,8 +67,13 @@ class Forgiving:
             self._stream = io.StringIO()
 
 
+def forgive_whatever() -> None:
+    """Let nothing that is printed from now on fail: the results are on disk."""
+    Forgiving.whatever = True
+
+
 def forgive_output() -> None:
-    """Let nothing that is printed from now on fail."""
+    """Let a reader that left, or a name without letters, end no command."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None:

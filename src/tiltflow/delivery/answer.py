@@ -62,7 +62,7 @@ class Answer:
             return text[0] in "{["
         try:
             json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         return True
 
@@ -75,7 +75,7 @@ def read_answer(response: httpx.Response) -> Answer:
         if len(body) >= LARGEST_BYTES:
             break
     whole = len(body) < LARGEST_BYTES
-    text = bytes(body[:LARGEST_BYTES]).decode(response.encoding or "utf-8", errors="replace")
+    text = bytes(body[:LARGEST_BYTES]).decode("utf-8", errors="replace")  # the encodings that servers name are not all known
     return Answer(response.status_code, response.headers, text, whole)
 
 

@@ -30,6 +30,7 @@ from tiltflow.errors import CallbackError, SettingsError
 
 __all__ = [
     "CALLBACK_NAME",
+    "LOCAL_HOSTS",
     "NOTICE_POLICY",
     "CallbackBody",
     "RetryPolicy",
@@ -42,7 +43,8 @@ __all__ = [
     "write_callback",
 ]
 
-_LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Hosts to which no line leads that others could listen on."""
 _QUOTED_CHARACTERS = 300
 
 _log = logging.getLogger(__name__)
@@ -152,7 +154,7 @@ def send(
     policy = policy or RetryPolicy()
     target = check_url(url)
     secret = check_token(token) if token is not None else None
-    if secret is not None and target.scheme == "http" and target.host not in _LOCAL_HOSTS:
+    if secret is not None and target.scheme == "http" and target.host not in LOCAL_HOSTS:
         _log.warning("the token for %s travels unencrypted; use https", target.host)
     timeout = httpx.Timeout(policy.read_timeout_s, connect=policy.connect_timeout_s)
     content = body.model_dump_json().encode()

@@ -34,7 +34,7 @@ def why_unusable(source: Path, taken: Container[str]) -> str:
     if stem.casefold() in taken:
         return f"{name}: its products would lie in a folder {stem!r}, which is the name of a file of the run; rename it"
     try:
-        size = len(str(source).encode())
+        str(source).encode()
     except UnicodeEncodeError:
         return f"{str(source)!a}: the name is not UTF-8 text, which records and messages hold; rename it"
     if any(unicodedata.category(character) == "Cc" for character in source.name):

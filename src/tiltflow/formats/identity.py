@@ -21,6 +21,8 @@ _REMEMBERED = 256
 
 State = tuple[int, int, int, int]
 """Inode, bytes, and times of the last change of contents and of anything, ns."""
+_WRITTEN = 3
+"""The first of these change when a file is written; the last also when its permissions or its links do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ def state_of(path: Path) -> State:
 
 
 def require_same(path: Path, before: Identity) -> None:
-    """Raise unless a series is still what it was.
+    """Raise unless a series is what it was, and was so all the time.
+
+    A stack that was written again counts as changed, even if it has its old contents now: between, it had others.
 
     Raises
     ------
@@ -99,7 +103,7 @@ def require_same(path: Path, before: Identity) -> None:
         If one cannot be read any more.
     """
     now = identity_of(path, (before.state, before.stack))
-    if now.stack != before.stack:
+    if now.state[:_WRITTEN] != before.state[:_WRITTEN] or now.stack != before.stack:
         raise InputChangedError(_changed(path))
     for name, checksum in now.beside.items():
         if checksum != before.beside.get(name):

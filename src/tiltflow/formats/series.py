@@ -80,8 +80,10 @@ class SeriesHints:
     exclude_views: tuple[int, ...] = ()
 
 
-def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None) -> TiltSeries:
+def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None, *, ask_images: bool = True) -> TiltSeries:
     """Return the tilt series whose stack is at `path`, each value with its source.
+
+    Without `ask_images` nothing is read of the images, so that an order of views that no header tells stays open.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None) 
     hints = hints or SeriesHints()
     sources = find_sources(Path(path))
     first_increment = (hints.first_tilt_deg, hints.tilt_increment_deg)
-    tilts = find_tilt_angles(sources, first_increment=first_increment, use_rawtlt=hints.use_rawtlt)
+    tilts = find_tilt_angles(sources, first_increment=first_increment, use_rawtlt=hints.use_rawtlt, ask_images=ask_images)
     pixel, axis = _pixel_size(sources, hints), _axis_angle(sources, hints)
     exposure, included = _exposure(sources, tilts.value), _included(sources, hints)
     return TiltSeries(

@@ -23,7 +23,9 @@ FIRSTINC = "directive setupset.copyarg.firstinc"
 Angles = NDArray[np.float64]
 
 
-def find_tilt_angles(sources: Sources, *, first_increment: tuple[float | None, float | None], use_rawtlt: bool) -> Found[Angles]:
+def find_tilt_angles(
+    sources: Sources, *, first_increment: tuple[float | None, float | None], use_rawtlt: bool, ask_images: bool = True
+) -> Found[Angles]:
     """Return the tilt of each view, `(views,)`, degrees, and a sentence that says where it was found.
 
     Parameters
@@ -32,6 +34,8 @@ def find_tilt_angles(sources: Sources, *, first_increment: tuple[float | None, f
         Tilt of the first view and the step between views by directive; None, None without one.
     use_rawtlt
         Whether a directive asks for `B.rawtlt`.
+    ask_images
+        Whether the images are read to tell the order of the views where no header does.
 
     Raises
     ------
@@ -54,7 +58,7 @@ def find_tilt_angles(sources: Sources, *, first_increment: tuple[float | None, f
             f"{sources.path}: no tilt angles for {count_of(sources.views, 'view')}. Tried {tried}. Put them into "
             f"{sources.path.with_suffix('.rawtlt').name}, one a line, or give first and increment by setupset.copyarg.firstinc"
         )
-    if not isinstance(header, Found):
+    if ask_images and not isinstance(header, Found):
         chosen = _in_order_of_views(sources, chosen)
     steepest = float(np.abs(chosen.value).max())
     if steepest > 90:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tiltflow.disk import sync, sync_folder
 from tiltflow.errors import FormatError
-from tiltflow.formats.identity import state_of
+from tiltflow.formats.identity import Identity
 from tiltflow.model import Asset, AssetType, SeriesResult, Thresholds
 from tiltflow.pipeline.failure import optional
 from tiltflow.pipeline.job import RECORD_NAME
@@ -32,18 +33,28 @@ def conclude(recorder: Recorder, thresholds: Thresholds) -> None:
         sync_folder(folder)
 
 
-def complete(source: Path, output: Path, thresholds: Thresholds) -> None:
-    """Bring a result that is kept up to date: where its stack is now, and what an interrupted run did not come to."""
+def complete(result: SeriesResult, output: Path, identity: Identity, thresholds: Thresholds) -> SeriesResult:
+    """Return a result that is kept, brought up to date: where its stack is now, and what an interrupted run did not come to.
+
+    Parameters
+    ----------
+    result
+        It names the stack where that is now.
+    identity
+        Of the stack that the result was compared with: nothing is written of a stack that nobody looked at.
+    """
     shutil.rmtree(unfinished_folder(output), ignore_errors=True)
-    record = read_record(output / RECORD_NAME)
-    state = state_of(source)
-    page_stands = (output / PAGE_NAME).is_file()
-    if page_stands and record.source == str(source) and record.source_state == state:
-        return
-    record.source, record.source_state = str(source), state
-    recorder = Recorder(output / RECORD_NAME, record)
-    if not page_stands:
+    path, source = output / RECORD_NAME, result.source
+    record = read_record(path)
+    moved = record.source != str(source)
+    if not moved and record.source_state == identity.state and (output / PAGE_NAME).is_file():
+        return result
+    record.source, record.source_state = str(source), identity.state
+    record.source_bytes, record.source_modified = identity.state[1], datetime.fromtimestamp(identity.state[2] / 1e9, UTC)
+    recorder = Recorder(path, record)
+    if moved or not (output / PAGE_NAME).is_file():
         conclude(recorder, thresholds)
+    return result_of(record, output)
 
 
 def close_lost(result: SeriesResult, thresholds: Thresholds) -> None:

@@ -87,7 +87,7 @@ def align_and_reconstruct(job: Job, series: TiltSeries, recorder: Recorder, step
         return Reconstruction(path("_ali.mrc"), path("_rec.mrc"), path(".xf"), path(".tlt"))
     result = _by_one_or_two(job, series, recorder, engine, reason, second)
     files = [result.aligned, result.volume, result.transforms, result.tilts]
-    others = [_file(job, suffix) for suffix in _OTHER_FILES]
+    others = [*(_file(job, suffix) for suffix in _OTHER_FILES), *sorted(job.workdir.glob("*.log"))]
     found = recorder.record.model_dump(mode="json", include=_FOUND, exclude_none=True)
     steps.made(step, {path.name: path for path in (*files, *(path for path in others if path.is_file()))}, found)
     return result
@@ -109,7 +109,7 @@ def align_only(job: Job, series: TiltSeries, recorder: Recorder, steps: Steps, s
     return engine.align(replace(work, steps=steps, source_key=source))
 
 
-_OTHER_FILES = (".xtilt", "_align.json", "_local.json", "_fid.txt", "_rec_even.mrc", "_rec_odd.mrc")
+_OTHER_FILES = (".adoc", ".xtilt", "_align.json", "_local.json", "_fid.txt", "_rec_even.mrc", "_rec_odd.mrc")
 _FOUND = {"engine", "engine_attempts", "recipe", "alignment", "halves"}
 
 

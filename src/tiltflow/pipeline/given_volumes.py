@@ -16,6 +16,7 @@ import numpy as np
 
 from tiltflow import describe
 from tiltflow.delivery.cleanup import make_scratch
+from tiltflow.delivery.names import why_unusable
 from tiltflow.errors import FormatError, InputChangedError, LocationError
 from tiltflow.formats.identity import State, state_of
 from tiltflow.formats.mrc import open_mrc, read_header
@@ -28,7 +29,7 @@ from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, StepOutcome, nobody
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
-from tiltflow.pipeline.run import recorded_run, require_places
+from tiltflow.pipeline.run import RUN_FILES, recorded_run, require_places
 from tiltflow.pipeline.step_book import GIVEN, GIVEN_NUMBER, steps_of
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import begin_record, finish_step, measure, product_step
@@ -143,6 +144,10 @@ def process_given(
     def report(stage: str, fraction: float) -> None:
         on_progress(SeriesProgress(given.name, stage, fraction))
 
+    if why := why_unusable(given.volume.with_name(f"{given.name}.mrc"), RUN_FILES):
+        result = outside_of_the_work(given.source, None, LocationError(why))
+        on_progress(SeriesProgress(given.name, "start", 1.0, result))
+        return result
     try:
         with folder_lock(output, lambda word: report(word, 0.0)), series_log(output, given.name):
             scratch = make_scratch(given.source, site.scratch)

@@ -44,7 +44,8 @@ def folder_lock(folder: Path, waiting: Callable[[str], object]) -> Iterator[None
         yield
     finally:
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            if _is_at(descriptor, path):  # else the folder was removed meanwhile, and another run may hold a new file
+                path.unlink()
         os.close(descriptor)
 
 
@@ -57,8 +58,9 @@ def _locked(path: Path, waiting: Callable[[str], object]) -> int:
             if not _is_at(descriptor, path):  # the run before removed it between our opening and our locking
                 os.close(descriptor)
                 continue
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            with contextlib.suppress(OSError):  # a word for others, and no reason to fail on a full disk
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         except BlockingIOError:
             said = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             os.close(descriptor)

@@ -59,7 +59,7 @@ def _plans(sources: Sequence[Path], recipes: SeriesRecipes, site: Site, output: 
         try:
             engine = choose_engine(recipe.engine)[0]
             fitted = recipe.for_engine(engine.name)
-            series = read_series(source, recipe.hints)
+            series = read_series(source, recipe.hints, ask_images=False)
             yield engine.plan(series, fitted.for_series(series.pixel_size_angstrom), site.threads)
         except TiltflowError:
             continue

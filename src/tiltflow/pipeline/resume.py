@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tiltflow import describe
 from tiltflow.errors import FormatError, InputError, TiltflowError
 from tiltflow.formats.find_alignment import alignment_files, find_alignment
-from tiltflow.formats.identity import identity_of
+from tiltflow.formats.identity import Identity, identity_of
 from tiltflow.model import SeriesResult
 from tiltflow.pipeline.conclusion import result_of
 from tiltflow.pipeline.intact import damaged, differences_on_disk
@@ -20,24 +20,56 @@ from tiltflow.record import SeriesRecord, read_record
 from tiltflow.record.steps import forget
 
 
-def earlier_result(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] = ALL_PARTS) -> SeriesResult | None:
-    """Return the result in `output` if it is complete and was made from the same contents by the same recipe."""
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier run left of a series.
+
+    Attributes
+    ----------
+    result
+        Its result, if it is complete and was made from the same contents by the same recipe.
+    why
+        In words why a successful result is not kept; None where it is, or there is none.
+    identity
+        Of the input that it was compared with; None where it cannot be read.
+    """
+
+    result: SeriesResult | None = None
+    why: str | None = None
+    identity: Identity | None = None
+
+
+def look_back(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] = ALL_PARTS) -> Earlier:
+    """Return what an earlier run left in `output`, compared with what the work would give now."""
     try:
         record = _success_in(output)
     except FormatError:
-        return None
-    if record is None or any(_differences(record, source, recipe, output, parts)):
-        return None
-    return replace(result_of(record, output), source=source)
+        return Earlier(why=f"the record in {output} cannot be read")
+    if record is None:
+        return Earlier()
+    try:
+        identity, unread = identity_of(source, known_stack(record)), None
+    except InputError as error:
+        identity, unread = None, str(error)
+    reasons = [*_changed_steps(record), *_changed_recipe(record, recipe)]
+    if identity is None:
+        reasons.append(unread or "")
+    elif source_key(identity) != record.source_key:
+        reasons.append("the stack, or a file beside it, has changed since")
+    reasons += [*_given_differences(record, source.stem, recipe), *_lacking(record, parts), *differences_on_disk(record, output)]
+    if reasons:
+        return Earlier(why="; ".join(reasons), identity=identity)
+    return Earlier(replace(result_of(record, output), source=source), identity=identity)
+
+
+def earlier_result(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] = ALL_PARTS) -> SeriesResult | None:
+    """Return the result in `output` if it is complete and was made from the same contents by the same recipe."""
+    return look_back(source, recipe, output, parts).result
 
 
 def why_not_kept(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] = ALL_PARTS) -> str | None:
     """Return in words why the successful result in `output` is not kept; None where it is, or there is none."""
-    try:
-        record = _success_in(output)
-    except FormatError:
-        return f"the record in {output} cannot be read"
-    return None if record is None else "; ".join(_differences(record, source, recipe, output, parts)) or None
+    return look_back(source, recipe, output, parts).why
 
 
 def forget_damaged(output: Path) -> tuple[str, ...]:
@@ -48,7 +80,7 @@ def forget_damaged(output: Path) -> tuple[str, ...]:
         return ()
     wrong = () if record is None else damaged(record, output)
     if record is not None and wrong:
-        forget(output, record.name, {Path(path).parts[0] for path in wrong})
+        forget(output, record.name, wrong)
     return wrong
 
 
@@ -67,26 +99,23 @@ def _success_in(output: Path) -> SeriesRecord | None:
     return record if record.status == "success" else None
 
 
-def _differences(record: SeriesRecord, source: Path, recipe: Recipe, output: Path, parts: Sequence[Part]) -> Iterator[str]:
-    """Yield the reasons why an earlier success differs from what the work would give now; its version is not one of them."""
+def _changed_steps(record: SeriesRecord) -> Iterator[str]:
+    """Yield which steps give another output now; the version of tiltflow is no reason."""
     newer = sorted(name for name, number in step_numbers().items() if record.step_numbers.get(name) != number)
     if newer and not record.step_numbers:
         yield f"it was made by tiltflow {record.tiltflow}, which kept no steps"
     elif newer:
         yield f"these steps have changed since tiltflow {record.tiltflow}: {', '.join(newer)}"
+
+
+def _changed_recipe(record: SeriesRecord, recipe: Recipe) -> Iterator[str]:
     if record.recipe is None or record.recipe.requested != recipe.digest:
         yield "the recipe differs"
-    try:
-        now = identity_of(source, known_stack(record))
-    except InputError as error:
-        yield str(error)
-    else:
-        if source_key(now) != record.source_key:
-            yield "the stack, or a file beside it, has changed since"
-    yield from _given_differences(record, source.stem, recipe)
+
+
+def _lacking(record: SeriesRecord, parts: Sequence[Part]) -> Iterator[str]:
     if lacking := [part for part in parts if part not in record.parts]:
         yield f"it has no {' and no '.join(lacking)} yet"
-    yield from differences_on_disk(record, output)
 
 
 def _given_differences(record: SeriesRecord, name: str, recipe: Recipe) -> Iterator[str]:

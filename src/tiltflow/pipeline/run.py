@@ -28,7 +28,7 @@ from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, OnProgress, Part, RunResult, SeriesProgress, nobody
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
-from tiltflow.pipeline.resume import earlier_result, forget_damaged, why_not_kept
+from tiltflow.pipeline.resume import Earlier, forget_damaged, look_back
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 from tiltflow.recipe import Recipe, SeriesRecipes
@@ -180,13 +180,12 @@ def _process(
     """Return the result of a series, and a remark on it."""
     name, redo, parts = source.stem, asked.redo, asked.parts
     wrong = forget_damaged(output) if asked.verify and not redo else ()
-    earlier = None if redo or wrong else earlier_result(source, recipe, output, parts)
-    if earlier is not None:
+    earlier = Earlier() if redo else look_back(source, recipe, output, parts)
+    if earlier.result is not None and earlier.identity is not None and not wrong:
         _log.info("%s: %s", name, _KEPT)
-        complete(source, output, site.thresholds)
         complete_exports(name, output, site.export)
-        return earlier, _KEPT
-    why = f"damaged: {', '.join(wrong)}" if wrong else None if redo else why_not_kept(source, recipe, output, parts)
+        return complete(earlier.result, output, earlier.identity, site.thresholds), _KEPT
+    why = f"damaged: {', '.join(wrong)}" if wrong else earlier.why
     if why is not None:
         on_progress(SeriesProgress(name, "start", 0.0, note=f"done again: {why}"))
     with series_log(output, name):

@@ -11,7 +11,7 @@ from typing import Any
 from tiltflow import describe
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
-from tiltflow.errors import FormatError, ParameterError
+from tiltflow.errors import FormatError, InputChangedError, ParameterError
 from tiltflow.formats.identity import identity_of, require_same
 from tiltflow.formats.series import read_series
 from tiltflow.model import Asset, AssetType, Reconstruction, SeriesResult
@@ -157,6 +157,9 @@ def finish_step(
     steps = steps_of(job, recorder)
     try:
         files = files_to_keep(job, recorder.record, failed=error is not None)
+        if isinstance(error, InputChangedError):
+            files = [path for path in files if path.suffix == ".log"]  # the rest was made of no input that there is
+            steps.discard()
         steps.replacing(path.name for path in files)
         publish(files, job.output)
         if error is None:

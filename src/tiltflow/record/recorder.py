@@ -184,7 +184,7 @@ class RunRecorder:
         self.record = record
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, record)
+        self._save()
 
     def done(self, result: SeriesResult) -> None:
         """Record the result of one series."""

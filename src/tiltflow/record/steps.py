@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -199,7 +199,8 @@ class Steps:
             warnings=record.warnings[step.warnings_before :],
             found=dict(found or {}),
         )
-        sync(map(self._place, entry.files.values()))
+        # A scratch folder may be gone after a power cut, and its files with it.
+        sync(self._place(file) for file in entry.files.values() if not Path(file.path).is_absolute())
         self._write([*(each for each in self._read() if each.key != step.key), entry])
 
     def key_of(self, name: str) -> str:
@@ -221,6 +222,11 @@ class Steps:
             if entry.key in current or not any(file.path.partition("/")[0] in replaced for file in entry.files.values())
         ]
         self._write(kept)
+
+    def discard(self) -> None:
+        """Forget what this run has made: its keys are those of an input that was another one by then."""
+        made = {step.key for step in self._recorder.record.steps if not step.kept}
+        self._write([entry for entry in self._read() if entry.key not in made])
 
     def settle(self, *, finished: bool) -> None:
         """Note which files of this run are in their place now.
@@ -295,9 +301,12 @@ class Steps:
 
 
 def forget(output: Path, name: str, files: Iterable[str]) -> None:
-    """Forget the finished steps of a series in `output` that made these files, which are not what they were."""
-    lost, path = set(files), _list_in(output, name)
-    _write_list(path, [entry for entry in _read_list(path) if not any(file.path in lost for file in entry.files.values())])
+    """Forget the finished steps of a series in `output` that made these files, or folders that hold them: they are not what they were."""
+    lost, path = [PurePath(file) for file in files], _list_in(output, name)
+    made_lost = [
+        entry for entry in _read_list(path) if any(each.is_relative_to(file.path) for each in lost for file in entry.files.values())
+    ]
+    _write_list(path, [entry for entry in _read_list(path) if entry not in made_lost])
 
 
 def _list_in(output: Path, name: str) -> Path:
