@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tiltflow.errors import FormatError, LocationError, MissingValueError, ParameterError
+from tiltflow.formats import tiltangles
 from tiltflow.formats.identity import identity_of
 from tiltflow.formats.series import PRECEDENCE, SeriesHints, read_series
 from tiltflow.formats.tilts import write_tilts
@@ -343,6 +344,15 @@ def test_an_order_that_neither_header_nor_images_tell_is_a_doubt(make_mrc: MakeM
     assert np.array_equal(series.tilt_deg, RISING[ACQUIRED])
     assert "neither a header nor the images tell: the alignment may be wrong" in series.doubts["tilt_deg"]
     assert "put the angles in the order of the stack into B.rawtlt" in messages(series)
+
+
+def test_where_the_images_are_not_asked_none_is_read(
+    make_mrc: MakeMrc, turning: NDArray[np.int16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stack_of(make_mrc, turning)
+    write_mdoc(path, tilts=RISING[ACQUIRED])
+    monkeypatch.setattr(tiltangles, "order_of_views", lambda *_: pytest.fail("the images were read"))
+    assert np.array_equal(read_series(path, ask_images=False).tilt_deg, RISING[ACQUIRED])
 
 
 def test_angles_that_a_person_wrote_are_kept_and_doubted_where_the_images_contradict(

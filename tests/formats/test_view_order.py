@@ -79,3 +79,11 @@ def test_noise_and_views_in_neither_order_leave_it_open(views: Floats, scheme: s
 @pytest.mark.parametrize("listed", [[0.0, 3.0, -3.0, 6.0, -6.0], [0.0] * VIEWS])
 def test_few_views_or_one_angle_leave_it_open(views: Floats, listed: list[float]) -> None:
     assert order_of_views(views[: len(listed)], listed).order is Order.UNKNOWN
+
+
+def test_of_many_stacks_in_neither_order_none_is_decided(views: Floats) -> None:
+    """Chance correlates as well: with a third of the evidence one of sixty would be called sorted or as listed."""
+    rng = np.random.default_rng(1)
+    for turn in range(60):
+        listed = RISING[acquired(SCHEMES[turn % len(SCHEMES)])]
+        assert order_of_views(views[rng.permutation(VIEWS)], listed).order is Order.UNKNOWN
