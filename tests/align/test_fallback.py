@@ -401,6 +401,16 @@ def test_the_error_of_a_markerless_alignment_is_what_patches_say(found, patches,
 
 
 @pytest.mark.parametrize(
+    ("told_deg", "degrees"),
+    [(None, 0.9), (0.0, 0.9), (0.5, 0.9), (2.7, 2.7), (-2.7, 2.7), (182.7, 2.7), (-177.3, 2.7)],
+)
+def test_an_axis_that_no_patches_confirm_is_no_better_known_than_it_was_moved(told_deg, degrees):
+    """In small fields it strays from right headers, and would claim what an axis of a degree does."""
+    checked = fallback.check_by_patches(markerless(0.1), None, (512, 512), 9.0, Listener(), told_deg)
+    np.testing.assert_allclose(checked.evidence.error_px, np.hypot(0.1, AXIS_PX * degrees / 0.9), rtol=0.08)
+
+
+@pytest.mark.parametrize(
     ("failure", "message"),
     [
         (StageError("there are no beads"), r"^B\.st: alignment by gold failed: there are no beads$"),

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
 from tiltflow.align.coarse import CoarseResult
-from tiltflow.align.cross_check import AXIS_SD_DEG, axis_error_px, distance_px
+from tiltflow.align.cross_check import axis_error_px, distance_px, unconfirmed_axis_sd_deg
 from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Start, place_coarsely
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Stack
@@ -92,7 +92,7 @@ def align_views(
     params = params or AlignParams()
     excluded = dict(excluded or {})
     methods = methods_to_try(params.method, fallback=params.fallback)
-    tilts = np.asarray(tilt_deg, float)
+    tilts, told_deg = np.asarray(tilt_deg, float), axis_angle_deg if axis_told else None
     included = np.ones(stack.shape[0], bool)
     for view in np.flatnonzero(geometry.edge_on(tilts)):
         excluded.setdefault(int(view), f"is tilted by {tilts[view]:g} degrees, too near to 90 to be stretched to zero tilt")
@@ -133,7 +133,7 @@ def align_views(
                     outcomes.append(patches)
             measure = None if isinstance(patches, _Failed) else patches
             with observer.stage("check of the axis") as notes:
-                outcome = check_by_patches(outcome, measure, stack.shape[1:], params.trust_limit_px, notes)
+                outcome = check_by_patches(outcome, measure, stack.shape[1:], params.trust_limit_px, notes, told_deg)
             if outcome.evidence.error_px is None:
                 outcomes = [_without_error(each) for each in outcomes]
         outcomes.append(outcome)
@@ -150,7 +150,7 @@ def align_views(
     evidence = replace(
         best.evidence,
         attempts=tuple(_logged(each) for each in outcomes),
-        axis_angle_nominal_deg=axis_angle_deg if axis_told else None,
+        axis_angle_nominal_deg=told_deg,
         trust_warnings=(*best.evidence.trust_warnings, *axis_doubts(best.method, coarse)),
         excluded_views=_reasons(best, {**excluded, **coarse.lost}),
     )
@@ -203,7 +203,12 @@ def _without_error(outcome: Alignment | _Failed) -> Alignment | _Failed:
 
 
 def check_by_patches(
-    found: Alignment, patches: Alignment | None, image_shape: tuple[int, ...], limit_px: float, notes: StageObserver
+    found: Alignment,
+    patches: Alignment | None,
+    image_shape: tuple[int, ...],
+    limit_px: float,
+    notes: StageObserver,
+    told_deg: float | None = None,
 ) -> Alignment:
     """Return a markerless alignment with the error that patches measure; without patches, with that of an uncertain tilt axis.
 
@@ -219,6 +224,8 @@ def check_by_patches(
         Largest error without a warning, raw pixels.
     notes
         Hears of the distance and of the reason.
+    told_deg
+        Angle of the tilt axis that a source tells; None where none does.
     """
     own_px, thickness = found.evidence.error_px, _CHECKED_THICKNESS * min(image_shape)
     shape = (image_shape[0], image_shape[1])
@@ -226,8 +233,9 @@ def check_by_patches(
         return found
     theirs_px = patches.evidence.error_px if patches is not None and not patches.evidence.trust_warnings else None
     if patches is None or theirs_px is None:
-        error_px = float(np.hypot(own_px, axis_error_px(found, shape, thickness)))
-        said = f"no patches confirm the tilt axis, which may be off by {AXIS_SD_DEG:g} degrees"
+        axis_sd = unconfirmed_axis_sd_deg(found, told_deg)
+        error_px = float(np.hypot(own_px, axis_error_px(found, shape, thickness, axis_sd)))
+        said = f"no patches confirm the tilt axis, which may be off by {axis_sd:.2g} degrees"
     else:
         apart = distance_px(found, patches, shape, thickness)
         error_px = float(np.hypot(apart, theirs_px))
