@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tiltflow.align.bundle import Solution, SolveParams, solve
-from tiltflow.align.coarse.placement import CoarseParams, CoarseResult, align_coarse
+from tiltflow.align.coarse.params import CoarseParams
+from tiltflow.align.coarse.placement import CoarseResult, align_coarse
 from tiltflow.model import Tracks
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.scoring import Truth, score

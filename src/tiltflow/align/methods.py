@@ -183,7 +183,8 @@ def _patches(start: Start, notes: StageObserver) -> Alignment:
     # The solution takes the likelihood at its word; the patches left out in turn do not.
     error_px = max(result.error_px, found.evidence.error_px or 0.0)
     warnings = patch_warnings(result.error_px, result.error_limit_px, start.params.trust_limit_px)
-    return replace(found, evidence=replace(found.evidence, error_px=error_px, trust_warnings=warnings))
+    found = replace(found, evidence=replace(found.evidence, error_px=error_px, trust_warnings=warnings))
+    return _doubted(found, start.coarse.place_doubt)
 
 
 def _projection(start: Start, notes: StageObserver) -> Alignment:
@@ -199,7 +200,7 @@ def _projection(start: Start, notes: StageObserver) -> Alignment:
     warnings = match_warnings(result.recognised[used], result.error_px, change_deg, start.params.trust_limit_px)
     # Of views that may be anywhere no estimate of the error counts.
     error_px = None if unrecognised(result.recognised[used]) else result.error_px
-    return Alignment(
+    found = Alignment(
         transforms=result.transforms,
         tilt_deg=result.tilt_deg,
         included=start.included,
@@ -213,6 +214,14 @@ def _projection(start: Start, notes: StageObserver) -> Alignment:
             notes=result.notes,
         ),
     )
+    return _doubted(found, start.coarse.place_doubt)
+
+
+def _doubted(found: Alignment, doubt: str) -> Alignment:
+    """Return an alignment without an estimate of its error, and with a trust warning, where there is a doubt."""
+    if not doubt:
+        return found
+    return replace(found, evidence=replace(found.evidence, error_px=None, trust_warnings=(*found.evidence.trust_warnings, doubt)))
 
 
 def _matched(start: Start, notes: StageObserver) -> tuple[RefineResult, dict[int, str]]:

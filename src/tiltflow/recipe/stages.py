@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tiltflow.align.beads import BeadParams
 from tiltflow.align.bundle import SolveParams
-from tiltflow.align.coarse.placement import CoarseParams
+from tiltflow.align.coarse.params import CoarseParams
 from tiltflow.align.methods import Method
 from tiltflow.align.patches import PatchParams
 from tiltflow.align.projection.refinement import RefineParams

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tiltflow.align.coarse.placement import CoarseParams
+from tiltflow.align.coarse.params import CoarseParams
 from tiltflow.align.projection.refinement import RefineParams
 from tiltflow.errors import ParameterError
 from tiltflow.formats.directives import Directive

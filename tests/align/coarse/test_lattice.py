@@ -9,7 +9,8 @@ from tiltflow import geometry
 from tiltflow.align import fallback, methods
 from tiltflow.align.coarse.lattice import Lattice, find_peaks, place_on_lattice
 from tiltflow.align.coarse.overlap import Overlap
-from tiltflow.align.coarse.placement import CoarseParams, align_coarse
+from tiltflow.align.coarse.params import CoarseParams
+from tiltflow.align.coarse.placement import align_coarse
 from tiltflow.align.fallback import align_views
 from tiltflow.align.methods import AlignParams
 from tiltflow.align.projection.stretched_views import ViewGeometry

@@ -5,7 +5,8 @@ import pytest
 from scipy import ndimage, optimize
 
 from tiltflow import geometry
-from tiltflow.align.coarse.placement import CoarseParams, align_coarse
+from tiltflow.align.coarse.params import CoarseParams
+from tiltflow.align.coarse.placement import align_coarse
 from tiltflow.errors import ParameterError
 from tiltflow.simulate.scoring import score
 

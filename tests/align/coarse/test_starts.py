@@ -8,7 +8,8 @@ import pytest
 
 from tiltflow import geometry
 from tiltflow.align.coarse.axis_search import Axis
-from tiltflow.align.coarse.placement import CoarseParams, align_coarse
+from tiltflow.align.coarse.params import CoarseParams
+from tiltflow.align.coarse.placement import align_coarse
 from tiltflow.align.coarse.starts import STEP_DEG, Starts, checked_by_starts
 from tiltflow.align.projection.stretched_views import ViewGeometry
 from tiltflow.preprocess.binned_views import read_binned

@@ -18,49 +18,31 @@ exceptions that are stated beside them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft
 
 from tiltflow import geometry
 from tiltflow.align.coarse.axis_search import Axis, find_axis
-from tiltflow.align.coarse.correlation import band_pass, find_peak
 from tiltflow.align.coarse.lattice import Lattice, LatticePlacement, place_on_lattice
+from tiltflow.align.coarse.outward import GROUPS, OutwardPlacement
+from tiltflow.align.coarse.params import CoarseParams
 from tiltflow.align.coarse.starts import STEP_DEG, checked_by_starts, from_starts, refuted_by_starts
-from tiltflow.align.projection.covariance_model import CovarianceModel, Spectra, predict_unseen
-from tiltflow.align.projection.frequency_band import FrequencyBand
 from tiltflow.align.projection.included_views import included_views, spread_over_tilt
 from tiltflow.align.projection.lost_views import poor_views, reasons_to_leave_out
 from tiltflow.align.projection.posterior import FreeParameters
-from tiltflow.align.projection.projection_fit import HIGHEST, INITIAL_THICKNESS, ProjectionFit
-from tiltflow.align.projection.stretched_views import Frame, StretchedViews, ViewGeometry
+from tiltflow.align.projection.projection_fit import INITIAL_THICKNESS, ProjectionFit
+from tiltflow.align.projection.stretched_views import ViewGeometry
 from tiltflow.model import Progress, Stack
 from tiltflow.observer import part_of, tell
 from tiltflow.preprocess.binned_views import BinnedViews, read_binned
 
 Floats = NDArray[np.float64]
 
-_MARGIN = (1.5, 2.0)
-"""Frame over field along y and x: room for shifts of half the field along y and, as views are stretched, of the field along x."""
-_TAPER = 0.1
-"""Width of the tapered edge of each view, as a fraction of its size."""
-_NEIGHBOURS = 5
-"""Views that predict the next one."""
-_CLEAR_PEAK = 10.0
-"""Peak height, standard deviations, from which on a view counts fully as a neighbour."""
-_LEAST_RELIABILITY = 0.2
-"""Lower bound of a peak height over `_CLEAR_PEAK`: a view without a peak still has a place in the order of tilt."""
-_GROUPS = 6
-"""Rings of frequencies that have a power of their own."""
 _SIZE_PX, _SMALL_SIZE_PX = 128, 64
 """Sizes of the images that views are placed on, and of those that all views are first refined together on: with 32 pixels for the
 latter the error is four times as large, with 128 it is 1.4 times."""
-_TAIL = 2.0
-"""Standard deviations of the fall of the low-pass filter after which frequencies are left out: the gain is 0.14 there."""
-_SAMPLED = 4
-"""Every fourth view is read for the first estimate of the power."""
 _EM_ITERATIONS = 3
 """EM iterations of the model before each joint step."""
 _STEPS = 2
@@ -75,36 +57,13 @@ _MISFIT = 0.6
 """A view is searched for again when its correlation is below this fraction of the median of the views around it."""
 _AROUND = 4
 """Views to either side over which that median is taken."""
+_PLAIN, _HARDLY = 15.0, 10.0
+"""Median height of the peaks, standard deviations, below which several hypotheses are followed, and below which it is doubted
+that all views are in place.  At doses with medians of 16 and more, the highest peaks place simulated series to 1 or 2 pixels; with
+6 to 13 they lose most by 17 to 65.  Hypotheses then find most series, but of ten with medians of 8 two were broken, and another had
+a single view elsewhere."""
 _READ, _PLACED = 0.4, 0.7
 """Progress after reading and after placement: about their shares of the time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoarseParams:
-    """How views are correlated.  Defaults are those of IMOD's tiltxcorr command file where it has the parameter.
-
-    Attributes
-    ----------
-    filter_sigma1
-        High-pass filter: sigma of the Gaussian subtracted at low frequencies, cycles per pixel of the binned image (FilterSigma1).
-    filter_radius2, filter_sigma2
-        Low-pass filter: where it begins to fall, and the sigma of its fall, cycles per pixel of the binned image (FilterRadius2,
-        FilterSigma2).
-    max_size_px
-        Views are binned until their larger side is at most this: a coarse alignment is to be good to about a raw pixel.  With half
-        of it the axis angle of simulated series of 192 pixels was even 28 % better.
-    exclude_central_peak
-        Whether to look for a pattern fixed to the camera, and to subtract it (:mod:`tiltflow.preprocess.fixed_pattern`).
-    find_axis
-        Whether to estimate the tilt axis angle from the images and use it when it clearly disagrees with the header's.
-    """
-
-    filter_sigma1: float = 0.03
-    filter_radius2: float = 0.25
-    filter_sigma2: float = 0.05
-    max_size_px: int = 256
-    exclude_central_peak: bool = True
-    find_axis: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +86,8 @@ class CoarseResult:
         Of each view with its prediction from the others, `(views,)`; NaN for excluded views.
     axis_doubt
         Why the angle used may be another one; empty where it is known.
+    place_doubt
+        Why views may be elsewhere, so that no error of a method that begins here is known; empty where they stand out.
     notes
         Remarks for the user.
     lost
@@ -143,6 +104,7 @@ class CoarseResult:
     axis_angle_error_deg: float
     correlation: NDArray[np.float64]
     axis_doubt: str = ""
+    place_doubt: str = ""
     notes: tuple[str, ...] = ()
     lost: Mapping[int, str] = field(default_factory=dict)
     lattice: Lattice | None = None
@@ -205,7 +167,7 @@ def align_coarse(
     least, axis = views.binned(_factor(views, _SMALL_SIZE_PX)), Axis.unknown(axis_angle_deg)
 
     def under(part: BinnedViews, some: NDArray[np.intp], angle_deg: float) -> ViewGeometry:
-        return _place(part, tilts[chosen][some], angle_deg, params, threads, on_lattices=False).where
+        return _place(part, tilts[chosen][some], angle_deg, params, threads, thoroughly=False).where
 
     searched = params.find_axis and len(chosen) >= _FEWEST_FOR_AXIS
     if searched and not axis_told:
@@ -245,6 +207,7 @@ def align_coarse(
         lost=reasons,
         lattice=None if placed.lattice is None else Lattice.of(placed.lattice, chosen),
         axis_doubt=axis.doubt,
+        place_doubt=placed.doubt,
     )
 
 
@@ -275,30 +238,45 @@ def _misfits(correlation: Floats, lost: Mapping[int, str]) -> tuple[str, ...]:
 class _Placed:
     """Where the views lie under one angle of the tilt axis.
 
-    `correlation` `(views,)` is that of each view with its prediction; `lost` are those that may be anywhere.
+    `correlation` `(views,)` is that of each view with its prediction; `lost` are those that may be anywhere; `height` is the median
+    height of the peaks that views were first placed by, standard deviations.
     """
 
     where: ViewGeometry
     correlation: Floats
     lost: NDArray[np.intp]
     lattice: LatticePlacement | None = None
+    height: float = np.inf
+
+    @property
+    def doubt(self) -> str:
+        """Why some views may be elsewhere; empty where that is not likely."""
+        if self.height >= _HARDLY:
+            return ""
+        return (
+            f"views hardly stand out of the noise: their peaks are {self.height:.1f} standard deviations high in the median, less than "
+            f"{_HARDLY:g}, and some may be elsewhere"
+        )
 
 
 def _place(
-    views: BinnedViews, tilts: Floats, axis_angle_deg: float, params: CoarseParams, threads: int, *, on_lattices: bool = True
+    views: BinnedViews, tilts: Floats, axis_angle_deg: float, params: CoarseParams, threads: int, *, thoroughly: bool = True
 ) -> _Placed:
-    """Return the geometry that aligns the views under one angle of the tilt axis, on the points of a lattice if they show one."""
+    """Return the geometry that aligns the views under one angle of the tilt axis.
+
+    `thoroughly` says whether the points of a lattice are looked for, and several hypotheses followed where peaks are weak.
+    """
     turn = np.broadcast_to(geometry.rotation(axis_angle_deg), (len(tilts), 2, 2))
     start = ViewGeometry(np.array(turn), np.zeros((len(tilts), 2)), np.deg2rad(tilts))
     if len(tilts) == 1:
         return _Placed(start, np.full(1, np.nan), np.zeros(0, np.intp))
     small, thickness_px = views.binned(_factor(views, _SIZE_PX)), INITIAL_THICKNESS * max(views.raw_shape)
-    lattice = place_on_lattice(small, start) if on_lattices else None
+    lattice, height = place_on_lattice(small, start) if thoroughly else None, np.inf
     if lattice is not None:
         # The smallest images may not resolve the lattice, and a search over the field would find another of its points.
         fit = ProjectionFit(small, lattice.where, thickness_px, threads=threads)
     else:
-        where, thickness_px = _searched(views, small, start, params, threads)
+        where, thickness_px, height = _searched(views, small, start, params, threads, thoroughly=thoroughly)
         fit = ProjectionFit(small, where, _ROOM * thickness_px, threads=threads)
     for _ in range(_STEPS):
         correlation = fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS).correlation
@@ -306,23 +284,29 @@ def _place(
     lost = poor_views(correlation) if lattice is None else np.zeros(0, np.intp)
     if lost.size:
         lost = np.intersect1d(lost, fit.assess(fit.where).lost)
-    return _Placed(fit.where, correlation, lost, lattice)
+    return _Placed(fit.where, correlation, lost, lattice, height)
 
 
 def _searched(
-    views: BinnedViews, small: BinnedViews, start: ViewGeometry, params: CoarseParams, threads: int
-) -> tuple[ViewGeometry, float]:
-    """Return where views are found by searching the whole field, to a pixel of the smallest images, and the thickness, raw pixels."""
-    placement = _Placement(small, start.axis_deg, start.tilts, params)
-    where, least = placement.outward(start), views.binned(_factor(views, _SMALL_SIZE_PX))
-    fit = ProjectionFit(least, where, INITIAL_THICKNESS * max(views.raw_shape), groups=_GROUPS, threads=threads)
+    views: BinnedViews, small: BinnedViews, start: ViewGeometry, params: CoarseParams, threads: int, *, thoroughly: bool
+) -> tuple[ViewGeometry, float, float]:
+    """Return where views are found by searching the whole field, the thickness, raw pixels, and the median height of the peaks."""
+    placement, thickness_px = OutwardPlacement(small, start.axis_deg, start.tilts, params), INITIAL_THICKNESS * max(views.raw_shape)
+    where, heights = placement.outward(start)
+    height = float(np.median(heights))
+    if height < _PLAIN and thoroughly:
+        # What tells weak views apart is fine detail, which the smallest images do not hold.
+        where, least = placement.by_hypotheses(start), small
+    else:
+        least = views.binned(_factor(views, _SMALL_SIZE_PX))
+    fit = ProjectionFit(least, where, thickness_px, groups=GROUPS, threads=threads)
     for _ in range(_STEPS):
         correlation = fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS).correlation
     lost = np.flatnonzero(correlation < _MISFIT * _median_around(correlation, start.tilts))
     if lost.size:
         fit.where = placement.search_again(fit.where, lost)
         fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS)
-    return fit.where, fit.thickness_px
+    return fit.where, fit.thickness_px, height
 
 
 def _median_around(correlation: Floats, tilts: Floats) -> Floats:
@@ -332,79 +316,3 @@ def _median_around(correlation: Floats, tilts: Floats) -> Floats:
     for place, view in enumerate(order):
         median[view] = np.median(correlation[order[max(place - _AROUND, 0) : place + _AROUND + 1]])
     return median
-
-
-class _Placement:
-    """Views placed one after the other by correlation with their predictions."""
-
-    def __init__(self, views: BinnedViews, axis_angle_deg: float, tilts: Floats, params: CoarseParams) -> None:
-        self._frame = Frame.around(views, axis_angle_deg, _MARGIN)
-        self._stretched = StretchedViews(views, self._frame, _TAPER * min(views.images.shape[1:]))
-        highest = min(params.filter_radius2 + _TAIL * params.filter_sigma2, HIGHEST)
-        self._band = FrequencyBand.up_to(self._frame.shape, highest, _GROUPS)
-        gain = band_pass(self._frame.shape, params.filter_sigma1, params.filter_radius2, params.filter_sigma2)
-        self._gain = self._band.crop(np.asarray(gain, np.complex64)).real
-        self._tilts = tilts
-        self._folded = geometry.folded_tilts(np.rad2deg(tilts))
-
-    def outward(self, where: ViewGeometry) -> ViewGeometry:
-        """Place the views from the one nearest to zero tilt to either side."""
-        order = np.argsort(self._folded, kind="stable")
-        middle = int(np.argmin(np.abs(self._folded[order])))
-        first = int(order[middle])
-        placed, reliability = {first: self._spectrum(first, where)}, {first: 1.0}
-        model = self._initial_model(where)
-        for view in map(int, [*order[middle + 1 :], *order[:middle][::-1]]):
-            near = sorted(placed, key=lambda other: abs(self._folded[other] - self._folded[view]))[:_NEIGHBOURS]
-            shifts = where.shifts.copy()
-            shifts[view] = shifts[max(near[:2], key=reliability.__getitem__)]
-            where, weight = self._correlated(view, replace(where, shifts=shifts), model, {v: placed[v] for v in near}, reliability)
-            placed[view], reliability[view] = self._spectrum(view, where), weight
-        return where
-
-    def search_again(self, where: ViewGeometry, lost: NDArray[np.intp]) -> ViewGeometry:
-        """Search for the `lost` views over the whole field, predicted from their nearest neighbours that are not lost."""
-        model = self._initial_model(where)
-        reliable = [view for view in range(len(self._tilts)) if view not in set(lost.tolist())]
-        for view in map(int, lost):
-            near = sorted(reliable, key=lambda other: abs(self._folded[other] - self._folded[view]))[:_NEIGHBOURS]
-            known = {other: self._spectrum(other, where) for other in near}
-            shifts = where.shifts.copy()
-            shifts[view] = shifts[near[0]]
-            where, _ = self._correlated(view, replace(where, shifts=shifts), model, known, dict.fromkeys(near, 1.0))
-        return where
-
-    def _initial_model(self, where: ViewGeometry) -> CovarianceModel:
-        """Return a model with as much noise as signal at all frequencies."""
-        spectra = [self._spectrum(view, where) for view in range(0, len(self._tilts), _SAMPLED)]
-        power = np.mean([np.abs(spectrum) ** 2 for spectrum in spectra], axis=0)
-        groups = np.array([power[self._band.group == group].mean() for group in range(_GROUPS)])
-        model = CovarianceModel.initial(INITIAL_THICKNESS * max(self._frame.field), _GROUPS, len(self._tilts))
-        return replace(model, signal=groups / 2, noise=np.ones(_GROUPS))
-
-    def _spectrum(self, view: int, where: ViewGeometry) -> NDArray[np.complex64]:
-        image, weight = self._stretched.sample(view, where)
-        return self._band.crop(fft.rfft2(image * weight))
-
-    def _correlated(
-        self,
-        view: int,
-        where: ViewGeometry,
-        model: CovarianceModel,
-        known: dict[int, NDArray[np.complex64]],
-        reliability: dict[int, float],
-    ) -> tuple[ViewGeometry, float]:
-        """Return the geometry with a view at its best correlation with its prediction, and its weight as a neighbour."""
-        tangents, band = np.tan(self._tilts), self._band
-        spectra: Spectra = np.stack(list(known.values()), axis=1)
-        weights = np.array([reliability[other] for other in known])
-        predicted, variance = predict_unseen(model, band, spectra, tangents[list(known)], weights, float(tangents[view]))
-        template = np.conj(predicted) * self._gain / variance
-        # Twice: at the place found first more of the field is shared.
-        for _ in range(2):
-            spectrum = template * self._spectrum(view, where)
-            peak = find_peak(np.asarray(fft.irfft2(band.embed(spectrum), band.shape), np.float32))
-            displacement = np.zeros_like(where.shifts)
-            displacement[view] = peak.x * np.cos(self._tilts[view]) * self._frame.pixel, peak.y * self._frame.pixel
-            where = where.displaced(displacement)
-        return where, float(np.clip(peak.height / _CLEAR_PEAK, _LEAST_RELIABILITY, 1.0) ** 2)
