@@ -19,6 +19,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.futures import PrefectFuture, as_completed
 
+from tiltflow import stopping
 from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_token, check_url
 from tiltflow.delivery.layout import Layout, resolve_input
 from tiltflow.errors import TiltflowError
@@ -177,9 +178,11 @@ def brt_series_of_a_run(
             log.log(logging.INFO if result.ok else logging.ERROR, "%s: %s", source.name, result.message or result.status)
             yield result
 
-    results = {result.source: result for result in process(sources, at_once)}
-    lost = [result.source for result in results.values() if result.stage == _LOST]
-    results |= {result.source: result for result in process(lost, 1)}
+    # Prefect ends a flow by an exception in the main thread, which waits here; the threads of the series end by the flag.
+    with stopping.stoppable(passing_on=True):
+        results = {result.source: result for result in process(sources, at_once)}
+        lost = [result.source for result in results.values() if result.stage == _LOST]
+        results |= {result.source: result for result in process(lost, 1)}
     for result in results.values():
         if result.stage == _LOST:
             close_lost(result, site.thresholds)

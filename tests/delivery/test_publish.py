@@ -116,7 +116,7 @@ def test_a_disk_that_fills_up_on_the_way_is_named_and_nothing_half_is_left(
         target.write_bytes(b"hal")
         raise OSError(number, os.strerror(number), str(target))
 
-    monkeypatch.setattr(module.shutil, "copyfile", full)
+    monkeypatch.setattr(module, "copy_file", full)
     with pytest.raises(ResourceError, match=r"No room left in .*make room"):
         publish([scratch / "B_rec.zarr"], tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []

@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tiltflow import stopping
 from tiltflow.atomic_write import write_text
-from tiltflow.disk import NO_SPACE, size_bytes, sync, sync_folder
+from tiltflow.disk import NO_SPACE, copy_file, size_bytes, sync, sync_folder
 from tiltflow.errors import DeliveryError, ResourceError
 
 _STAGING_PREFIX = ".tiltflow-staging-"
@@ -55,7 +56,7 @@ def publish(paths: Sequence[Path], destination: Path) -> tuple[Path, ...]:
             fresh = staging / "new"
             fresh.mkdir()
             for path in paths:
-                _copy(path, fresh / path.name, _link if _is_staged(path, destination) else shutil.copyfile)
+                _copy(path, fresh / path.name, _link if _is_staged(path, destination) else copy_file)
             sync([fresh])
             for name in names:
                 _swap_in(fresh / name, destination / name, staging)
@@ -88,12 +89,13 @@ def _link(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
     except OSError:  # the file system has no such links
-        shutil.copyfile(source, target)
+        copy_file(source, target)
 
 
 def _copy(source: Path, target: Path, bring: Callable[[Path, Path], object]) -> None:
     # Contents only: files of scratch are private, and the share sets the permissions of its own.  shutil.copytree would copy the modes of
     # folders and go on after a full disk.
+    stopping.ask()
     if source.is_dir():
         target.mkdir()
         for inner in source.iterdir():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tiltflow import describe
+from tiltflow import describe, stopping
 from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.delivery.names import why_unusable
 from tiltflow.errors import FormatError, InputChangedError, LocationError
@@ -122,6 +122,7 @@ def process_all_given(
     sources, names = [each.source for each in given], [each.name for each in given]
     with recorded_run(sources, SeriesRecipes.of_all(recipe), output, site, names=names) as recorder:
         for each in given:
+            stopping.ask()
             results.append(process_given(each, recipe, site, output=output / each.name, redo=redo, on_progress=on_progress))
             recorder.done(results[-1])
     return tuple(results)

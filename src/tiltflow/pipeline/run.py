@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from tiltflow import describe
+from tiltflow import describe, stopping
 from tiltflow.delivery.body import CALLBACK_NAME
 from tiltflow.delivery.cleanup import make_scratch, require_writable
 from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis
@@ -81,6 +81,7 @@ def run(
         on_progress(progress)
 
     def one(source: Path, recorder: RunRecorder) -> SeriesResult:
+        stopping.ask()
         result = process(
             source,
             recipes.of(source),
@@ -239,7 +240,8 @@ def recorded_run(
         recorder.close("interrupted")
         raise
     finally:
-        _write_pages(output, site)
+        with stopping.closing():
+            _write_pages(output, site)
 
 
 class _Pages:

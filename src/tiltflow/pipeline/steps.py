@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tiltflow import describe
+from tiltflow import describe, stopping
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
 from tiltflow.errors import FormatError, InputChangedError, ParameterError
@@ -168,8 +168,14 @@ def finish_step(
                 notes.number("published", sum(product.bytes for product in recorder.record.products), "bytes")
             make_exports(job, recorder)
         steps.settle(finished=error is None and job.parts == ALL_PARTS)
-    except Exception as failure:  # noqa: BLE001  the boundary: what cannot be published costs this series alone
+    except BaseException as failure:  # noqa: BLE001  the boundary: what cannot be published costs this series alone
         error = failure
+    with stopping.closing():
+        return _close(job, recorder, error, stage)
+
+
+def _close(job: Job, recorder: Recorder, error: BaseException | None, stage: str | None) -> SeriesResult:
+    """Close the record of a series, and remove what only its work needed."""
     if error is not None:
         recorder.fail(
             recorder.failed_stage() or stage or "start",

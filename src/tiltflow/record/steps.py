@@ -24,7 +24,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiltflow.atomic_write import write_text
-from tiltflow.disk import size_bytes, sync
+from tiltflow.disk import copy_file, size_bytes, sync
 from tiltflow.record.as_json import as_json
 from tiltflow.record.recorder import Recorder
 from tiltflow.record.schema import StageEntry, StepSummary
@@ -289,7 +289,7 @@ class Steps:
             except OSError as error:
                 if error.errno not in _NO_LINK or path.stat().st_size > _SMALL_BYTES:
                     return StepFile(path=str(path.absolute()), bytes=size_bytes(path))
-                shutil.copyfile(path, place)
+                copy_file(path, place)
         return StepFile(path=place.relative_to(self._output).as_posix(), bytes=size_bytes(place))
 
     def _read(self) -> list[StepEntry]:
