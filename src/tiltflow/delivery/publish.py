@@ -58,8 +58,7 @@ def publish(paths: Sequence[Path], destination: Path) -> tuple[Path, ...]:
             for path in paths:
                 _copy(path, fresh / path.name, _link if _is_staged(path, destination) else copy_file)
             sync([fresh])
-            for name in names:
-                _swap_in(fresh / name, destination / name, staging)
+            _swap_all(names, fresh, destination, staging / "old")
             sync_folder(destination)
     return tuple(destination / name for name in names)
 
@@ -104,20 +103,43 @@ def _copy(source: Path, target: Path, bring: Callable[[Path, Path], object]) -> 
         bring(source, target)
 
 
-def _swap_in(fresh: Path, place: Path, staging: Path) -> None:
-    """Rename `fresh` to `place`; a folder, which a rename cannot replace, first goes aside and comes back if that fails."""
-    if not place.is_dir() or place.is_symlink():
-        if fresh.is_dir() and os.path.lexists(place):
-            place.unlink()
-        fresh.replace(place)
-        return
-    old = staging / f"old-{place.name}"
-    place.rename(old)
+def _swap_all(names: Sequence[str], fresh: Path, destination: Path, old: Path) -> None:
+    """Rename everything from `fresh` into place; where one fails, what was there before comes back."""
+    old.mkdir()
+    done: list[str] = []
     try:
-        fresh.rename(place)
+        for name in names:
+            done.append(name)
+            _swap_in(fresh / name, destination / name, old / name)
     except OSError:
-        old.rename(place)
+        for name in reversed(done):
+            if os.path.lexists(old / name):
+                _remove(destination / name)
+                (old / name).rename(destination / name)
+            elif not os.path.lexists(fresh / name):
+                _remove(destination / name)
         raise
+
+
+def _swap_in(fresh: Path, place: Path, old: Path) -> None:
+    """Rename `fresh` to `place`, and keep what was there as `old`; a file is never missing between."""
+    if place.is_dir() and not place.is_symlink():
+        place.rename(old)
+    elif os.path.lexists(place):
+        try:
+            old.hardlink_to(place)
+        except OSError:  # the file system has no such links
+            place.rename(old)
+        if fresh.is_dir():
+            place.unlink(missing_ok=True)
+    fresh.rename(place)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _require_space(paths: Sequence[Path], destination: Path) -> None:

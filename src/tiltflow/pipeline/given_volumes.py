@@ -30,6 +30,7 @@ from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, StepOutcome, 
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.run import RUN_FILES, recorded_run, require_places
+from tiltflow.pipeline.standing import recover, set_aside
 from tiltflow.pipeline.step_book import GIVEN, GIVEN_NUMBER, steps_of
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import begin_record, finish_step, measure, product_step
@@ -151,8 +152,10 @@ def process_given(
         return result
     try:
         with folder_lock(output, lambda word: report(word, 0.0)), series_log(output, given.name):
+            recover(output, site.thresholds)
             scratch = make_scratch(given.source, site.scratch)
             job = Job(given.source, recipe, site, output, scratch, False, redo, ("products",), given.name)
+            set_aside(output)
             finish = partial(_finish, given=given, before=_states(given))
             runner = StepRunner(partial(given_step, given=given, progress=report), partial(product_step, progress=report), finish)
             result = work_on(job, runner)

@@ -28,7 +28,8 @@ from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, OnProgress, Part, RunResult, SeriesProgress, nobody
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
-from tiltflow.pipeline.resume import Earlier, forget_damaged, look_back
+from tiltflow.pipeline.resume import forget_damaged, look_back
+from tiltflow.pipeline.standing import recover, set_aside
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 from tiltflow.recipe import Recipe, SeriesRecipes
@@ -180,21 +181,34 @@ def _process(
 ) -> tuple[SeriesResult, str]:
     """Return the result of a series, and a remark on it."""
     name, redo, parts = source.stem, asked.redo, asked.parts
+    recover(output, site.thresholds)
     wrong = forget_damaged(output) if asked.verify and not redo else ()
-    earlier = Earlier() if redo else look_back(source, recipe, output, parts)
-    if earlier.result is not None and earlier.identity is not None and not wrong:
+    earlier = look_back(source, recipe, output, parts)
+    if earlier.result is not None and earlier.identity is not None and not wrong and not redo:
         _log.info("%s: %s", name, _KEPT)
         complete_exports(name, output, site.export)
         return complete(earlier.result, output, earlier.identity, site.thresholds), _KEPT
     why = f"damaged: {', '.join(wrong)}" if wrong else earlier.why
-    if why is not None:
+    if why is not None and not redo:
         on_progress(SeriesProgress(name, "start", 0.0, note=f"done again: {why}"))
     with series_log(output, name):
-        if why is not None:
+        if why is not None and not redo:
             _log.info("%s: done again: %s", name, why)
         if (other := other_axis(source)) is not None:
             _log.info("%s: %s", name, describe_axes(*sorted((source, other))))
-        job = Job(source, recipe, site, output, make_scratch(source, site.scratch), asked.keep_volumes, redo, parts)
+        job = Job(
+            source,
+            recipe,
+            site,
+            output,
+            make_scratch(source, site.scratch),
+            asked.keep_volumes,
+            redo,
+            parts,
+            why_again=why or "",
+            answered=earlier.answers,
+        )
+        set_aside(output)
         return work_on(job, runner), ""
 
 

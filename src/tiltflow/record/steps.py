@@ -228,21 +228,21 @@ class Steps:
         made = {step.key for step in self._recorder.record.steps if not step.kept}
         self._write([entry for entry in self._read() if entry.key not in made])
 
-    def settle(self, *, finished: bool) -> None:
-        """Note which files of this run are in their place now.
+    def settle(self, *, finished: bool, folder: str = "") -> None:
+        """Note which files of this run are in their place now: in the folder of the series, or in a folder in that.
 
         When the work is finished, only its own steps stay, as far as their files are published.  After a failure those of earlier runs
         stay too, and files that were not published are where they were.
         """
         if self._output is None:
             return
-        current = {step.key for step in self._recorder.record.steps}
+        # In a folder of its own lies only what this run made: what it took over is where it was.
+        current = {step.key for step in self._recorder.record.steps if not (folder and step.kept)}
         entries = []
         for entry in self._read():
-            places = {name: self._output / (name if entry.key in current else file.path) for name, file in entry.files.items()}
-            in_place = all(os.path.lexists(place) for place in places.values())
-            if entry.key in current and in_place:
-                entry.files = {name: StepFile(path=name, bytes=size_bytes(place)) for name, place in places.items()}
+            paths = {name: f"{folder}/{name}" if folder else name for name in entry.files}
+            if entry.key in current and all(os.path.lexists(self._output / path) for path in paths.values()):
+                entry.files = {name: StepFile(path=path, bytes=size_bytes(self._output / path)) for name, path in paths.items()}
             elif finished:
                 continue
             entries.append(entry)
