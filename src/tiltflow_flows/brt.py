@@ -11,6 +11,7 @@ keeps results that are complete and were made by the same recipe from the same f
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -124,8 +125,10 @@ def brt_flow(
     # Engines are those of the workers, which may be other machines.
     made = prepare(layout.folder, recipe, file=x_file_name, within=layout.share, by_mdoc=False, here=False)
     sources, recipes = made.sources, made.recipes
-    if settings.scratch is not None:
-        layout.refuse_projects(settings.scratch, "The scratch folder")
+    layout.check_target(layout.output)
+    for source in sources:
+        layout.output_of(source)  # before the first write, and not when its turn comes
+    layout.refuse_projects(settings.scratch or Path(tempfile.gettempdir()), "The scratch folder")
     log.info("%d tilt series in %s", len(sources), layout.folder)
     for remark in made.remarks:
         log.warning(remark.message)

@@ -3,7 +3,7 @@
 Readers never see half a file: everything is copied into a staging folder beside its destination and renamed only once all of it
 is there, on the disk and not only in the system's memory, so that a power cut cannot leave an empty file under a final name.  A run
 that is repeated replaces what an earlier one published; one that is killed leaves the published files as they were, and a staging
-folder that the next one removes.
+folder that the next one removes (:mod:`tiltflow.owner`).
 
 Files of a scratch folder are copied, not linked or moved: a link would show later edits of a kept scratch folder to the portal, and
 a move would make a second attempt impossible.  Large files are better made in a staging folder of the destination
@@ -15,19 +15,17 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tiltflow import stopping
-from tiltflow.atomic_write import write_text
+from tiltflow.atomic_write import remove_left_behind, write_text
 from tiltflow.disk import NO_SPACE, copy_file, size_bytes, sync, sync_folder
 from tiltflow.errors import DeliveryError, ResourceError
+from tiltflow.owner import new_token
 
 _STAGING_PREFIX = ".tiltflow-staging-"
-_STAGING_AGE_S = 24 * 3600.0
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +48,7 @@ def publish(paths: Sequence[Path], destination: Path) -> tuple[Path, ...]:
         raise DeliveryError(f"Products of the same name cannot be published in {destination}: {', '.join(twice)}.")
     with _explained(destination):
         destination.mkdir(parents=True, exist_ok=True)
-        _remove_stale_staging(destination)
+        remove_left_behind(destination)
         _require_space(paths, destination)
         with _staging(destination) as staging:
             fresh = staging / "new"
@@ -154,19 +152,12 @@ def _require_space(paths: Sequence[Path], destination: Path) -> None:
 
 @contextmanager
 def _staging(destination: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=destination))
+    folder = destination / f"{_STAGING_PREFIX}{new_token()}"
+    folder.mkdir()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_stale_staging(destination: Path) -> None:
-    """Remove what killed runs left; younger folders may belong to a run that is still copying."""
-    for folder in destination.glob(f"{_STAGING_PREFIX}*"):
-        if time.time() - folder.stat().st_mtime > _STAGING_AGE_S:
-            _log.info("removing %s, which a killed run left", folder)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, StepOutcome, 
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.run import RUN_FILES, recorded_run, require_places
-from tiltflow.pipeline.standing import recover, set_aside
+from tiltflow.pipeline.standing import clean, recover, refuse_elsewhere, set_aside
 from tiltflow.pipeline.step_book import GIVEN, GIVEN_NUMBER, steps_of
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import begin_record, finish_step, measure, product_step
@@ -151,9 +151,11 @@ def process_given(
         on_progress(SeriesProgress(given.name, "start", 1.0, result))
         return result
     try:
+        refuse_elsewhere(output, site)
         with folder_lock(output, lambda word: report(word, 0.0)), series_log(output, given.name):
+            clean(output)
             recover(output, site.thresholds)
-            scratch = make_scratch(given.source, site.scratch)
+            scratch = make_scratch(given.source, site.scratch, keep=site.keep_workdir)
             job = Job(given.source, recipe, site, output, scratch, False, redo, ("products",), given.name)
             set_aside(output)
             finish = partial(_finish, given=given, before=_states(given))

@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from tiltflow import describe, stopping
+from tiltflow.atomic_write import remove_left_behind
 from tiltflow.delivery.body import CALLBACK_NAME
 from tiltflow.delivery.cleanup import make_scratch, require_writable
-from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis
+from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis, refuse_inputs
 from tiltflow.delivery.names import why_unusable
 from tiltflow.disk import NO_SPACE
 from tiltflow.errors import LocationError
@@ -29,7 +30,7 @@ from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, OnProgress, Part,
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.resume import forget_damaged, look_back
-from tiltflow.pipeline.standing import recover, set_aside
+from tiltflow.pipeline.standing import clean, recover, refuse_elsewhere, set_aside
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 from tiltflow.recipe import Recipe, SeriesRecipes
@@ -124,8 +125,11 @@ def require_places(output: Path, site: Site) -> None:
     LocationError, ResourceError
         With the folder and the reason.
     """
+    scratch = site.scratch or Path(tempfile.gettempdir())
+    refuse_inputs(site.mounts, output, "The folder for the results")
+    refuse_inputs(site.mounts, scratch, "The scratch folder")
     require_writable(output, "the results")
-    require_writable(site.scratch or Path(tempfile.gettempdir()), "scratch")
+    require_writable(scratch, "scratch")
 
 
 def process(
@@ -158,6 +162,7 @@ def process(
 
     note = ""
     try:
+        refuse_elsewhere(output, site)
         with folder_lock(output, wait):
             result, note = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
     except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone
@@ -181,6 +186,7 @@ def _process(
 ) -> tuple[SeriesResult, str]:
     """Return the result of a series, and a remark on it."""
     name, redo, parts = source.stem, asked.redo, asked.parts
+    clean(output)
     recover(output, site.thresholds)
     wrong = forget_damaged(output) if asked.verify and not redo else ()
     earlier = look_back(source, recipe, output, parts)
@@ -201,7 +207,7 @@ def _process(
             recipe,
             site,
             output,
-            make_scratch(source, site.scratch),
+            make_scratch(source, site.scratch, keep=site.keep_workdir),
             asked.keep_volumes,
             redo,
             parts,
@@ -246,6 +252,7 @@ def recorded_run(
             for name, path in zip(names or [path.stem for path in sources], sources, strict=True)
         ],
     )
+    remove_left_behind(output)
     recorder = RunRecorder(output / RECORD_NAME, record)
     try:
         yield recorder

@@ -2,7 +2,8 @@
 
 Before an attempt over a success begins, the record, the page and the pictures, which it writes over, are set aside.  Products are
 replaced all together at its end.  An attempt that fails leaves its own record, page, logs and files in a folder of its own, and what was
-set aside is put back, with a word on the attempt.  Only if products were replaced in part is the earlier result gone, with all its products.
+set aside is put back, with a word on the attempt.  Only if products were replaced in part is the earlier result gone, with all its
+products.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tiltflow.atomic_write import PARTIAL_PREFIX, atomic_write
+from tiltflow.atomic_write import PARTIAL_PREFIX, atomic_write, remove_left_behind
+from tiltflow.delivery.layout import refuse_inputs, refuse_links
 from tiltflow.delivery.publish import publish
 from tiltflow.disk import copy_file
 from tiltflow.errors import FormatError, TiltflowError
-from tiltflow.model import Thresholds
+from tiltflow.interchange.export import EXPORT_FOLDER
+from tiltflow.model import Site, Thresholds
 from tiltflow.pipeline.failure import optional
 from tiltflow.pipeline.intact import damaged
 from tiltflow.pipeline.job import RECORD_NAME
+from tiltflow.pipeline.step_book import unfinished_folder
 from tiltflow.record import FailedAttemptEntry, Recorder, SeriesRecord, read_record
 from tiltflow.record.steps import forget
 from tiltflow.report import PAGE_NAME, write_series_page
@@ -140,6 +145,26 @@ def put_back(output: Path, attempt: FailedAttemptEntry, thresholds: Thresholds) 
     recorder = Recorder(output / RECORD_NAME, record)
     with optional(recorder, "the report"):
         write_series_page(output, record, thresholds)
+
+
+def refuse_elsewhere(output: Path, site: Site) -> None:
+    """Raise before the first write if anything that the work on a series writes would land elsewhere than in its folder and in scratch.
+
+    Raises
+    ------
+    LocationError
+        If the folder, or one in it, is a symbolic link, or lies among the inputs of a share, as scratch may not either.
+    """
+    folders = (PICTURES, EXPORT_FOLDER, FAILED_FOLDER, _ASIDE, unfinished_folder(output).name)
+    refuse_links(output, folders)
+    refuse_inputs(site.mounts, output, "The folder for the products")
+    refuse_inputs(site.mounts, site.scratch or Path(tempfile.gettempdir()), "The scratch folder")
+
+
+def clean(output: Path) -> None:
+    """Remove the hidden files that killed runs left in the folder of a series, and in those in it that are written to in place."""
+    for folder in (output, output / PICTURES, output / EXPORT_FOLDER):
+        remove_left_behind(folder)
 
 
 def recover(output: Path, thresholds: Thresholds, why: str = "its process died") -> None:
