@@ -71,13 +71,13 @@ def test_a_short_write_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = tmp_path / "thumb.jpg"
     path.write_bytes(b"the former")
 
-    def short(descriptor: int, mode: str) -> object:
+    def short(partial: Path, _mode: str) -> object:
         file = MagicMock()
-        file.__enter__.return_value.write = lambda data: os.write(descriptor, data[:-1]) + 1
-        file.__exit__.side_effect = lambda *_: os.close(descriptor)
+        file.__enter__.return_value.write = lambda data: partial.touch() or os.truncate(partial, len(data) - 1)
+        file.__exit__.return_value = False
         return file
 
-    monkeypatch.setattr(os, "fdopen", short)
+    monkeypatch.setattr(Path, "open", short)
     with pytest.raises(OSError, match="9 of 10 bytes were written"):
         write_bytes(path, b"0123456789")
     assert path.read_bytes() == b"the former"

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tiltflow.disk import NEW_FILE, sync, sync_folder
+from tiltflow.disk import sync, sync_folder
 from tiltflow.owner import is_left_behind, new_token
 
 PARTIAL_PREFIX = ".tiltflow-"
@@ -67,7 +66,7 @@ def write_bytes(path: Path, data: bytes | memoryview, *, durable: bool = False) 
         If not all of it can be written.
     """
     with atomic_write(path, durable=durable) as partial:
-        with os.fdopen(os.open(partial, NEW_FILE, 0o666), "wb") as file:
+        with partial.open("xb") as file:  # it must not be there, not even as a link that somebody planted
             file.write(data)
         if (held := partial.lstat().st_size) != len(data):
             raise OSError(errno.EIO, f"{held} of {len(data)} bytes were written", str(path))

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from tiltflow import stopping
 
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How a file of ours is opened: it must not be there, not even as a link that somebody planted."""
 _COPIED_AT_ONCE = 8 << 20
 """A slow share takes 8 MiB in a second."""
 _SYNCED_AT_ONCE = 16
@@ -37,7 +35,7 @@ def copy_file(source: Path, target: Path) -> Path:
     OSError
         If one cannot be read or written, `target` is there already, as a link too, or not all of it could be written.
     """
-    with source.open("rb") as read, os.fdopen(os.open(target, NEW_FILE, 0o666), "wb") as written:
+    with source.open("rb") as read, target.open("xb") as written:
         size = os.fstat(read.fileno()).st_size
         while block := read.read(_COPIED_AT_ONCE):
             stopping.ask()

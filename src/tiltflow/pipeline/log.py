@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-
-from tiltflow.disk import NEW_FILE
 
 _series_name: ContextVar[str] = ContextVar("series_name", default="")
 
@@ -22,7 +19,7 @@ def series_log(output: Path, name: str) -> Iterator[None]:
     path = output / f"{name}.log"
     # A new file: one that is there may be a link to anything, raw images for instance, and opening it would empty these.
     path.unlink(missing_ok=True)
-    handler = logging.StreamHandler(os.fdopen(os.open(path, NEW_FILE, 0o666), "w", encoding="utf-8", errors="backslashreplace"))
+    handler = logging.FileHandler(path, mode="x", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     handler.addFilter(lambda _record: _series_name.get() == name)
     logger = logging.getLogger("tiltflow")
@@ -34,5 +31,4 @@ def series_log(output: Path, name: str) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         handler.close()
-        handler.stream.close()
         _series_name.reset(token)
