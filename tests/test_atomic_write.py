@@ -77,9 +77,10 @@ def test_a_short_write_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         file.__exit__.return_value = False
         return file
 
-    monkeypatch.setattr(Path, "open", short)
-    with pytest.raises(OSError, match="9 of 10 bytes were written"):
-        write_bytes(path, b"0123456789")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", short)
+        with pytest.raises(OSError, match="9 of 10 bytes were written"):
+            write_bytes(path, b"0123456789")
     assert path.read_bytes() == b"the former"
     assert list(tmp_path.iterdir()) == [path]
 
