@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
@@ -71,7 +72,11 @@ def test_a_short_write_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = tmp_path / "thumb.jpg"
     path.write_bytes(b"the former")
 
-    def short(partial: Path, _mode: str) -> object:
+    opened = Path.open
+
+    def short(partial: Path, mode: str = "r", **more: Any) -> object:
+        if mode != "xb":
+            return opened(partial, mode, **more)
         file = MagicMock()
         file.__enter__.return_value.write = lambda data: partial.touch() or os.truncate(partial, len(data) - 1)
         file.__exit__.return_value = False
