@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
-from tiltflow.atomic_write import atomic_write, write_text
+from tiltflow.atomic_write import atomic_write, write_bytes, write_text
 from tiltflow.disk import size_bytes
 
 
@@ -63,3 +66,35 @@ def test_a_file_may_take_the_place_of_a_folder_and_a_link_is_not_followed(tmp_pa
     write_text(path, "text")
     assert path.read_text() == "text"
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_short_write_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "thumb.jpg"
+    path.write_bytes(b"the former")
+
+    opened = Path.open
+
+    def short(partial: Path, mode: str = "r", **more: Any) -> object:
+        if mode != "xb":
+            return opened(partial, mode, **more)
+        file = MagicMock()
+        file.__enter__.return_value.write = lambda data: partial.touch() or os.truncate(partial, len(data) - 1)
+        file.__exit__.return_value = False
+        return file
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", short)
+        with pytest.raises(OSError, match="9 of 10 bytes were written"):
+            write_bytes(path, b"0123456789")
+    assert path.read_bytes() == b"the former"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_that_somebody_planted_at_the_hidden_name_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = tmp_path / "raw.mrc"
+    victim.write_bytes(b"raw images")
+    monkeypatch.setattr("tiltflow.atomic_write.new_token", lambda: "known")
+    (tmp_path / ".tiltflow-known.json").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        write_text(tmp_path / "run.json", "{}")
+    assert victim.read_bytes() == b"raw images"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tiltflow.command import find_program, run
+from tiltflow import stopping
+from tiltflow.command import TOO_LONG, find_program, run
 from tiltflow.errors import CommandError
 
 
@@ -60,6 +62,55 @@ def test_an_interrupt_stops_the_whole_process_group(tmp_path, child):
     while time.monotonic() < deadline and _alive(child):
         time.sleep(0.05)
     assert not _alive(child)
+
+
+def test_who_is_asked_to_end_stops_a_program_that_prints_nothing(tmp_path):
+    with stopping.stoppable():
+        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        begin = time.monotonic()
+        with pytest.raises(stopping.Interrupted):
+            run("sleep", ["60"], cwd=tmp_path)
+    assert time.monotonic() - begin < 2
+
+
+def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
+    marker = tmp_path / "child"
+    with pytest.raises(CommandError, match=r"took longer than 0\.5 s") as caught:
+        run("sh", ["-c", f"echo begun; sleep 60 & echo $! > {marker}; wait"], cwd=tmp_path, limit_s=0.5)
+    assert (caught.value.status, caught.value.last_lines) == (TOO_LONG, ("begun",))
+    assert _ends(int(marker.read_text()))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_program_and_what_it_started_die_with_the_process_that_ran_it(tmp_path, how):
+    marker = tmp_path / "child"
+    code = (
+        f"from tiltflow.command import run; from pathlib import Path; run('sh', ['-c', {_SLEEPER!r}], cwd=Path({str(tmp_path)!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not marker.exists() or not marker.read_text().endswith("\n"):
+        time.sleep(0.01)
+    process.send_signal(how)
+    process.wait()
+    assert all(_ends(int(pid)) for pid in marker.read_text().split())
+
+
+_SLEEPER = "trap '' TERM HUP; sleep 60 & echo $$ $! > child.part; mv child.part child; wait"
+
+
+def test_a_program_that_ends_well_is_not_killed_late(tmp_path):
+    """What it left in its group, as a viewer that it opened, goes on."""
+    marker = tmp_path / "child"
+    run("sh", ["-c", f"sleep 2 >/dev/null 2>&1 & echo $! > {marker}"], cwd=tmp_path)
+    time.sleep(0.2)
+    assert _alive(int(marker.read_text()))
+
+
+def _ends(pid, within_s=5.0):
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline and _alive(pid):
+        time.sleep(0.05)
+    return not _alive(pid)
 
 
 def _alive(pid: int) -> bool:

@@ -6,13 +6,15 @@ leaves the former file, and a killed run leaves nothing under the final name.
 
 from __future__ import annotations
 
-import secrets
+import contextlib
+import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tiltflow.disk import sync, sync_folder
+from tiltflow.owner import is_left_behind, new_token
 
 PARTIAL_PREFIX = ".tiltflow-"
 """How the names of incomplete files begin.  They do not hold the name of the file, which may be as long as a name can be."""
@@ -32,7 +34,7 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
         If `path` cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(8)}{path.suffix}")
+    partial = path.with_name(f"{PARTIAL_PREFIX}{new_token()}{path.suffix}")
     try:
         yield partial
         if durable:
@@ -48,14 +50,39 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, *, errors: str = "strict", durable: bool = False) -> None:
-    """Write a UTF-8 text file by :func:`atomic_write`."""
+    """Write a UTF-8 text file by :func:`write_bytes`."""
+    write_bytes(path, text.encode("utf-8", errors=errors), durable=durable)
+
+
+def write_bytes(path: Path, data: bytes | memoryview, *, durable: bool = False) -> None:
+    """Write a file by :func:`atomic_write`, after looking whether all of it was taken.
+
+    Libraries that write to a path of their own may take a short write, as on a full disk, for a whole one: what they make is made in
+    memory.
+
+    Raises
+    ------
+    OSError
+        If not all of it can be written.
+    """
     with atomic_write(path, durable=durable) as partial:
-        partial.write_text(text, encoding="utf-8", errors=errors)
+        with partial.open("xb") as file:  # it must not be there, not even as a link that somebody planted
+            file.write(data)
+        if (held := partial.lstat().st_size) != len(data):
+            raise OSError(errno.EIO, f"{held} of {len(data)} bytes were written", str(path))
+
+
+def remove_left_behind(folder: Path) -> None:
+    """Remove the hidden files and folders in a folder that processes left which are gone (:mod:`tiltflow.owner`)."""
+    for path in folder.glob(f"{PARTIAL_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another run may do the same
+            if is_left_behind(path):
+                _remove(path)
 
 
 def _replace_folder(partial: Path, path: Path) -> None:
     """Rename `partial` to `path`, a folder that holds files: it goes aside first, and comes back if that fails."""
-    former = path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(8)}")
+    former = path.with_name(f"{PARTIAL_PREFIX}{new_token()}")
     path.rename(former)
     try:
         partial.rename(path)

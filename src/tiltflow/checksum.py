@@ -6,6 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from tiltflow import stopping
+
 _BLOCK = 1 << 20
 
 
@@ -22,6 +24,7 @@ def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
+            stopping.ask()
             digest.update(block)
     return digest.hexdigest()
 

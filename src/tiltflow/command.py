@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
+import queue
 import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiltflow import stopping
 from tiltflow.errors import CommandError
 
 _log = logging.getLogger(__name__)
 
 SECRETS = frozenset({"TILTFLOW_TOKEN"})
 """Variables that no program we start gets to see."""
+TOO_LONG = 124
+"""Status of a program that took longer than it may, as of `timeout`."""
 _GRACE_S = 5.0
+_LOOK_S = 0.2
+"""How often it is looked whether a program that prints nothing is to end."""
 _KEPT_LINES = 200
 
 
@@ -49,15 +58,30 @@ def find_programs(name: str) -> Iterator[Path]:
             yield Path(found)
 
 
-def run(program: str | Path, args: Sequence[str], *, cwd: Path, on_line: Callable[[str], None] | None = None) -> CommandResult:
+def run(
+    program: str | Path,
+    args: Sequence[str],
+    *,
+    cwd: Path,
+    on_line: Callable[[str], None] | None = None,
+    limit_s: float | None = None,
+) -> CommandResult:
     """Run a program to its end, passing on each line as it is printed (standard output and error together).
 
-    The program gets a process group of its own; an interrupt here asks the whole group to stop, then kills it.
+    The program gets a process group of its own.  Where the work is asked to end, or an exception leaves `on_line`, the whole group is
+    asked to stop, then killed; where this process is killed, the group is killed too.
+
+    Parameters
+    ----------
+    limit_s
+        The longest time that it may take, s; None for no limit.
 
     Raises
     ------
     CommandError
-        If the program is missing or ends with a status other than 0.
+        If the program is missing, ends with a status other than 0, or takes longer than it may (:data:`TOO_LONG`).
+    Interrupted
+        If the work is asked to end.
     """
     path = shutil.which(program)
     command = (str(program), *args)
@@ -77,23 +101,84 @@ def run(program: str | Path, args: Sequence[str], *, cwd: Path, on_line: Callabl
         start_new_session=True,
         env={name: value for name, value in os.environ.items() if name not in SECRETS},
     )
-    if process.stdout is None:  # it is a pipe: see above
-        raise CommandError(f"{program} was started without a pipe", command, 126)
     try:
-        with process.stdout as stream:
-            for line in stream:
-                lines.append(line.rstrip("\n"))
+        with _dies_with_us(process):
+            for line in _lines(process, limit_s):
+                lines.append(line)
                 if on_line:
-                    on_line(lines[-1])
-        status = process.wait()
-    except BaseException:
-        _stop(process)
-        raise
+                    on_line(line)
+            status = process.wait()
+    except _TakesTooLongError as error:
+        raise CommandError(
+            f"{shlex.join(command)} was ended, as it took longer than {limit_s:g} s", command, TOO_LONG, tuple(lines)
+        ) from error
     if status:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         tail = "\n".join(list(lines)[-10:])
         raise CommandError(f"{shlex.join(command)} {how}; its last lines:\n{tail}", command, status, tuple(lines))
     return CommandResult(command, time.perf_counter() - begin, tuple(lines))
+
+
+class _TakesTooLongError(Exception):
+    """The program has had its time."""
+
+
+def _lines(process: subprocess.Popen[str], limit_s: float | None) -> Iterator[str]:
+    """Yield the lines that a program prints until it closes its output, and look between them whether its time is over."""
+    printed: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        with process.stdout or contextlib.nullcontext(()) as stream:
+            for line in stream:
+                printed.put(line.rstrip("\n"))
+        printed.put(None)
+
+    threading.Thread(target=read, name="output", daemon=True).start()
+    end = math.inf if limit_s is None else time.monotonic() + limit_s
+    while True:
+        stopping.ask()
+        if time.monotonic() > end:
+            raise _TakesTooLongError
+        with contextlib.suppress(queue.Empty):
+            line = printed.get(timeout=_LOOK_S)
+            if line is None:
+                return
+            yield line
+
+
+@contextmanager
+def _dies_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Stop the whole group of a program after an exception in a `with` block, and kill it where this process ends without a word.
+
+    A shell in a session of its own waits at a pipe that only this process holds open.  PR_SET_PDEATHSIG would not do: it reaches the
+    program but not what that has started, and comes when the thread ends that started it.
+    """
+    ours, held = os.pipe()
+    try:
+        watcher = subprocess.Popen(
+            ["/bin/sh", "-c", 'trap "" HUP INT TERM; read -r word || kill -KILL "-$0"', str(process.pid)],
+            stdin=ours,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={},
+        )
+    except BaseException:
+        os.close(held)
+        _stop(process)
+        raise
+    finally:
+        os.close(ours)
+    try:
+        yield
+    except BaseException:
+        _stop(process)
+        raise
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(held, b"done\n")
+        os.close(held)
+        watcher.wait()
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

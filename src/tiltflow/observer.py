@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
+from tiltflow import stopping
+
 if TYPE_CHECKING:
     from tiltflow.model import Progress
 
@@ -74,7 +76,8 @@ def silent_progress(_stage: str, _fraction: float) -> None:
 
 
 def tell(progress: Progress | None, fraction: float) -> None:
-    """Report a fraction done, if a progress is given."""
+    """Report a fraction done, if a progress is given; the work may be asked to end there (:mod:`tiltflow.stopping`)."""
+    stopping.ask()
     if progress is not None:
         progress(fraction)
 

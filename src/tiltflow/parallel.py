@@ -13,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from tiltflow import stopping
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -21,10 +23,12 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], threads: int) ->
     """Yield `function(item)` in the order of `items`, with at most `2 * threads` results waiting.
 
     Memory stays bounded when the consumer is slower than the workers.  An exception in `function` is raised here, and the
-    items not yet started are dropped.
+    items not yet started are dropped; so they are where the work is asked to end (:mod:`tiltflow.stopping`).
     """
     if threads <= 1:
-        yield from map(function, items)
+        for item in items:
+            stopping.ask()
+            yield function(item)
         return
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[R]] = deque()
@@ -32,8 +36,10 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], threads: int) ->
             for item in items:
                 waiting.append(pool.submit(function, item))
                 if len(waiting) >= 2 * threads:
+                    stopping.ask()
                     yield waiting.popleft().result()
             while waiting:
+                stopping.ask()
                 yield waiting.popleft().result()
         finally:
             for future in waiting:

@@ -11,6 +11,7 @@ keeps results that are complete and were made by the same recipe from the same f
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.futures import PrefectFuture, as_completed
 
+from tiltflow import stopping
 from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_token, check_url
 from tiltflow.delivery.layout import Layout, resolve_input
 from tiltflow.errors import TiltflowError
@@ -123,8 +125,10 @@ def brt_flow(
     # Engines are those of the workers, which may be other machines.
     made = prepare(layout.folder, recipe, file=x_file_name, within=layout.share, by_mdoc=False, here=False)
     sources, recipes = made.sources, made.recipes
-    if settings.scratch is not None:
-        layout.refuse_projects(settings.scratch, "The scratch folder")
+    layout.check_target(layout.output)
+    for source in sources:
+        layout.output_of(source)  # before the first write, and not when its turn comes
+    layout.refuse_projects(settings.scratch or Path(tempfile.gettempdir()), "The scratch folder")
     log.info("%d tilt series in %s", len(sources), layout.folder)
     for remark in made.remarks:
         log.warning(remark.message)
@@ -177,9 +181,11 @@ def brt_series_of_a_run(
             log.log(logging.INFO if result.ok else logging.ERROR, "%s: %s", source.name, result.message or result.status)
             yield result
 
-    results = {result.source: result for result in process(sources, at_once)}
-    lost = [result.source for result in results.values() if result.stage == _LOST]
-    results |= {result.source: result for result in process(lost, 1)}
+    # Prefect ends a flow by an exception in the main thread, which waits here; the threads of the series end by the flag.
+    with stopping.stoppable(passing_on=True):
+        results = {result.source: result for result in process(sources, at_once)}
+        lost = [result.source for result in results.values() if result.stage == _LOST]
+        results |= {result.source: result for result in process(lost, 1)}
     for result in results.values():
         if result.stage == _LOST:
             close_lost(result, site.thresholds)

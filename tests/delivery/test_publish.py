@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from tiltflow.delivery import publish as module
 from tiltflow.delivery.publish import publish, publish_text, staging_folder
 from tiltflow.disk import size_bytes
 from tiltflow.errors import DeliveryError, ResourceError
+from tiltflow.owner import new_token
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_disk_that_fills_up_on_the_way_is_named_and_nothing_half_is_left(
         target.write_bytes(b"hal")
         raise OSError(number, os.strerror(number), str(target))
 
-    monkeypatch.setattr(module.shutil, "copyfile", full)
+    monkeypatch.setattr(module, "copy_file", full)
     with pytest.raises(ResourceError, match=r"No room left in .*make room"):
         publish([scratch / "B_rec.zarr"], tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
@@ -147,11 +147,11 @@ def test_a_folder_comes_back_when_its_replacement_fails(scratch: Path, tmp_path:
 
 def test_staging_of_a_killed_run_is_removed_and_that_of_a_live_one_kept(scratch: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    killed, alive = output / ".tiltflow-staging-killed", output / ".tiltflow-staging-alive"
+    mine = new_token()
+    place, pid, _, random = mine.split("-")
+    killed, alive = output / f".tiltflow-staging-{place}-{pid}-1-{random}", output / f".tiltflow-staging-{mine}"
     for folder in (killed, alive):
         (folder / "new").mkdir(parents=True)
-    two_days_ago = time.time() - 48 * 3600
-    os.utime(killed, (two_days_ago, two_days_ago))
     publish([scratch / "tiltMov_B.mp4"], output)
     assert not killed.exists()
     assert alive.exists()

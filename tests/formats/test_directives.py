@@ -243,3 +243,14 @@ class TestTemplates:
 def test_jinja_waits_until_a_template_is_rendered():
     code = "import sys, tiltflow.formats.directives; sys.exit('jinja2' in sys.modules or 'numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parent).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "held", ["root:x:0:0:root:/root:/bin/bash", "TOKEN=s3cret", "s3cretbase64==", "-----BEGIN KEY-----\ns3cret"]
+)
+def test_a_file_of_another_kind_is_not_quoted(held):
+    with pytest.raises(DirectiveError) as caught:
+        parse_directives(f"# a remark\n\n{held}\n", "asked.adoc")
+    said = str(caught.value)
+    assert said.startswith("asked.adoc:3: this line is not a directive, nor is any other of the file")
+    assert not [word for word in ("root", "s3cret", "TOKEN", "KEY") if word in said]

@@ -26,14 +26,23 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+LARGE = (1e38, -1e38, float(np.finfo(np.float32).max), float(np.finfo(np.float32).min))
+
+
 @pytest.mark.parametrize("place", BAD)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        *((value, dtype) for value in (np.nan, np.inf, -np.inf) for dtype in (np.float32, np.float64, np.float16)),
+        *((value, dtype) for value in LARGE for dtype in (np.float32, np.float64)),
+    ],
+)
 def test_they_are_replaced_and_counted_and_all_views_are_kept(series, value, place, dtype):
     images = (series.images / 100).astype(dtype)
     before = images.copy()
     images[BAD[place]] = value
-    bad = ~np.isfinite(images)
+    bad = np.zeros(images.shape, bool)
+    bad[BAD[place]] = True
     repaired, excluded = prepare_views(images, series.nominal_deg, XrayParams(), ViewParams(), left_out={}, name="s")
     assert not excluded
     assert find_xrays(images).not_numbers_per_view.tolist() == bad.sum(axis=(1, 2)).tolist()
@@ -73,7 +82,16 @@ def test_a_line_is_interpolated_a_border_continued_and_the_inside_of_a_large_hol
     assert np.array_equal(filled[~marked], image[~marked])
 
 
-def test_the_largest_numbers_are_numbers_and_integers_always_are():
-    assert not_numbers(np.full((4, 4), 3e38, np.float32)) is None
+def test_the_largest_counts_are_numbers_and_integers_always_are():
+    assert not_numbers(np.full((4, 4), 1e19, np.float32)) is None
     assert not_numbers(np.zeros((4, 4), np.int16)) is None
     assert not_numbers(np.array([[1, np.inf]], np.float32)).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize(("value", "bad"), [(1e19, False), (-1e19, False), (1.9e19, True), (-1.9e19, True)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_number_is_too_large_where_its_square_is_no_32_bit_real(value, bad, dtype):
+    image = np.ones((8, 8), dtype)
+    image[2, 3] = value
+    found = not_numbers(image)
+    assert (found is not None and found.sum() == 1 and found[2, 3]) == bad

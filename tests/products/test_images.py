@@ -51,3 +51,19 @@ def test_a_key_image_that_is_no_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key.jpg").write_text("not a picture")
     with pytest.raises(StageError, match=r"key\.jpg: cannot be read as a picture"):
         make_thumbnail(tmp_path / "key.jpg", tmp_path / "small.jpg")
+
+
+@pytest.mark.parametrize("make", ["key image", "thumbnail"])
+def test_the_library_never_writes_to_a_path_as_it_takes_a_short_write_for_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: str
+) -> None:
+    key = tmp_path / "key.jpg"
+    write_jpeg(key, np.zeros((40, 40), np.uint8))
+    targets = []
+    save = Image.Image.save
+    monkeypatch.setattr(
+        Image.Image, "save", lambda picture, to, *args, **how: targets.append(to) or save(picture, to, *args, **how)
+    )
+    write_jpeg(key, np.zeros((40, 40), np.uint8)) if make == "key image" else make_thumbnail(key, tmp_path / "thumb.jpg")
+    assert targets
+    assert {type(target).__name__ for target in targets} == {"BytesIO"}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tiltflow.errors import ResourceError
 from tiltflow.products.levels import common_mean, contrast, picture, section_moments
-from tiltflow.products.movies import fit_picture, make_section_movie, make_tilt_movie, movie_size, write_movie
+from tiltflow.products.movies import fit_picture, make_section_movie, make_tilt_movie, movie_size, require_whole, write_movie
 from tiltflow.products.sections import Voxels
 from tiltflow.products.volumes import make_averaged_volume, read_grey_levels
 
@@ -187,3 +187,11 @@ def test_progress_counts_the_frames(series: Series, tmp_path: Path) -> None:
     told: list[float] = []
     make_section_movie(series[1], tmp_path / "m.mp4", progress=told.append)
     np.testing.assert_allclose(told, np.arange(1, 21) / 20)
+
+
+def test_a_movie_of_which_frames_are_missing_is_not_whole(tmp_path: Path) -> None:
+    movie = tmp_path / "B.mp4"
+    write_movie(movie, iter(np.zeros((5, 32, 32), np.uint8)), (32, 32), 8)
+    require_whole(movie, 5)
+    with pytest.raises(ResourceError, match="5 of 6 pictures"):
+        require_whole(movie, 6)

@@ -177,7 +177,7 @@ def test_a_full_disk_leaves_the_record_behind_until_there_is_room(tmp_path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", full)
+        patched.setattr("tiltflow.atomic_write.write_bytes", full)
         recorder.warn("first")
         recorder.warn("second")
     assert read_record(tmp_path / "run.json").warnings == []
@@ -193,6 +193,6 @@ def test_a_record_that_may_not_be_written_is_an_error(tmp_path, monkeypatch):
     def denied(*_args, **_options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "write_text", denied)
+    monkeypatch.setattr("tiltflow.atomic_write.write_bytes", denied)
     with pytest.raises(PermissionError):
         recorder.warn("first")

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from types import FrameType
 from typing import TextIO
 
+from tiltflow import stopping
 from tiltflow.batchruntomo.arguments import DataSet, Request
 from tiltflow.batchruntomo.batch_log import BatchLog
 from tiltflow.batchruntomo.data_set import process_data_set, validate_data_set
@@ -46,7 +42,7 @@ def run_data_sets(request: Request, out: TextIO) -> int:
     for remark in request.remarks:
         log.say(f"WARNING: {remark}")
     try:
-        with _stoppable():
+        with stopping.stoppable():
             for number, data_set in enumerate(request.data_sets):
                 first = request.first_step if number == 0 or not request.first_set_only else 0.0
                 steps = Steps(first, request.last_step)
@@ -93,20 +89,3 @@ def _give_up(log: BatchLog, reason: str) -> bool:
     log.say(f"ERROR: {_PROGRAM} - {reason}")
     log.abort(reason.splitlines()[0])
     return False
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that the running data set removes its scratch folder."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

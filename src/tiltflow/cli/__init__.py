@@ -1,7 +1,9 @@
 """The `tiltflow` command.
 
 Exit status: 0 all good, 1 some series failed, 2 the request itself was wrong, 3 no series succeeded, 4 all series succeeded but the
-portal was not told.  Heavy modules are imported by the command that needs them, so that `tiltflow --help` is fast.
+portal was not told, 130 the run was asked to end.
+
+Heavy modules are imported by the command that needs them, so that `tiltflow --help` is fast.
 """
 
 from __future__ import annotations

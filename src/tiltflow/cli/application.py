@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tiltflow import stopping
 from tiltflow.cli.streams import forgive_whatever
 from tiltflow.errors import TiltflowError
 from tiltflow.version import __version__, build
@@ -96,16 +95,10 @@ def begin_work(*, verbose: bool) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C: the running series record that they were interrupted, scratch is removed."""
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("interrupted: run the same command again to continue; finished series are kept", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    """Let Ctrl-C, SIGTERM and SIGHUP end the work: the running series record that they were interrupted, scratch is removed."""
+    with stopping.stoppable():
+        try:
+            yield
+        except KeyboardInterrupt:
+            typer.echo("interrupted: run the same command again to continue; finished series are kept", err=True)
+            raise typer.Exit(INTERRUPTED) from None

@@ -113,9 +113,10 @@ def products(
         given = find_given(folder_of(folder), name)
         portal = Portal(callback_url, load_token(settings, token_file), settings.callback_patience_s) if callback_url else None
         require_places(output, site)
-    with stoppable(), console.progress_display(len(given)) as on_progress:
-        results = process_all_given(given, recipe, site, output, redo=redo, on_progress=on_progress)
-    status = tell(results, layout.plain_layout(folder, output), output, portal, evidence=settings.evidence_in_callback)
+    with stoppable():
+        with console.progress_display(len(given)) as on_progress:
+            results = process_all_given(given, recipe, site, output, redo=redo, on_progress=on_progress)
+        status = tell(results, layout.plain_layout(folder, output), output, portal, evidence=settings.evidence_in_callback)
     console.show_closing_table(results)
     console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
     raise typer.Exit(status)

@@ -93,12 +93,13 @@ def run(
             for shortage in expected.shortages:
                 console.err.print(f"! {shortage}", style="yellow", markup=False, soft_wrap=True)
         require_places(asked.output, site)
-    with stoppable(), portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
-        results = run_series(
-            sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo, verify=verify, on_progress=on_progress
-        ).results
     layout = plain_layout(folder, asked.output)
-    status = tell(results, layout, asked.output, portal, evidence=settings.evidence_in_callback)
+    with stoppable():
+        with portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
+            results = run_series(
+                sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo, verify=verify, on_progress=on_progress
+            ).results
+        status = tell(results, layout, asked.output, portal, evidence=settings.evidence_in_callback)
     console.show_closing_table(results)
     console.out.print(f"results: {asked.output}, report: {asked.output / INDEX_NAME}", markup=False)
     raise typer.Exit(status)

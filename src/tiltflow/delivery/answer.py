@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import httpx
 
+from tiltflow import stopping
+
 LARGEST_BYTES = 64 << 10
 """What is read of an answer: enough for any word of an API; one that never ends must fill no memory."""
+
+_LOOK_S = 0.5
+"""How often it is looked whether the work is asked to end."""
 
 T = TypeVar("T")
 
@@ -107,7 +113,10 @@ def within(limit_s: float, call: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run, name="portal", daemon=True)
     thread.start()
-    thread.join(limit_s)
+    end = time.monotonic() + limit_s
+    while thread.is_alive() and (left := end - time.monotonic()) > 0:
+        stopping.ask()
+        thread.join(min(left, _LOOK_S))
     if thread.is_alive():
         raise TimeoutError
     if box.error is not None:

@@ -24,6 +24,7 @@ from http import HTTPStatus
 import httpx
 from pydantic import SecretStr
 
+from tiltflow import stopping
 from tiltflow.delivery.answer import Answer, read_answer, within
 from tiltflow.delivery.body import CALLBACK_NAME, CallbackBody, Status, StatusBody, build_callback, write_callback
 from tiltflow.errors import CallbackError, SettingsError
@@ -126,7 +127,7 @@ def send(
     *,
     policy: RetryPolicy | None = None,
     transport: httpx.BaseTransport | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] = stopping.pause,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """POST the body until the API accepts it, and return the number of attempts.
@@ -183,11 +184,12 @@ def notify(
     *,
     policy: RetryPolicy = NOTICE_POLICY,
     transport: httpx.BaseTransport | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] = stopping.pause,
 ) -> bool:
     """Send the status of a run and return whether it was accepted; a portal that cannot be reached is a warning, not a failure."""
     try:
-        send(url, StatusBody(status=status), token, policy=policy, transport=transport, sleep=sleep)
+        with stopping.closing():  # a run that is asked to end still tells so
+            send(url, StatusBody(status=status), token, policy=policy, transport=transport, sleep=sleep)
     except (CallbackError, SettingsError) as error:
         _log.warning("the portal did not receive the status %r: %s", status, error)
         return False

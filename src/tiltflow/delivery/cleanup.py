@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from tiltflow.disk import NO_SPACE
 from tiltflow.errors import DeliveryError, LocationError, ResourceError
+from tiltflow.owner import is_left_behind, new_token
 
 _MARKER = ".tiltflow-scratch"
 _LONGEST_NAME = 60
@@ -19,10 +22,16 @@ _LONGEST_NAME = 60
 _log = logging.getLogger(__name__)
 
 
-def make_scratch(source: Path, scratch: Path | None = None) -> Path:
+def make_scratch(source: Path, scratch: Path | None = None, *, keep: bool = False) -> Path:
     """Return a new folder for the work on one series, in `scratch` or in the system's temporary folder.
 
-    Its name begins with the series' base name and is unique.
+    Its name begins with the series' base name and is unique.  Folders that processes left there which are gone are removed, but for those
+    that were to be kept.
+
+    Parameters
+    ----------
+    keep
+        Whether the folder is to outlive the work.
 
     Raises
     ------
@@ -33,7 +42,9 @@ def make_scratch(source: Path, scratch: Path | None = None) -> Path:
     parent = scratch or Path(tempfile.gettempdir())
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{readable}-", dir=parent))
+        remove_left_behind(parent)
+        folder = parent / f"{readable}-{secrets.token_hex(8) if keep else new_token()}"
+        folder.mkdir(mode=0o700)
         (folder / _MARKER).write_text(f"{source}\n", encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         if error.errno in NO_SPACE:
@@ -44,6 +55,16 @@ def make_scratch(source: Path, scratch: Path | None = None) -> Path:
             f"No scratch folder can be made in {parent} ({error.strerror}); set TILTFLOW_SCRATCH to a folder that can be written to."
         ) from error
     return folder
+
+
+def remove_left_behind(scratch: Path) -> None:
+    """Remove the scratch folders of processes that are gone."""
+    for marker in scratch.glob(f"*/{_MARKER}"):
+        folder = marker.parent
+        with contextlib.suppress(OSError):  # another run may do the same
+            if not folder.is_symlink() and is_left_behind(folder):
+                _log.info("removing %s, which a killed run left", folder)
+                shutil.rmtree(folder)
 
 
 def require_writable(folder: Path, what: str) -> None:
@@ -92,7 +113,7 @@ def remove_scratch(folder: Path) -> bool:
 @contextmanager
 def scratch_folder(source: Path, scratch: Path | None = None, *, keep: bool = False) -> Iterator[Path]:
     """Give a scratch folder for the length of a `with` block; it is removed even after an exception, unless `keep`."""
-    folder = make_scratch(source, scratch)
+    folder = make_scratch(source, scratch, keep=keep)
     try:
         yield folder
     finally:

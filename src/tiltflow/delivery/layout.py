@@ -77,14 +77,25 @@ class Layout:
             If that folder would lie among the inputs or outside the share, by way of a symbolic link.
         """
         output = self.assets / source.parent.relative_to(self.inputs) / source.stem
-        if self.share is not None:
-            self.refuse_projects(output, "The folder for the products")
-            if not output.resolve().is_relative_to(self.share.resolve()):
-                raise LocationError(
-                    f"The folder for the products, {output}, leads out of its share to {output.resolve()} by a symbolic link; "
-                    "replace the link by a folder."
-                )
+        self.check_target(output)
         return output
+
+    def check_target(self, output: Path) -> None:
+        """Raise if a folder for results would lie among the inputs or outside the share, by way of a symbolic link.
+
+        Raises
+        ------
+        LocationError
+            If it would.
+        """
+        if self.share is None:
+            return
+        self.refuse_projects(output, "The folder for the products")
+        if not output.resolve().is_relative_to(self.share.resolve()):
+            raise LocationError(
+                f"The folder for the products, {output}, leads out of its share to {output.resolve()} by a symbolic link; "
+                "replace the link by a folder."
+            )
 
     def refuse_projects(self, path: Path, what: str) -> None:
         """Raise unless `path` lies outside `Projects`, which is only ever read.
@@ -104,6 +115,35 @@ class Layout:
     def asset_path(self, output: Path, asset: Asset) -> str:
         """Return the portal's name of an asset: its path below `Assets`."""
         return (output / asset.path).relative_to(self.assets).as_posix()
+
+
+def refuse_inputs(mounts: Mapping[str, Path], path: Path, what: str) -> None:
+    """Raise if a path lies in `Projects` of a share, links followed: nothing is ever written there.
+
+    Raises
+    ------
+    LocationError
+        If it does; `what` begins the sentence.
+    """
+    for share in mounts.values():
+        if path.resolve().is_relative_to((share / PROJECTS).resolve()):
+            raise LocationError(f"{what}, {path}, lies in {share / PROJECTS}, where nothing is ever written; choose another place.")
+
+
+def refuse_links(folder: Path, names: Iterable[str]) -> None:
+    """Raise if the folder of a series, or a folder in it that is written to, is a symbolic link: what is written would land elsewhere.
+
+    Raises
+    ------
+    LocationError
+        With the link and where it leads.
+    """
+    for path in (folder, *(folder / name for name in names)):
+        if path.is_symlink():
+            raise LocationError(
+                f"{path} is a symbolic link to {path.readlink()}, and results are written into folders of their own only; "
+                "replace the link by a folder, or give another folder for the results."
+            )
 
 
 def plain_layout(input_dir: Path, output: Path) -> Layout:

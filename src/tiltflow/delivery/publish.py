@@ -3,7 +3,7 @@
 Readers never see half a file: everything is copied into a staging folder beside its destination and renamed only once all of it
 is there, on the disk and not only in the system's memory, so that a power cut cannot leave an empty file under a final name.  A run
 that is repeated replaces what an earlier one published; one that is killed leaves the published files as they were, and a staging
-folder that the next one removes.
+folder that the next one removes (:mod:`tiltflow.owner`).
 
 Files of a scratch folder are copied, not linked or moved: a link would show later edits of a kept scratch folder to the portal, and
 a move would make a second attempt impossible.  Large files are better made in a staging folder of the destination
@@ -15,18 +15,17 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tiltflow.atomic_write import write_text
-from tiltflow.disk import NO_SPACE, size_bytes, sync, sync_folder
+from tiltflow import stopping
+from tiltflow.atomic_write import remove_left_behind, write_text
+from tiltflow.disk import NO_SPACE, copy_file, size_bytes, sync, sync_folder
 from tiltflow.errors import DeliveryError, ResourceError
+from tiltflow.owner import new_token
 
 _STAGING_PREFIX = ".tiltflow-staging-"
-_STAGING_AGE_S = 24 * 3600.0
 
 _log = logging.getLogger(__name__)
 
@@ -49,16 +48,15 @@ def publish(paths: Sequence[Path], destination: Path) -> tuple[Path, ...]:
         raise DeliveryError(f"Products of the same name cannot be published in {destination}: {', '.join(twice)}.")
     with _explained(destination):
         destination.mkdir(parents=True, exist_ok=True)
-        _remove_stale_staging(destination)
+        remove_left_behind(destination)
         _require_space(paths, destination)
         with _staging(destination) as staging:
             fresh = staging / "new"
             fresh.mkdir()
             for path in paths:
-                _copy(path, fresh / path.name, _link if _is_staged(path, destination) else shutil.copyfile)
+                _copy(path, fresh / path.name, _link if _is_staged(path, destination) else copy_file)
             sync([fresh])
-            for name in names:
-                _swap_in(fresh / name, destination / name, staging)
+            _swap_all(names, fresh, destination, staging / "old")
             sync_folder(destination)
     return tuple(destination / name for name in names)
 
@@ -88,12 +86,13 @@ def _link(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
     except OSError:  # the file system has no such links
-        shutil.copyfile(source, target)
+        copy_file(source, target)
 
 
 def _copy(source: Path, target: Path, bring: Callable[[Path, Path], object]) -> None:
     # Contents only: files of scratch are private, and the share sets the permissions of its own.  shutil.copytree would copy the modes of
     # folders and go on after a full disk.
+    stopping.ask()
     if source.is_dir():
         target.mkdir()
         for inner in source.iterdir():
@@ -102,20 +101,43 @@ def _copy(source: Path, target: Path, bring: Callable[[Path, Path], object]) -> 
         bring(source, target)
 
 
-def _swap_in(fresh: Path, place: Path, staging: Path) -> None:
-    """Rename `fresh` to `place`; a folder, which a rename cannot replace, first goes aside and comes back if that fails."""
-    if not place.is_dir() or place.is_symlink():
-        if fresh.is_dir() and os.path.lexists(place):
-            place.unlink()
-        fresh.replace(place)
-        return
-    old = staging / f"old-{place.name}"
-    place.rename(old)
+def _swap_all(names: Sequence[str], fresh: Path, destination: Path, old: Path) -> None:
+    """Rename everything from `fresh` into place; where one fails, what was there before comes back."""
+    old.mkdir()
+    done: list[str] = []
     try:
-        fresh.rename(place)
+        for name in names:
+            done.append(name)
+            _swap_in(fresh / name, destination / name, old / name)
     except OSError:
-        old.rename(place)
+        for name in reversed(done):
+            if os.path.lexists(old / name):
+                _remove(destination / name)
+                (old / name).rename(destination / name)
+            elif not os.path.lexists(fresh / name):
+                _remove(destination / name)
         raise
+
+
+def _swap_in(fresh: Path, place: Path, old: Path) -> None:
+    """Rename `fresh` to `place`, and keep what was there as `old`; a file is never missing between."""
+    if place.is_dir() and not place.is_symlink():
+        place.rename(old)
+    elif os.path.lexists(place):
+        try:
+            old.hardlink_to(place)
+        except OSError:  # the file system has no such links
+            place.rename(old)
+        if fresh.is_dir():
+            place.unlink(missing_ok=True)
+    fresh.rename(place)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _require_space(paths: Sequence[Path], destination: Path) -> None:
@@ -130,19 +152,12 @@ def _require_space(paths: Sequence[Path], destination: Path) -> None:
 
 @contextmanager
 def _staging(destination: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=destination))
+    folder = destination / f"{_STAGING_PREFIX}{new_token()}"
+    folder.mkdir()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_stale_staging(destination: Path) -> None:
-    """Remove what killed runs left; younger folders may belong to a run that is still copying."""
-    for folder in destination.glob(f"{_STAGING_PREFIX}*"):
-        if time.time() - folder.stat().st_mtime > _STAGING_AGE_S:
-            _log.info("removing %s, which a killed run left", folder)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

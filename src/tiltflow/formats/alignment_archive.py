@@ -7,6 +7,7 @@ The covariances of patch tracks are left out: nothing after the alignment needs 
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltflow.atomic_write import atomic_write
+from tiltflow.atomic_write import write_bytes
 from tiltflow.errors import FormatError, LocationError
 from tiltflow.model import Alignment, Evidence, LocalAlignment, Tracks
 
@@ -55,8 +56,9 @@ def write_alignment(path: Path, alignment: Alignment) -> None:
         arrays["tracks_xy"] = alignment.tracks.xy
     if alignment.track_weights is not None:
         arrays["track_weights"] = alignment.track_weights
-    with atomic_write(path) as partial:
-        np.savez_compressed(partial, about=np.array(json.dumps(about, default=_plain)), **arrays)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, about=np.array(json.dumps(about, default=_plain)), **arrays)
+    write_bytes(path, buffer.getbuffer())
 
 
 def read_alignment(path: Path) -> Alignment:

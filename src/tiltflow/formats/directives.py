@@ -96,15 +96,19 @@ def parse_directives(text: str, where: str) -> list[Directive]:
     Raises
     ------
     DirectiveError
-        If a line is neither blank, a comment, nor `key = value`; the message names file and line.
+        If a line is neither blank, a comment, nor `key = value`; the message names file and line.  It does not quote a file that has no
+        directive at all: somebody has named a file of another kind, whose contents are not for those who read messages.
     """
-    directives = []
     # str.splitlines would also break at form feeds and at U+2028, which IMOD reads as part of the value.
-    for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
-        line = raw.removesuffix("\r").replace("\t", " ").strip(" ")
-        if not line or line.startswith("#"):
-            continue
-        name, equals, value = line.partition("=")
+    stripped = (raw.removesuffix("\r").replace("\t", " ").strip(" ") for raw in text.removeprefix("\ufeff").split("\n"))
+    lines = [(number, line) for number, line in enumerate(stripped, start=1) if line and not line.startswith("#")]
+    parts = [(number, line, *line.partition("=")) for number, line in lines]
+    if parts and not any(equals and _KEY.fullmatch(name.strip(" ")) for _, _, name, equals, _ in parts):
+        raise DirectiveError(
+            f"{where}:{parts[0][0]}: this line is not a directive, nor is any other of the file; write key = value, or # before a comment"
+        )
+    directives = []
+    for number, line, name, equals, value in parts:
         if not equals:
             raise DirectiveError(f"{where}:{number}: {line!r} is not a directive; write key = value, or # before a comment")
         directives.append(Directive(name.strip(" "), value.strip(" "), where, number))

@@ -6,17 +6,98 @@ thread pool is not used: its portable layer aborts when two series run at once.
 
 from __future__ import annotations
 
+import functools
+import logging
+import os
+import pickle
+import stat
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from numba import njit
+import numba
+from numba.core.caching import FunctionCache
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
+
+_log = logging.getLogger(__name__)
+_SLOT = "_cache"
+"""Where numba's compiled functions have their cache."""
+_CANNOT_BE_READ = (OSError, EOFError, pickle.UnpicklingError)
 
 
 def kernel(*, fastmath: bool = False) -> Callable[[Loop], Loop]:
     """Return the decorator that compiles a kernel and keeps it; with `fastmath` sums are taken in the order that is quickest.
 
-    Division by zero gives infinity, as in NumPy.
+    Division by zero gives infinity, as in NumPy.  What is compiled is kept where numba keeps it (beside the module, else in the home
+    folder), else in a private folder for temporary files; where nothing can be kept, it is compiled anew, and a remark says so.
     """
-    return cast("Callable[[Loop], Loop]", njit(nogil=True, cache=True, fastmath=fastmath, error_model="numpy"))
+
+    def compiled(loop: Loop) -> Loop:
+        made = numba.njit(nogil=True, fastmath=fastmath, error_model="numpy")(loop)
+        if (cache := _cache_of(loop)) is not None:
+            setattr(made, _SLOT, cache)
+        return cast("Loop", made)
+
+    return compiled
+
+
+class _ForgivingCache(FunctionCache):
+    """A cache whose disk may be full or gone: the work goes on without it."""
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled, if that is possible."""
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            self.disable()
+            _remark(error.strerror or str(error))
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return what was compiled before; None where it cannot be read."""
+        try:
+            return super().load_overload(sig, target_context)
+        except _CANNOT_BE_READ as error:
+            _remark(str(error))
+            return None
+
+
+def _cache_of(loop: Callable[..., Any]) -> FunctionCache | None:
+    try:
+        return _ForgivingCache(loop)
+    except (RuntimeError, OSError):  # numba knows no folder that can be written to: a service has no home
+        pass
+    try:
+        config: Any = numba.config
+        config.CACHE_DIR = str(_private_folder())
+        return _ForgivingCache(loop)
+    except (RuntimeError, OSError) as error:
+        _remark(str(error).partition("cannot cache function")[0] or "no folder can be written to")
+        return None
+
+
+@functools.cache
+def _private_folder() -> Path:
+    """Return a folder of our own among temporary files: what is kept in it is run, so that nobody else may write to it.
+
+    Raises
+    ------
+    OSError
+        If there can be none.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"tiltflow-compiled-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o022:
+        raise PermissionError(f"{folder} belongs to somebody else, or can be written to by others")
+    return folder
+
+
+@functools.cache
+def _remark(why: str) -> None:
+    """Say once that nothing is kept."""
+    _log.warning(
+        "compiled kernels are not kept (%s), so that each start takes a minute longer; set NUMBA_CACHE_DIR to a folder", why
+    )

@@ -12,6 +12,7 @@ from tiltflow.formats.identity import Identity
 from tiltflow.model import Asset, AssetType, SeriesResult, Thresholds
 from tiltflow.pipeline.failure import optional
 from tiltflow.pipeline.job import RECORD_NAME
+from tiltflow.pipeline.standing import recover, stands
 from tiltflow.pipeline.step_book import unfinished_folder
 from tiltflow.record import Recorder, SeriesRecord, read_record
 from tiltflow.report import PAGE_NAME, verdict, write_series_page
@@ -61,6 +62,8 @@ def close_lost(result: SeriesResult, thresholds: Thresholds) -> None:
     """Close the record of a series whose process died; the stage that was running is recorded as failed."""
     if result.output is None:
         return
+    if stands(result.output) is not None:
+        recover(result.output, thresholds, result.message or "its process died")
     path = result.output / RECORD_NAME
     try:
         if read_record(path).status != "running":

@@ -33,7 +33,7 @@ def reason(source: Path, error: BaseException) -> str:
     if isinstance(error, OSError):
         return f"{source.name}: a file could not be read or written: {error}"
     if failure_kind(error) == "interrupted":
-        return f"interrupted ({type(error).__name__}); run the same command again to do this series"
+        return f"interrupted ({str(error) or type(error).__name__}); run the same command again to do this series"
     _log.error("%s: unexpected error", source.stem, exc_info=error)
     return f"{type(error).__name__}: {error}. This is a defect of tiltflow, not of your data; the log has the details"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tiltflow import describe
+from tiltflow import describe, stopping
 from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.delivery.names import why_unusable
 from tiltflow.errors import FormatError, InputChangedError, LocationError
@@ -30,6 +30,7 @@ from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, StepOutcome, 
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.run import RUN_FILES, recorded_run, require_places
+from tiltflow.pipeline.standing import clean, recover, refuse_elsewhere, set_aside
 from tiltflow.pipeline.step_book import GIVEN, GIVEN_NUMBER, steps_of
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import begin_record, finish_step, measure, product_step
@@ -122,6 +123,7 @@ def process_all_given(
     sources, names = [each.source for each in given], [each.name for each in given]
     with recorded_run(sources, SeriesRecipes.of_all(recipe), output, site, names=names) as recorder:
         for each in given:
+            stopping.ask()
             results.append(process_given(each, recipe, site, output=output / each.name, redo=redo, on_progress=on_progress))
             recorder.done(results[-1])
     return tuple(results)
@@ -149,9 +151,13 @@ def process_given(
         on_progress(SeriesProgress(given.name, "start", 1.0, result))
         return result
     try:
+        refuse_elsewhere(output, site)
         with folder_lock(output, lambda word: report(word, 0.0)), series_log(output, given.name):
-            scratch = make_scratch(given.source, site.scratch)
+            clean(output)
+            recover(output, site.thresholds)
+            scratch = make_scratch(given.source, site.scratch, keep=site.keep_workdir)
             job = Job(given.source, recipe, site, output, scratch, False, redo, ("products",), given.name)
+            set_aside(output)
             finish = partial(_finish, given=given, before=_states(given))
             runner = StepRunner(partial(given_step, given=given, progress=report), partial(product_step, progress=report), finish)
             result = work_on(job, runner)

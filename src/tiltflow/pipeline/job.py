@@ -39,6 +39,10 @@ class Job:
         Which parts of the work are done.
     given_name
         The base name, where it is not that of the source.
+    why_again
+        In words why a series that has a result is done again; empty where it has none, or that was asked for.
+    answered
+        Whether that result was made by this recipe from this input.
     """
 
     source: Path
@@ -50,6 +54,8 @@ class Job:
     redo: bool = False
     parts: tuple[Part, ...] = ALL_PARTS
     given_name: str = ""
+    why_again: str = ""
+    answered: bool = True
 
     @property
     def name(self) -> str:

@@ -7,10 +7,11 @@ import errno
 import fcntl
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tiltflow import stopping
 
 LOCK_NAME = ".tiltflow-lock"
 _LOOK_AGAIN_S = 0.5
@@ -65,7 +66,7 @@ def _locked(path: Path, waiting: Callable[[str], object]) -> int:
             said = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             os.close(descriptor)
             waiting(f"another run works on it ({said or 'just begun'}); waiting for its end")
-            time.sleep(_LOOK_AGAIN_S)
+            stopping.pause(_LOOK_AGAIN_S)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 os.close(descriptor)

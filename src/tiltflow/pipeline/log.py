@@ -16,7 +16,10 @@ def series_log(output: Path, name: str) -> Iterator[None]:
     """Send what is logged while a series is processed to a file of its own, also when several are processed at once."""
     output.mkdir(parents=True, exist_ok=True)
     token = _series_name.set(name)
-    handler = logging.FileHandler(output / f"{name}.log", mode="w", encoding="utf-8")
+    path = output / f"{name}.log"
+    # A new file: one that is there may be a link to anything, raw images for instance, and opening it would empty these.
+    path.unlink(missing_ok=True)
+    handler = logging.FileHandler(path, mode="x", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     handler.addFilter(lambda _record: _series_name.get() == name)
     logger = logging.getLogger("tiltflow")

@@ -14,6 +14,7 @@ from tiltflow.delivery.publish import publish
 from tiltflow.parallel import map_threads
 from tiltflow.pipeline.engine_work import GEOMETRY_FILES
 from tiltflow.pipeline.job import Job, StepOutcome
+from tiltflow.pipeline.standing import note_replacing
 from tiltflow.pipeline.step_book import unfinished_folder
 from tiltflow.products.catalogue import STEPS
 from tiltflow.recipe.engine_rules import engine_info
@@ -80,9 +81,10 @@ def products_url(job: Job) -> str:
 def publish_products(
     job: Job, record: SeriesRecord, outcomes: Sequence[StepOutcome], steps: Steps, kept: Sequence[Path]
 ) -> tuple[list[ProductEntry], list[FileEntry]]:
-    """Put products and volumes into the folder of the series, all or none; return their entries, and those of files kept beside them.
+    """Put products, volumes and other files into the folder of the series, all or none; return the entries of products and files.
 
-    What was taken over from an earlier run and is in its place already stays there.
+    What was taken over from an earlier run and is in its place already stays there.  All is described before anything is replaced, so
+    that nothing is left to be done then.
     """
     assets = [asset for outcome in outcomes for asset in outcome.assets]
     tops = sorted({Path(asset.path).parts[0] for asset in assets})
@@ -93,16 +95,19 @@ def publish_products(
         for pattern in step.beside
         if os.path.lexists(path := products_folder(job) / pattern.format(name=job.name))
     ]
-    made = [products_folder(job) / top for top in tops] + beside + [_nearest(job, path) for path in volumes]
+    nearest = [_nearest(job, path) for path in volumes]
+    made = [products_folder(job) / top for top in tops] + beside + nearest
     real = [path.resolve() if path.is_symlink() else path for path in made]
-    fresh = [path for path in real if path.parent.resolve() != job.output.resolve()]
+    fresh = [*kept, *(path for path in real if path.parent.resolve() != job.output.resolve())]
+    places = {path.name: path for path in (*kept, *nearest, *beside)}
+    places |= {picture.path: job.output / picture.path for picture in record.pictures}
+    products = list(map_threads(lambda asset: describe.product(asset, products_folder(job)), assets, job.site.threads))
+    found = map_threads(describe.file_entry, (places[name] for name in sorted(places)), job.site.threads)
+    files = [entry.model_copy(update={"path": name}) for name, entry in zip(sorted(places), found, strict=True)]
+    note_replacing(job.output)
     steps.replacing(path.name for path in fresh)
     publish(fresh, job.output)
-    pictures = [picture.path for picture in record.pictures]
-    names = sorted({*(path.name for path in (*kept, *volumes, *beside)), *pictures})
-    products = map_threads(lambda asset: describe.product(asset, job.output), assets, job.site.threads)
-    files = map_threads(lambda name: describe.file_entry(job.output / name, job.output), names, job.site.threads)
-    return list(products), list(files)
+    return products, files
 
 
 def _nearest(job: Job, path: Path) -> Path:

@@ -13,10 +13,11 @@ from tiltflow.formats.identity import Identity, identity_of
 from tiltflow.model import SeriesResult
 from tiltflow.pipeline.conclusion import result_of
 from tiltflow.pipeline.intact import damaged, differences_on_disk
-from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Part
+from tiltflow.pipeline.job import ALL_PARTS, Part
+from tiltflow.pipeline.standing import success_in
 from tiltflow.pipeline.step_book import known_stack, source_key, step_numbers
 from tiltflow.recipe import Recipe
-from tiltflow.record import SeriesRecord, read_record
+from tiltflow.record import SeriesRecord
 from tiltflow.record.steps import forget
 
 
@@ -32,17 +33,20 @@ class Earlier:
         In words why a successful result is not kept; None where it is, or there is none.
     identity
         Of the input that it was compared with; None where it cannot be read.
+    answers
+        Whether what there is was made by this recipe from this input.
     """
 
     result: SeriesResult | None = None
     why: str | None = None
     identity: Identity | None = None
+    answers: bool = True
 
 
 def look_back(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] = ALL_PARTS) -> Earlier:
     """Return what an earlier run left in `output`, compared with what the work would give now."""
     try:
-        record = _success_in(output)
+        record = success_in(output)
     except FormatError:
         return Earlier(why=f"the record in {output} cannot be read")
     if record is None:
@@ -51,14 +55,15 @@ def look_back(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] 
         identity, unread = identity_of(source, known_stack(record)), None
     except InputError as error:
         identity, unread = None, str(error)
-    reasons = [*_changed_steps(record), *_changed_recipe(record, recipe)]
+    other = [*_changed_recipe(record, recipe)]
     if identity is None:
-        reasons.append(unread or "")
+        other.append(unread or "")
     elif source_key(identity) != record.source_key:
-        reasons.append("the stack, or a file beside it, has changed since")
-    reasons += [*_given_differences(record, source.stem, recipe), *_lacking(record, parts), *differences_on_disk(record, output)]
+        other.append("the stack, or a file beside it, has changed since")
+    other += _given_differences(record, source.stem, recipe)
+    reasons = [*_changed_steps(record), *other, *_lacking(record, parts), *differences_on_disk(record, output)]
     if reasons:
-        return Earlier(why="; ".join(reasons), identity=identity)
+        return Earlier(why="; ".join(reasons), identity=identity, answers=not other)
     return Earlier(replace(result_of(record, output), source=source), identity=identity)
 
 
@@ -75,28 +80,13 @@ def why_not_kept(source: Path, recipe: Recipe, output: Path, parts: Sequence[Par
 def forget_damaged(output: Path) -> tuple[str, ...]:
     """Return the files of a success in `output` that do not hold what was written; the steps that made them count as not done."""
     try:
-        record = _success_in(output)
+        record = success_in(output)
     except FormatError:
         return ()
     wrong = () if record is None else damaged(record, output)
     if record is not None and wrong:
         forget(output, record.name, wrong)
     return wrong
-
-
-def _success_in(output: Path) -> SeriesRecord | None:
-    """Return the record of the success that `output` holds.
-
-    Raises
-    ------
-    FormatError
-        If there is a record, but not one that this version understands.
-    """
-    try:
-        record = read_record(output / RECORD_NAME)
-    except OSError:
-        return None
-    return record if record.status == "success" else None
 
 
 def _changed_steps(record: SeriesRecord) -> Iterator[str]:

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from tiltflow import describe
+from tiltflow import describe, stopping
+from tiltflow.atomic_write import remove_left_behind
 from tiltflow.delivery.body import CALLBACK_NAME
 from tiltflow.delivery.cleanup import make_scratch, require_writable
-from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis
+from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis, refuse_inputs
 from tiltflow.delivery.names import why_unusable
 from tiltflow.disk import NO_SPACE
 from tiltflow.errors import LocationError
@@ -28,7 +29,8 @@ from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, OnProgress, Part, RunResult, SeriesProgress, nobody
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
-from tiltflow.pipeline.resume import Earlier, forget_damaged, look_back
+from tiltflow.pipeline.resume import forget_damaged, look_back
+from tiltflow.pipeline.standing import clean, recover, refuse_elsewhere, set_aside
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 from tiltflow.recipe import Recipe, SeriesRecipes
@@ -81,6 +83,7 @@ def run(
         on_progress(progress)
 
     def one(source: Path, recorder: RunRecorder) -> SeriesResult:
+        stopping.ask()
         result = process(
             source,
             recipes.of(source),
@@ -122,8 +125,11 @@ def require_places(output: Path, site: Site) -> None:
     LocationError, ResourceError
         With the folder and the reason.
     """
+    scratch = site.scratch or Path(tempfile.gettempdir())
+    refuse_inputs(site.mounts, output, "The folder for the results")
+    refuse_inputs(site.mounts, scratch, "The scratch folder")
     require_writable(output, "the results")
-    require_writable(site.scratch or Path(tempfile.gettempdir()), "scratch")
+    require_writable(scratch, "scratch")
 
 
 def process(
@@ -156,6 +162,7 @@ def process(
 
     note = ""
     try:
+        refuse_elsewhere(output, site)
         with folder_lock(output, wait):
             result, note = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
     except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone
@@ -179,21 +186,35 @@ def _process(
 ) -> tuple[SeriesResult, str]:
     """Return the result of a series, and a remark on it."""
     name, redo, parts = source.stem, asked.redo, asked.parts
+    clean(output)
+    recover(output, site.thresholds)
     wrong = forget_damaged(output) if asked.verify and not redo else ()
-    earlier = Earlier() if redo else look_back(source, recipe, output, parts)
-    if earlier.result is not None and earlier.identity is not None and not wrong:
+    earlier = look_back(source, recipe, output, parts)
+    if earlier.result is not None and earlier.identity is not None and not wrong and not redo:
         _log.info("%s: %s", name, _KEPT)
         complete_exports(name, output, site.export)
         return complete(earlier.result, output, earlier.identity, site.thresholds), _KEPT
     why = f"damaged: {', '.join(wrong)}" if wrong else earlier.why
-    if why is not None:
+    if why is not None and not redo:
         on_progress(SeriesProgress(name, "start", 0.0, note=f"done again: {why}"))
     with series_log(output, name):
-        if why is not None:
+        if why is not None and not redo:
             _log.info("%s: done again: %s", name, why)
         if (other := other_axis(source)) is not None:
             _log.info("%s: %s", name, describe_axes(*sorted((source, other))))
-        job = Job(source, recipe, site, output, make_scratch(source, site.scratch), asked.keep_volumes, redo, parts)
+        job = Job(
+            source,
+            recipe,
+            site,
+            output,
+            make_scratch(source, site.scratch, keep=site.keep_workdir),
+            asked.keep_volumes,
+            redo,
+            parts,
+            why_again=why or "",
+            answered=earlier.answers,
+        )
+        set_aside(output)
         return work_on(job, runner), ""
 
 
@@ -231,6 +252,7 @@ def recorded_run(
             for name, path in zip(names or [path.stem for path in sources], sources, strict=True)
         ],
     )
+    remove_left_behind(output)
     recorder = RunRecorder(output / RECORD_NAME, record)
     try:
         yield recorder
@@ -239,7 +261,8 @@ def recorded_run(
         recorder.close("interrupted")
         raise
     finally:
-        _write_pages(output, site)
+        with stopping.closing():
+            _write_pages(output, site)
 
 
 class _Pages:

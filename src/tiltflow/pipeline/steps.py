@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiltflow import describe
+from tiltflow import describe, stopping
+from tiltflow.atomic_write import atomic_write
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
+from tiltflow.disk import copy_file
 from tiltflow.errors import FormatError, InputChangedError, ParameterError
 from tiltflow.formats.identity import identity_of, require_same
 from tiltflow.formats.series import read_series
@@ -21,8 +24,9 @@ from tiltflow.pipeline.conclusion import conclude, result_of
 from tiltflow.pipeline.engine_work import align_and_reconstruct, align_only
 from tiltflow.pipeline.exports import make_exports
 from tiltflow.pipeline.failure import failure_kind, last_lines, optional, reason
-from tiltflow.pipeline.job import ALL_PARTS, Job, StepOutcome
+from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, StepOutcome
 from tiltflow.pipeline.publication import files_to_keep, products_folder, products_url, publish_products
+from tiltflow.pipeline.standing import FAILED_FOLDER, attempt_of, keep_attempt, let_go, message_of, put_back, stands, still_whole
 from tiltflow.pipeline.step_book import MEASURE, MEASURE_NUMBER, keys_of_inputs, note_identity, step_numbers, steps_of
 from tiltflow.products.catalogue import STEPS, ProductContext, Source
 from tiltflow.record import Recorder, Steps
@@ -78,6 +82,8 @@ def measure(job: Job, recorder: Recorder, steps: Steps, volume: Path) -> None:
     """Take the statistics of the volume, and its pictures."""
     step = steps.begin(MEASURE, MEASURE_NUMBER, keys_of_inputs(steps, recorder, (Source.VOLUME,)))
     if step.kept is not None:
+        for name, path in step.files.items():
+            _bring_picture(path, job.output / name)
         return
     before = len(recorder.record.pictures)
     with recorder.stage("measure"), optional(recorder, "the statistics of the volume"):
@@ -87,6 +93,13 @@ def measure(job: Job, recorder: Recorder, steps: Steps, volume: Path) -> None:
             "pictures": [picture.model_dump(mode="json") for picture in pictures]
         }
         steps.made(step, {picture.path: job.output / picture.path for picture in pictures}, found)
+
+
+def _bring_picture(path: Path, place: Path) -> None:
+    """Copy a picture that was taken over to its place, if it is elsewhere: with an attempt that failed."""
+    if not (place.exists() and place.samefile(path)):
+        with atomic_write(place) as partial:
+            copy_file(path, partial)
 
 
 def product_step(job: Job, step_name: str, progress: StageProgress = silent_progress) -> StepOutcome:
@@ -156,21 +169,55 @@ def finish_step(
     recorder = _recorder_of(job)
     steps = steps_of(job, recorder)
     try:
-        files = files_to_keep(job, recorder.record, failed=error is not None)
-        if isinstance(error, InputChangedError):
-            files = [path for path in files if path.suffix == ".log"]  # the rest was made of no input that there is
-            steps.discard()
-        steps.replacing(path.name for path in files)
-        publish(files, job.output)
         if error is None:
             with recorder.stage("publish") as notes:
+                files = files_to_keep(job, recorder.record, failed=False)
                 recorder.record.products, recorder.record.files = publish_products(job, recorder.record, outcomes, steps, files)
                 notes.number("published", sum(product.bytes for product in recorder.record.products), "bytes")
-            make_exports(job, recorder)
-        steps.settle(finished=error is None and job.parts == ALL_PARTS)
-    except Exception as failure:  # noqa: BLE001  the boundary: what cannot be published costs this series alone
+            with stopping.closing():
+                make_exports(job, recorder)
+                steps.settle(finished=job.parts == ALL_PARTS)
+    except BaseException as failure:  # noqa: BLE001  the boundary: what cannot be published costs this series alone
         error = failure
-    if error is not None:
+    with stopping.closing():
+        return _succeed(job, recorder) if error is None else _fail(job, recorder, steps, error, stage)
+
+
+def _succeed(job: Job, recorder: Recorder) -> SeriesResult:
+    """Close the record of a success, and remove what only its work needed."""
+    _remove_work(job, keep_products=False)
+    # A success is one when its page stands: until then the record on disk says that the work goes on.
+    with recorder.held():
+        recorder.succeed()
+        conclude(recorder, job.site.thresholds)
+    let_go(job.output)
+    return result_of(recorder.record, job.output)
+
+
+def _fail(job: Job, recorder: Recorder, steps: Steps, error: BaseException, stage: str | None) -> SeriesResult:
+    """Close the record of a failure, and keep what helps to understand it: beside an earlier result that stands, in a folder of its own.
+
+    Raises
+    ------
+    BaseException
+        The interrupt.
+    """
+    files = files_to_keep(job, recorder.record, failed=True)
+    if isinstance(error, InputChangedError):
+        files = [path for path in files if path.suffix == ".log"]  # the rest was made of no input that there is
+        steps.discard()
+    earlier = stands(job.output) if still_whole(job.output) else None
+    if earlier is not None:
+        recorder.path = keep_attempt(job.output, files) / RECORD_NAME
+        steps.settle(finished=False, folder=FAILED_FOLDER)
+    else:
+        try:
+            steps.replacing(path.name for path in files)
+            publish(files, job.output)
+            steps.settle(finished=False)
+        except Exception as failure:  # noqa: BLE001  the boundary: what cannot be published costs this series alone
+            error = failure if isinstance(error, Exception) else error
+    with recorder.held():
         recorder.fail(
             recorder.failed_stage() or stage or "start",
             reason(job.source, error),
@@ -178,21 +225,25 @@ def finish_step(
             error=type(error).__name__,
             kind=failure_kind(error),
         )
+        # What an interrupted run has finished is where the next one finds it.
+        _remove_work(job, keep_products=failure_kind(error) == "interrupted")
+        conclude(recorder, job.site.thresholds)
+    result = result_of(recorder.record, job.output)
+    if earlier is not None:
+        put_back(job.output, attempt_of(recorder.record, job.why_again, answered=job.answered), job.site.thresholds)
+        result = replace(result, message=message_of(result.message or "", earlier, answered=job.answered))
+    if not isinstance(error, Exception):
+        raise error
+    return result
+
+
+def _remove_work(job: Job, *, keep_products: bool) -> None:
     if job.site.keep_workdir:
         _log.info("%s: scratch folder kept: %s", job.name, job.workdir)
     else:
         remove_scratch(job.workdir)
-    # What an interrupted run has finished is where the next one finds it.
-    if error is None or failure_kind(error) != "interrupted":
+    if not keep_products:
         shutil.rmtree(products_folder(job), ignore_errors=True)
-    # A success is one when its page stands: until then the record on disk says that the work goes on.
-    with recorder.held():
-        if error is None:
-            recorder.succeed()
-        conclude(recorder, job.site.thresholds)
-    if error is not None and not isinstance(error, Exception):
-        raise error
-    return result_of(recorder.record, job.output)
 
 
 def _recorder_of(job: Job) -> Recorder:

@@ -1,4 +1,4 @@
-"""Pixels that hold no value of their own, replaced from the nearest pixels that do: faults of the camera, NaN, infinity."""
+"""Pixels that hold no value of their own, replaced from the nearest pixels that do: faults of the camera, NaN, infinity, 1e38."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
 
+LARGEST = 1.8e19
+"""The square of a larger number is beyond 32-bit reals, so that no sum of squares can hold it; no camera counts so far."""
+
 
 def not_numbers(image: NDArray[Any]) -> Mask | None:
-    """Return the pixels that are NaN or infinite, `(ny, nx)`; None if there are none."""
+    """Return the pixels that are NaN, infinite or beyond :data:`LARGEST`, `(ny, nx)`; None if there are none."""
     if image.dtype.kind != "f":
         return None
     flat = np.ascontiguousarray(image).reshape(-1)
     # One pass without a temporary array: the sum of squares is finite if all pixels are, but for the largest numbers.
     if flat.dtype != np.float16:
         with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(np.dot(flat, flat)):
+            if np.dot(flat, flat) <= np.finfo(np.float32).max:
                 return None
     bad = ~np.isfinite(image)
+    if flat.dtype != np.float16:  # which holds nothing as large
+        bad |= np.abs(image) > LARGEST
     return bad if bad.any() else None
 
 

@@ -104,7 +104,7 @@ class XrayResult:
     hits_per_view
         Connected groups of replaced pixels, `(views,)`.
     not_numbers_per_view
-        Pixels that are NaN or infinite, `(views,)`; they are replaced as a view is read.
+        Pixels that are NaN, infinite or too large to be counts, `(views,)`; they are replaced as a view is read.
     faults
         Faults of the camera, replaced as a view is read.
     """

@@ -6,13 +6,14 @@ thumbnail is that picture within 300 x 300, sharpened.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from tiltflow.atomic_write import atomic_write
+from tiltflow.atomic_write import write_bytes
 from tiltflow.errors import StageError
 
 KEY_IMAGE_QUALITY = 75
@@ -22,8 +23,14 @@ THUMBNAIL_SIDE = 300
 
 def write_jpeg(path: Path, picture: NDArray[np.uint8], *, quality: int = KEY_IMAGE_QUALITY) -> None:
     """Write a greyscale picture, `(ny, nx)` with the top row first."""
-    with atomic_write(path) as partial:
-        Image.fromarray(picture).save(partial, "JPEG", quality=quality)
+    write_bytes(path, jpeg(Image.fromarray(picture), quality))
+
+
+def jpeg(picture: Image.Image, quality: int) -> memoryview:
+    """Return a picture as the contents of a JPEG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return buffer.getbuffer()
 
 
 def make_thumbnail(picture: Path, path: Path) -> tuple[int, int]:
@@ -41,6 +48,5 @@ def make_thumbnail(picture: Path, path: Path) -> tuple[int, int]:
         raise StageError(f"{picture}: cannot be read as a picture ({error}); make the key image again") from error
     if max(image.size) > THUMBNAIL_SIDE:
         image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
-    with atomic_write(path) as partial:
-        image.filter(ImageFilter.SHARPEN).save(partial, "JPEG", quality=THUMBNAIL_QUALITY)
+    write_bytes(path, jpeg(image.filter(ImageFilter.SHARPEN), THUMBNAIL_QUALITY))
     return image.size

@@ -176,11 +176,27 @@ def write_movie(
                 stream = container.add_stream("libx264", rate=rate, options=dict(encoder))
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.codec_context.thread_count = threads
+                index = -1
                 for index, frame in enumerate(frames):
                     np.take(luma, frame, out=planes[:height])
                     image = av.VideoFrame.from_ndarray(planes, format="yuv420p")
                     image.pts, image.time_base = index, Fraction(1, rate)
                     container.mux(stream.encode(image))
                 container.mux(stream.encode())
+            require_whole(partial, index + 1)
         except av.FFmpegError as error:
             raise ResourceError(f"{path}: the movie could not be written ({error}); is the disk full?") from error
+
+
+def require_whole(path: Path, frames: int) -> None:
+    """Read a movie again and raise unless all of its frames are there: the encoder may take a short write for a whole one.
+
+    Raises
+    ------
+    ResourceError
+        If they are not.
+    """
+    with av.open(path) as movie:
+        found = sum(1 for packet in movie.demux(video=0) if packet.size)
+    if found != frames:
+        raise ResourceError(f"{path}: {found} of {frames} pictures of the movie are there; is the disk full?")

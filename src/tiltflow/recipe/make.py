@@ -33,6 +33,8 @@ _OF_ONE_SERIES = frozenset(
         "setupset.datasetDirectory",
     }
 )
+_NAMING = ("setupset.copyarg.name", "setupset.datasetDirectory")
+"""Those that batchruntomo is always given."""
 _TRACKED_PIXEL_ANGSTROM = 10.0
 """Pixel size at which cryo series are tracked, roughly: coarser pixels lose detail, finer ones add only noise."""
 
@@ -265,6 +267,8 @@ def report_directives(
 def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: str, current_b_stackext: str | None = None) -> str:
     """Return the directive file of one series for batchruntomo: all layers as one.
 
+    Name, ending and folder are the given ones, whatever a template says: batchruntomo works where it is told to, under that name.
+
     Raises
     ------
     DirectiveError
@@ -279,7 +283,15 @@ def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: 
     }
     source = recipe.source
     directives = source.directives(recipe.parameters, series).directives
-    ours = tuple(each for each in directives if not is_own(each.name))
+    here = {
+        "setupset.copyarg.name": name,
+        "setupset.copyarg.stackext": stackext,
+        "setupset.currentStackExt": stackext,
+        "setupset.datasetDirectory": dataset_directory,
+    }
+    ours = tuple(replace(each, value=here.get(each.name, each.value)) for each in directives if not is_own(each.name))
+    given = {each.name for each in ours}
+    ours += tuple(Directive(each, here[each]) for each in _NAMING if each not in given)
     unlike = {each.name for each in directives} ^ {each.name for each in recipe.directives}
     if unlike := unlike - {"setupset.currentBStackExt"}:
         raise DirectiveError(

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
+from tiltflow import stopping
 from tiltflow.atomic_write import write_text
 from tiltflow.disk import NO_SPACE
 from tiltflow.model import Quantity, SeriesResult
@@ -51,7 +52,8 @@ class StageNotes:
         self._recorder.warn(f"{self._entry.name}: {text}")
 
     def progress(self, fraction: float) -> None:
-        """Pass on the fraction of the stage that is done."""
+        """Pass on the fraction of the stage that is done; the work may be asked to end there."""
+        stopping.ask()
         self._recorder.on_progress(self._entry.name, fraction)
 
 
@@ -122,12 +124,13 @@ class Recorder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[StageNotes]:
-        """Time a stage; one that ends by an exception is recorded as failed."""
+        """Time a stage; one that ends by an exception is recorded as failed.  The work may be asked to end before it begins."""
         entry = StageEntry(name=name, started=datetime.now(UTC))
         self.record.stages.append(entry)
         self.save()
         begin = time.perf_counter()
         try:
+            stopping.ask()
             yield StageNotes(entry, self)
             entry.status = "done"
         finally:

@@ -158,6 +158,23 @@ class FailureEntry(_Entry):
     last_lines: list[str] = Field(default_factory=list)
 
 
+class FailedAttemptEntry(_Entry):
+    """A newer attempt that failed and left the result as it was: `why_again` says why the series was to be done again.
+
+    `answered` is false where the result is not what was asked for: it was made by another recipe, or from other input.  `record` is the
+    path of the attempt's own record.
+    """
+
+    started: datetime
+    finished: datetime | None = None
+    stage: str
+    reason: str
+    kind: FailureKind = ""
+    why_again: str = ""
+    answered: bool = True
+    record: str = ""
+
+
 class AlignmentEntry(_Entry):
     """The alignment and the evidence for it.
 
@@ -325,6 +342,7 @@ class SeriesRecord(_Entry):
     `engine` did the work whose result is used; `engine_attempts` lists all engines that worked, where there were several.
     `files` lists what is kept beside the products: geometry, volumes, pictures.
     `given_alignment` names the files of an alignment that another program made, where one was used.
+    `failed_attempt` is a newer attempt that failed, and left this result as it was.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_by_name=True, ser_json_inf_nan="null")
@@ -360,6 +378,7 @@ class SeriesRecord(_Entry):
     files: list[FileEntry] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     failure: FailureEntry | None = None
+    failed_attempt: FailedAttemptEntry | None = None
     verdict: VerdictEntry | None = None
 
     def stage_records(self) -> tuple[StageRecord, ...]:

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiltflow.atomic_write import write_text
-from tiltflow.disk import size_bytes, sync
+from tiltflow.disk import copy_file, size_bytes, sync
 from tiltflow.record.as_json import as_json
 from tiltflow.record.recorder import Recorder
 from tiltflow.record.schema import StageEntry, StepSummary
@@ -228,21 +228,21 @@ class Steps:
         made = {step.key for step in self._recorder.record.steps if not step.kept}
         self._write([entry for entry in self._read() if entry.key not in made])
 
-    def settle(self, *, finished: bool) -> None:
-        """Note which files of this run are in their place now.
+    def settle(self, *, finished: bool, folder: str = "") -> None:
+        """Note which files of this run are in their place now: in the folder of the series, or in a folder in that.
 
         When the work is finished, only its own steps stay, as far as their files are published.  After a failure those of earlier runs
         stay too, and files that were not published are where they were.
         """
         if self._output is None:
             return
-        current = {step.key for step in self._recorder.record.steps}
+        # In a folder of its own lies only what this run made: what it took over is where it was.
+        current = {step.key for step in self._recorder.record.steps if not (folder and step.kept)}
         entries = []
         for entry in self._read():
-            places = {name: self._output / (name if entry.key in current else file.path) for name, file in entry.files.items()}
-            in_place = all(os.path.lexists(place) for place in places.values())
-            if entry.key in current and in_place:
-                entry.files = {name: StepFile(path=name, bytes=size_bytes(place)) for name, place in places.items()}
+            paths = {name: f"{folder}/{name}" if folder else name for name in entry.files}
+            if entry.key in current and all(os.path.lexists(self._output / path) for path in paths.values()):
+                entry.files = {name: StepFile(path=path, bytes=size_bytes(self._output / path)) for name, path in paths.items()}
             elif finished:
                 continue
             entries.append(entry)
@@ -289,7 +289,7 @@ class Steps:
             except OSError as error:
                 if error.errno not in _NO_LINK or path.stat().st_size > _SMALL_BYTES:
                     return StepFile(path=str(path.absolute()), bytes=size_bytes(path))
-                shutil.copyfile(path, place)
+                copy_file(path, place)
         return StepFile(path=place.relative_to(self._output).as_posix(), bytes=size_bytes(place))
 
     def _read(self) -> list[StepEntry]:

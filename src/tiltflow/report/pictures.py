@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from tiltflow.atomic_write import atomic_write
+from tiltflow.atomic_write import write_bytes
 from tiltflow.errors import StageError
 from tiltflow.record import PictureEntry
 from tiltflow.report.measure import VolumeMeasure
@@ -93,9 +94,9 @@ def _write(
     bar_nm = scale_bar(width_nm)
     marked = _with_bar(_grey(np.array(averaged)), max(1, round(bar_nm / nm_per_pixel)))
     path = folder / FOLDER / f"{name}.jpg"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as partial:
-        Pillow.fromarray(marked).save(partial, "JPEG", quality=_QUALITY)
+    buffer = io.BytesIO()
+    Pillow.fromarray(marked).save(buffer, "JPEG", quality=_QUALITY)
+    write_bytes(path, buffer.getbuffer())
     text = f"{caption}. Scale bar {bar_nm:g} nm."
     return PictureEntry(name=name, path=f"{FOLDER}/{path.name}", width=size[0], height=size[1], caption=text)
 

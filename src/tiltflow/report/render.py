@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from tiltflow.atomic_write import atomic_write
+from tiltflow.atomic_write import write_text
 from tiltflow.model import Quantity, Trust
 
 MARKS = {Trust.GOOD: "✓", Trust.DOUBTFUL: "?", Trust.POOR: "✗", Trust.FAILED: "✗", Trust.UNFINISHED: "…"}
@@ -32,8 +32,7 @@ _UNITS = {"deg": "°", "angstrom": " Å", "e/angstrom^2": " e/Å²"}
 def render(template: str, path: Path, **context: Any) -> Path:
     """Write a page from a template, beside its place and then renamed; return its path."""
     text = _environment().get_template(template).render(**context)
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="replace")
+    write_text(path, text, errors="replace")
     return path
 
 

@@ -52,7 +52,12 @@ class Row:
     @property
     def trouble(self) -> str:
         """All that is not good; the file is called by its name alone."""
-        return "; ".join(self.verdict.reasons[: self.faults]).replace(self.record.source, Path(self.record.source).name)
+        faults = "; ".join(self.verdict.reasons[: self.faults])
+        newer = self.record.failed_attempt
+        if newer is not None:
+            when = f"a newer attempt, of {newer.started:%Y-%m-%d %H:%M} UTC, failed at {newer.stage}: {newer.reason}"
+            faults = "; ".join(each for each in (when, faults) if each)
+        return faults.replace(self.record.source, Path(self.record.source).name)
 
     @property
     def seconds(self) -> float:

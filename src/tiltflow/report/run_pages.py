@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from tiltflow.atomic_write import atomic_write
+from tiltflow.atomic_write import write_text
 from tiltflow.errors import FormatError
 from tiltflow.model import AssetType, Thresholds, Trust
 from tiltflow.record import RunRecord, SeriesRecord, read_record, read_run
@@ -97,10 +98,11 @@ def _candidates(record: SeriesRecord) -> list[str]:
 
 
 def _write_metrics(path: Path, rows: list[Row]) -> Path:
-    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="replace") as file:
-        writer = csv.DictWriter(file, list(COLUMNS))
-        writer.writeheader()
-        writer.writerows({name: as_cell(value) for name, value in row.metrics().items()} for row in rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(COLUMNS))
+    writer.writeheader()
+    writer.writerows({name: as_cell(value) for name, value in row.metrics().items()} for row in rows)
+    write_text(path, text.getvalue(), errors="replace")
     return path
 
 

@@ -1,6 +1,8 @@
 """The IMOD engine against a stand-in batchruntomo that keeps the documented contract."""
 
+import re
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -8,12 +10,13 @@ import tifffile
 
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod import ImodEngine
-from tiltflow.engines.imod.stack_copy import copy_stack
-from tiltflow.errors import EngineError, UnsupportedError
+from tiltflow.engines.imod.stack_copy import copy_stack, safe_name
+from tiltflow.errors import EngineError, SettingsError, UnsupportedError
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.model import Site
-from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.pipeline import process
+from tiltflow.recipe import BrtParameters, make_recipe, render_adoc
 from tiltflow.record import Recorder
 
 
@@ -152,6 +155,54 @@ def test_a_volume_that_ends_too_soon_is_no_success(job, fake_imod):
     fake_imod.setenv("FAKE_BATCHRUNTOMO", "broken-volume")
     with pytest.raises(EngineError, match=r"B_rec\.mrc cannot be read"):
         ImodEngine().reconstruct(job)
+
+
+def test_a_batchruntomo_that_takes_too_long_is_ended_and_the_step_and_the_limit_are_named(job, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "hang")
+    slow = replace(job, site=replace(job.site, engine_options={"imod_limit_s": "1"}))
+    ImodEngine().check(slow)
+    with pytest.raises(EngineError, match=r"was ended after 1 s, .*imod_limit_s.* on B\.st at .*step 5"):
+        ImodEngine().reconstruct(slow)
+
+
+@pytest.mark.parametrize("limit", ["soon", "0", "-1", "inf", "nan"])
+def test_a_limit_that_is_no_time_is_refused_before_any_work(job, fake_imod, limit):
+    with pytest.raises(SettingsError, match="imod_limit_s"):
+        ImodEngine().check(replace(job, site=replace(job.site, engine_options={"imod_limit_s": limit})))
+
+
+NAMES = ["a b", "$(touch pwned)", "x; touch pwned", "it's", '"quoted"', "-rf", "..x", "ö", "`id`", "a&b|c", "*"]
+
+
+@pytest.mark.parametrize("stem", NAMES)
+def test_imod_sees_only_safe_names_and_the_results_have_the_true_one(small_series, tmp_path, fake_imod, stem):
+    source = small_series.rename(small_series.with_name(f"{stem}.st"))
+    source.with_name(f"{stem}.st.mdoc").write_text("[ZValue = 0]\n")
+    result = process(source, make_recipe(BrtParameters(thickness=50), engine="imod"), Site(scratch=tmp_path), output=tmp_path / "o")
+    assert result.ok, result.message
+    assert {f"{stem}.xf", f"{stem}.tlt", f"{stem}.adoc", f"{stem}_rec.mrc", f"ave_{stem}.mrc"} <= {
+        path.name for path in (tmp_path / "o").iterdir()
+    }
+    directives = (tmp_path / "o" / f"{stem}.adoc").read_text()
+    (name,) = re.findall(r"^setupset.copyarg.name = (.*)$", directives, re.MULTILINE)
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name)
+    assert name == safe_name(stem)
+
+
+@pytest.mark.parametrize("given", ["name", "datasetDirectory", "both", "neither"])
+def test_a_template_sets_neither_name_nor_folder(small_series, tmp_path, given):
+    text = resources.files("tiltflow.templates").joinpath("plastic_brt.adoc").read_text()
+    for directive, word in (("setupset.copyarg.name", "name"), ("setupset.datasetDirectory", "datasetDirectory")):
+        value = f"{directive}=/elsewhere" if given in (word, "both") else "" if given == "neither" else None
+        if value is not None:
+            text = re.sub(rf"^{re.escape(directive)} *=.*$", value, text, flags=re.MULTILINE)
+    template = tmp_path / "mine.adoc"
+    template.write_text(text)
+    recipe = make_recipe(BrtParameters(thickness=50), template, engine="imod")
+    rendered = render_adoc(recipe, name="B", stackext="st", dataset_directory="/scratch/B-1")
+    assert "elsewhere" not in rendered
+    assert "setupset.copyarg.name = B\n" in rendered
+    assert "setupset.datasetDirectory = /scratch/B-1\n" in rendered
 
 
 def test_a_killed_batchruntomo_is_told_with_its_signal(job, fake_imod):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tiltflow.engines.imod.program import OPTIONS, PROGRAM, files_to_keep, find_imod, imod_version, required_imod
+from tiltflow.engines.imod.program import OPTIONS, PROGRAM, files_to_keep, find_imod, imod_version, required_imod, time_limit_s
 from tiltflow.errors import UnsupportedError
 from tiltflow.recipe.engine_rules import DirectiveRules, EngineOptions
 
@@ -54,8 +54,11 @@ class ImodEngine:
         ------
         UnsupportedError
             If `batchruntomo` is not on the PATH.
+        SettingsError
+            If the site's time limit for it is no time.
         """
         required_imod(job.series.path.name)
+        time_limit_s(job.site.engine_options, 0.0)
 
     def plan(self, series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
         """Return what the work on a series needs: that of the native engine, and the copies that IMOD makes."""

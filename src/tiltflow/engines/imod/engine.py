@@ -7,17 +7,18 @@ without an `ABORT SET` line, and the outputs must be readable.  `ERROR:` lines o
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 from tiltflow import command
+from tiltflow.disk import copy_file
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod.fit_figures import parse_fit_figures
 from tiltflow.engines.imod.log_reader import LogReader
-from tiltflow.engines.imod.program import PROGRAM, arguments, audits, required_imod
+from tiltflow.engines.imod.program import LIMIT, PROGRAM, arguments, audits, required_imod, time_limit_s
+from tiltflow.engines.imod.requirements import plan_series
 from tiltflow.engines.imod.result_audit import audit_result
-from tiltflow.engines.imod.stack_copy import copy_stack
+from tiltflow.engines.imod.stack_copy import copy_stack, safe_name
 from tiltflow.errors import CommandError, EngineError, FormatError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.tilts import read_tilts
@@ -50,8 +51,10 @@ class _Batchruntomo:
 
     def reconstruct(self, job: EngineJob) -> Reconstruction:
         with job.recorder.stage("batchruntomo") as notes:
-            directives = self._prepare(job)
-            reading = self._run(job, directives, notes)
+            try:
+                reading = self._run(job, self._prepare(job), notes)
+            finally:
+                _name_after_series(job)
             outputs = {suffix: self._output(job, suffix, reading) for suffix in ("_ali.mrc", "_rec.mrc", ".xf", ".tlt")}
             alignment = self._alignment(job)
             for name, value in _numbers(alignment.evidence).items():
@@ -76,11 +79,11 @@ class _Batchruntomo:
                 (Path(f"{source}{suffix}"), stack.name + suffix),
             ):
                 if beside.is_file():
-                    shutil.copyfile(beside, job.workdir / copy)
-        directives = job.path(".adoc")
+                    copy_file(beside, job.workdir / copy)
+        directives = job.workdir / f"{stack.stem}.adoc"
         text = render_adoc(
             job.recipe,
-            name=job.series.name,
+            name=stack.stem,
             stackext=stack.suffix.lstrip("."),
             dataset_directory=str(job.workdir),
         )
@@ -101,10 +104,16 @@ class _Batchruntomo:
                 if reading.fraction > before:
                     notes.progress(reading.fraction)
 
+            planned = plan_series(job.series, job.recipe, job.site.threads)
+            limit_s = time_limit_s(job.site.engine_options, planned.seconds)
+            program = required_imod(job.series.path.name)
             try:
-                result = command.run(required_imod(job.series.path.name), args, cwd=job.workdir, on_line=take)
+                result = command.run(program, args, cwd=job.workdir, on_line=take, limit_s=limit_s)
             except CommandError as error:
-                raise self._failure(job, reading, error.last_lines, f"ended with status {error.status}") from error
+                what = f"ended with status {error.status}"
+                if error.status == command.TOO_LONG:
+                    what = f"was ended after {limit_s:.0f} s, the longest that it may take (setting {LIMIT}),"
+                raise self._failure(job, reading, error.last_lines, what) from error
         if reading.aborted:
             raise self._failure(job, reading, result.last_lines, "gave up")
         if not reading.succeeded:
@@ -162,6 +171,16 @@ class _Batchruntomo:
                 axis_angle_from_data_deg=common_axis_angle(transforms),
             ),
         )
+
+
+def _name_after_series(job: EngineJob) -> None:
+    """Give the files that IMOD made under a safe name the true one."""
+    name, safe = job.series.name, safe_name(job.series.name)
+    if safe == name:
+        return
+    for path in list(job.workdir.iterdir()):
+        if path.name.startswith(safe):
+            path.rename(path.with_name(name + path.name.removeprefix(safe)))
 
 
 def _fit_logs(job: EngineJob) -> str:

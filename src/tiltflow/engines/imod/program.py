@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiltflow.command import find_programs
-from tiltflow.errors import UnsupportedError
+from tiltflow.errors import SettingsError, UnsupportedError
 from tiltflow.recipe.engine_rules import EngineOption, EngineOptions
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ FEWEST_CPUS, MOST_CPUS = 2, 128
 
 KEEP = "keep_imod"
 """The option that publishes what eTomo needs."""
+LIMIT = "imod_limit_s"
+"""The option that has the longest time of batchruntomo."""
+_PLANS, _LEAST_S = 10.0, 3600.0
+"""The limit over the planned time, which is right within a factor of two on an idle machine, and the least limit: on a busy or remote
+disk a start alone may take minutes."""
 AUDIT = "imod_audit"
 """The option that has the error of IMOD's alignments measured."""
 
@@ -34,6 +40,11 @@ OPTIONS = (
         "imod_cpus", None, "Option -cp of batchruntomo: a number of cores or a list of machines; the cores of the job if not given."
     ),
     EngineOption("imod_gpu", None, "Option -gpu of batchruntomo; no GPU if not given."),
+    EngineOption(
+        LIMIT,
+        None,
+        "Longest time of batchruntomo on one series, s; if not given, ten times the planned time, and an hour at least.",
+    ),
     EngineOption(AUDIT, True, "Measure the error of IMOD's alignments by tiltflow's methods.", decides=True),
     EngineOption(
         KEEP,
@@ -84,6 +95,29 @@ def files_to_keep(options: EngineOptions, *, failed: bool) -> tuple[str, ...]:
 def audits(site: Site) -> bool:
     """Return whether the site has the error of IMOD's alignments measured."""
     return bool(site.engine_options.get(AUDIT, True))
+
+
+def time_limit_s(options: EngineOptions, planned_s: float) -> float:
+    """Return the longest time that batchruntomo may take on a series, s, where the plan has `planned_s`.
+
+    Raises
+    ------
+    SettingsError
+        If the site's limit is no positive number.
+
+    >>> time_limit_s({}, 60.0), time_limit_s({}, 7200.0), time_limit_s({"imod_limit_s": "900"}, 60.0)
+    (3600.0, 72000.0, 900.0)
+    """
+    given = options.get(LIMIT)
+    if given is None:
+        return max(_PLANS * planned_s, _LEAST_S)
+    try:
+        limit = float(str(given))
+    except ValueError:
+        limit = math.nan
+    if not 0 < limit < math.inf:
+        raise SettingsError(f"setting {LIMIT}: {given!r} is no time in seconds; give a number above 0, or leave it out")
+    return limit
 
 
 def find_imod() -> Path | None:

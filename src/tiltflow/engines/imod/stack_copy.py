@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 from pathlib import Path
 
 import numpy as np
 
+from tiltflow.disk import copy_file
 from tiltflow.formats.extended import axis_angle_in_labels
 from tiltflow.formats.mrc import MrcFile, MrcWriter, render_label
 from tiltflow.formats.stacks import open_stack
@@ -15,17 +16,29 @@ from tiltflow.model import ImageStack, TiltSeries
 _MRC_TYPES = ("int8", "uint8", "int16", "uint16")
 
 
-def copy_stack(series: TiltSeries, folder: Path) -> Path:
-    """Copy the stack of a series into a folder and return the path of the copy.
+def safe_name(name: str) -> str:
+    """Return the base name under which IMOD works on a series: its own where a shell reads it as one plain word.
 
-    An MRC file is copied byte by byte under its name, if IMOD reads it as it is.  The copy of any other, as `B.tif`, is `B.st`,
+    IMOD runs its programs by a shell, with the names of the files in the line.
+
+    >>> safe_name("TS_01.a-2"), safe_name("-rf $(x); 'ö'")
+    ('TS_01.a-2', '_rf___x_____')
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return re.sub(r"^[.-]", "_", plain)
+
+
+def copy_stack(series: TiltSeries, folder: Path) -> Path:
+    """Copy the stack of a series into a folder, under its :func:`safe_name`, and return the path of the copy.
+
+    An MRC file is copied byte by byte, if IMOD reads it as it is.  The copy of any other, as `B.tif`, is `B.st`,
     whose header holds the metadata as SerialEM writes them: the tilts in an extended header, the pixel size, and the tilt axis in a
     title line.  There batchruntomo reads them (`extract`, `scanHeader`).
     """
     with open_stack(series.path) as stack:
         if isinstance(stack, MrcFile) and stack.is_as_stored:
-            return Path(shutil.copyfile(series.path, folder / series.path.name))
-        copy = folder / f"{series.name}.st"
+            return copy_file(series.path, folder / f"{safe_name(series.name)}{series.path.suffix}")
+        copy = folder / f"{safe_name(series.name)}.st"
         _write_mrc(stack, series, copy)
         return copy
 

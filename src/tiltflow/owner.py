@@ -1,0 +1,75 @@
+"""Who a hidden file or folder belongs to, told by its name, so that those of processes that died can be removed and no others.
+
+A token names the kernel and the numbering of processes that a process lives in, its number, and its start: two containers may have equal
+host names and equal process numbers, and a number is used again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import socket
+import time
+from pathlib import Path
+
+FOREIGN_S = 7 * 86400.0
+"""For how long nothing in it was written, until what belongs to another machine or container counts as left behind: no stage of the work
+writes nothing for a day."""
+_TOKEN = re.compile(r"\.?.*?-([0-9a-f]{8})-([0-9a-f]+)-([0-9a-f]+)-[0-9a-f]{16}(?:\.[^.]*)?")
+
+
+def new_token() -> str:
+    """Return a text for a name that no other name has, and that says whom it belongs to."""
+    pid = os.getpid()
+    return f"{_place()}-{pid:x}-{_start(pid) or 0:x}-{secrets.token_hex(8)}"
+
+
+def is_left_behind(path: Path) -> bool:
+    """Return whether a file or folder with a token in its name belongs to a process that is gone."""
+    found = _TOKEN.fullmatch(path.name)
+    if found is None:
+        return False
+    place, pid, start = found[1], int(found[2], 16), int(found[3], 16)
+    if place == _place():
+        return _start(pid) != start
+    return time.time() - _last_written(path) > FOREIGN_S
+
+
+def _last_written(path: Path) -> float:
+    times = [path.lstat().st_mtime]
+    if path.is_dir() and not path.is_symlink():
+        times += [entry.lstat().st_mtime for entry in path.rglob("*")]
+    return max(times)
+
+
+def _place() -> str:
+    """Return 8 digits for the numbering of processes: the start of the kernel and the namespace, or else the host."""
+    try:
+        kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        where = f"{kernel}{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        where = socket.gethostname()
+    return hashlib.sha256(where.encode()).hexdigest()[:8]
+
+
+def _start(pid: int) -> int | None:
+    """Return when a process started, in ticks of the kernel (0 where it does not tell); None if it is gone."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except FileNotFoundError:
+        return None if Path("/proc/self").exists() else _start_elsewhere(pid)
+    except OSError:
+        return 0
+    return None if words[0] in "ZX" else int(words[19])
+
+
+def _start_elsewhere(pid: int) -> int | None:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return 0

@@ -1,0 +1,108 @@
+"""Stopping: a signal sets a flag, and the work asks for it between the calls of its kernels.
+
+An exception that a signal's handler raises comes out of whatever runs at that moment, and a library that calls back swallows it.  So the
+handler only notes the signal, and :func:`ask` raises where the work can end: at each report of progress and at each item of a loop over
+threads.  A second signal ends the process at once; what it leaves is cleaned by the next start.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = tuple(
+    number for name in ("SIGINT", "SIGTERM", "SIGHUP") if isinstance(number := getattr(signal, name, None), signal.Signals)
+)
+"""What ends the work: Ctrl-C, the end of a job or a service, and a terminal that is closed."""
+
+# Signals belong to the process, and so does what they ask for.
+_asked = threading.Event()
+_by: list[signal.Signals] = []
+_closing = threading.local()
+
+
+class Interrupted(KeyboardInterrupt):
+    """The work was asked to end, by the signal that the text names."""
+
+
+def ask() -> None:
+    """Raise if the work is asked to end; does nothing inside :func:`closing`.
+
+    Raises
+    ------
+    Interrupted
+        With the name of the signal.
+    """
+    if _asked.is_set() and not getattr(_closing, "depth", 0):
+        raise Interrupted(_by[0].name if _by else "asked to end")
+
+
+def pause(seconds: float) -> None:
+    """Wait, and no longer than until the work is asked to end.
+
+    Raises
+    ------
+    Interrupted
+        If it is.
+    """
+    if getattr(_closing, "depth", 0):
+        threading.Event().wait(seconds)
+        return
+    _asked.wait(seconds)
+    ask()
+
+
+@contextmanager
+def closing() -> Iterator[None]:
+    """Let this thread finish what a `with` block does: the record of work that ends is written even so."""
+    _closing.depth = getattr(_closing, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _closing.depth -= 1
+
+
+@contextmanager
+def stoppable(*, passing_on: bool = False) -> Iterator[None]:
+    """Let the signals of :data:`SIGNALS` ask the work inside a `with` block to end; the second one ends the process at once.
+
+    A signal that is ignored, as SIGHUP under `nohup`, stays ignored.  Only the main thread receives signals: in others nothing is
+    changed.
+
+    Parameters
+    ----------
+    passing_on
+        Whether the handler that was there before is called too, for a framework that has its own way of ending.  Its threads may outlive
+        the block, so that the work stays asked to end until the next begins.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        again = _asked.is_set()
+        _by.append(signal.Signals(number))
+        _asked.set()
+        handler = before[signal.Signals(number)]
+        if passing_on and callable(handler):
+            handler(number, frame)
+        elif again:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    _asked.clear()
+    _by.clear()
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if not passing_on:
+            _asked.clear()
+            _by.clear()

@@ -1,0 +1,57 @@
+"""Where compiled kernels are kept, and that no place to keep them costs no work: each in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = """
+import errno, logging, os, sys, tempfile
+import numba.core.caching as caching
+logging.basicConfig(format="%(message)s")
+case, folder = sys.argv[1:]
+if case != "full disk":  # as where the program was installed by another user
+    caching.InTreeCacheLocator.from_function = classmethod(lambda *_: None)
+tempfile.tempdir = "/dev/null/x" if case == "nowhere" else folder
+if case == "somebody else's":
+    os.mkdir(f"{folder}/tiltflow-compiled-{os.getuid()}")
+    os.chmod(f"{folder}/tiltflow-compiled-{os.getuid()}", 0o777)
+if case == "full disk":
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    caching.IndexDataCacheFile.save = full
+    caching.IndexDataCacheFile.load = lambda *_: None
+from tiltflow.kernels import kernel
+import tiltflow.kernels.grey
+@kernel()
+def one(x):
+    return x / 2
+@kernel()
+def two(x):
+    return x / 4
+print(one(1.0), two(1.0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "remarks", "kept"),
+    [("no home", 0, True), ("nowhere", 1, False), ("somebody else's", 1, False), ("full disk", 1, False)],
+)
+def test_a_service_without_a_home_works(tmp_path, case, remarks, kept):
+    script = tmp_path / "script.py"
+    script.write_text(CODE)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    nowhere = {"HOME": "/dev/null/x", "XDG_CACHE_HOME": "/dev/null/x"}
+    environment = os.environ | nowhere | ({"NUMBA_CACHE_DIR": "/dev/null/x"} if case != "full disk" else {})
+    done = subprocess.run(
+        [sys.executable, str(script), case, str(temporary)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "0.5 0.25\n", done.stderr
+    assert done.stderr.count("compiled kernels are not kept") == remarks, done.stderr
+    folder: Path = temporary / f"tiltflow-compiled-{os.getuid()}"
+    assert any(path.suffix == ".nbi" for path in folder.rglob("*")) == kept
+    if kept:
+        assert folder.stat().st_mode & 0o777 == 0o700
