@@ -15,7 +15,10 @@ from tests.robust.shim import EVERY, TAKES_ROOM, Arming, Mode
 from tiltflow.cli import NONE_SUCCEEDED, NOT_TOLD, SOME_FAILED, USAGE_ERROR
 
 STATUSES = {0, SOME_FAILED, USAGE_ERROR, NONE_SUCCEEDED, NOT_TOLD}
-WORDS = {errno.ENOSPC: ("No space left", "No room", "no room", "disk full", "GB free"), errno.EIO: ("Input/output error", "I/O error")}
+WORDS = {
+    errno.ENOSPC: ("No space left", "No room", "no room", "disk full", "GB free"),
+    errno.EIO: ("Input/output error", "I/O error"),
+}
 ATTACKS = {
     "disk full from a call on": (Mode.FAIL_FROM, errno.ENOSPC, TAKES_ROOM, 24),
     "disk full at one call": (Mode.FAIL_ONCE, errno.ENOSPC, TAKES_ROOM, 32),
@@ -84,5 +87,5 @@ def test_a_small_disk_that_is_full_is_told_and_with_room_the_work_is_completed(a
             subprocess.run(["mount", "-o", "remount,size=64m", str(root)], check=True)
             again = any_warm.run(outside)
             broken += [] if again.status == 0 else [f"with room it ended with {again.status}: {again.said[-400:]}"]
-            tally.add("small disk that is really full", f"{kilobytes} kB", broken)
-    tally.require("small disk that is really full")
+            tally.add("a disk that is too small", f"{kilobytes} kB", broken)
+    tally.require("a disk that is too small")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 
+import pytest
 from tests.robust.disk_model import Disk, Lost, put
 from tests.robust.runs import NAME, UNREADABLE, broken_after_the_next, lies, request
 from tests.robust.shim import Call
@@ -56,6 +57,7 @@ def test_a_power_cut_at_any_call_leaves_no_lie_and_is_completed_by_the_next_run(
     tally.require(kind)
 
 
+@pytest.mark.whole
 def test_what_the_portal_is_told_outlives_a_power_cut(warm, places, clean, tally):
     place, disk = places[0], Disk(places[0].root)
     for event in clean[0].events:

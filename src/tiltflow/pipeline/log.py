@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,12 +13,26 @@ from pathlib import Path
 _series_name: ContextVar[str] = ContextVar("series_name", default="")
 
 
+class SeriesLogFile(logging.FileHandler):
+    """The file of a log, written as long as that is possible: a line for which a full disk has no room costs no result."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name of the base class
+        """Show a traceback only of what is a defect."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, whose last lines may be lost."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def series_log(output: Path, name: str) -> Iterator[None]:
     """Send what is logged while a series is processed to a file of its own, also when several are processed at once."""
     output.mkdir(parents=True, exist_ok=True)
     token = _series_name.set(name)
-    handler = logging.FileHandler(output / f"{name}.log", mode="w", encoding="utf-8")
+    handler = SeriesLogFile(output / f"{name}.log", mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     handler.addFilter(lambda _record: _series_name.get() == name)
     logger = logging.getLogger("tiltflow")
