@@ -76,7 +76,7 @@ class Place:
     @property
     def watched(self) -> tuple[str, ...]:
         """Folders in which the shim counts."""
-        return str(self.output), str(self.scratch)
+        return (str(self.root),)
 
     def emptied(self) -> Place:
         """Return the place with neither results nor scratch."""
