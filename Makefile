@@ -38,7 +38,7 @@ test-slow: $(VENV)/.dev  ## run the tests that take minutes, gigabytes, or a Slu
 	@$(BIN)/python -m pytest -m slow
 
 test-robust: $(VENV)/.dev  ## attack the program (kills, power cuts, full disks, broken files) and count what it survives
-	@$(BIN)/python -m pytest -m "robust or attack"
+	@$(BIN)/python -m pytest -m "robust or attack" --timeout 3600
 
 lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && echo "ruff: clean"
