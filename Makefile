@@ -11,7 +11,7 @@ export PYTHONUNBUFFERED = 1
 export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-whole test-flow test-gallery test-slow lint bench pages docs serve lock clean
+.PHONY: help setup demo test test-whole test-flow test-gallery test-slow test-robust lint bench pages docs serve lock clean
 
 help:  ## say what each verb does
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ test: $(VENV)/.dev  ## check the style, types and floors, then run the tests
 	@$(BIN)/python -m pytest
 
 test-whole: $(VENV)/.dev  ## run the tests that take whole series through the program, and pages through a browser
-	@$(BIN)/python -m pytest -m "whole and not slow and not flow"
+	@$(BIN)/python -m pytest -m "whole and not slow and not flow and not robust"
 
 test-flow: $(VENV)/.dev  ## run the Prefect flow against a server of its own
 	@$(BIN)/python -m pytest -m "flow and not slow" tests/flow
@@ -36,6 +36,9 @@ test-gallery: $(VENV)/.dev  ## run the scripts of the gallery
 
 test-slow: $(VENV)/.dev  ## run the tests that take minutes, gigabytes, or a Slurm cluster
 	@$(BIN)/python -m pytest -m slow
+
+test-robust: $(VENV)/.dev  ## attack the program (kills, power cuts, full disks, broken files) and count what it survives
+	@$(BIN)/python -m pytest -m "robust or attack" --timeout 3600
 
 lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && echo "ruff: clean"

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tiltflow import stopping
@@ -74,6 +75,19 @@ def sync_folder(folder: Path) -> None:
         If they cannot be written there.
     """
     _sync_one(folder)
+
+
+@contextmanager
+def new_folders_kept(folder: Path) -> Iterator[None]:
+    """Bring to the disk the names of a folder and of those above it, as far as they are made inside the `with` block.
+
+    Else a power cut may take a folder with all that was synced in it.  Where a folder above may not be read, that is left to the system.
+    """
+    missing = [each for each in (folder.absolute(), *folder.absolute().parents) if not each.exists()]
+    yield
+    for each in missing:
+        with suppress(OSError):
+            sync_folder(each.parent)
 
 
 def _all_in(paths: Iterable[Path]) -> Iterator[Path]:

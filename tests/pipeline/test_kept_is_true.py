@@ -17,7 +17,7 @@ from tiltflow.pipeline.resume import look_back
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 
-pytestmark = pytest.mark.usefixtures("fake_imod")
+pytestmark = [pytest.mark.usefixtures("fake_imod"), pytest.mark.attack("changed and damaged files")]
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")
 
 

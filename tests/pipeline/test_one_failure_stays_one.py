@@ -16,6 +16,7 @@ from tiltflow.model import Site
 from tiltflow.pipeline import run
 from tiltflow.recipe import BrtParameters, make_recipe
 
+pytestmark = pytest.mark.attack("places that cannot be used, and lost output")
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")
 
 

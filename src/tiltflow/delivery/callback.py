@@ -290,7 +290,8 @@ def _phrase(status: int) -> str:
 
 def _quoted(response: Answer, token: SecretStr | None) -> str:
     """Return the beginning of the server's reply, on one line and without the token, which some servers echo."""
-    text = " ".join(_redacted(response.text, token).split())
+    words = " ".join(_redacted(response.text, token).split())
+    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)  # it may end at a terminal
     return f" ({text[:_QUOTED_CHARACTERS]})" if text else ""
 
 

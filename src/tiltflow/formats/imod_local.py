@@ -72,6 +72,8 @@ def read_local_alignment(
     scale = head[_PIXEL] / pixel_size_angstrom if len(head) > _PIXEL and head[_PIXEL] > 0 else 1.0
     six = areas[:, -6 * views :].reshape(nx * ny, views, 6)
     transforms = np.concatenate([six[..., :4].reshape(nx * ny, views, 2, 2), scale * six[..., 4:, None]], axis=-1)
+    if not np.linalg.det(transforms[..., :2]).all():
+        raise FormatError(f"{path}: a transform of an area has no inverse: its matrix maps the image to a line")
     return LocalAlignment(
         centre_px=_centres(nx, ny, head[2:6], scale) - np.array(image_size) / 2,
         grid=(nx, ny),

@@ -153,6 +153,13 @@ class TiffStack:
         self.close()
 
 
+_OF_DAMAGE = (
+    *(ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(AssertionError, struct.error, zlib.error),
+)
+"""What tifffile and its decoders raise on damaged bytes."""
+
+
 @contextmanager
 def _damage_reported(what: str) -> Iterator[None]:
     """Raise what tifffile and its decoders raise on damaged bytes as a :class:`FormatError`."""
@@ -160,7 +167,7 @@ def _damage_reported(what: str) -> Iterator[None]:
         yield
     except TiltflowError:
         raise
-    except (ValueError, RuntimeError, OSError, LookupError, TypeError, AttributeError, struct.error, zlib.error) as error:
+    except _OF_DAMAGE as error:
         raise FormatError(f"{what} ({error}); copy the file again") from error
 
 

@@ -11,6 +11,8 @@ from tiltflow.errors import FormatError
 from tiltflow.model import Tracks
 
 _COLUMNS = 5
+_MOST_TRACKS = 100_000
+"""Numbers of tracks are below this: alignments have thousands, and the table of all takes memory by the last number."""
 
 
 def read_tracks(path: Path, views: int) -> tuple[Tracks, NDArray[np.bool_]] | None:
@@ -31,8 +33,10 @@ def read_tracks(path: Path, views: int) -> tuple[Tracks, NDArray[np.bool_]] | No
             track, view, x, y, used = map(float, line.split())
         except ValueError:
             raise FormatError(f"{path}, line {number}: {line.strip()[:60]!r} is not track, view, x, y, used") from None
-        if not (track >= 1 and 1 <= view <= views):
-            raise FormatError(f"{path}, line {number}: track {track:g} on view {view:g} of {views}: both are counted from 1")
+        if not (1 <= track <= _MOST_TRACKS and 1 <= view <= views):
+            raise FormatError(
+                f"{path}, line {number}: track {track:g} on view {view:g} of {views}: both are counted from 1, tracks to {_MOST_TRACKS}"
+            )
         rows.append((int(track) - 1, int(view) - 1, x, y, used))
     if not rows:
         return None

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 _series_name: ContextVar[str] = ContextVar("series_name", default="")
+
+
+class SeriesLogFile(logging.FileHandler):
+    """The file of a log, written as long as that is possible: a line for which a full disk has no room costs no result."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name of the base class
+        """Show a traceback only of what is a defect."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, whose last lines may be lost."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 @contextmanager
@@ -19,7 +35,7 @@ def series_log(output: Path, name: str) -> Iterator[None]:
     path = output / f"{name}.log"
     # A new file: one that is there may be a link to anything, raw images for instance, and opening it would empty these.
     path.unlink(missing_ok=True)
-    handler = logging.FileHandler(path, mode="x", encoding="utf-8", errors="backslashreplace")
+    handler = SeriesLogFile(path, mode="x", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     handler.addFilter(lambda _record: _series_name.get() == name)
     logger = logging.getLogger("tiltflow")

@@ -20,7 +20,7 @@ from tiltflow.delivery.body import CALLBACK_NAME
 from tiltflow.delivery.cleanup import make_scratch, require_writable
 from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis, refuse_inputs
 from tiltflow.delivery.names import why_unusable
-from tiltflow.disk import NO_SPACE
+from tiltflow.disk import NO_SPACE, new_folders_kept
 from tiltflow.errors import LocationError
 from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline.conclusion import complete
@@ -128,7 +128,8 @@ def require_places(output: Path, site: Site) -> None:
     scratch = site.scratch or Path(tempfile.gettempdir())
     refuse_inputs(site.mounts, output, "The folder for the results")
     refuse_inputs(site.mounts, scratch, "The scratch folder")
-    require_writable(output, "the results")
+    with new_folders_kept(output):
+        require_writable(output, "the results")
     require_writable(scratch, "scratch")
 
 
@@ -163,6 +164,8 @@ def process(
     note = ""
     try:
         refuse_elsewhere(output, site)
+        with new_folders_kept(output):
+            output.mkdir(parents=True, exist_ok=True)
         with folder_lock(output, wait):
             result, note = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
     except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone

@@ -46,7 +46,7 @@ def recipes_like(path: Path, alignment: Path | None = None) -> SeriesRecipes:
         raise LocationError(
             f"{path}: the record cannot be read: {error.strerror}; give the run.json of a run or a series"
         ) from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, RecursionError, AttributeError) as error:
         raise FormatError(f"{path} is not the record of a run; give the run.json of a run or a series") from error
     recipes = _of_run(path) if schema == RUN_SCHEMA else _of_series(path)
     if alignment is None:

@@ -476,5 +476,5 @@ def _read(path: Path) -> Any:
     """Return what a JSON file holds, names that are not UTF-8 included."""
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} is not JSON: {error}") from error
