@@ -83,3 +83,21 @@ def test_of_a_specimen_that_stretches_the_error_is_known_if_the_reference_may_st
 
     assert 0.8 < claimed_px(True) / true_px < 1.5
     assert not 0.7 < claimed_px(False) / true_px < 2
+
+
+def test_what_is_opaque_is_not_compared(wild_track):
+    """Shadows that come in at high tilt are taken out of what the references are measured in, and named."""
+    series, _ = wild_track
+    truth = series.truth
+    true = Alignment(truth.transforms(), truth.true_deg, np.ones(21, bool), "patches")
+    shaded = np.array([series.images[view] for view in range(21)], np.float32)
+    for view in (0, 1, 2):
+        shaded[view, :, : 40 - 10 * view] *= 0.02
+
+    def notes(images):
+        listener = Listener()
+        audit_alignment(images, true, truth.nominal_deg, -8.0, 10.0, AuditParams(), observer=listener)
+        return listener.notes
+
+    assert any("opaque" in text and "view 1 (" in text and ", 3 (" in text for text in notes(shaded))
+    assert not any("opaque" in text for text in notes(series.images))

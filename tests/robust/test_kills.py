@@ -87,7 +87,6 @@ def signal_if_running(pid: int, sent: signal.Signals) -> None:
         os.kill(pid, sent)
 
 
-@pytest.mark.xfail(strict=True, reason="the scratch folder and hidden files of a dead run are not removed by the next one")
 def test_nothing_is_left_of_a_killed_run_by_the_next_one(warm, places, clean, tally, thorough):
     number = sum(event.call in CHANGES for event in clean[0].events)
     kind = "killed, and nothing of it left by the next run"

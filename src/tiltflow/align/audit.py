@@ -20,6 +20,8 @@ The first of these references that can be had is used:
   (:mod:`tiltflow.align.cross_check`).
 * The views, matched with their projections (:mod:`tiltflow.align.projection`).
 
+As in tiltflow's own alignments, parts of views that something opaque covers are not compared.
+
 IMOD has no counterpart; the leave-out error of its version 5 is that of its own points.
 """
 
@@ -45,6 +47,8 @@ from tiltflow.align.projection.uncertainty import specimen_points
 from tiltflow.errors import StageError
 from tiltflow.model import Alignment, Evidence, Stack, Tracks
 from tiltflow.observer import SILENT, Observer, StageObserver
+from tiltflow.preprocess.offset import without_offset
+from tiltflow.preprocess.opaque_parts import without_opaque_parts
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -170,8 +174,12 @@ def audit_alignment(
         If tilts, transforms and views do not match.
     """
     with observer.stage("audit") as notes:
+        views = without_opaque_parts(without_offset(stack), alignment.included, threads=threads)
+        if views.parts:
+            parts = ", ".join(f"{view + 1} ({part:.0%})" for view, part in views.parts.items())
+            notes.note(f"parts of views that something opaque covers are not compared: view {parts}")
         case = _Case(
-            stack,
+            views,
             alignment,
             np.asarray(tilt_deg, float),
             axis_angle_deg,
