@@ -21,14 +21,15 @@ AXIS_DEG, PITCH_PX, SIZE = 85.0, 12.0, 128
 TILTS = np.linspace(-60, 60, 15)
 
 
-def film(*, vacancies, spots=None, seed=3, walk_px=8.0):
-    """A thin film of round particles on a square lattice, its views moved by random steps: images, and the move of each."""
+def film(*, vacancies, spots=None, more=0, seed=3, walk_px=8.0):
+    """A thin film of round particles on a square lattice, or spots anywhere, or more beside; its views moved by random steps: images, and the move of each."""
     rng = np.random.default_rng(seed)
     i, j = np.meshgrid(np.arange(-16, 17), np.arange(-16, 17))
     points = np.stack([i.ravel(), j.ravel()], axis=1) * PITCH_PX + rng.normal(0, 0.3, (i.size, 2))
     points = points[rng.random(len(points)) > vacancies]
     if spots is not None:
         points = rng.uniform(-16, 16, (spots, 2)) * PITCH_PX
+    points = np.concatenate([points, rng.uniform(-16, 16, (more, 2)) * PITCH_PX])
     moves = np.cumsum(rng.normal(0, walk_px, (len(TILTS), 2)), axis=0)
     moves -= moves[len(TILTS) // 2]
     axis, (y, x) = geometry.rotation(AXIS_DEG), np.mgrid[:SIZE, :SIZE] + 0.5
@@ -64,19 +65,28 @@ def test_a_lattice_without_any_irregularity_is_doubted_and_its_views_are_named()
     rng, (y, x) = np.random.default_rng(0), np.mgrid[:SIZE, :SIZE]
     perfect = np.cos(2 * np.pi * x / PITCH_PX) * np.cos(2 * np.pi * y / PITCH_PX) + rng.normal(0, 0.2, (6, SIZE, SIZE))
     where = ViewGeometry(np.array([geometry.rotation(0.0)] * 6), np.zeros((6, 2)), np.zeros(6))
-    placed = place_on_lattice(read_binned(perfect.astype(np.float32), np.arange(6), SIZE), where)
+    placed, _ = place_on_lattice(read_binned(perfect.astype(np.float32), np.arange(6), SIZE), where)
     assert placed is not None
     assert Lattice.of(placed, np.arange(6)).doubts()[0].endswith("views 1 and 2, 2 and 3, 3 and 4, 4 and 5, 5 and 6")
 
 
 def test_what_does_not_repeat_itself_is_placed_as_it_was(textured):
     images, _ = film(vacancies=0.0, spots=300)
-    assert place_on_lattice(read_binned(images, np.arange(len(TILTS)), SIZE), start_of(len(TILTS))) is None
+    assert place_on_lattice(read_binned(images, np.arange(len(TILTS)), SIZE), start_of(len(TILTS))) == (None, "")
     views = read_binned(textured.images, np.arange(25), SIZE)
     start = ViewGeometry(
         np.array([geometry.rotation(textured.header_axis_deg)] * 25), np.zeros((25, 2)), np.deg2rad(textured.nominal_deg)
     )
-    assert place_on_lattice(views, start) is None
+    assert place_on_lattice(views, start) == (None, "")
+
+
+def test_what_may_repeat_itself_is_not_placed_on_a_lattice_but_doubted():
+    """A lattice among other things: its second peak is lower, and views may be a spacing away nevertheless."""
+    mixed, _ = film(vacancies=0.25, more=300)
+    placed, doubt = place_on_lattice(read_binned(mixed, np.arange(len(TILTS)), SIZE), start_of(len(TILTS)))
+    assert placed is None
+    assert doubt.startswith("the specimen may repeat itself: ")
+    assert align_coarse(mixed, TILTS, AXIS_DEG, params=CoarseParams(find_axis=False)).place_doubt == doubt
 
 
 def test_an_alignment_that_jumps_by_a_spacing_contradicts_the_lattice(lattice_series):

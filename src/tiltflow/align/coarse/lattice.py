@@ -33,6 +33,9 @@ Images = NDArray[np.float32]
 _PERIODIC = 0.6
 """Height of the second peak over the first from which on a series is periodic.  Particles on a lattice with 2 % vacancies have 0.74 to
 0.79, simulated and real specimens without one 0.17 to 0.30, three beads and nothing else 0.42."""
+_SUSPECT = 0.45
+"""The same from which on it may be: noisy series of a lattice, or of one with other things on it, have 0.50 to 0.59.  Views are not
+placed by lattice points then, as the chain of noisy peaks is not to be trusted, but what places them is doubted."""
 _LOBE = 0.3
 """The first peak is what is connected with it above this part of its height."""
 _FARTHEST = 0.45
@@ -174,8 +177,8 @@ class Peaks:
         return np.asarray(self.excess[at[..., 0], at[..., 1]], np.float64)
 
 
-def place_on_lattice(views: BinnedViews, where: ViewGeometry) -> LatticePlacement | None:
-    """Return where the views of a periodic specimen belong; None where it is not periodic.
+def place_on_lattice(views: BinnedViews, where: ViewGeometry) -> tuple[LatticePlacement | None, str]:
+    """Return where the views of a periodic specimen belong, or None, and a doubt where it may be periodic; else the doubt is empty.
 
     Parameters
     ----------
@@ -185,14 +188,14 @@ def place_on_lattice(views: BinnedViews, where: ViewGeometry) -> LatticePlacemen
         The nominal geometry, without shifts; the view nearest to zero tilt stays.
     """
     if len(where.tilts) < _FEWEST_VIEWS:
-        return None
+        return None, ""
     folded = geometry.folded_tilts(np.rad2deg(where.tilts))
     order = np.argsort(folded, kind="stable")
     correlator = OverlapCorrelator(views, where)
     steps = [find_peaks(correlator.correlate(int(one), int(other))) for one, other in pairwise(order)]
-    spacing = _spacing(steps, min(correlator.frame.field))
-    if spacing is None:
-        return None
+    ratio, spacing = _second_peak(steps, min(correlator.frame.field))
+    if ratio < _PERIODIC:
+        return None, _suspicion(ratio)
     leaps = [find_peaks(correlator.correlate(int(one), int(other))) for one, other in zip(order[:-2], order[2:], strict=True)]
     chosen, margin = choose_steps(steps, leaps)
     places = _positions(steps, leaps, chosen)
@@ -200,7 +203,20 @@ def place_on_lattice(views: BinnedViews, where: ViewGeometry) -> LatticePlacemen
     moves = np.zeros((len(order), 2))
     moves[order] = (places - places[middle]) * correlator.frame.pixel
     displaced = where.displaced(np.stack([moves[:, 1] * np.cos(where.tilts), moves[:, 0]], axis=1))
-    return LatticePlacement(displaced, spacing * correlator.frame.pixel, margin, order)
+    return LatticePlacement(displaced, spacing * correlator.frame.pixel, margin, order), ""
+
+
+def _suspicion(ratio: float) -> str:
+    """Return why views may be a spacing away from their places, by the second peak over the first; empty where there is no reason.
+
+    >>> _suspicion(0.3)
+    ''
+    >>> _suspicion(0.5)[:31]
+    'the specimen may repeat itself:'
+    """
+    if ratio < _SUSPECT:
+        return ""
+    return f"the specimen may repeat itself: the correlation of neighbouring views has a second peak {ratio:.2f} times as high as the first, and views may be a spacing away from their places"
 
 
 def find_peaks(overlap: Overlap) -> Peaks:
@@ -225,23 +241,23 @@ def _signed(places: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.intp
     return np.asarray((places + half) % shape - half)
 
 
-def _spacing(steps: list[Peaks], field: float) -> float | None:
-    """Return the distance of the second peak of the mean map about the first, pixels; None where there is none nearly as high."""
+def _second_peak(steps: list[Peaks], field: float) -> tuple[float, float]:
+    """Return the height of the second peak of the mean map over that of the first, and its distance, pixels; 0 and 0 without a first."""
     mean = np.mean([np.roll(np.maximum(each.coefficients, 0), -each.places[0], (0, 1)) for each in steps], axis=0)
     height = float(mean[0, 0])
     if height < _LEAST_HEIGHT:
-        return None
+        return 0.0, 0.0
     middle = tuple(n // 2 for n in mean.shape)
     centred = np.roll(mean, middle, (0, 1))
     lobes, _ = ndimage.label(centred > _LOBE * height)
     y, x = (np.arange(n) - m for n, m in zip(centred.shape, middle, strict=True))
     away = np.hypot(y[:, None], x[None])
     beyond = np.where((lobes != lobes[middle]) & (away < _FARTHEST * field), centred, 0)
-    if beyond.max() < _PERIODIC * height:
-        return None
+    ratio = float(beyond.max()) / height
     # Of peaks that are as high as the second but for noise, the nearest is one spacing away.
-    summits = (ndimage.maximum_filter(centred, 3) == centred) & (beyond >= _PERIODIC * height)
-    return float(away[summits].min(initial=_FARTHEST * field))
+    least = min(_PERIODIC, ratio)
+    summits = (ndimage.maximum_filter(centred, 3) == centred) & (beyond >= least * height)
+    return ratio, float(away[summits].min(initial=_FARTHEST * field))
 
 
 def choose_steps(steps: list[Peaks], leaps: list[Peaks]) -> tuple[NDArray[np.intp], Floats]:

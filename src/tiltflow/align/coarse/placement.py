@@ -239,7 +239,7 @@ class _Placed:
     """Where the views lie under one angle of the tilt axis.
 
     `correlation` `(views,)` is that of each view with its prediction; `lost` are those that may be anywhere; `height` is the median
-    height of the peaks that views were first placed by, standard deviations.
+    height of the peaks that views were first placed by, standard deviations; `suspicion` is why they may be a lattice spacing away.
     """
 
     where: ViewGeometry
@@ -247,12 +247,13 @@ class _Placed:
     lost: NDArray[np.intp]
     lattice: LatticePlacement | None = None
     height: float = np.inf
+    suspicion: str = ""
 
     @property
     def doubt(self) -> str:
         """Why some views may be elsewhere; empty where that is not likely."""
         if self.height >= _HARDLY:
-            return ""
+            return self.suspicion
         return (
             f"views hardly stand out of the noise: their peaks are {self.height:.1f} standard deviations high in the median, less than "
             f"{_HARDLY:g}, and some may be elsewhere"
@@ -271,7 +272,7 @@ def _place(
     if len(tilts) == 1:
         return _Placed(start, np.full(1, np.nan), np.zeros(0, np.intp))
     small, thickness_px = views.binned(_factor(views, _SIZE_PX)), INITIAL_THICKNESS * max(views.raw_shape)
-    lattice, height = place_on_lattice(small, start) if thoroughly else None, np.inf
+    (lattice, suspicion), height = place_on_lattice(small, start) if thoroughly else (None, ""), np.inf
     if lattice is not None:
         # The smallest images may not resolve the lattice, and a search over the field would find another of its points.
         fit = ProjectionFit(small, lattice.where, thickness_px, threads=threads)
@@ -284,7 +285,7 @@ def _place(
     lost = poor_views(correlation) if lattice is None else np.zeros(0, np.intp)
     if lost.size:
         lost = np.intersect1d(lost, fit.assess(fit.where).lost)
-    return _Placed(fit.where, correlation, lost, lattice, height)
+    return _Placed(fit.where, correlation, lost, lattice, height, suspicion)
 
 
 def _searched(

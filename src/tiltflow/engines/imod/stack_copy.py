@@ -22,7 +22,7 @@ def safe_name(name: str) -> str:
     IMOD runs its programs by a shell, with the names of the files in the line.
 
     >>> safe_name("TS_01.a-2"), safe_name("-rf $(x); 'ö'")
-    ('TS_01.a-2', '_rf___x_____')
+    ('TS_01.a-2', '_rf___x______')
     """
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
     return re.sub(r"^[.-]", "_", plain)
