@@ -22,7 +22,10 @@ TILTS = np.linspace(-60, 60, 15)
 
 
 def film(*, vacancies, spots=None, more=0, seed=3, walk_px=8.0):
-    """A thin film of round particles on a square lattice, or spots anywhere, or more beside; its views moved by random steps: images, and the move of each."""
+    """A thin film of round particles on a square lattice, or spots anywhere, or more of them beside, in views moved by random steps.
+
+    Returns the images, and the move of each.
+    """
     rng = np.random.default_rng(seed)
     i, j = np.meshgrid(np.arange(-16, 17), np.arange(-16, 17))
     points = np.stack([i.ravel(), j.ravel()], axis=1) * PITCH_PX + rng.normal(0, 0.3, (i.size, 2))

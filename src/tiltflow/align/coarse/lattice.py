@@ -216,7 +216,10 @@ def _suspicion(ratio: float) -> str:
     """
     if ratio < _SUSPECT:
         return ""
-    return f"the specimen may repeat itself: the correlation of neighbouring views has a second peak {ratio:.2f} times as high as the first, and views may be a spacing away from their places"
+    return (
+        f"the specimen may repeat itself: the correlation of neighbouring views has a second peak {ratio:.2f} times as high as the "
+        "first, and views may be a spacing away from their places"
+    )
 
 
 def find_peaks(overlap: Overlap) -> Peaks:
