@@ -257,3 +257,14 @@ def test_the_log_of_the_series_and_the_caller_hear_why_a_complete_result_is_made
     assert read_record(output / "run.json").tiltflow == tiltflow.__version__
     assert process(small_series, RECIPE, site, output=output, redo=True).ok
     assert "done again" not in (output / "B.log").read_text(), "it was asked for"
+
+
+def test_what_was_not_made_of_the_volume_for_want_of_room_is_made_by_the_next_run(earlier):
+    """Pictures are made on the side, and cost no result; other warnings are no reason."""
+    earlier.record.warnings.append("views: view 3 is left out")
+    kept, why = earlier.asked()
+    assert kept is not None
+    earlier.record.warnings.append("the statistics of the volume could not be made (OSError: [Errno 28] No space left on device)")
+    kept, why = earlier.asked()
+    assert kept is None
+    assert why == "the statistics of the volume, and its pictures, were not made"

@@ -10,7 +10,7 @@ from pathlib import Path
 from tiltflow.errors import CommandError, TiltflowError
 from tiltflow.model import SeriesResult
 from tiltflow.pipeline.job import Job
-from tiltflow.record import FailureKind, Recorder
+from tiltflow.record import FailureKind, Recorder, SeriesRecord
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,16 @@ def outside_of_the_work(source: Path, output: Path | None, error: Exception) -> 
     return SeriesResult(source=source, status="error", message=reason(source, error), stage="start", output=output)
 
 
+VOLUME_STATISTICS = "the statistics of the volume"
+"""They come with its pictures."""
+_UNMADE = "could not be made"
+
+
+def unmade(record: SeriesRecord, what: str) -> bool:
+    """Return whether a step that the result does not depend on failed, so that the next run may make up for it."""
+    return any(warning.startswith(f"{what} {_UNMADE}") for warning in record.warnings)
+
+
 @contextmanager
 def optional(recorder: Recorder, what: str) -> Iterator[None]:
     """Run a step that the result does not depend on: if it fails, a warning is recorded."""
@@ -61,4 +71,4 @@ def optional(recorder: Recorder, what: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001  the boundary: no report is worth a series
         _log.debug("%s: %s", recorder.record.name, what, exc_info=error)
-        recorder.warn(f"{what} could not be made ({type(error).__name__}: {error})")
+        recorder.warn(f"{what} {_UNMADE} ({type(error).__name__}: {error})")

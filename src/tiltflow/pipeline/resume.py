@@ -12,6 +12,7 @@ from tiltflow.formats.find_alignment import alignment_files, find_alignment
 from tiltflow.formats.identity import Identity, identity_of
 from tiltflow.model import SeriesResult
 from tiltflow.pipeline.conclusion import result_of
+from tiltflow.pipeline.failure import VOLUME_STATISTICS, unmade
 from tiltflow.pipeline.intact import damaged, differences_on_disk
 from tiltflow.pipeline.job import ALL_PARTS, Part
 from tiltflow.pipeline.standing import success_in
@@ -106,6 +107,9 @@ def _changed_recipe(record: SeriesRecord, recipe: Recipe) -> Iterator[str]:
 def _lacking(record: SeriesRecord, parts: Sequence[Part]) -> Iterator[str]:
     if lacking := [part for part in parts if part not in record.parts]:
         yield f"it has no {' and no '.join(lacking)} yet"
+    if unmade(record, VOLUME_STATISTICS):
+        # They are made on the side, so that a disk that was full for a moment costs no result.
+        yield f"{VOLUME_STATISTICS}, and its pictures, were not made"
 
 
 def _given_differences(record: SeriesRecord, name: str, recipe: Recipe) -> Iterator[str]:

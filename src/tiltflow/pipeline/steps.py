@@ -23,7 +23,7 @@ from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.conclusion import conclude, result_of
 from tiltflow.pipeline.engine_work import align_and_reconstruct, align_only
 from tiltflow.pipeline.exports import make_exports
-from tiltflow.pipeline.failure import failure_kind, last_lines, optional, reason
+from tiltflow.pipeline.failure import VOLUME_STATISTICS, failure_kind, last_lines, optional, reason
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, StepOutcome
 from tiltflow.pipeline.publication import files_to_keep, products_folder, products_url, publish_products
 from tiltflow.pipeline.standing import FAILED_FOLDER, attempt_of, keep_attempt, let_go, message_of, put_back, stands, still_whole
@@ -86,7 +86,7 @@ def measure(job: Job, recorder: Recorder, steps: Steps, volume: Path) -> None:
             _bring_picture(path, job.output / name)
         return
     before = len(recorder.record.pictures)
-    with recorder.stage("measure"), optional(recorder, "the statistics of the volume"):
+    with recorder.stage("measure"), optional(recorder, VOLUME_STATISTICS):
         gather_volume(recorder, volume, job.output, threads=job.site.threads)
         pictures = recorder.record.pictures[before:]
         found = recorder.record.model_dump(mode="json", include={"volume"}) | {
