@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,15 @@ def test_a_wild_track_does_not_bend_the_tilts(wild_track):
     assert len(found.tracks.xy) == 12
     bent = solve(tracks, series.truth.nominal_deg, -8.0, SolveParams(), image_shape=(128, 128))
     assert series.error_of(bent.alignment("patches")).rms_px > 0.5
+
+
+@pytest.mark.parametrize("method", ["patches", "projection"])
+@pytest.mark.parametrize("doubt", ["", "views may be elsewhere"])
+def test_no_error_is_shown_of_what_begins_at_doubtful_places(textured, coarse, method, doubt):
+    included = np.ones(len(textured.nominal_deg), bool)
+    begins = replace(coarse, place_doubt=doubt)
+    start = Start(textured.images, np.asarray(textured.nominal_deg), 10.0, included, begins, AlignParams(), 1)
+    with SILENT.stage(method) as notes:
+        evidence = methods.BY_METHOD[method](start, notes).evidence
+    assert (evidence.error_px is None) is bool(doubt)
+    assert (doubt in evidence.trust_warnings) is bool(doubt)

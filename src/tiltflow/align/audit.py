@@ -175,9 +175,8 @@ def audit_alignment(
     """
     with observer.stage("audit") as notes:
         views = without_opaque_parts(without_offset(stack), alignment.included, threads=threads)
-        if views.parts:
-            parts = ", ".join(f"{view + 1} ({part:.0%})" for view, part in views.parts.items())
-            notes.note(f"parts of views that something opaque covers are not compared: view {parts}")
+        if views.remark:
+            notes.note(views.remark)
         case = _Case(
             views,
             alignment,

@@ -99,11 +99,8 @@ def align_views(
         observer.warn(f"view {view + 1} is left out: it {excluded[int(view)]}")
     included[list(excluded)] = False
     views = without_opaque_parts(without_offset(stack), included, threads=threads)
-    if views.parts:
-        parts = ", ".join(f"{view + 1} ({part:.0%})" for view, part in views.parts.items())
-        observer.warn(
-            f"something opaque, such as a bar of the grid, covers a part of single views, which is not compared: view {parts}"
-        )
+    if views.remark:
+        observer.warn(views.remark)
     coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads, axis_told=axis_told)
     included[list(coarse.lost)] = False
     start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads)

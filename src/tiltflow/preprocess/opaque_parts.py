@@ -76,6 +76,14 @@ class UnshadedStack:
         """`(views, ny, nx)`."""
         return self._stack.shape
 
+    @property
+    def remark(self) -> str:
+        """What the user is told of the opaque parts; empty where there are none."""
+        if not self.parts:
+            return ""
+        parts = ", ".join(f"{view + 1} ({part:.0%})" for view, part in self.parts.items())
+        return f"something opaque, such as a bar of the grid, covers a part of single views, which is not compared: view {parts}"
+
     def __getitem__(self, view: int, /) -> NDArray[Any]:
         image = self._stack[view]
         shadow = self._shadows.get(int(view))

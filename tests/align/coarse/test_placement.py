@@ -6,9 +6,12 @@ from scipy import ndimage, optimize
 
 from tiltflow import geometry
 from tiltflow.align.coarse.params import CoarseParams
-from tiltflow.align.coarse.placement import align_coarse
+from tiltflow.align.coarse.placement import _Placed, align_coarse
+from tiltflow.align.projection.stretched_views import ViewGeometry
 from tiltflow.errors import ParameterError
+from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.scoring import score
+from tiltflow.simulate.simulated_series import simulate
 
 FIXED_AXIS = CoarseParams(max_size_px=128, find_axis=False)
 
@@ -120,6 +123,38 @@ def test_a_view_that_is_left_out_gets_the_place_between_its_neighbours(textured)
     np.testing.assert_allclose(result.shifts_px[7], result.shifts_px[[6, 8]].mean(axis=0), atol=1e-6)
     assert np.isnan(result.correlation[7])
     assert np.isfinite(np.delete(result.correlation, 7)).all()
+
+
+@pytest.mark.whole
+def test_views_that_hardly_stand_out_of_the_noise_are_found_together_and_doubted():
+    """By the highest peak of each view this series of ice ends 54 px off."""
+    series = simulate(SimulationParams(seed=2, size=256, views=31, beads=0, regime="cryo", dose=120))
+    result = align_coarse(
+        series.images, series.nominal_deg, series.header_axis_deg, params=CoarseParams(find_axis=False), threads=2
+    )
+    assert error_px(series, result) < 3.0
+    assert "hardly stand out of the noise" in result.place_doubt
+
+
+@pytest.mark.parametrize(
+    ("height", "suspicion", "doubt"),
+    [
+        (10.0, "", ""),
+        (9.9, "", "views hardly stand out of the noise: their peaks are 9.9 standard deviations high in the median"),
+        (10.0, "it may repeat itself", "it may repeat itself"),
+        (9.9, "it may repeat itself", "views hardly stand out"),
+        (np.inf, "", ""),
+    ],
+)
+def test_what_makes_the_places_of_views_doubtful(height, suspicion, doubt):
+    where = ViewGeometry(np.zeros((2, 2, 2)), np.zeros((2, 2)), np.zeros(2))
+    found = _Placed(where, np.zeros(2), np.zeros(0, int), None, height, suspicion).doubt
+    assert found.startswith(doubt)
+    assert bool(found) is bool(doubt)
+
+
+def test_views_of_a_sound_series_are_not_doubted(coarse):
+    assert coarse.place_doubt == ""
 
 
 def test_one_view_stays_where_it_is(textured):
