@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import sensitivity
+from constants import constants_of
 from sensitivity import Measure
 from tiltflow import geometry
 from tiltflow.align.coarse import CoarseParams, align_coarse
@@ -368,13 +369,12 @@ def main() -> None:
     if not packages:
         parser.error(f"no package {asked.package}: there are {', '.join(EVALUATIONS)}")
     sensitivity.EVALUATIONS = {**sensitivity.EVALUATIONS, **EVALUATIONS}
-    sensitivity.STRUCTURAL = {**sensitivity.STRUCTURAL, **STRUCTURAL}
     output, tables = DOCS / "sensitivity" / f"{asked.package.replace('.', '-')}.md", {}
     with one_thread_for_algebra():
         for package in packages:
             chosen = [
                 each
-                for each in sensitivity.constants_of(package)
+                for each in constants_of(package, STRUCTURAL)
                 if not asked.constant or any(text in f"{package}.{each.label}" for text in asked.constant)
             ]
             if chosen:
