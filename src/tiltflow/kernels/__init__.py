@@ -59,7 +59,7 @@ class _ForgivingCache(FunctionCache):
         try:
             return super().load_overload(sig, target_context)
         except _CANNOT_BE_READ as error:
-            _remark(str(error))
+            _remark(getattr(error, "strerror", None) or str(error))
             return None
 
 

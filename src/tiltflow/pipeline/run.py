@@ -205,6 +205,7 @@ def _process(
             _log.info("%s: done again: %s", name, why)
         if (other := other_axis(source)) is not None:
             _log.info("%s: %s", name, describe_axes(*sorted((source, other))))
+        set_aside(output)
         job = Job(
             source,
             recipe,
@@ -217,7 +218,6 @@ def _process(
             why_again=why or "",
             answered=earlier.answers,
         )
-        set_aside(output)
         return work_on(job, runner), ""
 
 
