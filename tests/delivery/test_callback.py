@@ -390,12 +390,18 @@ def test_letters_with_which_an_answer_could_steer_a_terminal_are_not_quoted() ->
 
 
 def test_who_is_asked_to_end_waits_for_no_portal_but_still_tells_it() -> None:
-    told = Portal(200)
+    told = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        time.sleep(0.2)
+        told.append(request)
+        return httpx.Response(200)
+
     with stopping.stoppable():
         signal.raise_signal(signal.SIGTERM)
         begin = time.monotonic()
         with pytest.raises(stopping.Interrupted):
             within(30.0, lambda: time.sleep(5.0))
         assert time.monotonic() - begin < 2
-        assert notify(URL, "error", TOKEN, transport=told.transport)
-    assert len(told.requests) == 1
+        assert notify(URL, "error", TOKEN, transport=httpx.MockTransport(answer))
+    assert len(told) == 1

@@ -12,6 +12,7 @@ from tiltflow.delivery import publish as publish_module
 from tiltflow.delivery.callback import build_callback
 from tiltflow.delivery.layout import plain_layout
 from tiltflow.model import Site
+from tiltflow.owner import new_token
 from tiltflow.pipeline import check_results, process, reconstruct_step, run
 from tiltflow.pipeline.conclusion import close_lost
 from tiltflow.pipeline.job import Job
@@ -253,6 +254,15 @@ def test_where_the_earlier_result_cannot_be_set_aside_no_scratch_is_left(small_s
     assert not process(small_series, OTHER, site, output=output).ok
     assert list(site.scratch.iterdir()) == []
     assert held(output) == before
+
+
+def test_scratch_of_a_killed_run_goes_also_where_the_next_one_keeps_all_results(small_series, site, output):
+    place, pid, _, random = new_token().split("-")
+    left = site.scratch / f"B-{place}-{pid}-1-{random}"
+    left.mkdir()
+    (left / ".tiltflow-scratch").touch()
+    assert run([small_series], RECIPE, site, output.parent).results[0].ok
+    assert list(site.scratch.iterdir()) == []
 
 
 def test_a_page_is_written_of_a_run_whose_result_stands(small_series, site, output, fake_imod):

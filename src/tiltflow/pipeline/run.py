@@ -17,7 +17,7 @@ from pathlib import Path
 from tiltflow import describe, stopping
 from tiltflow.atomic_write import remove_left_behind
 from tiltflow.delivery.body import CALLBACK_NAME
-from tiltflow.delivery.cleanup import make_scratch, require_writable
+from tiltflow.delivery.cleanup import make_scratch, remove_scratch_left_behind, require_writable
 from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis, refuse_inputs
 from tiltflow.delivery.names import why_unusable
 from tiltflow.disk import NO_SPACE, new_folders_kept
@@ -256,6 +256,7 @@ def recorded_run(
         ],
     )
     remove_left_behind(output)
+    remove_scratch_left_behind(site.scratch or Path(tempfile.gettempdir()))  # also where all results are kept, and none is made
     recorder = RunRecorder(output / RECORD_NAME, record)
     try:
         yield recorder
