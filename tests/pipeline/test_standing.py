@@ -265,6 +265,18 @@ def test_scratch_of_a_killed_run_goes_also_where_the_next_one_keeps_all_results(
     assert list(site.scratch.iterdir()) == []
 
 
+def test_that_products_are_replaced_is_noted_before_the_first_is(small_series, site, output, monkeypatch):
+    noted = []
+
+    def spy(paths, place):
+        noted.append((place / ".tiltflow-earlier" / "replacing").is_file())
+        return publish_module.publish(paths, place)
+
+    monkeypatch.setattr("tiltflow.pipeline.publication.publish", spy)
+    assert process(small_series, OTHER, site, output=output).ok
+    assert noted == [True]
+
+
 def test_a_page_is_written_of_a_run_whose_result_stands(small_series, site, output, fake_imod):
     fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
     process(small_series, OTHER, site, output=output)
