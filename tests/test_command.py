@@ -81,16 +81,18 @@ def test_a_program_that_takes_too_long_is_ended_with_all_that_it_started(tmp_pat
     assert _ends(int(marker.read_text()))
 
 
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["alone", "and its group"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_program_and_what_it_started_die_with_the_process_that_ran_it(tmp_path, how):
+def test_a_program_and_what_it_started_die_with_the_process_that_ran_it(tmp_path, how, send):
     marker = tmp_path / "child"
     code = (
         f"from tiltflow.command import run; from pathlib import Path; run('sh', ['-c', {_SLEEPER!r}], cwd=Path({str(tmp_path)!r}))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code])
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     while not marker.exists() or not marker.read_text().endswith("\n"):
         time.sleep(0.01)
-    process.send_signal(how)
+    time.sleep(0.2)  # the program starts a moment before it is watched
+    send(process.pid, how)
     process.wait()
     assert all(_ends(int(pid)) for pid in marker.read_text().split())
 

@@ -47,6 +47,32 @@ def test_a_number_that_is_used_again_is_another_process(tmp_path):
     assert owner.is_left_behind(with_part(mine(tmp_path), 2, "1"))
 
 
+def test_a_process_that_ended_and_was_not_waited_for_is_gone():
+    process = subprocess.Popen(["true"])
+    end = time.monotonic() + 10
+    while owner._start(process.pid) is not None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert owner._start(process.pid) is None
+    process.wait()
+
+
+@pytest.mark.parametrize("hidden", [FileNotFoundError, PermissionError])
+def test_a_process_of_which_the_kernel_tells_nothing_lives_as_long_as_it_has_its_number(tmp_path, monkeypatch, hidden):
+    """As those of other users where /proc is mounted with hidepid."""
+    dead, living = a_file_of_a_process_that_died(tmp_path), mine(tmp_path)
+    impossible = with_part(mine(tmp_path), 1, "f" * 16)
+    read_text = Path.read_text
+
+    def refuse(path, **how):
+        if path.name == "stat":
+            raise hidden
+        return read_text(path, **how)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert [owner.is_left_behind(path) for path in (dead, living, impossible)] == [True, False, True]
+    assert not owner.is_left_behind(mine(tmp_path))
+
+
 def test_an_equal_number_in_another_container_or_on_another_machine_is_not_judged_by_ours(tmp_path):
     foreign = with_part(a_file_of_a_process_that_died(tmp_path), 0, "00000000")
     assert not owner.is_left_behind(foreign)

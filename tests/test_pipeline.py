@@ -180,12 +180,12 @@ def test_a_finished_series_is_not_done_again_until_something_changed(small_serie
 def test_a_finished_series_is_done_again_when_its_products_or_its_input_changed(small_series, recipe, site, tmp_path, fake_imod):
     process(small_series, recipe, site, output=tmp_path / "B")
     (tmp_path / "B" / "keyMov_B.mp4").unlink()
-    assert pipeline.earlier_result(small_series, recipe, tmp_path / "B") is None
+    assert pipeline.look_back(small_series, recipe, tmp_path / "B").result is None
     process(small_series, recipe, site, output=tmp_path / "B")
-    assert pipeline.earlier_result(small_series, recipe, tmp_path / "B") is not None
+    assert pipeline.look_back(small_series, recipe, tmp_path / "B").result is not None
     with small_series.open("ab") as file:
         file.write(b"more")
-    assert pipeline.earlier_result(small_series, recipe, tmp_path / "B") is None
+    assert pipeline.look_back(small_series, recipe, tmp_path / "B").result is None
 
 
 def test_the_steps_give_what_process_gives_when_they_are_run_apart(small_series, recipe, site, tmp_path, fake_imod):

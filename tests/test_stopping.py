@@ -81,6 +81,16 @@ def test_a_report_of_progress_is_a_question():
                 tell(progress, 0.5)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_loop_whose_last_items_are_all_begun_ends_too(threads):
+    with stopping.stoppable():
+        results = map_threads(abs, [1, 2, 3], threads)
+        next(results)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(stopping.Interrupted):
+            next(results)
+
+
 def test_what_closes_the_work_is_not_asked_to_end():
     with stopping.stoppable():
         signal.raise_signal(signal.SIGTERM)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tiltflow.disk import sync, sync_folder
+from tiltflow.disk import remove, sync, sync_folder
 from tiltflow.owner import is_left_behind, new_token
 
 PARTIAL_PREFIX = ".tiltflow-"
@@ -46,7 +45,7 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             sync_folder(path.parent)
     finally:
-        _remove(partial)
+        remove(partial)
 
 
 def write_text(path: Path, text: str, *, errors: str = "strict", durable: bool = False) -> None:
@@ -77,7 +76,7 @@ def remove_left_behind(folder: Path) -> None:
     for path in folder.glob(f"{PARTIAL_PREFIX}*"):
         with contextlib.suppress(OSError):  # another run may do the same
             if is_left_behind(path):
-                _remove(path)
+                remove(path)
 
 
 def _replace_folder(partial: Path, path: Path) -> None:
@@ -89,11 +88,4 @@ def _replace_folder(partial: Path, path: Path) -> None:
     except OSError:
         former.rename(path)
         raise
-    _remove(former)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    remove(former)

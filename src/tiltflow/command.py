@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from tiltflow import stopping
 from tiltflow.errors import CommandError
@@ -90,24 +91,29 @@ def run(
     _log.info("running %s in %s", shlex.join(command), cwd)
     begin = time.perf_counter()
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
-    process = subprocess.Popen(
-        [path, *args],
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-        env={name: value for name, value in os.environ.items() if name not in SECRETS},
-    )
     try:
-        with _dies_with_us(process):
-            for line in _lines(process, limit_s):
-                lines.append(line)
-                if on_line:
-                    on_line(line)
-            status = process.wait()
+        with _watched() as watch:
+            process = subprocess.Popen(
+                [path, *args],
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                env={name: value for name, value in os.environ.items() if name not in SECRETS},
+            )
+            try:
+                watch(process.pid)
+                for line in _lines(process, limit_s):
+                    lines.append(line)
+                    if on_line:
+                        on_line(line)
+                status = process.wait()
+            finally:
+                if process.returncode is None:  # it was not waited for to its end
+                    _stop(process)
     except _TakesTooLongError as error:
         raise CommandError(
             f"{shlex.join(command)} was ended, as it took longer than {limit_s:g} s", command, TOO_LONG, tuple(lines)
@@ -147,38 +153,35 @@ def _lines(process: subprocess.Popen[str], limit_s: float | None) -> Iterator[st
 
 
 @contextmanager
-def _dies_with_us(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Stop the whole group of a program after an exception in a `with` block, and kill it where this process ends without a word.
+def _watched() -> Iterator[Callable[[int], None]]:
+    """Give a function that is told a process group, which is killed where this process ends inside the `with` block without a word.
 
     A shell in a session of its own waits at a pipe that only this process holds open.  PR_SET_PDEATHSIG would not do: it reaches the
-    program but not what that has started, and comes when the thread ends that started it.
+    program but not what that has started, and comes when the thread ends that started it.  Where no group was told, as none was started,
+    it kills nothing.
     """
-    ours, held = os.pipe()
-    try:
-        watcher = subprocess.Popen(
-            ["/bin/sh", "-c", 'trap "" HUP INT TERM; read -r word || kill -KILL "-$0"', str(process.pid)],
-            stdin=ours,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            env={},
-        )
-    except BaseException:
-        os.close(held)
-        _stop(process)
-        raise
-    finally:
-        os.close(ours)
-    try:
-        yield
-    except BaseException:
-        _stop(process)
-        raise
-    finally:
-        with contextlib.suppress(BrokenPipeError):
-            os.write(held, b"done\n")
-        os.close(held)
-        watcher.wait()
+    with subprocess.Popen(
+        [
+            "/bin/sh",
+            "-c",
+            'trap "" HUP INT TERM; read -r group && [ "$group" != done ] && { read -r word || kill -KILL "-$group"; }',
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        start_new_session=True,
+        env={},
+    ) as watcher:
+        try:
+            yield lambda group: _say(watcher, str(group))
+        finally:
+            _say(watcher, "done")
+
+
+def _say(watcher: subprocess.Popen[bytes], word: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # somebody has ended it
+        cast("IO[bytes]", watcher.stdin).write(f"{word}\n".encode())
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -45,6 +46,14 @@ def copy_file(source: Path, target: Path) -> Path:
         if (held := os.fstat(written.fileno()).st_size) != size:
             raise OSError(errno.EIO, f"has {held} bytes after a copy of {size}", str(target))
     return target
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(paths: Iterable[Path]) -> None:

@@ -17,13 +17,15 @@ from pathlib import Path
 FOREIGN_S = 7 * 86400.0
 """For how long nothing in it was written, until what belongs to another machine or container counts as left behind: no stage of the work
 writes nothing for a day."""
+_UNTOLD = 0
+"""The start of a process of which the kernel tells nothing but that it lives."""
 _TOKEN = re.compile(r"\.?.*?-([0-9a-f]{8})-([0-9a-f]+)-([0-9a-f]+)-[0-9a-f]{16}(?:\.[^.]*)?")
 
 
 def new_token() -> str:
     """Return a text for a name that no other name has, and that says whom it belongs to."""
     pid = os.getpid()
-    return f"{_place()}-{pid:x}-{_start(pid) or 0:x}-{secrets.token_hex(8)}"
+    return f"{_place()}-{pid:x}-{_start(pid) or _UNTOLD:x}-{secrets.token_hex(8)}"
 
 
 def is_left_behind(path: Path) -> bool:
@@ -33,7 +35,7 @@ def is_left_behind(path: Path) -> bool:
         return False
     place, pid, start = found[1], int(found[2], 16), int(found[3], 16)
     if place == _place():
-        return _start(pid) != start
+        return _start(pid) not in (start, _UNTOLD)
     return time.time() - _last_written(path) > FOREIGN_S
 
 
@@ -55,21 +57,19 @@ def _place() -> str:
 
 
 def _start(pid: int) -> int | None:
-    """Return when a process started, in ticks of the kernel (0 where it does not tell); None if it is gone."""
+    """Return when a process started, in ticks of the kernel (:data:`_UNTOLD` where it does not tell); None if it is gone."""
     try:
         words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except FileNotFoundError:
-        return None if Path("/proc/self").exists() else _start_elsewhere(pid)
-    except OSError:
-        return 0
+    except OSError:  # it is gone, or there is no such file: on other systems, and where processes of others are hidden (hidepid)
+        return _UNTOLD if _lives(pid) else None
     return None if words[0] in "ZX" else int(words[19])
 
 
-def _start_elsewhere(pid: int) -> int | None:
+def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
+    except (ProcessLookupError, OverflowError):
+        return False
     except PermissionError:
         pass
-    return 0
+    return True

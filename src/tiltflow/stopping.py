@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeAlias
 
 SIGNALS = tuple(
     number for name in ("SIGINT", "SIGTERM", "SIGHUP") if isinstance(number := getattr(signal, name, None), signal.Signals)
 )
 """What ends the work: Ctrl-C, the end of a job or a service, and a terminal that is closed."""
+
+_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+"""As :func:`signal.getsignal` gives them."""
 
 # Signals belong to the process, and so does what they ask for.
 _asked = threading.Event()
@@ -78,10 +82,10 @@ def stoppable(*, passing_on: bool = False) -> Iterator[None]:
         Whether the handler that was there before is called too, for a framework that has its own way of ending.  Its threads may outlive
         the block, so that the work stays asked to end until the next begins.
     """
-    if threading.current_thread() is not threading.main_thread():
+    before = _handlers()
+    if not before:
         yield
         return
-    before = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
 
     def note(number: int, frame: FrameType | None) -> None:
         again = _asked.is_set()
@@ -96,13 +100,44 @@ def stoppable(*, passing_on: bool = False) -> Iterator[None]:
 
     _asked.clear()
     _by.clear()
+    try:
+        with _handled(before, note):
+            yield
+    finally:
+        if not passing_on:
+            _asked.clear()
+            _by.clear()
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold the signals of :data:`SIGNALS` back until a `with` block is done, then give them to their handlers.
+
+    For calls of a library that drops what a handler raises; in a program or a framework that does not ask, handlers do.
+    """
+    came: list[int] = []
+    try:
+        with _handled(_handlers(), lambda number, _frame: came.append(number)):
+            yield
+    finally:
+        for number in dict.fromkeys(came):
+            signal.raise_signal(number)
+
+
+def _handlers() -> dict[signal.Signals, _Handler]:
+    """Return what handles the signals now that are not ignored; nothing in a thread that receives none: only the main one does."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)}
+
+
+@contextmanager
+def _handled(before: Mapping[signal.Signals, _Handler], by: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Have the signals of `before` handled by another function inside a `with` block, and as before after it."""
     for number in before:
-        signal.signal(number, note)
+        signal.signal(number, by)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if not passing_on:
-            _asked.clear()
-            _by.clear()

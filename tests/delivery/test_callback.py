@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import signal
 import socket
 import ssl
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +21,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from tiltflow import stopping
+from tiltflow.delivery.answer import within
 from tiltflow.delivery.body import CallbackBody, StatusBody
 from tiltflow.delivery.callback import RetryPolicy, check_token, check_url, notify, send
 from tiltflow.errors import CallbackError, SettingsError
@@ -376,3 +380,28 @@ def test_a_port_where_nobody_listens_is_tried_until_the_limit() -> None:
             policy=RetryPolicy(total_s=5.0),
         )
     assert len(sleeps) >= 2
+
+
+def test_letters_with_which_an_answer_could_steer_a_terminal_are_not_quoted() -> None:
+    portal = Portal(httpx.Response(400, content=b"\x1b]0;owned\x07\x1b[2J no such\xc2\x9b31m sample"))
+    with pytest.raises(CallbackError, match="no such") as caught:
+        portal.send()
+    assert str(caught.value).isprintable()
+
+
+def test_who_is_asked_to_end_waits_for_no_portal_but_still_tells_it() -> None:
+    told = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        time.sleep(0.2)
+        told.append(request)
+        return httpx.Response(200)
+
+    with stopping.stoppable():
+        signal.raise_signal(signal.SIGTERM)
+        begin = time.monotonic()
+        with pytest.raises(stopping.Interrupted):
+            within(30.0, lambda: time.sleep(5.0))
+        assert time.monotonic() - begin < 2
+        assert notify(URL, "error", TOKEN, transport=httpx.MockTransport(answer))
+    assert len(told) == 1

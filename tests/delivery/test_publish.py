@@ -145,6 +145,32 @@ def test_a_folder_comes_back_when_its_replacement_fails(scratch: Path, tmp_path:
     assert tree(output) == before
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "no more"), KeyboardInterrupt()], ids=["EIO", "Ctrl-C"])
+def test_what_was_renamed_before_one_fails_is_undone(
+    scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    output = tmp_path / "out"
+    publish([scratch / "B_rec.zarr", scratch / "tiltMov_B.mp4"], output)
+    before = tree(output)
+    for name in ("new.jpg", "last.jpg"):
+        (scratch / name).write_text(name)
+    (scratch / "tiltMov_B.mp4").write_text("newer")
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.parent.name == "new":
+            assert target.name != "tiltMov_B.mp4" or target.exists(), "a file is never missing"
+            if target.name == "last.jpg":
+                raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    names = ("B_rec.zarr", "tiltMov_B.mp4", "new.jpg", "last.jpg")
+    with pytest.raises((DeliveryError, KeyboardInterrupt)):
+        publish([scratch / name for name in names], output)
+    assert tree(output) == before
+
+
 def test_staging_of_a_killed_run_is_removed_and_that_of_a_live_one_kept(scratch: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     mine = new_token()

@@ -55,3 +55,26 @@ def test_a_service_without_a_home_works(tmp_path, case, remarks, kept):
     assert any(path.suffix == ".nbi" for path in folder.rglob("*")) == kept
     if kept:
         assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("broken", [b"broken", b"", b"\x80\xff"], ids=["garbage", "empty", "of no protocol"])
+def test_what_was_kept_and_cannot_be_read_is_compiled_anew_and_kept(tmp_path, broken):
+    script, kept = tmp_path / "script.py", tmp_path / "kept"
+    script.write_text(
+        "import logging; logging.basicConfig(format='%(message)s')\nfrom tiltflow.kernels import kernel\n"
+        "@kernel()\ndef one(x):\n    return x / 2\nprint(one(1.0))\n"
+    )
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(kept)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.stdout, done.stderr) == ("0.5\n", "")
+        files = list(kept.rglob("*.nb?"))
+        assert files
+        assert broken not in [path.read_bytes() for path in files]
+        for path in files:
+            path.write_bytes(broken)

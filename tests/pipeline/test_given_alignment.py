@@ -16,7 +16,7 @@ from tiltflow.errors import LocationError, UnsupportedError
 from tiltflow.formats.tilts import read_tilts, render_tilts
 from tiltflow.formats.transforms import read_transforms, render_transforms
 from tiltflow.model import Site
-from tiltflow.pipeline import earlier_result, process, why_not_kept
+from tiltflow.pipeline import look_back, process
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.report.methods import describe_methods
@@ -111,8 +111,8 @@ def test_an_import_writes_the_alignment_with_its_audit_and_no_volume(command, fo
 def test_no_run_takes_an_import_for_its_result(command, folder):
     command("import", "input/B.st", "--alignment", "given", "-o", "out", "--gold", 20)
     source, output = (folder / "input" / "B.st").resolve(), folder / "out" / "B"
-    assert earlier_result(source, recipe_for(folder), output) is None
-    assert "the recipe differs" in why_not_kept(source, recipe_for(folder), output)
+    assert look_back(source, recipe_for(folder), output).result is None
+    assert "the recipe differs" in look_back(source, recipe_for(folder), output).why
 
 
 def test_an_import_that_fails_says_why(command, folder):
@@ -162,17 +162,17 @@ def earlier(folder, site):
 
 def test_what_the_files_held_decides_whether_a_result_is_kept(folder, site):
     source, recipe, output = earlier(folder, site)
-    assert why_not_kept(source, recipe, output) is None
-    assert earlier_result(source, recipe, output) is not None
+    assert look_back(source, recipe, output).why is None
+    assert look_back(source, recipe, output).result is not None
     given = folder / "given"
     given.rename(folder / "moved")
     moved = make_recipe(BrtParameters(gold=20, thickness=50), alignment=folder / "moved" / "B.xf")
-    assert why_not_kept(source, moved, output) is None, "the same alignment at another place"
-    assert "the alignment cannot be read" in why_not_kept(source, recipe, output)
-    assert why_not_kept(source, make_recipe(BrtParameters(gold=20, thickness=50), engine="native"), output) == "the recipe differs"
+    assert look_back(source, moved, output).why is None, "the same alignment at another place"
+    assert "the alignment cannot be read" in look_back(source, recipe, output).why
+    assert look_back(source, make_recipe(BrtParameters(gold=20, thickness=50), engine="native"), output).why == "the recipe differs"
     transforms = read_transforms(folder / "moved" / "B.xf")
     (folder / "moved" / "B.xf").write_text(render_transforms(geometry.compose(transforms, geometry.transform(np.eye(2), (1, 0)))))
-    assert why_not_kept(source, moved, output) == "another alignment is given"
+    assert look_back(source, moved, output).why == "another alignment is given"
     (folder / "moved" / "B.xf").write_text(render_transforms(transforms))
     (folder / "moved" / "B.xtilt").write_text("1\n" * len(transforms))
-    assert why_not_kept(source, moved, output) == "another alignment is given", "a file beside it counts as well"
+    assert look_back(source, moved, output).why == "another alignment is given", "a file beside it counts as well"

@@ -9,12 +9,14 @@ import pytest
 
 from tiltflow.demo import write_series
 from tiltflow.errors import LocationError
+from tiltflow.formats.mrc import MrcWriter
 from tiltflow.model import Site, Trust
 from tiltflow.pipeline import process
 from tiltflow.pipeline.given_volumes import find_given, process_given
+from tiltflow.pipeline.standing import set_aside
 from tiltflow.products.catalogue import PRODUCTS
 from tiltflow.recipe import BrtParameters, make_recipe
-from tiltflow.record import read_record
+from tiltflow.record import Recorder, read_record
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
 
@@ -132,3 +134,54 @@ def test_a_volume_that_cannot_be_read_is_a_failure_with_its_reason(tmp_path):
     assert not result.ok
     assert "B.ali" in result.message
     assert result.stage == "read"
+
+
+def stacks(folder, seed):
+    """A small aligned stack and a volume."""
+    folder.mkdir(exist_ok=True)
+    noise = np.random.default_rng(seed)
+    for name, shape in (("B_ali.mrc", (5, 64, 64)), ("B_rec.mrc", (8, 64, 64))):
+        with MrcWriter(folder / name, shape, np.dtype(np.int16), pixel_size_angstrom=10.0) as out:
+            for image in noise.normal(0, 100, shape).astype(np.int16):
+                out.write(image)
+    return find_given(folder)[0]
+
+
+@pytest.mark.parametrize("changed", [True, False], ids=["other volumes", "the same volumes"])
+def test_an_earlier_result_stands_and_it_is_said_whether_it_is_of_these_volumes(tmp_path, changed):
+    given, out, site = stacks(tmp_path / "archive", 1), tmp_path / "out", Site(scratch=tmp_path / "scratch")
+    assert process_given(given, RECIPE, site, output=out).ok
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.suffix in (".mp4", ".jpg", ".mrc")}
+    if changed:
+        stacks(tmp_path / "archive", 2)
+
+    def fail(progress):
+        if progress.stage == "gen_zarr" and progress.result is None:
+            raise RuntimeError("a defect")
+
+    result = process_given(given, RECIPE, site, output=out, redo=True, on_progress=fail)
+    assert not result.ok
+    assert "stands unchanged" in result.message
+    assert ("not made from what is asked for now" in result.message) == changed
+    assert {path: path.read_bytes() for path in before} == before
+    told = read_record(out / "run.json").failed_attempt
+    assert (told.stage, told.answered) == ("gen_zarr", not changed)
+    assert process_given(given, RECIPE, site, output=out).ok
+    assert read_record(out / "run.json").failed_attempt is None
+
+
+def test_an_earlier_result_comes_back_after_a_kill_and_a_link_for_it_is_refused(tmp_path):
+    given, out, site = stacks(tmp_path / "archive", 1), tmp_path / "out", Site(scratch=tmp_path / "scratch")
+    assert process_given(given, RECIPE, site, output=out).ok
+    set_aside(out)
+    Recorder.start(out / "run.json", given.source, "1", name="B")  # and there it was killed
+
+    def fail(progress):
+        assert progress.result is not None or read_record(out / "run.json").status != "success", "it is at work"
+        if progress.stage == "gen_zarr" and progress.result is None:
+            raise RuntimeError("a defect")
+
+    assert not process_given(given, RECIPE, site, output=out, redo=True, on_progress=fail).ok
+    assert read_record(out / "run.json").status == "success"
+    (tmp_path / "link").symlink_to(out)
+    assert "is a symbolic link" in process_given(given, RECIPE, site, output=tmp_path / "link").message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tiltflow import stopping
 from tiltflow.pipeline import check_results, lock
 from tiltflow.pipeline.lock import LOCK_NAME, folder_lock
 from tiltflow.record import read_record
@@ -149,3 +151,16 @@ def test_a_full_disk_takes_no_lock_away(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.os, "write", full)
     with folder_lock(tmp_path / "B", nobody):
         assert (tmp_path / "B" / LOCK_NAME).is_file()
+
+
+def test_who_waits_for_another_run_ends_at_a_signal(tmp_path):
+    def ask_to_end(_word: str) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with (
+        folder_lock(tmp_path / "B", nobody),
+        stopping.stoppable(),
+        pytest.raises(stopping.Interrupted),
+        folder_lock(tmp_path / "B", ask_to_end),
+    ):
+        pass

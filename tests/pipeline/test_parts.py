@@ -6,7 +6,7 @@ import pytest
 
 from tiltflow.demo import write_series
 from tiltflow.model import Site
-from tiltflow.pipeline import earlier_result, process, why_not_kept
+from tiltflow.pipeline import look_back, process
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.simulate.parameters import SimulationParams
@@ -33,11 +33,11 @@ def test_the_alignment_alone_and_then_the_rest(source, tmp_path):
     assert record.products == []
     assert {"B.xf", "B.tlt", "B.xtilt", "B_align.npz", "report.html"} <= {path.name for path in output.iterdir()}
     assert not (output / "B_rec.mrc").exists()
-    assert earlier_result(source, recipe, output, ("alignment",)) is not None
-    assert why_not_kept(source, recipe, output) == "it has no reconstruction and no products yet"
+    assert look_back(source, recipe, output, ("alignment",)).result is not None
+    assert look_back(source, recipe, output).why == "it has no reconstruction and no products yet"
     assert process(source, recipe, site, output=output, parts=("alignment", "reconstruction")).ok
     assert (output / "B_rec.mrc").is_file()
-    assert why_not_kept(source, recipe, output) == "it has no products yet"
+    assert look_back(source, recipe, output).why == "it has no products yet"
     assert process(source, recipe, site, output=output).ok
     kept = [step.name for step in read_record(output / "run.json").steps if step.kept]
     assert kept == ["alignment", "aligned stack", "reconstruction", "measure"]

@@ -11,7 +11,7 @@ import tiltflow
 from tiltflow import describe
 from tiltflow.formats.identity import identity_of
 from tiltflow.model import Asset, AssetType, Site
-from tiltflow.pipeline import earlier_result, process, why_not_kept
+from tiltflow.pipeline import look_back, process
 from tiltflow.pipeline.step_book import note_identity, step_numbers
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder, read_record
@@ -37,7 +37,8 @@ class Earlier:
 
     def asked(self, recipe=RECIPE):
         self.recorder.save()
-        return earlier_result(self.source, recipe, self.output), why_not_kept(self.source, recipe, self.output)
+        found = look_back(self.source, recipe, self.output)
+        return found.result, found.why
 
 
 @pytest.fixture
@@ -231,15 +232,15 @@ def test_work_that_did_not_end_well_is_done_again_without_a_reason(earlier, stat
 
 
 def test_where_nothing_was_made_there_is_nothing_to_say(earlier, tmp_path):
-    assert earlier_result(earlier.source, RECIPE, tmp_path / "new") is None
-    assert why_not_kept(earlier.source, RECIPE, tmp_path / "new") is None
+    found = look_back(earlier.source, RECIPE, tmp_path / "new")
+    assert (found.result, found.why, found.answers) == (None, None, True)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"schema": "tiltflow/series-record/9"}'])
 def test_a_record_that_cannot_be_read_is_kept_by_nobody_and_said(earlier, text):
     earlier.recorder.path.write_text(text)
-    assert earlier_result(earlier.source, RECIPE, earlier.output) is None
-    assert why_not_kept(earlier.source, RECIPE, earlier.output) == f"the record in {earlier.output} cannot be read"
+    assert look_back(earlier.source, RECIPE, earlier.output).result is None
+    assert look_back(earlier.source, RECIPE, earlier.output).why == f"the record in {earlier.output} cannot be read"
 
 
 def test_the_log_of_the_series_and_the_caller_hear_why_a_complete_result_is_made_anew(small_series, tmp_path, fake_imod):

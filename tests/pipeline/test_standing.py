@@ -12,6 +12,7 @@ from tiltflow.delivery import publish as publish_module
 from tiltflow.delivery.callback import build_callback
 from tiltflow.delivery.layout import plain_layout
 from tiltflow.model import Site
+from tiltflow.owner import new_token
 from tiltflow.pipeline import check_results, process, reconstruct_step, run
 from tiltflow.pipeline.conclusion import close_lost
 from tiltflow.pipeline.job import Job
@@ -198,6 +199,82 @@ def test_a_result_of_which_nothing_was_replaced_yet_stands(small_series, site, o
     note_replacing(output)
     recover(output, site.thresholds)
     assert {name: held(output).get(name) for name in before} == before
+
+
+def test_a_result_of_which_a_folder_was_taken_away_and_not_yet_replaced_is_gone(small_series, site, output):
+    """A folder cannot be replaced in one go; what a killed run had put aside is removed with its staging."""
+    killed(small_series, OTHER, site, output)
+    note_replacing(output)
+    shutil.rmtree(output / "B_rec.zarr")
+    recover(output, site.thresholds)
+    assert read_record(output / "run.json").status == "running"
+    assert not (output / "tiltMov_B.mp4").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"edited")], ids=["gone", "edited"])
+def test_what_was_not_whole_before_is_not_taken_for_replaced(small_series, site, output, damage):
+    damage(output / "B.xf")
+    before = held(output)
+    killed(small_series, OTHER, site, output)
+    note_replacing(output)
+    recover(output, site.thresholds)
+    assert {name: held(output).get(name) for name in before} == before
+    assert read_record(output / "run.json").status == "success"
+
+
+def test_a_run_that_is_killed_right_after_its_success_leaves_no_older_failure(small_series, site, output, fake_imod):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        the_engine_gives_up(monkeypatch)
+        process(small_series, OTHER, site, output=output)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("tiltflow.pipeline.steps.let_go", lambda _output: None)
+        assert process(small_series, OTHER, site, output=output).ok
+    assert (output / FAILED_FOLDER).exists()
+    recover(output, site.thresholds)
+    assert not (output / FAILED_FOLDER).exists()
+    assert not (output / ".tiltflow-earlier").exists()
+
+
+def test_a_run_that_is_killed_before_it_begins_leaves_the_word_on_an_older_failure(small_series, site, output, fake_imod):
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+    process(small_series, OTHER, site, output=output)
+    set_aside(output)
+    recover(output, site.thresholds)
+    assert (output / read_record(output / "run.json").failed_attempt.record).is_file()
+    assert not (output / ".tiltflow-earlier").exists()
+
+
+def test_where_the_earlier_result_cannot_be_set_aside_no_scratch_is_left(small_series, site, output, monkeypatch):
+    before = held(output)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tiltflow.pipeline.standing.copy_file", full)
+    assert not process(small_series, OTHER, site, output=output).ok
+    assert list(site.scratch.iterdir()) == []
+    assert held(output) == before
+
+
+def test_scratch_of_a_killed_run_goes_also_where_the_next_one_keeps_all_results(small_series, site, output):
+    place, pid, _, random = new_token().split("-")
+    left = site.scratch / f"B-{place}-{pid}-1-{random}"
+    left.mkdir()
+    (left / ".tiltflow-scratch").touch()
+    assert run([small_series], RECIPE, site, output.parent).results[0].ok
+    assert list(site.scratch.iterdir()) == []
+
+
+def test_that_products_are_replaced_is_noted_before_the_first_is(small_series, site, output, monkeypatch):
+    noted = []
+
+    def spy(paths, place):
+        noted.append((place / ".tiltflow-earlier" / "replacing").is_file())
+        return publish_module.publish(paths, place)
+
+    monkeypatch.setattr("tiltflow.pipeline.publication.publish", spy)
+    assert process(small_series, OTHER, site, output=output).ok
+    assert noted == [True]
 
 
 def test_a_page_is_written_of_a_run_whose_result_stands(small_series, site, output, fake_imod):

@@ -195,3 +195,11 @@ def test_a_movie_of_which_frames_are_missing_is_not_whole(tmp_path: Path) -> Non
     require_whole(movie, 5)
     with pytest.raises(ResourceError, match="5 of 6 pictures"):
         require_whole(movie, 6)
+
+
+def test_a_movie_that_is_not_whole_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the encoder takes a short write for a whole one."""
+    monkeypatch.setattr("tiltflow.products.movies.require_whole", lambda path, frames: require_whole(path, frames + 1))
+    with pytest.raises(ResourceError, match="5 of 6 pictures"):
+        write_movie(tmp_path / "B.mp4", iter(np.zeros((5, 32, 32), np.uint8)), (32, 32), 8)
+    assert list(tmp_path.iterdir()) == []

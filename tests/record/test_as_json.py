@@ -8,7 +8,8 @@ import threading
 import pytest
 from pydantic import BaseModel, field_serializer
 
-from tiltflow.record.as_json import as_json, interrupts_held
+from tiltflow.record.as_json import as_json
+from tiltflow.stopping import held
 
 
 class SignalledMeanwhile(BaseModel):
@@ -47,7 +48,7 @@ def test_a_signal_comes_when_the_block_is_done(stopped_by_signals, number):
     reached = []
 
     def block():
-        with interrupts_held():
+        with held():
             signal.raise_signal(number)
             reached.append(True)
 
@@ -60,14 +61,14 @@ def test_a_signal_comes_when_the_block_is_done(stopped_by_signals, number):
 
 def test_an_error_of_the_block_is_told_and_handlers_are_put_back(stopped_by_signals):
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ValueError, match="of the block"), interrupts_held():
+    with pytest.raises(ValueError, match="of the block"), held():
         raise ValueError("of the block")
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_a_signal_is_not_lost_where_the_block_raises_too(stopped_by_signals):
     def block():
-        with interrupts_held():
+        with held():
             signal.raise_signal(signal.SIGTERM)
             raise ValueError("of the block")
 
@@ -79,7 +80,7 @@ def test_other_threads_leave_signals_alone():
     seen = []
 
     def work():
-        with interrupts_held():
+        with held():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

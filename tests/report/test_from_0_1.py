@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tiltflow.model import Thresholds
-from tiltflow.pipeline.resume import why_not_kept
+from tiltflow.pipeline.resume import look_back
 from tiltflow.recipe import make_recipe
 from tiltflow.record import read_record, read_run
 from tiltflow.report import rebuild_pages
@@ -53,6 +53,6 @@ def test_its_pages_can_be_made_again(results):
 
 
 def test_its_result_is_not_kept_and_the_log_says_why(results):
-    reason = why_not_kept(results / "TS_01.st", make_recipe(), results / "TS_01")
+    reason = look_back(results / "TS_01.st", make_recipe(), results / "TS_01").why
     assert reason is not None
     assert "it was made by tiltflow 0.1.0, which kept no steps" in reason

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.robust.runs import NAME, Clean, Place, Warm, undisturbed, write_series
+from tests.robust.runs import NAME, Clean, Place, Warm, undisturbed, write_small_series
 from tests.robust.shim import compile_shim
 from tests.robust.tally import TALLY, Count, Tally
 
@@ -107,7 +107,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Place]:
     for _ in range(2):
         place = Place(tmp_path_factory.mktemp("place"))
         place.input.mkdir()
-        write_series(place.input / f"{NAME}.st")
+        write_small_series(place.input / f"{NAME}.st")
         made.append(place)
     return made[0], made[1]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import av
 from tests.robust.shim import Arming, Event, read_log
 
+from tiltflow.demo import write_series
 from tiltflow.errors import FormatError
-from tiltflow.formats.mrc import MrcWriter
 from tiltflow.pipeline import check_results
 from tiltflow.record import read_record
 from tiltflow.simulate.parameters import SimulationParams
@@ -30,21 +30,9 @@ _OF_ITS_TIME = (".log", ".html", ".csv", "run.json", "_steps.json", "callback.js
 """Files that say when they were made."""
 
 
-def write_series(path: Path) -> None:
+def write_small_series(path: Path) -> None:
     """Write a simulated section with gold, small enough for hundreds of runs."""
-    series = simulate(SimulationParams(seed=3, size=96, views=7, beads=10, thickness_px=20), threads=1)
-    label = f"    Tilt axis angle = {series.header_axis_deg:.1f}, binning = 1  spot = 8  camera = 0"
-    with MrcWriter(
-        path,
-        series.images.shape,
-        series.images.dtype,
-        pixel_size_angstrom=series.pixel_size_angstrom,
-        labels=[label],
-        is_stack=True,
-        tilt_deg=series.nominal_deg,
-    ) as out:
-        for image in series.images:
-            out.write(image)
+    write_series(path, simulate(SimulationParams(seed=3, size=96, views=7, beads=10, thickness_px=20), threads=1))
 
 
 UNREADABLE = "the record cannot be read"
@@ -105,7 +93,7 @@ class Warm:
     said: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        write_series(self.folder / f"{NAME}.st")
+        write_small_series(self.folder / f"{NAME}.st")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TILTFLOW_")}
         environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "OPENBLAS_NUM_THREADS": "1"}
         environment |= {"LD_PRELOAD": str(self.shim)} if self.shim else {}

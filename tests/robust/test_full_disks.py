@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.robust.runs import NAME, Place, broken_after_the_attack, broken_after_the_next, request, write_series
+from tests.robust.runs import NAME, Place, broken_after_the_attack, broken_after_the_next, request, write_small_series
 from tests.robust.shim import EVERY, TAKES_ROOM, Arming, Mode
 
 from tiltflow.cli import NONE_SUCCEEDED, NOT_TOLD, SOME_FAILED, USAGE_ERROR
@@ -80,7 +80,7 @@ def test_a_small_disk_that_is_full_is_told_and_with_room_the_work_is_completed(a
         with small_disk(root, kilobytes):
             outside = Place(tmp_path / f"outside-{kilobytes}")
             outside.input.mkdir(parents=True)
-            write_series(outside.input / f"{NAME}.st")
+            write_small_series(outside.input / f"{NAME}.st")
             (outside.root / "out").symlink_to(root, target_is_directory=True)
             end = any_warm.run(outside)
             broken = badly_told(end, errno.ENOSPC)

@@ -42,7 +42,7 @@ def make_scratch(source: Path, scratch: Path | None = None, *, keep: bool = Fals
     parent = scratch or Path(tempfile.gettempdir())
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        remove_left_behind(parent)
+        remove_scratch_left_behind(parent)
         folder = parent / f"{readable}-{secrets.token_hex(8) if keep else new_token()}"
         folder.mkdir(mode=0o700)
         (folder / _MARKER).write_text(f"{source}\n", encoding="utf-8", errors="surrogateescape")
@@ -57,7 +57,7 @@ def make_scratch(source: Path, scratch: Path | None = None, *, keep: bool = Fals
     return folder
 
 
-def remove_left_behind(scratch: Path) -> None:
+def remove_scratch_left_behind(scratch: Path) -> None:
     """Remove the scratch folders of processes that are gone."""
     for marker in scratch.glob(f"*/{_MARKER}"):
         folder = marker.parent

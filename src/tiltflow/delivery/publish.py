@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tiltflow import stopping
 from tiltflow.atomic_write import remove_left_behind, write_text
-from tiltflow.disk import NO_SPACE, copy_file, size_bytes, sync, sync_folder
+from tiltflow.disk import NO_SPACE, copy_file, remove, size_bytes, sync, sync_folder
 from tiltflow.errors import DeliveryError, ResourceError
 from tiltflow.owner import new_token
 
@@ -109,13 +109,13 @@ def _swap_all(names: Sequence[str], fresh: Path, destination: Path, old: Path) -
         for name in names:
             done.append(name)
             _swap_in(fresh / name, destination / name, old / name)
-    except OSError:
+    except BaseException:
         for name in reversed(done):
             if os.path.lexists(old / name):
-                _remove(destination / name)
+                remove(destination / name)
                 (old / name).rename(destination / name)
             elif not os.path.lexists(fresh / name):
-                _remove(destination / name)
+                remove(destination / name)
         raise
 
 
@@ -131,13 +131,6 @@ def _swap_in(fresh: Path, place: Path, old: Path) -> None:
         if fresh.is_dir():
             place.unlink(missing_ok=True)
     fresh.rename(place)
-
-
-def _remove(place: Path) -> None:
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    else:
-        place.unlink(missing_ok=True)
 
 
 def _require_space(paths: Sequence[Path], destination: Path) -> None:

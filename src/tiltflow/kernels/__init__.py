@@ -6,6 +6,7 @@ thread pool is not used: its portable layer aborts when two series run at once.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -24,7 +25,8 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 _SLOT = "_cache"
 """Where numba's compiled functions have their cache."""
-_CANNOT_BE_READ = (OSError, EOFError, pickle.UnpicklingError)
+_CANNOT_BE_READ = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, ValueError)
+"""What reading raises of a file that is broken, as a power cut leaves it: pickle names no fewer."""
 
 
 def kernel(*, fastmath: bool = False) -> Callable[[Loop], Loop]:
@@ -50,16 +52,17 @@ class _ForgivingCache(FunctionCache):
         """Keep what was compiled, if that is possible."""
         try:
             super().save_overload(sig, data)
-        except OSError as error:
+        except _CANNOT_BE_READ as error:  # the index is read before it is written
             self.disable()
-            _remark(error.strerror or str(error))
+            _remark(getattr(error, "strerror", None) or str(error))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return what was compiled before; None where it cannot be read."""
+        """Return what was compiled before; None where it cannot be read, and is forgotten."""
         try:
             return super().load_overload(sig, target_context)
-        except _CANNOT_BE_READ as error:
-            _remark(str(error))
+        except _CANNOT_BE_READ:
+            with contextlib.suppress(OSError):
+                self.flush()
             return None
 
 

@@ -12,7 +12,7 @@ from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, Serie
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.request import Prepared, prepare
 from tiltflow.pipeline.resource_forecast import Forecast, forecast
-from tiltflow.pipeline.resume import earlier_result, why_not_kept
+from tiltflow.pipeline.resume import look_back
 from tiltflow.pipeline.run import process, recorded_run, require_places, run
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
@@ -30,10 +30,10 @@ __all__ = [
     "StepRunner",
     "check_results",
     "close_lost",
-    "earlier_result",
     "finish_step",
     "forecast",
     "import_alignment",
+    "look_back",
     "prepare",
     "process",
     "product_step",
@@ -42,6 +42,5 @@ __all__ = [
     "require_places",
     "run",
     "series_log",
-    "why_not_kept",
     "work_on",
 ]

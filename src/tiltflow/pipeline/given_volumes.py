@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,13 +31,14 @@ from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, StepOutcome, 
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.run import RUN_FILES, recorded_run, require_places
-from tiltflow.pipeline.standing import clean, recover, refuse_elsewhere, set_aside
+from tiltflow.pipeline.standing import clean, recover, refuse_elsewhere, set_aside, success_in
 from tiltflow.pipeline.step_book import GIVEN, GIVEN_NUMBER, steps_of
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import begin_record, finish_step, measure, product_step
 from tiltflow.recipe import Recipe
 from tiltflow.recipe.per_series import SeriesRecipes
 from tiltflow.record import AlignmentEntry, Recorder, ValueEntry
+from tiltflow.record.steps import step_key
 
 ALIGNED_ENDINGS = ("_ali.mrc", ".ali")
 VOLUME_ENDINGS = ("_rec.mrc", ".rec")
@@ -155,9 +157,10 @@ def process_given(
         with folder_lock(output, lambda word: report(word, 0.0)), series_log(output, given.name):
             clean(output)
             recover(output, site.thresholds)
-            scratch = make_scratch(given.source, site.scratch, keep=site.keep_workdir)
-            job = Job(given.source, recipe, site, output, scratch, False, redo, ("products",), given.name)
+            answered = _answered(given, output)
             set_aside(output)
+            scratch = make_scratch(given.source, site.scratch, keep=site.keep_workdir)
+            job = Job(given.source, recipe, site, output, scratch, False, redo, ("products",), given.name, answered=answered)
             finish = partial(_finish, given=given, before=_states(given))
             runner = StepRunner(partial(given_step, given=given, progress=report), partial(product_step, progress=report), finish)
             result = work_on(job, runner)
@@ -184,11 +187,24 @@ def given_step(job: Job, given: GivenVolumes, progress: StageProgress = silent_p
     for suffix, path in (("_ali.mrc", given.aligned), ("_rec.mrc", given.volume)):
         (job.workdir / f"{job.name}{suffix}").symlink_to(path.absolute())
     steps = steps_of(job, recorder)
-    steps.begin(GIVEN, GIVEN_NUMBER, (), [str(given.aligned.absolute()), str(given.volume.absolute()), *_states(given)])
+    steps.begin(GIVEN, GIVEN_NUMBER, (), _named(given))
     alignment = _alignment(given, recorder)
     measure(job, recorder, steps, given.volume)
     place = given.aligned.parent / given.name
     return Reconstruction(given.aligned, given.volume, place.with_suffix(".xf"), place.with_suffix(".tlt"), alignment)
+
+
+def _named(given: GivenVolumes) -> list[object]:
+    """Return what tells the volumes from all others: the parameters of the step that takes them."""
+    return [str(given.aligned.absolute()), str(given.volume.absolute()), *_states(given)]
+
+
+def _answered(given: GivenVolumes, output: Path) -> bool:
+    """Return whether an earlier result, if there is one, was made of the same volumes."""
+    with suppress(FormatError):
+        earlier = success_in(output)
+        return earlier is None or step_key(GIVEN, GIVEN_NUMBER, (), _named(given)) in {step.key for step in earlier.steps}
+    return True
 
 
 def _states(given: GivenVolumes) -> list[State | None]:

@@ -61,9 +61,9 @@ def differences_on_disk(record: SeriesRecord, output: Path, *, contents: bool = 
             yield f"{entry.path} {difference}"
 
 
-def damaged(record: SeriesRecord, output: Path) -> tuple[str, ...]:
-    """Return the paths of what does not hold what it held when it was written."""
-    return tuple(entry.path for entry in _entries(record) if _difference(entry, output, contents=True))
+def damaged(record: SeriesRecord, output: Path, *, contents: bool = True) -> tuple[str, ...]:
+    """Return the paths of what does not hold what it held when it was written; without `contents` sizes are compared only."""
+    return tuple(entry.path for entry in _entries(record) if _difference(entry, output, contents=contents))
 
 
 def _entries(record: SeriesRecord) -> Iterator[ProductEntry | FileEntry]:

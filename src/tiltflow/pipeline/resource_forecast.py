@@ -14,7 +14,7 @@ from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.model import Site
-from tiltflow.pipeline.resume import earlier_result
+from tiltflow.pipeline.resume import look_back
 from tiltflow.recipe import Recipe, SeriesRecipes
 
 
@@ -54,7 +54,7 @@ def forecast(
 def _plans(sources: Sequence[Path], recipes: SeriesRecipes, site: Site, output: Path, redo: bool) -> Iterator[Plan]:
     for source in sources:
         recipe = recipes.of(source)
-        if not redo and earlier_result(source, recipe, output / source.stem) is not None:
+        if not redo and look_back(source, recipe, output / source.stem).result is not None:
             continue
         try:
             engine = choose_engine(recipe.engine)[0]

@@ -68,16 +68,6 @@ def look_back(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] 
     return Earlier(replace(result_of(record, output), source=source), identity=identity)
 
 
-def earlier_result(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] = ALL_PARTS) -> SeriesResult | None:
-    """Return the result in `output` if it is complete and was made from the same contents by the same recipe."""
-    return look_back(source, recipe, output, parts).result
-
-
-def why_not_kept(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] = ALL_PARTS) -> str | None:
-    """Return in words why the successful result in `output` is not kept; None where it is, or there is none."""
-    return look_back(source, recipe, output, parts).why
-
-
 def forget_damaged(output: Path) -> tuple[str, ...]:
     """Return the files of a success in `output` that do not hold what was written; the steps that made them count as not done."""
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tiltflow import describe, stopping
 from tiltflow.atomic_write import remove_left_behind
 from tiltflow.delivery.body import CALLBACK_NAME
-from tiltflow.delivery.cleanup import make_scratch, require_writable
+from tiltflow.delivery.cleanup import make_scratch, remove_scratch_left_behind, require_writable
 from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis, refuse_inputs
 from tiltflow.delivery.names import why_unusable
 from tiltflow.disk import NO_SPACE, new_folders_kept
@@ -205,6 +205,7 @@ def _process(
             _log.info("%s: done again: %s", name, why)
         if (other := other_axis(source)) is not None:
             _log.info("%s: %s", name, describe_axes(*sorted((source, other))))
+        set_aside(output)
         job = Job(
             source,
             recipe,
@@ -217,7 +218,6 @@ def _process(
             why_again=why or "",
             answered=earlier.answers,
         )
-        set_aside(output)
         return work_on(job, runner), ""
 
 
@@ -256,6 +256,7 @@ def recorded_run(
         ],
     )
     remove_left_behind(output)
+    remove_scratch_left_behind(site.scratch or Path(tempfile.gettempdir()))  # also where all results are kept, and none is made
     recorder = RunRecorder(output / RECORD_NAME, record)
     try:
         yield recorder

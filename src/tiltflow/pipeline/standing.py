@@ -9,16 +9,17 @@ products.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tiltflow.atomic_write import PARTIAL_PREFIX, atomic_write, remove_left_behind
+from tiltflow.atomic_write import PARTIAL_PREFIX, atomic_write, remove_left_behind, write_text
 from tiltflow.delivery.layout import refuse_inputs, refuse_links
 from tiltflow.delivery.publish import publish
-from tiltflow.disk import copy_file
+from tiltflow.disk import copy_file, remove
 from tiltflow.errors import FormatError, TiltflowError
 from tiltflow.interchange.export import EXPORT_FOLDER
 from tiltflow.model import Site, Thresholds
@@ -35,7 +36,7 @@ FAILED_FOLDER = "failed-attempt"
 """In the folder of a series whose result stands: what a newer attempt left that failed."""
 _ASIDE = f"{PARTIAL_PREFIX}earlier"
 _REPLACING = "replacing"
-"""In the folder of what is set aside, once the attempt has begun to replace products."""
+"""In the folder of what is set aside, once the attempt has begun to replace products: a list of those that were damaged before."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,15 +84,16 @@ def stands(output: Path) -> SeriesRecord | None:
 
 
 def note_replacing(output: Path) -> None:
-    """Note that products are replaced from now on, so that the earlier result may be a mixture."""
-    if (output / _ASIDE).is_dir():
-        (output / _ASIDE / _REPLACING).touch()
+    """Note that products are replaced from now on, so that the earlier result may be a mixture, and what of it was not whole before."""
+    record = stands(output)
+    if record is not None:
+        write_text(output / _ASIDE / _REPLACING, json.dumps(damaged(record, output, contents=False)), durable=True)
 
 
 def let_go(output: Path) -> None:
     """Forget what is set aside, and an attempt that failed before: there is a newer result."""
-    shutil.rmtree(output / _ASIDE, ignore_errors=True)
     shutil.rmtree(output / FAILED_FOLDER, ignore_errors=True)
+    shutil.rmtree(output / _ASIDE, ignore_errors=True)
 
 
 def still_whole(output: Path) -> bool:
@@ -101,18 +103,17 @@ def still_whole(output: Path) -> bool:
         return False
     if not (output / _ASIDE / _REPLACING).exists() or not _replaced_in_part(record, output):
         return True
-    tops = {Path(product.path).parts[0] for product in record.products}
-    for place in (output / top for top in tops):
-        shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink(missing_ok=True)
+    for top in {Path(product.path).parts[0] for product in record.products}:
+        remove(output / top)
     forget(output, record.name, [*(product.path for product in record.products), *(file.path for file in record.files)])
     shutil.rmtree(output / _ASIDE, ignore_errors=True)
     return False
 
 
 def _replaced_in_part(record: SeriesRecord, output: Path) -> bool:
-    """Return whether a file of a result holds something else now; its pictures are set aside."""
-    wrong = (path for path in damaged(record, output) if not path.startswith(f"{PICTURES}/"))
-    return any((output / path).exists() for path in wrong)
+    """Return whether a file of a result is gone or holds something else since replacing began; its pictures are set aside."""
+    before = set(json.loads((output / _ASIDE / _REPLACING).read_bytes()))
+    return any(path not in before and not path.startswith(f"{PICTURES}/") for path in damaged(record, output))
 
 
 def keep_attempt(output: Path, files: list[Path]) -> Path:
@@ -170,7 +171,11 @@ def clean(output: Path) -> None:
 def recover(output: Path, thresholds: Thresholds, why: str = "its process died") -> None:
     """Put an earlier result back whose newer attempt was killed; `why` is what is known of that."""
     with contextlib.suppress(FormatError):
-        if success_in(output) is not None:
+        if (newest := success_in(output)) is not None:
+            # Set aside are its own record and pictures, or those of a result before it, with what failed between the two.
+            earlier = stands(output)
+            if earlier is not None and earlier.started != newest.started:
+                let_go(output)
             shutil.rmtree(output / _ASIDE, ignore_errors=True)
             return
     if not still_whole(output):

@@ -14,7 +14,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiltflow.atomic_write import write_text
-from tiltflow.disk import copy_file, size_bytes, sync
+from tiltflow.disk import copy_file, remove, size_bytes, sync
 from tiltflow.record.as_json import as_json
 from tiltflow.record.recorder import Recorder
 from tiltflow.record.schema import StageEntry, StepSummary
@@ -137,7 +136,7 @@ class Step:
         for name, path in self.files.items():
             place = folder / name
             if not _same(place, path):
-                _remove(place)
+                remove(place)
                 place.symlink_to(path)
 
 
@@ -283,7 +282,7 @@ class Steps:
         place = self._unfinished / name
         if not path.is_dir() and not _same(place, path):
             self._unfinished.mkdir(parents=True, exist_ok=True)
-            _remove(place)
+            remove(place)
             try:
                 place.hardlink_to(path.resolve())
             except OSError as error:
@@ -327,11 +326,3 @@ def _write_list(path: Path, entries: list[StepEntry]) -> None:
 def _same(place: Path, path: Path) -> bool:
     """Return whether two paths lead to one file, however they are spelled."""
     return place.exists() and place.samefile(path)
-
-
-def _remove(place: Path) -> None:
-    """Remove what an earlier run left: a file, a link or a folder."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    else:
-        place.unlink(missing_ok=True)

@@ -53,7 +53,7 @@ class NativeEngine:
 
         return plan_series(series, recipe, threads, keep_volumes=keep_volumes)
 
-    def files_to_keep(self, options: EngineOptions, *, failed: bool) -> tuple[str, ...]:  # noqa: ARG002
+    def files_to_keep(self, options: EngineOptions, *, failed: bool) -> tuple[str, ...]:  # noqa: ARG002  the protocol's
         """Return nothing more than what is kept of every engine."""
         return ()
 
