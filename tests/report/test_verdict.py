@@ -182,6 +182,29 @@ def test_a_low_residual_alone_is_not_trusted(record):
     assert judge(record, LIMITS).level is Trust.DOUBTFUL
 
 
+@pytest.mark.parametrize(
+    ("method", "error_px", "warnings", "residual_px", "expected", "first", "shown"),
+    [
+        ("patches", None, ["views hardly stand out"], 3.0, Trust.POOR, "views hardly stand out", False),
+        ("patches", None, ["views hardly stand out"], 0.3, Trust.DOUBTFUL, "views hardly stand out", False),
+        ("projection", None, ["2 views do not correlate", "other"], 3.0, Trust.POOR, "2 views do not correlate", False),
+        ("patches", 0.3, ["a doubt"], 3.0, Trust.POOR, "the mean residual is 3.00 px (3.00 nm)", True),
+        ("patches", None, [], 3.0, Trust.POOR, "the mean residual is 3.00 px (3.00 nm)", True),
+        ("gold", None, ["few beads"], 3.0, Trust.POOR, "the mean residual is 3.00 px (3.00 nm)", True),
+    ],
+)
+def test_figures_of_a_fit_whose_error_is_withheld_are_not_shown(
+    record, method, error_px, warnings, residual_px, expected, first, shown
+):
+    """What counts then is why; a fit that is poor even so is no better for that."""
+    found = record.alignment
+    found.method, found.error_px, found.leave_out_px, found.residual_mean_px = method, error_px, None, residual_px
+    found.trust_warnings = warnings
+    verdict = judge(record, LIMITS)
+    assert (verdict.level, verdict.reasons[0]) == (expected, first)
+    assert ("residual" in verdict.numbers) is shown
+
+
 def test_a_trust_warning_of_the_engine_is_a_reason(record):
     record.alignment.trust_warnings = ["only two beads could be followed"]
     verdict = judge(record, LIMITS)
@@ -461,8 +484,8 @@ def test_the_worst_reason_is_that_of_the_worst_check(record):
 @pytest.mark.parametrize(
     ("tilt_deg", "error_deg", "method", "level", "said"),
     [
-        (-1.5, 0.4, "gold", Trust.GOOD, "an x-axis tilt of -1.5 ± 0.4° levels the specimen"),
-        (6.0, 2.5, "gold", Trust.DOUBTFUL, "an x-axis tilt of 6.0 ± 2.5° levels the specimen"),
+        (-1.5, 0.4, "gold", Trust.GOOD, "an x-axis tilt of -1.5°, known to ± 0.4°, levels the specimen"),
+        (6.0, 2.5, "gold", Trust.DOUBTFUL, "an x-axis tilt of 6.0°, known to ± 2.5°, levels the specimen"),
         (0.0, None, "patches", Trust.GOOD, "the x-axis tilt is not known and 0 is taken"),
         (3.0, None, "gold", None, ""),
         (0.0, None, "projection", None, ""),

@@ -182,9 +182,10 @@ def _patches(start: Start, notes: StageObserver) -> Alignment:
     found = _solved(start, "patches", result.tracks, replace(start.params.solve, tilt_drift=False, weight_whole_tracks=True), notes)
     # The solution takes the likelihood at its word; the patches left out in turn do not.
     error_px = max(result.error_px, found.evidence.error_px or 0.0)
+    if start.coarse.place_doubt:
+        return _doubted(found, start.coarse.place_doubt)
     warnings = patch_warnings(result.error_px, result.error_limit_px, start.params.trust_limit_px)
-    found = replace(found, evidence=replace(found.evidence, error_px=error_px, trust_warnings=warnings))
-    return _doubted(found, start.coarse.place_doubt)
+    return replace(found, evidence=replace(found.evidence, error_px=error_px, trust_warnings=warnings))
 
 
 def _projection(start: Start, notes: StageObserver) -> Alignment:
@@ -214,14 +215,12 @@ def _projection(start: Start, notes: StageObserver) -> Alignment:
             notes=result.notes,
         ),
     )
-    return _doubted(found, start.coarse.place_doubt)
+    return _doubted(found, start.coarse.place_doubt) if start.coarse.place_doubt else found
 
 
 def _doubted(found: Alignment, doubt: str) -> Alignment:
-    """Return an alignment without an estimate of its error, and with a trust warning, where there is a doubt."""
-    if not doubt:
-        return found
-    return replace(found, evidence=replace(found.evidence, error_px=None, trust_warnings=(*found.evidence.trust_warnings, doubt)))
+    """Return an alignment without an estimate of its error, and with a doubt first among its trust warnings."""
+    return replace(found, evidence=replace(found.evidence, error_px=None, trust_warnings=(doubt, *found.evidence.trust_warnings)))
 
 
 def _matched(start: Start, notes: StageObserver) -> tuple[RefineResult, dict[int, str]]:

@@ -23,6 +23,8 @@ _PATCH_DRIFT = 2.0
 0.3 px both are 0.6 to 1 px, mostly drift of the patches; with gold in the patches they are 0.2 px (`benchmarks/verdicts.py`)."""
 _MOST_PITCH_ERROR_DEG = 2.0
 """Error of the x-axis tilt up to which levelling is an improvement: most sections lie within it of their grid's plane."""
+_WITHHELD = ("patches", "projection")
+"""Methods that always estimate their error, so that they withhold it where there is none."""
 _TRACKING = {"gold": "beads", "patches": "patches"}
 
 
@@ -61,11 +63,16 @@ def _checks(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
     if found is None:
         return (Check("alignment", Trust.DOUBTFUL, "the engine reports nothing about its alignment, so its quality is unknown"),)
     pixel_nm = pixel_size_nm(record)
+    withheld = found.method in _WITHHELD and found.error_px is None and bool(found.trust_warnings)
+    figures = tuple(alignment_checks(found, thresholds, pixel_nm))
+    # Where views may be anywhere the figures of the fit say nothing to a reader; one that is poor even so makes the doubt as strong.
+    doubt = max((Trust.DOUBTFUL, *(check.level for check in figures if withheld)), key=_ORDER.index)
+    warnings = tuple(Check("trust warning", doubt, warning) for warning in found.trust_warnings)
     return (
+        *(warnings if withheld else ()),
         *_unmeasured(record, found, thresholds),
         *_input(record, found),
-        *alignment_checks(found, thresholds, pixel_nm),
-        *(Check("trust warning", Trust.DOUBTFUL, warning) for warning in found.trust_warnings),
+        *(() if withheld else (*figures, *warnings)),
         *_axis(record, found, thresholds),
         *_support(found, thresholds),
         *_tilts(found, thresholds),
@@ -242,8 +249,8 @@ def _pitch(found: AlignmentEntry) -> Iterator[Check]:
     if error is not None:
         tilt = found.x_axis_tilt_deg or 0.0
         level = Trust.GOOD if error <= _MOST_PITCH_ERROR_DEG else Trust.DOUBTFUL
-        said = f"an x-axis tilt of {tilt:.1f} ± {error:.1f}° levels the specimen"
-        yield Check("x-axis tilt", level, said, f"good to {_MOST_PITCH_ERROR_DEG:g}°", Quantity(round(tilt, 2), "deg"))
+        said = f"an x-axis tilt of {tilt:.1f}°, known to ± {error:.1f}°, levels the specimen"
+        yield Check("x-axis tilt", level, said, f"good when known to ± {_MOST_PITCH_ERROR_DEG:g}°", Quantity(round(tilt, 2), "deg"))
     elif found.method in _TRACKING and not found.x_axis_tilt_deg:
         yield Check(
             "x-axis tilt", Trust.GOOD, "the x-axis tilt is not known and 0 is taken: the specimen may slant as its grid does"
