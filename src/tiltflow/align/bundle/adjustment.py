@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.align.bundle.empirical_bayes import estimate_spreads
-from tiltflow.align.bundle.expected_error import expected_error, view_misfit
+from tiltflow.align.bundle.expected_error import expected_error, specimen_motion, view_misfit
 from tiltflow.align.bundle.leave_out import LeaveOut, leave_out, leave_tracks_out, view_covariance
 from tiltflow.align.bundle.normal_equations import Geometry, adjust, normal_equations, reduced_system
 from tiltflow.align.bundle.params import SolveParams
@@ -53,7 +53,9 @@ class BundleFit:
     left_out
         Leave-out residuals, where asked for.
     error_px
-        The estimated error of the alignment.
+        The estimated error of the alignment of a rigid specimen.
+    motion_px
+        By how much a specimen that deforms moves against it; what local areas follow.
     axis_error
         Standard error of the mean angle of the tilt axis, radians.
     notes
@@ -68,6 +70,7 @@ class BundleFit:
     autocorrelation: float = 1.0
     left_out: LeaveOut | None = None
     error_px: float | None = None
+    motion_px: float = 0.0
     axis_error: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -128,14 +131,18 @@ def _with_errors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
         left_out = leave_out(fit.geometry, weighted, normal, covariance)
         residual = fit.geometry.residual(problem.observations)
         misfit = view_misfit(fit.geometry, residual, np.where(fit.weights > 0, 1.0, 0.0))
+        order = np.argsort(problem.rank)
+        seen = problem.observations.seen[:, order]
+        motion = 0.0 if problem.drifting else specimen_motion(residual[:, order], seen, fit.sigma)
     else:
-        misfit = 0.0
+        misfit = motion = 0.0
         left_out = leave_tracks_out(fit.geometry, weighted, normal, fit.variables, fit.sigma)
     return replace(
         fit,
         autocorrelation=autocorrelation,
         left_out=left_out,
         error_px=float(np.hypot(expected_error(fit.geometry, covariance_px, (nx / 2, ny / 2)), misfit)),
+        motion_px=motion,
         axis_error=float(np.sqrt(max(np.mean(covariance_px[ROTATION::PER_VIEW, ROTATION::PER_VIEW]), 0.0))),
     )
 

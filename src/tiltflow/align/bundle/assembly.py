@@ -246,7 +246,7 @@ def _evidence(
         unknowns=count_unknowns(params, len(problem.track), len(problem.view)),
         tracks_used=tracks,
         tracks_rejected=problem.tracks - tracks,
-        error_px=fit.error_px,
+        error_px=None if fit.error_px is None else float(np.hypot(fit.error_px, fit.motion_px)),
         shift_rms_px=float(np.sqrt(np.mean(shift**2))),
         shift_max_px=float(shift.max()),
         axis_angle_nominal_deg=problem.axis_angle_deg,

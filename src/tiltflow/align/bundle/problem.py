@@ -39,6 +39,8 @@ class BundleProblem:
         What was left out, and why.
     crowding
         Number of tracks over the number of independent ones, as patches overlap.
+    drifting
+        Whether points drift by more than the specimen moves, as patches of texture do.
     """
 
     observations: Observations
@@ -51,6 +53,7 @@ class BundleProblem:
     view: NDArray[np.int64]
     notes: tuple[str, ...]
     crowding: float = 1.0
+    drifting: bool = False
 
     @property
     def used_tilt_deg(self) -> Floats:
@@ -112,6 +115,7 @@ def build_problem(
         view=view,
         notes=tuple(notes),
         crowding=tracks.crowding,
+        drifting=tracks.kind == "patch",
     )
 
 
