@@ -24,12 +24,15 @@ from tiltflow import geometry
 from tiltflow.align.points import left_over, seen_by
 from tiltflow.align.projection.uncertainty import specimen_points
 from tiltflow.model import Alignment
+from tiltflow.observer import StageObserver
 
 Floats = NDArray[np.float64]
 
 AXIS_SD_DEG = 0.9
 """Standard deviation of the tilt axis angle found by projection matching, degrees: root mean square over twelve simulated series without
 gold, plastic and cryo, but for one that began from a wrong axis (benchmarks/markerless.py)."""
+_CHECKED_THICKNESS = 0.2
+"""Thickness of the specimen over which alignments are compared, as a fraction of the field's smaller side: that of a thick section."""
 
 
 def distance_px(one: Alignment, other: Alignment, image_shape: tuple[int, int], thickness_px: float) -> float:
@@ -73,3 +76,50 @@ def unconfirmed_axis_sd_deg(found: Alignment, told_deg: float | None) -> float:
         return AXIS_SD_DEG
     off = geometry.common_axis_angle(found.transforms[found.included]) - told_deg
     return max(AXIS_SD_DEG, abs((off + 90) % 180 - 90))
+
+
+def check_by_patches(
+    found: Alignment,
+    patches: Alignment | None,
+    image_shape: tuple[int, ...],
+    limit_px: float,
+    notes: StageObserver,
+    told_deg: float | None = None,
+) -> Alignment:
+    """Return a markerless alignment with the error that patches measure; without patches, with that of an uncertain tilt axis.
+
+    Parameters
+    ----------
+    found
+        The alignment.
+    patches
+        Another of the same series, by patches; one with trust warnings measures nothing.
+    image_shape
+        `(ny, nx)` of the raw views.
+    limit_px
+        Largest error without a warning, raw pixels.
+    notes
+        Hears of the distance and of the reason.
+    told_deg
+        Angle of the tilt axis that a source tells; None where none does.
+    """
+    own_px, thickness = found.evidence.error_px, _CHECKED_THICKNESS * min(image_shape)
+    shape = (image_shape[0], image_shape[1])
+    if own_px is None or np.isnan(own_px):
+        return found
+    theirs_px = patches.evidence.error_px if patches is not None and not patches.evidence.trust_warnings else None
+    if patches is None or theirs_px is None:
+        axis_sd = unconfirmed_axis_sd_deg(found, told_deg)
+        error_px = float(np.hypot(own_px, axis_error_px(found, shape, thickness, axis_sd)))
+        said = f"no patches confirm the tilt axis, which may be off by {axis_sd:.2g} degrees"
+    else:
+        apart = distance_px(found, patches, shape, thickness)
+        error_px = float(np.hypot(apart, theirs_px))
+        notes.number("distance_from_patches", apart, "px")
+        said = f"patches measure its error: it is {apart:.2f} px from them, and their own error is {theirs_px:.2f} px"
+    notes.note(said)
+    warnings = found.evidence.trust_warnings
+    if error_px > limit_px >= own_px:
+        warnings = (*warnings, f"{said}: {error_px:.2f} px in all, more than {limit_px:g} px")
+    evidence = replace(found.evidence, error_px=error_px, trust_warnings=warnings, notes=(*found.evidence.notes, said))
+    return replace(found, evidence=evidence)

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
 from tiltflow.align.coarse import CoarseResult
-from tiltflow.align.cross_check import axis_error_px, distance_px, unconfirmed_axis_sd_deg
+from tiltflow.align.cross_check import check_by_patches
 from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Start, place_coarsely
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Stack
@@ -26,9 +26,6 @@ from tiltflow.preprocess.offset import without_offset
 from tiltflow.preprocess.opaque_parts import without_opaque_parts
 
 Floats = NDArray[np.float64]
-
-_CHECKED_THICKNESS = 0.2
-"""Thickness of the specimen over which alignments are compared, as a fraction of the field's smaller side: that of a thick section."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,53 +194,6 @@ def _without_error(outcome: Alignment | _Failed) -> Alignment | _Failed:
     if isinstance(outcome, _Failed) or outcome.method != "patches" or not outcome.evidence.trust_warnings:
         return outcome
     return replace(outcome, evidence=replace(outcome.evidence, error_px=None))
-
-
-def check_by_patches(
-    found: Alignment,
-    patches: Alignment | None,
-    image_shape: tuple[int, ...],
-    limit_px: float,
-    notes: StageObserver,
-    told_deg: float | None = None,
-) -> Alignment:
-    """Return a markerless alignment with the error that patches measure; without patches, with that of an uncertain tilt axis.
-
-    Parameters
-    ----------
-    found
-        The alignment.
-    patches
-        Another of the same series, by patches; one with trust warnings measures nothing.
-    image_shape
-        `(ny, nx)` of the raw views.
-    limit_px
-        Largest error without a warning, raw pixels.
-    notes
-        Hears of the distance and of the reason.
-    told_deg
-        Angle of the tilt axis that a source tells; None where none does.
-    """
-    own_px, thickness = found.evidence.error_px, _CHECKED_THICKNESS * min(image_shape)
-    shape = (image_shape[0], image_shape[1])
-    if own_px is None or np.isnan(own_px):
-        return found
-    theirs_px = patches.evidence.error_px if patches is not None and not patches.evidence.trust_warnings else None
-    if patches is None or theirs_px is None:
-        axis_sd = unconfirmed_axis_sd_deg(found, told_deg)
-        error_px = float(np.hypot(own_px, axis_error_px(found, shape, thickness, axis_sd)))
-        said = f"no patches confirm the tilt axis, which may be off by {axis_sd:.2g} degrees"
-    else:
-        apart = distance_px(found, patches, shape, thickness)
-        error_px = float(np.hypot(apart, theirs_px))
-        notes.number("distance_from_patches", apart, "px")
-        said = f"patches measure its error: it is {apart:.2f} px from them, and their own error is {theirs_px:.2f} px"
-    notes.note(said)
-    warnings = found.evidence.trust_warnings
-    if error_px > limit_px >= own_px:
-        warnings = (*warnings, f"{said}: {error_px:.2f} px in all, more than {limit_px:g} px")
-    evidence = replace(found.evidence, error_px=error_px, trust_warnings=warnings, notes=(*found.evidence.notes, said))
-    return replace(found, evidence=evidence)
 
 
 def methods_to_try(asked: str, *, fallback: bool) -> tuple[Method, ...]:
