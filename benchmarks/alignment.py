@@ -31,13 +31,14 @@ from tiltflow.engines.native.engine import align
 from tiltflow.errors import TiltflowError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
-from tiltflow.model import Alignment, Site
+from tiltflow.model import Alignment
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.scoring import Truth, score
 from tiltflow.simulate.simulated_series import simulate
+from tiltflow.work import Site
 
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "default": {},

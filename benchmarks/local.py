@@ -22,9 +22,10 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native import NativeEngine
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
-from tiltflow.model import Alignment, Site
+from tiltflow.model import Alignment
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
+from tiltflow.work import Site
 
 Floats = NDArray[np.float64]
 

@@ -32,7 +32,6 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.engine import align
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
-from tiltflow.model import Site
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.position import section_edges
 from tiltflow.position.specimen_search import PositionParams, PositionResult, position_section, small_binning
@@ -42,6 +41,7 @@ from tiltflow.record import Recorder
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.scoring import Truth
 from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
+from tiltflow.work import Site
 
 PITCH_DEG, CENTRE_PX, THICKNESS = 0.5, 4.0, 0.10
 """Largest errors within the limits; the last is a part of the thickness."""

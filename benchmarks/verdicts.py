@@ -27,7 +27,6 @@ from record import Figures, add_option
 from tiltflow.demo import write_series
 from tiltflow.errors import TiltflowError
 from tiltflow.formats.alignment_archive import read_alignment
-from tiltflow.model import Site, Thresholds, Trust
 from tiltflow.pipeline import Job, reconstruct_step
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import SeriesRecord, read_record
@@ -36,6 +35,7 @@ from tiltflow.report.checks import examine
 from tiltflow.report.verdict import faults
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
+from tiltflow.work import Site, Thresholds, Trust
 
 FINE_PX, BLURRED_PX = 0.3, 1.0
 

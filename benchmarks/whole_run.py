@@ -83,9 +83,9 @@ def run_here(source: Path, output: Path, thickness: int, binning: int, threads: 
     """Do what `tiltflow run` does, and return what it took."""
     measured = Measured()
     clock = _StageClock(measured.stages)
-    from tiltflow.model import Site
     from tiltflow.pipeline import run
     from tiltflow.recipe import BrtParameters, make_recipe
+    from tiltflow.work import Site
 
     compiling = _CompileClock()
     event.register("numba:compile", compiling)

@@ -143,9 +143,9 @@ class FinishedRun:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """One run for all tests that only look at what it left; those that change something copy the folder."""
-    from tiltflow.model import Site
     from tiltflow.pipeline import run
     from tiltflow.recipe import BrtParameters, make_recipe
+    from tiltflow.work import Site
 
     parent = tmp_path_factory.mktemp("finished")
     for name in ("input", "scratch"):

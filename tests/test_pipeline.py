@@ -11,11 +11,11 @@ import pytest
 from tiltflow import pipeline
 from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.errors import FormatError, ParameterError, StageError, TiltflowError
-from tiltflow.model import Site
 from tiltflow.pipeline import Job, finish_step, forecast, process, product_step, reconstruct_step, run
 from tiltflow.products.catalogue import PRODUCTS, STEPS
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
+from tiltflow.work import Site
 
 
 @pytest.fixture(scope="module")

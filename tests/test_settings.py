@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tiltflow.errors import SettingsError
-from tiltflow.model import Thresholds
 from tiltflow.settings import (
     FILE_VARIABLE,
     PREFIX,
@@ -23,6 +22,7 @@ from tiltflow.settings import (
     load_token,
     usable_cores,
 )
+from tiltflow.work import Thresholds
 
 
 @pytest.fixture(autouse=True)

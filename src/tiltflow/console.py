@@ -17,9 +17,9 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tiltflow.model import SeriesResult
 from tiltflow.pipeline import OnProgress, SeriesProgress
 from tiltflow.report import verdict
+from tiltflow.work import SeriesResult
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from tiltflow.checksum import sha256_of
 from tiltflow.disk import size_bytes
 from tiltflow.formats.directives import Directive
 from tiltflow.geometry import axis_angles
-from tiltflow.model import Alignment, Asset, TiltSeries
+from tiltflow.model import Alignment, TiltSeries
 from tiltflow.recipe import Recipe, StageParams
 from tiltflow.recipe.engine_rules import rules_of
 from tiltflow.record import (
@@ -30,6 +30,7 @@ from tiltflow.record import (
     ValueEntry,
 )
 from tiltflow.version import build
+from tiltflow.work import Asset
 
 _LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr", "tifffile")
 

@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from tiltflow.align.methods import AlignParams, Method
-    from tiltflow.model import AlignedViews, Alignment, Asset, Stack, TiltSeries
+    from tiltflow.model import AlignedViews, Alignment, Stack, TiltSeries
     from tiltflow.pipeline import OnProgress, RunResult
     from tiltflow.position import PositionResult
     from tiltflow.simulate.simulated_series import SimulatedSeries
+    from tiltflow.work import Asset
 
 __all__ = ["align", "apply", "locate_specimen", "make_products", "read", "reconstruct", "run", "simulate"]
 

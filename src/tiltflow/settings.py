@@ -48,9 +48,9 @@ from pydantic_settings import (
 from tiltflow.errors import SettingsError
 from tiltflow.formats.zarrlayout import PyramidLayout, ZarrAxes, ZarrVersion
 from tiltflow.interchange.targets import target_names
-from tiltflow.model import Site, Thresholds
 from tiltflow.parallel import usable_cores
 from tiltflow.recipe.engine_rules import AUTO, OFF, EngineOption, all_engines, engine_choices, engine_names, engine_of_last_resort
+from tiltflow.work import Site, Thresholds
 
 PREFIX = "TILTFLOW_"
 FILE_VARIABLE = "TILTFLOW_SETTINGS"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
 
-from tiltflow.model import Thresholds
 from tiltflow.record import SeriesRecord
 from tiltflow.report import summary_markdown
+from tiltflow.work import Thresholds
 
 ARTIFACT_KEY = "tilt-series"
 

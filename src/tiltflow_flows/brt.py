@@ -24,11 +24,11 @@ from tiltflow import stopping
 from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_token, check_url
 from tiltflow.delivery.layout import Layout, resolve_input
 from tiltflow.errors import TiltflowError
-from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline import close_lost, prepare, recorded_run
 from tiltflow.recipe import BrtParameters, SeriesRecipes, make_recipe
 from tiltflow.report import INDEX_NAME, PAGE_NAME, evidence_metadata, record_of
 from tiltflow.settings import load_settings
+from tiltflow.work import SeriesResult, Site
 from tiltflow_flows.artifacts import publish_summary
 from tiltflow_flows.door import describe_door
 from tiltflow_flows.hooks import tell_error, tell_running, tell_success

@@ -18,8 +18,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tiltflow import command
 from tiltflow.errors import CommandError, SettingsError
-from tiltflow.model import Site
 from tiltflow.settings import Settings, SlurmSettings, site_from
+from tiltflow.work import Site
 
 if TYPE_CHECKING:
     from distributed.deploy.cluster import Cluster

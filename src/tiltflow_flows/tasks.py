@@ -20,10 +20,11 @@ from pydantic import SecretStr
 
 from tiltflow import pipeline
 from tiltflow.delivery.callback import CallbackBody, RetryPolicy, send, write_callback
-from tiltflow.model import Reconstruction, SeriesResult, Site
+from tiltflow.model import Reconstruction
 from tiltflow.pipeline import Job, SeriesProgress, StepOutcome, StepRunner
 from tiltflow.products.catalogue import STEPS, ProductStep
 from tiltflow.recipe import Recipe
+from tiltflow.work import SeriesResult, Site
 
 P = ParamSpec("P")
 R = TypeVar("R")

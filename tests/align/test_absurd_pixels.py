@@ -5,9 +5,9 @@ import pytest
 
 import tiltflow
 from tiltflow.formats.mrc import MrcWriter
-from tiltflow.model import Site
 from tiltflow.pipeline import process
 from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.work import Site
 
 PLACES = {
     "one": (10, slice(100, 101), slice(120, 121)),

@@ -16,11 +16,12 @@ from tiltflow.align.fallback import align_views, best_attempt, methods_to_try
 from tiltflow.align.methods import METHODS, AlignParams
 from tiltflow.align.patches import PatchParams
 from tiltflow.errors import ParameterError, StageError
-from tiltflow.model import Alignment, Evidence, Thresholds
+from tiltflow.model import Alignment, Evidence
 from tiltflow.recipe import BrtParameters
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.scoring import score
 from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
+from tiltflow.work import Thresholds
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from tiltflow.delivery.body import AssetPart, CallbackBody, StatusBody, build_callback, write_callback
 from tiltflow.delivery.layout import Layout
 from tiltflow.errors import DeliveryError
-from tiltflow.model import Asset, AssetType, SeriesResult
+from tiltflow.work import Asset, AssetType, SeriesResult
 
 SAMPLE = "Lab/PI/Project/Session/Sample"
 

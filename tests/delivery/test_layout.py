@@ -20,7 +20,7 @@ from tiltflow.delivery.layout import (
     resolve_input,
 )
 from tiltflow.errors import LocationError
-from tiltflow.model import Asset, AssetType
+from tiltflow.work import Asset, AssetType
 
 SAMPLE = "Lab/PI/Project/Session/Sample"
 

@@ -12,10 +12,10 @@ from tiltflow.delivery.body import build_callback
 from tiltflow.delivery.layout import find_series, plain_layout
 from tiltflow.delivery.names import why_unusable
 from tiltflow.errors import LocationError
-from tiltflow.model import Site
 from tiltflow.pipeline import run
 from tiltflow.pipeline.run import RUN_FILES
 from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.work import Site
 
 REFUSED = [
     ("...mrc", "nothing but dots is left"),

@@ -16,11 +16,11 @@ from tiltflow.formats.tilts import write_tilts
 from tiltflow.interchange.export import export_series, series_folders
 from tiltflow.interchange.series_geometry import read_geometry
 from tiltflow.interchange.targets import TARGETS, target_names
-from tiltflow.model import Site
 from tiltflow.pipeline import run
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.settings import load_settings
+from tiltflow.work import Site
 
 
 def failed_record(record):

@@ -9,13 +9,13 @@ import pytest
 from tiltflow.delivery import callback, layout
 from tiltflow.demo import write_series
 from tiltflow.formats.transforms import read_transforms
-from tiltflow.model import Site
 from tiltflow.pipeline import process
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.report import evidence_metadata
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
+from tiltflow.work import Site
 
 PARAMS = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2, bead_nm=20)
 ASKED = BrtParameters(gold=20, thickness=60)

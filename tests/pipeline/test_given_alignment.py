@@ -15,13 +15,13 @@ from tiltflow.demo import write_series
 from tiltflow.errors import LocationError, UnsupportedError
 from tiltflow.formats.tilts import read_tilts, render_tilts
 from tiltflow.formats.transforms import read_transforms, render_transforms
-from tiltflow.model import Site
 from tiltflow.pipeline import look_back, process
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.report.methods import describe_methods
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
+from tiltflow.work import Site
 
 VIEWS = 21
 

@@ -10,7 +10,6 @@ import pytest
 from tiltflow.demo import write_series
 from tiltflow.errors import LocationError
 from tiltflow.formats.mrc import MrcWriter
-from tiltflow.model import Site, Trust
 from tiltflow.pipeline import process
 from tiltflow.pipeline.given_volumes import find_given, process_given
 from tiltflow.pipeline.standing import set_aside
@@ -19,6 +18,7 @@ from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder, read_record
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
+from tiltflow.work import Site, Trust
 
 RECIPE = make_recipe(BrtParameters(gold=20, thickness=60), engine="native")
 

@@ -14,11 +14,11 @@ from tiltflow.demo import write_series
 from tiltflow.engines.imod.stack_copy import copy_stack
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.series import read_series
-from tiltflow.model import Site
 from tiltflow.pipeline import run
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
+from tiltflow.work import Site
 
 COMMON = ["runtime.AlignedStack.any.binByFactor=1", "runtime.Tiltflow.any.halfVolumes=1"]
 TO_BYTES = [f"runtime.Trimvol.any.scaleFrom{axis}=0.5" for axis in "XYZ"]

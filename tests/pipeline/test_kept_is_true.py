@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from tiltflow.cli import app
 from tiltflow.formats.identity import state_of
-from tiltflow.model import Site
 from tiltflow.pipeline import check_results, process
 from tiltflow.pipeline import conclusion as conclusion_module
 from tiltflow.pipeline.conclusion import complete
 from tiltflow.pipeline.resume import look_back
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
+from tiltflow.work import Site
 
 pytestmark = [pytest.mark.usefixtures("fake_imod"), pytest.mark.attack("changed and damaged files")]
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tiltflow.errors import LocationError
-from tiltflow.model import Site
 from tiltflow.pipeline import process, require_places, run
 from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.work import Site
 
 pytestmark = pytest.mark.usefixtures("fake_imod")
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from tiltflow.cli import app
 from tiltflow.errors import LocationError
-from tiltflow.model import Site
 from tiltflow.pipeline import run
 from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.work import Site
 
 pytestmark = pytest.mark.attack("places that cannot be used, and lost output")
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tiltflow.demo import write_series
-from tiltflow.model import Site
 from tiltflow.pipeline import look_back, process
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
+from tiltflow.work import Site
 
 ASKED = BrtParameters(gold=20, thickness=60)
 

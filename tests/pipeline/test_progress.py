@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tiltflow.model import Site
 from tiltflow.pipeline import process, run
 from tiltflow.pipeline.failure import last_lines
 from tiltflow.pipeline.job import Job
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
+from tiltflow.work import Site
 
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")
 

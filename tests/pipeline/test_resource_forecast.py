@@ -11,9 +11,9 @@ from tiltflow.engines.plan import Plan, expected_time, gigabytes
 from tiltflow.engines.registry import find_engine
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.series import read_series
-from tiltflow.model import Site
 from tiltflow.pipeline import forecast, resource_forecast
 from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.work import Site
 
 RECIPE = make_recipe(BrtParameters(thickness=500), overrides=["runtime.AlignedStack.any.binByFactor=1"], engine="native")
 SIDES = (1024, 512, 2048)

@@ -10,11 +10,11 @@ import pytest
 import tiltflow
 from tiltflow import describe
 from tiltflow.formats.identity import identity_of
-from tiltflow.model import Asset, AssetType, Site
 from tiltflow.pipeline import look_back, process
 from tiltflow.pipeline.step_book import note_identity, step_numbers
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder, read_record
+from tiltflow.work import Asset, AssetType, Site
 
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")
 OTHER = make_recipe(BrtParameters(thickness=51), engine="imod")

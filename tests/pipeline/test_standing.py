@@ -11,7 +11,6 @@ import pytest
 from tiltflow.delivery import publish as publish_module
 from tiltflow.delivery.callback import build_callback
 from tiltflow.delivery.layout import plain_layout
-from tiltflow.model import Site
 from tiltflow.owner import new_token
 from tiltflow.pipeline import check_results, process, reconstruct_step, run
 from tiltflow.pipeline.conclusion import close_lost
@@ -20,6 +19,7 @@ from tiltflow.pipeline.standing import FAILED_FOLDER, note_replacing, recover, s
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record, read_run
 from tiltflow.report import write_run_pages
+from tiltflow.work import Site
 
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod", fallback_engine="off")
 OTHER = make_recipe(BrtParameters(thickness=60), engine="imod", fallback_engine="off")

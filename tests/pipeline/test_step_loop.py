@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from tiltflow.errors import StageError
-from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline import Job, StepOutcome, StepRunner, process, work_on
 from tiltflow.products.catalogue import STEPS
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
+from tiltflow.work import SeriesResult, Site
 
 NAMES = [step.name for step in STEPS]
 JOB = Job(Path("B.st"), make_recipe(BrtParameters(thickness=50)), Site(), Path("out"), Path("work"))

@@ -24,13 +24,13 @@ from PIL import Image
 from tiltflow.demo import write_series
 from tiltflow.formats.alignment_archive import read_alignment
 from tiltflow.formats.mrc import open_mrc
-from tiltflow.model import Site
 from tiltflow.pipeline import process
 from tiltflow.pipeline.step_book import step_numbers
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
+from tiltflow.work import Site
 
 KNOWN = Path(__file__).parents[1] / "data" / "steps" / "fingerprints.json"
 SIMULATED = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2, bead_nm=20)

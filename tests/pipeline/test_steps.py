@@ -14,7 +14,6 @@ import pytest
 from tiltflow.demo import write_series
 from tiltflow.formats.alignment_archive import read_alignment
 from tiltflow.formats.mrc import open_mrc
-from tiltflow.model import Site
 from tiltflow.pipeline import Job, SeriesProgress, process, product_step, reconstruct_step
 from tiltflow.products import catalogue
 from tiltflow.recipe import BrtParameters, make_recipe
@@ -22,6 +21,7 @@ from tiltflow.record import read_record
 from tiltflow.record.steps import step_key
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
+from tiltflow.work import Site
 
 pytestmark = pytest.mark.whole
 

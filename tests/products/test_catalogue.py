@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tiltflow.errors import ParameterError, ResourceError, StageError
-from tiltflow.model import Asset, AssetType
 from tiltflow.products.catalogue import (
     PRODUCTS,
     STEPS,
@@ -23,6 +22,7 @@ from tiltflow.products.catalogue import (
 )
 from tiltflow.products.context import STATE_NAMES
 from tiltflow.products.images import write_jpeg
+from tiltflow.work import Asset, AssetType
 
 Series = tuple[Path, Path]
 

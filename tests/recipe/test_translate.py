@@ -18,7 +18,6 @@ from tiltflow.errors import DirectiveError, ParameterError, UnsupportedError
 from tiltflow.formats.directives import Directive, parse_directives
 from tiltflow.formats.known_directives import known_directives
 from tiltflow.formats.series import SeriesHints
-from tiltflow.model import Thresholds
 from tiltflow.position.specimen_search import PositionParams
 from tiltflow.preprocess.bad_views import ViewParams
 from tiltflow.preprocess.xrays import XrayParams
@@ -29,6 +28,7 @@ from tiltflow.reconstruct.aligned_stack import StackParams
 from tiltflow.reconstruct.sirt import SirtParams
 from tiltflow.reconstruct.trim import TrimParams
 from tiltflow.reconstruct.wbp import ReconstructParams
+from tiltflow.work import Thresholds
 
 USED = {name: known for name, known in known_directives().items() if known.native == "used" and name not in LOWER_LAYERS}
 

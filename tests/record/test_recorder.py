@@ -12,7 +12,6 @@ import pytest
 from pydantic import ValidationError
 
 from tiltflow.errors import FormatError
-from tiltflow.model import Quantity, SeriesResult, StageRecord, Trust, Verdict
 from tiltflow.record import (
     SCHEMA,
     NumberEntry,
@@ -24,6 +23,7 @@ from tiltflow.record import (
     read_record,
     read_run,
 )
+from tiltflow.work import Quantity, SeriesResult, StageRecord, Trust, Verdict
 
 
 @pytest.fixture

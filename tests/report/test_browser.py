@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import pytest
 
-from tiltflow.model import Thresholds
 from tiltflow.record import ProductEntry
 from tiltflow.report import rebuild_pages
 from tiltflow.report.series_page import MOST_BYTES
+from tiltflow.work import Thresholds
 
 pytestmark = pytest.mark.whole
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tiltflow.model import Thresholds
 from tiltflow.pipeline.resume import look_back
 from tiltflow.recipe import make_recipe
 from tiltflow.record import read_record, read_run
 from tiltflow.report import rebuild_pages
+from tiltflow.work import Thresholds
 
 
 @pytest.fixture

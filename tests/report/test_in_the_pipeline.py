@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from tiltflow.cli import app
 from tiltflow.console import headline
-from tiltflow.model import Site, Trust
 from tiltflow.pipeline import process, run
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record, read_run
+from tiltflow.work import Site, Trust
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
 

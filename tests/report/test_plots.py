@@ -6,11 +6,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tiltflow.model import Thresholds
 from tiltflow.record import StageEntry
 from tiltflow.report.captions import CAPTIONS
 from tiltflow.report.gather import describe_volume
 from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
+from tiltflow.work import Thresholds
 
 LIMITS = Thresholds()
 

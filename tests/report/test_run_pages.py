@@ -11,11 +11,11 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 from tiltflow.errors import LocationError
-from tiltflow.model import Thresholds
 from tiltflow.report import rebuild_pages, write_run_pages
 from tiltflow.report.embed import Embedder
 from tiltflow.report.rows import COLUMNS, row_of
 from tiltflow.report.series_page import MOST_BYTES
+from tiltflow.work import Thresholds
 
 LIMITS = Thresholds()
 

@@ -8,10 +8,10 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from tiltflow.model import Thresholds
 from tiltflow.record import DirectiveEntry, FailureEntry, PictureEntry, ProductEntry
 from tiltflow.report.measure import measure_volume
 from tiltflow.report.series_page import MOST_BYTES, write_series_page
+from tiltflow.work import Thresholds
 
 LIMITS = Thresholds()
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tiltflow.model import Quantity, Thresholds, Trust
 from tiltflow.record import NumberEntry, StageEntry
 from tiltflow.report.checks import examine
 from tiltflow.report.gather import describe_volume
 from tiltflow.report.rows import row_of
 from tiltflow.report.specimen import specimen_of
+from tiltflow.work import Quantity, Thresholds, Trust
 
 LIMITS = Thresholds()
 

@@ -4,10 +4,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from tiltflow.model import SeriesResult, Thresholds
 from tiltflow.pipeline import close_lost
 from tiltflow.report import evidence_metadata, record_of, summary_markdown
 from tiltflow.report.gather import describe_volume
+from tiltflow.work import SeriesResult, Thresholds
 
 
 def rows(text):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from tiltflow.model import Quantity, Thresholds, Trust
 from tiltflow.report.checks import examine
 from tiltflow.report.rows import row_of
 from tiltflow.report.tilts import coverage_of, elongation, scheme, scheme_of
 from tiltflow.report.verdict import judge
+from tiltflow.work import Quantity, Thresholds, Trust
 
 LIMITS = Thresholds()
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import ValueEntry
 from tiltflow.report.checks import Check, axis_off_deg, examine
 from tiltflow.report.gather import describe_volume
 from tiltflow.report.lengths import pixel_size_nm
 from tiltflow.report.verdict import entry, faults, from_entry, headline, judge, leading_figures
+from tiltflow.work import Quantity, Thresholds, Trust, Verdict
 
 LIMITS = Thresholds()
 ORDER = [Trust.GOOD, Trust.DOUBTFUL, Trust.POOR]

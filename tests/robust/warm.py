@@ -21,9 +21,9 @@ CLONE_NEWPID = 0x20000000
 def warm_up(source: Path, parent: Path) -> None:
     """Load all that a run needs, and run once."""
     from tiltflow.cli import run_command, telling, verify_command  # noqa: F401
-    from tiltflow.model import Site
     from tiltflow.pipeline import run
     from tiltflow.recipe import BrtParameters, make_recipe
+    from tiltflow.work import Site
 
     recipe = make_recipe(BrtParameters(thickness=32), overrides=["runtime.AlignedStack.any.binByFactor=1"], engine="native")
     result = run([source], recipe, Site(scratch=parent / "scratch", threads=1), parent / "out")

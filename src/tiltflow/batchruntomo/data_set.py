@@ -61,12 +61,13 @@ from tiltflow.engines.plan import check_room
 from tiltflow.errors import LocationError, ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
 from tiltflow.formats.stacks import open_stack
-from tiltflow.model import Alignment, ImageStack, Site, Stack, TiltSeries
+from tiltflow.model import Alignment, ImageStack, Stack, TiltSeries
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.recipe import Recipe
 from tiltflow.record import EngineEntry, Recorder
 from tiltflow.record.recorder import StageNotes
 from tiltflow.version import __version__
+from tiltflow.work import Site
 
 
 class _ToldRecorder(Recorder):

@@ -13,8 +13,8 @@ from tiltflow.batchruntomo.batch_log import BatchLog
 from tiltflow.batchruntomo.data_set import process_data_set, validate_data_set
 from tiltflow.batchruntomo.data_set_request import Steps
 from tiltflow.errors import TiltflowError
-from tiltflow.model import Site
 from tiltflow.settings import Settings, load_settings, site_from
+from tiltflow.work import Site
 
 _PROGRAM = "batchruntomo"
 _MOST_FAILURES = 255

@@ -15,7 +15,7 @@ from tiltflow.errors import TiltflowError
 from tiltflow.version import __version__, build
 
 if TYPE_CHECKING:
-    from tiltflow.model import SeriesResult
+    from tiltflow.work import SeriesResult
 
 USAGE_ERROR = 2
 SOME_FAILED = 1

@@ -35,11 +35,11 @@ def import_alignment(
     from tiltflow import console
     from tiltflow.delivery.layout import find_series
     from tiltflow.formats.find_alignment import check_alignment_path
-    from tiltflow.model import SeriesResult
     from tiltflow.pipeline import import_alignment as take_in
     from tiltflow.pipeline.import_alignment import import_recipe
     from tiltflow.report.series_page import PAGE_NAME
     from tiltflow.settings import load_site
+    from tiltflow.work import SeriesResult
 
     begin_work(verbose=False)
     with usage_errors():

@@ -11,8 +11,8 @@ from tiltflow.delivery import callback
 from tiltflow.delivery.layout import Layout
 from tiltflow.delivery.portal import Portal
 from tiltflow.errors import TiltflowError
-from tiltflow.model import SeriesResult
 from tiltflow.report import evidence_metadata, record_of
+from tiltflow.work import SeriesResult
 
 
 def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: Portal | None, *, evidence: bool) -> int:

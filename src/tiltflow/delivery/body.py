@@ -26,7 +26,7 @@ from pydantic.alias_generators import to_camel
 from tiltflow.delivery.layout import Layout
 from tiltflow.delivery.publish import publish_text
 from tiltflow.errors import DeliveryError
-from tiltflow.model import Asset, AssetType, SeriesResult
+from tiltflow.work import Asset, AssetType, SeriesResult
 
 CALLBACK_NAME = "callback.json"
 

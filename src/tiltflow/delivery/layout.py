@@ -22,7 +22,8 @@ from pathlib import Path, PurePosixPath
 from tiltflow.delivery.halves import describe_halves, half_pairs
 from tiltflow.errors import LocationError
 from tiltflow.formats.stacks import ENDINGS, find_view_mdoc
-from tiltflow.model import Asset, Problem
+from tiltflow.model import Problem
+from tiltflow.work import Asset
 
 SOURCE_SUFFIXES = (".mrc", ".st", ".MRC", ".ST")
 """Endings of the files that are always tilt series."""

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from tiltflow import describe
 from tiltflow.engines.plan import Plan
-from tiltflow.model import Alignment, Reconstruction, Site, TiltSeries
+from tiltflow.model import Alignment, Reconstruction, TiltSeries
 from tiltflow.recipe import Recipe
 from tiltflow.recipe.engine_rules import EngineInfo
 from tiltflow.record import AlignmentEntry, Recorder, Steps
+from tiltflow.work import Site
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,6 @@ from pathlib import Path
 from tiltflow.disk import sync, sync_folder
 from tiltflow.errors import FormatError
 from tiltflow.formats.identity import Identity
-from tiltflow.model import Asset, AssetType, SeriesResult, Thresholds
 from tiltflow.pipeline.failure import optional
 from tiltflow.pipeline.job import RECORD_NAME
 from tiltflow.pipeline.standing import recover, stands
@@ -19,6 +18,7 @@ from tiltflow.report import PAGE_NAME, verdict, write_series_page
 from tiltflow.report.pictures import FOLDER as PICTURES
 from tiltflow.report.previews import write_previews
 from tiltflow.version import __version__
+from tiltflow.work import Asset, AssetType, SeriesResult, Thresholds
 
 
 def conclude(recorder: Recorder, thresholds: Thresholds) -> None:

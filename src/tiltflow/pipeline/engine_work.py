@@ -18,12 +18,13 @@ from tiltflow.engines.handover import second_is_better, successor, why_hand_over
 from tiltflow.engines.plan import check_room
 from tiltflow.engines.registry import choose_engine
 from tiltflow.errors import EngineError, TiltflowError
-from tiltflow.model import Alignment, Reconstruction, TiltSeries, Trust
+from tiltflow.model import Alignment, Reconstruction, TiltSeries
 from tiltflow.pipeline.job import Job
 from tiltflow.pipeline.step_book import ENGINE, ENGINE_NUMBER
 from tiltflow.recipe.engine_rules import AUTO, BEST, all_engines
 from tiltflow.record import AlignmentEntry, EngineAttemptEntry, EngineEntry, Recorder, Steps
 from tiltflow.report.checks import alignment_checks
+from tiltflow.work import Trust
 
 _log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tiltflow.errors import CommandError, TiltflowError
-from tiltflow.model import SeriesResult
 from tiltflow.pipeline.job import Job
 from tiltflow.record import FailureKind, Recorder, SeriesRecord
+from tiltflow.work import SeriesResult
 
 _log = logging.getLogger(__name__)
 

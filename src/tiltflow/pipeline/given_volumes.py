@@ -24,7 +24,7 @@ from tiltflow.formats.mrc import open_mrc, read_header
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
 from tiltflow.geometry import axis_angles
-from tiltflow.model import Alignment, Reconstruction, SeriesResult, Site
+from tiltflow.model import Alignment, Reconstruction
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, StepOutcome, nobody
@@ -39,6 +39,7 @@ from tiltflow.recipe import Recipe
 from tiltflow.recipe.per_series import SeriesRecipes
 from tiltflow.record import AlignmentEntry, Recorder, ValueEntry
 from tiltflow.record.steps import step_key
+from tiltflow.work import SeriesResult, Site
 
 ALIGNED_ENDINGS = ("_ali.mrc", ".ali")
 VOLUME_ENDINGS = ("_rec.mrc", ".rec")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline.job import OnProgress, nobody
 from tiltflow.pipeline.run import process
 from tiltflow.recipe import BrtParameters, Recipe, make_recipe
+from tiltflow.work import SeriesResult, Site
 
 
 def import_alignment(source: Path, recipe: Recipe, site: Site, output: Path, *, on_progress: OnProgress = nobody) -> SeriesResult:

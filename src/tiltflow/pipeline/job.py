@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tiltflow.model import Asset, SeriesResult, Site
 from tiltflow.recipe import Recipe
+from tiltflow.work import Asset, SeriesResult, Site
 
 RECORD_NAME = "run.json"
 """The record: of a series in its folder, of a run in the folder above."""

@@ -13,9 +13,9 @@ from tiltflow.engines.registry import choose_engine
 from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import TiltflowError
 from tiltflow.formats.series import read_series
-from tiltflow.model import Site
 from tiltflow.pipeline.resume import look_back
 from tiltflow.recipe import Recipe, SeriesRecipes
+from tiltflow.work import Site
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from tiltflow import describe
 from tiltflow.errors import FormatError, InputError, TiltflowError
 from tiltflow.formats.find_alignment import alignment_files, find_alignment
 from tiltflow.formats.identity import Identity, identity_of
-from tiltflow.model import SeriesResult
 from tiltflow.pipeline.conclusion import result_of
 from tiltflow.pipeline.failure import VOLUME_STATISTICS, unmade
 from tiltflow.pipeline.intact import damaged, differences_on_disk
@@ -20,6 +19,7 @@ from tiltflow.pipeline.step_book import known_stack, source_key, step_numbers
 from tiltflow.recipe import Recipe
 from tiltflow.record import SeriesRecord
 from tiltflow.record.steps import forget
+from tiltflow.work import SeriesResult
 
 
 @dataclass(frozen=True, slots=True)

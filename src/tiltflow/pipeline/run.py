@@ -22,7 +22,6 @@ from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis, ref
 from tiltflow.delivery.names import why_unusable
 from tiltflow.disk import NO_SPACE, new_folders_kept
 from tiltflow.errors import LocationError
-from tiltflow.model import SeriesResult, Site
 from tiltflow.pipeline.conclusion import complete
 from tiltflow.pipeline.exports import complete_exports
 from tiltflow.pipeline.failure import outside_of_the_work
@@ -37,6 +36,7 @@ from tiltflow.recipe import Recipe, SeriesRecipes
 from tiltflow.record import RunRecord, RunRecorder, RunSeriesEntry
 from tiltflow.report import INDEX_NAME, METRICS_NAME, write_run_pages
 from tiltflow.version import __version__
+from tiltflow.work import SeriesResult, Site
 
 _KEPT = "already done by this recipe, nothing to do"
 _REFRESH_S = 60.0

@@ -22,7 +22,6 @@ from tiltflow.delivery.publish import publish
 from tiltflow.disk import copy_file, remove
 from tiltflow.errors import FormatError, TiltflowError
 from tiltflow.interchange.export import EXPORT_FOLDER
-from tiltflow.model import Site, Thresholds
 from tiltflow.pipeline.failure import optional
 from tiltflow.pipeline.intact import damaged
 from tiltflow.pipeline.job import RECORD_NAME
@@ -31,6 +30,7 @@ from tiltflow.record import FailedAttemptEntry, Recorder, SeriesRecord, read_rec
 from tiltflow.record.steps import forget
 from tiltflow.report import PAGE_NAME, write_series_page
 from tiltflow.report.pictures import FOLDER as PICTURES
+from tiltflow.work import Site, Thresholds
 
 FAILED_FOLDER = "failed-attempt"
 """In the folder of a series whose result stands: what a newer attempt left that failed."""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tiltflow.delivery.publish import staging_folder
 from tiltflow.formats.identity import Identity, State
-from tiltflow.model import AssetType
 from tiltflow.pipeline.job import Job
 from tiltflow.products.catalogue import STEPS, Source
 from tiltflow.recipe.engine_rules import all_engines
 from tiltflow.record import Recorder, SeriesRecord, Steps
 from tiltflow.record.steps import step_key
+from tiltflow.work import AssetType
 
 ENGINE, MEASURE, GIVEN = "engine", "measure", "given volumes"
 """Steps of the pipeline itself: all work of an engine that is one step, the statistics of the volume, and volumes that another

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tiltflow.model import SeriesResult
 from tiltflow.pipeline.job import Job, StepOutcome
 from tiltflow.products.catalogue import STEPS
+from tiltflow.work import SeriesResult
 
 
 @dataclass(frozen=True, slots=True)

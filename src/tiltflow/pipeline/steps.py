@@ -17,7 +17,7 @@ from tiltflow.disk import copy_file
 from tiltflow.errors import FormatError, InputChangedError, ParameterError
 from tiltflow.formats.identity import identity_of, require_same
 from tiltflow.formats.series import read_series
-from tiltflow.model import Asset, AssetType, Reconstruction, SeriesResult
+from tiltflow.model import Reconstruction
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.conclusion import conclude, result_of
@@ -32,6 +32,7 @@ from tiltflow.products.catalogue import STEPS, ProductContext, Source
 from tiltflow.record import Recorder, Steps
 from tiltflow.report.gather import gather_view, gather_volume
 from tiltflow.version import __version__
+from tiltflow.work import Asset, AssetType, SeriesResult
 
 _log = logging.getLogger(__name__)
 

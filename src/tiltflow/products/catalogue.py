@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tiltflow.errors import ResourceError, StageError, TiltflowError
-from tiltflow.model import Asset, AssetType, Progress, Quantity
+from tiltflow.model import Progress
 from tiltflow.products.context import PRODUCTS, STATE_NAMES, Product, ProductContext, Source, StepResult, product
+from tiltflow.work import Asset, AssetType, Quantity
 
 if TYPE_CHECKING:
     from tiltflow.products.movies import MadeMovie

@@ -10,7 +10,7 @@ from typing import Any
 
 from tiltflow.errors import ParameterError
 from tiltflow.formats.zarrlayout import BIOFORMATS2RAW, PyramidLayout
-from tiltflow.model import Asset, AssetType, Quantity
+from tiltflow.work import Asset, AssetType, Quantity
 
 
 class Source(StrEnum):

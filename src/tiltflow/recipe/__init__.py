@@ -2,7 +2,7 @@
 
 The nine parameters fill in a template; the directives in it, those of the files below it and those of the command line are
 layered; :func:`from_directives` turns those in force into the parameters of every stage and reports the status of each
-directive.  What determines only how the work is done (threads, folders, tools) is a :class:`tiltflow.model.Site` and not part of
+directive.  What determines only how the work is done (threads, folders, tools) is a :class:`tiltflow.work.Site` and not part of
 the recipe.
 
 The names below are imported when they are first used: the command line needs :mod:`tiltflow.recipe.parameters` for its help, and

@@ -16,10 +16,10 @@ from pydantic import BaseModel
 from tiltflow import stopping
 from tiltflow.atomic_write import write_text
 from tiltflow.disk import NO_SPACE
-from tiltflow.model import Quantity, SeriesResult
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.record.as_json import as_json
 from tiltflow.record.schema import FailureEntry, FailureKind, NumberEntry, RunRecord, SeriesRecord, StageEntry, read_record
+from tiltflow.work import Quantity, SeriesResult
 
 _log = logging.getLogger(__name__)
 

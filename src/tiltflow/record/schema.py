@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tiltflow.errors import FormatError
-from tiltflow.model import Quantity, StageRecord, Trust
+from tiltflow.work import Quantity, StageRecord, Trust
 
 SCHEMA: Final = "tiltflow/series-record/1"
 RUN_SCHEMA: Final = "tiltflow/run-record/1"

@@ -1,4 +1,4 @@
-"""The checks behind a verdict: each compares one number of the record with two limits of :class:`tiltflow.model.Thresholds`."""
+"""The checks behind a verdict: each compares one number of the record with two limits of :class:`tiltflow.work.Thresholds`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from tiltflow.model import Quantity, Thresholds, Trust
 from tiltflow.record import AlignmentEntry, SeriesRecord
 from tiltflow.report.facts import axis_is_assumed
 from tiltflow.report.lengths import length, pixel_size_nm
 from tiltflow.report.specimen import specimen_of
 from tiltflow.report.tilts import coverage_of
+from tiltflow.work import Quantity, Thresholds, Trust
 
 _ORDER = (Trust.GOOD, Trust.DOUBTFUL, Trust.POOR)
 _HOW = {"coarse": "a coarse alignment only", "given": "an alignment that was given"}

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from tiltflow.model import AssetType
 from tiltflow.record import SeriesRecord
 from tiltflow.report.embed import Embedder
+from tiltflow.work import AssetType
 
 _PRODUCTS = {
     AssetType.NEUROGLANCER_ZARR: "Pyramid",

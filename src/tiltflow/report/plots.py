@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.model import Thresholds
 from tiltflow.record import AlignmentEntry, HalvesEntry, SeriesRecord, VolumeEntry
 from tiltflow.report.captions import CAPTIONS, Caption
 from tiltflow.report.facts import axis_is_assumed
@@ -21,6 +20,7 @@ from tiltflow.report.figures import BAD, FAINT, FIRST, GOOD, INK, SECOND, THIRD,
 from tiltflow.report.lengths import pixel_size_nm
 from tiltflow.report.pictures import small_view
 from tiltflow.report.specimen import Specimen, specimen_of
+from tiltflow.work import Thresholds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,9 +20,9 @@ from PIL import Image as Pillow
 
 from tiltflow.atomic_write import atomic_write
 from tiltflow.formats.mrc import open_mrc
-from tiltflow.model import AssetType
 from tiltflow.record import SeriesRecord
 from tiltflow.report.pictures import FOLDER, exposure
+from tiltflow.work import AssetType
 
 Plane = NDArray[np.float32]
 

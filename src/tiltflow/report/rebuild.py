@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tiltflow.errors import FormatError, LocationError
-from tiltflow.model import Thresholds
 from tiltflow.record import SCHEMA, read_record
 from tiltflow.report.run_pages import RECORD_NAME, write_run_pages
 from tiltflow.report.series_page import write_series_page
+from tiltflow.work import Thresholds
 
 
 def rebuild_pages(folder: Path, thresholds: Thresholds) -> Iterator[Path]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiltflow.model import Thresholds, Trust, Verdict
 from tiltflow.record import SeriesRecord
 from tiltflow.report.checks import examine
 from tiltflow.report.facts import tilt_axis_deg, tilt_offset_deg
 from tiltflow.report.specimen import specimen_of
 from tiltflow.report.tilts import coverage_of
 from tiltflow.report.verdict import faults, judge
+from tiltflow.work import Thresholds, Trust, Verdict
 
 _URGENT_FIRST = (Trust.FAILED, Trust.POOR, Trust.DOUBTFUL, Trust.UNFINISHED, Trust.GOOD)
 

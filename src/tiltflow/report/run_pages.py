@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 from tiltflow.atomic_write import write_text
 from tiltflow.errors import FormatError
-from tiltflow.model import AssetType, Thresholds, Trust
 from tiltflow.record import RunRecord, SeriesRecord, read_record, read_run
 from tiltflow.report.embed import Embedded, Embedder
 from tiltflow.report.render import render
 from tiltflow.report.rows import COLUMNS, Row, Value, row_of
 from tiltflow.report.series_page import MOST_BYTES, PAGE_NAME
+from tiltflow.work import AssetType, Thresholds, Trust
 
 INDEX_NAME = "index.html"
 METRICS_NAME = "metrics.csv"

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiltflow.model import AssetType, Thresholds, Verdict
 from tiltflow.record import SeriesRecord
 from tiltflow.report.checks import Check, examine
 from tiltflow.report.embed import Embedded, Embedder
@@ -18,6 +17,7 @@ from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
 from tiltflow.report.previews import preview_path
 from tiltflow.report.render import render
 from tiltflow.report.verdict import faults, judge, leading_figures
+from tiltflow.work import AssetType, Thresholds, Verdict
 
 PAGE_NAME = "report.html"
 

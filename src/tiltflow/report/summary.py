@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tiltflow.errors import FormatError
-from tiltflow.model import SeriesResult, Thresholds, Trust
 from tiltflow.record import FailureEntry, SeriesRecord, read_record
 from tiltflow.report.render import MARKS, time_text
 from tiltflow.report.rows import Row, row_of
 from tiltflow.report.run_pages import RECORD_NAME
 from tiltflow.version import __version__
+from tiltflow.work import SeriesResult, Thresholds, Trust
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
 

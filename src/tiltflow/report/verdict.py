@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from tiltflow.model import Quantity, Thresholds, Trust, Verdict
 from tiltflow.record import NumberEntry, SeriesRecord, VerdictEntry
 from tiltflow.report.checks import Check, examine
 from tiltflow.report.render import figure
+from tiltflow.work import Quantity, Thresholds, Trust, Verdict
 
 _LEADING = ("alignment error", "leave-out error", "residual")
 

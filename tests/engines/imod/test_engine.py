@@ -14,10 +14,10 @@ from tiltflow.engines.imod.stack_copy import copy_stack, safe_name
 from tiltflow.errors import EngineError, SettingsError, UnsupportedError
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
-from tiltflow.model import Site
 from tiltflow.pipeline import process
 from tiltflow.recipe import BrtParameters, make_recipe, render_adoc
 from tiltflow.record import Recorder
+from tiltflow.work import Site
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 from tiltflow.cli import app
 from tiltflow.engines.imod import ENGINE as IMOD
 from tiltflow.engines.native import ENGINE as NATIVE
-from tiltflow.model import Site
 from tiltflow.pipeline import process
 from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.work import Site
 
 ALWAYS = {"B.adoc", "B.xf", "B.tlt", "B.log", "batchruntomo.log", "align.log", "arguments.log"}
 FOR_ETOMO = {"B.fid", "B.seed", "B.resid", "B.3dmod", "B.prexg", "B.rawtlt", "B.edf", "align.com", "tilt.com", "track.com"}

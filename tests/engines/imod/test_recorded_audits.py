@@ -12,11 +12,12 @@ from tiltflow.engines.imod.tracked_points import read_tracked_points
 from tiltflow.errors import FormatError
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
-from tiltflow.model import Alignment, Trust
+from tiltflow.model import Alignment
 from tiltflow.preprocess.preparation import RepairingStack
 from tiltflow.report.checks import alignment_checks
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
+from tiltflow.work import Trust
 
 SERIES = {
     "g33": SimulationParams(seed=33, beads=25),
@@ -103,8 +104,8 @@ def test_the_claimed_error_of_a_recorded_run_is_the_true_one(data, run, name, me
 
 
 def alignment_checks_of(evidence):
-    from tiltflow.model import Thresholds
     from tiltflow.record import AlignmentEntry
+    from tiltflow.work import Thresholds
 
     entry = AlignmentEntry(
         method="gold",

@@ -8,12 +8,13 @@ import pytest
 from tiltflow.demo import write_series
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
-from tiltflow.model import Alignment, Site
+from tiltflow.model import Alignment
 from tiltflow.pipeline import process
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
+from tiltflow.work import Site
 
 G33 = SimulationParams(seed=33, beads=25)
 TWO = SimulationParams(seed=32, beads=40, two_surfaces=True, thickness_px=120)

@@ -13,9 +13,10 @@ from tiltflow.engines.imod import ImodEngine
 from tiltflow.errors import EngineError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
-from tiltflow.model import Reconstruction, Site
+from tiltflow.model import Reconstruction
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
+from tiltflow.work import Site
 
 METHOD = {
     "patches": {"tracking_method": 1},

@@ -19,13 +19,14 @@ from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
-from tiltflow.model import Alignment, Site
+from tiltflow.model import Alignment
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.scoring import score
 from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
+from tiltflow.work import Site
 
 pytestmark = pytest.mark.whole
 

@@ -12,12 +12,12 @@ from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
-from tiltflow.model import Site
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.scoring import score
 from tiltflow.simulate.simulated_series import simulate
+from tiltflow.work import Site
 
 pytestmark = pytest.mark.whole
 

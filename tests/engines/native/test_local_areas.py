@@ -12,9 +12,10 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.engine import align
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
-from tiltflow.model import Alignment, Site
+from tiltflow.model import Alignment
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
+from tiltflow.work import Site
 
 SIZE, BEADS, DOSE, RADIUS = 288, 40, 150.0, 5.0
 TILT = np.linspace(-60, 60, 31)

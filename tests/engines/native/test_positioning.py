@@ -15,11 +15,12 @@ from tiltflow.engines.requirements import plan_series
 from tiltflow.engines.thickness import greatest_thickness
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
-from tiltflow.model import Alignment, Site
+from tiltflow.model import Alignment
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
+from tiltflow.work import Site
 
 pytestmark = pytest.mark.whole
 

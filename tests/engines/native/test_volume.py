@@ -18,9 +18,10 @@ from tiltflow.engines.native.volume import make_volume
 from tiltflow.errors import StageError
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
-from tiltflow.model import Alignment, LocalAlignment, Site
+from tiltflow.model import Alignment, LocalAlignment
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder, read_record
+from tiltflow.work import Site
 
 VIEWS, SIZE, THICKNESS = 21, 72, 24
 TILT = np.linspace(-60, 60, VIEWS)

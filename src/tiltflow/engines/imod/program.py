@@ -11,7 +11,7 @@ from tiltflow.errors import SettingsError, UnsupportedError
 from tiltflow.recipe.engine_rules import EngineOption, EngineOptions
 
 if TYPE_CHECKING:
-    from tiltflow.model import Site
+    from tiltflow.work import Site
 
 PROGRAM = "batchruntomo"
 
