@@ -71,7 +71,7 @@ _FOR_ETOMO = (
 def arguments(site: Site) -> list[str]:
     """Return the arguments of batchruntomo that the site sets.
 
-    >>> from tiltflow.model import Site
+    >>> from tiltflow.work import Site
     >>> arguments(Site(threads=8)), arguments(Site(threads=1)), arguments(Site(engine_options={"imod_cpus": "1"}))
     (['-cp', '8'], [], [])
     """
