@@ -304,6 +304,19 @@ def test_a_table_in_the_folder_gives_settings_of_single_series_and_like_repeats_
     assert read_record(tmp_path / "one" / "C" / "run.json").recipe.digest == recipes["B"].digest
 
 
+def test_a_remark_is_one_line_where_nobody_set_a_width(small_series, tmp_path):
+    folder = small_series.parent
+    shutil.copy(small_series, folder / "B_rec.mrc")
+    (folder / "series.csv").write_text("name,thickness\nB,60\nC2,70\n")
+    command = [sys.executable, "-m", "tiltflow", "run", folder, "--output", "/proc/x"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=os.environ | {"COLUMNS": "40"})
+    assert [
+        line
+        for line in told.stderr.splitlines()
+        if line.endswith("to process it, give it by its name") and line.startswith("! B_rec.mrc")
+    ]
+
+
 @pytest.mark.parametrize(
     "option", [("--thickness", 50), ("--template", "cryo_brt"), ("--set", "a.b=1"), ("--engine", "imod"), ("--per-series", "x.csv")]
 )

@@ -22,6 +22,7 @@ from tiltflow.pipeline import OnProgress, SeriesProgress
 from tiltflow.report import verdict
 
 err = Console(stderr=True, highlight=False)
+err.soft_wrap = not err.is_terminal  # a log has no width: what somebody looks for in it stands in one line
 out = Console(highlight=False, soft_wrap=True)
 
 

@@ -85,13 +85,13 @@ def run(
         for remark in made.remarks:
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         if recipes.own:
-            console.err.print(f"settings of their own: {', '.join(recipes.own)}", markup=False, soft_wrap=True)
+            console.err.print(f"settings of their own: {', '.join(recipes.own)}", markup=False)
         portal = Portal(callback_url, load_token(settings, token_file), settings.callback_patience_s) if callback_url else None
         site = site_from(settings, asked.jobs)
         if expected := forecast(sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo):
-            console.err.print(expected.line, markup=False, soft_wrap=True)
+            console.err.print(expected.line, markup=False)
             for shortage in expected.shortages:
-                console.err.print(f"! {shortage}", style="yellow", markup=False, soft_wrap=True)
+                console.err.print(f"! {shortage}", style="yellow", markup=False)
         require_places(asked.output, site)
     layout = plain_layout(folder, asked.output)
     with stoppable():
