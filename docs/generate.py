@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -31,13 +30,12 @@ _MARKED = re.compile(r"(<!-- (figure|table|origin): ([\w.]+) -->)(.*?)(<!-- / --
 
 def commands_page() -> str:
     """Return `commands.md`: the help of every command, as it is printed."""
-    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     from typer.main import get_command
     from typer.testing import CliRunner
 
     from tiltflow.cli import app
 
-    runner = CliRunner()
+    runner = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
     parts = ["# Commands\n", "Made by `make pages` from the command itself; a test keeps the two equal.\n"]
     names = list(getattr(get_command(app), "commands", {}))
     for name in ["", *names]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,8 @@ def test_a_link_that_somebody_planted_at_the_hidden_name_is_not_followed(tmp_pat
     with pytest.raises(FileExistsError):
         write_text(tmp_path / "run.json", "{}")
     assert victim.read_bytes() == b"raw images"
+
+
+def test_a_full_disk_names_the_file_and_not_its_hidden_part(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'page.html'}'"), atomic_write(tmp_path / "page.html"):
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -15,8 +15,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tiltflow import describe
+from tiltflow import console, describe
 from tiltflow.cli import app
+from tiltflow.cli.application import usage_errors
 from tiltflow.cli.options import Alignment, FolderOptions, takes_options
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import RunRecord, read_record
@@ -304,6 +305,19 @@ def test_a_table_in_the_folder_gives_settings_of_single_series_and_like_repeats_
     assert read_record(tmp_path / "one" / "C" / "run.json").recipe.digest == recipes["B"].digest
 
 
+def test_a_remark_is_one_line_where_nobody_set_a_width(small_series, tmp_path):
+    folder = small_series.parent
+    shutil.copy(small_series, folder / "B_rec.mrc")
+    (folder / "series.csv").write_text("name,thickness\nB,60\nC2,70\n")
+    command = [sys.executable, "-m", "tiltflow", "run", folder, "--output", "/proc/x"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=os.environ | {"COLUMNS": "40"})
+    assert [
+        line
+        for line in told.stderr.splitlines()
+        if line.endswith("to process it, give it by its name") and line.startswith("! B_rec.mrc")
+    ]
+
+
 @pytest.mark.parametrize(
     "option", [("--thickness", 50), ("--template", "cryo_brt"), ("--set", "a.b=1"), ("--engine", "imod"), ("--per-series", "x.csv")]
 )
@@ -347,3 +361,37 @@ def test_a_mistake_in_the_table_is_status_2_with_file_and_line(tiltflow, small_s
     assert result.exit_code == USAGE
     assert "mine.csv:2, gold: 'many'; give a diameter in nm" in " ".join(result.output.split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("place", "why"), [("file", "it is a file"), ("file/in", "Not a directory")])
+def test_a_place_that_cannot_hold_results_is_refused_before_anything_is_planned(tiltflow, small_series, tmp_path, place, why):
+    (tmp_path / "file").write_text("mine")
+    result = tiltflow("run", small_series.parent, "--output", tmp_path / place)
+    assert result.exit_code == USAGE
+    refused = (
+        f"error: Nothing can be written to {tmp_path / place}, which is to hold the results ({why}); give a folder that can be"
+    )
+    assert [line for line in result.output.splitlines() if line] == [f"{refused} written to."]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["run", "products"])
+def test_the_help_tells_every_exit_status(tiltflow, command):
+    told = " ".join(tiltflow(command, "--help").output.split()).partition("Exit status:")[2]
+    assert all(f" {status} " in told for status in (GOOD, SOME_FAILED, USAGE, NONE_SUCCEEDED, NOT_TOLD, INTERRUPTED))
+
+
+def test_a_report_that_was_not_written_is_not_named(capsys, tmp_path):
+    console.show_places(tmp_path, tmp_path / "index.html")
+    console.show_places(tmp_path, None)
+    written, not_written = capsys.readouterr().out.splitlines()
+    assert written == f"results: {tmp_path}, report: {tmp_path / 'index.html'}"
+    assert "index.html" not in not_written
+    assert "not written" in not_written
+
+
+def test_a_request_that_is_interrupted_says_so(capfd):
+    with pytest.raises(typer.Exit) as ended, usage_errors():
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == INTERRUPTED
+    assert capfd.readouterr().err == "interrupted\n"

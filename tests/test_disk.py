@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tiltflow import disk, stopping
-from tiltflow.disk import copy_file, new_folders_kept, remove
+from tiltflow.disk import copy_file, named_if_full, new_folders_kept, no_room, remove
 
 
 def test_a_copy_holds_what_the_file_holds(tmp_path: Path) -> None:
@@ -68,3 +70,40 @@ def test_what_is_removed_is_gone_and_what_a_link_leads_to_stays(tmp_path: Path, 
         place.symlink_to(behind)
     remove(place)
     assert [path.name for path in tmp_path.rglob("*")] == ["behind", "raw"]
+
+
+def full() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_the_error_of_a_full_disk_names_the_file_and_no_hidden_one(tmp_path: Path) -> None:
+    hidden, other = tmp_path / ".part", tmp_path / "other"
+    for named in (None, str(hidden)):
+        error = full()
+        error.filename = named
+        with pytest.raises(OSError, match=r"No space left on device: '.*/B\.mrc'"), named_if_full(tmp_path / "B.mrc", hidden):
+            raise error
+    error = full()
+    error.filename = str(other)
+    with pytest.raises(OSError, match="/other'"), named_if_full(tmp_path / "B.mrc", hidden):
+        raise error
+    with pytest.raises(OSError, match=r"error$"), named_if_full(tmp_path / "B.mrc", hidden):  # no file is known of it
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_no_room_is_told_with_the_file_or_the_fullest_folder_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = {tmp_path / "results": 2_500_000, tmp_path / "scratch": 7_000_000}
+    for folder in free:
+        folder.mkdir()
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
+    told = no_room(full(), tmp_path / "scratch", tmp_path / "results")
+    assert told == (
+        f"no room for {tmp_path / 'results'} (No space left on device): 2.5 MB are free there; make room and run the same command again"
+    )
+    error = full()
+    error.filename = str(tmp_path / "scratch" / "new" / "B.npz")
+    assert f"no room for {error.filename}" in no_room(error, *free)
+    assert "7.0 MB are free" in no_room(error, *free)
+    assert "make room and run the same command again" in no_room(full())

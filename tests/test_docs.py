@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import itertools
 import json
+import os
 import re
 import sys
 from dataclasses import fields
@@ -54,6 +55,12 @@ def generate():
 )
 def test_generated_pages_are_up_to_date(generate, page):
     assert (ROOT / "docs" / page).read_text() == generate.PAGES[page](), "run `make pages`"
+
+
+def test_the_help_is_rendered_and_leaves_the_environment_as_it_was(generate):
+    before = dict(os.environ)
+    generate.commands_page()
+    assert dict(os.environ) == before
 
 
 def test_what_stands_between_the_markers_of_a_block_is_replaced_and_nothing_else(generate, tmp_path, monkeypatch):

@@ -1,8 +1,12 @@
 """The pipeline: results, failures and records of series, with the stand-in for IMOD doing the reconstruction."""
 
+import errno
+import logging
+import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ from tiltflow.errors import FormatError, ParameterError, StageError, TiltflowErr
 from tiltflow.pipeline import Job, finish_step, forecast, process, product_step, reconstruct_step, run
 from tiltflow.products.catalogue import PRODUCTS, STEPS
 from tiltflow.recipe import BrtParameters, make_recipe
-from tiltflow.record import read_record
+from tiltflow.record import Recorder, read_record
 from tiltflow.work import Site
 
 
@@ -269,3 +273,64 @@ def test_progress_names_the_stages_and_ends_with_the_result(small_series, recipe
     assert "batchruntomo" in {word.stage for word in words}
     assert {step.name for step in STEPS} <= {word.stage for word in words}
     assert words[-1].result is not None
+
+
+def full(*_args, **_options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_told_with_the_stage_that_ran_a_path_and_what_to_do(small_series, recipe, site, tmp_path, monkeypatch):
+    job = Job(small_series, recipe, site, tmp_path / "B", make_scratch(small_series, site.scratch))
+    recorder = Recorder.start(job.record_path, small_series, "1")
+    with recorder.stage("align: patches"):
+        pass
+    monkeypatch.setattr("tiltflow.record.steps.write_text", full)  # what is left cannot be kept either: the first reason stays
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(job.output / "B_align.npz"))
+    result = finish_step(job, [], error)
+    assert result.stage == "align: patches"
+    message = result.message or ""
+    assert message.startswith(f"no room for {job.output / 'B_align.npz'} (No space left on device): ")
+    assert message.endswith(" MB are free there; make room and run the same command again")
+    assert any("is not kept" in warning for warning in read_record(job.record_path).warnings)
+
+
+def test_a_full_disk_that_names_no_file_is_told_with_a_folder_of_the_work(small_series, recipe, site, tmp_path):
+    job = Job(small_series, recipe, site, tmp_path / "B", make_scratch(small_series, site.scratch))
+    result = finish_step(job, [], OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "gen_zarr")
+    assert result.stage == "gen_zarr"
+    assert any(f"no room for {folder} (" in (result.message or "") for folder in (job.output, job.workdir))
+
+
+def test_a_page_that_cannot_be_written_is_said_once_and_never_named(
+    small_series, recipe, site, tmp_path, fake_imod, monkeypatch, caplog
+):
+    monkeypatch.setattr(sys.modules["tiltflow.pipeline.run"], "write_run_pages", full)
+    result = run([small_series], recipe, site, tmp_path / "out")
+    assert result.page is None
+    said = [record for record in caplog.records if "could not be written" in record.message and record.levelno >= logging.WARNING]
+    assert len(said) == 1
+    assert "make room and run the same command again" in said[0].message
+
+
+def test_a_run_names_the_page_that_it_wrote(finished_run):
+    assert finished_run.result.page == finished_run.folder / "index.html"
+
+
+@pytest.mark.parametrize(
+    ("views", "skip", "said"),
+    [
+        (5, "1-3", "a tomogram needs at least 3 views, and 2 of the 5 views of B.st would be left: exclude fewer"),
+        (2, "", "a tomogram needs at least 3 views, and B.st has 2"),
+        (5, "1-2", None),
+    ],
+)
+def test_views_too_few_for_a_tomogram_are_refused_before_the_work(views, skip, said, write_series, site, tmp_path, fake_imod):
+    source = write_series(tmp_path / "B.st", views)
+    overrides = (f"setupset.copyarg.skip={skip}",) if skip else ()
+    asked = make_recipe(BrtParameters(thickness=50), engine="imod", overrides=overrides)
+    result = process(source, asked, site, output=tmp_path / "out" / "B")
+    if said is None:
+        assert result.ok, result.message
+        return
+    assert (result.stage, result.message) == ("read", said)
+    assert [stage.name for stage in read_record(tmp_path / "out" / "B" / "run.json").stages] == ["read"]

@@ -55,6 +55,39 @@ def test_a_second_signal_ends_the_process_at_once(number):
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
     assert (ended.stdout, ended.returncode) == ("once\n", -number)
+    assert ended.stderr.splitlines() == [
+        "stopping in order; once more to stop at once",
+        "stopped at once; the next run cleans up what this one leaves",
+    ]
+
+
+def test_a_framework_with_words_of_its_own_is_left_to_them(capfd):
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+    try:
+        with stopping.stoppable(passing_on=True):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        with stopping.stoppable():
+            pass
+    assert capfd.readouterr().err == ""
+
+
+def test_a_signal_is_answered_also_in_the_middle_of_a_write_and_without_a_reader():
+    code = (
+        "import os, signal, sys\nfrom tiltflow import stopping\n"
+        "class Raw:\n    def write(self, text):\n        signal.raise_signal(signal.SIGINT)\n        return len(text)\n"
+        "sys.stderr = Raw()\n{close}\n"
+        "with stopping.stoppable():\n    sys.stderr.write('x')\n    print(stopping.asked(), flush=True)"
+    )
+    for close, answer in (
+        ("", "stopping in order; once more to stop at once\n"),
+        ("os.close(2)", ""),
+        ("sys.__stderr__ = None", ""),
+    ):
+        command = [sys.executable, "-c", code.format(close=close)]
+        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert (told.stdout, told.stderr) == ("True\n", answer)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

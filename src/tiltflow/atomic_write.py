@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tiltflow.disk import remove, sync, sync_folder
+from tiltflow.disk import named_if_full, remove, sync, sync_folder
 from tiltflow.owner import is_left_behind, new_token
 
 PARTIAL_PREFIX = ".tiltflow-"
@@ -35,15 +35,16 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{PARTIAL_PREFIX}{new_token()}{path.suffix}")
     try:
-        yield partial
-        if durable:
-            sync([partial])
-        if partial.is_dir() and path.is_dir() and not path.is_symlink():
-            _replace_folder(partial, path)
-        else:
-            partial.replace(path)
-        if durable:
-            sync_folder(path.parent)
+        with named_if_full(path, partial):
+            yield partial
+            if durable:
+                sync([partial])
+            if partial.is_dir() and path.is_dir() and not path.is_symlink():
+                _replace_folder(partial, path)
+            else:
+                partial.replace(path)
+            if durable:
+                sync_folder(path.parent)
     finally:
         remove(partial)
 

@@ -11,17 +11,21 @@ import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
+from tiltflow import stopping
 from tiltflow.pipeline import OnProgress, SeriesProgress
 from tiltflow.report import verdict
 from tiltflow.work import SeriesResult
 
 err = Console(stderr=True, highlight=False)
+err.soft_wrap = not err.is_terminal  # a log has no width: what somebody looks for in it stands in one line
 out = Console(highlight=False, soft_wrap=True)
 
 
@@ -51,11 +55,18 @@ def progress_display(count: int) -> Iterator[OnProgress]:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[stage]}"),
+        _StageColumn("{task.fields[stage]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=err, transient=True) as progress:
         yield _Bars(count, progress)
+
+
+class _StageColumn(TextColumn):
+    """The stage, or that the work is asked to end: the bars are drawn over what a signal's handler writes."""
+
+    def render(self, task: Task) -> Text:
+        return Text(stopping.STOPPING) if stopping.asked() else super().render(task)
 
 
 class _Lines:
@@ -122,6 +133,12 @@ def show_closing_table(results: Sequence[SeriesResult]) -> None:
     for result in failed:
         print(f"FAILED  {result.source.name}  stage: {result.stage}")
         print(textwrap.indent(result.message or "", "        "))
+
+
+def show_places(output: Path, page: Path | None) -> None:
+    """Print where the results are and, if it was written, the page of all of them."""
+    report = page or "not written; `tiltflow report` makes it when the reason above is gone"
+    out.print(f"results: {output}, report: {report}", markup=False)
 
 
 def show_rows(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:

@@ -22,6 +22,43 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of the system when the disk or the quota is full."""
 
 
+@contextmanager
+def named_if_full(path: Path, *hidden: Path) -> Iterator[None]:
+    """Let the error of a full disk name `path`: that of a write names no file, and one of the `hidden` files tells nobody anything."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE and error.filename in (None, *map(str, hidden)):
+            error.filename = str(path)
+        raise
+
+
+def no_room(error: OSError, *places: Path) -> str:
+    """Return in words for what there was no room, how much is free there, and what to do.
+
+    Parameters
+    ----------
+    error
+        One of :data:`NO_SPACE`.
+    places
+        Folders that were written to, where the error names no file: the fullest of them is meant.
+    """
+    if error.filename:
+        what = place = Path(os.fsdecode(error.filename))
+    elif places:
+        what = place = min(places, key=_free_bytes)
+    else:
+        return f"no room left on a disk ({error.strerror}); make room and run the same command again"
+    return (
+        f"no room for {what} ({error.strerror}): {_free_bytes(place) / 1e6:.1f} MB are free there; "
+        "make room and run the same command again"
+    )
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())).free
+
+
 def size_bytes(path: Path) -> int:
     """Return the size of a file, or of all files in a folder."""
     if path.is_dir():
@@ -37,7 +74,7 @@ def copy_file(source: Path, target: Path) -> Path:
     OSError
         If one cannot be read or written, `target` is there already, as a link too, or not all of it could be written.
     """
-    with source.open("rb") as read, target.open("xb") as written:
+    with named_if_full(target), source.open("rb") as read, target.open("xb") as written:
         size = os.fstat(read.fileno()).st_size
         while block := read.read(_COPIED_AT_ONCE):
             stopping.ask()

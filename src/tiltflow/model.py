@@ -21,6 +21,9 @@ from tiltflow.errors import ParameterError
 Image = NDArray[np.float32]
 """One view or section, `(y, x)`."""
 
+LEAST_VIEWS = 3
+"""Fewest views of a tomogram: of two no method gives an alignment, since any shifts and tilts of them place every feature somewhere."""
+
 Progress = Callable[[float], None]
 """Receives the fraction done, 0 to 1."""
 

@@ -2,15 +2,18 @@
 
 An exception that a signal's handler raises comes out of whatever runs at that moment, and a library that calls back swallows it.  So the
 handler only notes the signal, and :func:`ask` raises where the work can end: at each report of progress and at each item of a loop over
-threads.  A second signal ends the process at once; what it leaves is cleaned by the next start.
+threads.  A second signal ends the process at once; what it leaves is cleaned by the next start.  Each is answered by a line on standard
+error.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeAlias
 
@@ -21,6 +24,9 @@ SIGNALS = tuple(
 
 _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
 """As :func:`signal.getsignal` gives them."""
+
+STOPPING = "stopping in order; once more to stop at once"
+_STOPPED = "stopped at once; the next run cleans up what this one leaves"
 
 # Signals belong to the process, and so does what they ask for.
 _asked = threading.Event()
@@ -42,6 +48,11 @@ def ask() -> None:
     """
     if _asked.is_set() and not getattr(_closing, "depth", 0):
         raise Interrupted(_by[0].name if _by else "asked to end")
+
+
+def asked() -> bool:
+    """Return whether the work is asked to end."""
+    return _asked.is_set()
 
 
 def pause(seconds: float) -> None:
@@ -79,8 +90,8 @@ def stoppable(*, passing_on: bool = False) -> Iterator[None]:
     Parameters
     ----------
     passing_on
-        Whether the handler that was there before is called too, for a framework that has its own way of ending.  Its threads may outlive
-        the block, so that the work stays asked to end until the next begins.
+        Whether the handler that was there before is called too, for a framework that has its own way of ending, and its own words.  Its
+        threads may outlive the block, so that the work stays asked to end until the next begins.
     """
     before = _handlers()
     if not before:
@@ -94,7 +105,10 @@ def stoppable(*, passing_on: bool = False) -> Iterator[None]:
         handler = before[signal.Signals(number)]
         if passing_on and callable(handler):
             handler(number, frame)
-        elif again:
+        elif not again:
+            _say(STOPPING)
+        else:
+            _say(_STOPPED)
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
@@ -122,6 +136,15 @@ def held() -> Iterator[None]:
     finally:
         for number in dict.fromkeys(came):
             signal.raise_signal(number)
+
+
+def _say(text: str) -> None:
+    """Write a line to standard error past Python's buffer, in the middle of whose use the signal may have come."""
+    if sys.__stderr__ is None:
+        return
+    with suppress(OSError, ValueError):  # it may be closed, or its reader gone
+        descriptor = sys.__stderr__.fileno()
+        os.write(descriptor, f"{os.linesep if os.isatty(descriptor) else ''}{text}\n".encode())
 
 
 def _handlers() -> dict[signal.Signals, _Handler]:

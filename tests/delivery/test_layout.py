@@ -196,6 +196,8 @@ def test_a_name_that_is_not_there_is_refused_with_the_reason(tmp_path: Path, nam
 def test_a_folder_without_series_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(LocationError, match=f"No tilt series in {tmp_path}: it is empty"):
         find_series(tmp_path)
+    with pytest.raises(LocationError, match=r"ends in \.mrc, .* nor an image of another kind \(.*\.tif.*\) with its \.mdoc; check"):
+        find_series(tmp_path, by_mdoc=True)
     fill(tmp_path, "notes.txt")
     with pytest.raises(LocationError, match=f"No tilt series in {tmp_path}: none of its 1 files ends in .mrc"):
         find_series(tmp_path)

@@ -162,8 +162,8 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     [
         (b"", r"B.mrc: is empty \(0 bytes\)"),
         (b"\0" * 500, r"B.mrc: has 500 bytes, and the header of an MRC file alone takes 1024"),
-        (b"notes\n", r"is a text file, beginning 'notes"),
-        (b"Title\tof a protocol\n" * 100, r"is a text file, beginning 'Title\\tof a protocol"),
+        (b"notes\n", r"is a text file, beginning 'notes', not MRC"),
+        (b"Title\tof a protocol\n" * 100, r"is a text file, beginning 'Title of a protocol Title of a protocol"),
         (b"II*\0" + bytes(2000), "is a TIFF file"),
         (b"\x1f\x8b" + bytes(2000), "is a gzip-compressed file, not MRC; convert or unpack it first"),
         (b"\x89HDF" + bytes(2000), "is a HDF5 file"),

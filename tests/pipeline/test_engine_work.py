@@ -118,7 +118,7 @@ def test_best_with_one_engine_is_that_engine(work, monkeypatch):
 
 def test_when_both_engines_fail_both_are_quoted(work, tmp_path, write_series, fake_imod):
     fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
-    source = write_series(tmp_path / "N.st", views=2, size=32)
+    source = write_series(tmp_path / "N.st", views=3, size=32)
     every_view_dark = ["runtime.Preprocessing.any.darkExcludeRatio=9"]
     recipe = make_recipe(ASKED, fallback_engine="native", overrides=every_view_dark)
     result = process(source, recipe, Site(scratch=tmp_path), output=tmp_path / "out" / "N")

@@ -161,8 +161,8 @@ def test_an_earlier_result_stands_and_it_is_said_whether_it_is_of_these_volumes(
 
     result = process_given(given, RECIPE, site, output=out, redo=True, on_progress=fail)
     assert not result.ok
-    assert "stands unchanged" in result.message
-    assert ("not made from what is asked for now" in result.message) == changed
+    assert "is kept unchanged" in result.message
+    assert ("it was made from another request or another input" in result.message) == changed
     assert {path: path.read_bytes() for path in before} == before
     told = read_record(out / "run.json").failed_attempt
     assert (told.stage, told.answered) == ("gen_zarr", not changed)

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -164,3 +165,20 @@ def test_who_waits_for_another_run_ends_at_a_signal(tmp_path):
         folder_lock(tmp_path / "B", ask_to_end),
     ):
         pass
+
+
+def test_that_another_run_is_waited_for_is_logged_once_with_its_process_and_machine(tmp_path, caplog):
+    looks = []
+
+    def second():
+        with folder_lock(tmp_path / "B", looks.append):
+            pass
+
+    with folder_lock(tmp_path / "B", nobody):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while len(looks) < 3:
+            time.sleep(0.01)
+    thread.join()
+    said = f"B: another run works on it (process {os.getpid()} on {socket.gethostname()}); waiting for its end"
+    assert [(record.levelname, record.message) for record in caplog.records] == [("WARNING", said)]

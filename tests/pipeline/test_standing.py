@@ -131,7 +131,7 @@ def test_the_earlier_result_stands_and_the_failure_is_told(small_series, site, o
     assert (output / FAILED_FOLDER / "report.html").is_file()
     if result is not None:
         assert not result.ok
-        assert "stands unchanged" in result.message
+        assert "is kept unchanged" in result.message
     done = process(small_series, recipe, site, output=output, redo=not why)
     assert done.ok, done.message
     assert not (output / FAILED_FOLDER).exists()
@@ -146,11 +146,11 @@ def test_record_index_and_callback_of_the_run_say_that_it_failed(small_series, s
     results = run([small_series], OTHER, site, output.parent).results
     entry = read_run(output.parent / "run.json").series[0]
     assert entry.status == "error"
-    assert "stands unchanged, which was not made from what is asked for now" in entry.message
+    assert "is kept unchanged; it was made from another request or another input" in entry.message
     assert "a newer attempt, of " in (output.parent / "index.html").read_text()
     body = build_callback(results, plain_layout(small_series.parent, output.parent))
     assert (body.files[0].status, body.files[0].image_set[0].assets) == ("error", ())
-    assert "stands unchanged" in body.files[0].message
+    assert "is kept unchanged" in body.files[0].message
 
 
 def killed(source, recipe, site, output):
@@ -282,3 +282,20 @@ def test_a_page_is_written_of_a_run_whose_result_stands(small_series, site, outp
     process(small_series, OTHER, site, output=output)
     index, _ = write_run_pages(output.parent, site.thresholds)
     assert index.read_text().count("<tr class") == 1, "the attempt is no series of its own"
+
+
+def test_an_earlier_result_stands_also_where_nothing_of_the_attempt_can_be_noted(
+    small_series, site, output, fake_imod, monkeypatch
+):
+    before = held(output)
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tiltflow.record.steps.write_text", full)
+    result = process(small_series, OTHER, site, output=output)
+    assert result.stage == "batchruntomo"
+    assert "the earlier result" in (result.message or "")
+    assert held(output) == before
+    assert read_record(output / "run.json").status == "success"

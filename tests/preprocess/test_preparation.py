@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from tiltflow.errors import StageError
 from tiltflow.parallel import map_threads
+from tiltflow.preprocess.bad_views import ViewParams
 from tiltflow.preprocess.camera_faults import CameraFaults
-from tiltflow.preprocess.preparation import RepairingStack, repair_views
+from tiltflow.preprocess.preparation import RepairingStack, leave_out_bad_views, repair_views
 from tiltflow.preprocess.xrays import XrayParams
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
@@ -92,3 +94,21 @@ def test_faults_of_the_camera_are_searched_once_however_many_threads_read(images
     stack = RepairingStack(images)
     assert len(list(map_threads(stack.__getitem__, range(len(images)), 4))) == len(images)
     assert len(searched) == 1
+
+
+def test_three_views_that_can_be_used_are_enough_and_two_are_not(rng):
+    spoiled = rng.normal(1000, 50, (7, 64, 64)).astype(np.float32)
+    spoiled[0] = 0
+
+    def left(count):
+        asked = dict.fromkeys(range(count, 7), "is left out by the request")
+        return leave_out_bad_views(spoiled, np.linspace(-20, 20, 7), ViewParams(), left_out=asked, name="B.st")
+
+    assert len(left(4)) == 4
+    with pytest.raises(StageError, match=r"^B\.st: 2 of its 7 views can be used, and a tomogram needs at least 3; view 1: "):
+        left(3)
+
+
+def test_a_series_of_two_views_is_refused_without_a_reason_of_a_view(images):
+    with pytest.raises(StageError, match=r"^B\.st: 2 of its 2 views can be used, and a tomogram needs at least 3$"):
+        leave_out_bad_views(images[:2], (-20, 20), ViewParams(), left_out={}, name="B.st")

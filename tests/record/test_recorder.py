@@ -196,3 +196,19 @@ def test_a_record_that_may_not_be_written_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("tiltflow.atomic_write.write_bytes", denied)
     with pytest.raises(PermissionError):
         recorder.warn("first")
+
+
+def test_work_goes_on_from_the_newest_record_also_where_a_full_disk_holds_an_older_one(tmp_path, monkeypatch):
+    recorder = Recorder.start(tmp_path / "run.json", tmp_path / "B.st", "1")
+
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tiltflow.atomic_write.write_bytes", full)
+        with recorder.stage("align"):
+            pass
+        assert read_record(tmp_path / "run.json").stages == []
+        assert Recorder.resume(tmp_path / "run.json").last_stage() == "align"
+    assert Recorder.resume(tmp_path / "run.json").last_stage() == "align"
+    assert read_record(tmp_path / "run.json").stages[0].status == "done"

@@ -1,7 +1,7 @@
 """The `tiltflow` command.
 
-Exit status: 0 all good, 1 some series failed, 2 the request itself was wrong, 3 no series succeeded, 4 all series succeeded but the
-portal was not told, 130 the run was asked to end.
+Exit status: 0 every series has its result, whatever its verdict, 1 some series failed, 2 the request itself was wrong, 3 no series
+succeeded, 4 all series succeeded but the portal was not told, 130 the run was asked to end.
 
 Heavy modules are imported by the command that needs them, so that `tiltflow --help` is fast.
 """

@@ -22,6 +22,10 @@ SOME_FAILED = 1
 NONE_SUCCEEDED = 3
 NOT_TOLD = 4
 INTERRUPTED = 130
+EXIT_STATUSES = (
+    "Exit status: 0 every series has its result, whatever its verdict; 1 some series failed; 2 the request was wrong, and nothing was "
+    "done; 3 no series succeeded; 4 all succeeded, but the portal was not told; 130 the work was asked to end."
+)
 
 app = typer.Typer(
     name="tiltflow",
@@ -75,7 +79,7 @@ def status_of(results: tuple[SeriesResult, ...]) -> int:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Turn an error in the request itself into a message and exit status 2."""
+    """Turn an error in the request itself into a message and exit status 2, and Ctrl-C into one and 130."""
     from tiltflow import console
 
     try:
@@ -83,6 +87,9 @@ def usage_errors() -> Iterator[None]:
     except TiltflowError as error:
         console.err.print(f"error: {error}", style="red", markup=False)
         raise typer.Exit(USAGE_ERROR) from error
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def begin_work(*, verbose: bool) -> None:

@@ -21,6 +21,6 @@ def demo(
     from tiltflow.demo import run_demo
 
     begin_work(verbose=False)
-    with stoppable(), usage_errors():
+    with usage_errors(), stoppable():
         status = run_demo(output, seed=seed, size=size, views=views)
     raise typer.Exit(status)

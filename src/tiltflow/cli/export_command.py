@@ -35,11 +35,11 @@ def export(
             for made in export_series(one, dict.fromkeys(to)):
                 console.out.print(f"{made.target}: {made.folder}", markup=False, soft_wrap=True)
                 for remark in made.remarks:
-                    console.err.print(f"! {one.name}: {remark}", style="yellow", markup=False, soft_wrap=True)
+                    console.err.print(f"! {one.name}: {remark}", style="yellow", markup=False)
             done.append(one)
         except TiltflowError as error:
             failed += 1
-            console.err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+            console.err.print(f"error: {error}", style="red", markup=False)
     if done and series != [folder]:
         with usage_errors():
             for collected in collect_exports(folder, dict.fromkeys(to), done):

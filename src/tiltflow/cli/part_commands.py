@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiltflow.cli.application import app, begin_work, folder_of, status_of, stoppable, usage_errors
+from tiltflow.cli.application import EXIT_STATUSES, app, begin_work, folder_of, status_of, stoppable, usage_errors
 from tiltflow.cli.options import (
     WHERE,
     Alignment,
@@ -46,7 +46,6 @@ def _do(parts: tuple[Part, ...], asked: FolderOptions, alignment: Path | None = 
     from tiltflow.pipeline import prepare, require_places
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
-    from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_settings, site_from
 
     begin_work(verbose=asked.verbose)
@@ -61,7 +60,7 @@ def _do(parts: tuple[Part, ...], asked: FolderOptions, alignment: Path | None = 
         site = site_from(settings, asked.jobs)
         require_places(asked.output, site)
     with stoppable(), console.progress_display(len(made.sources)) as on_progress:
-        results = run_series(
+        done = run_series(
             made.sources,
             made.recipes,
             site,
@@ -70,13 +69,13 @@ def _do(parts: tuple[Part, ...], asked: FolderOptions, alignment: Path | None = 
             redo=asked.redo,
             parts=parts,
             on_progress=on_progress,
-        ).results
-    console.show_closing_table(results)
-    console.out.print(f"results: {asked.output}, report: {asked.output / INDEX_NAME}", markup=False)
-    raise typer.Exit(status_of(results))
+        )
+    console.show_closing_table(done.results)
+    console.show_places(asked.output, done.page)
+    raise typer.Exit(status_of(done.results))
 
 
-@app.command()
+@app.command(epilog=EXIT_STATUSES)
 def products(
     folder: Annotated[
         Path,
@@ -103,7 +102,6 @@ def products(
     from tiltflow.pipeline import require_places
     from tiltflow.pipeline.given_volumes import find_given, process_all_given
     from tiltflow.recipe import make_recipe
-    from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_settings, load_token, site_from
 
     begin_work(verbose=verbose)
@@ -115,8 +113,8 @@ def products(
         require_places(output, site)
     with stoppable():
         with console.progress_display(len(given)) as on_progress:
-            results = process_all_given(given, recipe, site, output, redo=redo, on_progress=on_progress)
-        status = tell(results, layout.plain_layout(folder, output), output, portal, evidence=settings.evidence_in_callback)
-    console.show_closing_table(results)
-    console.out.print(f"results: {output}, report: {output / INDEX_NAME}", markup=False)
+            done = process_all_given(given, recipe, site, output, redo=redo, on_progress=on_progress)
+        status = tell(done.results, layout.plain_layout(folder, output), output, portal, evidence=settings.evidence_in_callback)
+    console.show_closing_table(done.results)
+    console.show_places(output, done.page)
     raise typer.Exit(status)

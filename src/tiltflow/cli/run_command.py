@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tiltflow.cli.application import app, begin_work, folder_of, stoppable, usage_errors
+from tiltflow.cli.application import EXIT_STATUSES, app, begin_work, folder_of, stoppable, usage_errors
 from tiltflow.cli.options import (
     HOW,
     WHERE,
@@ -25,7 +25,7 @@ from tiltflow.errors import ParameterError
 from tiltflow.recipe.parameters import PARAMETERS
 
 
-@app.command()
+@app.command(epilog=EXIT_STATUSES)
 @takes_options
 def run(
     context: typer.Context,
@@ -58,7 +58,6 @@ def run(
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
     from tiltflow.recipe.like import recipes_like
-    from tiltflow.report import INDEX_NAME
     from tiltflow.settings import load_settings, load_token, site_from
 
     begin_work(verbose=asked.verbose)
@@ -85,23 +84,24 @@ def run(
         for remark in made.remarks:
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         if recipes.own:
-            console.err.print(f"settings of their own: {', '.join(recipes.own)}", markup=False, soft_wrap=True)
+            console.err.print(f"settings of their own: {', '.join(recipes.own)}", markup=False)
         portal = Portal(callback_url, load_token(settings, token_file), settings.callback_patience_s) if callback_url else None
         site = site_from(settings, asked.jobs)
-        if expected := forecast(sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo):
-            console.err.print(expected.line, markup=False, soft_wrap=True)
-            for shortage in expected.shortages:
-                console.err.print(f"! {shortage}", style="yellow", markup=False, soft_wrap=True)
         require_places(asked.output, site)
+        if expected := forecast(sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo):
+            console.err.print(expected.line, markup=False)
+            for shortage in expected.shortages:
+                console.err.print(f"! {shortage}", style="yellow", markup=False)
     layout = plain_layout(folder, asked.output)
     with stoppable():
         with portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
-            results = run_series(
+            made_of_all = run_series(
                 sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo, verify=verify, on_progress=on_progress
-            ).results
+            )
+        results = made_of_all.results
         status = tell(results, layout, asked.output, portal, evidence=settings.evidence_in_callback)
     console.show_closing_table(results)
-    console.out.print(f"results: {asked.output}, report: {asked.output / INDEX_NAME}", markup=False)
+    console.show_places(asked.output, made_of_all.page)
     raise typer.Exit(status)
 
 

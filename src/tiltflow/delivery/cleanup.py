@@ -85,8 +85,9 @@ def require_writable(folder: Path, what: str) -> None:
             raise ResourceError(
                 f"No room for {what} in {folder} ({error.strerror}); make room, and run the same command again."
             ) from error
+        why = "it is a file" if folder.is_file() else error.strerror
         raise LocationError(
-            f"Nothing can be written to {folder}, which is to hold {what} ({error.strerror}); give a folder that can be written to."
+            f"Nothing can be written to {folder}, which is to hold {what} ({why}); give a folder that can be written to."
         ) from error
 
 

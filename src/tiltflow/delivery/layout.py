@@ -218,8 +218,9 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     if not series:
         endings = ", ".join(SOURCE_SUFFIXES)
         if not entries:
+            with_mdoc = f" nor an image of another kind ({', '.join(OTHER_SUFFIXES)}) with its .mdoc" if by_mdoc else ""
             raise LocationError(
-                f"No tilt series in {folder}: it is empty, and has no file that ends in {endings}; check the folder."
+                f"No tilt series in {folder}: it is empty, and has no file that ends in {endings}{with_mdoc}; check the folder."
             )
         raise LocationError(
             f"No tilt series in {folder}: none of its {len(entries)} files ends in {endings}"

@@ -139,7 +139,7 @@ def _require_space(paths: Sequence[Path], destination: Path) -> None:
     if needed > free:
         raise ResourceError(
             f"Publishing needs {needed / 1e9:.3g} GB in {destination}, where {free / 1e9:.3g} GB are free; "
-            "make room and run again; what is there already is unchanged."
+            "make room and run the same command again; what is there already is unchanged."
         )
 
 
@@ -161,5 +161,7 @@ def _explained(destination: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in NO_SPACE:
-            raise ResourceError(f"No room left in {destination} ({error.strerror}); make room and run again.") from error
+            raise ResourceError(
+                f"No room left in {destination} ({error.strerror}); make room and run the same command again."
+            ) from error
         raise DeliveryError(f"Cannot publish in {destination} ({error}); check its permissions and that it is mounted.") from error

@@ -150,9 +150,8 @@ def _byte_order(raw: bytes, size: int, path: Path) -> ByteOrder:
         if raw.startswith(magic):
             raise FormatError(f"{path}: is a {name} file, not MRC; convert or unpack it first")
     if _is_text(raw):
-        raise FormatError(
-            f"{path}: is a text file, beginning {raw[:40].decode(errors='replace')!r}, not MRC; give the file with the images"
-        )
+        words = " ".join(raw[:40].decode(errors="replace").split())
+        raise FormatError(f"{path}: is a text file, beginning {words!r}, not MRC; give the file with the images")
     if len(raw) < HEADER_BYTES:
         raise FormatError(f"{path}: has {size} bytes, and the header of an MRC file alone takes {HEADER_BYTES}; copy it again")
     orders: tuple[ByteOrder, ByteOrder] = (">", "<") if raw[212] == 0x11 else ("<", ">")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tiltflow.disk import NO_SPACE, no_room
 from tiltflow.errors import CommandError, TiltflowError
 from tiltflow.pipeline.job import Job
 from tiltflow.record import FailureKind, Recorder, SeriesRecord
@@ -24,12 +25,17 @@ def failure_kind(error: BaseException) -> FailureKind:
     return "" if isinstance(error, (TiltflowError, OSError, MemoryError)) else "defect"
 
 
-def reason(source: Path, error: BaseException) -> str:
-    """Return why the series failed, in words for its owner; an unexpected error is logged with its traceback."""
+def reason(source: Path, error: BaseException, *places: Path) -> str:
+    """Return why the series failed, in words for its owner; an unexpected error is logged with its traceback.
+
+    `places` are the folders that its work writes to.
+    """
     if isinstance(error, TiltflowError):
         return str(error)
     if isinstance(error, MemoryError):
         return f"{source.name}: not enough memory ({error}); run fewer series at once (--jobs) or bin the aligned stack"
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return no_room(error, *places)
     if isinstance(error, OSError):
         return f"{source.name}: a file could not be read or written: {error}"
     if failure_kind(error) == "interrupted":
@@ -51,7 +57,8 @@ def last_lines(job: Job, error: BaseException) -> list[str]:
 
 def outside_of_the_work(source: Path, output: Path | None, error: Exception) -> SeriesResult:
     """Return the result of a series whose work could not begin or end: no log, no record, no scratch folder."""
-    return SeriesResult(source=source, status="error", message=reason(source, error), stage="start", output=output)
+    message = reason(source, error, *([output] if output is not None else []))
+    return SeriesResult(source=source, status="error", message=message, stage="start", output=output)
 
 
 VOLUME_STATISTICS = "the statistics of the volume"
@@ -62,6 +69,15 @@ _UNMADE = "could not be made"
 def unmade(record: SeriesRecord, what: str) -> bool:
     """Return whether a step that the result does not depend on failed, so that the next run may make up for it."""
     return any(warning.startswith(f"{what} {_UNMADE}") for warning in record.warnings)
+
+
+@contextmanager
+def kept_if_possible(recorder: Recorder) -> Iterator[None]:
+    """Keep what failed work left: if that fails too, on a full disk for instance, a warning is recorded, and the first reason stays."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  the boundary: what cannot be kept costs this series alone
+        recorder.warn(f"what the failed work left is not kept ({error})")
 
 
 @contextmanager

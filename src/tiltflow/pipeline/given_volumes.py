@@ -27,7 +27,7 @@ from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, Reconstruction
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.pipeline.failure import outside_of_the_work
-from tiltflow.pipeline.job import Job, OnProgress, SeriesProgress, StepOutcome, nobody
+from tiltflow.pipeline.job import Job, OnProgress, RunResult, SeriesProgress, StepOutcome, nobody
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.run import RUN_FILES, recorded_run, require_places
@@ -113,7 +113,7 @@ def process_all_given(
     *,
     redo: bool = False,
     on_progress: OnProgress = nobody,
-) -> tuple[SeriesResult, ...]:
+) -> RunResult:
     """Make the products of several given series, each in a folder of its own under `output`, with an index of all.
 
     Raises
@@ -129,7 +129,7 @@ def process_all_given(
             stopping.ask()
             results.append(process_given(each, recipe, site, output=output / each.name, redo=redo, on_progress=on_progress))
             recorder.done(results[-1])
-    return tuple(results)
+    return RunResult(tuple(results), recorder.page)
 
 
 def process_given(

@@ -77,9 +77,10 @@ class StepOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """The results of all series of a run, in the order given."""
+    """The results of all series of a run, in the order given, and the page of all of them; None where it could not be written."""
 
     results: tuple[SeriesResult, ...] = ()
+    page: Path | None = None
 
     @property
     def failed(self) -> tuple[SeriesResult, ...]:

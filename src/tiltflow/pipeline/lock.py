@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ LOCK_NAME = ".tiltflow-lock"
 _LOOK_AGAIN_S = 0.5
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
 """Errors of file systems that know no locks; there, nothing tells two runs apart."""
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -31,7 +34,8 @@ def folder_lock(folder: Path, waiting: Callable[[str], object]) -> Iterator[None
     folder
         Of the series; it is made if it is not there.
     waiting
-        Called twice a second while another run holds the folder, with a word on that run; may raise to end the waiting.
+        Called twice a second while another run holds the folder, with a word on that run, which is logged once; may raise to end the
+        waiting.
 
     Raises
     ------
@@ -52,6 +56,7 @@ def folder_lock(folder: Path, waiting: Callable[[str], object]) -> Iterator[None
 
 def _locked(path: Path, waiting: Callable[[str], object]) -> int:
     """Return the open file that holds the lock."""
+    looks, told = 0, False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
@@ -65,7 +70,12 @@ def _locked(path: Path, waiting: Callable[[str], object]) -> int:
         except BlockingIOError:
             said = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             os.close(descriptor)
-            waiting(f"another run works on it ({said or 'just begun'}); waiting for its end")
+            word = f"another run works on it ({said or 'just begun'}); waiting for its end"
+            looks += 1
+            if not told and (said or looks > 1):  # one that has just begun says who it is by the second look
+                _log.warning("%s: %s", path.parent.name, word)
+                told = True
+            waiting(word)
             stopping.pause(_LOOK_AGAIN_S)
         except OSError as error:
             if error.errno not in _NO_LOCKS:

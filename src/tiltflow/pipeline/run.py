@@ -20,7 +20,7 @@ from tiltflow.delivery.body import CALLBACK_NAME
 from tiltflow.delivery.cleanup import make_scratch, remove_scratch_left_behind, require_writable
 from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis, refuse_inputs
 from tiltflow.delivery.names import why_unusable
-from tiltflow.disk import NO_SPACE, new_folders_kept
+from tiltflow.disk import NO_SPACE, new_folders_kept, no_room
 from tiltflow.errors import LocationError
 from tiltflow.pipeline.conclusion import complete
 from tiltflow.pipeline.exports import complete_exports
@@ -101,20 +101,21 @@ def run(
 
     with recorded_run(sources, recipes, output, site, jobs) as recorder:
         if jobs <= 1:
-            return RunResult(tuple(one(source, recorder) for source in sources))
-        with ThreadPoolExecutor(jobs) as pool:
-            waiting = {pool.submit(one, source, recorder): source for source in sources}
-            try:
-                while waiting:
-                    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        results[waiting.pop(future)] = future.result()
-            except BaseException:
-                stop.set()  # the running series stop at their next report of progress
-                for future in waiting:
-                    future.cancel()
-                raise
-        return RunResult(tuple(results[source] for source in sources))
+            results.update((source, one(source, recorder)) for source in sources)
+        else:
+            with ThreadPoolExecutor(jobs) as pool:
+                waiting = {pool.submit(one, source, recorder): source for source in sources}
+                try:
+                    while waiting:
+                        done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                        for future in done:
+                            results[waiting.pop(future)] = future.result()
+                except BaseException:
+                    stop.set()  # the running series stop at their next report of progress
+                    for future in waiting:
+                        future.cancel()
+                    raise
+    return RunResult(tuple(results[source] for source in sources), recorder.page)
 
 
 def require_places(output: Path, site: Site) -> None:
@@ -266,7 +267,7 @@ def recorded_run(
         raise
     finally:
         with stopping.closing():
-            _write_pages(output, site)
+            recorder.page = _write_pages(output, site)
 
 
 class _Pages:
@@ -283,15 +284,18 @@ class _Pages:
         if time.monotonic() < self._next or not self._lock.acquire(blocking=False):
             return
         try:
-            _write_pages(self._output, self._site)
+            _write_pages(self._output, self._site, level=logging.DEBUG)  # the end of the run says it if it lasts
             self._next = time.monotonic() + _REFRESH_S
         finally:
             self._lock.release()
 
 
-def _write_pages(output: Path, site: Site) -> None:
+def _write_pages(output: Path, site: Site, *, level: int = logging.WARNING) -> Path | None:
+    """Return the page of a run, written anew; None where it cannot be, which is logged at `level`."""
     try:
-        write_run_pages(output, site.thresholds)
+        return write_run_pages(output, site.thresholds)[0]
     except Exception as error:  # noqa: BLE001  the boundary: no report is worth a run
-        expected = isinstance(error, OSError) and error.errno in NO_SPACE
-        _log.warning("the index of %s could not be written: %s", output, error, exc_info=not expected)
+        full = isinstance(error, OSError) and error.errno in NO_SPACE
+        why = no_room(error, output) if isinstance(error, OSError) and full else error
+        _log.log(level, "the index of %s could not be written: %s", output, why, exc_info=not full)
+        return None

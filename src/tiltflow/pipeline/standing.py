@@ -206,5 +206,6 @@ def attempt_of(record: SeriesRecord, why_again: str, *, answered: bool) -> Faile
 
 def message_of(message: str, earlier: SeriesRecord, *, answered: bool) -> str:
     """Return the message of an attempt that failed, with what has become of the earlier result."""
-    made = f"the result of {earlier.started:%Y-%m-%d %H:%M} UTC stands unchanged"
-    return f"{message}\n({made}{'' if answered else ', which was not made from what is asked for now'})"
+    made = f"the earlier result, of {earlier.started:%Y-%m-%d %H:%M} UTC, is kept unchanged"
+    other = "; it was made from another request or another input, so that it does not answer this one"
+    return f"{message}\n({made}{'' if answered else other})"

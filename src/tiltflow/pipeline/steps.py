@@ -17,13 +17,13 @@ from tiltflow.disk import copy_file
 from tiltflow.errors import FormatError, InputChangedError, ParameterError
 from tiltflow.formats.identity import identity_of, require_same
 from tiltflow.formats.series import read_series
-from tiltflow.model import Reconstruction
+from tiltflow.model import LEAST_VIEWS, Reconstruction, TiltSeries
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.conclusion import conclude, result_of
 from tiltflow.pipeline.engine_work import align_and_reconstruct, align_only
 from tiltflow.pipeline.exports import make_exports
-from tiltflow.pipeline.failure import VOLUME_STATISTICS, failure_kind, last_lines, optional, reason
+from tiltflow.pipeline.failure import VOLUME_STATISTICS, failure_kind, kept_if_possible, last_lines, optional, reason
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, StepOutcome
 from tiltflow.pipeline.publication import files_to_keep, products_folder, products_url, publish_products
 from tiltflow.pipeline.standing import FAILED_FOLDER, attempt_of, keep_attempt, let_go, message_of, put_back, stands, still_whole
@@ -50,7 +50,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
     with recorder.stage("read") as notes:
         identity = identity_of(job.source)
         note_identity(recorder.record, identity)
-        series = read_series(job.source, job.recipe.hints)
+        series = _enough(read_series(job.source, job.recipe.hints))
         recorder.record.input = describe.series(series)
         for problem in series.problems:
             notes.warn(f"{problem.message} ({problem.where})")
@@ -67,6 +67,22 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
     require_same(job.source, identity)
     measure(job, recorder, steps, result.volume)
     return result
+
+
+def _enough(series: TiltSeries) -> TiltSeries:
+    """Return the series if it has views enough for a tomogram.
+
+    Raises
+    ------
+    ParameterError
+        If it does not, or too many are excluded.
+    """
+    views, left = len(series.included), int(series.included.sum())
+    if left < LEAST_VIEWS:
+        name = series.path.name
+        has = f"{name} has {views}" if left == views else f"{left} of the {views} views of {name} would be left: exclude fewer"
+        raise ParameterError(f"a tomogram needs at least {LEAST_VIEWS} views, and {has}")
+    return series
 
 
 def begin_record(job: Job, progress: StageProgress) -> Recorder:
@@ -206,22 +222,22 @@ def _fail(job: Job, recorder: Recorder, steps: Steps, error: BaseException, stag
     files = files_to_keep(job, recorder.record, failed=True)
     if isinstance(error, InputChangedError):
         files = [path for path in files if path.suffix == ".log"]  # the rest was made of no input that there is
-        steps.discard()
+        with kept_if_possible(recorder):
+            steps.discard()
     earlier = stands(job.output) if still_whole(job.output) else None
     if earlier is not None:
         recorder.path = keep_attempt(job.output, files) / RECORD_NAME
-        steps.settle(finished=False, folder=FAILED_FOLDER)
+        with kept_if_possible(recorder):
+            steps.settle(finished=False, folder=FAILED_FOLDER)
     else:
-        try:
+        with kept_if_possible(recorder):
             steps.replacing(path.name for path in files)
             publish(files, job.output)
             steps.settle(finished=False)
-        except Exception as failure:  # noqa: BLE001  the boundary: what cannot be published costs this series alone
-            error = failure if isinstance(error, Exception) else error
     with recorder.held():
         recorder.fail(
-            recorder.failed_stage() or stage or "start",
-            reason(job.source, error),
+            recorder.failed_stage() or stage or recorder.last_stage() or "start",
+            reason(job.source, error, job.output, job.workdir),
             last_lines(job, error),
             error=type(error).__name__,
             kind=failure_kind(error),

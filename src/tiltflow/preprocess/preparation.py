@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import StageError
-from tiltflow.model import Stack
+from tiltflow.model import LEAST_VIEWS, Stack
 from tiltflow.observer import SILENT, Observer, StageObserver
 from tiltflow.preprocess.bad_views import ViewParams, find_bad_views
 from tiltflow.preprocess.camera_faults import CameraFaults, find_camera_faults
@@ -92,7 +92,7 @@ def prepare_views(
     Raises
     ------
     StageError
-        If no view is left.
+        If fewer than three views are left.
     """
     stack = repair_views(raw, xrays, observer=observer, threads=threads)
     return stack, leave_out_bad_views(stack, tilt_deg, views, left_out=left_out, name=name, observer=observer, threads=threads)
@@ -145,7 +145,7 @@ def leave_out_bad_views(
     Raises
     ------
     StageError
-        If no view is left.
+        If fewer than three views are left.
     """
     tilts = np.asarray(tilt_deg, float)
     excluded = dict(left_out)
@@ -158,9 +158,8 @@ def leave_out_bad_views(
         views = stack.shape[0]
         notes.number("views_used", views - len(excluded))
         notes.number("views_left_out", len(excluded))
-        if len(excluded) == views:
-            raise StageError(
-                f"{name}: none of its {views} views can be used: "
-                f"{next(iter(check.reasons.values()), 'all were excluded by the request')}"
-            )
+        if (left := views - len(excluded)) < LEAST_VIEWS:
+            reasons = {**excluded, **check.reasons}
+            first = "".join(f"; view {view + 1}: {reason}" for view, reason in sorted(reasons.items())[:1])
+            raise StageError(f"{name}: {left} of its {views} views can be used, and a tomogram needs at least {LEAST_VIEWS}{first}")
     return dict(sorted(excluded.items()))

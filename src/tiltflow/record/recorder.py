@@ -23,8 +23,8 @@ from tiltflow.work import Quantity, SeriesResult
 
 _log = logging.getLogger(__name__)
 
-_behind: set[Path] = set()
-"""Records that could not be written for lack of space, and for which a warning was logged."""
+_behind: dict[Path, BaseModel] = {}
+"""Records that could not be written for lack of space, as they should be on disk; a warning was logged for each."""
 
 
 class StageNotes:
@@ -95,6 +95,8 @@ class Recorder:
     def resume(cls, path: Path) -> Self:
         """Return a recorder that continues the record in a file: the next step, perhaps on another machine.
 
+        Where a full disk holds an old state of it, that which this process last had goes on.
+
         Raises
         ------
         FormatError
@@ -102,7 +104,8 @@ class Recorder:
         OSError
             If it cannot be read.
         """
-        return cls(path, read_record(path))
+        newest = _behind.get(path)
+        return cls(path, newest if isinstance(newest, SeriesRecord) else read_record(path))
 
     def save(self, *, durable: bool = False) -> None:
         """Write the record to a hidden file, then rename it; with `durable` so that it outlives a power cut."""
@@ -169,6 +172,10 @@ class Recorder:
         self.record.finished = datetime.now(UTC)
         self.save(durable=True)
 
+    def last_stage(self) -> str | None:
+        """Return the name of the stage that began last: what fails between two stages fails after it."""
+        return self.record.stages[-1].name if self.record.stages else None
+
     def failed_stage(self) -> str | None:
         """Return the name of the last stage that failed, unless the work went on without it."""
         stages = self.record.stages
@@ -180,11 +187,18 @@ class Recorder:
 
 
 class RunRecorder:
-    """Keeps the record of a run on disk; series may report from several threads."""
+    """Keeps the record of a run on disk; series may report from several threads.
+
+    Attributes
+    ----------
+    page
+        The page of the run as it ended; None until it is written, and where it cannot be.
+    """
 
     def __init__(self, path: Path, record: RunRecord) -> None:
         self.path = path
         self.record = record
+        self.page: Path | None = None
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._save()
@@ -214,21 +228,21 @@ class RunRecorder:
         except OSError as error:
             if self.path not in _behind:
                 _log.warning("%s: is not up to date, as it cannot be written: %s", self.path, error.strerror)
-            _behind.add(self.path)
+            _behind[self.path] = self.record
 
 
 def _write(path: Path, record: BaseModel, *, durable: bool = False) -> None:
     text = as_json(record)
     try:
         write_text(path, text + "\n", durable=durable)
-        _behind.discard(path)
+        _behind.pop(path, None)
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
         # The work may still succeed, or will report why not; the record is written as soon as there is room.
         if path not in _behind:
             _log.warning("%s: is not up to date, as it cannot be written: %s; make room there", path, error.strerror)
-        _behind.add(path)
+        _behind[path] = record
 
 
 def _plain(value: Any) -> Any:
