@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tiltflow.delivery.find_series import find_series, look_alikes
 from tiltflow.delivery.halves import half_pairs
-from tiltflow.delivery.layout import find_series, look_alikes
 from tiltflow.formats.mrc import MrcWriter
 
 POSITIVE, NEGATIVE = np.arange(0, 61, 6.0), np.arange(-60, -5, 6.0)

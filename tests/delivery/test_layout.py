@@ -8,17 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiltflow.delivery.layout import (
-    RESULT_ENDINGS,
-    Layout,
-    axis_pairs,
-    find_series,
-    look_alikes,
-    natural_key,
-    other_axis,
-    plain_layout,
-    resolve_input,
-)
+from tiltflow.delivery.find_series import RESULT_ENDINGS, axis_pairs, find_series, look_alikes, natural_key, other_axis
+from tiltflow.delivery.layout import Layout, plain_layout, resolve_input
 from tiltflow.errors import LocationError
 from tiltflow.work import Asset, AssetType
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tiltflow.delivery.body import build_callback
-from tiltflow.delivery.layout import find_series, plain_layout
+from tiltflow.delivery.find_series import find_series
+from tiltflow.delivery.layout import plain_layout
 from tiltflow.delivery.names import why_unusable
 from tiltflow.errors import LocationError
 from tiltflow.pipeline import run

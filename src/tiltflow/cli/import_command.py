@@ -33,7 +33,7 @@ def import_alignment(
 ) -> None:
     """Write the alignment of another program as .xf, .tlt and .xtilt, measured by the images, without reconstructing."""
     from tiltflow import console
-    from tiltflow.delivery.layout import find_series
+    from tiltflow.delivery.find_series import find_series
     from tiltflow.formats.find_alignment import check_alignment_path
     from tiltflow.pipeline import import_alignment as take_in
     from tiltflow.pipeline.import_alignment import import_recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiltflow.delivery.layout import find_series, look_alikes, stems
+from tiltflow.delivery.find_series import find_series, look_alikes, stems
 from tiltflow.engines.registry import choose_engine
 from tiltflow.formats.find_alignment import check_alignment_path
 from tiltflow.model import Problem
@@ -58,7 +58,7 @@ def prepare(
     per_series
         The table; None for the one in the folder, if there is one.
     within, by_mdoc
-        As for :func:`tiltflow.delivery.layout.find_series`.
+        As for :func:`tiltflow.delivery.find_series.find_series`.
     here
         Whether the work is done on this machine, so that its engines must be able to follow the recipes.
 

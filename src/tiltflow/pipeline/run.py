@@ -18,7 +18,8 @@ from tiltflow import describe, stopping
 from tiltflow.atomic_write import remove_left_behind
 from tiltflow.delivery.body import CALLBACK_NAME
 from tiltflow.delivery.cleanup import make_scratch, remove_scratch_left_behind, require_writable
-from tiltflow.delivery.layout import describe_axes, look_alikes, other_axis, refuse_inputs
+from tiltflow.delivery.find_series import describe_axes, look_alikes, other_axis
+from tiltflow.delivery.layout import refuse_inputs
 from tiltflow.delivery.names import why_unusable
 from tiltflow.disk import NO_SPACE, new_folders_kept, no_room
 from tiltflow.errors import LocationError
@@ -60,7 +61,7 @@ def run(
 ) -> RunResult:
     """Process every series into a folder of its own under `output`, `jobs` of them at once.
 
-    The base names must differ, which :func:`tiltflow.delivery.layout.find_series` ensures.  A series whose earlier result is complete,
+    The base names must differ, which :func:`tiltflow.delivery.find_series.find_series` ensures.  A series whose earlier result is complete,
     and was made by the same recipe from the same input, is not done again unless `redo`; with `verify` complete means that every file
     holds what was written, and not only that it has its size.  `recipe` is one for all series, or one for each.
 
