@@ -61,7 +61,7 @@ def run(
 ) -> RunResult:
     """Process every series into a folder of its own under `output`, `jobs` of them at once.
 
-    The base names must differ, which :func:`tiltflow.delivery.find_series.find_series` ensures.  A series whose earlier result is complete,
+    The base names must differ, which :mod:`tiltflow.delivery.find_series` ensures.  A series whose earlier result is complete,
     and was made by the same recipe from the same input, is not done again unless `redo`; with `verify` complete means that every file
     holds what was written, and not only that it has its size.  `recipe` is one for all series, or one for each.
 
