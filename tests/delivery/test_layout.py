@@ -75,12 +75,22 @@ def test_a_share_that_is_not_mounted_is_told_apart_from_an_unknown_one(tmp_path:
         resolve_input({"lab": tmp_path}, "lab", SAMPLE)
 
 
+@pytest.mark.parametrize("input_dir", [f"/{SAMPLE}", f"{SAMPLE}/", f"/{SAMPLE}/", f"//{SAMPLE}//"])
+def test_slashes_that_a_portal_puts_around_the_folder_are_left_out(share: Path, input_dir: str) -> None:
+    layout = resolve_input({"lab": share}, "lab", input_dir)
+    assert layout == resolve_input({"lab": share}, "lab", SAMPLE)
+    assert layout.primary_path(layout.folder / "B.mrc") == f"{SAMPLE}/B.mrc"
+
+
 @pytest.mark.parametrize(
     ("input_dir", "reason"),
     [
         ("../Assets/Lab", "goes up"),
+        ("/../Assets/Lab/", "goes up"),
+        ("/", "names no folder"),
+        ("//", "names no folder"),
         (f"{SAMPLE}/../../../../../../Assets", "goes up"),
-        ("/etc", "absolute"),
+        ("/etc", "has no folder 'etc'"),  # of the share, not of the machine
         ("", "names no folder"),
         (".", "names no folder"),
         ("Lab\0", "not allowed in a path"),

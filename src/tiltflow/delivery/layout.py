@@ -136,6 +136,9 @@ def plain_layout(input_dir: Path, output: Path) -> Layout:
 def resolve_input(mounts: Mapping[str, Path], file_share: str, input_dir: str) -> Layout:
     """Return the layout for `<mount of file_share>/Projects/<input_dir>`.
 
+    Portals send `input_dir` with a slash before and behind it (`/Lab/PI/`): both are left out, and it is relative to `Projects` in any
+    case.
+
     Raises
     ------
     LocationError
@@ -173,11 +176,9 @@ def _share(mounts: Mapping[str, Path], file_share: str) -> Path:
 
 
 def _inner_path(input_dir: str) -> PurePosixPath:
-    wanted = PurePosixPath(input_dir)
+    wanted = PurePosixPath(input_dir.strip("/"))
     if "\0" in input_dir or "\n" in input_dir:
         raise LocationError(f"Input folder {input_dir!r} contains a character that is not allowed in a path; remove it.")
-    if wanted.is_absolute():
-        raise LocationError(f"Input folder {input_dir!r} is an absolute path; give it relative to the share's {PROJECTS}.")
     if ".." in wanted.parts:
         raise LocationError(
             f"Input folder {input_dir!r} goes up by '..'; give it relative to the share's {PROJECTS}, without '..'."
