@@ -70,6 +70,15 @@ def test_the_sources_complete_each_other_within_a_section(settings_file: Path, m
     assert (slurm.partition, slurm.account, slurm.cores) == ("fast", "em", 2)
 
 
+def test_a_job_has_no_more_cores_than_slurm_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiltflow.settings.usable_cores", lambda: 4)
+    for given, cores in {"3": 3, "64": 4, "0": 1, "2(x2)": 4}.items():
+        monkeypatch.setenv("SLURM_CPUS_ON_NODE", given)
+        assert load_site().threads == cores
+    assert load_site(jobs=2).threads == 2
+    assert load_site(threads=7).threads == 7
+
+
 @pytest.mark.parametrize(
     "text",
     ["lab=/mnt/lab:qa=/mnt/q=a b", " lab = /mnt/lab : qa=/mnt/q=a b:", '{"lab": "/mnt/lab", "qa": "/mnt/q=a b"}'],
@@ -271,6 +280,9 @@ OTHER_VALUES = {
     "runner": "dask",
     "keep_workdir": "true",
     "keep_imod": "true",
+    "swap_volume_types": "true",
+    "publish_aligned": "false",
+    "publish_volume": "false",
     "imod_audit": "false",
     "engine": "imod",
     "export": "warp",

@@ -45,6 +45,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from tiltflow.delivery.certificates import Certificates
 from tiltflow.errors import SettingsError
 from tiltflow.formats.zarrlayout import PyramidLayout, ZarrAxes, ZarrVersion
 from tiltflow.interchange.targets import target_names
@@ -56,6 +57,10 @@ PREFIX = "TILTFLOW_"
 FILE_VARIABLE = "TILTFLOW_SETTINGS"
 RENAMED: Mapping[str, str] = {"ladder": "fallback"}
 """Names of settings that older versions had, and those of today."""
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Variables that name certificates: those of OpenSSL, and those of requests, which portals' other programs are often made with."""
+SLURM_CORE_VARIABLES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
+"""Variables in which Slurm tells a job its cores, the one that counts first."""
 
 _log = logging.getLogger(__name__)
 
@@ -236,6 +241,15 @@ class Settings(BaseSettings):
         description="Address under which the folder Assets (without a share: the folder of the results) is served, for the state of "
         "Neuroglancer; http://localhost:9000/ if not given.",
     )
+    swap_volume_types: bool = Field(
+        default=False,
+        description="Tell the portal that ave_B.mrc is a volume and avebin8_B.mrc an averagedVolume: for portals that have the two "
+        "types the other way round.",
+    )
+    publish_aligned: bool = Field(default=True, description="Put the aligned stack, B_ali.mrc, beside the products.")
+    publish_volume: bool = Field(
+        default=True, description="Put the volume, B_rec.mrc, beside the products, and those of even and odd views."
+    )
     verdict: Thresholds = Field(default=Thresholds(), description="Thresholds of the verdict.")
 
     @property
@@ -377,13 +391,33 @@ def site_from(settings: Settings, jobs: int = 1, cores: int | None = None) -> Si
     return Site(
         mounts=dict(settings.mounts),
         scratch=settings.scratch,
-        threads=settings.threads or max(1, (cores or usable_cores()) // jobs),
+        threads=settings.threads or max(1, (cores or job_cores()) // jobs),
         engine_options={option.name: getattr(settings, option.name, option.default) for option in _engine_options()},
         keep_workdir=settings.keep_workdir,
         assets_url=settings.assets_url,
         thresholds=settings.verdict,
         export=settings.export,
+        publish_aligned=settings.publish_aligned,
+        publish_volume=settings.publish_volume,
     )
+
+
+def load_certificates() -> Certificates | None:
+    """Return the certificates that the environment names for the portal: as programs of OpenSSL read it, or as requests and curl do.
+
+    None where it names none: httpx then uses those that it brings.
+    """
+    named = ((variable, os.environ.get(variable)) for variable in CERTIFICATE_VARIABLES)
+    return next((Certificates(Path(path).expanduser(), variable) for variable, path in named if path), None)
+
+
+def job_cores() -> int:
+    """Return the number of cores that this process may use, and of those no more than Slurm has given to the job that it is in.
+
+    Where Slurm does not bind its jobs to cores, the system shows all cores of the node.
+    """
+    given = next((text for text in map(os.environ.get, SLURM_CORE_VARIABLES) if text and text.isdecimal()), None)
+    return min(usable_cores(), max(1, int(given))) if given else usable_cores()
 
 
 def load_token(settings: Settings, token_file: Path | None = None) -> SecretStr | None:

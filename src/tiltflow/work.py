@@ -165,6 +165,8 @@ class Site:
         Thresholds of the verdict, which does not change the result.
     export
         Programs that every series is written for too, by name.
+    publish_aligned, publish_volume
+        Whether the aligned stack, and the volume, are put beside the products.
     """
 
     mounts: Mapping[str, Path] = field(default_factory=dict)
@@ -175,3 +177,5 @@ class Site:
     assets_url: str = ""
     thresholds: Thresholds = field(default_factory=Thresholds)
     export: tuple[str, ...] = ()
+    publish_aligned: bool = True
+    publish_volume: bool = True

@@ -22,16 +22,18 @@ from prefect.futures import PrefectFuture, as_completed
 
 from tiltflow import stopping
 from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_token, check_url
+from tiltflow.delivery.certificates import verification
 from tiltflow.delivery.layout import Layout, resolve_input
 from tiltflow.errors import TiltflowError
 from tiltflow.pipeline import close_lost, prepare, recorded_run
 from tiltflow.recipe import BrtParameters, SeriesRecipes, make_recipe
 from tiltflow.report import INDEX_NAME, PAGE_NAME, evidence_metadata, record_of
-from tiltflow.settings import load_settings
+from tiltflow.settings import load_certificates, load_settings
 from tiltflow.work import SeriesResult, Site
 from tiltflow_flows.artifacts import publish_summary
 from tiltflow_flows.door import describe_door
 from tiltflow_flows.hooks import tell_error, tell_running, tell_success
+from tiltflow_flows.logs import show_on_the_page
 from tiltflow_flows.runners import choose_runner, series_at_once, site_for
 from tiltflow_flows.tasks import brt_series, callback
 from tiltflow_flows.templates import site_template
@@ -99,13 +101,15 @@ def brt_flow(
         If the inputs cannot be found, no series succeeded, or the portal did not accept the callback.
     """
     log = get_run_logger()
+    show_on_the_page()
     door = describe_door()
     log.log(logging.WARNING if door.leads_elsewhere else logging.INFO, door.message)
     settings = load_settings(keep_workdir=x_keep_workdir or None)
     url = None if x_no_api or not callback_url else callback_url
-    secret = None
+    secret, certificates = None, load_certificates()
     if url is not None:
         check_url(url)
+        verification(certificates)
         secret = resolve_token(token, url, settings)
         if secret is not None:
             check_token(secret)
@@ -149,8 +153,8 @@ def brt_flow(
     records = {result.source: record_of(result) for result in results}
     publish_summary(list(records.values()), site.thresholds, page)
     evidence = {source: evidence_metadata(record) for source, record in records.items()} if settings.evidence_in_callback else {}
-    body = build_callback(results, layout, evidence)
-    callback(body, folder / CALLBACK_NAME, url, secret, settings.callback_patience_s)
+    body = build_callback(results, layout, evidence, swap_volume_types=settings.swap_volume_types)
+    callback(body, folder / CALLBACK_NAME, url, secret, settings.callback_patience_s, certificates)
     if not any(result.ok for result in results):
         raise TiltflowError(f"None of the {len(results)} series succeeded; {results[0].source.name}: {results[0].message}")
     return body.model_dump(mode="json")

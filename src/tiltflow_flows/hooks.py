@@ -15,6 +15,7 @@ from prefect.flows import Flow
 from tiltflow.delivery.body import Status
 from tiltflow.delivery.callback import notify
 from tiltflow.errors import SettingsError
+from tiltflow.settings import load_certificates
 from tiltflow_flows.tokens import resolve_token
 
 _log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def _tell(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any], status: St
     if not url or parameters.get("x_no_api"):
         return
     try:
-        accepted = notify(url, status, resolve_token(parameters.get("token"), url))
+        accepted = notify(url, status, resolve_token(parameters.get("token"), url), certificates=load_certificates())
     except SettingsError as error:
         _log.warning("%s is %s; the status is not sent to the portal: %s", flow.name, state.name, error)
         return

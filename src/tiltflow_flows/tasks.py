@@ -20,11 +20,13 @@ from pydantic import SecretStr
 
 from tiltflow import pipeline
 from tiltflow.delivery.callback import CallbackBody, RetryPolicy, send, write_callback
+from tiltflow.delivery.certificates import Certificates
 from tiltflow.model import Reconstruction
 from tiltflow.pipeline import Job, SeriesProgress, StepOutcome, StepRunner
 from tiltflow.products.catalogue import STEPS, ProductStep
 from tiltflow.recipe import Recipe
 from tiltflow.work import SeriesResult, Site
+from tiltflow_flows.logs import show_on_the_page
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,6 +67,7 @@ def _make_products_as_task(job: Job, step_name: str) -> StepOutcome:
 
 def _process_series(source: Path, recipe: Recipe, site: Site, output: Path) -> SeriesResult | State[SeriesResult]:
     log = get_run_logger()
+    show_on_the_page()
 
     def log_note(progress: SeriesProgress) -> None:
         if progress.note:
@@ -75,14 +78,21 @@ def _process_series(source: Path, recipe: Recipe, site: Site, output: Path) -> S
     return result if result.ok else Failed(message=result.message, data=result)
 
 
-def _send_callback(body: CallbackBody, path: Path, url: str | None, token: SecretStr | None, patience_s: float) -> None:
+def _send_callback(
+    body: CallbackBody,
+    path: Path,
+    url: str | None,
+    token: SecretStr | None,
+    patience_s: float,
+    certificates: Certificates | None = None,
+) -> None:
     log = get_run_logger()
     write_callback(body, path)
     log.info("the callback is kept in %s", path)
     if url is None:
         log.info("the callback is not sent: %s", body.model_dump_json())
         return
-    attempts = send(url, body, token, policy=RetryPolicy(total_s=patience_s))
+    attempts = send(url, body, token, policy=RetryPolicy(total_s=patience_s), certificates=certificates)
     log.info("the portal accepted the callback, attempt %d", attempts)
 
 

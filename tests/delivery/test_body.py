@@ -56,6 +56,30 @@ def test_the_types_are_the_closed_set_of_the_contract() -> None:
         AssetPart.model_validate({"type": "keyThumbnail", "path": "a"})
 
 
+@pytest.mark.parametrize(
+    ("swap", "types"), [(False, ["averagedVolume", "volume", "tiltMovie"]), (True, ["volume", "averagedVolume", "tiltMovie"])]
+)
+def test_the_types_of_the_two_volumes_are_those_of_the_contract_unless_the_site_has_them_swapped(
+    layout: Layout, swap: bool, types: list[str]
+) -> None:
+    volumes = Asset(AssetType.AVERAGED_VOLUME, "ave_B.mrc"), Asset(AssetType.VOLUME, "avebin8_B.mrc")
+    body = build_callback([result(layout, "B.mrc", *volumes, MOVIE)], layout, swap_volume_types=swap)
+    assets = body.files[0].image_set[0].assets
+    assert [(asset.type, asset.path.rsplit("/", 1)[1]) for asset in assets] == [
+        *zip(types, ["ave_B.mrc", "avebin8_B.mrc", "tiltMov_B.mp4"], strict=True)
+    ]
+
+
+def test_a_message_and_the_evidence_hold_no_path_of_the_server(layout: Layout) -> None:
+    message = f"{layout.folder}/B.mrc: batchruntomo ended at fine alignment; see /lscratch/B-1/align.log"
+    bad = result(layout, "B.mrc", status="error", message=message)
+    body = build_callback([bad], layout, {bad.source: {"reasons": [f"{layout.assets}/x is missing"]}})
+    told = body.files[0]
+    assert told.message == f"Projects/{SAMPLE}/B.mrc: batchruntomo ended at fine alignment; see align.log"
+    assert told.image_set[0].image_metadata == {"reasons": ["Assets/x is missing"]}
+    assert bad.message == message
+
+
 def test_the_metadata_of_a_pyramid_travel_with_it_and_only_with_it(layout: Layout) -> None:
     metadata = {
         "shader": "Grayscale",

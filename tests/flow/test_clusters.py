@@ -18,6 +18,9 @@ import pytest
 
 pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import LogSort
+
 from em_workflows.brt.flow import brt_flow
 from tiltflow.errors import SettingsError
 from tiltflow.record import read_record
@@ -66,6 +69,10 @@ def test_dask_workers_on_this_machine_do_the_work(
     monkeypatch.setenv("TILTFLOW_RUNNER", "dask")
     monkeypatch.setenv("TILTFLOW_WORKERS", "2")
     check_run(share)
+    with get_client(sync_client=True) as client:
+        lines = client.read_logs(sort=LogSort.TIMESTAMP_DESC, limit=200, offset=0)
+    done = {line.message.split(":")[0] for line in lines if line.name.startswith("tiltflow.") and "batchruntomo done" in line.message}
+    assert {"ts1", "ts2"} <= done, "the library's log of the workers, on Prefect's page"
 
 
 def test_a_worker_that_dies_costs_its_own_series_and_no_other(

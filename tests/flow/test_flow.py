@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ import pytest
 
 pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
+from prefect import tags
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.sorting import FlowRunSort, LogSort, TaskRunSort
+from prefect.logging.handlers import APILogHandler, APILogWorker
 
 from em_workflows.brt.flow import brt_flow
 from tiltflow.errors import LocationError, TiltflowError
@@ -23,6 +28,7 @@ from tiltflow.products.catalogue import PRODUCTS, STEPS
 from tiltflow.recipe import PARAMETERS
 from tiltflow.record import read_record
 from tiltflow_flows.artifacts import ARTIFACT_KEY
+from tiltflow_flows.logs import show_on_the_page
 from tiltflow_flows.tasks import PRODUCT_TASKS
 
 pytestmark = pytest.mark.filterwarnings("default")  # Prefect's own deprecations are not ours to mend
@@ -159,6 +165,48 @@ def test_two_successes_one_error_one_callback(prefect_server: None, portal: Any,
     failed = {name for name, task_run in task_runs.items() if task_run.state is not None and task_run.state.is_failed()}
     assert failed == {"run_brt ts2", "brt_series ts2"}
     assert "callback" in {name.rsplit("-", 1)[0] for name in task_runs}
+
+
+def logged(*flow_run_ids: Any) -> list[Any]:
+    """Return the lines that Prefect's pages of runs show."""
+    APILogWorker.drain_all(timeout=30)
+    with get_client(sync_client=True) as client:
+        only = LogFilter(flow_run_id=LogFilterFlowRunId(any_=list(flow_run_ids)))
+        return list(client.read_logs(log_filter=only, sort=LogSort.TIMESTAMP_ASC, limit=200, offset=0))
+
+
+def test_the_call_of_a_portal_with_slashes_around_the_folder_is_the_same_run(
+    prefect_server: None, share: Path, sample: Path, fake_imod: Any
+) -> None:
+    with tags("slashes"):
+        told = run(input_dir=f"/{SAMPLE}/", x_no_api=True)
+    assert [entry["primaryFilePath"] for entry in told["files"]] == [f"{SAMPLE}/{name}" for name in ("ts1.st", "ts2.mrc", "ts10.mrc")]
+    assert all(asset["path"].startswith(f"{SAMPLE}/ts1/") for asset in told["files"][0]["imageSet"][0]["assets"])
+    record = read_record(share / "Assets" / SAMPLE / "ts2" / "run.json")
+    message = told["files"][1]["message"]
+    assert record.message is not None
+    assert str(share) in record.message, "the record keeps the whole"
+    assert str(share) not in message
+    assert f"Projects/{SAMPLE}/ts2.mrc" in message
+    with get_client(sync_client=True) as client:
+        tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=["slashes"]))
+        flow_runs = client.read_flow_runs(flow_run_filter=tagged, sort=FlowRunSort.ID_DESC, limit=9)
+    assert len(flow_runs) == 2, "the flow, and the one in it that has the series"
+    lines = logged(*(flow_run.id for flow_run in flow_runs))
+    own = [line for line in lines if line.name.startswith("tiltflow.")]
+    assert any("batchruntomo done in" in line.message and line.task_run_id is not None for line in own)
+    assert len({(line.timestamp, line.message) for line in own}) == len(own), "each line once"
+    assert not any(line.level < logging.INFO for line in own)
+
+
+def test_a_line_outside_of_a_run_goes_to_no_page_and_is_no_warning(prefect_server: None) -> None:
+    show_on_the_page()
+    show_on_the_page()
+    handlers = [handler for handler in logging.getLogger("tiltflow").handlers if isinstance(handler, APILogHandler)]
+    assert len(handlers) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        logging.getLogger("tiltflow.pipeline").info("nobody's line")
 
 
 def test_when_all_are_bad_the_callback_is_sent_and_then_the_run_fails(

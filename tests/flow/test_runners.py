@@ -13,6 +13,7 @@ pytest.importorskip("prefect", reason="needs the extra [prefect]")
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from tiltflow.engines.imod.program import arguments
 from tiltflow.errors import SettingsError
 from tiltflow.parallel import usable_cores
 from tiltflow.settings import Settings, load_settings
@@ -66,6 +67,17 @@ def test_each_series_gets_its_share_of_the_cores_or_those_of_its_job() -> None:
     assert site_for(load_settings(workers=2), 5).threads == max(1, cores // 2)
     assert site_for(slurm(cores=24), 5).threads == 24
     assert site_for(load_settings(runner="slurm", threads=3), 5).threads == 3
+
+
+def test_imod_works_on_the_cores_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert arguments(site_for(slurm(cores=24), 5)) == ["-cp", "24"]
+    assert arguments(site_for(load_settings(runner="slurm", imod_cpus="node1:8,node2:8"), 5)) == ["-cp", "node1:8,node2:8"]
+    monkeypatch.setattr("tiltflow.settings.usable_cores", lambda: 64)  # a node whose jobs are not bound to cores
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "16")
+    assert arguments(site_for(load_settings(), 1)) == ["-cp", "16"]
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    assert arguments(site_for(load_settings(), 1)) == ["-cp", "8"]
+    assert arguments(site_for(load_settings(workers=2), 2)) == ["-cp", "4"]
 
 
 def test_a_job_script_asks_for_what_the_site_set() -> None:

@@ -51,14 +51,13 @@ def run(
 ) -> None:
     """Align, reconstruct and make the products of every tilt series in a folder."""
     from tiltflow import console
-    from tiltflow.cli.telling import tell
+    from tiltflow.cli.telling import portal_of, tell
     from tiltflow.delivery.layout import plain_layout
-    from tiltflow.delivery.portal import Portal
     from tiltflow.pipeline import forecast, prepare, require_places
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
     from tiltflow.recipe.like import recipes_like
-    from tiltflow.settings import load_settings, load_token, site_from
+    from tiltflow.settings import load_settings, site_from
 
     begin_work(verbose=asked.verbose)
     with usage_errors():
@@ -85,7 +84,7 @@ def run(
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         if recipes.own:
             console.err.print(f"settings of their own: {', '.join(recipes.own)}", markup=False)
-        portal = Portal(callback_url, load_token(settings, token_file), settings.callback_patience_s) if callback_url else None
+        portal = portal_of(settings, callback_url, token_file)
         site = site_from(settings, asked.jobs)
         require_places(asked.output, site)
         if expected := forecast(sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo):
@@ -99,7 +98,7 @@ def run(
                 sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo, verify=verify, on_progress=on_progress
             )
         results = made_of_all.results
-        status = tell(results, layout, asked.output, portal, evidence=settings.evidence_in_callback)
+        status = tell(results, layout, asked.output, portal, settings)
     console.show_closing_table(results)
     console.show_places(asked.output, made_of_all.page)
     raise typer.Exit(status)

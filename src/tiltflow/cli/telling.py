@@ -12,10 +12,24 @@ from tiltflow.delivery.layout import Layout
 from tiltflow.delivery.portal import Portal
 from tiltflow.errors import TiltflowError
 from tiltflow.report import evidence_metadata, record_of
+from tiltflow.settings import Settings, load_certificates, load_token
 from tiltflow.work import SeriesResult
 
 
-def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: Portal | None, *, evidence: bool) -> int:
+def portal_of(settings: Settings, url: str | None, token_file: Path | None) -> Portal | None:
+    """Return the portal at an address; None where none is given.
+
+    Raises
+    ------
+    SettingsError
+        If its address, token or certificates cannot be used.
+    """
+    if not url:
+        return None
+    return Portal(url, load_token(settings, token_file), settings.callback_patience_s, load_certificates())
+
+
+def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: Portal | None, settings: Settings) -> int:
     """Keep the callback in the folder of the results, send it, and return the exit status.
 
     Parameters
@@ -28,11 +42,11 @@ def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: 
         Folder of the results.
     portal
         Where to send it; None to send nothing.
-    evidence
-        Whether verdict and figures go along.
+    settings
+        Say whether verdict and figures go along, and which types the volumes have.
     """
-    kept_evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if evidence else {}
-    body = callback.build_callback(results, layout, kept_evidence)
+    kept_evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if settings.evidence_in_callback else {}
+    body = callback.build_callback(results, layout, kept_evidence, swap_volume_types=settings.swap_volume_types)
     status = status_of(tuple(results))
     kept, written = output / callback.CALLBACK_NAME, True
     try:

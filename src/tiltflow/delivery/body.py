@@ -25,10 +25,14 @@ from pydantic.alias_generators import to_camel
 
 from tiltflow.delivery.layout import Layout
 from tiltflow.delivery.publish import publish_text
+from tiltflow.delivery.wording import without_server_paths, without_server_paths_in
 from tiltflow.errors import DeliveryError
 from tiltflow.work import Asset, AssetType, SeriesResult
 
 CALLBACK_NAME = "callback.json"
+
+_SWAPPED = {AssetType.AVERAGED_VOLUME: AssetType.VOLUME, AssetType.VOLUME: AssetType.AVERAGED_VOLUME}
+"""Types of `ave_B.mrc` and `avebin8_B.mrc` for portals that have them the other way round."""
 
 
 def _encodable(text: Any) -> Any:
@@ -124,9 +128,24 @@ class StatusBody(_Part):
 
 
 def build_callback(
-    results: Sequence[SeriesResult], layout: Layout, evidence: Mapping[Path, dict[str, Any]] | None = None
+    results: Sequence[SeriesResult],
+    layout: Layout,
+    evidence: Mapping[Path, dict[str, Any]] | None = None,
+    *,
+    swap_volume_types: bool = False,
 ) -> CallbackBody:
-    """Return the body for the results of a run; `evidence` is the image metadata of each source.
+    """Return the body for the results of a run, whose texts hold no paths of the server.
+
+    Parameters
+    ----------
+    results
+        Of all series.
+    layout
+        Names the files in the portal.
+    evidence
+        The image metadata of each source.
+    swap_volume_types
+        Whether `ave_B.mrc` is a `volume` and `avebin8_B.mrc` an `averagedVolume`.
 
     Raises
     ------
@@ -134,7 +153,11 @@ def build_callback(
         If a result does not fit the contract.
     """
     try:
-        return CallbackBody(files=tuple(_file_part(result, layout, (evidence or {}).get(result.source)) for result in results))
+        return CallbackBody(
+            files=tuple(
+                _file_part(result, layout, (evidence or {}).get(result.source), swap=swap_volume_types) for result in results
+            )
+        )
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise DeliveryError(f"The results do not fit the callback: {problems}.") from error
@@ -146,21 +169,22 @@ def write_callback(body: CallbackBody, path: Path) -> Path:
     return path
 
 
-def _file_part(result: SeriesResult, layout: Layout, evidence: dict[str, Any] | None) -> FilePart:
+def _file_part(result: SeriesResult, layout: Layout, evidence: dict[str, Any] | None, *, swap: bool) -> FilePart:
     name = result.source.stem
     assets: tuple[AssetPart, ...] = ()
     if result.ok:
         output = result.output or layout.output_of(result.source)
-        assets = tuple(_asset_part(asset, output, layout) for asset in result.assets)
+        assets = tuple(_asset_part(asset, output, layout, swap=swap) for asset in result.assets)
     return FilePart(
         primary_file_path=layout.primary_path(result.source),
         status="success" if result.ok else "error",
-        message=None if result.ok else result.message,
+        message=None if result.ok or result.message is None else without_server_paths(result.message, layout),
         title=name,
-        image_set=(ImagePart(image_name=name, image_metadata=evidence, assets=assets),),
+        image_set=(ImagePart(image_name=name, image_metadata=without_server_paths_in(evidence, layout), assets=assets),),
     )
 
 
-def _asset_part(asset: Asset, output: Path, layout: Layout) -> AssetPart:
+def _asset_part(asset: Asset, output: Path, layout: Layout, *, swap: bool) -> AssetPart:
     metadata = dict(asset.metadata) if asset.metadata is not None else None
-    return AssetPart(type=asset.type, path=layout.asset_path(output, asset), metadata=metadata)
+    kind = _SWAPPED.get(asset.type, asset.type) if swap else asset.type
+    return AssetPart(type=kind, path=layout.asset_path(output, asset), metadata=metadata)

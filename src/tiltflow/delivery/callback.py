@@ -27,6 +27,7 @@ from pydantic import SecretStr
 from tiltflow import stopping
 from tiltflow.delivery.answer import Answer, read_answer, within
 from tiltflow.delivery.body import CALLBACK_NAME, CallbackBody, Status, StatusBody, build_callback, write_callback
+from tiltflow.delivery.certificates import Certificates, verification
 from tiltflow.errors import CallbackError, SettingsError
 
 __all__ = [
@@ -126,6 +127,7 @@ def send(
     token: SecretStr | None,
     *,
     policy: RetryPolicy | None = None,
+    certificates: Certificates | None = None,
     transport: httpx.BaseTransport | None = None,
     sleep: Callable[[float], None] = stopping.pause,
     clock: Callable[[], float] = time.monotonic,
@@ -142,6 +144,8 @@ def send(
         Sent as `Authorization: Bearer`; None for an API that needs none.
     policy
         How long to retry.
+    certificates
+        Those that the API's is checked by; None for the usual ones.
     transport, sleep, clock
         The network and the time, replaceable.
 
@@ -150,7 +154,7 @@ def send(
     CallbackError
         If the API refuses it, or cannot be reached for as long as the policy allows.
     SettingsError
-        If the URL or the token cannot be used.
+        If the URL, the token or the certificates cannot be used.
     """
     policy = policy or RetryPolicy()
     target = check_url(url)
@@ -160,7 +164,8 @@ def send(
     timeout = httpx.Timeout(policy.read_timeout_s, connect=policy.connect_timeout_s)
     content = body.model_dump_json().encode()
     begin, attempt, wait_s = clock(), 0, policy.first_wait_s
-    with httpx.Client(transport=transport, timeout=timeout, follow_redirects=False) as client:
+    verify = verification(certificates)
+    with httpx.Client(transport=transport, timeout=timeout, follow_redirects=False, verify=verify) as client:
         while True:
             attempt += 1
             problem, asked_wait_s = _attempt(client, target, content, secret, policy)
@@ -183,13 +188,15 @@ def notify(
     token: SecretStr | None,
     *,
     policy: RetryPolicy = NOTICE_POLICY,
+    certificates: Certificates | None = None,
     transport: httpx.BaseTransport | None = None,
     sleep: Callable[[float], None] = stopping.pause,
 ) -> bool:
     """Send the status of a run and return whether it was accepted; a portal that cannot be reached is a warning, not a failure."""
     try:
         with stopping.closing():  # a run that is asked to end still tells so
-            send(url, StatusBody(status=status), token, policy=policy, transport=transport, sleep=sleep)
+            body = StatusBody(status=status)
+            send(url, body, token, policy=policy, certificates=certificates, transport=transport, sleep=sleep)
     except (CallbackError, SettingsError) as error:
         _log.warning("the portal did not receive the status %r: %s", status, error)
         return False
@@ -229,7 +236,8 @@ def _attempt(
     except httpx.RequestError as error:
         if _bad_certificate(error):
             raise CallbackError(
-                f"{_shown(url)} presents a certificate that is not trusted ({error}); check the URL, or SSL_CERT_FILE."
+                f"{_shown(url)} presents a certificate that is not trusted ({error}); check the URL, or name the "
+                "certificates of its authority by SSL_CERT_FILE or REQUESTS_CA_BUNDLE."
             ) from error
         return _redacted(f"{type(error).__name__}: {error}", token), 0.0
     if response.is_success and response.is_word:

@@ -32,7 +32,8 @@ _FILES = (
     "{name}_local.json",
     "{name}_fid.txt",
 )
-_VOLUMES = ("{name}_ali.mrc", "{name}_rec.mrc", "{name}_rec_even.mrc", "{name}_rec_odd.mrc")
+_ALIGNED = ("{name}_ali.mrc",)
+_VOLUMES = ("{name}_rec.mrc", "{name}_rec_even.mrc", "{name}_rec_odd.mrc")
 
 
 def files_to_keep(job: Job, record: SeriesRecord, *, failed: bool) -> list[Path]:
@@ -55,6 +56,12 @@ def files_to_keep(job: Job, record: SeriesRecord, *, failed: bool) -> list[Path]
     ]
     geometry = [f"{{name}}_{name}{suffix}" for name in failures for suffix in GEOMETRY_FILES]
     return _found(job, (*_FILES, *more, *geometry))
+
+
+def _volumes_to_keep(job: Job) -> tuple[str, ...]:
+    if not job.keep_volumes:
+        return ()
+    return (*(_ALIGNED if job.site.publish_aligned else ()), *(_VOLUMES if job.site.publish_volume else ()))
 
 
 def _found(job: Job, patterns: Sequence[str]) -> list[Path]:
@@ -88,7 +95,7 @@ def publish_products(
     """
     assets = [asset for outcome in outcomes for asset in outcome.assets]
     tops = sorted({Path(asset.path).parts[0] for asset in assets})
-    volumes = _found(job, _VOLUMES) if job.keep_volumes else []
+    volumes = _found(job, _volumes_to_keep(job))
     beside = [
         path
         for step in STEPS
