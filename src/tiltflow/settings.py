@@ -277,8 +277,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources of settings, the one with precedence first."""
-        file = os.environ.get(FILE_VARIABLE)
-        return init_settings, _Variables(settings_cls), *([_File(settings_cls, Path(file).expanduser())] if file else [])
+        file = settings_file()
+        return init_settings, _Variables(settings_cls), *([_File(settings_cls, file)] if file else [])
 
     @model_validator(mode="before")
     @classmethod
@@ -319,12 +319,9 @@ class _Variables(EnvSettingsSource):
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
-        documented = {setting.variable for setting in describe_settings()}
-        known = documented.union(map(_variable, RENAMED))
-        for variable in sorted(os.environ):
-            if variable.startswith(PREFIX) and variable not in known and variable != FILE_VARIABLE:
-                _log.warning("variable %s is not a setting.%s", variable, _nearest(variable, documented))
-        self.env_vars = {variable.lower(): os.environ[variable] for variable in known if os.environ.get(variable)}
+        for sentence in unknown_variables():
+            _log.warning("%s", sentence)
+        self.env_vars = {variable.lower(): os.environ[variable] for variable in _known_variables() if os.environ.get(variable)}
 
     def __call__(self) -> dict[str, Any]:
         old = {name: self.env_vars[_variable(name).lower()] for name in RENAMED if _variable(name).lower() in self.env_vars}
@@ -347,6 +344,31 @@ class _File(TomlConfigSettingsSource):
     def __call__(self) -> dict[str, Any]:
         # The sources complete each other within a section; a value such as the mounts is taken whole from the first.
         return {name: value for name, value in super().__call__().items() if name in _SECTIONS or name not in self.current_state}
+
+
+def unknown_variables() -> tuple[str, ...]:
+    """Return a sentence on every variable that begins like a setting and is none, with the nearest that is one."""
+    documented = {setting.variable for setting in describe_settings()}
+    return tuple(
+        f"variable {variable} is not a setting.{_nearest(variable, documented)}"
+        for variable in sorted(os.environ)
+        if variable.startswith(PREFIX) and variable not in _known_variables() and variable != FILE_VARIABLE
+    )
+
+
+def settings_file() -> Path | None:
+    """Return the file of settings that the environment names; None where it names none."""
+    file = os.environ.get(FILE_VARIABLE)
+    return Path(file).expanduser() if file else None
+
+
+def settings_given(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the settings that are not left at their defaults."""
+    return tuple(name for name in type(settings).model_fields if name in settings.model_fields_set)
+
+
+def _known_variables() -> frozenset[str]:
+    return frozenset({setting.variable for setting in describe_settings()}.union(map(_variable, RENAMED)))
 
 
 @dataclass(frozen=True, slots=True)

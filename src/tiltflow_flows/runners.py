@@ -89,7 +89,7 @@ def start_slurm_cluster(settings: Settings) -> Cluster:
     """
     from dask_jobqueue.slurm import SLURMCluster
 
-    _require_acceptable(settings)
+    require_acceptable(settings)
     start: Callable[..., Any] = SLURMCluster
     cluster = start(
         n_workers=1,
@@ -135,7 +135,14 @@ def job_script(settings: Settings, scheduler: str = "tcp://<scheduler>") -> str:
     return str(job(scheduler, name="tiltflow", **slurm_options(settings)).job_script())
 
 
-def _require_acceptable(settings: Settings) -> None:
+def require_acceptable(settings: Settings) -> None:
+    """Raise unless Slurm would accept the job of the settings; nothing is submitted.
+
+    Raises
+    ------
+    SettingsError
+        With Slurm's words.
+    """
     with tempfile.TemporaryDirectory(prefix="tiltflow-job-") as folder:
         script = Path(folder) / "job.sh"
         script.write_text(job_script(settings), encoding="utf-8")

@@ -17,6 +17,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
 from tiltflow.delivery.callback import LOCAL_HOSTS, check_url
+from tiltflow.delivery.hosts import host_of, is_listed
 from tiltflow.errors import SettingsError
 from tiltflow.settings import Settings, load_settings, load_token
 
@@ -65,8 +66,8 @@ def resolve_token(token: str | None, url: str, settings: Settings | None = None)
 
 def _may_go(url: httpx.URL, settings: Settings, what: str) -> bool:
     """Return whether the secrets of the site may be sent to an address: a listed host, by https but on this machine."""
-    host = url.host if url.port is None else f"{url.host}:{url.port}"
-    if host.casefold() in {each.casefold() for each in settings.callback_hosts}:
+    host = host_of(url)
+    if is_listed(url, settings.callback_hosts):
         if url.scheme == "https" or url.host in LOCAL_HOSTS:
             return True
         _log.warning("%s is not sent to %s without encryption: give the address with https", what, host)

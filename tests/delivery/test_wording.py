@@ -42,8 +42,12 @@ def test_a_share_behind_a_link_is_known_by_both_of_its_paths(tmp_path: Path) -> 
     real = tmp_path / "disk 7"
     real.mkdir()
     (tmp_path / "mount").symlink_to(real)
-    layout = Layout(tmp_path / "mount" / "Projects", tmp_path / "mount" / "Assets", tmp_path / "mount" / "Projects", tmp_path / "mount")
-    assert without_server_paths(f"{real}/Projects/B.st or {tmp_path}/mount/Projects/B.st", layout) == "Projects/B.st or Projects/B.st"
+    layout = Layout(
+        tmp_path / "mount" / "Projects", tmp_path / "mount" / "Assets", tmp_path / "mount" / "Projects", tmp_path / "mount"
+    )
+    assert (
+        without_server_paths(f"{real}/Projects/B.st or {tmp_path}/mount/Projects/B.st", layout) == "Projects/B.st or Projects/B.st"
+    )
 
 
 WORD = st.text(st.characters(categories=("L", "N"), include_characters="_-."), min_size=1, max_size=8)

@@ -22,8 +22,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import LogSort
 
 from em_workflows.brt.flow import brt_flow
+from tiltflow.check_site.finding import Finding, Site, State, good, run_checks
 from tiltflow.errors import SettingsError
 from tiltflow.record import read_record
+from tiltflow.settings import load_settings
+from tiltflow_flows.site_checks import CHECKS
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("prefect_server")]
 
@@ -71,7 +74,9 @@ def test_dask_workers_on_this_machine_do_the_work(
     check_run(share)
     with get_client(sync_client=True) as client:
         lines = client.read_logs(sort=LogSort.TIMESTAMP_DESC, limit=200, offset=0)
-    done = {line.message.split(":")[0] for line in lines if line.name.startswith("tiltflow.") and "batchruntomo done" in line.message}
+    done = {
+        line.message.split(":")[0] for line in lines if line.name.startswith("tiltflow.") and "batchruntomo done" in line.message
+    }
     assert {"ts1", "ts2"} <= done, "the library's log of the workers, on Prefect's page"
 
 
@@ -190,6 +195,24 @@ def test_slurm_jobs_do_the_work(
     jobs = subprocess.run(["scontrol", "show", "job"], capture_output=True, text=True, check=True).stdout
     assert jobs.count("JobName=tiltflow") >= 1
     assert jobs.count("Partition=em") == jobs.count("JobName=tiltflow")
+
+
+def test_slurm_is_asked_about_the_very_job_before_anything_runs(slurm: None, tmp_path: Path) -> None:
+    (check,) = [check for check in CHECKS if check.name == "Slurm"]
+
+    def look(partition: str) -> Finding:
+        settings = load_settings(
+            runner="slurm", slurm={"partition": partition, "cores": 1, "memory": "1GiB", "shared_folder": str(tmp_path)}
+        )
+        (done,) = run_checks([check], Site(settings))
+        return done.finding
+
+    assert look("em") == good("Slurm would accept the job: 1 cores, 1GiB, 08:00:00, partition em")
+    refused = look("absent")
+    assert refused.state is State.FAILED
+    assert "Slurm refuses the job: " in refused.found
+    assert "invalid partition" in refused.found
+    assert subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout == ""
 
 
 def test_a_job_that_slurm_refuses_ends_the_run_with_its_words(

@@ -180,7 +180,9 @@ def test_the_call_of_a_portal_with_slashes_around_the_folder_is_the_same_run(
 ) -> None:
     with tags("slashes"):
         told = run(input_dir=f"/{SAMPLE}/", x_no_api=True)
-    assert [entry["primaryFilePath"] for entry in told["files"]] == [f"{SAMPLE}/{name}" for name in ("ts1.st", "ts2.mrc", "ts10.mrc")]
+    assert [entry["primaryFilePath"] for entry in told["files"]] == [
+        f"{SAMPLE}/{name}" for name in ("ts1.st", "ts2.mrc", "ts10.mrc")
+    ]
     assert all(asset["path"].startswith(f"{SAMPLE}/ts1/") for asset in told["files"][0]["imageSet"][0]["assets"])
     record = read_record(share / "Assets" / SAMPLE / "ts2" / "run.json")
     message = told["files"][1]["message"]

@@ -25,6 +25,7 @@ _MODULES = (
     "export_command",
     "look_commands",
     "verify_command",
+    "check_site_command",
     "demo_command",
     "stand_in_command",
 )

@@ -45,6 +45,12 @@ def kernel(*, fastmath: bool = False) -> Callable[[Loop], Loop]:
     return compiled
 
 
+def kept_in(loop: Callable[..., Any]) -> Path | None:
+    """Return the folder in which what is compiled of a kernel is kept; None where nothing can be kept."""
+    place = getattr(getattr(loop, _SLOT, None), "cache_path", None)
+    return Path(place) if place else None
+
+
 class _ForgivingCache(FunctionCache):
     """A cache whose disk may be full or gone: the work goes on without it."""
 

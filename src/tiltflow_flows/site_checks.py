@@ -1,0 +1,128 @@
+"""What Prefect, Slurm and the door need of a site: checks that `tiltflow check-site` finds by their entry point."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+
+import prefect
+from packaging.requirements import Requirement
+from packaging.version import Version
+from prefect.client.orchestration import get_client
+from prefect.settings import get_current_settings
+
+from tiltflow.check_site.finding import Check, Finding, Site, failed, good, note
+from tiltflow.errors import TiltflowError
+from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow_flows.door import OWN_ENTRYPOINT, describe_door
+from tiltflow_flows.runners import require_acceptable
+from tiltflow_flows.templates import own_templates
+
+_LONGEST_SILENCE_S = 90
+"""After which `deploy/reschedule_lost_runs.py` takes a run for lost: three heartbeats of 30 s."""
+
+
+def check_door(_site: Site) -> Finding:
+    """Look which flow the established name starts."""
+    door = describe_door()
+    if door.leads_here:
+        return good(door.message)
+    if door.leads_elsewhere:
+        return failed(door.message, "do what the message says, then look again")
+    return note(f"{door.message}", f"nothing, if all deployments name {OWN_ENTRYPOINT}")
+
+
+def check_packages(_site: Site) -> Finding:
+    """Look whether Prefect and what comes with it are of the versions that the flow was tested with."""
+    needed = [Requirement(text) for text in requires("tiltflow") or ()]
+    wrong, found = [], []
+    for requirement in needed:
+        if requirement.marker is None or not requirement.marker.evaluate({"extra": "prefect"}):
+            continue
+        try:
+            there = version(requirement.name)
+        except PackageNotFoundError:
+            there = ""
+        found.append(f"{requirement.name} {there}")
+        if not there or not requirement.specifier.contains(there, prereleases=True):
+            wrong.append(f"{requirement.name} {there or 'is not installed'} (needed: {requirement.specifier})")
+    if wrong:
+        return failed("; ".join(wrong), "pip install 'tiltflow[prefect]'")
+    return good(", ".join(found))
+
+
+def check_server(site: Site) -> Finding:
+    """Look whether Prefect's server answers, and is no older than the client here."""
+    url = get_current_settings().api.url
+    if url is None:
+        if site.settings.runner != "threads":
+            return failed(f"PREFECT_API_URL is not set, which the runner {site.settings.runner!r} needs", "set PREFECT_API_URL")
+        return note(
+            "PREFECT_API_URL is not set: every flow starts a server of its own", "set it, as http://prefect.example:4200/api"
+        )
+    with get_client(sync_client=True) as client:
+        if (problem := client.api_healthcheck()) is not None:
+            return failed(
+                f"{_shown(url)} does not answer ({type(problem).__name__}: {problem})",
+                "start the server, or correct PREFECT_API_URL",
+            )
+        server = Version(client.api_version())
+    here = Version(prefect.__version__)
+    found = f"{_shown(url)} answers, version {server}; here {here}"
+    if server.major != here.major or server < here:
+        return failed(f"{found}: a server must not be older than those that ask it", "update the server first, then the workers")
+    return good(found)
+
+
+def check_heartbeats(_site: Site) -> Finding:
+    """Look whether runs give signs of life, by which one whose machine died is recognised."""
+    seconds = get_current_settings().flows.heartbeat_frequency
+    if seconds is None:
+        return note("runs send none: one whose machine died stays in the state Running", "set PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30")
+    if seconds >= _LONGEST_SILENCE_S:
+        return failed(
+            f"one in {seconds} s, and a run is taken for lost after {_LONGEST_SILENCE_S} s",
+            "set PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30",
+        )
+    return good(f"one in {seconds} s")
+
+
+def check_slurm(site: Site) -> Finding:
+    """Ask Slurm whether it would accept the very job of the settings; nothing is submitted."""
+    if site.settings.runner != "slurm":
+        return note(f"not used: the runner is {site.settings.runner!r}")
+    require_acceptable(site.settings)
+    slurm = site.settings.slurm
+    return good(
+        f"Slurm would accept the job: {slurm.cores} cores, {slurm.memory}, {slurm.walltime}, partition {slurm.partition or 'default'}"
+    )
+
+
+def check_templates(site: Site) -> Finding:
+    """Look whether each template of the site's folders can be used."""
+    absent = [str(folder) for folder in site.settings.template_folders if not folder.is_dir()]
+    if absent:
+        return failed(f"of the template_folders {', '.join(absent)} cannot be read", "mount or make it, or correct the setting")
+    own, wrong = own_templates(site.settings), []
+    for name, path in own.items():
+        try:
+            make_recipe(BrtParameters(), path, **site.settings.recipe_defaults)
+        except TiltflowError as error:
+            wrong.append(f"{name}: {error}")
+    if wrong:
+        return failed("; ".join(wrong), "correct the template, or take it out of the folder")
+    return good(f"{len(own)} of the site: {', '.join(sorted(own, key=str.casefold))}" if own else "none of the site's own")
+
+
+def _shown(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)  # a user and a password may stand before the host
+
+
+CHECKS = (
+    Check("door", check_door),
+    Check("Prefect packages", check_packages),
+    Check("Prefect server", check_server),
+    Check("Prefect heartbeats", check_heartbeats),
+    Check("Slurm", check_slurm),
+    Check("templates", check_templates),
+)
