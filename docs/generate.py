@@ -18,6 +18,7 @@ import functools
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,36 @@ def settings_table() -> str:
     return "\n".join(["| setting | variable | default | what it is |", "|---|---|---|---|", *rows])
 
 
+def environment_file() -> str:
+    """Return `deploy/tiltflow.env`: every setting with its meaning, left at its default, and what Prefect is to be told."""
+    from tiltflow.settings import FILE_VARIABLE, describe_settings
+
+    head = [
+        "# The environment of tiltflow's worker: /etc/tiltflow/tiltflow.env",
+        "# Made by `make pages` from the settings; a test keeps the two equal.  What is commented out has the default that stands there.",
+        "",
+        "# Where Prefect's server is.",
+        "PREFECT_API_URL=http://127.0.0.1:4200/api",
+        "# A sign of life every 30 s, by which a run whose machine died is found (python -m tiltflow_flows.lost_runs).",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30",
+        "# Nothing leaves the site.",
+        "PREFECT_SERVER_ANALYTICS_ENABLED=false",
+        "DO_NOT_TRACK=1",
+        "# The certificates of a private authority, in the form PEM; REQUESTS_CA_BUNDLE is read too.",
+        "#SSL_CERT_FILE=",
+        "",
+        "# A file of the settings below, in the form TOML; variables count before it.",
+        f"#{FILE_VARIABLE}=",
+    ]
+    for each in describe_settings():
+        head += [
+            "",
+            *textwrap.wrap(each.help, 118, initial_indent="# ", subsequent_indent="# "),
+            f"#{each.variable}={each.default}",
+        ]
+    return "\n".join([*head, ""])
+
+
 def with_block(page: str, block: str, make: Callable[[], str]) -> str:
     """Return a page that is written by hand, with what stands between the markers of a block made anew."""
     begin, end = f"<!-- {block}: made by `make pages` -->\n\n", f"\n\n<!-- end of {block} -->"
@@ -137,6 +168,7 @@ def directives_page() -> str:
 
 
 PAGES = {
+    "../deploy/tiltflow.env": environment_file,
     "commands.md": commands_page,
     "directives.md": directives_page,
     "operating.md": functools.partial(with_block, "operating.md", "settings", settings_table),

@@ -15,11 +15,10 @@ from tiltflow.check_site.finding import Check, Finding, Site, failed, good, note
 from tiltflow.errors import TiltflowError
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow_flows.door import OWN_ENTRYPOINT, describe_door
+from tiltflow_flows.lost_runs import LONGEST_SILENCE_S
+from tiltflow_flows.lost_runs import NAME as AUTOMATION
 from tiltflow_flows.runners import require_acceptable
 from tiltflow_flows.templates import own_templates
-
-_LONGEST_SILENCE_S = 90
-"""After which `deploy/reschedule_lost_runs.py` takes a run for lost: three heartbeats of 30 s."""
 
 
 def check_door(_site: Site) -> Finding:
@@ -75,16 +74,25 @@ def check_server(site: Site) -> Finding:
 
 
 def check_heartbeats(_site: Site) -> Finding:
-    """Look whether runs give signs of life, by which one whose machine died is recognised."""
-    seconds = get_current_settings().flows.heartbeat_frequency
+    """Look whether runs give signs of life, more often than the server waits for one (:mod:`tiltflow_flows.lost_runs`)."""
+    seconds, watched = get_current_settings().flows.heartbeat_frequency, _is_watched()
+    remedy = "set PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30"
     if seconds is None:
-        return note("runs send none: one whose machine died stays in the state Running", "set PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30")
-    if seconds >= _LONGEST_SILENCE_S:
+        return note("runs send none: one whose machine died stays in the state Running", remedy)
+    if watched and 2 * seconds >= LONGEST_SILENCE_S:
         return failed(
-            f"one in {seconds} s, and a run is taken for lost after {_LONGEST_SILENCE_S} s",
-            "set PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30",
+            f"one in {seconds} s, and a run without one for {LONGEST_SILENCE_S:g} s is started again: all would be", remedy
         )
-    return good(f"one in {seconds} s")
+    if not watched:
+        return note(f"one in {seconds} s, and nobody waits for them", f"{remedy}, and run python -m tiltflow_flows.lost_runs once")
+    return good(f"one in {seconds} s; a run without one for {LONGEST_SILENCE_S:g} s is started again")
+
+
+def _is_watched() -> bool:
+    if get_current_settings().api.url is None:
+        return False
+    with get_client(sync_client=True) as client:
+        return bool(client.read_automations_by_name(AUTOMATION))
 
 
 def check_slurm(site: Site) -> Finding:

@@ -12,11 +12,12 @@ import pytest
 pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
 import prefect
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 
 from tiltflow.check_site.finding import Finding, Site, State, run_checks
 from tiltflow.settings import PREFIX, load_settings
-from tiltflow_flows import site_checks
+from tiltflow_flows import lost_runs, site_checks
 from tiltflow_flows.door import OWN_ENTRYPOINT
 from tiltflow_flows.site_checks import CHECKS
 
@@ -68,20 +69,38 @@ def test_no_server(url: str | None, runner: str, state: State, found: str) -> No
     assert "secret" not in finding.found
 
 
-@pytest.mark.parametrize(("seconds", "state"), [(30, GOOD), (90, FAILED), (None, NOTE)])
-def test_heartbeats_are_more_frequent_than_runs_are_taken_for_lost(seconds: int | None, state: State) -> None:
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: seconds}):
-        assert find("Prefect heartbeats").state is state
+@pytest.mark.parametrize(
+    ("seconds", "watched", "state"),
+    [(30, True, GOOD), (180, True, FAILED), (45, True, FAILED), (30, False, NOTE), (180, False, NOTE), (None, True, NOTE)],
+)
+def test_heartbeats_are_more_frequent_than_runs_are_taken_for_lost(
+    seconds: int | None, watched: bool, state: State, prefect_server: None
+) -> None:
+    if watched:
+        made = lost_runs.install()
+    try:
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: seconds}):
+            assert find("Prefect heartbeats").state is state
+    finally:
+        if watched:
+            with get_client(sync_client=True) as client:
+                client.delete_automation(made)
+
+
+def test_without_a_server_nobody_waits_for_heartbeats() -> None:
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}, restore_defaults={PREFECT_API_URL}):
+        assert find("Prefect heartbeats").state is NOTE
 
 
 def test_versions_of_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    finding = find("Prefect packages")
-    assert (finding.state, f"prefect {prefect.__version__}" in finding.found) == (GOOD, True), finding
-    fastapi = 'fastapi<0.155,>=0.139; extra == "prefect"'
-    monkeypatch.setattr(site_checks, "requires", lambda _name: [fastapi, 'uvicorn>99; extra == "portal"'])
-    monkeypatch.setattr(site_checks, "version", lambda _name: "0.155.0")
-    finding = find("Prefect packages")
-    assert (finding.state, finding.found) == (FAILED, "fastapi 0.155.0 (needed: <0.155,>=0.139)")
+    fastapi = 'fastapi<0.151,>=0.139; extra == "prefect"'
+    monkeypatch.setattr(site_checks, "requires", lambda _name: [fastapi, 'uvicorn>99; extra == "portal"', "numpy>99"])
+    for installed, found in {
+        "0.150.0": Finding(GOOD, "fastapi 0.150.0"),
+        "0.154.0": Finding(FAILED, "fastapi 0.154.0 (needed: <0.151,>=0.139)", "pip install 'tiltflow[prefect]'"),
+    }.items():
+        monkeypatch.setattr(site_checks, "version", lambda _name, installed=installed: installed)
+        assert find("Prefect packages") == found
 
 
 def test_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
