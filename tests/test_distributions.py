@@ -29,8 +29,8 @@ def test_tiltflow_installs_nothing_under_the_name_of_another_package(installed):
     assert {name.split("/")[0] for name in modules(installed["tiltflow"])} == {"tiltflow", "tiltflow_flows"}
 
 
-def test_the_door_is_one_file_so_that_it_takes_no_other_module_of_that_package_away(installed):
-    assert modules(installed["door"]) == {"em_workflows/brt/flow.py"}
+def test_the_door_puts_nothing_under_the_name_of_the_other_package(installed):
+    assert modules(installed["door"]) == {"tiltflow_door.pth", "tiltflow_door/__init__.py", "tiltflow_door/flow.py"}
 
 
 def test_no_file_is_in_both(installed):

@@ -1,9 +1,9 @@
 """Which package's flow the name `em_workflows.brt.flow:brt_flow` starts in this environment.
 
 The name is a contract with portals and deployments, but another distribution has a package `em_workflows` as well.  The door, a
-distribution of its own, is one file under that name that leads to :mod:`tiltflow_flows.brt`.  A package of the same name that
-Python finds first, a checkout in the working directory for instance, hides it: deployments then start the flow of that package,
-without an error.  :func:`describe_door` reports this, and `python -m tiltflow_flows.door` prints it.
+distribution of its own, makes Python answer to the name with :mod:`tiltflow_flows.brt`.  Where it is not installed, or a Python was
+started that reads no `.pth` files, deployments start the flow of the other package, without an error.  :func:`describe_door` reports
+this, and `python -m tiltflow_flows.door` prints it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,8 +19,9 @@ ENTRYPOINT = "em_workflows.brt.flow:brt_flow"
 OWN_ENTRYPOINT = "tiltflow_flows.brt:brt_flow"
 """The same flow under a name that no other package has."""
 
+_DOOR = "tiltflow_door"
 _LINE = "from tiltflow_flows.brt import brt_flow"
-"""The line by which a file of that name is recognised as the door."""
+"""The line by which a file of that name is recognised as the door of older versions, which lay in the other package's place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,53 +34,53 @@ class Door:
         The file that is imported; None if there is none.
     package
         The folder of the package `em_workflows` that Python finds first; None if there is none.
-    own
-        The door of tiltflow, the first one on the path; None if it is not installed.
+    leads_here
+        Whether the name starts tiltflow's flow.
+    installed
+        Whether the door is installed.
     """
 
     found: Path | None
     package: Path | None
-    own: Path | None
-
-    @property
-    def leads_here(self) -> bool:
-        """Whether the name starts tiltflow's flow."""
-        return self.found is not None and self.found == self.own
+    leads_here: bool
+    installed: bool
 
     @property
     def leads_elsewhere(self) -> bool:
-        """Whether the name starts another package's flow, or fails because of another package."""
-        return not self.leads_here and (self.found is not None or self.own is not None)
+        """Whether the name starts another package's flow, or nothing although the door is installed."""
+        return not self.leads_here and (self.found is not None or self.installed)
 
     @property
     def message(self) -> str:
         """What the name starts and, if that is not tiltflow's flow, what to do."""
         if self.leads_here:
-            return f"{ENTRYPOINT} is tiltflow's BRT flow, by the door {self.found}"
+            beside = f"; the package {self.package} beside it is whole" if self.package else ""
+            return f"{ENTRYPOINT} is tiltflow's BRT flow, by the door {self.found}{beside}"
         either = f"or let deployments name {OWN_ENTRYPOINT}, which needs no door"
-        if not self.leads_elsewhere:
-            return f"Nothing is installed under the name {ENTRYPOINT}: install tiltflow's door (pip install ./door), {either}."
+        theirs = f"{ENTRYPOINT} is not tiltflow's flow but that of {self.found}" if self.found else f"{ENTRYPOINT} starts nothing"
+        if self.installed:
+            return (
+                f"{theirs}. tiltflow's door is installed, and this Python has not read tiltflow_door.pth: start it without -S and "
+                f"-I, from the environment that the door is installed in, {either}."
+            )
         if self.found is None:
-            theirs = f"{ENTRYPOINT} cannot be imported: the package {self.package} has no such module"
-        else:
-            theirs = f"{ENTRYPOINT} is not tiltflow's flow but that of {self.found}"
-        if self.own is None:
-            return f"{theirs}. Install tiltflow's door (pip install ./door) in an environment without that package, {either}."
-        return (
-            f"{theirs}, which hides tiltflow's door {self.own}. Uninstall the other package, or take its folder off Python's path "
-            f"(PYTHONPATH, the working directory), {either}."
-        )
+            return f"Nothing is installed under the name {ENTRYPOINT}: install tiltflow's door (pip install ./door), {either}."
+        return f"{theirs}. Install tiltflow's door (pip install ./door), which leaves that package whole, {either}."
 
 
 def describe_door() -> Door:
     """Return what an import of `em_workflows.brt.flow` finds, without importing it."""
-    spec = find_spec("em_workflows")  # of a top-level name: no code is run
+    module = sys.modules.get(_DOOR)
+    finder = getattr(module, "Door", None)
+    spec = PathFinder.find_spec("em_workflows")  # of a top-level name: no code is run
     folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec is not None else []
+    package = folders[0] if folders else None
+    if finder is not None and finder in sys.meta_path:
+        return Door(Path(str(getattr(module, "FLOW", ""))), package, leads_here=True, installed=True)
     files = (folder / "flow.py" for folder in _package("brt", folders))
     found = next((path.resolve() for path in files if path.is_file()), None)
-    of_the_name = (Path(entry) / "em_workflows" / "brt" / "flow.py" for entry in sys.path)
-    own = next((path.resolve() for path in of_the_name if _is_door(path)), None)
-    return Door(found, folders[0] if folders else None, own)
+    installed = module is not None or find_spec(_DOOR) is not None
+    return Door(found, package, leads_here=found is not None and _is_door(found), installed=installed)
 
 
 def _package(name: str, folders: Iterable[Path]) -> list[Path]:

@@ -56,6 +56,7 @@ def import_flow() -> ImportEffects | None:
     if find_spec("prefect") is None:
         return None
     import_module("prefect")
+    import_module("tiltflow_door").hang()  # as its .pth does where it is installed
     variables, threads = set(os.environ.items()), threading.active_count()
     import_module("tiltflow_flows.brt")
     return ImportEffects(

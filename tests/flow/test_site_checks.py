@@ -15,6 +15,7 @@ import prefect
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 
+import tiltflow_door
 from tiltflow.check_site.finding import Finding, Site, State, run_checks
 from tiltflow.settings import PREFIX, load_settings
 from tiltflow_flows import lost_runs, site_checks
@@ -24,7 +25,6 @@ from tiltflow_flows.site_checks import CHECKS
 pytestmark = pytest.mark.filterwarnings("default")  # Prefect's own deprecations are not ours to mend
 
 GOOD, NOTE, FAILED = State.GOOD, State.NOTE, State.FAILED
-DOOR = Path(__file__).parents[2] / "door" / "src"
 
 
 @pytest.fixture(autouse=True)
@@ -104,15 +104,13 @@ def test_versions_of_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "em_workflows"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(DOOR)
-    assert find("door").state is GOOD
     (tmp_path / "em_workflows" / "brt").mkdir(parents=True)
     for folder in (tmp_path / "em_workflows", tmp_path / "em_workflows" / "brt"):
         (folder / "__init__.py").touch()
     (tmp_path / "em_workflows" / "brt" / "flow.py").write_text("brt_flow = None\n")
     monkeypatch.syspath_prepend(tmp_path)
+    assert find("door").state is GOOD
+    monkeypatch.setattr(sys, "meta_path", [each for each in sys.meta_path if each is not tiltflow_door.Door])
     finding = find("door")
     assert (finding.state, OWN_ENTRYPOINT in finding.found) == (FAILED, True)
 
