@@ -36,7 +36,7 @@ _LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr", "tifffile")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the commit of a checkout, Python, the system, and the libraries that can change a result."""
+    """Return the commit, if it is known, and the versions of Python, the system, and the libraries that can change a result."""
     found = {"commit": build()} if build() else {}
     found |= {"python": platform.python_version(), "system": platform.platform(terse=True)}
     for name in _LIBRARIES:

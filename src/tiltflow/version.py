@@ -1,4 +1,4 @@
-"""The version, stated only here, and the commit if tiltflow runs from a checkout."""
+"""The version, stated only here, and the commit: of the checkout that tiltflow runs from, or that it was built from."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from pathlib import Path
 
 __version__ = "0.2.0"
 
+COMMIT_FILE = "commit.txt"
+"""The file beside this one in which a build keeps the commit; a checkout has none."""
 _PATIENCE_S = 5.0
 """Longest wait for git, which answers in milliseconds unless a disk hangs."""
 
 
 @functools.cache
 def build() -> str:
-    """Return the commit that this code is of, with `modified` where files of it were changed since; empty if it is installed.
+    """Return the commit that this code is of, with `modified` where files of it were changed since; empty if it is not known.
 
     >>> build() == "" or len(build().split()[0]) >= 7
     True
     """
     package = Path(__file__).resolve().parent
+    return _of_checkout(package) or _recorded(package)
+
+
+def _of_checkout(package: Path) -> str:
     if not any((folder / ".git").exists() for folder in package.parents):
         return ""
     commit = _git(package, "rev-parse", "--short=10", "HEAD")
@@ -28,6 +34,13 @@ def build() -> str:
         return ""
     changed = _git(package, "status", "--porcelain", "--untracked-files=no", "--", ".")
     return f"{commit} modified" if changed else commit
+
+
+def _recorded(package: Path) -> str:
+    try:
+        return (package / COMMIT_FILE).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _git(folder: Path, *arguments: str) -> str:
