@@ -60,9 +60,10 @@ def deploy() -> str:
 def test_a_deployment_of_the_same_name_keeps_its_id_whatever_it_started_before(prefect_server: None) -> None:
     with get_client(sync_client=True) as client:
         client.request("POST", "/work_pools/", json={"name": "tiltflow", "type": "process"})
+        pull = [{"prefect.deployments.steps.set_working_directory": {"directory": "/gone"}}]
         flow_id = client.create_flow(another_flow)
         before = client.create_deployment(
-            flow_id=flow_id, name="hedwig", entrypoint="em_workflows/brt/flow.py:brt_flow", path="/gone"
+            flow_id=flow_id, name="hedwig", entrypoint="em_workflows/brt/flow.py:brt_flow", pull_steps=pull
         )
         said = [deploy(), deploy()]
         after = client.read_deployment_by_name(NAME)
