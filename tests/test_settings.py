@@ -269,6 +269,8 @@ def test_settings_cannot_be_changed() -> None:
 OTHER_VALUES = {
     "mounts": "a=/b",
     "runner": "dask",
+    "callback_mode": "series",
+    "state": "/state",
     "keep_workdir": "true",
     "keep_imod": "true",
     "imod_audit": "false",

@@ -25,6 +25,7 @@ _MODULES = (
     "export_command",
     "look_commands",
     "verify_command",
+    "outbox_commands",
     "demo_command",
     "stand_in_command",
 )

@@ -6,6 +6,7 @@
 """
 
 from tiltflow.pipeline.conclusion import close_lost
+from tiltflow.pipeline.dead_runs import RunPlan, close_dead_run, close_dead_runs, dead_run_like
 from tiltflow.pipeline.import_alignment import import_alignment
 from tiltflow.pipeline.intact import Checked, check_results
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
@@ -24,12 +25,16 @@ __all__ = [
     "Job",
     "OnProgress",
     "Prepared",
+    "RunPlan",
     "RunResult",
     "SeriesProgress",
     "StepOutcome",
     "StepRunner",
     "check_results",
+    "close_dead_run",
+    "close_dead_runs",
     "close_lost",
+    "dead_run_like",
     "finish_step",
     "forecast",
     "import_alignment",

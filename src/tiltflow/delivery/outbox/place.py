@@ -1,0 +1,35 @@
+"""Where the outbox lies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from tiltflow.delivery.outbox.book import Outbox
+from tiltflow.errors import DeliveryError
+
+_log = logging.getLogger(__name__)
+
+
+def open_outbox(folders: Sequence[Path]) -> Outbox:
+    """Return the outbox in the first folder that can hold it.
+
+    Where none can, and the site named none, the outbox is in memory, with a warning: then what the portal was
+    not told when the run ends is lost.
+
+    Raises
+    ------
+    DeliveryError
+        If the one folder that the site named cannot hold it.
+    """
+    problem: DeliveryError | None = None
+    for folder in folders:
+        try:
+            return Outbox(folder)
+        except DeliveryError as error:
+            problem = error
+    if problem is not None and len(folders) == 1:
+        raise problem
+    _log.warning("what the portal is not told by the end of this run is lost: %s", problem or "there is no folder for the outbox")
+    return Outbox(None)
