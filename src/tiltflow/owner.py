@@ -53,11 +53,18 @@ def _last_written(path: Path) -> float:
     return max(times)
 
 
+def kernel() -> str:
+    """Return what tells this start of this machine from every other; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def _place() -> str:
     """Return 8 digits for the numbering of processes: the start of the kernel and the namespace, or else the host."""
     try:
-        kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        where = f"{kernel}{Path('/proc/self/ns/pid').readlink()}"
+        where = f"{kernel()}\n{Path('/proc/self/ns/pid').readlink()}" if kernel() else socket.gethostname()
     except OSError:
         where = socket.gethostname()
     return hashlib.sha256(where.encode()).hexdigest()[:8]

@@ -84,6 +84,14 @@ Verify = Annotated[
         "--verify", help="Read what is done already, and make again what does not hold what was written.", rich_help_panel=HOW
     ),
 ]
+NoWait = Annotated[
+    bool,
+    typer.Option(
+        "--no-wait",
+        help="Where another run works on one of the series, end with status 2 instead of waiting for it.",
+        rich_help_panel=HOW,
+    ),
+]
 Workdir = Annotated[Path | None, typer.Option("--workdir", help="Where scratch folders are made.", rich_help_panel=WHERE)]
 PerSeries = Annotated[
     Path | None,

@@ -16,6 +16,7 @@ from tiltflow.cli.options import (
     Export,
     FallbackEngine,
     FolderOptions,
+    NoWait,
     TokenFile,
     Verify,
     takes_options,
@@ -36,6 +37,7 @@ def run(
     callback_url: CallbackUrl = None,
     token_file: TokenFile = None,
     verify: Verify = False,
+    no_wait: NoWait = False,
     keep_workdir: Annotated[bool, typer.Option("--keep-workdir", help="Keep the scratch folders.", rich_help_panel=WHERE)] = False,
     like: Annotated[
         Path | None,
@@ -52,7 +54,7 @@ def run(
     from tiltflow import console
     from tiltflow.cli.telling import following, plan_of, portal_of, tell
     from tiltflow.delivery.layout import plain_layout
-    from tiltflow.pipeline import forecast, prepare, require_places
+    from tiltflow.pipeline import forecast, prepare, require_free, require_places
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
     from tiltflow.recipe.like import recipes_like
@@ -86,6 +88,8 @@ def run(
         portal = portal_of(settings, callback_url, token_file, asked.output)
         site = site_from(settings, asked.jobs)
         require_places(asked.output, site)
+        if no_wait:
+            require_free(sources, asked.output)
         if expected := forecast(sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo):
             console.err.print(expected.line, markup=False)
             for shortage in expected.shortages:
@@ -98,7 +102,15 @@ def run(
             following(portal, layout, show, evidence=evidence, plan=plan) as on_progress,
         ):
             made_of_all = run_series(
-                sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo, verify=verify, on_progress=on_progress
+                sources,
+                recipes,
+                site,
+                asked.output,
+                jobs=asked.jobs,
+                redo=asked.redo,
+                verify=verify,
+                wait_for_others=not no_wait,
+                on_progress=on_progress,
             )
         results = made_of_all.results
         status = tell(results, layout, asked.output, portal, evidence=evidence)

@@ -14,7 +14,7 @@ from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.request import Prepared, prepare
 from tiltflow.pipeline.resource_forecast import Forecast, forecast
 from tiltflow.pipeline.resume import look_back
-from tiltflow.pipeline.run import process, recorded_run, require_places, run
+from tiltflow.pipeline.run import process, recorded_run, require_free, require_places, run
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 
@@ -44,6 +44,7 @@ __all__ = [
     "product_step",
     "reconstruct_step",
     "recorded_run",
+    "require_free",
     "require_places",
     "run",
     "series_log",
