@@ -26,6 +26,7 @@ _MODULES = (
     "look_commands",
     "verify_command",
     "outbox_commands",
+    "metrics_command",
     "demo_command",
     "stand_in_command",
 )

@@ -103,6 +103,9 @@ PerSeries = Annotated[
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every line of the log.", rich_help_panel=HOW)]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="Write the log as JSON, an object a line, for a collector of logs.", rich_help_panel=HOW)
+]
 Export = Annotated[
     list[str] | None,
     typer.Option(
@@ -140,6 +143,7 @@ class FolderOptions:
     workdir: Workdir = None
     per_series: PerSeries = None
     verbose: Verbose = False
+    log_json: LogJson = False
 
     @property
     def scratch(self) -> Path | None:

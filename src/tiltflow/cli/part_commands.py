@@ -48,7 +48,7 @@ def _do(parts: tuple[Part, ...], asked: FolderOptions, alignment: Path | None = 
     from tiltflow.recipe import make_recipe
     from tiltflow.settings import load_settings, site_from
 
-    begin_work(verbose=asked.verbose)
+    begin_work(verbose=asked.verbose, log_json=asked.log_json)
     with usage_errors():
         settings = load_settings(scratch=asked.scratch, threads=asked.threads, engine=asked.engine)
         recipe = make_recipe(

@@ -60,7 +60,7 @@ def run(
     from tiltflow.recipe.like import recipes_like
     from tiltflow.settings import load_settings, site_from
 
-    begin_work(verbose=asked.verbose)
+    begin_work(verbose=asked.verbose, log_json=asked.log_json)
     with usage_errors():
         settings = load_settings(
             scratch=asked.scratch,

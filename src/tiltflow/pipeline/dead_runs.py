@@ -304,7 +304,7 @@ def _is_dead(entry: RunEntry, now: float, grace_s: float) -> bool:
     return gone and (silent_s > grace_s or bool(entry.plan.get("command")))
 
 
-class _BusyError(Exception):
+class _BusyError(TiltflowError):
     """Another run works on a series."""
 
 

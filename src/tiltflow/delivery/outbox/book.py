@@ -302,6 +302,12 @@ class Outbox:
             numbers, "UPDATE messages SET state = 'dropped', changed = ? WHERE number = ? AND state IN ('waiting', 'refused')"
         )
 
+    def find(self, run: str) -> RunEntry | None:
+        """Return what is known of a run; None if it never began."""
+        with self._lock, self._told("read"):
+            row = self._base.execute("SELECT * FROM runs WHERE run = ?", (run,)).fetchone()
+        return None if row is None else _run(dict(row))
+
     def unfinished(self) -> list[RunEntry]:
         """Return the runs that have not told their last word, the oldest first."""
         with self._lock, self._told("read"):
