@@ -11,7 +11,7 @@ export PYTHONUNBUFFERED = 1
 export OPENBLAS_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-whole test-flow test-gallery test-slow test-robust lint bench pages docs serve lock clean
+.PHONY: help setup demo test test-whole test-flow test-gallery test-slow test-robust test-operations lint bench pages docs serve lock clean
 
 help:  ## say what each verb does
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-slow: $(VENV)/.dev  ## run the tests that take minutes, gigabytes, or a Slu
 
 test-robust: $(VENV)/.dev  ## attack the program (kills, power cuts, full disks, broken files) and count what it survives
 	@$(BIN)/python -m pytest -m "robust or attack" --timeout 3600
+
+test-operations: $(VENV)/.dev  ## kill flows, workers, Prefect's server and the portal, and count what is survived (MOMENTS=40 for the table of the docs)
+	@$(BIN)/python -m pytest -m operations --timeout 7200 --moments $(or $(MOMENTS),2) tests/operations
 
 lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && echo "ruff: clean"

@@ -162,6 +162,29 @@ def test_a_misspelt_variable_is_warned_of_once(tiltflow, small_series, tmp_path,
     assert result.output.count("TILTFLOW_TREADS") == 1
 
 
+def test_the_log_as_json_is_an_object_a_line(small_series, tmp_path, fake_imod):
+    small_series.with_name("C.st").write_bytes(b"no \xff images")
+    command = [
+        sys.executable,
+        "-m",
+        "tiltflow",
+        "run",
+        small_series.parent,
+        "-o",
+        tmp_path / "out",
+        "--engine",
+        "imod",
+        "--log-json",
+    ]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode == SOME_FAILED
+    log = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert {entry["level"] for entry in log} >= {"info"}
+    assert all(entry.keys() >= {"time", "level", "logger", "message"} for entry in log)
+    assert any(entry["message"].startswith("B: ") for entry in log)
+    assert not [line for line in done.stderr.splitlines() if " INFO " in line]
+
+
 def test_inspect_says_where_each_value_was_read(tiltflow, small_series):
     result = tiltflow("inspect", small_series)
     assert result.exit_code == GOOD

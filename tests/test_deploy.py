@@ -13,7 +13,7 @@ import pytest
 from tiltflow.settings import FILE_VARIABLE, PREFIX, describe_settings
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
-UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+UNITS = sorted((DEPLOY / "systemd").glob("*.*"))
 
 
 def test_the_environment_file_names_every_setting_and_nothing_else() -> None:
@@ -31,7 +31,7 @@ def test_every_default_in_the_environment_file_has_its_meaning_above_it() -> Non
         assert block.startswith("# ")
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_systemd_understands_a_unit(unit: Path, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")

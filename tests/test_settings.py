@@ -278,6 +278,8 @@ def test_settings_cannot_be_changed() -> None:
 OTHER_VALUES = {
     "mounts": "a=/b",
     "runner": "dask",
+    "callback_mode": "series",
+    "state": "/state",
     "keep_workdir": "true",
     "keep_imod": "true",
     "swap_volume_types": "true",

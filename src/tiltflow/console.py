@@ -5,12 +5,14 @@ In a terminal rich draws them; in a pipe or a log every message is one plain lin
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -29,12 +31,31 @@ err.soft_wrap = not err.is_terminal  # a log has no width: what somebody looks f
 out = Console(highlight=False, soft_wrap=True)
 
 
-def set_up_logging(*, verbose: bool) -> None:
-    """Send tiltflow's log to standard error: through rich in a terminal, as plain lines elsewhere."""
+class _JsonLines(logging.Formatter):
+    """A line of the log as one object: time, level, logger, message, and the traceback of a defect."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(told)
+
+
+def set_up_logging(*, verbose: bool, as_json: bool = False) -> None:
+    """Send tiltflow's log to standard error: through rich in a terminal, as plain lines elsewhere, or as JSON."""
     logger = logging.getLogger("tiltflow")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     handler: logging.Handler
-    if err.is_terminal:
+    if as_json:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_JsonLines())
+        handler.setLevel(logging.DEBUG if verbose else logging.INFO)
+    elif err.is_terminal:
         handler = RichHandler(console=err, show_path=False, markup=False, rich_tracebacks=False)
         handler.setLevel(logging.DEBUG if verbose else logging.WARNING)
     else:

@@ -18,7 +18,8 @@
     ├── EngineError                 (RuntimeError)  an engine ended without its outputs
     ├── CommandError                (RuntimeError)  a program failed: its command, status and last lines
     └── DeliveryError               (RuntimeError)  publishing or the callback
-        └── CallbackError           the portal's API refused or could not be reached
+        └── CallbackError           the portal's API refused
+            └── CallbackDelayError  ... or could not be reached: later it may take what is sent
 
 Each also inherits the builtin that callers expect.  A message says what was wrong, the value found, where, and what
 to do about it.
@@ -112,4 +113,32 @@ class DeliveryError(TiltflowError, RuntimeError):
 
 
 class CallbackError(DeliveryError):
-    """The portal's API refused the callback or could not be reached."""
+    """The portal's API refused the callback or could not be reached.
+
+    Parameters
+    ----------
+    message
+        What failed, ready to show.
+    attempts
+        How often it was tried.
+    """
+
+    def __init__(self, message: str, attempts: int = 1) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+
+
+class CallbackDelayError(CallbackError):
+    """The portal's API could not be reached, or was not ready: sent later, the callback may be taken.
+
+    Parameters
+    ----------
+    message, attempts
+        As of :class:`CallbackError`.
+    wait_s
+        The wait that the API asked for, s; 0 if it asked for none.
+    """
+
+    def __init__(self, message: str, attempts: int = 1, wait_s: float = 0.0) -> None:
+        super().__init__(message, attempts)
+        self.wait_s = wait_s

@@ -1,4 +1,4 @@
-"""Who a hidden file or folder belongs to, told by its name, so that those of processes that died can be removed and no others.
+"""Who a hidden file or folder, or a note in a book, belongs to, so that those of processes that died can be removed and no others.
 
 A token names the kernel and the numbering of processes that a process lives in, its number, and its start: two containers may have equal
 host names and equal process numbers, and a number is used again.
@@ -19,7 +19,8 @@ FOREIGN_S = 7 * 86400.0
 writes nothing for a day."""
 _UNTOLD = 0
 """The start of a process of which the kernel tells nothing but that it lives."""
-_TOKEN = re.compile(r"\.?.*?-([0-9a-f]{8})-([0-9a-f]+)-([0-9a-f]+)-[0-9a-f]{16}(?:\.[^.]*)?")
+_TOKEN = re.compile(r"([0-9a-f]{8})-([0-9a-f]+)-([0-9a-f]+)-[0-9a-f]{16}")
+_NAME = re.compile(rf"\.?.*?-({_TOKEN.pattern})(?:\.[^.]*)?")
 
 
 def new_token() -> str:
@@ -28,15 +29,21 @@ def new_token() -> str:
     return f"{_place()}-{pid:x}-{_start(pid) or _UNTOLD:x}-{secrets.token_hex(8)}"
 
 
+def is_gone(token: str) -> bool | None:
+    """Return whether the process of a token is gone; None where it lived on another machine or in another container, or is no token."""
+    found = _TOKEN.fullmatch(token)
+    if found is None or found[1] != _place():
+        return None
+    return _start(int(found[2], 16)) not in (int(found[3], 16), _UNTOLD)
+
+
 def is_left_behind(path: Path) -> bool:
     """Return whether a file or folder with a token in its name belongs to a process that is gone."""
-    found = _TOKEN.fullmatch(path.name)
+    found = _NAME.fullmatch(path.name)
     if found is None:
         return False
-    place, pid, start = found[1], int(found[2], 16), int(found[3], 16)
-    if place == _place():
-        return _start(pid) not in (start, _UNTOLD)
-    return time.time() - _last_written(path) > FOREIGN_S
+    gone = is_gone(found[1])
+    return time.time() - _last_written(path) > FOREIGN_S if gone is None else gone
 
 
 def _last_written(path: Path) -> float:
@@ -46,11 +53,18 @@ def _last_written(path: Path) -> float:
     return max(times)
 
 
+def kernel() -> str:
+    """Return what tells this start of this machine from every other; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def _place() -> str:
     """Return 8 digits for the numbering of processes: the start of the kernel and the namespace, or else the host."""
     try:
-        kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        where = f"{kernel}{Path('/proc/self/ns/pid').readlink()}"
+        where = f"{kernel()}\n{Path('/proc/self/ns/pid').readlink()}" if kernel() else socket.gethostname()
     except OSError:
         where = socket.gethostname()
     return hashlib.sha256(where.encode()).hexdigest()[:8]

@@ -46,6 +46,7 @@ from pydantic_settings import (
 )
 
 from tiltflow.delivery.certificates import Certificates
+from tiltflow.delivery.portal import Mode
 from tiltflow.errors import SettingsError
 from tiltflow.formats.zarrlayout import PyramidLayout, ZarrAxes, ZarrVersion
 from tiltflow.interchange.targets import target_names
@@ -227,7 +228,18 @@ class Settings(BaseSettings):
         description="Folders whose templates NAME.adoc callers of the flow may name; in a variable separated by semicolons.",
     )
     callback_patience_s: float = Field(
-        default=900.0, ge=0.0, description="Seconds for which the callback is retried while the API is down."
+        default=900.0,
+        ge=0.0,
+        description="Seconds for which a run waits for an API that is down; then the callback stays in the outbox, and is sent later.",
+    )
+    callback_mode: Mode = Field(
+        default="run",
+        description="One callback for all series at the end of a run, or one for each series as it ends: run, series.",
+    )
+    state: AbsolutePath | None = Field(
+        default=None,
+        description="Folder, on a local disk, of what must outlive a run: the outbox for the portal; the user's folder for such "
+        "things if not given, or else scratch.",
     )
     evidence_in_callback: bool = Field(
         default=False, description="Send the verdict and its figures to the portal, as the image metadata of each series."
@@ -251,6 +263,13 @@ class Settings(BaseSettings):
         default=True, description="Put the volume, B_rec.mrc, beside the products, and those of even and odd views."
     )
     verdict: Thresholds = Field(default=Thresholds(), description="Thresholds of the verdict.")
+
+    @property
+    def state_folders(self) -> tuple[Path, ...]:
+        """Where the outbox may lie: the first of these that can be written to."""
+        if self.state is not None:
+            return (self.state,)
+        return tuple(folder for folder in (_user_state(), self.scratch) if folder is not None)
 
     @property
     def pyramid(self) -> PyramidLayout:
@@ -291,6 +310,15 @@ class Settings(BaseSettings):
                 _log.warning("the setting %r (%s) is now called %r (%s)%s", old, _variable(old), new, _variable(new), both)
                 given.setdefault(new, value)
         return given
+
+
+def _user_state() -> Path | None:
+    """Return the user's folder for what programs keep; None for an account without one."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    try:
+        return (Path(given) if given.startswith("/") else Path.home() / ".local" / "state") / "tiltflow"
+    except RuntimeError:
+        return None
 
 
 def _engine_options() -> tuple[EngineOption, ...]:

@@ -125,7 +125,7 @@ def brt_flow(
         thickness=THICKNESS,
     )
     recipe = make_recipe(parameters, site_template(adoc_template, settings), **settings.recipe_defaults)
-    layout = resolve_input(settings.mounts, file_share, input_dir)
+    layout = resolve_input(settings.mounts, file_share, input_dir, swap_volume_types=settings.swap_volume_types)
     # Engines are those of the workers, which may be other machines.
     made = prepare(layout.folder, recipe, file=x_file_name, within=layout.share, by_mdoc=False, here=False)
     sources, recipes = made.sources, made.recipes
@@ -153,7 +153,7 @@ def brt_flow(
     records = {result.source: record_of(result) for result in results}
     publish_summary(list(records.values()), site.thresholds, page)
     evidence = {source: evidence_metadata(record) for source, record in records.items()} if settings.evidence_in_callback else {}
-    body = build_callback(results, layout, evidence, swap_volume_types=settings.swap_volume_types)
+    body = build_callback(results, layout, evidence)
     callback(body, folder / CALLBACK_NAME, url, secret, settings.callback_patience_s, certificates)
     if not any(result.ok for result in results):
         raise TiltflowError(f"None of the {len(results)} series succeeded; {results[0].source.name}: {results[0].message}")

@@ -1,7 +1,7 @@
 """Status messages to the portal before and after the work, also when the run crashes or is cancelled.
 
 These are Prefect's state hooks, called for every change of state.  A portal that cannot be reached is a warning and does not affect
-the run.
+the run: the outbox keeps what it was not told.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
 from tiltflow.delivery.body import Status
-from tiltflow.delivery.callback import notify
-from tiltflow.errors import SettingsError
-from tiltflow.settings import load_certificates
-from tiltflow_flows.tokens import resolve_token
+from tiltflow.errors import TiltflowError
+from tiltflow_flows.conversation import tell_status
 
 _log = logging.getLogger(__name__)
 
@@ -37,13 +35,9 @@ def tell_error(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> No
 
 
 def _tell(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any], status: Status) -> None:
-    parameters = flow_run.parameters
-    url = parameters.get("callback_url")
-    if not url or parameters.get("x_no_api"):
-        return
     try:
-        accepted = notify(url, status, resolve_token(parameters.get("token"), url), certificates=load_certificates())
-    except SettingsError as error:
+        accepted = tell_status(flow_run, status)
+    except (TiltflowError, OSError) as error:
         _log.warning("%s is %s; the status is not sent to the portal: %s", flow.name, state.name, error)
         return
     if accepted:

@@ -18,11 +18,26 @@ from pydantic import SecretStr
 
 from tiltflow.delivery.callback import LOCAL_HOSTS, check_url
 from tiltflow.delivery.hosts import host_of, is_listed
+from tiltflow.delivery.portal import Address
 from tiltflow.errors import SettingsError
 from tiltflow.settings import Settings, load_settings, load_token
 
 _PAGE = 200
 _log = logging.getLogger(__name__)
+
+
+def resolve_address(token: str | None, url: str, settings: Settings) -> Address:
+    """Return the portal's API at an address, with the token that a flow's parameter stands for, as far as that may be sent there.
+
+    Raises
+    ------
+    SettingsError
+        As of :func:`resolve_token`.
+    """
+    secret = resolve_token(token, url, settings)
+    if secret is None or token:
+        return Address(url=url, token=secret)
+    return Address(url=url, site_token=lambda: load_token(settings))
 
 
 def resolve_token(token: str | None, url: str, settings: Settings | None = None) -> SecretStr | None:

@@ -82,7 +82,8 @@ def test_of_a_specimen_that_stretches_the_error_is_known_if_the_reference_may_st
         return audit_alignment(views, alignment, case.truth.nominal_deg, -8.0, 10.0, params, tracks=case.tracks).evidence.error_px
 
     assert 0.8 < claimed_px(True) / true_px < 1.5
-    assert not 0.7 < claimed_px(False) / true_px < 2
+    # A reference that may not stretch sees the stretch as motion of the specimen, and takes it for the error of what allows for it.
+    assert (0.8 < claimed_px(False) / true_px < 1.5) is not made_with
 
 
 def test_what_is_opaque_is_not_compared(wild_track):

@@ -17,8 +17,10 @@ from tiltflow.check_site.engines import engine_check, self_test
 from tiltflow.check_site.finding import Check as Named
 from tiltflow.check_site.finding import Finding, Site, State, run_checks
 from tiltflow.check_site.places import check_compiled_kernels, check_scratch, check_shares, share_check
-from tiltflow.check_site.portal import check_certificates, check_portal, check_site_token, understand
+from tiltflow.check_site.portal import check_certificates, check_outbox, check_portal, check_site_token, understand
 from tiltflow.check_site.program import check_settings, check_version
+from tiltflow.delivery.outbox import Outbox, RunEntry
+from tiltflow.delivery.outbox.book import BOOK_NAME
 from tiltflow.settings import CERTIFICATE_VARIABLES, PREFIX, load_settings
 
 GOOD, NOTE, FAILED = State.GOOD, State.NOTE, State.FAILED
@@ -141,6 +143,18 @@ def test_the_token_of_the_site(tmp_path: Path) -> None:
     assert find(check_site_token, token_file=file, callback_hosts=hosts).state is FAILED
     assert find(check_site_token, token_file=tmp_path / "absent", callback_hosts=hosts).state is FAILED
     assert find(check_site_token).state is NOTE
+
+
+def test_the_outbox(tmp_path: Path) -> None:
+    assert find(check_outbox, state=tmp_path) == Finding(GOOD, f"{tmp_path / BOOK_NAME} can be written to")
+    outbox = Outbox(tmp_path)
+    outbox.begin(RunEntry(run="r", about="a folder", url="https://portal.example"))
+    outbox.put("r", "running", "a folder", "{}")
+    outbox.close()
+    waits = find(check_outbox, state=tmp_path)
+    assert (waits.state, "messages of 1 runs wait there" in waits.found) == (NOTE, True)
+    (tmp_path / "file").touch()
+    assert find(check_outbox, state=tmp_path / "file" / "state").state is FAILED
 
 
 class Portal:

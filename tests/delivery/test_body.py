@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def test_the_types_of_the_two_volumes_are_those_of_the_contract_unless_the_site_
     layout: Layout, swap: bool, types: list[str]
 ) -> None:
     volumes = Asset(AssetType.AVERAGED_VOLUME, "ave_B.mrc"), Asset(AssetType.VOLUME, "avebin8_B.mrc")
-    body = build_callback([result(layout, "B.mrc", *volumes, MOVIE)], layout, swap_volume_types=swap)
+    layout = replace(layout, swap_volume_types=swap)
+    body = build_callback([result(layout, "B.mrc", *volumes, MOVIE)], layout)
     assets = body.files[0].image_set[0].assets
     assert [(asset.type, asset.path.rsplit("/", 1)[1]) for asset in assets] == [
         *zip(types, ["ave_B.mrc", "avebin8_B.mrc", "tiltMov_B.mp4"], strict=True)

@@ -147,7 +147,7 @@ def test_a_retry_after_without_sense_or_patience_is_no_licence_to_hammer(odd: st
 
 def test_a_retry_after_beyond_the_limit_ends_the_trying() -> None:
     portal = Portal(httpx.Response(503, headers={"Retry-After": "200"}))
-    with pytest.raises(CallbackError, match="in 1 attempts"):
+    with pytest.raises(CallbackError, match="at the first attempt"):
         portal.send(policy=RetryPolicy(total_s=100.0))
 
 

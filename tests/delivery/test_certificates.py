@@ -16,7 +16,8 @@ import pytest
 from tiltflow.delivery.body import CallbackBody
 from tiltflow.delivery.callback import RetryPolicy, notify, send
 from tiltflow.delivery.certificates import Certificates
-from tiltflow.delivery.portal import Portal
+from tiltflow.delivery.outbox import Outbox, open_outbox
+from tiltflow.delivery.portal import Address, Portal
 from tiltflow.errors import CallbackError, SettingsError
 from tiltflow.settings import CERTIFICATE_VARIABLES, load_certificates
 
@@ -81,9 +82,12 @@ def test_the_authority_that_a_variable_names_is_trusted_in_every_message(
     certificates = load_certificates()
     assert send(private_portal, CallbackBody(files=()), None, policy=AT_ONCE, certificates=certificates) == 1
     assert notify(private_portal, "running", None, policy=AT_ONCE, certificates=certificates)
-    portal = Portal(private_portal, None, 0.0, certificates)
-    with portal.following():
-        portal.tell(CallbackBody(files=()))
+    outbox = Outbox(None, certificates=certificates)
+    portal = Portal(address=Address(url=private_portal), outbox=outbox, patience_s=0.0, run="r")
+    with portal.following("a folder"):
+        portal.tell(CallbackBody(files=()), "a folder")
+    assert outbox.heads(None) == []
+    outbox.close()
 
 
 def test_the_variable_of_openssl_counts_before_that_of_requests(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,5 +112,5 @@ def test_certificates_that_cannot_be_used_are_named_with_their_variable(
         bundle.write_bytes(content)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
     with pytest.raises(SettingsError, match=rf"{bundle}, named by REQUESTS_CA_BUNDLE, cannot be used \({reason}"):
-        Portal("https://portal.example/done", None, 0.0, load_certificates())
+        open_outbox([tmp_path], load_certificates())
     assert not notify("https://portal.example/done", "running", None, policy=AT_ONCE, certificates=load_certificates())

@@ -18,6 +18,8 @@ from tiltflow.pipeline.run import RUN_FILES
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.work import Site
 
+pytestmark = pytest.mark.attack("names of series")
+
 REFUSED = [
     ("...mrc", "nothing but dots is left"),
     ("..mrc", "nothing but dots is left"),

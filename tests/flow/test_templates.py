@@ -14,6 +14,8 @@ from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.settings import load_settings
 from tiltflow_flows.templates import site_template
 
+pytestmark = pytest.mark.attack("hostile caller of the flow")
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

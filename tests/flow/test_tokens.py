@@ -14,7 +14,11 @@ from tiltflow.errors import SettingsError
 from tiltflow.settings import load_settings
 from tiltflow_flows.tokens import resolve_token
 
-pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("prefect_server", "share")]
+pytestmark = [
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.usefixtures("prefect_server", "share"),
+    pytest.mark.attack("hostile caller of the flow"),
+]
 
 
 URL = "https://portal.example/api/done"

@@ -11,7 +11,7 @@ from tiltflow.pipeline import process, require_places, run
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.work import Site
 
-pytestmark = pytest.mark.usefixtures("fake_imod")
+pytestmark = [pytest.mark.usefixtures("fake_imod"), pytest.mark.attack("links planted where results go")]
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="imod")
 RAW = b"raw images that nobody can take again"
 

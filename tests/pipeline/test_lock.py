@@ -16,9 +16,13 @@ from pathlib import Path
 import pytest
 
 from tiltflow import stopping
-from tiltflow.pipeline import check_results, lock
-from tiltflow.pipeline.lock import LOCK_NAME, folder_lock
+from tiltflow.errors import LocationError
+from tiltflow.owner import kernel, new_token
+from tiltflow.pipeline import check_results, lock, process, require_free
+from tiltflow.pipeline.lock import LOCK_NAME, folder_lock, holder_of
+from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
+from tiltflow.work import Site
 
 
 def nobody(_word: str) -> None:
@@ -182,3 +186,97 @@ def test_that_another_run_is_waited_for_is_logged_once_with_its_process_and_mach
     thread.join()
     said = f"B: another run works on it (process {os.getpid()} on {socket.gethostname()}); waiting for its end"
     assert [(record.levelname, record.message) for record in caplog.records] == [("WARNING", said)]
+
+
+HERE = socket.gethostname()
+
+
+def note(folder: Path, token: str, host: str, start: str, silent_s: float = 0.0) -> None:
+    """Put the lock of another machine, or of an earlier start of this one, into a folder."""
+    folder.mkdir()
+    path = folder / LOCK_NAME
+    path.write_text(f"process 7 on {host}\n{token}\n{host}\n{start}\n")
+    os.utime(path, (time.time() - silent_s,) * 2)
+
+
+def token(*, place: str | None = None, gone: bool = False) -> str:
+    own = new_token()
+    own = f"{own[:9]}{0x3FFFFF:x}{own[own.index('-', 9) :]}" if gone else own
+    return f"{place}{own[8:]}" if place else own
+
+
+@pytest.fixture(params=["the system's locks", "a system without locks"])
+def locks(request, monkeypatch):
+    """Whether the file system knows locks."""
+    if request.param != "the system's locks":
+
+        def none(_descriptor, _how):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(lock.fcntl, "flock", none)
+    return request.param
+
+
+OTHERS = {
+    "another machine, just heard of": (token(place="0badf00d"), "elsewhere", "k", 0.0, True),
+    "another machine, silent for minutes": (token(place="0badf00d"), "elsewhere", "k", lock.DEAD_S - 30, True),
+    "another machine, silent for too long": (token(place="0badf00d"), "elsewhere", "k", lock.DEAD_S + 1, False),
+    "another container of this machine": (token(place="0badf00d"), HERE, kernel(), 0.0, True),
+    "this machine before it was started again": (token(place="0badf00d"), HERE, "before", 0.0, False),
+    "a process of this machine that is gone": (token(gone=True), HERE, kernel(), 0.0, False),
+    "what an older version wrote": ("", "", "", lock.DEAD_S + 1, False),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_whose_lock_holds(tmp_path, locks, case):
+    *said, holds = OTHERS[case]
+    note(tmp_path / "B", *said)
+
+    def give_up(word):
+        assert "process 7" in word
+        raise InterruptedError
+
+    assert (holder_of(tmp_path / "B") is not None) is holds
+    if holds:
+        with pytest.raises(InterruptedError), folder_lock(tmp_path / "B", give_up):
+            pass
+        return
+    with folder_lock(tmp_path / "B", give_up):
+        assert f"process {os.getpid()} on {HERE}" in (holder_of(tmp_path / "B") or "")
+    assert list((tmp_path / "B").iterdir()) == []
+
+
+def test_without_locks_of_the_system_there_are_never_two_at_once(tmp_path, monkeypatch):
+    def none(_descriptor, _how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", none)
+    monkeypatch.setattr(lock, "_LOOK_AGAIN_S", 0.002)
+    test_many_runs_are_never_two_at_once(tmp_path)
+    assert list((tmp_path / "B").iterdir()) == []
+
+
+def test_the_holder_is_heard_of_as_long_as_it_works(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "HEARTBEAT_S", 0.01)
+    with folder_lock(tmp_path / "B", nobody):
+        path = tmp_path / "B" / LOCK_NAME
+        os.utime(path, (0, 0))
+        end = time.monotonic() + 30
+        while path.stat().st_mtime == 0:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+@pytest.mark.usefixtures("fake_imod")
+def test_who_does_not_want_to_wait_is_told_for_whom(small_series, tmp_path):
+    output, site = tmp_path / "out", Site(scratch=tmp_path / "scratch")
+    recipe = make_recipe(BrtParameters(thickness=50), engine="imod")
+    require_free([small_series], output)
+    with folder_lock(output / "B", nobody):
+        with pytest.raises(LocationError, match=rf"Another run works on B.st \(process {os.getpid()} on {HERE}\)"):
+            require_free([small_series], output)
+        result = process(small_series, recipe, site, output=output / "B", wait_for_others=False)
+    assert not result.ok
+    assert result.message == f"B.st: another run works on it (process {os.getpid()} on {HERE}); run it again when that has ended"
+    assert process(small_series, recipe, site, output=output / "B", wait_for_others=False).ok

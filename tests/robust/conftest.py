@@ -49,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         from benchmarks.record import machine
 
         told = {
-            "command": f'python -m pytest -m "{config.getoption("-m")}" tests/robust',
+            "command": f'python -m pytest -m "{config.getoption("-m")}" tests/robust tests',
             "date": datetime.now(UTC).date().isoformat(),
             "machine": machine(),
             "figures": {

@@ -20,10 +20,10 @@ WORDS = {
     errno.EIO: ("Input/output error", "I/O error"),
 }
 ATTACKS = {
-    "disk full from a call on": (Mode.FAIL_FROM, errno.ENOSPC, TAKES_ROOM, 24),
-    "disk full at one call": (Mode.FAIL_ONCE, errno.ENOSPC, TAKES_ROOM, 32),
-    "disk full in the middle of a write": (Mode.SHORT_THEN_FAIL, errno.ENOSPC, TAKES_ROOM, 32),
-    "a call that fails (EIO)": (Mode.FAIL_ONCE, errno.EIO, EVERY, 40),
+    "disk full from a call on": (Mode.FAIL_FROM, errno.ENOSPC, TAKES_ROOM, 8),
+    "disk full at one call": (Mode.FAIL_ONCE, errno.ENOSPC, TAKES_ROOM, 12),
+    "disk full in the middle of a write": (Mode.SHORT_THEN_FAIL, errno.ENOSPC, TAKES_ROOM, 12),
+    "a call that fails (EIO)": (Mode.FAIL_ONCE, errno.EIO, EVERY, 16),
 }
 
 

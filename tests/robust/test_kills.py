@@ -15,8 +15,8 @@ from tests.robust.shim import EVERY, Arming, Call, Mode
 
 CHANGES = tuple(call for call in EVERY if call is not Call.SYNC)
 """A kill before a sync leaves what a kill after it leaves: the system's memory outlives a process."""
-STEP = {Mode.KILL: 6, Mode.KILL_HALF_WAY: 12}
-"""Every which call is attacked when all are: so that the table takes minutes and not an hour."""
+STEP = {Mode.KILL: 2, Mode.KILL_HALF_WAY: 4}
+"""Every which call is attacked by `make test-robust`: so that the table takes half an hour and not two."""
 
 
 def kill_at(warm: Warm, places: Sequence[Place], mode: Mode, calls: Sequence[Call], moments: Sequence[int]) -> list[list[str]]:
@@ -62,7 +62,7 @@ def test_a_run_that_is_killed_at_any_call_is_completed_by_the_next(warm, places,
 def test_a_run_that_is_stopped_by_a_signal_at_any_moment_is_completed_by_the_next(warm, places, clean, tally, thorough, sent):
     moments = random.Random(int(sent))
     kind = f"stopped by {sent.name} at a random moment"
-    for _ in range(7 if thorough else 1):
+    for _ in range(20 if thorough else 1):
         pids = warm.start([request(place.emptied()) for place in places])
         delays = sorted(moments.uniform(0.0, 1.6) for _ in places)
         begin = time.monotonic()

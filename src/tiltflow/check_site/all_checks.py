@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from tiltflow.check_site.engines import engine_check, self_test
 from tiltflow.check_site.finding import Check, Finding, Site, note
 from tiltflow.check_site.places import check_compiled_kernels, check_scratch, check_shares, share_check
-from tiltflow.check_site.portal import check_certificates, check_portal, check_site_token
+from tiltflow.check_site.portal import check_certificates, check_outbox, check_portal, check_site_token
 from tiltflow.check_site.program import check_settings, check_version
 from tiltflow.recipe.engine_rules import engine_names
 from tiltflow.settings import Settings
@@ -28,6 +28,7 @@ def all_checks(settings: Settings) -> Iterator[Check]:
     yield Check("compiled kernels", check_compiled_kernels)
     yield Check("certificates", check_certificates)
     yield Check("token", check_site_token)
+    yield Check("outbox", check_outbox)
     yield Check("portal", check_portal)
     for point in entry_points(group=GROUP):
         yield from added(point)

@@ -15,6 +15,7 @@ from tiltflow.check_site.finding import Finding, Site, failed, good, note
 from tiltflow.delivery.callback import LOCAL_HOSTS, check_token, check_url
 from tiltflow.delivery.certificates import verification
 from tiltflow.delivery.hosts import host_of, is_listed
+from tiltflow.delivery.outbox import open_outbox
 from tiltflow.settings import load_certificates, load_token
 
 _LIMIT_S = 10.0
@@ -52,6 +53,24 @@ def check_site_token(site: Site) -> Finding:
     if path is not None and path.stat().st_mode & 0o077:
         return note(f"it goes to {hosts}; others can read the file {path}", f"chmod 600 {path}")
     return good(f"it can be read, and goes to {hosts}")
+
+
+def check_outbox(site: Site) -> Finding:
+    """Look whether what the portal is to be told can be kept on the disk until it is told."""
+    outbox = open_outbox(site.settings.state_folders, load_certificates())
+    try:
+        if not outbox.is_durable:
+            return failed(
+                "no folder can hold it: what the portal is not told when a run ends is lost",
+                "set state, as TILTFLOW_STATE=/var/lib/tiltflow",
+            )
+        waiting = len(outbox.heads(None))
+    finally:
+        outbox.close()
+    found = f"{outbox.path} can be written to"
+    if waiting:
+        return note(f"{found}; messages wait there, those of {waiting} runs or so", "tiltflow outbox list")
+    return good(found)
 
 
 def check_portal(site: Site) -> Finding:

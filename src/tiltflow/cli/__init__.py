@@ -26,6 +26,8 @@ _MODULES = (
     "look_commands",
     "verify_command",
     "check_site_command",
+    "outbox_commands",
+    "metrics_command",
     "demo_command",
     "stand_in_command",
 )

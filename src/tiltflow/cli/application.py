@@ -92,12 +92,12 @@ def usage_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def begin_work(*, verbose: bool) -> None:
+def begin_work(*, verbose: bool, log_json: bool = False) -> None:
     """Begin a command whose results are on disk: its log is shown, and nothing that cannot be printed ends it."""
     from tiltflow import console
 
     forgive_whatever()
-    console.set_up_logging(verbose=verbose)
+    console.set_up_logging(verbose=verbose, as_json=log_json)
 
 
 @contextmanager

@@ -84,6 +84,14 @@ Verify = Annotated[
         "--verify", help="Read what is done already, and make again what does not hold what was written.", rich_help_panel=HOW
     ),
 ]
+NoWait = Annotated[
+    bool,
+    typer.Option(
+        "--no-wait",
+        help="Where another run works on one of the series, end with status 2 instead of waiting for it.",
+        rich_help_panel=HOW,
+    ),
+]
 Workdir = Annotated[Path | None, typer.Option("--workdir", help="Where scratch folders are made.", rich_help_panel=WHERE)]
 PerSeries = Annotated[
     Path | None,
@@ -95,6 +103,9 @@ PerSeries = Annotated[
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show every line of the log.", rich_help_panel=HOW)]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="Write the log as JSON, an object a line, for a collector of logs.", rich_help_panel=HOW)
+]
 Export = Annotated[
     list[str] | None,
     typer.Option(
@@ -132,6 +143,7 @@ class FolderOptions:
     workdir: Workdir = None
     per_series: PerSeries = None
     verbose: Verbose = False
+    log_json: LogJson = False
 
     @property
     def scratch(self) -> Path | None:

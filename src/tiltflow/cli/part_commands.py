@@ -48,7 +48,7 @@ def _do(parts: tuple[Part, ...], asked: FolderOptions, alignment: Path | None = 
     from tiltflow.recipe import make_recipe
     from tiltflow.settings import load_settings, site_from
 
-    begin_work(verbose=asked.verbose)
+    begin_work(verbose=asked.verbose, log_json=asked.log_json)
     with usage_errors():
         settings = load_settings(scratch=asked.scratch, threads=asked.threads, engine=asked.engine)
         recipe = make_recipe(
@@ -96,7 +96,7 @@ def products(
 ) -> None:
     """Make movies, pictures, pyramid, page and callback of aligned stacks and volumes that any program made."""
     from tiltflow import console
-    from tiltflow.cli.telling import portal_of, tell
+    from tiltflow.cli.telling import following, portal_of, tell
     from tiltflow.delivery import layout
     from tiltflow.pipeline import require_places
     from tiltflow.pipeline.given_volumes import find_given, process_all_given
@@ -108,12 +108,17 @@ def products(
         settings = load_settings(scratch=workdir.resolve() if workdir else None, threads=threads)
         site, recipe = site_from(settings), make_recipe(pyramid=settings.pyramid)
         given = find_given(folder_of(folder), name)
-        portal = portal_of(settings, callback_url, token_file)
+        portal = portal_of(settings, callback_url, token_file, output)
         require_places(output, site)
     with stoppable():
-        with console.progress_display(len(given)) as on_progress:
+        places = layout.plain_layout(folder, output, swap_volume_types=settings.swap_volume_types)
+        evidence = settings.evidence_in_callback
+        with (
+            console.progress_display(len(given)) as show,
+            following(portal, places, show, evidence=evidence) as on_progress,
+        ):
             done = process_all_given(given, recipe, site, output, redo=redo, on_progress=on_progress)
-        status = tell(done.results, layout.plain_layout(folder, output), output, portal, settings)
+        status = tell(done.results, places, output, portal, evidence=evidence)
     console.show_closing_table(done.results)
     console.show_places(output, done.page)
     raise typer.Exit(status)

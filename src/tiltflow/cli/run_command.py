@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from tiltflow.cli.options import (
     Export,
     FallbackEngine,
     FolderOptions,
+    NoWait,
     TokenFile,
     Verify,
     takes_options,
@@ -37,6 +37,7 @@ def run(
     callback_url: CallbackUrl = None,
     token_file: TokenFile = None,
     verify: Verify = False,
+    no_wait: NoWait = False,
     keep_workdir: Annotated[bool, typer.Option("--keep-workdir", help="Keep the scratch folders.", rich_help_panel=WHERE)] = False,
     like: Annotated[
         Path | None,
@@ -51,15 +52,15 @@ def run(
 ) -> None:
     """Align, reconstruct and make the products of every tilt series in a folder."""
     from tiltflow import console
-    from tiltflow.cli.telling import portal_of, tell
+    from tiltflow.cli.telling import following, plan_of, portal_of, tell
     from tiltflow.delivery.layout import plain_layout
-    from tiltflow.pipeline import forecast, prepare, require_places
+    from tiltflow.pipeline import forecast, prepare, require_free, require_places
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
     from tiltflow.recipe.like import recipes_like
     from tiltflow.settings import load_settings, site_from
 
-    begin_work(verbose=asked.verbose)
+    begin_work(verbose=asked.verbose, log_json=asked.log_json)
     with usage_errors():
         settings = load_settings(
             scratch=asked.scratch,
@@ -84,21 +85,38 @@ def run(
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         if recipes.own:
             console.err.print(f"settings of their own: {', '.join(recipes.own)}", markup=False)
-        portal = portal_of(settings, callback_url, token_file)
+        portal = portal_of(settings, callback_url, token_file, asked.output)
         site = site_from(settings, asked.jobs)
         require_places(asked.output, site)
+        if no_wait:
+            require_free(sources, asked.output)
         if expected := forecast(sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo):
             console.err.print(expected.line, markup=False)
             for shortage in expected.shortages:
                 console.err.print(f"! {shortage}", style="yellow", markup=False)
-    layout = plain_layout(folder, asked.output)
+    layout, evidence = (
+        plain_layout(folder, asked.output, swap_volume_types=settings.swap_volume_types),
+        settings.evidence_in_callback,
+    )
+    plan = plan_of(layout, asked.output, recipes, sources, evidence=evidence)
     with stoppable():
-        with portal.following() if portal else nullcontext(), console.progress_display(len(sources)) as on_progress:
+        with (
+            console.progress_display(len(sources)) as show,
+            following(portal, layout, show, evidence=evidence, plan=plan) as on_progress,
+        ):
             made_of_all = run_series(
-                sources, recipes, site, asked.output, jobs=asked.jobs, redo=asked.redo, verify=verify, on_progress=on_progress
+                sources,
+                recipes,
+                site,
+                asked.output,
+                jobs=asked.jobs,
+                redo=asked.redo,
+                verify=verify,
+                wait_for_others=not no_wait,
+                on_progress=on_progress,
             )
         results = made_of_all.results
-        status = tell(results, layout, asked.output, portal, settings)
+        status = tell(results, layout, asked.output, portal, evidence=evidence)
     console.show_closing_table(results)
     console.show_places(asked.output, made_of_all.page)
     raise typer.Exit(status)

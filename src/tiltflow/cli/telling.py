@@ -2,34 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tiltflow import console
 from tiltflow.cli.application import NOT_TOLD, SOME_FAILED, status_of
 from tiltflow.delivery import callback
 from tiltflow.delivery.layout import Layout
-from tiltflow.delivery.portal import Portal
-from tiltflow.errors import TiltflowError
+from tiltflow.delivery.outbox import open_outbox
+from tiltflow.delivery.portal import Address, Portal, new_run
+from tiltflow.errors import CallbackDelayError, TiltflowError
+from tiltflow.pipeline import OnProgress, RunPlan, SeriesProgress, dead_run_like
+from tiltflow.recipe import SeriesRecipes
 from tiltflow.report import evidence_metadata, record_of
 from tiltflow.settings import Settings, load_certificates, load_token
 from tiltflow.work import SeriesResult
 
 
-def portal_of(settings: Settings, url: str | None, token_file: Path | None) -> Portal | None:
-    """Return the portal at an address; None where none is given.
+def portal_of(settings: Settings, url: str | None, token_file: Path | None, output: Path) -> Portal | None:
+    """Return the conversation of a run to `output` with the portal at an address; None without one.
+
+    A run whose process died is taken up again: what it told is not told once more.
 
     Raises
     ------
     SettingsError
-        If its address, token or certificates cannot be used.
+        If the address, the token or the certificates cannot be used.
+    DeliveryError
+        If the outbox cannot be opened.
     """
-    if not url:
+    if url is None:
         return None
-    return Portal(url, load_token(settings, token_file), settings.callback_patience_s, load_certificates())
+    if token_file is not None:
+        address = Address(url=url, token=load_token(settings, token_file))
+    else:
+        address = Address(url=url, site_token=lambda: load_token(settings))
+    outbox = open_outbox(settings.state_folders, load_certificates())
+    return Portal(
+        address=address,
+        outbox=outbox,
+        patience_s=settings.callback_patience_s,
+        mode=settings.callback_mode,
+        run=dead_run_like(outbox, url, output.resolve()) or new_run(),
+    )
 
 
-def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: Portal | None, settings: Settings) -> int:
+def plan_of(layout: Layout, output: Path, recipes: SeriesRecipes, sources: Sequence[Path], *, evidence: bool) -> dict[str, Any]:
+    """Return what another process needs to end this run in order, or to take it up again."""
+    return RunPlan(
+        layout=replace(layout, inputs=layout.inputs.resolve(), assets=layout.assets.resolve(), folder=layout.folder.resolve()),
+        digests={source.resolve().parent / source.name: recipes.of(source).digest for source in sources},
+        output=output.resolve(),
+        evidence=evidence,
+        command=(sys.executable, "-m", "tiltflow", *sys.argv[1:]),
+        folder=str(Path.cwd()),
+    ).as_json()
+
+
+@contextmanager
+def following(
+    portal: Portal | None, layout: Layout, on_progress: OnProgress, *, evidence: bool, plan: dict[str, Any] | None = None
+) -> Iterator[OnProgress]:
+    """Let the portal follow the work of a `with` block, and give the function that receives its progress."""
+    if portal is None:
+        yield on_progress
+        return
+
+    def told(progress: SeriesProgress) -> None:
+        on_progress(progress)
+        if progress.result is not None and portal.mode == "series":
+            body = callback.build_callback([progress.result], layout, _evidence([progress.result], wanted=evidence))
+            portal.put(body, progress.result.source.name)
+            courier.wake()
+
+    with portal.following(str(layout.folder), plan) as courier:
+        yield told
+
+
+def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: Portal | None, *, evidence: bool) -> int:
     """Keep the callback in the folder of the results, send it, and return the exit status.
 
     Parameters
@@ -42,11 +96,10 @@ def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: 
         Folder of the results.
     portal
         Where to send it; None to send nothing.
-    settings
-        Say whether verdict and figures go along, and which types the volumes have.
+    evidence
+        Whether verdict and figures go along.
     """
-    kept_evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if settings.evidence_in_callback else {}
-    body = callback.build_callback(results, layout, kept_evidence, swap_volume_types=settings.swap_volume_types)
+    body = callback.build_callback(results, layout, _evidence(results, wanted=evidence))
     status = status_of(tuple(results))
     kept, written = output / callback.CALLBACK_NAME, True
     try:
@@ -57,9 +110,15 @@ def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: 
         status = status or SOME_FAILED
     if portal is not None:
         try:
-            portal.tell(body)
+            portal.tell(body, str(layout.folder))
         except TiltflowError as error:
-            remedy = f"The message is kept in {kept}" if written else "Run the same command again"
+            place = f"The message is kept in {kept}" if written else "Run the same command again"
+            waits = isinstance(error, CallbackDelayError) and portal.outbox.is_durable
+            remedy = "The message waits in the outbox; `tiltflow outbox send` sends it when the portal is there" if waits else place
             console.err.print(f"error: the portal did not accept the callback: {error}\n{remedy}", style="red", markup=False)
             status = status or NOT_TOLD
     return status
+
+
+def _evidence(results: Sequence[SeriesResult], *, wanted: bool) -> dict[Path, dict[str, Any]]:
+    return {one.source: evidence_metadata(record_of(one)) for one in results} if wanted else {}

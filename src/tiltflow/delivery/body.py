@@ -31,9 +31,6 @@ from tiltflow.work import Asset, AssetType, SeriesResult
 
 CALLBACK_NAME = "callback.json"
 
-_SWAPPED = {AssetType.AVERAGED_VOLUME: AssetType.VOLUME, AssetType.VOLUME: AssetType.AVERAGED_VOLUME}
-"""Types of `ave_B.mrc` and `avebin8_B.mrc` for portals that have them the other way round."""
-
 
 def _encodable(text: Any) -> Any:
     """Replace characters of a file name that is not UTF-8, which JSON cannot hold."""
@@ -131,8 +128,6 @@ def build_callback(
     results: Sequence[SeriesResult],
     layout: Layout,
     evidence: Mapping[Path, dict[str, Any]] | None = None,
-    *,
-    swap_volume_types: bool = False,
 ) -> CallbackBody:
     """Return the body for the results of a run, whose texts hold no paths of the server.
 
@@ -141,11 +136,9 @@ def build_callback(
     results
         Of all series.
     layout
-        Names the files in the portal.
+        Names the files and their types in the portal.
     evidence
         The image metadata of each source.
-    swap_volume_types
-        Whether `ave_B.mrc` is a `volume` and `avebin8_B.mrc` an `averagedVolume`.
 
     Raises
     ------
@@ -153,11 +146,7 @@ def build_callback(
         If a result does not fit the contract.
     """
     try:
-        return CallbackBody(
-            files=tuple(
-                _file_part(result, layout, (evidence or {}).get(result.source), swap=swap_volume_types) for result in results
-            )
-        )
+        return CallbackBody(files=tuple(_file_part(result, layout, (evidence or {}).get(result.source)) for result in results))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise DeliveryError(f"The results do not fit the callback: {problems}.") from error
@@ -169,12 +158,12 @@ def write_callback(body: CallbackBody, path: Path) -> Path:
     return path
 
 
-def _file_part(result: SeriesResult, layout: Layout, evidence: dict[str, Any] | None, *, swap: bool) -> FilePart:
+def _file_part(result: SeriesResult, layout: Layout, evidence: dict[str, Any] | None) -> FilePart:
     name = result.source.stem
     assets: tuple[AssetPart, ...] = ()
     if result.ok:
         output = result.output or layout.output_of(result.source)
-        assets = tuple(_asset_part(asset, output, layout, swap=swap) for asset in result.assets)
+        assets = tuple(_asset_part(asset, output, layout) for asset in result.assets)
     return FilePart(
         primary_file_path=layout.primary_path(result.source),
         status="success" if result.ok else "error",
@@ -184,7 +173,6 @@ def _file_part(result: SeriesResult, layout: Layout, evidence: dict[str, Any] | 
     )
 
 
-def _asset_part(asset: Asset, output: Path, layout: Layout, *, swap: bool) -> AssetPart:
+def _asset_part(asset: Asset, output: Path, layout: Layout) -> AssetPart:
     metadata = dict(asset.metadata) if asset.metadata is not None else None
-    kind = _SWAPPED.get(asset.type, asset.type) if swap else asset.type
-    return AssetPart(type=kind, path=layout.asset_path(output, asset), metadata=metadata)
+    return AssetPart(type=layout.asset_type(asset), path=layout.asset_path(output, asset), metadata=metadata)

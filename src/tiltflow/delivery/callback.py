@@ -28,7 +28,7 @@ from tiltflow import stopping
 from tiltflow.delivery.answer import Answer, read_answer, within
 from tiltflow.delivery.body import CALLBACK_NAME, CallbackBody, Status, StatusBody, build_callback, write_callback
 from tiltflow.delivery.certificates import Certificates, verification
-from tiltflow.errors import CallbackError, SettingsError
+from tiltflow.errors import CallbackDelayError, CallbackError, SettingsError
 
 __all__ = [
     "CALLBACK_NAME",
@@ -123,9 +123,10 @@ def check_token(token: SecretStr) -> SecretStr:
 
 def send(
     url: str,
-    body: CallbackBody | StatusBody,
+    body: CallbackBody | StatusBody | str,
     token: SecretStr | None,
     *,
+    key: str | None = None,
     policy: RetryPolicy | None = None,
     certificates: Certificates | None = None,
     transport: httpx.BaseTransport | None = None,
@@ -139,9 +140,11 @@ def send(
     url
         Address of the API.
     body
-        The message.
+        The message, or its JSON.
     token
         Sent as `Authorization: Bearer`; None for an API that needs none.
+    key
+        Sent as `Idempotency-Key`: the same message, sent again, has the same.
     policy
         How long to retry.
     certificates
@@ -151,8 +154,10 @@ def send(
 
     Raises
     ------
+    CallbackDelayError
+        If the API cannot be reached for as long as the policy allows.
     CallbackError
-        If the API refuses it, or cannot be reached for as long as the policy allows.
+        If the API refuses it.
     SettingsError
         If the URL, the token or the certificates cannot be used.
     """
@@ -162,20 +167,22 @@ def send(
     if secret is not None and target.scheme == "http" and target.host not in LOCAL_HOSTS:
         _log.warning("the token for %s travels unencrypted; use https", target.host)
     timeout = httpx.Timeout(policy.read_timeout_s, connect=policy.connect_timeout_s)
-    content = body.model_dump_json().encode()
+    content = (body if isinstance(body, str) else body.model_dump_json()).encode()
+    headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
     begin, attempt, wait_s = clock(), 0, policy.first_wait_s
     verify = verification(certificates)
     with httpx.Client(transport=transport, timeout=timeout, follow_redirects=False, verify=verify) as client:
         while True:
             attempt += 1
-            problem, asked_wait_s = _attempt(client, target, content, secret, policy)
+            problem, asked_wait_s = _attempt(client, target, content, headers, secret, policy)
             if problem is None:
                 _log.info("%s accepted the message, attempt %d", _shown(target), attempt)
                 return attempt
             pause_s = max(wait_s * random.uniform(0.5, 1.0), asked_wait_s)
             if clock() - begin + pause_s > policy.total_s:
-                raise CallbackError(
-                    f"{_shown(target)} did not accept the message in {attempt} attempts; the last error: {problem}."
+                tries = "at the first attempt" if attempt == 1 else f"in {attempt} attempts"
+                raise CallbackDelayError(
+                    f"{_shown(target)} did not accept the message {tries}; the last error: {problem}.", attempt, asked_wait_s
                 )
             _log.warning("%s: %s; attempt %d follows in %.0f s", _shown(target), problem, attempt + 1, pause_s)
             sleep(pause_s)
@@ -224,11 +231,16 @@ class _Bearer(httpx.Auth):
 
 
 def _attempt(
-    client: httpx.Client, url: httpx.URL, content: bytes, token: SecretStr | None, policy: RetryPolicy
+    client: httpx.Client,
+    url: httpx.URL,
+    content: bytes,
+    headers: dict[str, str],
+    token: SecretStr | None,
+    policy: RetryPolicy,
 ) -> tuple[str | None, float]:
     """Return what went wrong (None: nothing) and the wait in seconds that the server asks for; raise if a retry cannot help."""
     try:
-        response = within(policy.attempt_s, lambda: _post(client, url, content, token))
+        response = within(policy.attempt_s, lambda: _post(client, url, content, headers, token))
     except TimeoutError:
         return f"no whole answer within {policy.attempt_s:g} s", 0.0
     except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
@@ -259,10 +271,9 @@ def _attempt(
     raise CallbackError(f"{_shown(url)} refused the message: {problem}. {_advice(response.status_code)}")
 
 
-def _post(client: httpx.Client, url: httpx.URL, content: bytes, token: SecretStr | None) -> Answer:
+def _post(client: httpx.Client, url: httpx.URL, content: bytes, headers: dict[str, str], token: SecretStr | None) -> Answer:
     """Send the message once and return the answer, of which no more is read than is needed to understand it."""
     auth = _Bearer(token) if token is not None else httpx.Auth()
-    headers = {"Content-Type": "application/json"}
     with client.stream("POST", url, content=content, headers=headers, auth=auth) as response:
         return read_answer(response)
 

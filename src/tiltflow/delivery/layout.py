@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tiltflow.errors import LocationError
-from tiltflow.work import Asset
+from tiltflow.work import Asset, AssetType
 
 PROJECTS = "Projects"
 ASSETS = "Assets"
+
+_SWAPPED = {AssetType.AVERAGED_VOLUME: AssetType.VOLUME, AssetType.VOLUME: AssetType.AVERAGED_VOLUME}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,15 @@ class Layout:
         The folder whose files are the series; `inputs` or below it.
     share
         The folder that inputs and products must stay in; None without a share.
+    swap_volume_types
+        Whether the portal has the types of `ave_B.mrc` and `avebin8_B.mrc` the other way round.
     """
 
     inputs: Path
     assets: Path
     folder: Path
     share: Path | None = None
+    swap_volume_types: bool = False
 
     @property
     def output(self) -> Path:
@@ -98,6 +103,10 @@ class Layout:
         """Return the portal's name of an asset: its path below `Assets`."""
         return (output / asset.path).relative_to(self.assets).as_posix()
 
+    def asset_type(self, asset: Asset) -> AssetType:
+        """Return the portal's type of an asset."""
+        return _SWAPPED.get(asset.type, asset.type) if self.swap_volume_types else asset.type
+
 
 def refuse_inputs(mounts: Mapping[str, Path], path: Path, what: str) -> None:
     """Raise if a path lies in `Projects` of a share, links followed: nothing is ever written there.
@@ -128,12 +137,12 @@ def refuse_links(folder: Path, names: Iterable[str]) -> None:
             )
 
 
-def plain_layout(input_dir: Path, output: Path) -> Layout:
+def plain_layout(input_dir: Path, output: Path, *, swap_volume_types: bool = False) -> Layout:
     """Return the layout of a run without a share: any folder in, any folder out."""
-    return Layout(inputs=input_dir, assets=output, folder=input_dir)
+    return Layout(inputs=input_dir, assets=output, folder=input_dir, swap_volume_types=swap_volume_types)
 
 
-def resolve_input(mounts: Mapping[str, Path], file_share: str, input_dir: str) -> Layout:
+def resolve_input(mounts: Mapping[str, Path], file_share: str, input_dir: str, *, swap_volume_types: bool = False) -> Layout:
     """Return the layout for `<mount of file_share>/Projects/<input_dir>`.
 
     Portals send `input_dir` with a slash before and behind it (`/Lab/PI/`): both are left out, and it is relative to `Projects` in any
@@ -158,7 +167,7 @@ def resolve_input(mounts: Mapping[str, Path], file_share: str, input_dir: str) -
                 f"Folder {input_dir!r} of share {file_share!r} leads out of {boundary} to {folder.resolve()} by a symbolic link; "
                 "copy the data into the share."
             )
-    return Layout(inputs=projects, assets=share / ASSETS, folder=folder, share=share)
+    return Layout(inputs=projects, assets=share / ASSETS, folder=folder, share=share, swap_volume_types=swap_volume_types)
 
 
 def _share(mounts: Mapping[str, Path], file_share: str) -> Path:

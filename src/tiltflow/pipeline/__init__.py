@@ -6,6 +6,7 @@
 """
 
 from tiltflow.pipeline.conclusion import close_lost
+from tiltflow.pipeline.dead_runs import RunPlan, close_dead_run, close_dead_runs, dead_run_like
 from tiltflow.pipeline.import_alignment import import_alignment
 from tiltflow.pipeline.intact import Checked, check_results
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
@@ -13,7 +14,7 @@ from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.request import Prepared, prepare
 from tiltflow.pipeline.resource_forecast import Forecast, forecast
 from tiltflow.pipeline.resume import look_back
-from tiltflow.pipeline.run import process, recorded_run, require_places, run
+from tiltflow.pipeline.run import process, recorded_run, require_free, require_places, run
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 
@@ -24,12 +25,16 @@ __all__ = [
     "Job",
     "OnProgress",
     "Prepared",
+    "RunPlan",
     "RunResult",
     "SeriesProgress",
     "StepOutcome",
     "StepRunner",
     "check_results",
+    "close_dead_run",
+    "close_dead_runs",
     "close_lost",
+    "dead_run_like",
     "finish_step",
     "forecast",
     "import_alignment",
@@ -39,6 +44,7 @@ __all__ = [
     "product_step",
     "reconstruct_step",
     "recorded_run",
+    "require_free",
     "require_places",
     "run",
     "series_log",

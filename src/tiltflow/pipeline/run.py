@@ -27,7 +27,7 @@ from tiltflow.pipeline.conclusion import complete
 from tiltflow.pipeline.exports import complete_exports
 from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, OnProgress, Part, RunResult, SeriesProgress, nobody
-from tiltflow.pipeline.lock import folder_lock
+from tiltflow.pipeline.lock import PAGES_LOCK_NAME, folder_lock, holder_of
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.resume import forget_damaged, look_back
 from tiltflow.pipeline.standing import clean, recover, refuse_elsewhere, set_aside
@@ -56,6 +56,7 @@ def run(
     keep_volumes: bool = True,
     redo: bool = False,
     verify: bool = False,
+    wait_for_others: bool = True,
     parts: tuple[Part, ...] = ALL_PARTS,
     on_progress: OnProgress = nobody,
 ) -> RunResult:
@@ -93,6 +94,7 @@ def run(
             keep_volumes=keep_volumes,
             redo=redo,
             verify=verify,
+            wait_for_others=wait_for_others,
             parts=parts,
             on_progress=report,
         )
@@ -135,6 +137,22 @@ def require_places(output: Path, site: Site) -> None:
     require_writable(scratch, "scratch")
 
 
+def require_free(sources: Sequence[Path], output: Path) -> None:
+    """Raise if another run works on one of these series.
+
+    Raises
+    ------
+    LocationError
+        With the series, and who works on them.
+    """
+    held = {source.name: holder for source in sources if (holder := holder_of(output / source.stem)) is not None}
+    if held:
+        raise LocationError(
+            f"Another run works on {', '.join(f'{name} ({holder})' for name, holder in held.items())}; "
+            "run this again when that has ended, or leave --no-wait out to wait for it."
+        )
+
+
 def process(
     source: Path,
     recipe: Recipe,
@@ -144,6 +162,7 @@ def process(
     keep_volumes: bool = True,
     redo: bool = False,
     verify: bool = False,
+    wait_for_others: bool = True,
     parts: tuple[Part, ...] = ALL_PARTS,
     on_progress: OnProgress = nobody,
     runner: StepRunner | None = None,
@@ -151,7 +170,7 @@ def process(
     """Align, reconstruct and make every product of one series; failures are returned as a result, whatever they are.
 
     `runner` runs the steps, for instance as tasks of an orchestrator, which then report their own progress.  While another run works on
-    the series, this one waits.
+    the series, this one waits; without `wait_for_others` it fails.
     """
     options = _Options(keep_volumes, redo, verify, parts)
     why = why_unusable(source, RUN_FILES)
@@ -160,7 +179,9 @@ def process(
         on_progress(SeriesProgress(source.stem, "start", 1.0, result))
         return result
 
-    def wait(word: str) -> None:
+    def wait_for(word: str) -> None:
+        if not wait_for_others:
+            raise LocationError(f"{source.name}: {word.rpartition(';')[0]}; run it again when that has ended")
         on_progress(SeriesProgress(source.stem, "waiting", 0.0, note=word))
 
     note = ""
@@ -168,7 +189,7 @@ def process(
         refuse_elsewhere(output, site)
         with new_folders_kept(output):
             output.mkdir(parents=True, exist_ok=True)
-        with folder_lock(output, wait):
+        with folder_lock(output, wait_for):
             result, note = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
     except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone
         result = outside_of_the_work(source, output, error)
@@ -294,7 +315,8 @@ class _Pages:
 def _write_pages(output: Path, site: Site, *, level: int = logging.WARNING) -> Path | None:
     """Return the page of a run, written anew; None where it cannot be, which is logged at `level`."""
     try:
-        return write_run_pages(output, site.thresholds)[0]
+        with folder_lock(output, len, PAGES_LOCK_NAME):  # another run to the same folder may write them, and know less
+            return write_run_pages(output, site.thresholds)[0]
     except Exception as error:  # noqa: BLE001  the boundary: no report is worth a run
         full = isinstance(error, OSError) and error.errno in NO_SPACE
         why = no_room(error, output) if isinstance(error, OSError) and full else error

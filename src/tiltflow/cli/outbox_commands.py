@@ -1,0 +1,197 @@
+"""The commands for what the portal is to be told, and for runs that ended without telling it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tiltflow.cli.application import NOT_TOLD, SOME_FAILED, app, begin_work, stoppable, usage_errors
+
+if TYPE_CHECKING:
+    from tiltflow.delivery.outbox import Message, Outbox
+    from tiltflow.settings import Settings
+
+_ROUND_S = 30.0
+"""How often `send --wait` looks for what is due."""
+
+outbox_app = typer.Typer(no_args_is_help=True, help="What the portal is to be told: kept until it was told.")
+app.add_typer(outbox_app, name="outbox")
+
+Numbers = Annotated[list[int] | None, typer.Argument(metavar="NUMBER...", help="Of messages, as `list` has them.")]
+Every = Annotated[bool, typer.Option("--all", help="All that are refused or wait.")]
+
+
+@outbox_app.command("list")
+def show(
+    told: Annotated[bool, typer.Option("--all", help="Also what was told or dropped in the last 30 days.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Whole, with what is sent, as JSON.")] = False,
+) -> None:
+    """List what waits to be told, or was refused: exit status 4 if there is any."""
+    from tiltflow import console
+
+    with usage_errors():
+        outbox, _ = _open()
+        messages = outbox.messages() if told else outbox.messages("waiting", "refused")
+    if as_json:
+        typer.echo(json.dumps([_entry(message) for message in messages], indent=1))
+    elif messages:
+        header = ("number", "state", "what", "of", "to", "written", "tried", "next try", "last problem")
+        console.show_rows([_row(message, outbox.clock()) for message in messages], header)
+    else:
+        console.out.print(f"nothing waits in {outbox.path}", markup=False)
+    raise typer.Exit(NOT_TOLD if any(message.state in ("waiting", "refused") for message in messages) else 0)
+
+
+@outbox_app.command()
+def send(
+    wait: Annotated[
+        float, typer.Option("--wait", min=0.0, metavar="HOURS", help="Go on trying for so long; 0 tries each message once.")
+    ] = 0.0,
+) -> None:
+    """Send what waits: exit status 4 if the portal did not take all of it."""
+    begin_work(verbose=False)
+    with usage_errors():
+        outbox, settings = _open()
+    with stoppable():
+        status = _send(outbox, settings, wait * 3600.0)
+    raise typer.Exit(status)
+
+
+@outbox_app.command()
+def retry(numbers: Numbers = None, *, every: Every = False) -> None:
+    """Let messages wait to be sent once more, refused ones for instance when the token is right again; then `send`."""
+    with usage_errors():
+        outbox, _ = _open()
+        _report("wait to be sent", outbox.retry(_chosen(outbox, numbers, every=every)), numbers)
+
+
+@outbox_app.command()
+def drop(numbers: Numbers = None, *, every: Every = False) -> None:
+    """Never send messages."""
+    with usage_errors():
+        outbox, _ = _open()
+        _report("will not be sent", outbox.drop(_chosen(outbox, numbers, every=every)), numbers)
+
+
+@app.command()
+def reconcile(
+    resume: Annotated[bool, typer.Option("--resume", help="Call the commands of such runs again, one after the other.")] = False,
+    grace: Annotated[
+        float,
+        typer.Option("--grace", min=0.0, metavar="SECONDS", help="Leave flows alone that died more recently: they are restarted."),
+    ] = 600.0,
+) -> None:
+    """Find runs whose process died: close their records, remove what they left, and tell the portal what they finished."""
+    from tiltflow import console
+    from tiltflow.pipeline.dead_runs import close_dead_runs, commands_of_dead_runs
+
+    begin_work(verbose=False)
+    with usage_errors():
+        outbox, settings = _open()
+        if resume:
+            failed = 0
+            for entry, again in commands_of_dead_runs(outbox):
+                console.out.print(f"{entry.about}: {again.line}", markup=False)
+                failed += subprocess.run(again.command, cwd=again.folder, check=False).returncode != 0
+            if failed:
+                raise typer.Exit(SOME_FAILED)
+        closed = close_dead_runs(outbox, settings.verdict, settings.scratch, grace_s=grace)
+    for each in closed:
+        console.out.print(f"{each.entry.about}: {each.words}", markup=False)
+        if each.again is not None:
+            console.out.print(f"  the rest is done by: {each.again.line}", markup=False)
+    if not closed:
+        console.out.print("no run has died", markup=False)
+    with stoppable():
+        raise typer.Exit(_send(outbox, settings, 0.0) if closed else 0)
+
+
+def _open() -> tuple[Outbox, Settings]:
+    """Return the outbox of this site, and the settings."""
+    from tiltflow.delivery.outbox import open_outbox
+    from tiltflow.settings import load_certificates, load_settings
+
+    settings = load_settings()
+    return open_outbox(settings.state_folders, load_certificates()), settings
+
+
+def _send(outbox: Outbox, settings: Settings, seconds: float) -> int:
+    """Send what waits, for so long, print what became of it, and return the exit status."""
+    from tiltflow import console, stopping
+    from tiltflow.delivery.outbox import deliver
+    from tiltflow.settings import load_token
+
+    end, only_due = time.monotonic() + seconds, False
+    while True:
+        made = deliver(outbox, lambda: load_token(settings), only_due=only_due)
+        for word, messages in (("told", made.sent), ("refused", made.refused)):
+            for message in messages:
+                console.out.print(f"{word}: {message.kind} of {message.about}", markup=False)
+        if made.problem is not None:
+            console.err.print(f"! {made.problem}", style="yellow", markup=False)
+        left = len(outbox.messages("waiting"))
+        if not left or time.monotonic() + _ROUND_S > end:
+            break
+        only_due = True
+        stopping.pause(_ROUND_S)
+    refused = len(outbox.messages("refused"))
+    console.out.print(f"{left} wait, {refused} were refused" if left or refused else "all is told", markup=False)
+    return NOT_TOLD if left or made.refused else 0
+
+
+def _chosen(outbox: Outbox, numbers: list[int] | None, *, every: bool) -> list[int]:
+    from tiltflow.errors import ParameterError
+
+    if every:
+        return [message.number for message in outbox.messages("waiting", "refused")]
+    if not numbers:
+        raise ParameterError("no message is chosen: give numbers, as `tiltflow outbox list` has them, or --all")
+    return numbers
+
+
+def _report(what: str, done: list[int], asked: list[int] | None) -> None:
+    from tiltflow import console
+    from tiltflow.errors import ParameterError
+
+    console.out.print(f"{len(done)} messages {what}", markup=False)
+    if lacking := sorted({*(asked or [])} - {*done}):
+        raise ParameterError(f"no such message in the outbox, or none that this can be done with: {', '.join(map(str, lacking))}")
+
+
+def _entry(message: Message) -> dict[str, object]:
+    return {
+        "number": message.number,
+        "state": message.state,
+        "kind": message.kind,
+        "about": message.about,
+        "run": message.run,
+        "url": message.url,
+        "key": message.key,
+        "attempts": message.attempts,
+        "written": _moment(message.written),
+        "due": _moment(message.due),
+        "problem": message.problem,
+        "body": json.loads(message.body),
+    }
+
+
+def _row(message: Message, now: float) -> tuple[str, ...]:
+    import httpx
+
+    wait_s = message.due - now
+    due = "" if message.state != "waiting" else "now" if wait_s <= 0 else f"in {wait_s / 60:.0f} min"
+    about = Path(message.about).name or message.about
+    return (
+        *(str(message.number), message.state, message.kind, about, httpx.URL(message.url).host, _moment(message.written)),
+        *(str(message.attempts), due, message.problem),
+    )
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

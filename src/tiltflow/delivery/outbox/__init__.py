@@ -1,0 +1,11 @@
+"""The outbox: what the portal is to be told, kept on the disk until it was told.
+
+A run writes each message into a book before anything is sent (:mod:`~tiltflow.delivery.outbox.book`); sending is a loop of its own
+(:mod:`~tiltflow.delivery.outbox.courier`) that any later run, `tiltflow outbox send` or a timer takes up where a dead one left it.
+"""
+
+from tiltflow.delivery.outbox.book import Kind, Message, Outbox, RunEntry, State
+from tiltflow.delivery.outbox.courier import Courier, Delivered, deliver
+from tiltflow.delivery.outbox.place import open_outbox
+
+__all__ = ["Courier", "Delivered", "Kind", "Message", "Outbox", "RunEntry", "State", "deliver", "open_outbox"]

@@ -1,0 +1,361 @@
+"""The outbox: everything is told once, in order, however long the portal or the process is away."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from tiltflow.delivery.callback import RetryPolicy
+from tiltflow.delivery.outbox import Outbox, RunEntry, deliver, open_outbox
+from tiltflow.delivery.outbox.book import BOOK_NAME
+from tiltflow.errors import DeliveryError
+
+URL = "https://portal.example/api/done"
+SITE = SecretStr("of-the-site")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Portal:
+    """Answers with the given things in order, the last one for ever."""
+
+    def __init__(self, *answers: int | Exception | httpx.Response) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx.Request] = []
+        self.transport = httpx.MockTransport(self._answer)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, httpx.Response) else httpx.Response(answer)
+
+    @property
+    def heard(self) -> list[Any]:
+        return [json.loads(request.content) for request in self.requests]
+
+    def deliver(self, outbox: Outbox, **options: Any) -> Any:
+        return deliver(outbox, lambda: SITE, transport=self.transport, sleep=lambda _: None, **options)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def outbox(tmp_path: Path, clock: Clock) -> Outbox:
+    return Outbox(tmp_path / "state", clock=clock)
+
+
+def begin(outbox: Outbox, run: str = "r1", **more: Any) -> None:
+    outbox.begin(RunEntry(run=run, about=f"folder of {run}", **({"url": URL} | more)))
+
+
+def fill(outbox: Outbox, run: str = "r1", final: str = "success") -> None:
+    outbox.put(run, "running", run, '{"status":"running"}')
+    outbox.put(run, "result", run, json.dumps({"files": [run]}))
+    outbox.put(run, "final", run, json.dumps({"status": final}))
+
+
+WHOLE = [{"status": "running"}, {"files": ["r1"]}, {"status": "success"}]
+
+
+def test_messages_are_sent_in_order_each_once(outbox: Outbox) -> None:
+    begin(outbox)
+    fill(outbox)
+    portal = Portal(200)
+    assert [message.kind for message in portal.deliver(outbox).sent] == ["running", "result", "final"]
+    assert portal.heard == WHOLE
+    assert portal.deliver(outbox).sent == ()
+    assert {message.state for message in outbox.messages()} == {"sent"}
+
+
+def test_each_message_has_a_key_of_its_own_that_stays_when_it_is_sent_again(outbox: Outbox, clock: Clock) -> None:
+    begin(outbox)
+    fill(outbox)
+    portal = Portal(200, 500, 200)
+    portal.deliver(outbox)
+    clock.now += 7200
+    portal.deliver(outbox)
+    keys = [request.headers["Idempotency-Key"] for request in portal.requests]
+    assert keys[1] == keys[2]
+    assert len({*keys}) == 3
+
+
+@pytest.mark.parametrize("trouble", [500, 503, 429, httpx.ConnectError("refused"), httpx.ReadTimeout("slow")], ids=str)
+def test_a_portal_that_is_away_for_a_day_is_told_everything_later_in_order(
+    outbox: Outbox, clock: Clock, trouble: int | Exception
+) -> None:
+    begin(outbox)
+    fill(outbox)
+    away, attempts = Portal(trouble), 0
+    for _ in range(24 * 60):
+        attempts += len(away.deliver(outbox).waiting)
+        clock.now += 60
+    assert {json.dumps(body) for body in away.heard} == {json.dumps(WHOLE[0])}, "what is behind it waits"
+    assert 20 <= attempts <= 60, "every hour in the end"
+    (head,) = outbox.heads()
+    assert head.attempts == attempts
+    assert head.problem
+    back = Portal(200)
+    back.deliver(outbox, only_due=False)
+    assert back.heard == WHOLE
+
+
+def test_what_is_not_due_waits_and_the_portal_s_own_word_is_kept(outbox: Outbox, clock: Clock) -> None:
+    begin(outbox)
+    fill(outbox)
+    Portal(httpx.Response(503, headers={"Retry-After": "5000"})).deliver(outbox)
+    portal = Portal(200)
+    clock.now += 4999
+    assert portal.deliver(outbox).sent == ()
+    clock.now += 2
+    assert len(portal.deliver(outbox).sent) == 3
+
+
+def test_a_portal_that_is_down_is_asked_once_a_round_and_another_is_told(outbox: Outbox) -> None:
+    for number in range(5):
+        begin(outbox, f"r{number}")
+        fill(outbox, f"r{number}")
+    begin(outbox, "other", url="https://other.example/api")
+    fill(outbox, "other")
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        return httpx.Response(200 if request.url.host == "other.example" else 502)
+
+    deliver(outbox, lambda: None, transport=httpx.MockTransport(answer), sleep=lambda _: None)
+    assert asked.count("portal.example") == 1
+    assert asked.count("other.example") == 3
+
+
+def test_what_the_portal_refuses_is_kept_and_the_run_ends_as_an_error(outbox: Outbox) -> None:
+    begin(outbox)
+    fill(outbox)
+    portal = Portal(200, 401, 200)
+    made = portal.deliver(outbox)
+    assert [message.kind for message in made.refused] == ["result"]
+    assert portal.heard == [{"status": "running"}, {"files": ["r1"]}, {"status": "error"}]
+    (refused,) = outbox.messages("refused")
+    assert "401" in refused.problem
+    assert outbox.retry([refused.number]) == [refused.number]
+    later = Portal(200)
+    later.deliver(outbox)
+    assert later.heard == [{"files": ["r1"]}]
+
+
+def test_a_result_that_is_written_twice_is_told_once_and_another_one_too(outbox: Outbox) -> None:
+    begin(outbox)
+    for _ in range(2):
+        fill(outbox)
+    outbox.put("r1", "result", "r1", '{"files": ["another"]}')
+    portal = Portal(200)
+    portal.deliver(outbox)
+    assert portal.heard == [*WHOLE, {"files": ["another"]}]
+
+
+def test_the_last_of_the_final_statuses_counts(outbox: Outbox) -> None:
+    begin(outbox)
+    fill(outbox, final="success")
+    outbox.put("r1", "final", "r1", '{"status": "error"}')
+    portal = Portal(200)
+    portal.deliver(outbox)
+    assert portal.heard[2:] == [{"status": "error"}]
+
+
+def test_a_run_that_is_taken_up_again_goes_on_and_one_that_had_ended_begins_anew(outbox: Outbox) -> None:
+    begin(outbox)
+    outbox.put("r1", "running", "r1", '{"status":"running"}')
+    portal = Portal(200)
+    portal.deliver(outbox)
+    begin(outbox)
+    assert [entry.run for entry in outbox.unfinished()] == ["r1"]
+    fill(outbox)
+    portal.deliver(outbox)
+    assert portal.heard == WHOLE
+    assert outbox.unfinished() == []
+    begin(outbox)
+    assert [entry.run for entry in outbox.unfinished()] == ["r1"]
+    fill(outbox)
+    portal.deliver(outbox)
+    assert portal.heard == WHOLE * 2
+    keys = [request.headers["Idempotency-Key"] for request in portal.requests]
+    assert len({*keys}) == 6, "a portal must not take the second telling for the first"
+
+
+@pytest.mark.parametrize(
+    ("token", "site", "sent"), [(None, True, "Bearer of-the-site"), (SecretStr("own"), False, "Bearer own"), (None, False, None)]
+)
+def test_the_token_that_goes_along(outbox: Outbox, token: SecretStr | None, site: bool, sent: str | None) -> None:
+    begin(outbox, token=token, site_token=site)
+    fill(outbox)
+    portal = Portal(200)
+    portal.deliver(outbox)
+    assert {request.headers.get("Authorization") for request in portal.requests} == {sent}
+
+
+def test_a_token_is_in_nobody_s_reach_and_gone_when_all_is_told(outbox: Outbox) -> None:
+    begin(outbox, token=SecretStr("a-secret-of-the-caller"))
+    fill(outbox)
+    assert outbox.path is not None
+    folder = outbox.path.parent
+    assert outbox.path.stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
+    assert "a-secret" not in repr(outbox.messages())
+    assert "a-secret" not in repr(outbox.unfinished())
+    Portal(200).deliver(outbox)
+    outbox.close()
+    assert not [path for path in folder.iterdir() if b"a-secret-of-the-caller" in path.read_bytes()]
+
+
+def test_what_another_process_is_sending_is_left_to_it_until_it_is_gone(tmp_path: Path, outbox: Outbox, clock: Clock) -> None:
+    begin(outbox)
+    fill(outbox)
+    other = Outbox(tmp_path / "state", clock=clock)
+    (head,) = outbox.heads()
+    assert other.take(head, 100.0)
+    assert not outbox.take(head, 100.0)
+    assert Portal(200).deliver(outbox).sent == ()
+    clock.now += 101
+    assert len(Portal(200).deliver(outbox).sent) == 3
+
+
+def test_what_a_dead_process_was_sending_is_sent_at_once(tmp_path: Path, outbox: Outbox, clock: Clock) -> None:
+    begin(outbox)
+    fill(outbox)
+    code = f"""
+        from pathlib import Path
+        from tiltflow.delivery.outbox import Outbox
+        outbox = Outbox(Path({str(tmp_path / "state")!r}), clock=lambda: {clock.now})
+        assert outbox.take(outbox.heads()[0], 1e6)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+    assert outbox.heads() == []
+    assert len(Portal(200).deliver(outbox).sent) == 3
+
+
+def test_many_threads_and_books_tell_everything_once_in_order(tmp_path: Path, clock: Clock) -> None:
+    writing = Outbox(tmp_path / "state", clock=clock)
+    for number in range(8):
+        begin(writing, f"r{number}")
+        fill(writing, f"r{number}")
+    portal = Portal(200)
+    threads = [
+        threading.Thread(target=lambda: portal.deliver(Outbox(tmp_path / "state", clock=clock), only_due=False)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    portal.deliver(writing)
+    keys = [request.headers["Idempotency-Key"] for request in portal.requests]
+    assert len(keys) == len({*keys}) == 24
+    for number in range(8):
+        of_run = [body for body in portal.heard if body == {"files": [f"r{number}"]}]
+        assert len(of_run) == 1
+
+
+def test_a_process_that_is_killed_after_writing_leaves_the_message(tmp_path: Path) -> None:
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from tiltflow.delivery.outbox import Outbox, RunEntry
+        outbox = Outbox(Path({str(tmp_path)!r}))
+        outbox.begin(RunEntry(run="r1", about="a folder", url={URL!r}))
+        outbox.put("r1", "result", "a folder", "{{}}")
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode == -9
+    assert [message.body for message in Outbox(tmp_path).messages("waiting")] == ["{}"]
+
+
+def test_dropped_messages_are_not_sent_and_those_behind_them_are(outbox: Outbox) -> None:
+    begin(outbox)
+    fill(outbox)
+    second = outbox.messages()[1].number
+    assert outbox.drop([second, 99]) == [second]
+    portal = Portal(200)
+    portal.deliver(outbox)
+    assert portal.heard == [WHOLE[0], WHOLE[2]]
+
+
+def test_what_was_told_is_forgotten_after_a_month_and_what_waits_is_not(outbox: Outbox, clock: Clock) -> None:
+    begin(outbox)
+    fill(outbox)
+    Portal(200).deliver(outbox)
+    begin(outbox, "r2")
+    fill(outbox, "r2")
+    clock.now += 29 * 86400
+    begin(outbox, "r3")
+    assert len(outbox.messages()) == 6
+    clock.now += 2 * 86400
+    begin(outbox, "r4")
+    assert {message.run for message in outbox.messages()} == {"r2"}
+
+
+@pytest.mark.parametrize("spoilt", ["newer", "no book", "folder", "link"])
+def test_a_book_that_cannot_be_used_is_told_in_words(tmp_path: Path, spoilt: str) -> None:
+    path = tmp_path / BOOK_NAME
+    if spoilt == "newer":
+        Outbox(tmp_path).close()
+        base = sqlite3.connect(path)
+        base.execute("PRAGMA user_version = 99")
+        base.close()
+    elif spoilt == "no book":
+        path.write_bytes(b"no book at all" * 1000)
+    elif spoilt == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DeliveryError, match=rf"The outbox {path} cannot be opened \(.*TILTFLOW_STATE"):
+        Outbox(tmp_path)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_first_folder_that_can_hold_it_holds_the_outbox(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert open_outbox([file / "state", tmp_path / "scratch"]).path == tmp_path / "scratch" / BOOK_NAME
+    assert not caplog.records
+    with pytest.raises(DeliveryError, match="cannot be opened"):
+        open_outbox([file / "state"])
+    assert not open_outbox([file / "state", file / "scratch"]).is_durable
+    assert "is lost" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(DeliveryError, match="cannot be opened"):
+        Outbox(tmp_path)
+
+
+def test_the_time_that_a_message_is_tried_is_the_run_s_patience(outbox: Outbox) -> None:
+    begin(outbox)
+    fill(outbox)
+    slept: list[float] = []
+    portal = Portal(503)
+    made = deliver(outbox, lambda: None, run="r1", policy=RetryPolicy(total_s=0.0), transport=portal.transport, sleep=slept.append)
+    assert len(portal.requests) == 1
+    assert slept == []
+    assert made.problem is not None

@@ -1,0 +1,322 @@
+"""Real parts: a Prefect server, flows in processes of their own, and a portal that answers badly."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.robust.runs import contents, write_small_series
+from tests.robust.tally import Tally
+
+pytest.importorskip("prefect", reason="needs the extra [prefect]")
+
+from tiltflow.delivery.outbox import Outbox
+
+SERIES = ("one", "two")
+BROKEN = "broken"
+START_S = 300.0
+RUN_S = 240.0
+FIGURES = Path(__file__).parents[2] / "docs" / "figures" / "operations.json"
+_TALLY = Tally()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the number of moments be chosen, and the table be written for the documentation."""
+    parser.addoption("--moments", type=int, default=2, help="moments of each kind at which something is killed")
+    parser.addoption("--record-operations", action="store_true", help="write the table of what was survived to docs/figures")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes minutes."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("operations")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table, and write it where that was asked for."""
+    if not _TALLY.kinds:
+        return
+    terminalreporter.section("operations: kind / tried / survived")
+    for row in _TALLY.rows():
+        terminalreporter.write_line(row)
+    if config.getoption("--record-operations"):
+        from benchmarks.record import machine
+
+        counts = _TALLY.kinds.values()
+        told = {
+            "command": f"python -m pytest -m operations tests/operations --moments {config.getoption('--moments')}",
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "machine": machine(),
+            "figures": {
+                "tried": {"value": str(sum(count.tried for count in counts)), "unit": "moments"},
+                "survived": {"value": str(sum(count.survived for count in counts)), "unit": "of them"},
+            },
+            "table": _TALLY.rows(),
+        }
+        FIGURES.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def tally() -> Tally:
+    """Return the table to count in."""
+    return _TALLY
+
+
+@pytest.fixture
+def moments(request: pytest.FixtureRequest) -> int:
+    """Return how many moments of each kind are tried."""
+    return int(request.config.getoption("--moments"))
+
+
+@dataclass
+class Portal:
+    """A portal that now and then fails, hangs up, or takes a message and hangs up; it knows a message again by its key."""
+
+    url: str = ""
+    heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    chance: random.Random = field(default_factory=lambda: random.Random(5))
+    away: bool = False
+    fails: float = 0.3
+
+    def takes(self, key: str, body: dict[str, Any]) -> int | None:
+        """Return the status to answer; None to hang up."""
+        if self.away:
+            return 503
+        draw = self.chance.random()
+        if draw < self.fails / 2:
+            return self.chance.choice([500, 503, None])
+        if key not in {known for known, _ in self.heard}:
+            self.heard.append((key, body))
+        return None if draw < self.fails else 200
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """The callbacks that it took."""
+        return [body for _, body in self.heard if "files" in body]
+
+    @property
+    def statuses(self) -> list[str]:
+        """The statuses that it took, in order."""
+        return [body["status"] for _, body in self.heard if "status" in body]
+
+
+@pytest.fixture
+def portal() -> Iterator[Portal]:
+    """Run a portal for one test."""
+    one = Portal()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status = one.takes(self.headers["Idempotency-Key"], body)
+            if status is not None:
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    one.url = f"http://127.0.0.1:{server.server_port}/api"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield one
+    server.shutdown()
+    server.server_close()
+
+
+@dataclass
+class Server:
+    """Prefect's server, which can be stopped and started again."""
+
+    home: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of those who use it."""
+        return {
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_CLIENT_MAX_RETRIES": "1",
+        }
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        quiet = subprocess.DEVNULL
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | self.environment
+        self.process = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+        end = time.monotonic() + START_S
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.environment['PREFECT_API_URL']}/health", timeout=5).close()
+            except OSError:
+                if time.monotonic() > end or self.process.poll() is not None:
+                    raise RuntimeError("Prefect's server does not start") from None
+                time.sleep(0.3)
+            else:
+                return
+
+    def stop(self) -> None:
+        """Kill it."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run Prefect's server."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    one = Server(tmp_path_factory.mktemp("prefect"), port)
+    one.start()
+    yield one
+    one.stop()
+
+
+@dataclass
+class Facility:
+    """A share with two good series and a broken one, and a flow that does them."""
+
+    root: Path
+    server: Server
+    portal: Portal
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def output(self) -> Path:
+        return self.root / "share" / "Assets" / "Lab" / "Session"
+
+    @property
+    def scratch(self) -> Path:
+        return self.root / "scratch"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of the flow."""
+        ours = {
+            "TILTFLOW_MOUNTS": f"lab={self.root / 'share'}",
+            "TILTFLOW_SCRATCH": str(self.scratch),
+            "TILTFLOW_STATE": str(self.root / "state"),
+            "TILTFLOW_ENGINE": "native",
+            "TILTFLOW_THREADS": "1",
+            "TILTFLOW_CALLBACK_PATIENCE_S": "30",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(str(Path(__file__).parents[2] / name) for name in ("src", ".")),
+        }
+        outside = {name: value for name, value in os.environ.items() if not name.startswith(("TILTFLOW_", "PREFECT_"))}
+        return outside | self.server.environment | ours | self.more
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those of the flow."""
+        nine = dict.fromkeys(("montage", "focus", "fiducialless", "trackingMethod", "TwoSurfaces", "LocalAlignments"), 0)
+        return nine | {
+            "gold": 10,
+            "TargetNumberOfBeads": 20,
+            "THICKNESS": 32,
+            "file_share": "lab",
+            "input_dir": "Lab/Session",
+            "callback_url": self.portal.url,
+            "token": "a-token-of-the-caller",
+        }
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start the flow in a process of its own."""
+        code = "import json, sys; from tiltflow_flows.brt import brt_flow; brt_flow(**json.loads(sys.argv[1]))"
+        return subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(self.parameters)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Call the command at this site."""
+        command = [sys.executable, "-m", "tiltflow", *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=RUN_S, check=False)
+
+    def empty(self) -> None:
+        """Forget what was made and told."""
+        for folder in (self.root / "share" / "Assets", self.scratch, self.root / "state"):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.portal.heard.clear()
+
+    @property
+    def outbox(self) -> Outbox:
+        """What is still to be told."""
+        return Outbox(self.root / "state")
+
+    def processes(self) -> list[str]:
+        """Return the processes that work for this site: every one has its scratch folder in its environment."""
+        mark, found = f"TILTFLOW_SCRATCH={self.scratch}".encode(), []
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (place / "environ").read_bytes().split(b"\0"):
+                    found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:100])
+            except OSError:
+                continue
+        return found
+
+    def broken_promises(self, clean: dict[str, str], times: Sequence[int] = (1,)) -> list[str]:
+        """Return what does not hold after the flow was run to its end; its results are told as often as `times` allows."""
+        broken = []
+        now = contents(self.output) if self.output.is_dir() else {}
+        if differing := sorted(name for name, _ in now.items() ^ clean.items() if not name.endswith(".adoc")):
+            broken.append(f"other files than those of an undisturbed run: {differing[:5]}")
+        told = [
+            [(Path(each["primaryFilePath"]).stem, each["status"]) for each in body["files"]]
+            for body in self.portal.results
+            if any(each["status"] == "success" for each in body["files"])
+        ]
+        if len(told) not in times or sorted(told[-1]) != sorted([(name, "success") for name in SERIES] + [(BROKEN, "error")]):
+            broken.append(f"told: {told}")
+        if self.portal.statuses[-1:] != ["success"]:
+            broken.append(f"statuses: {self.portal.statuses}")
+        if left := [path.name for path in self.scratch.glob("*")]:
+            broken.append(f"left in scratch: {left}")
+        if left := [str(path.relative_to(self.output)) for path in self.output.rglob(".tiltflow-*")]:
+            broken.append(f"left among the results: {left}")
+        if waiting := [message.kind for message in self.outbox.messages("waiting", "refused")]:
+            broken.append(f"not told: {waiting}")
+        if unfinished := self.outbox.unfinished():
+            broken.append(f"unfinished: {unfinished}")
+        if processes := self.processes():
+            broken.append(f"still there: {processes}")
+        return broken
+
+
+@pytest.fixture
+def facility(tmp_path: Path, server: Server, portal: Portal) -> Facility:
+    """Return a facility with its inputs."""
+    one = Facility(tmp_path, server, portal)
+    folder = tmp_path / "share" / "Projects" / "Lab" / "Session"
+    folder.mkdir(parents=True)
+    for name in SERIES:
+        write_small_series(folder / f"{name}.st")
+    (folder / f"{BROKEN}.mrc").write_bytes(b"no images")
+    return one

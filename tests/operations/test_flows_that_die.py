@@ -1,0 +1,183 @@
+"""Flows, workers and what they depend on die at random moments; then the same is started again: nothing is lost, or told twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.operations.conftest import RUN_S, Facility
+from tests.robust.runs import contents
+from tests.robust.tally import Tally
+
+
+def undisturbed(facility: Facility) -> tuple[dict[str, str], float]:
+    """Run the flow undisturbed, and return what it makes and how long it takes."""
+    facility.portal.fails = 0.0
+    begin = time.monotonic()
+    process = facility.start()
+    said, _ = process.communicate(timeout=RUN_S)
+    seconds = time.monotonic() - begin
+    assert process.returncode == 0, said[-3000:]
+    clean = contents(facility.output)
+    assert facility.broken_promises(clean) == []
+    facility.portal.fails = 0.3
+    return clean, seconds
+
+
+def end_all(process: subprocess.Popen[str], sent: signal.Signals) -> str:
+    """Send a signal to the flow, or with SIGKILL to all that it started, and return what it said."""
+    if process.poll() is None:
+        os.killpg(process.pid, sent) if sent is signal.SIGKILL else process.send_signal(sent)
+    said, _ = process.communicate(timeout=RUN_S)
+    return said
+
+
+def run_again(facility: Facility) -> list[str]:
+    """Run the flow to its end, deliver what a bad portal did not take, and return what is wrong with that."""
+    process = facility.start()
+    said, _ = process.communicate(timeout=RUN_S)
+    for _ in range(20):
+        if facility.command("outbox", "send").returncode == 0:
+            break
+    return [] if process.returncode == 0 else [f"run again it ended with {process.returncode}: {said[-1500:]}"]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_flow_that_dies_at_any_moment_is_done_by_the_next_and_told_once(
+    facility: Facility, tally: Tally, moments: int, sent: signal.Signals
+) -> None:
+    clean, seconds = undisturbed(facility)
+    chance, kind = random.Random(int(sent)), f"flow ended by {sent.name}"
+    for _ in range(moments):
+        facility.empty()
+        process, delay = facility.start(), chance.uniform(0.3, 1.0) * seconds
+        time.sleep(delay)
+        had_told = len(facility.portal.results)
+        said = end_all(process, sent)
+        broken = [f"a traceback of ours: {said[-1500:]}"] if "Error in " in said else []
+        broken += run_again(facility)
+        # What it had told before it died, or while it ended in order, was an answer to another request.
+        broken += facility.broken_promises(clean, times=(1, 1 + had_told, 2 if process.returncode == 0 else 1))
+        tally.add(kind, f"after {delay:.1f} of {seconds:.1f} s", broken)
+    tally.require(kind)
+
+
+def test_a_dask_worker_that_dies_at_any_moment_costs_nothing(facility: Facility, tally: Tally, moments: int) -> None:
+    clean, _ = undisturbed(facility)
+    facility.more = {"TILTFLOW_RUNNER": "dask", "TILTFLOW_WORKERS": "2"}
+    chance, kind = random.Random(3), "Dask worker killed"
+    for _ in range(moments):
+        facility.empty()
+        process = facility.start()
+        end = time.monotonic() + RUN_S
+        while not (facility.output / "one").is_dir() and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0.0, 4.0))
+        for pid in workers_of(process.pid)[:1]:
+            os.kill(pid, signal.SIGKILL)
+        said, _ = process.communicate(timeout=RUN_S)
+        broken = [] if process.returncode == 0 else [f"it ended with {process.returncode}: {said[-1500:]}"]
+        facility.more = {}
+        for _ in range(20):
+            if facility.command("outbox", "send").returncode == 0:
+                break
+        tally.add(kind, "", broken + facility.broken_promises(clean))
+        facility.more = {"TILTFLOW_RUNNER": "dask", "TILTFLOW_WORKERS": "2"}
+    tally.require(kind)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes below one that work on series: those that have a folder of the scratch open or as their own."""
+    children = [int(word) for task in Path(f"/proc/{pid}/task").glob("*") for word in (task / "children").read_text().split()]
+    return [
+        child
+        for child in children
+        if b"multiprocessing.spawn" in (Path(f"/proc/{child}/cmdline").read_bytes())
+        and b"tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+def test_a_prefect_server_that_goes_away_loses_nothing(facility: Facility, tally: Tally, moments: int) -> None:
+    clean, _ = undisturbed(facility)
+    chance, kind = random.Random(4), "Prefect's server gone while series are done"
+    for _ in range(moments):
+        facility.empty()
+        process = facility.start()
+        end = time.monotonic() + RUN_S
+        while not (facility.output / "one").is_dir() and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0.0, 3.0))
+        facility.server.stop()
+        try:
+            said, _ = process.communicate(timeout=RUN_S)
+        finally:
+            facility.server.start()
+        for _ in range(20):
+            if facility.command("outbox", "send").returncode == 0:
+                break
+        told = [{each["status"] for each in body["files"]} for body in facility.portal.results]
+        done = [name for name in ("one", "two") if '"status": "success"' in _record(facility.output / name / "run.json")]
+        broken = (
+            [] if len(told) == 1 or not done else [f"{done} were done, and this was told: {facility.portal.heard}; {said[-1500:]}"]
+        )
+        broken += [] if facility.portal.statuses[-1:] in (["error"], ["success"]) else [f"statuses {facility.portal.statuses}"]
+        broken += run_again(facility)
+        tally.add(kind, "", broken + facility.broken_promises(clean, times=(1, 2)))
+    tally.require(kind)
+
+
+def _record(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+def test_a_portal_that_is_away_is_told_everything_once_when_it_is_back(facility: Facility, tally: Tally) -> None:
+    clean, _ = undisturbed(facility)
+    facility.empty()
+    facility.more = {"TILTFLOW_CALLBACK_PATIENCE_S": "1"}
+    facility.portal.away = True
+    process = facility.start()
+    said, _ = process.communicate(timeout=RUN_S)
+    broken = [] if process.returncode == 0 else [f"it ended with {process.returncode}: {said[-1500:]}"]
+    broken += [] if "the portal is not told yet" in said else [f"it does not say so: {said[-1500:]}"]
+    assert facility.command("outbox", "list").returncode == 4
+    facility.portal.away = False
+    for _ in range(20):
+        if facility.command("outbox", "send").returncode == 0:
+            break
+    tally.add("portal away", "", broken + facility.broken_promises(clean))
+    tally.require("portal away")
+
+
+def test_a_flow_that_nobody_starts_again_is_closed_by_reconcile(facility: Facility, tally: Tally, moments: int) -> None:
+    _, seconds = undisturbed(facility)
+    chance, kind = random.Random(6), "flow killed, closed by reconcile"
+    for _ in range(moments):
+        facility.empty()
+        process, delay = facility.start(), chance.uniform(0.5, 0.95) * seconds
+        time.sleep(delay)
+        end_all(process, signal.SIGKILL)
+        had_told = len(facility.portal.results)
+        done = facility.command("reconcile", "--grace", "0")
+        for _ in range(20):
+            if facility.command("outbox", "send").returncode == 0:
+                break
+        broken = [] if done.returncode in (0, 4) else [done.stdout + done.stderr]
+        if facility.portal.statuses:
+            finished = facility.portal.statuses[-1:]
+            broken += [] if finished in (["error"], ["success"]) else [f"statuses {facility.portal.statuses}"]
+            broken += (
+                []
+                if len(facility.portal.results) == max(1, had_told) or not facility.output.is_dir()
+                else [f"told {facility.portal.results}"]
+            )
+        broken += [] if not facility.outbox.unfinished() else ["it is not closed"]
+        broken += [f"{path} is left in scratch" for path in facility.scratch.glob("*")]
+        tally.add(kind, f"after {delay:.1f} s", broken)
+    tally.require(kind)
