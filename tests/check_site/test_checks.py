@@ -152,7 +152,7 @@ def test_the_outbox(tmp_path: Path) -> None:
     outbox.put("r", "running", "a folder", "{}")
     outbox.close()
     waits = find(check_outbox, state=tmp_path)
-    assert (waits.state, "messages of 1 runs wait there" in waits.found) == (NOTE, True)
+    assert (waits.state, "messages wait there (runs: 1)" in waits.found) == (NOTE, True)
     (tmp_path / "file").touch()
     assert find(check_outbox, state=tmp_path / "file" / "state").state is FAILED
 

@@ -69,7 +69,7 @@ def check_outbox(site: Site) -> Finding:
         outbox.close()
     found = f"{outbox.path} can be written to"
     if waiting:
-        return note(f"{found}; messages wait there, those of {waiting} runs or so", "tiltflow outbox list")
+        return note(f"{found}; messages wait there (runs: {waiting})", "tiltflow outbox list")
     return good(found)
 
 
