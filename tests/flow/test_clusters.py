@@ -18,10 +18,10 @@ import pytest
 
 pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
+from em_workflows.brt.flow import brt_flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import LogSort
 
-from em_workflows.brt.flow import brt_flow
 from tiltflow.check_site.finding import Finding, Site, State, good, run_checks
 from tiltflow.errors import SettingsError
 from tiltflow.record import read_record

@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
+from em_workflows.brt.flow import brt_flow
 from prefect import tags
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
@@ -22,7 +23,6 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags, Log
 from prefect.client.schemas.sorting import FlowRunSort, LogSort, TaskRunSort
 from prefect.logging.handlers import APILogHandler, APILogWorker
 
-from em_workflows.brt.flow import brt_flow
 from tiltflow.errors import LocationError, TiltflowError
 from tiltflow.products.catalogue import PRODUCTS, STEPS
 from tiltflow.recipe import PARAMETERS
