@@ -67,6 +67,18 @@ def set_up_logging(*, verbose: bool, as_json: bool = False) -> None:
 
 
 @contextmanager
+def silent_log() -> Iterator[None]:
+    """Let tiltflow's log say nothing inside a `with` block."""
+    logger = logging.getLogger("tiltflow")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
 def progress_display(count: int) -> Iterator[OnProgress]:
     """Give a function that shows the progress of `count` series: bars in a terminal, a line a series elsewhere."""
     if not err.is_terminal:

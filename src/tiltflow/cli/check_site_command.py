@@ -22,8 +22,6 @@ def check_site(
 
     The portal is asked, if --callback-url names it, by requests that change nothing (OPTIONS).
     """
-    import logging
-
     from tiltflow import console
     from tiltflow.check_site.all_checks import all_checks
     from tiltflow.check_site.finding import Checked, Site, State, failed, run_checks
@@ -32,14 +30,14 @@ def check_site(
     from tiltflow.settings import load_settings
     from tiltflow.version import __version__, build
 
-    logging.getLogger("tiltflow").setLevel(logging.CRITICAL)  # what goes wrong is in the findings
-    try:
-        settings = load_settings()
-    except TiltflowError as error:
-        wrong = failed(str(error), "correct the setting; nothing else was checked")
-        done = [Checked("version", check_version(), 0.0), Checked("settings", wrong, 0.0)]
-    else:
-        done = list(run_checks(all_checks(settings), Site(settings, callback_url, token_file)))
+    with console.silent_log():  # what goes wrong is in the findings
+        try:
+            settings = load_settings()
+        except TiltflowError as error:
+            wrong = failed(str(error), "correct the setting; nothing else was checked")
+            done = [Checked("version", check_version(), 0.0), Checked("settings", wrong, 0.0)]
+        else:
+            done = list(run_checks(all_checks(settings), Site(settings, callback_url, token_file)))
     bad = [one for one in done if one.finding.state is State.FAILED]
     if as_json:
         rows = [
