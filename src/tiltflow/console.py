@@ -21,6 +21,7 @@ from rich.text import Text
 
 from tiltflow import stopping
 from tiltflow.pipeline import OnProgress, SeriesProgress
+from tiltflow.pipeline.log import is_of_a_series
 from tiltflow.report import verdict
 from tiltflow.work import SeriesResult
 
@@ -29,8 +30,16 @@ err.soft_wrap = not err.is_terminal  # a log has no width: what somebody looks f
 out = Console(highlight=False, soft_wrap=True)
 
 
-def set_up_logging(*, verbose: bool) -> None:
-    """Send tiltflow's log to standard error: through rich in a terminal, as plain lines elsewhere."""
+def set_up_logging(*, verbose: bool, of_series: bool = True) -> None:
+    """Send tiltflow's log to standard error: through rich in a terminal, as plain lines elsewhere.
+
+    Parameters
+    ----------
+    verbose
+        Whether every line is shown.
+    of_series
+        Whether lines on single series are shown too, which stand in their own log files in any case.
+    """
     logger = logging.getLogger("tiltflow")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     handler: logging.Handler
@@ -41,6 +50,8 @@ def set_up_logging(*, verbose: bool) -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
         handler.setLevel(logging.DEBUG if verbose else logging.INFO)
+    if not of_series and not verbose:
+        handler.addFilter(lambda record: not is_of_a_series(record))
     logger.handlers = [handler]
     logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines show the whole address, which may hold a secret
 

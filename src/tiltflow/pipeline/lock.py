@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tiltflow import stopping
+from tiltflow.errors import LocationError
 
 LOCK_NAME = ".tiltflow-lock"
 _LOOK_AGAIN_S = 0.5
@@ -54,9 +55,48 @@ def folder_lock(folder: Path, waiting: Callable[[str], object]) -> Iterator[None
         os.close(descriptor)
 
 
+@contextmanager
+def sole_lock(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file inside a `with` block, as :func:`folder_lock` does, but without waiting for another process that holds it.
+
+    Raises
+    ------
+    LocationError
+        If another process holds it: `refusal`, in which `{holder}` stands for that process.
+    OSError
+        If the file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _try_to_lock(path)
+    if isinstance(descriptor, str):
+        raise LocationError(refusal.format(holder=descriptor or "one that has just begun"))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if _is_at(descriptor, path):
+                path.unlink()
+        os.close(descriptor)
+
+
 def _locked(path: Path, waiting: Callable[[str], object]) -> int:
     """Return the open file that holds the lock."""
     looks, told = 0, False
+    while True:
+        descriptor = _try_to_lock(path)
+        if not isinstance(descriptor, str):
+            return descriptor
+        word = f"another run works on it ({descriptor or 'just begun'}); waiting for its end"
+        looks += 1
+        if not told and (descriptor or looks > 1):  # one that has just begun says who it is by the second look
+            _log.warning("%s: %s", path.parent.name, word)
+            told = True
+        waiting(word)
+        stopping.pause(_LOOK_AGAIN_S)
+
+
+def _try_to_lock(path: Path) -> int | str:
+    """Return the open file that holds the lock, or what the process says of itself that holds it, empty if it has not said it yet."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
@@ -70,13 +110,7 @@ def _locked(path: Path, waiting: Callable[[str], object]) -> int:
         except BlockingIOError:
             said = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             os.close(descriptor)
-            word = f"another run works on it ({said or 'just begun'}); waiting for its end"
-            looks += 1
-            if not told and (said or looks > 1):  # one that has just begun says who it is by the second look
-                _log.warning("%s: %s", path.parent.name, word)
-                told = True
-            waiting(word)
-            stopping.pause(_LOOK_AGAIN_S)
+            return said
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 os.close(descriptor)
