@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tiltflow import stopping
+from tiltflow.errors import LocationError
 from tiltflow.pipeline import check_results, lock
-from tiltflow.pipeline.lock import LOCK_NAME, folder_lock
+from tiltflow.pipeline.lock import LOCK_NAME, folder_lock, sole_lock
 from tiltflow.record import read_record
 
 
@@ -182,3 +183,15 @@ def test_that_another_run_is_waited_for_is_logged_once_with_its_process_and_mach
     thread.join()
     said = f"B: another run works on it (process {os.getpid()} on {socket.gethostname()}); waiting for its end"
     assert [(record.levelname, record.message) for record in caplog.records] == [("WARNING", said)]
+
+
+def test_who_must_be_alone_is_refused_at_once_with_the_other_one_named(tmp_path, caplog):
+    path = tmp_path / "out" / "lock"
+    with sole_lock(path, "in use by {holder}"):
+        with pytest.raises(LocationError, match=rf"^in use by process {os.getpid()} on "), sole_lock(path, "in use by {holder}"):
+            raise AssertionError("two at once")
+        assert path.is_file()
+    assert not path.exists()
+    assert caplog.records == []
+    with sole_lock(path, "in use by {holder}"):
+        pass

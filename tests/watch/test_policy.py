@@ -13,7 +13,7 @@ from tiltflow.watch.ledger import Entry, State
 from tiltflow.watch.policy import Rules
 from tiltflow.watch.sight import FileState, Sight
 
-RULES = Rules(still_s=60.0, patience_s=3600.0, most_tries=3)
+RULES = Rules(still_s=60.0, patience_s=3600.0, most_tries=3, most_deaths=5)
 NOW = 10_000.0
 
 
@@ -124,8 +124,8 @@ def test_what_was_done_by_another_recipe_is_done_again(state, recipe, after):
     ("state", "tries", "after", "word"),
     [
         (State.RUNNING, 1, State.WHOLE, "taken up again: the process that worked on it died"),
-        (State.RUNNING, 2, State.WHOLE, "taken up again"),
-        (State.RUNNING, 3, State.FAILED, "died, 3 times; it may need more memory"),
+        (State.RUNNING, 4, State.WHOLE, "taken up again"),
+        (State.RUNNING, 5, State.FAILED, "died, 5 times; it may need more memory"),
         (State.FAILED, 1, State.WHOLE, "tried again, it failed: no angles"),
         (State.FAILED, 2, State.WHOLE, "tried again"),
         (State.FAILED, 3, State.FAILED, "no angles"),
@@ -145,22 +145,23 @@ def test_what_the_next_process_makes_of_what_one_left(state, tries, after, word)
 
 @pytest.mark.parametrize(
     ("newest_first", "order"),
-    [(False, ["old10", "old9", "new", "low"]), (True, ["new", "old9", "old10", "low"])],
+    [(False, ["old10", "old9", "new", "low", "died"]), (True, ["new", "old9", "old10", "low", "died"])],
 )
 def test_whose_turn_it_is(newest_first, order):
     waiting = [
-        (entry(path=Path("/a/low"), changed=1.0), 0),
+        (entry(path=Path("/b/died"), changed=0.0, tries=3), 5),
+        (entry(path=Path("/a/low"), changed=1.0, tries=2), 0),
         (entry(path=Path("/b/new"), changed=9.0), 5),
         (entry(path=Path("/b/old10"), changed=2.0), 5),
         (entry(path=Path("/b/old9"), changed=3.0), 5),
     ]
-    by_turn = sorted(waiting, key=lambda row: policy.turn(*row, newest_first=newest_first))
+    by_turn = sorted(waiting, key=lambda row: policy.turn(*row, RULES, newest_first=newest_first))
     assert [each.path.name for each, _ in by_turn] == order
 
 
 def test_of_the_same_age_the_order_is_that_of_people():
     waiting = [entry(path=Path(f"/a/{name}")) for name in ("B10.st", "B9.st")]
-    assert [each.path.name for each in sorted(waiting, key=lambda each: policy.turn(each, 0, newest_first=False))] == [
+    assert [each.path.name for each in sorted(waiting, key=lambda each: policy.turn(each, 0, RULES, newest_first=False))] == [
         "B9.st",
         "B10.st",
     ]

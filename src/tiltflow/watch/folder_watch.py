@@ -119,7 +119,7 @@ class FolderWatch:
                 self.news(now, self.watched.folder, why_unusable(path, RUN_FILES), "warning")
             return
         results = self.results_of(path).relative_to(self.output).as_posix()
-        refused = why_unusable(path, RUN_FILES) or book.refusal(sight, results, self.results_of(path))
+        refused = why_unusable(path, RUN_FILES) or self._leads_out(path) or book.refusal(sight, results, self.results_of(path))
         before = book.of(path)
         entry = policy.seen(before, sight, results, before=self.looked, now=now)
         if entry is not before:
@@ -128,6 +128,13 @@ class FolderWatch:
         book.put(after)
         self._tell_of(before, after, now)
         self.given_up += after.state is State.SKIPPED and (before is None or before.state is not State.SKIPPED)
+
+    def _leads_out(self, path: Path) -> str:
+        """Return in words that a series is a link out of where it must lie; empty if it is not."""
+        within = self.watched.within
+        if within is None or path.resolve().is_relative_to(within.resolve()):
+            return ""
+        return f"it is a symbolic link out of {within}; copy the file into the share"
 
     def _judged(self, entry: Entry, sight: Sight, now: float) -> Entry:
         if entry.state is State.RUNNING:
@@ -153,11 +160,10 @@ class FolderWatch:
         return entry
 
     def _arrival(self, sight: Sight) -> Arrival:
-        """Return what has arrived of a series; its files are read once after each change."""
+        """Return what has arrived of a series; its files are read once after each change, and again where they could not be."""
         identity, arrival = self._arrivals.get(sight.path, (None, Arrival()))
-        if identity != sight.identity:
-            leads_out = self.watched.within is not None and not _lies_in(sight.path, self.watched.within)
-            arrival = Arrival(unread=f"{sight.path} leads out of {self.watched.within}") if leads_out else read_arrival(sight)
+        if identity != sight.identity or arrival.unread:
+            arrival = read_arrival(sight)
             self._arrivals[sight.path] = (sight.identity, arrival)
         return arrival
 
@@ -190,7 +196,3 @@ def _is_text(path: Path) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _lies_in(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())

@@ -29,12 +29,15 @@ class Rules:
     patience_s
         After how long without a change an incomplete series is given up, s.
     most_tries
-        How often a series that fails, or whose process dies, is tried: once at each start.
+        How often a series that fails is tried: once at each start.
+    most_deaths
+        How often a series is tried in whose midst the process died; after `most_tries` of these it comes after all others.
     """
 
     still_s: float = 60.0
     patience_s: float = 86400.0
     most_tries: int = 3
+    most_deaths: int = 10
 
 
 def changed_at(told: float, before: float, now: float) -> float:
@@ -105,11 +108,11 @@ def outdated(entry: Entry, recipe: str, now: float) -> Entry:
 def taken_up(entry: Entry, rules: Rules, now: float) -> Entry:
     """Return an entry of an earlier process as the next one goes on from it.
 
-    What that process left in the middle is taken up, and what failed is tried again, but neither for ever: a series may be what ends
-    each process, for want of memory for instance.
+    What that process left in the middle is taken up, and what failed is tried again, but neither for ever.  Who kills a process, or cuts
+    its power, has no grudge against a series, but a series may be what ends each process, for want of memory for instance.
     """
     if entry.state is State.RUNNING:
-        if entry.tries >= rules.most_tries:
+        if entry.tries >= rules.most_deaths:
             why = f"{DIED}, {entry.tries} times; it may need more memory than there is"
             return entry.become(State.FAILED, now, why)
         return entry.become(State.WHOLE, now, f"taken up again: {DIED}")
@@ -118,6 +121,10 @@ def taken_up(entry: Entry, rules: Rules, now: float) -> Entry:
     return entry
 
 
-def turn(entry: Entry, priority: int, *, newest_first: bool) -> tuple[int, float, tuple[object, ...]]:
-    """Return a key that sorts series by whose turn it is: by priority, the highest first, then by the time of the last change."""
-    return -priority, -entry.changed if newest_first else entry.changed, natural_key(Path(entry.path.name))
+def turn(entry: Entry, priority: int, rules: Rules, *, newest_first: bool) -> tuple[bool, int, float, tuple[object, ...]]:
+    """Return a key that sorts series by whose turn it is: by priority, the highest first, then by the time of the last change.
+
+    A series in whose midst several processes died comes last.
+    """
+    age = -entry.changed if newest_first else entry.changed
+    return entry.tries >= rules.most_tries, -priority, age, natural_key(Path(entry.path.name))

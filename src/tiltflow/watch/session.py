@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -247,8 +248,8 @@ class _Session:
 
     def _take(self) -> None:
         """Begin the work on the next series while there is room for it."""
-        newest = self._plan.newest_first
-        waiting = [(policy.turn(entry, each.watched.priority, newest_first=newest), each, entry) for each, entry in self._whole()]
+        turn = partial(policy.turn, rules=self._plan.rules, newest_first=self._plan.newest_first)
+        waiting = [(turn(entry, each.watched.priority), each, entry) for each, entry in self._whole()]
         for _, each, entry in sorted(waiting, key=lambda row: row[0])[: self._plan.jobs - len(self._at_work)]:
             self._begin(each, entry)
 
@@ -259,7 +260,7 @@ class _Session:
         self._book.put(begun)
         self._write()
         folder.recorder.expect(entry_of(source))
-        folder.news(now, source, "begins" + (f", try {tries} of {self._plan.rules.most_tries}" if tries > 1 else ""))
+        folder.news(now, source, "begins" + (f", try {tries}" if tries > 1 else ""))
         self._at_work[self._pool.submit(copy_context().run, self._process, folder, source, recipe)] = folder, source
         self._summed_up = False
 
