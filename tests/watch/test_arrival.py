@@ -73,6 +73,12 @@ def test_an_mdoc_that_lists_more_views_is_what_is_waited_for(stack, folder, name
     assert arrival_of(folder).lacks == f"5 of 31 views of {name} have arrived"
 
 
+def test_of_two_mdocs_the_one_counts_that_the_series_is_read_from(stack, folder):
+    (folder / "B.st.mdoc").write_text(mdoc(5))
+    (folder / "B.mdoc").write_text(mdoc(31))
+    assert arrival_of(folder).lacks == ""
+
+
 @pytest.mark.parametrize("text", [mdoc(3), mdoc(5), "PixelSpacing = 10\n", "[ZValue = 0"])
 def test_an_mdoc_that_lists_no_more_views_keeps_nothing_waiting(stack, folder, text):
     (folder / "B.st.mdoc").write_text(text)

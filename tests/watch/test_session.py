@@ -398,6 +398,25 @@ def test_several_at_once_and_never_more(plan, folder, write_without_angles):
     assert most == [2]
 
 
+def test_pages_and_record_are_current_while_the_session_goes_on(plan, folder, write_without_angles):
+    for name in "AB":
+        write_without_angles(folder / f"{name}.mrc")
+    seen = []
+
+    def looked_at(source, recipe, site, *, output, on_progress):
+        seen.append(
+            (
+                source.stem,
+                (output.parent / INDEX_NAME).exists(),
+                [each.status for each in read_run(output.parent / "run.json").series],
+            )
+        )
+        return process(source, recipe, site, output=output, on_progress=on_progress)
+
+    watch(plan(), work=looked_at)
+    assert seen == [("A", False, ["waiting"]), ("B", True, ["error", "waiting"])]
+
+
 def test_a_session_until_nothing_new_comes_waits_for_what_is_not_still_yet(plan, folder, heard, write_without_angles):
     write_without_angles(folder / "B.mrc", time.time())
     begin = time.monotonic()

@@ -7,8 +7,9 @@
 from tiltflow.watch.folders import Watched, assign
 from tiltflow.watch.ledger import LEDGER_NAME, Entry, Ledger, State
 from tiltflow.watch.news import News, Tell
+from tiltflow.watch.plan import Outcome, Plan, Work
 from tiltflow.watch.policy import Rules
-from tiltflow.watch.session import Outcome, Plan, Work, watch
+from tiltflow.watch.session import watch
 
 __all__ = [
     "LEDGER_NAME",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -155,7 +155,7 @@ class Ledger:
                 f"{self.path} was written by a newer tiltflow (format {version} of the ledger; this one knows {FORMAT}): use that "
                 "version, or give another file by --ledger; results that are done are kept either way"
             )
-        self._connection.execute(f"PRAGMA journal_mode = {'TRUNCATE' if is_on_network(self.path) else 'WAL'}")
+        self._choose_journal()
         if not tables:
             with self._connection:
                 self._connection.execute("BEGIN")  # a kill leaves all of it or nothing
@@ -166,6 +166,16 @@ class Ledger:
         beside = self.path.resolve().is_relative_to(output.resolve())  # it was moved with the results
         if of != output.resolve() and not beside:
             raise LocationError(f"{self.path} is the ledger of the results in {of}, not of {output}; give another file by --ledger")
+
+    def _choose_journal(self) -> None:
+        """Take a write-ahead log if it works here, else the older journal, which works everywhere."""
+        if not is_on_network(self.path):
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute("ROLLBACK")
+                return
+        self._connection.execute("PRAGMA journal_mode = TRUNCATE")
 
     def _number(self, pragma: str) -> int:
         return int(self._connection.execute(f"PRAGMA {pragma}").fetchone()[0])

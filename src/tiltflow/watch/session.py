@@ -12,99 +12,28 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from tiltflow import stopping
-from tiltflow.pipeline.job import OnProgress, SeriesProgress
+from tiltflow.pipeline.job import SeriesProgress
 from tiltflow.pipeline.lock import sole_lock
 from tiltflow.pipeline.run import RunPages, entry_of, process, recorded_run, require_places
-from tiltflow.recipe import Recipe, SeriesRecipes
+from tiltflow.recipe import Recipe
 from tiltflow.watch import policy
 from tiltflow.watch.book import Book
 from tiltflow.watch.folder_watch import FolderWatch
-from tiltflow.watch.folders import FolderRecipes, Watched, refuse_other_places
-from tiltflow.watch.ledger import LEDGER_NAME, Entry, Ledger, State
+from tiltflow.watch.folders import FolderRecipes, refuse_other_places
+from tiltflow.watch.ledger import Entry, Ledger, State
 from tiltflow.watch.news import News, Tell, Weight, failure_of, nobody, summary, verdict_of, words_of_result
-from tiltflow.watch.policy import Rules
-from tiltflow.work import SeriesResult, Site
+from tiltflow.watch.plan import Outcome, Plan, Work
+from tiltflow.work import SeriesResult
 
 LOCK_NAME = ".tiltflow-watch.lock"
 """In each folder of results, while a session writes to it."""
 _LOOK_FOR_THE_END_S = 0.5
 """How often it is asked, while series are processed, whether the session is to end."""
-
-
-class Work(Protocol):
-    """Processes one series, as :func:`tiltflow.pipeline.process` does."""
-
-    def __call__(self, source: Path, recipe: Recipe, site: Site, *, output: Path, on_progress: OnProgress) -> SeriesResult:
-        """Return the result of a series, whose folder is `output`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a session is to do.
-
-    Attributes
-    ----------
-    folders
-        The folders to watch, by :func:`tiltflow.watch.assign`.
-    output
-        The folder of all results.
-    recipes
-        The recipe for all series, to which a table adds settings of single ones; or that of every series.
-    site
-        How the work is done here.
-    table
-        The table of settings; None for the one in each folder, if there is one.
-    jobs
-        Series at once.
-    rules
-        When a series is whole, and when it is given up.
-    every_s
-        Time between two looks, s.
-    newest_first
-        Whether the series that changed last has its turn first among those of one priority; else that which changed first.
-    once
-        Whether the session ends after one look, when what is whole is done.
-    until_idle_s
-        After how long without anything new the session ends, s; None for never.
-    ledger
-        The file of the ledger; None for the one among the results.
-    here
-        Whether the work is done on this machine, so that its engines must be able to follow the recipes.
-    """
-
-    folders: tuple[Watched, ...]
-    output: Path
-    recipes: Recipe | SeriesRecipes
-    site: Site
-    table: Path | None = None
-    jobs: int = 1
-    rules: Rules = field(default_factory=Rules)
-    every_s: float = 15.0
-    newest_first: bool = False
-    once: bool = False
-    until_idle_s: float | None = None
-    ledger: Path | None = None
-    here: bool = True
-
-    @property
-    def ledger_path(self) -> Path:
-        """The file of the ledger."""
-        return self.ledger or self.output / LEDGER_NAME
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a session came to: how many series it did, how many failed or were given up, and the page of each folder."""
-
-    done: int
-    failed: int
-    pages: tuple[Path, ...]
 
 
 def watch(plan: Plan, tell: Tell = nobody, *, work: Work = process, clock: Callable[[], float] = time.time) -> Outcome:
