@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,10 @@ class Heard:
 
     def of(self, name: str) -> list[str]:
         return [each.words for each in self.news if each.about == name]
+
+    def wait_for(self, words: str) -> None:
+        while not any(words in line for line in self.lines):
+            time.sleep(0.02)
 
     def begun(self) -> list[str]:
         return [each.about for each in self.news if each.words.startswith("begins")]

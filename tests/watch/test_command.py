@@ -134,8 +134,8 @@ class Started:
         self._reader = threading.Thread(target=lambda: self.said.extend(self.process.stderr))
         self._reader.start()
 
-    def wait_for(self, words):
-        while not any(words in line for line in list(self.said)):
+    def wait_for(self, *words):
+        while not any(word in line for line in list(self.said) for word in words):
             assert self.process.poll() is None, "".join(self.said)
             time.sleep(0.02)
 
@@ -197,7 +197,7 @@ def test_killed_again_and_again_while_series_arrive_it_loses_nothing_and_does_no
     done: dict[str, int] = {}
     for _ in range(4):
         session = Started(folder, out)
-        session.wait_for(": begins")
+        session.wait_for(": begins", "waiting for more; 4 done")
         time.sleep(moments.uniform(0.0, 3.0))
         session.end(signal.SIGKILL)
         told += session.said

@@ -121,23 +121,25 @@ def test_what_was_done_by_another_recipe_is_done_again(state, recipe, after):
 
 
 @pytest.mark.parametrize(
-    ("state", "tries", "after", "word"),
+    ("state", "tries", "once", "after", "word"),
     [
-        (State.RUNNING, 1, State.WHOLE, "taken up again: the process that worked on it died"),
-        (State.RUNNING, 4, State.WHOLE, "taken up again"),
-        (State.RUNNING, 5, State.FAILED, "died, 5 times; it may need more memory"),
-        (State.FAILED, 1, State.WHOLE, "tried again, it failed: no angles"),
-        (State.FAILED, 2, State.WHOLE, "tried again"),
-        (State.FAILED, 3, State.FAILED, "no angles"),
-        (State.DONE, 1, State.DONE, ""),
-        (State.GROWING, 0, State.GROWING, ""),
-        (State.SKIPPED, 0, State.SKIPPED, ""),
-        (State.WHOLE, 0, State.WHOLE, ""),
+        (State.RUNNING, 1, True, State.WHOLE, "taken up again: the process that worked on it died"),
+        (State.RUNNING, 4, True, State.WHOLE, "taken up again"),
+        (State.RUNNING, 5, True, State.FAILED, "died, 5 times; it may need more memory"),
+        (State.RUNNING, 5, False, State.FAILED, "died, 5 times"),
+        (State.FAILED, 1, True, State.WHOLE, "tried again, it failed: no angles"),
+        (State.FAILED, 2, True, State.WHOLE, "tried again"),
+        (State.FAILED, 3, True, State.FAILED, "no angles"),
+        (State.FAILED, 3, False, State.WHOLE, "tried again, it failed: no angles"),
+        (State.DONE, 1, False, State.DONE, ""),
+        (State.GROWING, 0, False, State.GROWING, ""),
+        (State.SKIPPED, 0, False, State.SKIPPED, ""),
+        (State.WHOLE, 0, False, State.WHOLE, ""),
     ],
 )
-def test_what_the_next_process_makes_of_what_one_left(state, tries, after, word):
+def test_what_the_next_process_makes_of_what_one_left(state, tries, once, after, word):
     why = "no angles" if state is State.FAILED else ""
-    result = policy.taken_up(entry(state, tries=tries, why=why), RULES, NOW)
+    result = policy.taken_up(entry(state, tries=tries, why=why), RULES, NOW, once=once)
     assert result.state is after
     assert word in result.why
     assert result.tries == tries

@@ -18,7 +18,7 @@ from tiltflow.errors import LocationError
 from tiltflow.pipeline import check_results, process
 from tiltflow.record import read_run
 from tiltflow.report import INDEX_NAME, METRICS_NAME
-from tiltflow.watch import LEDGER_NAME, Ledger, Rules, State, watch
+from tiltflow.watch import LEDGER_NAME, Ledger, Rules, State, assign, watch
 from tiltflow.watch.session import LOCK_NAME
 
 
@@ -145,8 +145,10 @@ def test_a_growing_file_is_taken_when_it_is_whole_and_never_before(plan, folder,
     assert (outcome.done, outcome.failed) == (1, 0)
     assert ended == {"whole": True}
     assert heard.begun() == ["B.st"]
-    assert heard.of("B.st")[0].startswith(("arrives: it cannot be read yet", "arrives: 0 of 5 views of B.st.mdoc"))
-    assert heard.of("B.st")[1] == "is whole: 5 views"
+    said = heard.of("B.st")
+    assert said[0].startswith("arrives: ")
+    assert said[said.index("begins") - 1] == "is whole: 5 views"
+    assert sum(line.startswith("is whole") for line in said) == 1
 
 
 class Clock:
@@ -180,8 +182,10 @@ def test_an_incomplete_series_is_told_when_it_stalls_and_once_more_when_it_is_gi
     assert states(patient) == {"B.st": "skipped"}
     (folder / "B.st").write_bytes(content)
     heard.news.clear()
-    watch(patient, heard, clock=clock)
-    assert heard.of("B.st")[:2] == ["is whole: 5 views", "begins"]
+    for ahead_s in (9015.0, 9090.0):
+        clock.ahead_s = ahead_s
+        watch(patient, heard, clock=clock)
+    assert heard.of("B.st")[:3] == ["has changed: 5 views so far; taken after 60 s without a change", "is whole: 5 views", "begins"]
 
 
 def test_priority_decides_and_then_age(plan, tmp_path, heard, write_without_angles):
@@ -203,6 +207,20 @@ def test_newest_first(plan, folder, heard, write_without_angles):
     assert heard.begun() == ["A.mrc", "B.mrc", "C.mrc"]
 
 
+def test_what_another_run_has_done_meanwhile_counts_as_done(plan, good, heard, fake_imod):
+    asked = plan()
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "abort")
+    for _ in range(3):
+        assert watch(asked).failed == 1
+    fake_imod.setenv("FAKE_BATCHRUNTOMO", "good")
+    assert process(good, asked.recipes, asked.site, output=asked.output / "B").ok
+    outcome = watch(asked, heard)
+    assert (outcome.done, outcome.failed, heard.begun()) == (0, 0, [])
+    assert heard.of("B.st")[0].startswith("was done by another run: ")
+    assert states(asked) == {"B.st": "done"}
+    assert [entry.status for entry in read_run(asked.output / "run.json").series] == ["success"]
+
+
 def test_a_series_that_fails_is_tried_once_a_session_and_three_times_in_all(plan, folder, heard, write_without_angles):
     path = write_without_angles(folder / "B.mrc")
     for tries in (1, 2, 3, 3):
@@ -212,6 +230,9 @@ def test_a_series_that_fails_is_tried_once_a_session_and_three_times_in_all(plan
         if tries == 3:
             heard.news.clear()
     assert heard.begun() == []
+    watch(replace(plan(), once=False, until_idle_s=0.0), heard)
+    assert heard.begun() == ["B.mrc"], "somebody started this one"
+    heard.news.clear()
     write_without_angles(path, LONG_AGO + 1)
     watch(plan(), heard)
     assert heard.begun() == []
@@ -283,12 +304,15 @@ def test_a_folder_that_cannot_be_read_for_a_while_is_told_twice_and_costs_no_oth
     for place in (one, two):
         place.mkdir()
     write_without_angles(two / "B.mrc")
-    asked = plan(one, two)
     one.rename(tmp_path / "away")
-    comes_back = threading.Timer(1.0, lambda: (tmp_path / "away").rename(one))
-    comes_back.start()
-    watch(replace(asked, once=False, until_idle_s=2.0), heard)
-    comes_back.join()
+
+    def mended(news):
+        heard(news)
+        if "cannot be read" in news.words:
+            (tmp_path / "away").rename(one)
+
+    asked = plan(folders=assign([tmp_path / "one", two], plan().output))
+    watch(replace(asked, once=False, until_idle_s=1.0), mended)
     assert heard.begun() == ["two/B.mrc"]
     assert [line for line in heard.of(str(one)) if "watched" not in line] == [
         "cannot be read (No such file or directory); it is tried again at each look",
@@ -298,23 +322,28 @@ def test_a_folder_that_cannot_be_read_for_a_while_is_told_twice_and_costs_no_oth
 
 def test_a_wrong_table_keeps_series_waiting_until_it_is_mended(plan, folder, heard, write_without_angles):
     write_without_angles(folder / "B.mrc")
-    asked = replace(plan(), once=False, until_idle_s=5.0)
     table = folder / "series.csv"
 
+    seen_while_wrong = []
+
     def edit():
-        time.sleep(0.5)
-        assert heard.begun() == ["B.mrc"]
+        heard.wait_for("B.mrc: FAILED")
         table.write_text("name,thick\n")
-        time.sleep(0.5)
+        heard.wait_for("series.csv")
         write_without_angles(folder / "C.mrc")
-        time.sleep(2.0)
-        assert heard.begun() == ["B.mrc"]
+        heard.wait_for("C.mrc: is whole")
+        time.sleep(0.5)
+        seen_while_wrong.extend(heard.begun())
         table.write_text("name,thickness\nC,60\n")
+        heard.wait_for("C.mrc: FAILED")
+        os.kill(os.getpid(), signal.SIGTERM)
 
     editor = threading.Thread(target=edit)
     editor.start()
-    watch(asked, heard)
+    with stopping.stoppable(), pytest.raises(stopping.Interrupted):
+        watch(replace(plan(), once=False), heard)
     editor.join()
+    assert seen_while_wrong == ["B.mrc"]
     assert heard.begun() == ["B.mrc", "C.mrc"]
     said = heard.of(str(folder))
     assert "series.csv" in said[1]
@@ -345,7 +374,7 @@ def test_a_second_session_on_the_same_results_is_refused_with_the_first_one_name
     refused = []
 
     def try_a_second():
-        time.sleep(0.5)
+        heard.wait_for("is watched")
         try:
             watch(second)
         except LocationError as error:

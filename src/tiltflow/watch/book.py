@@ -39,13 +39,13 @@ class Book:
             self._entries[entry.path] = self._behind[entry.path] = entry
             self._by_results[entry.results].add(entry.path)
 
-    def write(self, looks: Iterable[tuple[Path, float]] = ()) -> str:
-        """Write what has changed, and with that when the folders were last looked at; nothing if nothing has changed.
+    def write(self, looks: Iterable[tuple[Path, float]] = (), *, last: bool = False) -> str:
+        """Write what has changed, and with that when the folders were last looked at; nothing if nothing has changed, but for the `last`.
 
         Return in words why it cannot be written, as on a full disk; it is then written by the next call that can.
         """
         try:
-            if self._behind:
+            if self._behind or last:
                 self._ledger.save(self._behind.values(), looks)
                 self._behind.clear()
         except TiltflowError as error:

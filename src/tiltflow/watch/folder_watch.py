@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tiltflow import stopping
@@ -15,7 +15,7 @@ from tiltflow.watch.arrival import Arrival, read_arrival
 from tiltflow.watch.book import Book
 from tiltflow.watch.folders import FolderRecipes, Watched
 from tiltflow.watch.ledger import Entry, State
-from tiltflow.watch.news import News, Tell, Weight, words_of_change
+from tiltflow.watch.news import News, Tell, Weight, verdict_of, words_of_change
 from tiltflow.watch.policy import Rules
 from tiltflow.watch.sight import Lookout, Sight
 
@@ -96,8 +96,8 @@ class FolderWatch:
         entries = [book.of(path) for path in self._present if not self._wrong]
         return [entry for entry in entries if entry is not None and entry.state is State.WHOLE]
 
-    def note_done(self, path: Path) -> None:
-        """Note that a series was done in this session, so that its result need not be looked at."""
+    def note_tried(self, path: Path) -> None:
+        """Note that a series was processed in this session, so that its results need not be looked at."""
         self._answered.add(path)
 
     def results_of(self, path: Path) -> Path:
@@ -140,24 +140,28 @@ class FolderWatch:
         if entry.state is State.RUNNING:
             return entry
         entry = policy.outdated(entry, self.recipes.digest(sight.path), now)
-        if entry.state is State.DONE:
-            return self._still_done(entry, now)
-        if entry.state in (State.FAILED, State.WHOLE):
+        if entry.state in (State.DONE, State.FAILED):
+            return self._as_results_say(entry, now)
+        if entry.state is State.WHOLE:
             return entry
         return policy.judge(entry, self._arrival(sight), self.rules, now)
 
-    def _still_done(self, entry: Entry, now: float) -> Entry:
-        """Return an entry that is done, to be done again if its result is not there any more or would be another one now."""
+    def _as_results_say(self, entry: Entry, now: float) -> Entry:
+        """Return an entry that is done or failed as the results of the series say when this session first sees it.
+
+        Results may be gone, or be others now, so that it is done again; and another run may have done what failed here.
+        """
         path = entry.path
         if path in self._answered:
             return entry
+        self._answered.add(path)
         earlier = look_back(path, self.recipes.all.of(path), self.results_of(path))
         if earlier.result is None:
-            return entry.become(State.WHOLE, now, f"done again: {earlier.why or 'its results are gone'}")
-        self._answered.add(path)
+            again = f"done again: {earlier.why or 'its results are gone'}"
+            return entry.become(State.WHOLE, now, again) if entry.state is State.DONE else entry
         self.recorder.expect(entry_of(path))
         self.recorder.done(earlier.result)
-        return entry
+        return replace(entry, verdict=verdict_of(earlier.result)).become(State.DONE, now)
 
     def _arrival(self, sight: Sight) -> Arrival:
         """Return what has arrived of a series; its files are read once after each change, and again where they could not be."""

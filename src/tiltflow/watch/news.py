@@ -46,6 +46,8 @@ def words_of_change(before: Entry | None, after: Entry) -> tuple[str, Weight] | 
         return f"has changed{earlier}: {after.why}", "plain"
     if after.state is State.WHOLE:
         return f"is whole: {after.why}", "plain"
+    if before is not None and before.state is State.FAILED and after.state is State.DONE:
+        return f"was done by another run: {after.verdict}", "plain"
     return (f"is not done: {after.why}", "warning") if after.state is State.SKIPPED else None
 
 

@@ -29,7 +29,7 @@ class Rules:
     patience_s
         After how long without a change an incomplete series is given up, s.
     most_tries
-        How often a series that fails is tried: once at each start.
+        How often a series that fails is tried by sessions of one look, which nobody starts by hand: once by each.
     most_deaths
         How often a series is tried in whose midst the process died; after `most_tries` of these it comes after all others.
     """
@@ -105,18 +105,24 @@ def outdated(entry: Entry, recipe: str, now: float) -> Entry:
     return replace(entry, tries=0).become(State.WHOLE, now, "the recipe differs")
 
 
-def taken_up(entry: Entry, rules: Rules, now: float) -> Entry:
+def taken_up(entry: Entry, rules: Rules, now: float, *, once: bool) -> Entry:
     """Return an entry of an earlier process as the next one goes on from it.
 
     What that process left in the middle is taken up, and what failed is tried again, but neither for ever.  Who kills a process, or cuts
-    its power, has no grudge against a series, but a series may be what ends each process, for want of memory for instance.
+    its power, has no grudge against a series, but a series may be what ends each process, for want of memory for instance.  Who starts a
+    long session may have made room or mended something, so that what failed is tried again however often it did.
+
+    Parameters
+    ----------
+    once
+        Whether the session is one of one look.
     """
     if entry.state is State.RUNNING:
         if entry.tries >= rules.most_deaths:
             why = f"{DIED}, {entry.tries} times; it may need more memory than there is"
             return entry.become(State.FAILED, now, why)
         return entry.become(State.WHOLE, now, f"taken up again: {DIED}")
-    if entry.state is State.FAILED and entry.tries < rules.most_tries:
+    if entry.state is State.FAILED and (entry.tries < rules.most_tries or not once):
         return entry.become(State.WHOLE, now, f"tried again, it failed: {entry.why}")
     return entry
 

@@ -138,6 +138,7 @@ class _Session:
             with stopping.closing():
                 self._pool.shutdown(wait=True, cancel_futures=True)
                 self._settle()
+                self._write(last=True)
                 self._say(summary(self._own_entries()))
 
     def run(self) -> None:
@@ -160,7 +161,7 @@ class _Session:
             where = each.watched
             each.news(now, where.folder, f"is watched, priority {where.priority}; results go to {where.results}")
         for entry in self._own_entries():
-            after = policy.taken_up(entry, self._plan.rules, now)
+            after = policy.taken_up(entry, self._plan.rules, now, once=self._plan.once)
             self._book.put(after)
             if after.state is State.FAILED and entry.state is State.RUNNING:
                 self.failed += 1
@@ -219,9 +220,9 @@ class _Session:
                 self._book.put(replace(entry, tries=entry.tries - 1).become(State.WHOLE, now, "interrupted"))
                 continue
             result = future.result()
+            folder.note_tried(source)
             if result.ok:
                 self.done += 1
-                folder.note_done(source)
                 self._book.put(replace(entry, verdict=verdict_of(result)).become(State.DONE, now))
             else:
                 self.failed += 1
@@ -267,10 +268,10 @@ class _Session:
     def _watch_of(self, path: Path) -> FolderWatch:
         return next(each for each in self._watches if each.watched.folder == path.parent)
 
-    def _write(self) -> None:
+    def _write(self, *, last: bool = False) -> None:
         """Write the ledger; where it cannot be written for now, the session goes on, as the results say what is done."""
         looks = [(each.watched.folder, each.looked) for each in self._watches if each.looked > float("-inf")]
-        trouble = self._book.write(looks)
+        trouble = self._book.write(looks, last=last)
         if trouble and trouble != self._trouble:
             self._say(trouble, "failure")
         self._trouble = trouble
