@@ -23,6 +23,7 @@ from rich.text import Text
 
 from tiltflow import stopping
 from tiltflow.pipeline import OnProgress, SeriesProgress
+from tiltflow.pipeline.log import is_of_a_series
 from tiltflow.report import verdict
 from tiltflow.work import SeriesResult
 
@@ -46,8 +47,18 @@ class _JsonLines(logging.Formatter):
         return json.dumps(told)
 
 
-def set_up_logging(*, verbose: bool, as_json: bool = False) -> None:
-    """Send tiltflow's log to standard error: through rich in a terminal, as plain lines elsewhere, or as JSON."""
+def set_up_logging(*, verbose: bool, as_json: bool = False, of_series: bool = True) -> None:
+    """Send tiltflow's log to standard error: through rich in a terminal, as plain lines elsewhere, or as JSON.
+
+    Parameters
+    ----------
+    verbose
+        Whether every line is shown.
+    as_json
+        Whether a line is an object of JSON.
+    of_series
+        Whether lines on single series are shown too, which stand in their own log files in any case.
+    """
     logger = logging.getLogger("tiltflow")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     handler: logging.Handler
@@ -62,6 +73,8 @@ def set_up_logging(*, verbose: bool, as_json: bool = False) -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
         handler.setLevel(logging.DEBUG if verbose else logging.INFO)
+    if not of_series and not verbose:
+        handler.addFilter(lambda record: not is_of_a_series(record))
     logger.handlers = [handler]
     logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines show the whole address, which may hold a secret
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -136,6 +137,28 @@ def new_folders_kept(folder: Path) -> Iterator[None]:
             sync_folder(each.parent)
 
 
+def is_on_network(path: Path) -> bool:
+    """Return whether a path lies on a file system that other machines may change, as far as Linux tells; False where nothing does."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    place = path.resolve()
+    mounts = [(Path(_unescaped(fields[4])), line.rpartition(" - ")[2].split()[0]) for line in lines if (fields := line.split())]
+    around = [(point, kind) for point, kind in mounts if place.is_relative_to(point)]
+    kind = max(around, key=lambda mount: len(mount[0].parts), default=(place, ""))[1]
+    return kind.startswith(_NETWORK)
+
+
+def _unescaped(field: str) -> str:
+    r"""Return a path of the list of mounts, which has blanks as numbers.
+
+    >>> _unescaped("/mnt/my\\040share")
+    '/mnt/my share'
+    """
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
+
+
 def _all_in(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_symlink():
@@ -156,5 +179,7 @@ def _sync_one(path: Path) -> None:
         os.close(descriptor)
 
 
+_NETWORK = ("nfs", "cifs", "smb", "lustre", "beegfs", "gpfs", "ceph", "afs", "9p", "fuse.")
+"""How the kinds begin of file systems that machines share; those of user programs, as sshfs, count too."""
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 """Errors of file systems that do not know how to bring a folder to the disk."""

@@ -35,12 +35,9 @@ from tiltflow_flows.door import describe_door
 from tiltflow_flows.hooks import tell_error, tell_running, tell_success
 from tiltflow_flows.logs import show_on_the_page
 from tiltflow_flows.runners import choose_runner, series_at_once, site_for
-from tiltflow_flows.tasks import brt_series, callback
+from tiltflow_flows.tasks import LOST, brt_series, callback, settle
 from tiltflow_flows.templates import site_template
 from tiltflow_flows.tokens import resolve_token
-
-_LOST = "worker"
-"""The stage of a series whose worker died."""
 
 
 @flow(
@@ -181,34 +178,16 @@ def brt_series_of_a_run(
                 running[brt_series.submit(source, recipes.of(source), site, layout.output_of(source))] = source
             future = next(as_completed(list(running)))
             source = running.pop(future)
-            result = _settle(future, source, layout.output_of(source))
+            result = settle(future, source, layout.output_of(source))
             log.log(logging.INFO if result.ok else logging.ERROR, "%s: %s", source.name, result.message or result.status)
             yield result
 
     # Prefect ends a flow by an exception in the main thread, which waits here; the threads of the series end by the flag.
     with stopping.stoppable(passing_on=True):
         results = {result.source: result for result in process(sources, at_once)}
-        lost = [result.source for result in results.values() if result.stage == _LOST]
+        lost = [result.source for result in results.values() if result.stage == LOST]
         results |= {result.source: result for result in process(lost, 1)}
     for result in results.values():
-        if result.stage == _LOST:
+        if result.stage == LOST:
             close_lost(result, site.thresholds)
     return [results[source] for source in sources]
-
-
-def _settle(future: PrefectFuture[Any], source: Path, output: Path) -> SeriesResult:
-    """Return the result of a series, also when its task ended without one."""
-    stage = None
-    try:
-        result = future.result(raise_on_failure=False)
-    except Exception as error:  # noqa: BLE001  the boundary: the exception for a dead worker depends on the runner
-        result, stage = error, _LOST
-    if isinstance(result, SeriesResult):
-        return result
-    if isinstance(result, TiltflowError):
-        message = str(result)
-    else:
-        message = f"{source.name}: the work ended without a result ({type(result).__name__}: {result})."
-    if stage == _LOST:
-        message += " Its worker died, most likely for lack of memory or time; see the log of the flow run."
-    return SeriesResult(source=source, status="error", message=message, stage=stage, output=output)

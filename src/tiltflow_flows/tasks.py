@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import prefect.runtime
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
 from prefect.states import Failed
 from pydantic import SecretStr
 
 from tiltflow import pipeline
 from tiltflow.delivery.callback import CallbackBody, RetryPolicy, send, write_callback
 from tiltflow.delivery.certificates import Certificates
+from tiltflow.errors import TiltflowError
 from tiltflow.model import Reconstruction
 from tiltflow.pipeline import Job, SeriesProgress, StepOutcome, StepRunner
 from tiltflow.products.catalogue import STEPS, ProductStep
@@ -30,6 +32,10 @@ from tiltflow_flows.logs import show_on_the_page
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+LOST = "worker"
+"""The stage of a series whose worker died."""
 
 
 def _run_name() -> str:
@@ -106,3 +112,21 @@ callback = task(
     cache_policy=NO_CACHE,
     persist_result=False,
 )(_send_callback)
+
+
+def settle(future: PrefectFuture[Any], source: Path, output: Path) -> SeriesResult:
+    """Return the result of a series, also when its task ended without one; its stage is :data:`LOST` if its worker died."""
+    stage = None
+    try:
+        result = future.result(raise_on_failure=False)
+    except Exception as error:  # noqa: BLE001  the boundary: the exception for a dead worker depends on the runner
+        result, stage = error, LOST
+    if isinstance(result, SeriesResult):
+        return result
+    if isinstance(result, TiltflowError):
+        message = str(result)
+    else:
+        message = f"{source.name}: the work ended without a result ({type(result).__name__}: {result})."
+    if stage == LOST:
+        message += " Its worker died, most likely for lack of memory or time; see the log of the flow run."
+    return SeriesResult(source=source, status="error", message=message, stage=stage, output=output)

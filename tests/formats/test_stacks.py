@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tiltflow.errors import FormatError, LocationError
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.series import read_series
-from tiltflow.formats.stacks import CONTAINERS, ENDINGS, container_of, find_view_mdoc, open_stack
+from tiltflow.formats.stacks import CONTAINERS, ENDINGS, container_of, count_views, find_view_mdoc, open_stack
 from tiltflow.model import ImageStack
 
 Views = NDArray[np.int16]
@@ -79,6 +79,17 @@ def test_every_container_gives_the_same_series(stack_file: Path, pixel: float | 
     assert (series.name, series.shape, series.pixel_size_angstrom) == ("B", (5, 6, 4), pytest.approx(pixel or 1.0))
     assert series.tilt_deg.tolist() == [-40, -20, 0, 20, 45]
     assert series.container == container_of(stack_file).name
+
+
+def test_every_container_counts_its_views_and_a_file_that_is_cut_off_is_never_whole(stack_file: Path) -> None:
+    assert count_views(stack_file) == (5, 5)
+    content = stack_file.read_bytes()
+    stack_file.write_bytes(content[: len(content) // 2])
+    try:
+        announced, held = count_views(stack_file)
+    except FormatError:
+        return
+    assert held < announced == 5
 
 
 def test_no_ending_belongs_to_two_containers() -> None:

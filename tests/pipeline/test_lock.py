@@ -19,7 +19,7 @@ from tiltflow import stopping
 from tiltflow.errors import LocationError
 from tiltflow.owner import kernel, new_token
 from tiltflow.pipeline import check_results, lock, process, require_free
-from tiltflow.pipeline.lock import LOCK_NAME, folder_lock, holder_of
+from tiltflow.pipeline.lock import LOCK_NAME, folder_lock, holder_of, sole_lock
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
 from tiltflow.work import Site
@@ -280,3 +280,15 @@ def test_who_does_not_want_to_wait_is_told_for_whom(small_series, tmp_path):
     assert not result.ok
     assert result.message == f"B.st: another run works on it (process {os.getpid()} on {HERE}); run it again when that has ended"
     assert process(small_series, recipe, site, output=output / "B", wait_for_others=False).ok
+
+
+def test_who_must_be_alone_is_refused_at_once_with_the_other_one_named(tmp_path, caplog):
+    path = tmp_path / "out" / "lock"
+    with sole_lock(path, "in use by {holder}"):
+        with pytest.raises(LocationError, match=rf"^in use by process {os.getpid()} on "), sole_lock(path, "in use by {holder}"):
+            raise AssertionError("two at once")
+        assert path.is_file()
+    assert not path.exists()
+    assert caplog.records == []
+    with sole_lock(path, "in use by {holder}"):
+        pass

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tiltflow.pipeline.log import SeriesLogFile
+from tiltflow.pipeline.log import SeriesLogFile, is_of_a_series, series_log
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
@@ -19,3 +19,11 @@ def test_a_log_for_which_there_is_no_room_ends_nothing_and_shows_no_traceback(ca
         logger.removeHandler(handler)
         handler.close()
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_logged_during_the_work_on_a_series_is_told_from_the_rest(tmp_path):
+    record = logging.makeLogRecord({})
+    assert not is_of_a_series(record)
+    with series_log(tmp_path, "B"):
+        assert is_of_a_series(record)
+    assert not is_of_a_series(record)

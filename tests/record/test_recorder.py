@@ -165,6 +165,17 @@ def test_the_record_of_a_run_follows_its_series(tmp_path):
     assert read.finished is not None
 
 
+def test_a_series_that_comes_later_or_again_is_expected_by_the_record_of_a_run(tmp_path):
+    recorder = RunRecorder(tmp_path / "run.json", RunRecord(tiltflow="9.9", started=datetime.now(UTC), template="t", digest="0"))
+    a, b = (RunSeriesEntry(name=name, source=f"/in/{name}.st", record=f"{name}/run.json") for name in "AB")
+    recorder.expect(a)
+    recorder.done(SeriesResult(Path("/in/A.st"), "success"))
+    recorder.expect(b)
+    assert [(entry.name, entry.status) for entry in read_run(recorder.path).series] == [("A", "success"), ("B", "waiting")]
+    recorder.expect(a.model_copy(update={"status": "waiting"}))
+    assert [(entry.name, entry.status) for entry in read_run(recorder.path).series] == [("B", "waiting"), ("A", "waiting")]
+
+
 def test_a_series_record_is_no_run_record(recorder):
     with pytest.raises(FormatError, match="is not the record of a tiltflow run"):
         read_run(recorder.path)

@@ -20,6 +20,7 @@ __all__ = ["INTERRUPTED", "NONE_SUCCEEDED", "NOT_TOLD", "SOME_FAILED", "USAGE_ER
 # Each adds its commands, which the help lists in this order.
 _MODULES = (
     "run_command",
+    "watch_command",
     "part_commands",
     "import_command",
     "export_command",

@@ -92,12 +92,12 @@ def usage_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def begin_work(*, verbose: bool, log_json: bool = False) -> None:
-    """Begin a command whose results are on disk: its log is shown, and nothing that cannot be printed ends it."""
+def begin_work(*, verbose: bool, log_json: bool = False, of_series: bool = True) -> None:
+    """Begin a command whose results are on disk: its log is shown, of single series too or not, and nothing unprintable ends it."""
     from tiltflow import console
 
     forgive_whatever()
-    console.set_up_logging(verbose=verbose, as_json=log_json)
+    console.set_up_logging(verbose=verbose, as_json=log_json, of_series=of_series)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect as introspection
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -123,6 +123,16 @@ CallbackUrl = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        metavar="run.json",
+        help="Template, parameters, directives, engine and given alignment of an earlier run, from its record.",
+        rich_help_panel=HOW,
+    ),
+]
+KeepWorkdir = Annotated[bool, typer.Option("--keep-workdir", help="Keep the scratch folders.", rich_help_panel=WHERE)]
 TokenFile = Annotated[Path | None, typer.Option("--token-file", help="File that holds the API's token.", rich_help_panel=WHERE)]
 
 
@@ -154,8 +164,8 @@ class FolderOptions:
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     """Spell a command's parameters out as options, of which it receives what they make.
 
-    A parameter of the type :class:`tiltflow.recipe.BrtParameters` stands for the nine, those that need IMOD last; one of the type
-    :class:`FolderOptions` for its fields; and one called `engine_options` for those that engines put on the command line.
+    A parameter of the type :class:`tiltflow.recipe.BrtParameters` stands for the nine, those that need IMOD last; one of another
+    dataclass, as :class:`FolderOptions`, for its fields; and one called `engine_options` for those that engines put on the command line.
     """
     hints = get_type_hints(command, include_extras=True)
     ours = introspection.signature(command).parameters
@@ -176,9 +186,9 @@ def _spelt_out(declared: introspection.Parameter) -> Iterator[introspection.Para
     """Yield the options that a parameter of a command stands for."""
     if declared.annotation is BrtParameters:
         yield from map(_option_of, sorted(PARAMETERS.values(), key=lambda parameter: parameter.imod_only))
-    elif declared.annotation is FolderOptions:
-        hints = get_type_hints(FolderOptions, include_extras=True)
-        for field in fields(FolderOptions):
+    elif is_dataclass(declared.annotation):
+        hints = get_type_hints(declared.annotation, include_extras=True)
+        for field in fields(declared.annotation):
             default = introspection.Parameter.empty if field.default is MISSING else field.default
             yield from _spelt_out(
                 introspection.Parameter(
@@ -195,9 +205,9 @@ def _taken_from(given: dict[str, Any], name: str, kind: Any) -> Any:
     """Return what a command receives as the parameter `name`, of the options given."""
     if kind is BrtParameters:
         return BrtParameters(**{each: given[each] for each in PARAMETERS})
-    if kind is FolderOptions:
-        hints = get_type_hints(FolderOptions)
-        return FolderOptions(**{each.name: _taken_from(given, each.name, hints[each.name]) for each in fields(FolderOptions)})
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{each.name: _taken_from(given, each.name, hints[each.name]) for each in fields(kind)})
     if name == "engine_options":
         # Those that the command was declared with: an engine may have been installed since.
         return {option.name: given[option.name] or None for option in _options_of_engines() if option.name in given}

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from tiltflow.cli.application import EXIT_STATUSES, app, begin_work, folder_of, stoppable, usage_errors
 from tiltflow.cli.options import (
-    HOW,
-    WHERE,
     Alignment,
     CallbackUrl,
     Export,
     FallbackEngine,
     FolderOptions,
+    KeepWorkdir,
+    Like,
     NoWait,
     TokenFile,
     Verify,
     takes_options,
 )
-from tiltflow.errors import ParameterError
-from tiltflow.recipe.parameters import PARAMETERS
+from tiltflow.cli.recipes import recipes_asked
 
 
 @app.command(epilog=EXIT_STATUSES)
@@ -38,16 +34,8 @@ def run(
     token_file: TokenFile = None,
     verify: Verify = False,
     no_wait: NoWait = False,
-    keep_workdir: Annotated[bool, typer.Option("--keep-workdir", help="Keep the scratch folders.", rich_help_panel=WHERE)] = False,
-    like: Annotated[
-        Path | None,
-        typer.Option(
-            "--like",
-            metavar="run.json",
-            help="Template, parameters, directives, engine and given alignment of an earlier run, from its record.",
-            rich_help_panel=HOW,
-        ),
-    ] = None,
+    keep_workdir: KeepWorkdir = False,
+    like: Like = None,
     engine_options: dict[str, bool | None],
 ) -> None:
     """Align, reconstruct and make the products of every tilt series in a folder."""
@@ -56,8 +44,6 @@ def run(
     from tiltflow.delivery.layout import plain_layout
     from tiltflow.pipeline import forecast, prepare, require_free, require_places
     from tiltflow.pipeline import run as run_series
-    from tiltflow.recipe import make_recipe
-    from tiltflow.recipe.like import recipes_like
     from tiltflow.settings import load_settings, site_from
 
     begin_work(verbose=asked.verbose, log_json=asked.log_json)
@@ -72,14 +58,8 @@ def run(
             **engine_options,
         )
         folder = folder_of(asked.input_dir)
-        if like is not None:
-            _refuse_beside_like(context)
-            made = prepare(folder, recipes_like(like, alignment), file=asked.file)
-        else:
-            recipe = make_recipe(
-                asked.parameters, asked.template, asked.overrides or (), alignment=alignment, **settings.recipe_defaults
-            )
-            made = prepare(folder, recipe, file=asked.file, per_series=asked.per_series)
+        asked_for = recipes_asked(context, asked, settings, like, alignment)
+        made = prepare(folder, asked_for, file=asked.file, per_series=asked.per_series)
         sources, recipes = made.sources, made.recipes
         for remark in made.remarks:
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
@@ -94,10 +74,8 @@ def run(
             console.err.print(expected.line, markup=False)
             for shortage in expected.shortages:
                 console.err.print(f"! {shortage}", style="yellow", markup=False)
-    layout, evidence = (
-        plain_layout(folder, asked.output, swap_volume_types=settings.swap_volume_types),
-        settings.evidence_in_callback,
-    )
+    layout = plain_layout(folder, asked.output, swap_volume_types=settings.swap_volume_types)
+    evidence = settings.evidence_in_callback
     plan = plan_of(layout, asked.output, recipes, sources, evidence=evidence)
     with stoppable():
         with (
@@ -120,18 +98,3 @@ def run(
     console.show_closing_table(results)
     console.show_places(asked.output, made_of_all.page)
     raise typer.Exit(status)
-
-
-def _refuse_beside_like(context: typer.Context) -> None:
-    """Raise if an option is given that the record decides.
-
-    Raises
-    ------
-    ParameterError
-        With the option.
-    """
-    decided = {*PARAMETERS, "template", "overrides", "engine", "fallback_engine", "per_series"}
-    for option in context.command.params:
-        source = context.get_parameter_source(option.name or "")
-        if option.name in decided and source is not None and source.name == "COMMANDLINE":
-            raise ParameterError(f"{option.opts[0]} and --like cannot both be given: the record decides it; leave one of them out")

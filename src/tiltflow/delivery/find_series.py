@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import string
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tiltflow.delivery.halves import describe_halves, half_pairs
@@ -63,7 +63,7 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     if name:
         series = [_named(name, [*series, *others], folder)]
     elif by_mdoc:
-        series = sorted([*series, *_described(others, {entry.stem for entry in series})], key=natural_key)
+        series = sorted([*series, *_described(others, {entry.stem for entry in series}, find_view_mdoc)], key=natural_key)
     if not series:
         endings = ", ".join(SOURCE_SUFFIXES)
         if not entries:
@@ -76,11 +76,31 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
             f"{_of_another_kind(others, by_mdoc=by_mdoc)}{_spelled_otherwise(entries)}; check the folder."
         )
     if not name:
-        series = [path for path in series if _origin(path, series) is None]
+        series = _without_results(series)
     _refuse_clashes(series)
     if within is not None:
         _refuse_links_out(series, within)
     return tuple(series)
+
+
+def series_among(files: Iterable[Path], mdoc_of: Callable[[Path], Path | None]) -> list[Path]:
+    """Return the files that :func:`find_series` takes for series, in natural order; several may share a base name.
+
+    Parameters
+    ----------
+    files
+        The files of one folder.
+    mdoc_of
+        Returns the `.mdoc` that describes the views of a file of another container, None where there is none.
+    """
+    entries = sorted(files, key=natural_key)
+    series = [entry for entry in entries if entry.name.endswith(SOURCE_SUFFIXES)]
+    others = [entry for entry in entries if entry.name.endswith(OTHER_SUFFIXES)]
+    return _without_results(sorted([*series, *_described(others, {each.stem for each in series}, mdoc_of)], key=natural_key))
+
+
+def _without_results(series: Sequence[Path]) -> list[Path]:
+    return [path for path in series if _origin(path, series) is None]
 
 
 def _is_file(entry: Path) -> bool:
@@ -141,8 +161,10 @@ def _left_out(sources: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
 
 def _origin(path: Path, series: Iterable[Path]) -> Path | None:
     """Return the series that a file comes from if it is named like a result: `B.st` for `B_rec.mrc`, and for `B_rec_EVN.mrc`."""
-    by_stem, stem = {each.stem: each for each in series}, path.stem
-    found = None
+    stem, found = path.stem, None
+    if not stem.endswith(RESULT_ENDINGS):
+        return None
+    by_stem = {each.stem: each for each in series}
     while (ending := next((end for end in RESULT_ENDINGS if stem.endswith(end) and stem != end), None)) is not None:
         stem = stem.removesuffix(ending)
         found = by_stem.get(stem, found)
@@ -189,10 +211,10 @@ def _of_one_size(a: Path, b: Path) -> bool:
     return sizes[1] <= _LARGEST_SIZE_RATIO * sizes[0]
 
 
-def _described(others: Iterable[Path], taken: Container[str]) -> Iterator[Path]:
+def _described(others: Iterable[Path], taken: Container[str], mdoc_of: Callable[[Path], Path | None]) -> Iterator[Path]:
     """Yield the files whose views an `.mdoc` of their own describes; `taken` are the base names that a `B.mdoc` belongs to."""
     for path in others:
-        mdoc = find_view_mdoc(path)
+        mdoc = mdoc_of(path)
         if mdoc is not None and (mdoc.name == f"{path.name}.mdoc" or path.stem not in taken):
             yield path
 

@@ -142,6 +142,31 @@ def read_header(path: str | os.PathLike[str]) -> MrcHeader:
     return _interpret(path, size, order, raw, extended_raw)
 
 
+def count_views(path: Path) -> tuple[int, int]:
+    """Return how many sections the header of an MRC file announces, and how many of them the file holds whole.
+
+    Raises
+    ------
+    LocationError
+        The file cannot be opened.
+    FormatError
+        It has no header that makes sense, or none yet.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(HEADER_BYTES)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise LocationError(f"{path}: cannot be read: {error.strerror or error}") from error
+    order = _byte_order(raw, size, path)
+    (announced,), nsymbt = struct.unpack_from(f"{order}i", raw, 8), max(0, *struct.unpack_from(f"{order}i", raw, 92))
+    needed = _expected_bytes(raw, order)
+    if size >= needed or size == needed - nsymbt:  # read_header takes a file without its extended header as well
+        return announced, announced
+    offset = HEADER_BYTES + nsymbt
+    return announced, max(0, size - offset) // ((needed - offset) // announced)
+
+
 def _byte_order(raw: bytes, size: int, path: Path) -> ByteOrder:
     """Return `<` or `>`: the stamp's if the header makes sense that way, else the one in which it does."""
     if size == 0:

@@ -40,12 +40,16 @@ class Container:
         What its files begin with; empty if no bytes identify them.
     opener
         `module:function`, imported when the first such file is opened: a library for one format costs the others no time.
+    counter
+        `module:function` that tells how many views a file announces and how many it holds, where a file whose header announces more
+        than it holds is usual; empty where :attr:`opener` refuses such a file.
     """
 
     name: str
     endings: tuple[str, ...]
     first_bytes: tuple[bytes, ...]
     opener: str
+    counter: str = ""
 
     def open(self, path: Path) -> ImageStack:
         """Return a file of this format opened for reading."""
@@ -55,7 +59,9 @@ class Container:
 _TIFF_BYTES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 CONTAINERS = (
-    Container("MRC", (".mrc", ".st", ".MRC", ".ST"), (), "tiltflow.formats.mrc:open_mrc_series"),
+    Container(
+        "MRC", (".mrc", ".st", ".MRC", ".ST"), (), "tiltflow.formats.mrc:open_mrc_series", "tiltflow.formats.mrcheader:count_views"
+    ),
     Container("TIFF", (".tif", ".tiff", ".TIF", ".TIFF"), _TIFF_BYTES, "tiltflow.formats.tiff:open_tiff"),
 )
 """The formats that can be read; a file that neither its first bytes nor its ending identify is opened as the first."""
@@ -78,6 +84,23 @@ def open_stack(path: str | os.PathLike[str]) -> ImageStack:
     """
     path = Path(path)
     return container_of(path).open(path)
+
+
+def count_views(path: Path) -> tuple[int, int]:
+    """Return how many views a file announces, and how many of them have arrived whole; no image is read.
+
+    Raises
+    ------
+    LocationError
+        The file cannot be opened.
+    FormatError
+        It does not say, or not yet.
+    """
+    container = container_of(path)
+    if container.counter:
+        return cast("tuple[int, int]", pkgutil.resolve_name(container.counter)(path))
+    with container.open(path) as stack:
+        return stack.shape[0], stack.shape[0]
 
 
 def container_of(path: Path) -> Container:
@@ -105,12 +128,13 @@ def find_view_mdoc(path: Path) -> Path | None:
     """
     for name in (f"{path.name}.mdoc", f"{path.stem}.mdoc"):
         found = path.with_name(name)
-        if found.is_file() and _describes_views(found):
+        if found.is_file() and describes_views(found):
             return found
     return None
 
 
-def _describes_views(mdoc: Path) -> bool:
+def describes_views(mdoc: Path) -> bool:
+    """Return whether an `.mdoc` has a section of a view."""
     try:
         with mdoc.open("rb") as file:
             return _VIEW_SECTION.search(file.read(_MDOC_START_BYTES)) is not None

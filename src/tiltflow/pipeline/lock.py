@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiltflow import stopping
+from tiltflow.errors import LocationError
 from tiltflow.owner import is_gone, kernel, new_token
 
 LOCK_NAME = ".tiltflow-lock"
@@ -57,17 +58,30 @@ def folder_lock(folder: Path, waiting: Callable[[str], object], name: str = LOCK
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
-    descriptor = _locked(path, waiting)
-    over = threading.Event()
-    threading.Thread(target=_beat, args=(os.dup(descriptor), over), name="lock", daemon=True).start()
-    try:
+    with _held(path, _locked(path, waiting)):
         yield
-    finally:
-        over.set()
-        with contextlib.suppress(OSError):
-            if _is_at(descriptor, path):  # else the folder was removed meanwhile, and another run may hold a new file
-                path.unlink()
-        os.close(descriptor)
+
+
+@contextmanager
+def sole_lock(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file inside a `with` block, as :func:`folder_lock` does, but without waiting for another process that holds it.
+
+    Raises
+    ------
+    LocationError
+        If another process holds it: `refusal`, in which `{holder}` stands for that process.
+    OSError
+        If the file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor, note = _try(path)
+        if note is not None:
+            raise LocationError(refusal.format(holder=note.who or "one that has just begun"))
+        if descriptor is not None:
+            break
+    with _held(path, descriptor):
+        yield
 
 
 def holder_of(folder: Path) -> str | None:
@@ -112,6 +126,21 @@ class _Note:
         """Whether the holder lives, where the system's lock does not tell."""
         gone = is_gone(self.token) if self.token else None
         return self.silent_s < DEAD_S if not self.token else self.holds_from_elsewhere if gone is None else not gone
+
+
+@contextmanager
+def _held(path: Path, descriptor: int) -> Iterator[None]:
+    """Be heard of inside a `with` block, and give the lock back at its end."""
+    over = threading.Event()
+    threading.Thread(target=_beat, args=(os.dup(descriptor), over), name="lock", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        with contextlib.suppress(OSError):
+            if _is_at(descriptor, path):  # else the folder was removed meanwhile, and another run may hold a new file
+                path.unlink()
+        os.close(descriptor)
 
 
 def _locked(path: Path, waiting: Callable[[str], object]) -> int:

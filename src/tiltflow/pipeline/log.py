@@ -27,6 +27,11 @@ class SeriesLogFile(logging.FileHandler):
             super().close()
 
 
+def is_of_a_series(_record: logging.LogRecord) -> bool:
+    """Return whether what is logged now is of the work on a series, so that it stands in the log file of that."""
+    return bool(_series_name.get())
+
+
 @contextmanager
 def series_log(output: Path, name: str) -> Iterator[None]:
     """Send what is logged while a series is processed to a file of its own, also when several are processed at once."""

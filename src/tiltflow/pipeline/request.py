@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,16 +75,36 @@ def prepare(
     sources = find_series(folder, file, within=within, by_mdoc=by_mdoc)
     table = per_series or find_table(folder)
     remarks = look_alikes(sources)
-    if isinstance(asked, SeriesRecipes):
-        recipes = asked
-        if table is not None:
-            remarks += (Problem(f"{table.name} is not read: --like decides all settings", str(table)),)
-            table = None
-    else:
-        recipes = recipes_for(asked, table, stems(folder))
-    if here:
-        for recipe in recipes.all:
-            recipe.for_engine(choose_engine(recipe.engine)[0].name)
+    if isinstance(asked, SeriesRecipes) and table is not None:
+        remarks += (Problem(f"{table.name} is not read: --like decides all settings", str(table)),)
+        table = None
+    recipes = recipes_of_series(asked, table, stems(folder), here=here)
     if (given := recipes.common.alignment) is not None:
         check_alignment_path(given, [path.stem for path in sources])
     return Prepared(sources, recipes, (*remarks, *recipes.remarks), table)
+
+
+def recipes_of_series(
+    asked: Recipe | SeriesRecipes, table: Path | None, names: Iterable[str], *, here: bool = True
+) -> SeriesRecipes:
+    """Return the recipe of each series of a folder, and refuse those that cannot be followed.
+
+    Parameters
+    ----------
+    asked, here
+        As for :func:`prepare`.
+    table
+        The table of settings of single series; not read where `asked` has the recipe of every series.
+    names
+        Base names of the series.
+
+    Raises
+    ------
+    LocationError, DirectiveError, ParameterError, UnsupportedError
+        As :func:`prepare`.
+    """
+    recipes = asked if isinstance(asked, SeriesRecipes) else recipes_for(asked, table, names)
+    if here:
+        for recipe in recipes.all:
+            recipe.for_engine(choose_engine(recipe.engine)[0].name)
+    return recipes

@@ -76,7 +76,7 @@ def run(
     require_places(output, site)
     stop = threading.Event()
     results: dict[Path, SeriesResult] = {}
-    pages = _Pages(output, site)
+    pages = RunPages(output, site)
     recipes = SeriesRecipes.of_all(recipe)
 
     def report(progress: SeriesProgress) -> None:
@@ -273,10 +273,7 @@ def recorded_run(
         digest=common.digest,
         request=describe.request(common),
         remarks=[remark.message for remark in (*look_alikes(sources), *recipes.remarks)],
-        series=[
-            RunSeriesEntry(name=name, source=str(path), record="" if why_unusable(path, RUN_FILES) else f"{name}/{RECORD_NAME}")
-            for name, path in zip(names or [path.stem for path in sources], sources, strict=True)
-        ],
+        series=[entry_of(path, name) for name, path in zip(names or [path.stem for path in sources], sources, strict=True)],
     )
     remove_left_behind(output)
     remove_scratch_left_behind(site.scratch or Path(tempfile.gettempdir()))  # also where all results are kept, and none is made
@@ -292,7 +289,13 @@ def recorded_run(
             recorder.page = _write_pages(output, site)
 
 
-class _Pages:
+def entry_of(source: Path, name: str = "") -> RunSeriesEntry:
+    """Return what the record of a run says of a series that is still to be done; `name` if it is not that of its file."""
+    name = name or source.stem
+    return RunSeriesEntry(name=name, source=str(source), record="" if why_unusable(source, RUN_FILES) else f"{name}/{RECORD_NAME}")
+
+
+class RunPages:
     """The pages of a run in progress: written again when a series is done, but not too often."""
 
     def __init__(self, output: Path, site: Site) -> None:
@@ -300,12 +303,19 @@ class _Pages:
         self._site = site
         self._lock = threading.Lock()
         self._next = 0.0
+        self._behind = False
 
     def refresh(self) -> None:
-        """Write the pages if the last time is long enough ago and no other thread is writing them."""
-        if time.monotonic() < self._next or not self._lock.acquire(blocking=False):
+        """Write the pages, or leave it to a later :meth:`catch_up` if the last time is not long enough ago."""
+        self._behind = True
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Write the pages if they are behind, the last time is long enough ago and no other thread is writing them."""
+        if not self._behind or time.monotonic() < self._next or not self._lock.acquire(blocking=False):
             return
         try:
+            self._behind = False  # before the records are read: a series that is done meanwhile asks again
             _write_pages(self._output, self._site, level=logging.DEBUG)  # the end of the run says it if it lasts
             self._next = time.monotonic() + _REFRESH_S
         finally:

@@ -18,7 +18,16 @@ from tiltflow.atomic_write import write_text
 from tiltflow.disk import NO_SPACE
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.record.as_json import as_json
-from tiltflow.record.schema import FailureEntry, FailureKind, NumberEntry, RunRecord, SeriesRecord, StageEntry, read_record
+from tiltflow.record.schema import (
+    FailureEntry,
+    FailureKind,
+    NumberEntry,
+    RunRecord,
+    RunSeriesEntry,
+    SeriesRecord,
+    StageEntry,
+    read_record,
+)
 from tiltflow.work import Quantity, SeriesResult
 
 _log = logging.getLogger(__name__)
@@ -202,6 +211,13 @@ class RunRecorder:
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._save()
+
+    def expect(self, entry: RunSeriesEntry) -> None:
+        """Record that a series is to be done which was not known when the run began, or that is done again."""
+        with self._lock:
+            others = [each for each in self.record.series if each.source != entry.source]
+            self.record.series = [*others, entry]
+            self._save()
 
     def done(self, result: SeriesResult) -> None:
         """Record the result of one series."""
