@@ -7,6 +7,8 @@ series alone.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -18,13 +20,14 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from pydantic import SecretStr
 
-from tiltflow import pipeline
+from tiltflow import pipeline, stopping
 from tiltflow.delivery.callback import CallbackBody, RetryPolicy, send, write_callback
 from tiltflow.model import Reconstruction
 from tiltflow.pipeline import Job, SeriesProgress, StepOutcome, StepRunner
 from tiltflow.products.catalogue import STEPS, ProductStep
 from tiltflow.recipe import Recipe
 from tiltflow.work import SeriesResult, Site
+from tiltflow_flows.outcomes import LOST
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,6 +44,14 @@ def _run_name() -> str:
 def _as_task(function: Callable[P, R], name: str, description: str) -> Task[P, R]:
     # The functions stay importable under their own names, so that Dask sends them to its workers by reference.
     return task(name=name, description=description, task_run_name=_run_name, cache_policy=NO_CACHE, persist_result=False)(function)
+
+
+def tags_of(recipe: Recipe, runner: str) -> set[str]:
+    """Return the tags of the task of a series, by which Prefect can limit how many run at once.
+
+    The tasks of its steps have none: with a limit of one they would wait for the series that waits for them.
+    """
+    return {"tiltflow", f"tiltflow-engine-{recipe.engine}", f"tiltflow-runner-{runner}"}
 
 
 def _reconstruct(job: Job) -> Reconstruction | None:
@@ -71,8 +82,34 @@ def _process_series(source: Path, recipe: Recipe, site: Site, output: Path) -> S
             log.info("%s: %s", source.name, progress.note)
 
     steps = StepRunner(run_brt, _make_products_as_task, cleanup_files)
-    result = pipeline.process(source, recipe, site, output=output, redo=site.keep_workdir, on_progress=log_note, runner=steps)
+    try:
+        stopping.ask()
+        result = pipeline.process(source, recipe, site, output=output, redo=site.keep_workdir, on_progress=log_note, runner=steps)
+    except stopping.Interrupted as why:
+        lost = _ended_in_worker(source, output, why)
+        if lost is None:
+            raise
+        result = lost
     return result if result.ok else Failed(message=result.message, data=result)
+
+
+def _ended_in_worker(source: Path, output: Path, why: stopping.Interrupted) -> SeriesResult | None:
+    """Return the result of a series that was asked to end in a Dask worker; None in the flow's own process, which ends too.
+
+    An interrupt that leaves a task takes its worker along, so that nobody would hear of the series.
+    """
+    if "distributed.worker" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return None
+    job = os.environ.get("SLURM_JOB_ID")
+    where = f"Slurm job {job}" if job else "its worker"
+    message = f"{source.name}: {where} was asked to end ({why}) before the series was done."
+    return SeriesResult(source=source, status="error", message=message, stage=LOST, output=output)
 
 
 def _send_callback(body: CallbackBody, path: Path, url: str | None, token: SecretStr | None, patience_s: float) -> None:

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,8 @@ def test_two_successes_one_error_one_callback(prefect_server: None, portal: Any,
         task_runs = {task_run.name: task_run for task_run in client.read_task_runs(limit=200, sort=TaskRunSort.ID_DESC)}
     assert flow_run.state is not None
     assert flow_run.state.is_completed()
+    assert (flow_run.state.message or "").split("\n")[0] == "2 of 3 series; failed: ts2"
+    assert "ts2: " in flow_run.state.message
     with get_client(sync_client=True) as client:
         of_run = {"artifacts": {"flow_run_id": {"any_": [str(flow_run.id)]}}}
         (artifact,) = client.request("POST", "/artifacts/filter", json=of_run).json()
@@ -159,6 +162,23 @@ def test_two_successes_one_error_one_callback(prefect_server: None, portal: Any,
     failed = {name for name, task_run in task_runs.items() if task_run.state is not None and task_run.state.is_failed()}
     assert failed == {"run_brt ts2", "brt_series ts2"}
     assert "callback" in {name.rsplit("-", 1)[0] for name in task_runs}
+    check_subflow(flow_run, task_runs)
+
+
+def check_subflow(flow_run: Any, task_runs: Mapping[str, Any]) -> None:
+    """Check that the page shows one named flow of the series, that recipes stay out of the database, and that a limit can hold series."""
+    with get_client(sync_client=True) as client:
+        (series,) = [
+            run
+            for run in client.read_flow_runs(limit=50, sort=FlowRunSort.ID_DESC)
+            if run.parent_task_run_id in {task.id for task in task_runs.values() if task.flow_run_id == flow_run.id}
+        ]
+    assert series.name == "3 series of Sample"
+    assert series.state.message == flow_run.state.message
+    assert series.parameters == {"folder": "Sample", "series": 3}
+    assert set(task_runs["brt_series ts1"].tags) == {"tiltflow", "tiltflow-engine-auto", "tiltflow-runner-threads"}
+    # A limit of one on these tags would let a series wait for its own steps.
+    assert all(not task.tags for name, task in task_runs.items() if not name.startswith("brt_series "))
 
 
 def test_when_all_are_bad_the_callback_is_sent_and_then_the_run_fails(
