@@ -17,8 +17,11 @@ _WORKER_BYTES = 300 << 20
 """Dask and Prefect in a worker, beside the program itself, which the plan counts."""
 _CAUTION = 3.0
 """The planned time is that of an ordinary core, to a factor of two or three (:mod:`tiltflow.engines.requirements`)."""
-_START_S = 120.0
-"""Until a worker begins its first series: modules, the imports from a shared file system, and its connection."""
+_PLANS, _LEAST_S = 10.0, 3600.0
+"""The least time of a job in plans of its longest series, and at all: what batchruntomo itself may take, so that Slurm does not end it
+before tiltflow does."""
+_START_S = 600.0
+"""Until a worker begins its first series: modules, and imports from a file system that all jobs of the run read at once."""
 
 Needs = Callable[[int], Sequence[Plan]]
 """The plans of all series that are to be done, with so many threads."""
@@ -73,7 +76,7 @@ def size_of_job(slurm: SlurmSettings, needs: Needs, series_for_each: int) -> Job
         cores -= 1
     plans = needs(cores)
     one = _CAUTION * _longest(plans)
-    seconds = _START_S + series_for_each * one
+    seconds = _START_S + max(series_for_each * one, _PLANS * _longest(plans), _LEAST_S)
     if most is not None:
         seconds = min(seconds, most)
     # A job that is too short for one series takes one nevertheless: the plan may be wrong.

@@ -123,20 +123,38 @@ def slurm_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **others: st
         monkeypatch.setenv(f"TILTFLOW_{variable}", value)
 
 
+CLOSED = {
+    "node": (
+        "NodeName={host} State=DRAIN Reason=maintenance",
+        "NodeName={host} State=RESUME",
+        r"job \d+ waits \(.*(DRAINED|NotAvail)",
+    ),
+    "partition": ("PartitionName=em State=INACTIVE", "PartitionName=em State=UP", "no job yet: .*Required partition not available"),
+}
+
+
+@pytest.mark.parametrize("what", CLOSED)
 def test_a_run_waits_for_the_end_of_a_maintenance_and_says_so(
-    counted: Path, share: Path, sample: Path, fake_imod: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: Any
+    what: str,
+    counted: Path,
+    share: Path,
+    sample: Path,
+    fake_imod: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: Any,
 ) -> None:
     slurm_settings(monkeypatch, tmp_path)
-    node = f"NodeName={socket.gethostname().split('.')[0]}"
-    subprocess.run(["/usr/bin/env", "scontrol", "update", node, "State=DRAIN", "Reason=maintenance"], check=True)
-    over = subprocess.Popen(["/bin/sh", "-c", f"sleep 35; scontrol update {node} State=RESUME"])
+    close, reopen, waits = (text.replace("{host}", socket.gethostname().split(".")[0]) for text in CLOSED[what])
+    subprocess.run(["scontrol", "update", *close.split()], check=True)
+    over = subprocess.Popen(["/bin/sh", "-c", f"sleep 35; scontrol update {reopen}"])
     counted.unlink()
     begin = time.monotonic()
     check_run(share)
     took, asked = time.monotonic() - begin, counted.read_text().split()
     assert over.wait() == 0
     said = [each.getMessage() for each in caplog.records if each.getMessage().startswith("Slurm (each 1 core, 0.8 GB of memory, ")]
-    assert re.search(r"job \d+ waits \(.*(DRAINED|ReqNodeNotAvail)", "\n".join(said)), said
+    assert re.search(waits, "\n".join(said)), said
     assert asked.count("sinfo") == 1
     assert asked.count("scontrol") == 1, "ours, at the end of the maintenance"
     assert asked.count("squeue") <= took / 30 + 1

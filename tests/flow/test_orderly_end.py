@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -146,6 +147,10 @@ def alive(number: int) -> bool:
     return False
 
 
+def parent_of(number: int) -> int:
+    return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def settings_of(runner: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("TILTFLOW_RUNNER", runner)
     for name, value in {"CORES": "1", "MEMORY": "1GiB", "SHARED_FOLDER": str(folder / "slurm" / "shared")}.items():
@@ -188,9 +193,8 @@ def test_a_worker_that_is_asked_to_end_gives_its_series_back(
     flow = start_flow(x_file_name="ts1.st")
     until(lambda: working(site, flow, "ts1"), 150)
     engine = site.engines()["ts1"]
-    worker = int(Path(f"/proc/{engine}/stat").read_text().rpartition(")")[2].split()[1])
     site.quick()
-    os.kill(worker, signal.SIGTERM)
+    os.kill(parent_of(engine), signal.SIGTERM)
     until(lambda: not alive(engine), ENDS_WITHIN_S)
     assert flow.wait(120) == 0
     assert not site.scratch()
@@ -225,3 +229,18 @@ def test_a_slurm_job_that_is_cancelled_gives_its_series_back(
     assert flow.wait(150) == 0
     assert not site.scratch()
     assert f"Slurm job {jobs[0]} was asked to end (SIGTERM) before the series was done" in (site.folder / "flow.log").read_text()
+
+
+def test_a_series_whose_slurm_jobs_are_killed_says_what_slurm_says_of_them(
+    slurm: None, site: Site, start_flow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_of("slurm", monkeypatch, site.folder)
+    flow = start_flow(x_file_name="ts1.st")
+    for _ in range(2):
+        until(lambda: working(site, flow, "ts1"), 150)
+        os.kill(parent_of(site.engines()["ts1"]), signal.SIGKILL)
+        (site.folder / "ts1.pid").unlink()
+    assert flow.wait(200) == 1
+    failure = site.failure("ts1")
+    assert re.search(r"ts1\.st: Slurm job \d+ died\. Slurm says of it: (FAILED|CANCELLED)", failure.reason), failure.reason
+    assert read_record(site.share / "Assets" / "Lab" / "Sample" / "ts1" / "run.json").status == "error"

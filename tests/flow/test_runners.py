@@ -126,8 +126,15 @@ def test_a_job_is_as_large_as_its_series_need() -> None:
     # 600 s on one core, 75 s on eight: five take 120 s, no more than a minute longer than eight.
     assert size.cores == 5
     assert size.memory == int(4.5e9) + (300 << 20)
-    assert size.seconds == 120 + 3 * 3 * 120
+    assert size.seconds == 600 + 3600, "an hour at least"
     assert size.last_series_s == size.seconds - 3 * 120
+
+
+@pytest.mark.parametrize(("series", "plans"), [(1, 10), (3, 10), (4, 12), (9, 27)])
+def test_a_job_has_three_times_the_plan_of_each_series_and_ten_times_that_of_one(series: int, plans: int) -> None:
+    size = size_of_job(slurm(cores=1, memory="16GB", walltime="3-00:00:00").slurm, planned(1, 1000), series)
+    assert size.seconds == 600 + plans * 1000
+    assert size.last_series_s == size.seconds - 3000
 
 
 def test_a_small_series_has_one_core() -> None:
@@ -137,7 +144,7 @@ def test_a_small_series_has_one_core() -> None:
 def test_a_job_is_never_larger_than_the_site_allows() -> None:
     size = size_of_job(slurm(**LIMITS).slurm, planned(20, 360_000), 10)
     assert (size.cores, size.memory, size.seconds, size.walltime) == (1, 16 * 10**9, 8 * 3600, "08:00:00")
-    assert size.last_series_s == 120, "it takes a series in its first minutes nevertheless"
+    assert size.last_series_s == 600, "it takes a series in its first minutes nevertheless"
     assert size_of_job(slurm(**LIMITS).slurm, planned(1, 360_000), 10).cores == 8
 
 
