@@ -57,6 +57,7 @@ bench: $(VENV)/.dev  ## print the benchmark tables, one seed each (GOLDEN=folder
 	        */sensitivity.py) options="--package align.bundle --constant k_factor" ;; \
 	        */sensitivity_volume.py) options="--package position --constant THICKNESS_CORRECTION" ;; \
 	        */positioning.py) options="--series 6 --own 1" ;; \
+	        */load.py) options="--series 20 --window 5" ;; \
 	        */golden.py) test -n "$(GOLDEN)" || continue; options="$(GOLDEN)/tilt" ;; \
 	        *) options= ;; \
 	    esac; \

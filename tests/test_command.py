@@ -39,6 +39,14 @@ def test_a_program_killed_by_a_signal_is_named_as_such(tmp_path):
         run(sys.executable, ["-c", "import os; os.kill(os.getpid(), 9)"], cwd=tmp_path)
 
 
+def test_a_program_that_ends_with_the_signal_that_ends_this_process_too_is_an_interrupt(tmp_path):
+    """Slurm signals every process of a job, and the program may hear of it before this process does."""
+    with stopping.stoppable():
+        threading.Timer(0.8, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(stopping.Interrupted, match="SIGTERM"):
+            run(sys.executable, ["-c", "import os, time; time.sleep(0.7); os.kill(os.getpid(), 15)"], cwd=tmp_path)
+
+
 def test_a_missing_program_says_so(tmp_path):
     with pytest.raises(CommandError, match="no-such-program is not on the PATH"):
         run("no-such-program", [], cwd=tmp_path)

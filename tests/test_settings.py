@@ -108,7 +108,7 @@ def test_mounts_are_a_table_in_the_file_and_a_variable_replaces_them_all(
         ("TILTFLOW_SCRATCH", "tmp", "'tmp' is not an absolute path"),
         ("TILTFLOW_THREADS", "many", r"setting threads \(TILTFLOW_THREADS\): .*valid integer"),
         ("TILTFLOW_THREADS", "0", "greater than or equal to 1"),
-        ("TILTFLOW_RUNNER", "kubernetes", "'threads', 'dask' or 'slurm'"),
+        ("TILTFLOW_RUNNER", "kubernetes", "'threads', 'dask', 'slurm' or 'pool'"),
         ("TILTFLOW_SLURM_CORES", "0", r"setting slurm\.cores \(TILTFLOW_SLURM_CORES\)"),
         ("TILTFLOW_SLURM_DIRECTIVES", "[1", "begins like JSON but is not valid"),
     ],

@@ -33,6 +33,19 @@ def test_a_signal_throws_nothing_and_is_found_by_the_next_question(number):
     stopping.ask()
 
 
+def test_a_request_in_words_asks_as_a_signal_does_until_it_is_withdrawn():
+    stopping.request("its run ended")
+    try:
+        for _ in range(2):
+            with pytest.raises(stopping.Interrupted, match="its run ended"):
+                stopping.ask()
+        with stopping.closing():
+            stopping.ask()
+    finally:
+        stopping.withdraw()
+    stopping.ask()
+
+
 def test_handlers_are_put_back_and_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     handlers = [signal.getsignal(number) for number in SIGNALS]

@@ -119,6 +119,7 @@ def run(
             f"{shlex.join(command)} was ended, as it took longer than {limit_s:g} s", command, TOO_LONG, tuple(lines)
         ) from error
     if status:
+        stopping.pause(_LOOK_S)  # who ends a job signals each of its processes: the program may hear of it before this one
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         tail = "\n".join(list(lines)[-10:])
         raise CommandError(f"{shlex.join(command)} {how}; its last lines:\n{tail}", command, status, tuple(lines))

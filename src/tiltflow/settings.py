@@ -139,15 +139,15 @@ Folders = Annotated[tuple[AbsolutePath, ...], BeforeValidator(_lines)]
 
 
 class SlurmSettings(BaseModel):
-    """Resources of the Slurm job of one worker."""
+    """The Slurm job of one worker: no more than this, and less where the series need less."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True)
 
     partition: str | None = Field(default=None, description="Partition of the jobs; Slurm's default if not given.")
     account: str | None = Field(default=None, description="Account that is charged.")
-    cores: int = Field(default=8, ge=1, description="Cores of a job; a job works on one series at a time.")
-    memory: str = Field(default="16GiB", description="Memory of a job.")
-    walltime: str = Field(default="08:00:00", description="Longest duration of a job, HH:MM:SS.")
+    cores: int = Field(default=8, ge=1, description="Most cores of a job, which works on one series at a time.")
+    memory: str = Field(default="16GiB", description="Most memory of a job.")
+    walltime: str = Field(default="08:00:00", description="Most time of a job, HH:MM:SS.")
     directives: Lines = Field(
         default=(), description="Further #SBATCH options, as `--gres=gpu:1`; in a variable separated by semicolons."
     )
@@ -206,11 +206,19 @@ class Settings(BaseSettings):
     fallback: bool = Field(
         default=True, description="When the requested alignment cannot be trusted, the flow tries the next simpler method."
     )
-    runner: Literal["threads", "dask", "slurm"] = Field(
+    runner: Literal["threads", "dask", "slurm", "pool"] = Field(
         default="threads",
-        description="Where the flow's tasks run: threads of its process, Dask workers on this machine, or Slurm jobs.",
+        description="Where the flow's tasks run: threads of its process, Dask workers on this machine, Slurm jobs, or a pool of Dask "
+        "workers that runs share.",
     )
-    workers: int = Field(default=1, ge=1, description="Series at the same time: threads, Dask workers, or the most Slurm jobs.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        description="Series of a run at the same time: threads, Dask workers, or the most Slurm jobs or places in the pool.",
+    )
+    pool_address: str | None = Field(
+        default=None, description="Address of the Dask scheduler of the pool, as `tcp://head:8786`; for the runner pool."
+    )
     slurm: SlurmSettings = Field(default=SlurmSettings(), description="Slurm jobs.")
     token: SecretStr | None = Field(default=None, description="Token for the portal's API; a file is safer.")
     token_file: AbsolutePath | None = Field(default=None, description="File that holds the token; read where no token is given.")

@@ -30,7 +30,7 @@ _STOPPED = "stopped at once; the next run cleans up what this one leaves"
 
 # Signals belong to the process, and so does what they ask for.
 _asked = threading.Event()
-_by: list[signal.Signals] = []
+_by: list[str] = []
 _closing = threading.local()
 
 
@@ -47,7 +47,7 @@ def ask() -> None:
         With the name of the signal.
     """
     if _asked.is_set() and not getattr(_closing, "depth", 0):
-        raise Interrupted(_by[0].name if _by else "asked to end")
+        raise Interrupted(_by[0] if _by else "asked to end")
 
 
 def asked() -> bool:
@@ -68,6 +68,24 @@ def pause(seconds: float) -> None:
         return
     _asked.wait(seconds)
     ask()
+
+
+def request(why: str) -> None:
+    """Ask the work of this process to end, for a process whose main loop belongs to a framework with requests of its own.
+
+    Parameters
+    ----------
+    why
+        In words, for the record of the work.
+    """
+    _by.append(why)
+    _asked.set()
+
+
+def withdraw() -> None:
+    """Take every request back: what was asked to end has ended, and other work may begin."""
+    _asked.clear()
+    _by.clear()
 
 
 @contextmanager
@@ -100,8 +118,7 @@ def stoppable(*, passing_on: bool = False) -> Iterator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         again = _asked.is_set()
-        _by.append(signal.Signals(number))
-        _asked.set()
+        request(signal.Signals(number).name)
         handler = before[signal.Signals(number)]
         if passing_on and callable(handler):
             handler(number, frame)
@@ -112,15 +129,13 @@ def stoppable(*, passing_on: bool = False) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    _asked.clear()
-    _by.clear()
+    withdraw()
     try:
         with _handled(before, note):
             yield
     finally:
         if not passing_on:
-            _asked.clear()
-            _by.clear()
+            withdraw()
 
 
 @contextmanager

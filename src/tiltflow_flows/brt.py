@@ -12,32 +12,35 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections import deque
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import prefect.runtime
 from prefect import flow, get_run_logger
-from prefect.futures import PrefectFuture, as_completed
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from tiltflow import stopping
-from tiltflow.delivery.callback import CALLBACK_NAME, build_callback, check_token, check_url
-from tiltflow.delivery.certificates import verification
-from tiltflow.delivery.layout import Layout, resolve_input
+from tiltflow.delivery.body import CALLBACK_NAME, build_callback
+from tiltflow.delivery.layout import resolve_input
+from tiltflow.delivery.outbox import open_outbox
+from tiltflow.delivery.portal import Portal
 from tiltflow.errors import TiltflowError
-from tiltflow.pipeline import close_lost, prepare, recorded_run
-from tiltflow.recipe import BrtParameters, SeriesRecipes, make_recipe
+from tiltflow.pipeline import RunPlan, planner, prepare, recorded_run
+from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.report import INDEX_NAME, PAGE_NAME, evidence_metadata, record_of
 from tiltflow.settings import load_certificates, load_settings
-from tiltflow.work import SeriesResult, Site
 from tiltflow_flows.artifacts import publish_summary
+from tiltflow_flows.conversation import Followed, followed
 from tiltflow_flows.door import describe_door
 from tiltflow_flows.hooks import tell_error, tell_running, tell_success
 from tiltflow_flows.logs import show_on_the_page
-from tiltflow_flows.runners import choose_runner, series_at_once, site_for
-from tiltflow_flows.tasks import LOST, brt_series, callback, settle
+from tiltflow_flows.outcomes import summary
+from tiltflow_flows.runners import choose_runner
+from tiltflow_flows.series_flow import Batch, process_batch
+from tiltflow_flows.tasks import callback
 from tiltflow_flows.templates import site_template
-from tiltflow_flows.tokens import resolve_token
+from tiltflow_flows.tokens import resolve_address
 
 
 @flow(
@@ -67,7 +70,7 @@ def brt_flow(
     x_no_api: bool = False,
     x_keep_workdir: bool = False,
     adoc_template: str = "plastic_brt",
-) -> dict[str, Any]:
+) -> State[dict[str, Any]]:
     """Align and reconstruct every tilt series of a folder, make its products, and report them to the portal.
 
     Parameters
@@ -89,8 +92,9 @@ def brt_flow(
 
     Returns
     -------
-    dict
-        The body of the callback.
+    State
+        Completed, with the count of series and the reason of each that failed.  Its result, and that of a call, is the body of the
+        callback.
 
     Raises
     ------
@@ -99,17 +103,13 @@ def brt_flow(
     """
     log = get_run_logger()
     show_on_the_page()
+    stopping.withdraw()  # what an earlier flow of this process was asked has ended with it
     door = describe_door()
     log.log(logging.WARNING if door.leads_elsewhere else logging.INFO, door.message)
     settings = load_settings(keep_workdir=x_keep_workdir or None)
     url = None if x_no_api or not callback_url else callback_url
-    secret, certificates = None, load_certificates()
-    if url is not None:
-        check_url(url)
-        verification(certificates)
-        secret = resolve_token(token, url, settings)
-        if secret is not None:
-            check_token(secret)
+    address = resolve_address(token, url, settings) if url is not None else None
+    outbox = open_outbox(settings.state_folders, load_certificates())
     parameters = BrtParameters(
         montage=montage,
         gold=gold,
@@ -135,59 +135,38 @@ def brt_flow(
         log.warning(remark.message)
     if made.table is not None:
         log.info("%s: settings of their own for %s", made.table.name, ", ".join(recipes.own) or "no series")
-    process = brt_series_of_a_run.with_options(task_runner=choose_runner(settings, len(sources)))
-    site, at_once = site_for(settings, len(sources)), series_at_once(settings, len(sources))
-    if x_file_name:
-        results, folder = process(sources, recipes, site, layout, at_once), layout.output_of(sources[0])
-        page = folder / PAGE_NAME
-    else:
-        folder = layout.output
-        page = folder / INDEX_NAME
-        with recorded_run(sources, recipes, folder, site, at_once) as recorder:
-            results = process(sources, recipes, site, layout, at_once)
-            for result in results:
-                recorder.done(result)
-    records = {result.source: record_of(result) for result in results}
+    runner = choose_runner(settings, len(sources), planner(sources, recipes, layout.output_of, redo=settings.keep_workdir))
+    site = runner.site
+    folder = layout.output_of(sources[0]) if x_file_name else layout.output
+    run, about = str(prefect.runtime.flow_run.id), str(prefect.runtime.flow_run.name)
+    portal = None
+    if address is not None:
+        portal = Portal(
+            address=address, outbox=outbox, patience_s=settings.callback_patience_s, mode=settings.callback_mode, run=run
+        )
+    plan = RunPlan(
+        layout=layout,
+        digests={source: recipes.of(source).digest for source in sources},
+        output=folder,
+        evidence=settings.evidence_in_callback,
+    )
+    with followed(Followed(outbox, run, about, plan, settings, portal)) as tell_series:
+        if x_file_name:
+            results, page = process_batch(Batch(sources, recipes, site, layout, tell_series), runner), folder / PAGE_NAME
+        else:
+            page = folder / INDEX_NAME
+            with recorded_run(sources, recipes, folder, site, runner.at_once) as recorder:
+                results = process_batch(Batch(sources, recipes, site, layout, tell_series), runner)
+                for result in results:
+                    recorder.done(result)
+        records = {result.source: record_of(result) for result in results}
+        evidence = {source: evidence_metadata(record) for source, record in records.items()} if plan.evidence else {}
+        body = build_callback(results, layout, evidence)
+        if portal is not None:
+            portal.put_all(body, about)
     publish_summary(list(records.values()), site.thresholds, page)
-    evidence = {source: evidence_metadata(record) for source, record in records.items()} if settings.evidence_in_callback else {}
-    body = build_callback(results, layout, evidence)
-    callback(body, folder / CALLBACK_NAME, url, secret, settings.callback_patience_s, certificates)
+    untold = callback(body, folder / CALLBACK_NAME, portal.deliver if portal is not None else None)
     if not any(result.ok for result in results):
         raise TiltflowError(f"None of the {len(results)} series succeeded; {results[0].source.name}: {results[0].message}")
-    return body.model_dump(mode="json")
-
-
-@flow(name="BRT series", validate_parameters=False)
-def brt_series_of_a_run(
-    sources: Sequence[Path], recipes: SeriesRecipes, site: Site, layout: Layout, at_once: int
-) -> list[SeriesResult]:
-    """Process the series on the runner of this flow, which the caller chooses, and return their results in order.
-
-    A series whose worker died is done once more when the others are done, and alone: it may have been short of memory that
-    others used, or have waited for a worker that died with another series.
-    """
-    log = get_run_logger()
-
-    def process(these: Sequence[Path], at_once: int) -> Iterator[SeriesResult]:
-        waiting = deque(these)
-        running: dict[PrefectFuture[Any], Path] = {}
-        while waiting or running:
-            # No more than there are workers: Dask counts series that wait behind one that kills its worker as killed with it.
-            while waiting and len(running) < at_once:
-                source = waiting.popleft()
-                running[brt_series.submit(source, recipes.of(source), site, layout.output_of(source))] = source
-            future = next(as_completed(list(running)))
-            source = running.pop(future)
-            result = settle(future, source, layout.output_of(source))
-            log.log(logging.INFO if result.ok else logging.ERROR, "%s: %s", source.name, result.message or result.status)
-            yield result
-
-    # Prefect ends a flow by an exception in the main thread, which waits here; the threads of the series end by the flag.
-    with stopping.stoppable(passing_on=True):
-        results = {result.source: result for result in process(sources, at_once)}
-        lost = [result.source for result in results.values() if result.stage == LOST]
-        results |= {result.source: result for result in process(lost, 1)}
-    for result in results.values():
-        if result.stage == LOST:
-            close_lost(result, site.thresholds)
-    return [results[source] for source in sources]
+    said = summary(results)
+    return Completed(message=f"{said}\nthe portal is not told yet: {untold}" if untold else said, data=body.model_dump(mode="json"))

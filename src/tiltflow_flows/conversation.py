@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 from prefect.client.schemas.objects import FlowRun
 
 from tiltflow import stopping
-from tiltflow.delivery.body import Status, StatusBody
+from tiltflow.delivery.body import Status, StatusBody, build_callback
 from tiltflow.delivery.callback import NOTICE_POLICY
-from tiltflow.delivery.outbox import Kind, Outbox, RunEntry, deliver, open_outbox
+from tiltflow.delivery.outbox import Courier, Kind, Outbox, RunEntry, deliver, open_outbox
 from tiltflow.delivery.portal import Portal
 from tiltflow.errors import TiltflowError
 from tiltflow.owner import is_gone
-from tiltflow.pipeline import close_dead_run, close_dead_runs
+from tiltflow.pipeline import RunPlan, close_dead_run, close_dead_runs
+from tiltflow.report import evidence_metadata, record_of
 from tiltflow.settings import Settings, load_certificates, load_settings, load_token
+from tiltflow.work import SeriesResult
 from tiltflow_flows.tokens import resolve_address
 
 _log = logging.getLogger(__name__)
@@ -71,32 +74,75 @@ def entry_of(run: str, about: str, url: str, token: str | None, settings: Settin
     return RunEntry(run=run, about=about, url=url, token=address.token, site_token=address.site_token is not None)
 
 
-@contextmanager
-def followed(
-    portal: Portal | None, outbox: Outbox, run: str, about: str, plan: dict[str, Any], settings: Settings
-) -> Iterator[None]:
-    """Let the outbox follow the work of a `with` block; if that ends by an error, what it finished is told nevertheless.
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A run as the outbox follows it.
 
-    Runs that died before are closed first.
+    Attributes
+    ----------
+    outbox
+        What the portal is to be told.
+    run, about
+        Its number in Prefect, and its name.
+    plan
+        What another process needs to end it in order.
+    settings
+        Of the site.
+    portal
+        None for a run that tells nobody.
+    """
+
+    outbox: Outbox
+    run: str
+    about: str
+    plan: RunPlan
+    settings: Settings
+    portal: Portal | None
+
+
+@contextmanager
+def followed(these: Followed) -> Iterator[Callable[[SeriesResult], None]]:
+    """Let the outbox follow the work of a `with` block, and give the function that receives each series' result as it ends.
+
+    If the work ends by an error, what it finished is told nevertheless.  Before it begins, runs that died are closed; one that died at
+    the very work that this one does is left to it.
 
     Raises
     ------
     DeliveryError
         If the outbox cannot be used.
     """
-    for closed in close_dead_runs(outbox, settings.verdict, settings.scratch, spared=[run]):
+    outbox, portal, plan = these.outbox, these.portal, these.plan.as_json()
+    url = portal.address.url if portal is not None else None
+    for entry in outbox.unfinished():
+        same = entry.url == url and entry.plan.get("output") == plan["output"]
+        if same and entry.run != these.run and is_gone(entry.owner):
+            outbox.supersede(entry.run)
+    for closed in close_dead_runs(outbox, these.settings.verdict, these.settings.scratch, spared=[these.run]):
         _log.warning("%s: %s; the portal is told so", closed.entry.about, closed.words)
     with contextlib.ExitStack() as stack:
-        if portal is not None:
-            stack.enter_context(portal.following(about, plan))
+        if portal is None:
+            outbox.begin(RunEntry(run=these.run, about=these.about, url=None, plan=plan))
+            stack.callback(outbox.end, these.run)
+            tell = _nobody
         else:
-            outbox.begin(RunEntry(run=run, about=about, url=None, plan=plan))
-            stack.callback(outbox.end, run)
+            courier = stack.enter_context(portal.following(these.about, plan))
+            tell = partial(_tell_one, these.plan, portal, courier) if portal.mode == "series" else _nobody
         try:
-            yield
+            yield tell
         except Exception:
-            _tell_what_was_finished(outbox, run, settings)
+            _tell_what_was_finished(outbox, these.run, these.settings)
             raise
+
+
+def _nobody(_result: SeriesResult) -> None:
+    pass
+
+
+def _tell_one(plan: RunPlan, portal: Portal, courier: Courier, result: SeriesResult) -> None:
+    evidence = {result.source: evidence_metadata(record_of(result))} if plan.evidence else {}
+    portal.put(build_callback([result], plan.layout, evidence), result.source.name)
+    courier.wake()
 
 
 def _tell_what_was_finished(outbox: Outbox, run: str, settings: Settings) -> None:

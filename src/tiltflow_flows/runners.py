@@ -6,26 +6,58 @@ pass the series of a worker that died to another one; the flow does, once, when 
 
 from __future__ import annotations
 
-import sys
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from prefect.settings import get_current_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from tiltflow import command
-from tiltflow.errors import CommandError, SettingsError
-from tiltflow.settings import Settings, SlurmSettings, site_from
+from tiltflow.errors import SettingsError
+from tiltflow.settings import Settings, site_from
 from tiltflow.work import Site
+from tiltflow_flows.artifacts import report_jobs
+from tiltflow_flows.outcomes import explained_by_nobody, place_of_any
 
 if TYPE_CHECKING:
     from distributed.deploy.cluster import Cluster
 
-_SCHEDULER = {"allowed_failures": 0}
-_POLL_S = 1.0
+    from tiltflow_flows.job_size import Needs
+
+SCHEDULER = {"allowed_failures": 0}
+PRELOAD = "tiltflow_flows.worker"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runner:
+    """How the series of a run are processed.
+
+    Attributes
+    ----------
+    name
+        As in the settings.
+    tasks
+        Prefect's runner of the tasks.
+    site
+        How one series is processed by it.
+    at_once
+        How many series are processed at the same time.
+    place_of
+        Of the name of a worker: where it worked, in words.
+    explained
+        Of the message of a series that was lost: the message with what is known of its end.
+    watched
+        A context in which the series are processed.
+    """
+
+    name: str
+    tasks: TaskRunner[Any]
+    site: Site
+    at_once: int
+    place_of: Callable[[str], str] = place_of_any
+    explained: Callable[[str], str] = explained_by_nobody
+    watched: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 def series_at_once(settings: Settings, series: int) -> int:
@@ -33,35 +65,32 @@ def series_at_once(settings: Settings, series: int) -> int:
     return max(1, min(settings.workers, series))
 
 
-def choose_runner(settings: Settings, series: int) -> TaskRunner[Any]:
+def choose_runner(settings: Settings, series: int, needs: Needs) -> Runner:
     """Return the runner of the settings, with no more workers than there are series.
+
+    Parameters
+    ----------
+    needs
+        What the series need, by which Slurm jobs are sized.
 
     Raises
     ------
     SettingsError
-        If its workers are other processes, and there is no Prefect server that all of them can reach.
+        If its workers are other processes, and there is no Prefect server that all of them can reach; if Slurm has no node that could run
+        its jobs; or if the pool cannot be used.
     """
     workers = series_at_once(settings, series)
+    site = site_from(settings, jobs=workers)
     if settings.runner == "threads":
-        return ThreadPoolTaskRunner(max_workers=workers)
+        return Runner("threads", ThreadPoolTaskRunner(max_workers=workers), site, workers)
     if get_current_settings().api.url is None:
         raise SettingsError(f"The runner {settings.runner!r} needs a Prefect server that its workers reach: set PREFECT_API_URL.")
-    from prefect_dask.task_runners import DaskTaskRunner
-
-    runner: Callable[..., TaskRunner[Any]] = DaskTaskRunner
-    if settings.runner == "dask":
-        return runner(cluster_class=start_local_cluster, cluster_kwargs={"settings": settings, "workers": workers})
-    # Jobs that end, at their walltime or because a node fails, are replaced while there is work.  Dask assumes that a series is
-    # short until it has seen one; the tiny target makes it request a worker for each.
-    adapt = {"minimum": 1, "maximum": workers, "target_duration": "1ms"}
-    return runner(cluster_class=start_slurm_cluster, cluster_kwargs={"settings": settings}, adapt_kwargs=adapt)
-
-
-def site_for(settings: Settings, series: int) -> Site:
-    """Return how one series is processed by the chosen runner: on its share of this machine's cores, or on those of a Slurm job."""
+    if settings.runner == "pool":
+        return _pool(settings, workers)
     if settings.runner == "slurm":
-        return site_from(settings, cores=settings.slurm.cores)
-    return site_from(settings, jobs=series_at_once(settings, series))
+        return _slurm(settings, workers, needs, -(-series // workers))
+    options = {"settings": settings, "workers": workers}
+    return Runner("dask", _dask(cluster_class=start_local_cluster, cluster_kwargs=options), site, workers)
 
 
 def start_local_cluster(settings: Settings, workers: int) -> Cluster:
@@ -74,110 +103,39 @@ def start_local_cluster(settings: Settings, workers: int) -> Cluster:
         threads_per_worker=1,
         memory_limit=0,  # Dask would kill a worker at 95 % of an equal share, whatever the others use
         dashboard_address=None,
-        local_directory=_text(settings.scratch),
-        scheduler_kwargs=_SCHEDULER,
+        local_directory=None if settings.scratch is None else str(settings.scratch),
+        scheduler_kwargs=SCHEDULER,
+        preload=[PRELOAD],
     )
 
 
-def start_slurm_cluster(settings: Settings) -> Cluster:
-    """Submit the first Slurm job, a Dask worker that works on one series at a time, and return when it is connected.
+def _slurm(settings: Settings, workers: int, needs: Needs, series_for_each: int) -> Runner:
+    from tiltflow_flows.job_size import size_of_job
+    from tiltflow_flows.slurm import SlurmJobs, require_possible
+    from tiltflow_flows.slurm_cluster import start_slurm_cluster
 
-    Raises
-    ------
-    SettingsError
-        If Slurm refuses the job, or the job ends before its worker is connected: the others would fail in the same way.
-    """
-    from dask_jobqueue.slurm import SLURMCluster
-
-    require_acceptable(settings)
-    start: Callable[..., Any] = SLURMCluster
-    cluster = start(
-        n_workers=1,
-        scheduler_options={**_SCHEDULER, "dashboard_address": None, **_interface(settings.slurm)},
-        shared_temp_directory=_text(settings.slurm.shared_folder),
-        **slurm_options(settings),
-    )
-    try:
-        _wait_for_first_worker(cluster, settings)
-    except BaseException:
-        cluster.close()
-        raise
-    return cast("Cluster", cluster)
+    size = size_of_job(settings.slurm, needs, series_for_each)
+    require_possible(settings.slurm, size.cores, size.memory)
+    jobs = SlurmJobs(report_jobs(size))
+    # Jobs that end, at their walltime or because a node fails, are replaced while there is work.  Dask assumes that a series is
+    # short until it has seen one; the tiny target makes it request a worker for each.
+    adapt = {"minimum": 1, "maximum": workers, "target_duration": "1ms"}
+    options = {"settings": settings, "size": size, "jobs": jobs}
+    tasks = _dask(cluster_class=start_slurm_cluster, cluster_kwargs=options, adapt_kwargs=adapt)
+    return Runner("slurm", tasks, site_from(settings, cores=size.cores), workers, jobs.place_of, jobs.explained, jobs.watched)
 
 
-def slurm_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of a job as dask-jobqueue names them."""
-    slurm = settings.slurm
-    return {
-        "job_name": "tiltflow",
-        "queue": slurm.partition,
-        "account": slurm.account,
-        "cores": 1,  # threads of the worker, which takes one series at a time; the series uses job_cpu
-        "processes": 1,
-        "job_cpu": slurm.cores,
-        "memory": slurm.memory,
-        "walltime": slurm.walltime,
-        "job_extra_directives": list(slurm.directives),
-        "job_script_prologue": list(slurm.prologue),
-        "local_directory": _text(settings.scratch),
-        "log_directory": _text(slurm.shared_folder),
-        "worker_extra_args": ["--memory-limit", "0"],  # Slurm limits the memory; Dask would count mapped files against it
-        "python": sys.executable,
-        **_interface(slurm),
-    }
+def _pool(settings: Settings, workers: int) -> Runner:
+    from tiltflow_flows.pool import cores_of_a_place
+
+    if settings.pool_address is None:
+        raise SettingsError("The runner 'pool' needs the address of the pool's scheduler: set pool_address.")
+    site = site_from(settings, cores=cores_of_a_place(settings.pool_address))
+    return Runner("pool", _dask(address=settings.pool_address), site, workers)
 
 
-def job_script(settings: Settings, scheduler: str = "tcp://<scheduler>") -> str:
-    """Return the script of a Slurm job that follows from the settings, for inspection."""
-    from dask_jobqueue.slurm import SLURMJob
+def _dask(**options: Any) -> TaskRunner[Any]:
+    from prefect_dask.task_runners import DaskTaskRunner
 
-    job: Any = SLURMJob
-    return str(job(scheduler, name="tiltflow", **slurm_options(settings)).job_script())
-
-
-def require_acceptable(settings: Settings) -> None:
-    """Raise unless Slurm would accept the job of the settings; nothing is submitted.
-
-    Raises
-    ------
-    SettingsError
-        With Slurm's words.
-    """
-    with tempfile.TemporaryDirectory(prefix="tiltflow-job-") as folder:
-        script = Path(folder) / "job.sh"
-        script.write_text(job_script(settings), encoding="utf-8")
-        try:
-            command.run("sbatch", ["--test-only", str(script)], cwd=Path(folder))
-        except CommandError as error:
-            raise SettingsError(
-                f"Slurm refuses the job: {' '.join(error.last_lines) or error}. Check the settings slurm.*."
-            ) from error
-
-
-def _wait_for_first_worker(cluster: Any, settings: Settings) -> None:
-    """Return when a worker is connected, however long its job waits in the queue."""
-    while not cluster.scheduler_info["workers"]:
-        time.sleep(_POLL_S)
-        jobs = [str(worker.job_id) for worker in cluster.workers.values() if worker.job_id]
-        if jobs and not _in_queue(jobs) and not cluster.scheduler_info["workers"]:
-            raise SettingsError(
-                f"Slurm job {', '.join(jobs)} ended before its worker reached this machine; see its log in "
-                f"{settings.slurm.shared_folder or Path.cwd()}. "
-                "The nodes need the same Python environment, and a network route to this machine (slurm.interface)."
-            )
-
-
-def _in_queue(jobs: list[str]) -> bool:
-    try:
-        result = command.run("squeue", ["--noheader", "--format=%i", f"--jobs={','.join(jobs)}"], cwd=Path.cwd())
-    except CommandError:  # squeue rejects the id of a job that Slurm has already forgotten
-        return False
-    return any(line.strip() in jobs for line in result.last_lines)
-
-
-def _interface(slurm: SlurmSettings) -> dict[str, str]:
-    return {"interface": slurm.interface} if slurm.interface else {}
-
-
-def _text(path: Any) -> str | None:
-    return None if path is None else str(path)
+    runner: Callable[..., TaskRunner[Any]] = DaskTaskRunner
+    return runner(**options)

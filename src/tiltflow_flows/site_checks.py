@@ -17,7 +17,6 @@ from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow_flows.door import OWN_ENTRYPOINT, describe_door
 from tiltflow_flows.lost_runs import LONGEST_SILENCE_S
 from tiltflow_flows.lost_runs import NAME as AUTOMATION
-from tiltflow_flows.runners import require_acceptable
 from tiltflow_flows.templates import own_templates
 
 
@@ -96,13 +95,17 @@ def _is_watched() -> bool:
 
 
 def check_slurm(site: Site) -> Finding:
-    """Ask Slurm whether it would accept the very job of the settings; nothing is submitted."""
+    """Ask Slurm whether a node could run the job of the settings, at their limits; nothing is submitted."""
     if site.settings.runner != "slurm":
         return note(f"not used: the runner is {site.settings.runner!r}")
-    require_acceptable(site.settings)
+    from tiltflow_flows.job_size import size_of_job
+    from tiltflow_flows.slurm import require_possible
+
     slurm = site.settings.slurm
+    size = size_of_job(slurm, lambda _threads: [], 1)
+    require_possible(slurm, size.cores, size.memory)
     return good(
-        f"Slurm would accept the job: {slurm.cores} cores, {slurm.memory}, {slurm.walltime}, partition {slurm.partition or 'default'}"
+        f"Slurm can run the largest job: {slurm.cores} cores, {slurm.memory}, {slurm.walltime}, partition {slurm.partition or 'default'}"
     )
 
 

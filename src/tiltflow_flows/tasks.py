@@ -7,35 +7,31 @@ series alone.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import prefect.runtime
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
 from prefect.states import Failed
-from pydantic import SecretStr
 
-from tiltflow import pipeline
-from tiltflow.delivery.callback import CallbackBody, RetryPolicy, send, write_callback
-from tiltflow.delivery.certificates import Certificates
-from tiltflow.errors import TiltflowError
+from tiltflow import pipeline, stopping
+from tiltflow.delivery.body import CallbackBody, write_callback
+from tiltflow.errors import CallbackDelayError
 from tiltflow.model import Reconstruction
 from tiltflow.pipeline import Job, SeriesProgress, StepOutcome, StepRunner
 from tiltflow.products.catalogue import STEPS, ProductStep
 from tiltflow.recipe import Recipe
 from tiltflow.work import SeriesResult, Site
 from tiltflow_flows.logs import show_on_the_page
+from tiltflow_flows.outcomes import LOST
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-LOST = "worker"
-"""The stage of a series whose worker died."""
 
 
 def _run_name() -> str:
@@ -49,6 +45,14 @@ def _run_name() -> str:
 def _as_task(function: Callable[P, R], name: str, description: str) -> Task[P, R]:
     # The functions stay importable under their own names, so that Dask sends them to its workers by reference.
     return task(name=name, description=description, task_run_name=_run_name, cache_policy=NO_CACHE, persist_result=False)(function)
+
+
+def tags_of(recipe: Recipe, runner: str) -> set[str]:
+    """Return the tags of the task of a series, by which Prefect can limit how many run at once.
+
+    The tasks of its steps have none: with a limit of one they would wait for the series that waits for them.
+    """
+    return {"tiltflow", f"tiltflow-engine-{recipe.engine}", f"tiltflow-runner-{runner}"}
 
 
 def _reconstruct(job: Job) -> Reconstruction | None:
@@ -80,26 +84,51 @@ def _process_series(source: Path, recipe: Recipe, site: Site, output: Path) -> S
             log.info("%s: %s", source.name, progress.note)
 
     steps = StepRunner(run_brt, _make_products_as_task, cleanup_files)
-    result = pipeline.process(source, recipe, site, output=output, redo=site.keep_workdir, on_progress=log_note, runner=steps)
+    try:
+        stopping.ask()
+        result = pipeline.process(source, recipe, site, output=output, redo=site.keep_workdir, on_progress=log_note, runner=steps)
+    except stopping.Interrupted as why:
+        lost = _ended_in_worker(source, output, why)
+        if lost is None:
+            raise
+        result = lost
     return result if result.ok else Failed(message=result.message, data=result)
 
 
-def _send_callback(
-    body: CallbackBody,
-    path: Path,
-    url: str | None,
-    token: SecretStr | None,
-    patience_s: float,
-    certificates: Certificates | None = None,
-) -> None:
+def _ended_in_worker(source: Path, output: Path, why: stopping.Interrupted) -> SeriesResult | None:
+    """Return the result of a series that was asked to end in a Dask worker; None in the flow's own process, which ends too.
+
+    An interrupt that leaves a task takes its worker along, so that nobody would hear of the series.
+    """
+    if "distributed.worker" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return None
+    job = os.environ.get("SLURM_JOB_ID")
+    where = f"Slurm job {job}" if job else "its worker"
+    message = f"{source.name}: {where} was asked to end ({why}) before the series was done."
+    return SeriesResult(source=source, status="error", message=message, stage=LOST, output=output)
+
+
+def _send_callback(body: CallbackBody, path: Path, tell: Callable[[], object] | None) -> str:
+    """Keep the callback, and tell the portal, if there is one; return why it is not told yet, empty if it is."""
     log = get_run_logger()
     write_callback(body, path)
     log.info("the callback is kept in %s", path)
-    if url is None:
+    if tell is None:
         log.info("the callback is not sent: %s", body.model_dump_json())
-        return
-    attempts = send(url, body, token, policy=RetryPolicy(total_s=patience_s), certificates=certificates)
-    log.info("the portal accepted the callback, attempt %d", attempts)
+        return ""
+    try:
+        tell()
+    except CallbackDelayError as error:
+        log.warning("the portal is not told yet; the callback waits in the outbox: %s", error)
+        return str(error)
+    log.info("the portal accepted the callback")
+    return ""
 
 
 run_brt = _as_task(_reconstruct, "run_brt", "Align and reconstruct a series, by IMOD's batchruntomo or the native engine.")
@@ -112,21 +141,3 @@ callback = task(
     cache_policy=NO_CACHE,
     persist_result=False,
 )(_send_callback)
-
-
-def settle(future: PrefectFuture[Any], source: Path, output: Path) -> SeriesResult:
-    """Return the result of a series, also when its task ended without one; its stage is :data:`LOST` if its worker died."""
-    stage = None
-    try:
-        result = future.result(raise_on_failure=False)
-    except Exception as error:  # noqa: BLE001  the boundary: the exception for a dead worker depends on the runner
-        result, stage = error, LOST
-    if isinstance(result, SeriesResult):
-        return result
-    if isinstance(result, TiltflowError):
-        message = str(result)
-    else:
-        message = f"{source.name}: the work ended without a result ({type(result).__name__}: {result})."
-    if stage == LOST:
-        message += " Its worker died, most likely for lack of memory or time; see the log of the flow run."
-    return SeriesResult(source=source, status="error", message=message, stage=stage, output=output)

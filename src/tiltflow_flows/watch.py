@@ -10,6 +10,9 @@ import logging
 import os
 import tempfile
 from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,9 @@ from tiltflow.recipe import BrtParameters, Recipe, make_recipe
 from tiltflow.settings import load_settings
 from tiltflow.watch import News, Outcome, Plan, Rules, Watched, watch
 from tiltflow.work import SeriesResult, Site
-from tiltflow_flows.runners import choose_runner, site_for
-from tiltflow_flows.tasks import LOST, brt_series, settle
+from tiltflow_flows.outcomes import LOST, end_in_order, mark_lost, settle
+from tiltflow_flows.runners import Runner, choose_runner
+from tiltflow_flows.tasks import brt_series, tags_of
 from tiltflow_flows.templates import site_template
 
 _LEVELS = {"plain": logging.INFO, "good": logging.INFO, "warning": logging.WARNING, "failure": logging.ERROR}
@@ -84,11 +88,12 @@ def watch_flow(
         asked = BrtParameters(**(parameters or {}))
     except TypeError as error:
         raise ParameterError(f"parameters: {error}") from error
+    runner = choose_runner(settings, at_once, lambda _threads: [])  # what will come is not known
     plan = Plan(
         folders=_watched(layouts, priorities or [0] * len(layouts)),
         output=Path(os.path.commonpath([layout.output for layout in layouts])),
         recipes=make_recipe(asked, site_template(adoc_template, settings), **settings.recipe_defaults),
-        site=site_for(settings, at_once),
+        site=runner.site,
         jobs=at_once,
         rules=Rules(still_s=still_s, patience_s=patience_h * _HOUR_S),
         every_s=every_s,
@@ -97,22 +102,32 @@ def watch_flow(
         until_idle_s=None if until_idle_h is None else until_idle_h * _HOUR_S,
         here=False,
     )
-    outcome = watch_session.with_options(task_runner=choose_runner(settings, at_once))(plan)
+    token = _session.set((plan, runner))
+    try:
+        outcome = watch_session.with_options(task_runner=runner.tasks)(len(layouts))
+    finally:
+        _session.reset(token)
     if outcome.failed and not outcome.done:
         raise TiltflowError(f"None of {outcome.failed} series succeeded; see {', '.join(map(str, outcome.pages))}")
     return {"done": outcome.done, "failed": outcome.failed, "pages": [str(page) for page in outcome.pages]}
 
 
-@flow(name="watch session", validate_parameters=False)
-def watch_session(plan: Plan) -> Outcome:
+_session: ContextVar[tuple[Plan, Runner]] = ContextVar("session")
+"""What the flow below follows: Prefect keeps the parameters of a flow in its database, and recipes are long."""
+
+
+@flow(name="watch session", flow_run_name="{folders} folders", validate_parameters=False)
+def watch_session(folders: int) -> Outcome:
     """Follow a plan on the runner of this flow, which the caller chooses."""
     log = get_run_logger()
+    log.info("%d folders are watched", folders)
+    plan, runner = _session.get()
 
     def tell(news: News) -> None:
         log.log(_LEVELS[news.weight], "%s: %s", news.about, news.words)
 
-    with stopping.stoppable(passing_on=True):
-        return watch(plan, tell, work=_on_the_runner)
+    with stopping.stoppable(passing_on=True), runner.watched():
+        return watch(plan, tell, work=partial(_on_the_runner, runner))
 
 
 def _watched(layouts: Sequence[Layout], priorities: Sequence[int]) -> tuple[Watched, ...]:
@@ -121,10 +136,18 @@ def _watched(layouts: Sequence[Layout], priorities: Sequence[int]) -> tuple[Watc
     )
 
 
-def _on_the_runner(source: Path, recipe: Recipe, site: Site, *, output: Path, on_progress: OnProgress) -> SeriesResult:
+def _on_the_runner(
+    runner: Runner, source: Path, recipe: Recipe, site: Site, *, output: Path, on_progress: OnProgress
+) -> SeriesResult:
     """Return the result of a series that is processed as a task; its progress is that of the tasks."""
-    result = settle(brt_series.submit(source, recipe, site, output), source, output)
+    task = brt_series.with_options(tags=tags_of(recipe, runner.name)).submit(source, recipe, site, output)
+    try:
+        result = settle(task, source, output, runner.place_of)
+    finally:
+        end_in_order([task])
     if result.stage == LOST:
+        mark_lost(task, result)
+        result = replace(result, message=runner.explained(result.message or ""))
         close_lost(result, site.thresholds)
     on_progress(SeriesProgress(source.stem, result.stage or "done", 1.0, result))
     return result

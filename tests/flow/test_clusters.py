@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import secrets
+import json
+import re
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,10 @@ import pytest
 
 pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
-from em_workflows.brt.flow import brt_flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import LogSort
 
+from em_workflows.brt.flow import brt_flow
 from tiltflow.check_site.finding import Finding, Site, State, good, run_checks
 from tiltflow.errors import SettingsError
 from tiltflow.record import read_record
@@ -43,8 +40,6 @@ PARAMETERS = {
     "file_share": "lab",
     "input_dir": "Lab/Sample",
 }
-
-SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 
 
 @pytest.fixture
@@ -91,91 +86,11 @@ def test_a_worker_that_dies_costs_its_own_series_and_no_other(
     monkeypatch.setenv("TILTFLOW_WORKERS", "2")
     told = brt_flow(**PARAMETERS)
     assert [entry["status"] for entry in told["files"]] == ["error", "success", "error"]
-    assert "Its worker died" in told["files"][0]["message"]
+    assert "its worker died" in told["files"][0]["message"]
     record = read_record(share / "Assets" / "Lab" / "Sample" / "ts1" / "run.json")
     assert record.failure is not None
     assert (record.status, record.failure.stage) == ("error", "batchruntomo")
     assert "It failed at <b>batchruntomo</b>" in (share / "Assets" / "Lab" / "Sample" / "ts1" / "report.html").read_text()
-
-
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run a Slurm cluster of one node for one test, with its own keys, ports and state."""
-    missing = [program for program in SLURM_PROGRAMS if shutil.which(program) is None]
-    if missing:
-        pytest.skip(f"needs Debian's slurm-wlm and munge; not on the PATH: {', '.join(missing)}")
-    home = tmp_path / "slurm"
-    for name in ("state", "spool", "log", "shared"):
-        (home / name).mkdir(parents=True)
-    key = home / "munge.key"
-    key.write_bytes(secrets.token_bytes(128))
-    key.chmod(0o600)
-    home.chmod(0o755)
-    host, user = socket.gethostname().split(".")[0], getpass.getuser()
-    (home / "slurm.conf").write_text(f"""
-ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/munge
-AuthInfo=socket={home}/munge.socket
-SlurmctldPort={free_port()}
-SlurmdPort={free_port()}
-StateSaveLocation={home}/state
-SlurmdSpoolDir={home}/spool
-SlurmctldPidFile={home}/slurmctld.pid
-SlurmdPidFile={home}/slurmd.pid
-SlurmctldLogFile={home}/log/slurmctld.log
-SlurmdLogFile={home}/log/slurmd.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-SchedulerParameters=batch_sched_delay=0,sched_interval=5,sched_min_interval=0
-MpiDefault=none
-ReturnToService=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory=4000 State=UNKNOWN
-PartitionName=em Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-""")
-    monkeypatch.setenv("SLURM_CONF", str(home / "slurm.conf"))
-    munged = ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={home}/munge.socket"]
-    munged += [f"--pid-file={home}/munged.pid", f"--log-file={home}/log/munged.log", f"--seed-file={home}/munged.seed"]
-    with ExitStack() as stack:
-        for command in (munged, ["slurmctld", "-D"], ["slurmd", "-D", "-N", host]):
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            stack.callback(stop, process)
-            time.sleep(0.5)
-        wait_until_idle(host, home)
-        yield
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def wait_until_idle(host: str, home: Path) -> None:
-    said = ""
-    for _ in range(60):
-        answer = subprocess.run(["scontrol", "show", "node", host], capture_output=True, text=True, check=False)
-        said = answer.stdout + answer.stderr
-        if "State=IDLE " in said:
-            return
-        time.sleep(0.5)
-    logs = "\n".join(path.read_text()[-2000:] for path in (home / "log").iterdir())
-    pytest.fail(f"the Slurm node did not come up: {said}\n{logs}")
 
 
 def test_slurm_jobs_do_the_work(
@@ -197,7 +112,7 @@ def test_slurm_jobs_do_the_work(
     assert jobs.count("Partition=em") == jobs.count("JobName=tiltflow")
 
 
-def test_slurm_is_asked_about_the_very_job_before_anything_runs(slurm: None, tmp_path: Path) -> None:
+def test_the_check_of_a_site_asks_slurm_about_its_nodes_and_submits_nothing(slurm: None, tmp_path: Path) -> None:
     (check,) = [check for check in CHECKS if check.name == "Slurm"]
 
     def look(partition: str) -> Finding:
@@ -207,30 +122,104 @@ def test_slurm_is_asked_about_the_very_job_before_anything_runs(slurm: None, tmp
         (done,) = run_checks([check], Site(settings))
         return done.finding
 
-    assert look("em") == good("Slurm would accept the job: 1 cores, 1GiB, 08:00:00, partition em")
+    assert look("em") == good("Slurm can run the largest job: 1 cores, 1GiB, 08:00:00, partition em")
     refused = look("absent")
     assert refused.state is State.FAILED
-    assert "Slurm refuses the job: " in refused.found
-    assert "invalid partition" in refused.found
+    assert "the partition 'absent' has no nodes" in refused.found
     assert subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout == ""
 
 
-def test_a_job_that_slurm_refuses_ends_the_run_with_its_words(
-    slurm: None, share: Path, sample: Path, fake_imod: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def counted(slurm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Count what Slurm is asked: each call of a program is a line of the file."""
+    folder, calls = tmp_path / "counting", tmp_path / "calls"
+    folder.mkdir()
+    for name in ("squeue", "scontrol", "sinfo", "sacct"):
+        (folder / name).write_text(f'#!/bin/sh\necho {name} >> {calls}\nexec {shutil.which(name) or "false"} "$@"\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    return calls
+
+
+def slurm_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **others: str) -> None:
+    given = {
+        "RUNNER": "slurm",
+        "SLURM_CORES": "1",
+        "SLURM_MEMORY": "1GiB",
+        "SLURM_SHARED_FOLDER": str(tmp_path / "slurm" / "shared"),
+    }
+    for variable, value in (given | others).items():
+        monkeypatch.setenv(f"TILTFLOW_{variable}", value)
+
+
+CLOSED = {
+    "node": (
+        "NodeName={host} State=DRAIN Reason=maintenance",
+        "NodeName={host} State=RESUME",
+        r"job \d+ waits \(.*(DRAINED|NotAvail)",
+    ),
+    "partition": ("PartitionName=em State=INACTIVE", "PartitionName=em State=UP", "no job yet: .*Required partition not available"),
+}
+
+
+@pytest.mark.parametrize("what", CLOSED)
+def test_a_run_waits_for_the_end_of_a_maintenance_and_says_so(
+    what: str,
+    counted: Path,
+    share: Path,
+    sample: Path,
+    fake_imod: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: Any,
 ) -> None:
-    monkeypatch.setenv("TILTFLOW_RUNNER", "slurm")
-    monkeypatch.setenv("TILTFLOW_SLURM_PARTITION", "absent")
-    with pytest.raises(SettingsError, match=r"Slurm refuses the job: .*invalid partition"):
+    slurm_settings(monkeypatch, tmp_path)
+    close, reopen, waits = (text.replace("{host}", socket.gethostname().split(".")[0]) for text in CLOSED[what])
+    subprocess.run(["scontrol", "update", *close.split()], check=True)
+    over = subprocess.Popen(["/bin/sh", "-c", f"sleep 35; scontrol update {reopen}"])
+    counted.unlink()
+    begin = time.monotonic()
+    check_run(share)
+    took, asked = time.monotonic() - begin, counted.read_text().split()
+    assert over.wait() == 0
+    said = [each.getMessage() for each in caplog.records if each.getMessage().startswith("Slurm (each 1 core, 0.8 GB of memory, ")]
+    assert re.search(waits, "\n".join(said)), said
+    assert asked.count("sinfo") == 1
+    assert asked.count("scontrol") == 1, "ours, at the end of the maintenance"
+    assert asked.count("squeue") <= took / 30 + 1
+
+
+def test_a_partition_that_is_not_there_ends_the_run_before_any_work(
+    slurm: None, share: Path, sample: Path, fake_imod: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slurm_settings(monkeypatch, tmp_path, SLURM_PARTITION="absent")
+    with pytest.raises(SettingsError, match=r"Slurm refuses the job: the partition 'absent' has no nodes or is unknown"):
         brt_flow(**PARAMETERS)
+
+
+def test_more_cores_than_any_node_has_end_the_run_before_any_work(
+    slurm: None, share: Path, sample: Path, fake_imod: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slurm_settings(monkeypatch, tmp_path, SLURM_DIRECTIVES="--cpus-per-task=64")
+    with pytest.raises(SettingsError, match=r"Slurm can never run job \d+: it waits for PartitionConfig"):
+        brt_flow(**PARAMETERS)
+    assert not list((share / "Assets").rglob("run.json")) or read_run(share) == "interrupted"
+    monkeypatch.delenv("TILTFLOW_SLURM_DIRECTIVES")
+    monkeypatch.setenv("TILTFLOW_SLURM_MEMORY", "900GiB")
+    monkeypatch.setattr("tiltflow_flows.job_size._WORKER_BYTES", 800 << 30)
+    with pytest.raises(SettingsError, match=r"Slurm refuses the job: no node has the 1 cores and 800\.\d GiB of memory"):
+        brt_flow(**PARAMETERS)
+
+
+def read_run(share: Path) -> str:
+    return str(json.loads((share / "Assets" / "Lab" / "Sample" / "run.json").read_text())["status"])
 
 
 def test_a_job_whose_worker_cannot_start_ends_the_run(
     slurm: None, share: Path, sample: Path, fake_imod: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("TILTFLOW_RUNNER", "slurm")
-    monkeypatch.setenv("TILTFLOW_SLURM_CORES", "1")
-    monkeypatch.setenv("TILTFLOW_SLURM_MEMORY", "1GiB")
-    monkeypatch.setenv("TILTFLOW_SLURM_SHARED_FOLDER", str(tmp_path / "slurm" / "shared"))
-    monkeypatch.setenv("TILTFLOW_SLURM_PROLOGUE", "exit 3")
-    with pytest.raises(SettingsError, match=r"Slurm job \d+ ended before its worker reached this machine"):
+    slurm_settings(monkeypatch, tmp_path, SLURM_PROLOGUE="exit 3")
+    with pytest.raises(
+        SettingsError, match=r"Slurm job \d+ ended \(FAILED, NonZeroExitCode\) before its worker reached this machine"
+    ):
         brt_flow(**PARAMETERS)

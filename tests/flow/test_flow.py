@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import pytest
 
 pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
-from em_workflows.brt.flow import brt_flow
 from prefect import tags
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
@@ -23,6 +23,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags, Log
 from prefect.client.schemas.sorting import FlowRunSort, LogSort, TaskRunSort
 from prefect.logging.handlers import APILogHandler, APILogWorker
 
+from em_workflows.brt.flow import brt_flow
 from tiltflow.errors import LocationError, TiltflowError
 from tiltflow.products.catalogue import PRODUCTS, STEPS
 from tiltflow.recipe import PARAMETERS
@@ -149,6 +150,8 @@ def test_two_successes_one_error_one_callback(prefect_server: None, portal: Any,
         task_runs = {task_run.name: task_run for task_run in client.read_task_runs(limit=200, sort=TaskRunSort.ID_DESC)}
     assert flow_run.state is not None
     assert flow_run.state.is_completed()
+    assert (flow_run.state.message or "").split("\n")[0] == "2 of 3 series; failed: ts2"
+    assert "ts2: " in flow_run.state.message
     with get_client(sync_client=True) as client:
         of_run = {"artifacts": {"flow_run_id": {"any_": [str(flow_run.id)]}}}
         (artifact,) = client.request("POST", "/artifacts/filter", json=of_run).json()
@@ -165,6 +168,23 @@ def test_two_successes_one_error_one_callback(prefect_server: None, portal: Any,
     failed = {name for name, task_run in task_runs.items() if task_run.state is not None and task_run.state.is_failed()}
     assert failed == {"run_brt ts2", "brt_series ts2"}
     assert "callback" in {name.rsplit("-", 1)[0] for name in task_runs}
+    check_subflow(flow_run, task_runs)
+
+
+def check_subflow(flow_run: Any, task_runs: Mapping[str, Any]) -> None:
+    """Check that the page shows one named flow of the series, that recipes stay out of the database, and that a limit can hold series."""
+    with get_client(sync_client=True) as client:
+        (series,) = [
+            run
+            for run in client.read_flow_runs(limit=50, sort=FlowRunSort.ID_DESC)
+            if run.parent_task_run_id in {task.id for task in task_runs.values() if task.flow_run_id == flow_run.id}
+        ]
+    assert series.name == "3 series of Sample"
+    assert series.state.message == flow_run.state.message
+    assert series.parameters == {"folder": "Sample", "series": 3}
+    assert set(task_runs["brt_series ts1"].tags) == {"tiltflow", "tiltflow-engine-auto", "tiltflow-runner-threads"}
+    # A limit of one on these tags would let a series wait for its own steps.
+    assert all(not task.tags for name, task in task_runs.items() if not name.startswith("brt_series "))
 
 
 def logged(*flow_run_ids: Any) -> list[Any]:

@@ -11,8 +11,8 @@ from tiltflow.engines.plan import Plan, expected_time, gigabytes
 from tiltflow.engines.registry import find_engine
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.series import read_series
-from tiltflow.pipeline import forecast, resource_forecast
-from tiltflow.recipe import BrtParameters, make_recipe
+from tiltflow.pipeline import forecast, planner, resource_forecast
+from tiltflow.recipe import BrtParameters, SeriesRecipes, make_recipe
 from tiltflow.work import Site
 
 RECIPE = make_recipe(BrtParameters(thickness=500), overrides=["runtime.AlignedStack.any.binByFactor=1"], engine="native")
@@ -92,3 +92,25 @@ def test_what_there_is_just_enough_of_is_not_short_and_a_byte_less_is(sources, m
 def test_a_system_that_does_not_tell_its_memory_is_not_short_of_it(sources, machine, tmp_path):
     machine.memory = None
     assert forecast(sources, RECIPE, Site(), tmp_path).shortages == ()
+
+
+def test_the_planner_gives_the_plans_of_every_series_still_to_be_done_for_any_number_of_threads(sources, tmp_path):
+    needs = planner(sources, SeriesRecipes.of_all(RECIPE), lambda source: tmp_path / source.stem)
+    for threads in (1, 4):
+        alone = plans_of(sources, threads)
+        assert [plan.memory for plan in needs(threads)] == [plan.memory for plan in alone]
+        assert [plan.seconds for plan in needs(threads)] == [plan.seconds for plan in alone]
+    broken = tmp_path / "broken.st"
+    broken.write_bytes(b"no images")
+    assert len(planner([*sources, broken], SeriesRecipes.of_all(RECIPE), lambda source: tmp_path / source.stem)(1)) == 3
+
+
+def test_the_planner_counts_every_engine_that_may_do_the_work_one_after_the_other(sources, tmp_path):
+    def plan_by(engine: str, fallback: str) -> Plan:
+        recipe = make_recipe(BrtParameters(thickness=500), engine=engine, fallback_engine=fallback)
+        return planner(sources[:1], SeriesRecipes.of_all(recipe), lambda source: tmp_path / source.stem)(2)[0]
+
+    imod, native, both = plan_by("imod", "off"), plan_by("native", "off"), plan_by("imod", "native")
+    assert both.memory == max(imod.memory, native.memory)
+    assert both.seconds == imod.seconds + native.seconds
+    assert plan_by("auto", "off") == both

@@ -146,10 +146,30 @@ class Portal:
         DeliveryError
             If the outbox cannot be written.
         """
+        self.put_all(body, about)
+        self.deliver()
+
+    def put_all(self, body: CallbackBody, about: str) -> None:
+        """Write down the results, where they were not told one by one, and the status of the run.
+
+        Raises
+        ------
+        DeliveryError
+            If the outbox cannot be written.
+        """
         if self.mode == "run":
             self.put(body, about)
         succeeded = any(file.status == "success" for file in body.files)
         self._put_status("final", "success" if succeeded else "error", about)
+
+    def deliver(self) -> None:
+        """Send what the outbox holds of this run, for as long as its patience lasts.
+
+        Raises
+        ------
+        CallbackDelayError, CallbackError, DeliveryError
+            As :meth:`tell`.
+        """
         made = self._deliver(RetryPolicy(total_s=self.patience_s))
         if made.problem is not None:
             raise made.problem

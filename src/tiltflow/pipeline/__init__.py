@@ -12,7 +12,7 @@ from tiltflow.pipeline.intact import Checked, check_results
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
 from tiltflow.pipeline.request import Prepared, prepare
-from tiltflow.pipeline.resource_forecast import Forecast, forecast
+from tiltflow.pipeline.resource_forecast import Forecast, forecast, planner
 from tiltflow.pipeline.resume import look_back
 from tiltflow.pipeline.run import process, recorded_run, require_free, require_places, run
 from tiltflow.pipeline.step_loop import StepRunner, work_on
@@ -39,6 +39,7 @@ __all__ = [
     "forecast",
     "import_alignment",
     "look_back",
+    "planner",
     "prepare",
     "process",
     "product_step",

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tiltflow.engines.plan import Plan, expected_time, gigabytes
-from tiltflow.engines.registry import choose_engine
+from tiltflow.engines.registry import choose_engine, find_engine
 from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import TiltflowError
 from tiltflow.formats.series import read_series
+from tiltflow.model import TiltSeries
 from tiltflow.pipeline.resume import look_back
 from tiltflow.recipe import Recipe, SeriesRecipes
+from tiltflow.recipe.engine_rules import AUTO, BEST, OFF, engine_names
 from tiltflow.work import Site
 
 
@@ -49,6 +53,45 @@ def forecast(
         f"results, {expected_time(seconds, further)}"
     )
     return Forecast(line, tuple(_shortages(memory, scratch, results, site.scratch, output)))
+
+
+def planner(
+    sources: Sequence[Path], recipes: SeriesRecipes, output_of: Callable[[Path], Path], *, redo: bool = False
+) -> Callable[[int], list[Plan]]:
+    """Return the function that gives, for a number of threads, what each series needs that is still to be done, wherever it is done.
+
+    It may be done by any engine that can follow the recipe, also by one that is not installed here, and again by the fallback engine: the
+    memory is the most that one of them needs, the time that of all.  A series that cannot be read needs nothing.
+    """
+    known: list[list[Callable[[int], Plan]]] = []
+    for source in sources:
+        recipe = recipes.of(source)
+        if not redo and look_back(source, recipe, output_of(source)).result is not None:
+            continue
+        with suppress(TiltflowError):
+            series = read_series(source, recipe.hints, ask_images=False)
+            known.append(list(_by_each_engine(recipe, series)))
+    return lambda threads: [_of_all([plan(threads) for plan in plans]) for plans in known if plans]
+
+
+def _by_each_engine(recipe: Recipe, series: TiltSeries) -> Iterator[Callable[[int], Plan]]:
+    first = engine_names() if recipe.engine in (AUTO, BEST) else (recipe.engine,)
+    second = () if recipe.fallback_engine == OFF else (recipe.fallback_engine,)
+    for name in dict.fromkeys((*first, *second)):
+        with suppress(TiltflowError):  # an engine that cannot follow the recipe does not do it
+            yield partial(find_engine(name).plan, series, recipe.for_engine(name).for_series(series.pixel_size_angstrom))
+
+
+def _of_all(plans: Sequence[Plan]) -> Plan:
+    """Return what the work of several engines needs, one after the other."""
+    stages = {stage for plan in plans for stage in plan.memory_by_stage}
+    return Plan(
+        memory_by_stage={stage: max(plan.memory_by_stage.get(stage, 0) for plan in plans) for stage in stages},
+        scratch=max(plan.scratch for plan in plans),
+        results=max(plan.results for plan in plans),
+        seconds=sum(plan.seconds for plan in plans),
+        fallback_seconds=max(plan.fallback_seconds for plan in plans),
+    )
 
 
 def _plans(sources: Sequence[Path], recipes: SeriesRecipes, site: Site, output: Path, redo: bool) -> Iterator[Plan]:

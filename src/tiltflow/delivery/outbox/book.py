@@ -227,6 +227,17 @@ class Outbox:
         with self._change() as base:
             base.execute("UPDATE runs SET ended = ?, token = NULL WHERE run = ? AND ended IS NULL", (self.clock(), run))
 
+    def supersede(self, run: str) -> None:
+        """Note that another run does the work of one that died, and tells of it; what that one had still to tell is dropped."""
+        now = self.clock()
+        with self._change() as base:
+            base.execute("UPDATE runs SET ended = ?, token = NULL WHERE run = ?", (now, run))
+            base.execute(
+                "UPDATE messages SET state = 'dropped', changed = ?, problem = 'a later run does the same, and tells it'"
+                " WHERE run = ? AND state = 'waiting'",
+                (now, run),
+            )
+
     def heads(self, run: str | None = None) -> list[Message]:
         """Return the next message of each run that has one waiting, in the order of writing; of one run only if that is given.
 
