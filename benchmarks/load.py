@@ -3,9 +3,9 @@
     python benchmarks/load.py [--series 300] [--window 50] [--size 96] [--views 11] [--ways cli,flow] [--jobs 1] [--record]
 
 One small simulated series is copied so many times, and the copies are done by one `tiltflow run`, and by one flow with the runner
-`threads` against a Prefect server of its own.  A second process looks at the one that works, some times a second: its resident memory, its
-open handles, and how many series have their page.  Compared are the medians while the first series are done and while the last are; the
-very first series is left out, as its kernels are loaded meanwhile.
+`threads` against a Prefect server of its own.  A second process looks at the one that works, four times a second: at its resident
+memory, its open handles, and how many series have their page.  Compared are the medians while the first series are done and while the
+last are; the very first series is left out, as its kernels are loaded meanwhile.
 """
 
 from __future__ import annotations
@@ -122,10 +122,13 @@ def watch(way: str, folder: Path, asked: argparse.Namespace) -> Watched:
     with server(folder) if way == "flow" else contextlib.nullcontext({}) as more, (folder / "log").open("w") as log:
         process = subprocess.Popen(flow if way == "flow" else run, env=environment | more, stdout=log, stderr=log)
         seen = Watched()
-        while process.poll() is None:
-            with contextlib.suppress(OSError):  # it may end meanwhile
-                seen.looks += look(process.pid, output)
-            time.sleep(LOOK_S)
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(OSError):  # it may end meanwhile
+                    seen.looks += look(process.pid, output)
+                time.sleep(LOOK_S)
+        finally:
+            process.kill()
     seen.looks.append(Look(time.monotonic(), asked.series, seen.looks[-1].resident_mb, seen.looks[-1].handles))
     seen.good = sum(json.loads(record.read_text())["status"] == "success" for record in output.glob("s*/run.json"))
     if process.returncode or seen.good == 0:
@@ -137,7 +140,7 @@ def look(pid: int, output: Path) -> list[Look]:
     """Return what there is to be seen of a process now: nothing of one that has just ended."""
     status = Path(f"/proc/{pid}/status").read_text()
     done = sum(1 for _ in output.glob("s*/report.html"))
-    handles = len(os.listdir(f"/proc/{pid}/fd"))
+    handles = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     resident = [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:")]
     return [Look(time.monotonic(), done, each, handles) for each in resident]
 
