@@ -3,9 +3,9 @@
     python benchmarks/load.py [--series 300] [--window 50] [--size 96] [--views 11] [--ways cli,flow] [--jobs 1] [--record]
 
 One small simulated series is copied so many times, and the copies are done by one `tiltflow run`, and by one flow with the runner
-`threads` against a Prefect server of its own.  A second process looks at the one that works, some times a second: its resident memory, its
-open handles, and how many series have their page.  Compared are the medians while the first series are done and while the last are; the
-very first series is left out, as its kernels are loaded meanwhile.
+`threads` against a Prefect server of its own.  A second process looks at the one that works, four times a second: at its resident
+memory, its open handles, and how many series have their page.  Compared are the medians while the first series are done and while the
+last are; the very first series is left out, as its kernels are loaded meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from record import Figures, add_option
@@ -46,6 +46,7 @@ class Look:
     """What was seen at a moment: how many series were done by then, and the process."""
 
     seconds: float
+    cpu: float
     done: int
     resident_mb: float
     handles: int
@@ -58,13 +59,18 @@ class Watched:
     looks: list[Look] = field(default_factory=list)
     good: int = 0
 
-    def between(self, first: int, last: int) -> tuple[float, float, float]:
-        """Return seconds for each series, resident MB and handles while series `first` to `last` were done."""
+    def between(self, first: int, last: int) -> tuple[float, float, float, float]:
+        """Return wall and CPU seconds for each series, resident MB and handles while series `first` to `last` were done."""
         within = [look for look in self.looks if first <= look.done < last]
-        begin = next(look.seconds for look in self.looks if look.done >= first)
-        end = next(look.seconds for look in self.looks if look.done >= last)
+        begin, end = (next(look for look in self.looks if look.done >= done) for done in (first, last))
+        each = last - first
         resident, handles = ([getattr(look, name) for look in within] for name in ("resident_mb", "handles"))
-        return (end - begin) / (last - first), statistics.median(resident), statistics.median(handles)
+        return (
+            (end.seconds - begin.seconds) / each,
+            (end.cpu - begin.cpu) / each,
+            statistics.median(resident),
+            statistics.median(handles),
+        )
 
 
 def main() -> None:
@@ -81,20 +87,21 @@ def main() -> None:
     with figures.printed():
         print(f"{asked.series} series of {asked.views} views of {asked.size} x {asked.size} px, {asked.jobs} at once;")
         print(f"of the first {asked.window} (without the first) and of the last {asked.window}\n")
-        print(f"{'way':5}{'good':>6}{'s a series':>16}{'memory, MB':>18}{'open handles':>16}")
+        print(f"{'way':5}{'good':>6}{'wall s a series':>18}{'CPU s a series':>18}{'memory, MB':>16}{'open handles':>16}")
     for way in asked.ways.split(","):
         with tempfile.TemporaryDirectory(prefix="tiltflow-load-") as folder:
             seen = watch(way, Path(folder), asked)
         first, last = seen.between(1, asked.window), seen.between(asked.series - asked.window, asked.series)
         with figures.printed():
-            print(
-                f"{way:5}{seen.good:>6}{first[0]:>8.2f}{last[0]:>8.2f}{first[1]:>10.0f}{last[1]:>8.0f}{first[2]:>9.0f}{last[2]:>7.0f}",
-                flush=True,
-            )
+            pairs = [
+                f"{one:>9.{digits}f}{other:>7.{digits}f}" for one, other, digits in zip(first, last, (2, 2, 0, 0), strict=True)
+            ]
+            print(f"{way:5}{seen.good:>6}{'  '.join(pairs)}", flush=True)
         for name, each in (("first", first), ("last", last)):
-            figures.keep(f"{way}_seconds_{name}", each[0], "s", 2)
-            figures.keep(f"{way}_memory_{name}", each[1], "MB", 0)
-            figures.keep(f"{way}_handles_{name}", each[2], "", 0)
+            for what, value, unit, digits in zip(
+                ("wall", "cpu", "memory", "handles"), each, ("s", "s", "MB", ""), (2, 2, 0, 0), strict=True
+            ):
+                figures.keep(f"{way}_{what}_{name}", value, unit, digits)
         figures.keep(f"{way}_good", seen.good, "", 0)
     figures.keep("series", asked.series, "", 0)
     figures.keep("window", asked.window, "", 0)
@@ -122,11 +129,14 @@ def watch(way: str, folder: Path, asked: argparse.Namespace) -> Watched:
     with server(folder) if way == "flow" else contextlib.nullcontext({}) as more, (folder / "log").open("w") as log:
         process = subprocess.Popen(flow if way == "flow" else run, env=environment | more, stdout=log, stderr=log)
         seen = Watched()
-        while process.poll() is None:
-            with contextlib.suppress(OSError):  # it may end meanwhile
-                seen.looks += look(process.pid, output)
-            time.sleep(LOOK_S)
-    seen.looks.append(Look(time.monotonic(), asked.series, seen.looks[-1].resident_mb, seen.looks[-1].handles))
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(OSError):  # it may end meanwhile
+                    seen.looks += look(process.pid, output)
+                time.sleep(LOOK_S)
+        finally:
+            process.kill()
+    seen.looks.append(replace(seen.looks[-1], seconds=time.monotonic(), done=asked.series))
     seen.good = sum(json.loads(record.read_text())["status"] == "success" for record in output.glob("s*/run.json"))
     if process.returncode or seen.good == 0:
         raise SystemExit((folder / "log").read_text()[-3000:])
@@ -137,9 +147,11 @@ def look(pid: int, output: Path) -> list[Look]:
     """Return what there is to be seen of a process now: nothing of one that has just ended."""
     status = Path(f"/proc/{pid}/status").read_text()
     done = sum(1 for _ in output.glob("s*/report.html"))
-    handles = len(os.listdir(f"/proc/{pid}/fd"))
+    handles = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     resident = [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:")]
-    return [Look(time.monotonic(), done, each, handles) for each in resident]
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]  # its own, and those of its children that ended
+    cpu = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return [Look(time.monotonic(), cpu, done, each, handles) for each in resident]
 
 
 @contextlib.contextmanager

@@ -93,6 +93,11 @@ class JobState:
 class SlurmJobs:
     """The jobs of one run, by the names of their Dask workers.
 
+    Attributes
+    ----------
+    refused
+        Why Slurm refused a job, in its words; empty where it did not.
+
     Parameters
     ----------
     report
@@ -100,6 +105,7 @@ class SlurmJobs:
     """
 
     def __init__(self, report: Callable[[str], object], *, ask_every_s: float = ASK_EVERY_S) -> None:
+        self.refused = ""
         self._report = report
         self._ask_every_s = ask_every_s
         self._jobs: list[tuple[str, str]] = []
@@ -208,9 +214,9 @@ def refusal(error: BaseException) -> str:
     return " ".join(lines) or str(error)
 
 
-def partition_is_closed(error: BaseException) -> bool:
-    """Return whether sbatch refuses a job only for as long as its partition is closed."""
-    return "Required partition not available" in str(error)
+def passes(error: BaseException) -> bool:
+    """Return whether sbatch refuses a job only for the time being: its partition is closed, or the controller is down."""
+    return any(words in str(error) for words in ("Required partition not available", "Unable to contact slurm controller"))
 
 
 def _nodes(partition: str | None) -> list[tuple[int, int]]:

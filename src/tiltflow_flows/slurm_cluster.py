@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltflow import stopping
@@ -12,7 +14,7 @@ from tiltflow.errors import SettingsError
 from tiltflow.settings import Settings, SlurmSettings
 from tiltflow_flows.job_size import JobSize, size_of_job
 from tiltflow_flows.runners import PRELOAD, SCHEDULER
-from tiltflow_flows.slurm import ASK_EVERY_S, JOB_NAME, SlurmJobs, partition_is_closed, refusal
+from tiltflow_flows.slurm import ASK_EVERY_S, JOB_NAME, SlurmJobs, passes, refusal
 
 with stopping.held():  # the import replaces the handler of Ctrl-C
     from dask_jobqueue.slurm import SLURMCluster, SLURMJob
@@ -24,15 +26,26 @@ _POLL_S = 0.5
 
 
 class _Job(SLURMJob):
-    """A job whose number is noted as soon as Slurm gives it."""
+    """A job whose number is noted as soon as Slurm gives it, or why Slurm refuses it; what passes is waited for."""
 
     def __init__(self, *args: Any, jobs: SlurmJobs, **options: Any) -> None:
         super().__init__(*args, **options)  # type: ignore[no-untyped-call]
         self._jobs = jobs
 
     async def start(self) -> None:
-        await super().start()  # type: ignore[no-untyped-call]
-        self._jobs.submitted(str(self.name), str(self.job_id))
+        while True:
+            try:
+                await super().start()  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                if not passes(error):
+                    # Dask only logs what is raised here.
+                    self._jobs.refused = refusal(error)
+                    raise
+                self._jobs.note(f"no job yet: {refusal(error)}")
+                await asyncio.sleep(ASK_EVERY_S)
+            else:
+                self._jobs.submitted(str(self.name), str(self.job_id))
+                return
 
 
 def start_slurm_cluster(settings: Settings, size: JobSize, jobs: SlurmJobs) -> Cluster:
@@ -46,11 +59,20 @@ def start_slurm_cluster(settings: Settings, size: JobSize, jobs: SlurmJobs) -> C
         If Slurm refuses the job or can never run it, or the job ends before its worker is connected: the others would fail in the same
         way.
     """
-    cluster = _submitted(settings, size, jobs)
+    start: Callable[..., Any] = SLURMCluster
+    cluster = start(
+        n_workers=1,
+        job_cls=_Job,
+        jobs=jobs,
+        scheduler_options={**SCHEDULER, "dashboard_address": None, **_interface(settings.slurm)},
+        shared_temp_directory=_text(settings.slurm.shared_folder),
+        **slurm_options(settings, size),
+    )
     try:
         _wait_for_first_worker(cluster, settings, jobs)
     except BaseException:
-        cluster.close()
+        with suppress(AssertionError):  # by which Dask is surprised at a job that Slurm refused
+            cluster.close()
         raise
     return cast("Cluster", cluster)
 
@@ -89,30 +111,12 @@ def job_script(settings: Settings, scheduler: str = "tcp://<scheduler>", size: J
     return str(job(scheduler, name="tiltflow", **slurm_options(settings, size)).job_script())
 
 
-def _submitted(settings: Settings, size: JobSize, jobs: SlurmJobs) -> Any:
-    """Return the cluster once its first job is in the queue; a partition that is closed is asked again until it opens."""
-    start: Callable[..., Any] = SLURMCluster
-    while True:
-        try:
-            return start(
-                n_workers=1,
-                job_cls=_Job,
-                jobs=jobs,
-                scheduler_options={**SCHEDULER, "dashboard_address": None, **_interface(settings.slurm)},
-                shared_temp_directory=_text(settings.slurm.shared_folder),
-                **slurm_options(settings, size),
-            )
-        except RuntimeError as error:
-            if not partition_is_closed(error):
-                raise SettingsError(f"Slurm refuses the job: {refusal(error)}. Check the settings slurm.*.") from error
-            jobs.note(f"no job yet: {refusal(error)}")
-            time.sleep(ASK_EVERY_S)
-
-
 def _wait_for_first_worker(cluster: Any, settings: Settings, jobs: SlurmJobs) -> None:
     """Return when a worker is connected, however long its job waits in the queue."""
     while not cluster.scheduler_info["workers"]:
         time.sleep(_POLL_S)
+        if jobs.refused:
+            raise SettingsError(f"Slurm refuses the job: {jobs.refused}. Check the settings slurm.*.")
         for job, state in jobs.states().items():
             if state.can_never_run:
                 raise SettingsError(

@@ -211,6 +211,14 @@ def test_more_cores_than_any_node_has_end_the_run_before_any_work(
         brt_flow(**PARAMETERS)
 
 
+def test_what_sbatch_refuses_ends_the_run_with_its_words(
+    slurm: None, share: Path, sample: Path, fake_imod: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slurm_settings(monkeypatch, tmp_path, SLURM_DIRECTIVES="--mem=900G")
+    with pytest.raises(SettingsError, match=r"Slurm refuses the job: .*(M|m)emory specification can not be satisfied"):
+        brt_flow(**PARAMETERS)
+
+
 def read_run(share: Path) -> str:
     return str(json.loads((share / "Assets" / "Lab" / "Sample" / "run.json").read_text())["status"])
 

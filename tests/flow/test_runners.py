@@ -27,7 +27,7 @@ from tiltflow_flows import slurm as slurm_module
 from tiltflow_flows.job_size import JobSize, Needs, size_of_job
 from tiltflow_flows.pool import why_unfit
 from tiltflow_flows.runners import Runner, choose_runner
-from tiltflow_flows.slurm import JobState, SlurmJobs, require_possible
+from tiltflow_flows.slurm import JobState, SlurmJobs, passes, refusal, require_possible
 from tiltflow_flows.slurm_cluster import job_script, slurm_options
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -257,6 +257,19 @@ def test_what_no_node_has_is_refused_and_what_one_has_is_not(answers: Any) -> No
     answers("sinfo", "")
     with pytest.raises(SettingsError, match="has no nodes or is unknown"):
         require_possible(settings, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("said", "for_now"),
+    [
+        ("Batch job submission failed: Required partition not available (inactive or drain)", True),
+        ("Batch job submission failed: Unable to contact slurm controller (connect failure)", True),
+        ("Batch job submission failed: Invalid account or account/partition combination specified", False),
+    ],
+)
+def test_what_sbatch_refuses_for_now_is_asked_again_and_told_in_its_words(said: str, for_now: bool) -> None:
+    error = RuntimeError(f"Command exited with non-zero exit code.\nstderr:\nsbatch: error: {said}\n")
+    assert (passes(error), refusal(error)) == (for_now, said)
 
 
 def test_slurm_is_not_asked_more_often_than_its_administrators_like() -> None:
