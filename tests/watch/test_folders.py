@@ -85,27 +85,49 @@ def test_results_do_not_move_between_sessions(folders, results, several, refused
 RECIPE = make_recipe(BrtParameters(thickness=50), engine="native")
 
 
+def refreshed(recipes):
+    """Look twice, as a change counts when it is seen a second time."""
+    recipes.refresh()
+    return recipes.refresh()
+
+
 def test_a_table_that_changes_is_read_again_and_counts_for_series_that_are_still_to_come(tmp_path):
     recipes, b, c = FolderRecipes(tmp_path, RECIPE, None), tmp_path / "B.st", tmp_path / "C.st"
     recipes.require()
     assert recipes.digest(b) == recipes.digest(c) == RECIPE.digest
     table = tmp_path / "series.csv"
     table.write_text("name,thickness\nB,60\n")
-    assert recipes.refresh() == ""
+    assert refreshed(recipes) == ""
     assert recipes.all.of(b).parameters.thickness == 60
     assert recipes.digest(b) != recipes.digest(c) == RECIPE.digest
     first = recipes.all
-    assert recipes.refresh() == ""
+    assert refreshed(recipes) == ""
     assert recipes.all is first, "it is read when it changes"
     table.write_text("name,thick")
-    assert "series.csv" in recipes.refresh()
+    assert "series.csv" in refreshed(recipes)
     assert recipes.all is first
     table.write_text("name,thickness\nB,70000\n")
-    assert recipes.refresh() == ""
+    assert refreshed(recipes) == ""
     assert recipes.all.of(b).parameters.thickness == 70000
     table.unlink()
-    assert recipes.refresh() == ""
+    assert refreshed(recipes) == ""
     assert recipes.digest(b) == RECIPE.digest
+
+
+def test_a_table_that_is_gone_while_it_is_saved_changes_no_recipe(tmp_path):
+    table = tmp_path / "series.csv"
+    table.write_text("name,thickness\nB,60\nC,70\n")
+    recipes = FolderRecipes(tmp_path, RECIPE, None)
+    recipes.require()
+    first, before = recipes.all, table.read_text()
+    table.rename(tmp_path / "series.csv~")
+    assert (recipes.refresh(), recipes.settled, recipes.all) == ("", False, first)
+    table.write_text("name,thickness\nB,60\n")
+    assert (recipes.refresh(), recipes.settled, recipes.all) == ("", False, first)
+    table.write_text(before)
+    assert (recipes.refresh(), recipes.settled, recipes.all) == ("", False, first)
+    assert (recipes.refresh(), recipes.settled) == ("", True)
+    assert recipes.all.own.keys() == {"B", "C"}
 
 
 def test_a_wrong_row_is_refused_before_its_series_comes(tmp_path):

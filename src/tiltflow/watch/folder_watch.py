@@ -92,8 +92,9 @@ class FolderWatch:
         self._present, self.looked = present, now
 
     def whole(self, book: Book) -> list[Entry]:
-        """Return the series that can be taken; none while the table of settings is wrong."""
-        entries = [book.of(path) for path in self._present if not self._wrong]
+        """Return the series that can be taken; none while the table of settings is wrong, or is being changed."""
+        held = self._wrong or not self.recipes.settled
+        entries = [book.of(path) for path in self._present if not held]
         return [entry for entry in entries if entry is not None and entry.state is State.WHOLE]
 
     def note_tried(self, path: Path) -> None:

@@ -125,38 +125,58 @@ class FolderRecipes:
         The table; None for the one in the folder, if there is one.
     here
         Whether the engines of this machine must be able to follow the recipes.
+
+    Attributes
+    ----------
+    all
+        The recipes.
+    settled
+        Whether the table is as it was at the last look; while somebody saves it, it may be gone, or end after any row.
     """
 
     def __init__(self, folder: Path, asked: Recipe | SeriesRecipes, table: Path | None, *, here: bool = True) -> None:
+        self.all = SeriesRecipes.of_all(asked)
+        self.settled = True
         self._folder = folder
         self._asked = asked
         self._table = table
         self._here = here
+        self._seen: object = None
         self._read: object = None
         self._digests: dict[str, str] = {}
-        self.all = SeriesRecipes.of_all(asked)
 
     def refresh(self) -> str:
-        """Read the table again if need be; return in words what is wrong with it, which leaves the recipes as they were."""
+        """Read the table again if it has changed, once it is settled; return in words what is wrong with it.
+
+        What is wrong leaves the recipes as they were.
+        """
         try:
-            self.require()
+            table, state = self._look()
+            self.settled = state in (self._read, self._seen)
+            self._seen = state
+            if self.settled and state != self._read:
+                self._take(table, state)
         except (TiltflowError, OSError) as error:
             return str(error)
         return ""
 
     def require(self) -> None:
-        """Do as :meth:`refresh`, but raise what is wrong, also with the row of a series that is still to come.
+        """Read the table, and raise what is wrong, also with the row of a series that is still to come.
 
         Raises
         ------
         TiltflowError, OSError
             If the table cannot be read or is wrong, or no engine can follow a recipe.
         """
+        self._take(*self._look())
+
+    def _look(self) -> tuple[Path | None, object]:
+        """Return the table, and what tells whether it has changed."""
         table = None if isinstance(self._asked, SeriesRecipes) else self._table or find_table(self._folder)
         status = table.stat() if table is not None else None
-        state = (table, status and (status.st_size, status.st_mtime_ns))
-        if state == self._read:
-            return
+        return table, (table, status and (status.st_size, status.st_mtime_ns))
+
+    def _take(self, table: Path | None, state: object) -> None:
         names = [row.name for row in read_table(table)] if table is not None else []
         made = recipes_of_series(self._asked, table, names, here=self._here)
         if made.common.alignment is not None:
