@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
 import prefect
 from packaging.requirements import Requirement
@@ -11,13 +13,17 @@ from packaging.version import Version
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
+from tiltflow import command
 from tiltflow.check_site.finding import Check, Finding, Site, failed, good, note
-from tiltflow.errors import TiltflowError
+from tiltflow.errors import CommandError, SettingsError, TiltflowError
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow_flows.door import OWN_ENTRYPOINT, describe_door
 from tiltflow_flows.lost_runs import LONGEST_SILENCE_S
 from tiltflow_flows.lost_runs import NAME as AUTOMATION
 from tiltflow_flows.templates import own_templates
+
+_SLURM_LIMIT_S = 60.0
+"""Longest wait for sbatch, which answers within a second unless the controller is away."""
 
 
 def check_door(_site: Site) -> Finding:
@@ -95,18 +101,28 @@ def _is_watched() -> bool:
 
 
 def check_slurm(site: Site) -> Finding:
-    """Ask Slurm whether a node could run the job of the settings, at their limits; nothing is submitted."""
+    """Ask Slurm whether a node could run the largest job of the settings, and sbatch about its very script; nothing is submitted."""
     if site.settings.runner != "slurm":
         return note(f"not used: the runner is {site.settings.runner!r}")
     from tiltflow_flows.job_size import size_of_job
-    from tiltflow_flows.slurm import require_possible
+    from tiltflow_flows.slurm import passes, require_possible
+    from tiltflow_flows.slurm_cluster import job_script
 
     slurm = site.settings.slurm
     size = size_of_job(slurm, lambda _threads: [], 1)
     require_possible(slurm, size.cores, size.memory)
-    return good(
-        f"Slurm can run the largest job: {slurm.cores} cores, {slurm.memory}, {slurm.walltime}, partition {slurm.partition or 'default'}"
-    )
+    job = f"{slurm.cores} cores, {slurm.memory}, {slurm.walltime}, partition {slurm.partition or 'default'}"
+    with tempfile.TemporaryDirectory(prefix="tiltflow-job-") as folder:
+        script = Path(folder) / "job.sh"
+        script.write_text(job_script(site.settings), encoding="utf-8")
+        try:
+            command.run("sbatch", ["--test-only", str(script)], cwd=Path(folder), limit_s=_SLURM_LIMIT_S)
+        except CommandError as error:
+            words = " ".join(error.last_lines) or str(error)
+            if passes(SettingsError(words)):
+                return note(f"Slurm does not take the job now ({job}): {words}", "the flow waits for it; nothing, if that is known")
+            return failed(f"Slurm refuses the job ({job}): {words}", "correct the settings slurm.*")
+    return good(f"Slurm would accept the largest job: {job}")
 
 
 def check_templates(site: Site) -> Finding:

@@ -112,20 +112,23 @@ def test_slurm_jobs_do_the_work(
     assert jobs.count("Partition=em") == jobs.count("JobName=tiltflow")
 
 
-def test_the_check_of_a_site_asks_slurm_about_its_nodes_and_submits_nothing(slurm: None, tmp_path: Path) -> None:
+def test_the_check_of_a_site_asks_slurm_about_its_nodes_and_the_very_job_and_submits_nothing(slurm: None, tmp_path: Path) -> None:
     (check,) = [check for check in CHECKS if check.name == "Slurm"]
 
-    def look(partition: str) -> Finding:
-        settings = load_settings(
-            runner="slurm", slurm={"partition": partition, "cores": 1, "memory": "1GiB", "shared_folder": str(tmp_path)}
-        )
+    def look(partition: str, *directives: str) -> Finding:
+        asked = {"partition": partition, "cores": 1, "memory": "1GiB", "shared_folder": str(tmp_path), "directives": directives}
+        settings = load_settings(runner="slurm", slurm=asked)
         (done,) = run_checks([check], Site(settings))
         return done.finding
 
-    assert look("em") == good("Slurm can run the largest job: 1 cores, 1GiB, 08:00:00, partition em")
+    assert look("em") == good("Slurm would accept the largest job: 1 cores, 1GiB, 08:00:00, partition em")
     refused = look("absent")
     assert refused.state is State.FAILED
     assert "the partition 'absent' has no nodes" in refused.found
+    refused = look("em", "--nodelist=absent")  # which only sbatch knows
+    assert refused.state is State.FAILED
+    assert "Slurm refuses the job (1 cores" in refused.found
+    assert "Invalid node name" in refused.found
     assert subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, check=True).stdout == ""
 
 

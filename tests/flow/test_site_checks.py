@@ -119,7 +119,7 @@ def test_slurm_is_asked_only_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -
     assert find("Slurm") == Finding(NOTE, "not used: the runner is 'threads'")
     monkeypatch.setenv("PATH", "/nowhere")
     finding = find("Slurm", runner="slurm")
-    assert (finding.state, "sinfo" in finding.found) == (FAILED, True)
+    assert (finding.state, "is not on the PATH" in finding.found) == (FAILED, True)
 
 
 def test_templates(tmp_path: Path) -> None:
