@@ -72,6 +72,30 @@ def test_what_is_done_how_good_it_is_how_long_it_took_and_what_waits(results: Pa
     assert found["tiltflow_last_series_timestamp_seconds",] == pytest.approx(time.time(), abs=600)
 
 
+def test_what_a_watched_folder_waits_for(small_series: Path, tmp_path: Path, fake_imod: Any, outbox: Outbox) -> None:
+    (small_series.with_name("C.st")).write_bytes(small_series.read_bytes()[:3000])
+    output = tmp_path / "Assets" / "Session"
+    watched = [
+        "watch",
+        str(small_series.parent),
+        "-o",
+        str(output),
+        "--engine",
+        "imod",
+        "--thickness",
+        "50",
+        "--still",
+        "0",
+        "--once",
+    ]
+    assert CliRunner().invoke(app, watched).exit_code in (0, 1)
+    found = values(CliRunner().invoke(app, ["metrics", str(tmp_path / "Assets")]).stdout)
+    counted = {labels[-1]: value for (name, *labels), value in found.items() if name == "tiltflow_watch_series"}
+    assert counted == {"growing": 1, "whole": 0, "running": 0, "done": 1, "failed": 0, "skipped": 0}
+    (output / ".tiltflow-watch.sqlite").write_bytes(b"no ledger" * 1000)
+    assert "tiltflow_watch_series" not in {name for name, *_ in values(CliRunner().invoke(app, ["metrics", str(output)]).stdout)}
+
+
 def test_a_file_for_the_textfile_collector_is_written_in_one_go(results: Path, outbox: Outbox, tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["metrics", str(results), "--textfile", str(tmp_path / "t.prom")]).exit_code == 0
     assert values((tmp_path / "t.prom").read_text())["tiltflow_series", "failed"] == 1

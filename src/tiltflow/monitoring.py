@@ -16,6 +16,7 @@ from tiltflow.delivery.outbox import Outbox
 from tiltflow.errors import FormatError, UnsupportedError
 from tiltflow.record import SeriesRecord, read_record
 from tiltflow.report import verdict
+from tiltflow.watch import LEDGER_NAME, counts_of
 from tiltflow.work import Thresholds, Trust
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def registry_of(folders: Sequence[Path], outbox: Outbox | None, thresholds: Thre
     class Collector:
         def collect(self) -> Iterator[Metric]:
             yield from _of_results(folders, thresholds)
+            yield _of_sessions(folders)
             if outbox is not None:
                 yield from _of_the_outbox(outbox)
 
@@ -84,6 +86,24 @@ def _of_results(folders: Sequence[Path], thresholds: Thresholds) -> Iterator[Met
         took.add_metric([name], len(each), sum(each))
     last = GaugeMetricFamily("tiltflow_last_series_timestamp_seconds", "When the last series ended, s since 1970.", value=newest)
     yield from (counted, failed, took, last)
+
+
+def _of_sessions(folders: Sequence[Path]) -> Metric:
+    from prometheus_client.metrics_core import GaugeMetricFamily
+
+    queue = GaugeMetricFamily(
+        "tiltflow_watch_series", "Series of watched folders, by what they are at.", labels=["results", "state"]
+    )
+    for folder in folders:
+        for path in sorted(folder.rglob(LEDGER_NAME)):
+            try:
+                counts = counts_of(path)
+            except FormatError as error:
+                _log.warning("not counted: %s", error)
+                continue
+            for state, count in counts.items():
+                queue.add_metric([str(path.parent.relative_to(folder)), state.value], count)
+    return queue
 
 
 def _of_the_outbox(outbox: Outbox) -> Iterator[Metric]:

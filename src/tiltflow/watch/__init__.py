@@ -5,7 +5,7 @@
 """
 
 from tiltflow.watch.folders import Watched, assign
-from tiltflow.watch.ledger import LEDGER_NAME, Entry, Ledger, State
+from tiltflow.watch.ledger import LEDGER_NAME, Entry, Ledger, State, counts_of
 from tiltflow.watch.news import News, Tell
 from tiltflow.watch.plan import Outcome, Plan, Work
 from tiltflow.watch.policy import Rules
@@ -24,5 +24,6 @@ __all__ = [
     "Watched",
     "Work",
     "assign",
+    "counts_of",
     "watch",
 ]

@@ -256,3 +256,21 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         return Entry(**values | {"path": Path(values["path"]), "state": State(values["state"])})
     except ValueError as error:
         raise sqlite3.DatabaseError(str(error)) from error
+
+
+def counts_of(path: Path) -> dict[State, int]:
+    """Return how many series of a ledger are at what, also while a session writes to it.
+
+    Raises
+    ------
+    FormatError
+        If it cannot be read, or is no ledger of this version.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as base:
+            if (found := base.execute("PRAGMA user_version").fetchone()[0]) != FORMAT:
+                raise FormatError(f"{path} is a ledger of format {found}, and this tiltflow reads {FORMAT}")
+            found = dict(base.execute("SELECT state, count(*) FROM series GROUP BY state"))
+    except sqlite3.Error as error:
+        raise FormatError(f"{path} cannot be read as a ledger ({error})") from error
+    return {state: found.get(state.value, 0) for state in State}
