@@ -71,7 +71,9 @@ def entry_of(run: str, about: str, url: str, token: str | None, settings: Settin
         If the token cannot be used.
     """
     address = resolve_address(token, url, settings)
-    return RunEntry(run=run, about=about, url=url, token=address.token, site_token=address.site_token is not None)
+    return RunEntry(
+        run=run, about=about, url=url, token=address.token, site_token=address.token is None and address.bearer() is not None
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from tiltflow.delivery.callback import RetryPolicy
 from tiltflow.delivery.outbox import Outbox, RunEntry, deliver, open_outbox
 from tiltflow.delivery.outbox.book import BOOK_NAME
-from tiltflow.errors import DeliveryError
+from tiltflow.errors import DeliveryError, SettingsError
 
 URL = "https://portal.example/api/done"
 SITE = SecretStr("of-the-site")
@@ -212,6 +212,30 @@ def test_the_token_that_goes_along(outbox: Outbox, token: SecretStr | None, site
     portal = Portal(200)
     portal.deliver(outbox)
     assert {request.headers.get("Authorization") for request in portal.requests} == {sent}
+
+
+def no_token() -> SecretStr | None:
+    return None
+
+
+def an_unreadable_file() -> SecretStr | None:
+    raise SettingsError("The token file cannot be read.")
+
+
+@pytest.mark.parametrize("site_token", [no_token, an_unreadable_file])
+def test_without_the_site_s_token_that_is_to_go_along_a_message_waits(outbox: Outbox, clock: Clock, site_token: Any) -> None:
+    begin(outbox, site_token=True)
+    fill(outbox)
+    begin(outbox, "r2", token=SecretStr("own"))
+    fill(outbox, "r2")
+    portal = Portal(200)
+    made = deliver(outbox, site_token, transport=portal.transport)
+    assert len(made.sent) == 3, "of the run that has its own"
+    assert [message.state for message in outbox.messages()][:3] == ["waiting"] * 3
+    assert "token" in outbox.messages()[0].problem
+    assert portal.deliver(outbox).sent == (), "not before an hour"
+    clock.now += 3601
+    assert len(portal.deliver(outbox).sent) == 3
 
 
 def test_a_token_is_in_nobody_s_reach_and_gone_when_all_is_told(outbox: Outbox) -> None:

@@ -109,7 +109,7 @@ class Portal:
             about=about,
             url=address.url,
             token=address.token,
-            site_token=address.site_token is not None and address.token is None,
+            site_token=address.token is None and address.bearer() is not None,
             plan=plan or {},
         )
         self.outbox.begin(entry)

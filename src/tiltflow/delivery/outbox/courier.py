@@ -108,17 +108,20 @@ def deliver(
         if not outbox.take(message, policy.total_s + policy.attempt_s + _MARGIN_S):
             continue
         try:
-            token = site_token() if message.site_token else message.token
             attempts = send(
                 message.url,
                 message.body,
-                token,
+                _token_of(message, site_token),
                 key=message.key,
                 policy=policy,
                 certificates=outbox.certificates,
                 transport=transport,
                 sleep=sleep,
             )
+        except _NoTokenError as error:
+            problem = error
+            waiting.append(message)
+            outbox.later(message, 0, str(error), outbox.clock() + _LONGEST_WAIT_S)
         except CallbackDelayError as error:
             problem = error
             down.add(httpx.URL(message.url).host)
@@ -185,6 +188,23 @@ def _next(outbox: Outbox, run: str | None, down: set[str], tried: set[int], *, o
         if due and message.number not in tried and httpx.URL(message.url).host not in down:
             return message
     return None
+
+
+class _NoTokenError(CallbackDelayError):
+    """The site's token, which is to go along, is not to be had now: without it the portal would refuse the message for good."""
+
+
+def _token_of(message: Message, site_token: SiteToken) -> SecretStr | None:
+    """Return the token that goes along with a message."""
+    if not message.site_token:
+        return message.token
+    try:
+        token = site_token()
+    except SettingsError as error:
+        raise _NoTokenError(str(error), 0) from error
+    if token is None:
+        raise _NoTokenError("the token of the site, which is to go along, is not set here", 0)
+    return token
 
 
 def _pause_s(attempts: int, asked_s: float) -> float:
