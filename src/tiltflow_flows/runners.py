@@ -6,14 +6,17 @@ pass the series of a worker that died to another one; the flow does, once, when 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect.settings import get_current_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from tiltflow.delivery.cleanup import make_scratch, remove_scratch
 from tiltflow.errors import SettingsError
 from tiltflow.settings import Settings, site_from
 from tiltflow.work import Site
@@ -94,19 +97,25 @@ def choose_runner(settings: Settings, series: int, needs: Needs) -> Runner:
 
 
 def start_local_cluster(settings: Settings, workers: int) -> Cluster:
-    """Start Dask workers on this machine, each a process that works on one series at a time."""
+    """Start Dask workers on this machine, each a process that works on one series at a time.
+
+    What Dask keeps for its workers lies in a scratch folder, which goes with the cluster, or after a kill at the next start.
+    """
     from distributed import LocalCluster
 
+    folder = make_scratch(Path("dask"), settings.scratch)
     start: Callable[..., Cluster] = LocalCluster
-    return start(
+    cluster = start(
         n_workers=workers,
         threads_per_worker=1,
         memory_limit=0,  # Dask would kill a worker at 95 % of an equal share, whatever the others use
         dashboard_address=None,
-        local_directory=None if settings.scratch is None else str(settings.scratch),
+        local_directory=str(folder),
         scheduler_kwargs=SCHEDULER,
         preload=[PRELOAD],
     )
+    weakref.finalize(cluster, remove_scratch, folder)  # at the end of the process at the latest
+    return cluster
 
 
 def _slurm(settings: Settings, workers: int, needs: Needs, series_for_each: int) -> Runner:
