@@ -41,7 +41,7 @@ test-robust: $(VENV)/.dev  ## attack the program (kills, power cuts, full disks,
 	@$(BIN)/python -m pytest -m "robust or attack" --timeout 3600
 
 test-operations: $(VENV)/.dev  ## kill flows, workers, Prefect's server and the portal, and count what is survived (MOMENTS=40 for the table of the docs)
-	@$(BIN)/python -m pytest -m operations --timeout 7200 --moments $(or $(MOMENTS),2) tests/operations
+	@$(BIN)/python -m pytest -m operations --timeout 7200 --moments $(or $(MOMENTS),2) $(if $(ONLY),-k "$(ONLY)") tests/operations
 
 lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && echo "ruff: clean"
