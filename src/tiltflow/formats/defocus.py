@@ -21,8 +21,8 @@ With the values d1, d2 and the angle a of a line, the defocus along the directio
 
     (d1 + d2) / 2 - (d1 - d2) / 2 cos 2(b - a)
 
-IMOD's angle is 90 degrees from that of CTFFIND where the larger value stands first.  IMOD 4.8 takes the first line of version 3 for a view
-without defocus, so that version 2 is written unless there is something that only version 3 can hold.
+IMOD's angle is 90 degrees from that of CTFFIND where the larger value stands first.  IMOD 4.8 takes the first line of version 3 for a
+view without defocus, so that version 2 is written unless there is something that only version 3 can hold.
 """
 
 from __future__ import annotations
