@@ -10,8 +10,8 @@ amplitude contrast A is
     CTF = -sin(chi + asin A)
 
 negative below the first zero, where dense matter is dark (Wade 1992, doi:10.1016/0304-3991(92)90011-8).  Astigmatism a makes the
-defocus along the direction b `D + a / 2 cos 2(b - b0)`, with the largest defocus at b0, counter-clockwise from x; this is CTFFIND's definition
-(Rohou & Grigorieff 2015, doi:10.1016/j.jsb.2015.08.008).
+defocus along the direction b `D + a / 2 cos 2(b - b0)`, with the largest defocus at b0, counter-clockwise from x; this is the
+definition of CTFFIND (Rohou & Grigorieff 2015, doi:10.1016/j.jsb.2015.08.008).
 
 **Gradient.**  In an aligned view (:mod:`tiltflow.geometry`) the specimen's plane z = 0 is at the height `-u tan t` above the tilt axis at
 the distance u to its right, so that the defocus there is
@@ -51,8 +51,8 @@ class Microscope:
     cs_mm
         Spherical aberration; 2.7 is that of a Titan Krios.
     amplitude_contrast
-        Part of the contrast that is absorption: 0.07 to 0.1 for ice.  A larger one by 0.03 shifts the defocus found near the first zero by
-        -20 nm at 2 µm.
+        Part of the contrast that is absorption: 0.07 to 0.1 for ice.  A larger one by 0.03 shifts the defocus found near the first
+        zero by -20 nm at 2 µm.
 
     Raises
     ------
