@@ -99,8 +99,8 @@ class Microscope:
     def ctf(self, s2: ArrayLike, defocus_nm: ArrayLike, phase_shift_deg: ArrayLike = 0.0) -> Floats:
         """Return the transfer at squared frequencies `s2`, 1/nm²; all are broadcast.
 
-        >>> Microscope(amplitude_contrast=0.0).ctf([0.0, 0.25], 1000.0).round(3)
-        array([-0.   , -0.997])
+        >>> Microscope().ctf([0.0, 0.25], 1000.0).round(3)
+        array([-0.07 , -0.997])
         """
         return np.asarray(-np.sin(self.phase(s2, defocus_nm, phase_shift_deg)))
 
