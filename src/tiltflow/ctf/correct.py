@@ -2,8 +2,8 @@
 
 A view is corrected as a whole at a few values of the defocus, and the images are blended linearly between the columns where each value
 holds.  This does better than the strips of IMOD's ctfphaseflip, each of which sees only a part of what the microscope has delocalised;
-both agree on the sign: where the CTF is positive the phase is flipped, so that dense matter is dark at all frequencies.  The mean of a view
-is kept.
+both agree on the sign: where the CTF is positive the phase is flipped, so that dense matter is dark at all frequencies.  The mean of a
+view is kept.
 
 =========  =============================================================================================
 flip       sign of the CTF: no amplitude changes, noise stays as it is

@@ -7,8 +7,8 @@ with the critical exposure at 300 kV
 
 and 0.8 of it at 200 kV (Grant & Grigorieff 2015, doi:10.7554/eLife.06980, measured on rotavirus).  This is also the weight with which the
 view adds best to the others.  The exposure of a view is what came before it and a half of its own, the mean over the time it was taken;
-programs that take its beginning or its end differ by less than 4 % at 3 electrons a view and 1/20 Å.  Weights are not divided by their root
-mean square over the views, as unblur does: a tomogram is weighted by its own filter, and the mean of each view stays what it is.
+programs that take its beginning or its end differ by less than 4 % at 3 electrons a view and 1/20 Å.  Weights are not divided by their
+root mean square over the views, as unblur does: a tomogram is weighted by its own filter, and the mean of each view stays what it is.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class Microscope:
         """Return the transfer at squared frequencies `s2`, 1/nm²; all are broadcast.
 
         >>> Microscope().ctf([0.0, 0.25], 1000.0).round(3)
-        array([-0.07 , -0.997])
+        array([-0.07 , -0.999])
         """
         return np.asarray(-np.sin(self.phase(s2, defocus_nm, phase_shift_deg)))
 

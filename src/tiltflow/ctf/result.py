@@ -28,7 +28,7 @@ class CtfParams:
         Least and greatest mean defocus that is possible (`ScanDefocusRange`).
     lowest
         Lowest frequency that is fitted, 1/nm; at spacings above 4 nm the structure of specimens is not smooth.  With 0.2 the defocus of a
-        real series falls by 20 nm, with 0.3 it rises by 5.
+        real series falls by 14 nm, with 0.3 it rises by 7.
     highest
         Highest frequency that is fitted, 1/nm; rings finer than 7 Å are rarely seen in a tilt series.
     astigmatism, phase_shift
