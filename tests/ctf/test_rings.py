@@ -41,10 +41,10 @@ def test_what_tiles_leave_of_rings_is_what_is_computed(rng, defocus, tilt):
     assert (measured * plain).sum() / (plain**2).sum() < 0.95
 
 
-def made(noise_from=2.0):
-    """Return data of three columns whose rings are lost in noise from a frequency, and their model."""
+def made(noise_from=2.0, u_nm=(-100.0, 0.0, 100.0)):
+    """Return data of three columns, whose rings are lost in noise from a frequency, and their model."""
     s, shape, rng = np.linspace(0.2, 1.2, 120), (1, 3, 1, 120), np.random.default_rng(2)
-    u = np.array([[-100.0, 0.0, 100.0]])
+    u = np.array([u_nm])
     empty = SeriesSpectra(np.ones(shape), np.full(shape, 400.0), s**2, np.zeros(1), u, np.full((1, 3), 20.0), 128.0)
     data = ring_data(empty, np.array([50.0]), 0.25, 1.2)
     model = first_model(data, 3000.0, 1.0)
@@ -69,9 +69,9 @@ def test_rings_are_seen_to_where_noise_begins():
 
 
 def test_columns_of_other_defocus_are_stretched_onto_the_axis():
-    data, model = made()
+    data, model = made(u_nm=(300.0, 310.0, 320.0))
     rings = rings_of(data, model, expect(data, model, SCOPE), SCOPE)
     zeros = SCOPE.zeros(3000.0, 3)
     near = np.abs(rings.frequency - zeros[:, None]) < 0.03
     lowest = rings.frequency[np.argmin(np.where(near, rings.fitted[0], np.inf), axis=1)]
-    np.testing.assert_allclose(lowest, zeros, atol=0.015)
+    np.testing.assert_allclose(lowest, zeros, atol=0.012)

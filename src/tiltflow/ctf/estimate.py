@@ -54,6 +54,14 @@ _LEAST_ALIAS_GAIN = 6.0
 """... to any other defocus, from which this one is believed: odds of 1 to 20."""
 _ASTIGMATISM_GAIN = 11.8
 """... to a model without astigmatism, from which it pays: three standard deviations of two numbers."""
+_OTHER_RANGES = (1.2, 1.0), (1.0, 0.9)
+"""Factors on the lowest and the highest frequency of two more fits: what they change in the mean defocus is what the smooth parts do not
+describe.  It makes the z scores of the means of 58 simulated series 1.09, which are 1.20 without."""
+_LEAST_PHASE_DEG = -45.0
+"""Phase shifts are given from here up to half a turn more: spectra do not tell half turns, and phase plates shift by 30 to 120
+degrees."""
+_COMMON_STEP_NM = 1.0
+"""Step of the walk that makes one defocus of all views."""
 _WORST_ERROR = 0.15
 """Standard error of the mean defocus over itself beyond which it is not used: then an alias at the next ring is near."""
 
@@ -144,6 +152,8 @@ def estimate_from_spectra(
     if params.astigmatism:
         sectors = recentred(ring_data(spectra, tilt, params.lowest, highest), found.fit.model.shared)
         fit, known, error = series.astigmatic(sectors, fit, known, scale)
+    ranges = [(params.lowest * low, highest * high) for low, high in _OTHER_RANGES]
+    known = series.with_model_error(known, [ring_data(spectra.isotropic(), tilt, *each) for each in ranges], data, fit, scale)
     confident, reason = _judged(found, known, rings, params)
     return CtfEstimate(
         microscope=params.microscope,
@@ -153,7 +163,7 @@ def estimate_from_spectra(
         step_nm=known.step_nm,
         astigmatism=Astigmatism.from_components(*fit.model.astigmatism.tolist()),
         astigmatism_error_nm=error,
-        phase_shift_deg=fit.model.phase_deg,
+        phase_shift_deg=(fit.model.phase_deg - _LEAST_PHASE_DEG) % 180 + _LEAST_PHASE_DEG,
         hand=hand,
         score=np.where(used, rings.score, 0.0),
         spacing_angstrom=np.where(used, rings.spacing_angstrom, np.inf),
@@ -223,6 +233,17 @@ class _Series:
         if without.cost - bent.cost < _ASTIGMATISM_GAIN:
             return fit, known, error
         return bent, self._posterior(bent)[0], error
+
+    def with_model_error(self, known: Posterior, others: list[RingData], data: RingData, fit: Fit, scale: float) -> Posterior:
+        """Return what is known with the differences of the mean defocus in other ranges of frequency as an error that all views share."""
+        precision = walk_precision(self.tilt_deg, self.walks[0], _COMMON_STEP_NM)
+        start = replace(fit.model, astigmatism=np.zeros(2))
+        means = []
+        for each in (data, *others):
+            found = fit_rings(recentred(each, start.shared), start, self.scope, precision, scale=scale, free=self.free)
+            means.append(float(found.model.defocus_nm.mean()))
+        shared = float(np.mean(np.square(np.array(means[1:]) - means[0])))
+        return replace(known, covariance=known.covariance + shared)
 
     def _precision(self, fit: Fit) -> Floats:
         known, order = self._posterior(fit)

@@ -78,5 +78,14 @@ def decide_hand(data: RingData, best: Fit, scope: Microscope, precision: Floats,
     variance = float(np.linalg.pinv(information)[-1, -1])
     error = float(np.sqrt(variance)) if variance > 0 else float("inf")  # untilted views tell nothing of it
     factor = loose.model.gradient
-    sure = abs(gain) >= _LEAST_GAIN and abs(factor) > _LEAST_SIGMAS * error and np.sign(factor) == np.sign(gain)
-    return Handedness(int(np.sign(gain)) if sure else None, float(gain), float(factor), error), likely
+    return Handedness(decided_sign(gain, factor, error), gain, factor, error), likely
+
+
+def decided_sign(gain: float, factor: float, error: float) -> int | None:
+    """Return the sign that both the likelihoods of the signs and the free factor, with its standard error, decide for; else None.
+
+    >>> decided_sign(40.0, 0.9, 0.2), decided_sign(-40.0, -0.9, 0.2), decided_sign(8.0, 0.9, 0.2)
+    (1, -1, None)
+    """
+    sure = abs(gain) >= _LEAST_GAIN and abs(factor) > _LEAST_SIGMAS * error and factor * gain > 0
+    return (1 if gain > 0 else -1) if sure else None

@@ -1,7 +1,7 @@
 """The mean defocus of a series, from a search over all that is possible: never the alias at which every second ring is missed.
 
-The ring model is fitted with one defocus for all views from many starts, to the columns near the tilt axis, where it does not matter
-which way the gradient runs.  The best few are fitted again to all columns, with both hands, and the likelihood decides between them.
+The ring model is fitted with one defocus from many starts, without a gradient, to the views of the least tilt, where that matters little.
+The best few are fitted again to all views, with both hands, and the likelihood decides between them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,8 @@ Floats = NDArray[np.float64]
 
 _FACTOR = 1.2
 """Ratio of neighbouring starts: half a ring at the third zero, within which a fit finds the nearest minimum."""
-_NEAR_NM = 120.0
-"""Change of the defocus across the axis up to which columns are searched: a quarter of a cycle at 1/nm in either direction."""
 _MOST_VIEWS = 15
-"""Views that are searched, those of the least tilt, which have the clearest rings."""
+"""Views that are searched: enough for one number, and the clearest."""
 _KEPT = 4
 """Candidates that are fitted to everything."""
 _DISTINCT = 0.12
@@ -77,16 +75,16 @@ def search(
         Whether a phase shift is looked for, too.
     """
     views = np.sort(np.argsort(np.abs(tilt_deg), kind="stable")[:_MOST_VIEWS])
-    near = _near_the_axis(data, views)
+    few = _of_views(data, views)
     free = np.array([False, False, False, phase])
     count = int(np.ceil(np.log(span_nm[1] / span_nm[0]) / np.log(_FACTOR))) + 1
     prior = walk_precision(tilt_deg[views], np.arange(len(views)), _COMMON_STEP_NM)
     starts = [
-        replace(first_model(near, float(defocus), 0.0), phase_deg=shift)
+        replace(first_model(few, float(defocus), 0.0), phase_deg=shift)
         for defocus in np.geomspace(*span_nm, count)
         for shift in (_PHASES_DEG if phase else (0.0,))
     ]
-    fits = [fit_rings(near, start, scope, prior, scale=scale, free=free) for start in starts]
+    fits = [fit_rings(few, start, scope, prior, scale=scale, free=free) for start in starts]
     allowed = [fit for fit in fits if span_nm[0] / _FACTOR < np.mean(fit.model.defocus_nm) < span_nm[1] * _FACTOR]
     candidates = _distinct(sorted(allowed or fits, key=lambda fit: fit.cost))[:_KEPT]
     prior = walk_precision(tilt_deg, np.arange(len(tilt_deg)), _COMMON_STEP_NM)
@@ -103,13 +101,12 @@ def search(
     return Found(best, ringless.cost - best.cost, min((other.cost for other in others), default=np.inf) - best.cost)
 
 
-def _near_the_axis(data: RingData, views: NDArray[np.int64]) -> RingData:
-    across = np.abs(data.per_hand[views])
-    near = across <= np.maximum(_NEAR_NM, across.min(axis=1, keepdims=True))
+def _of_views(data: RingData, views: NDArray[np.int64]) -> RingData:
+    """Return the data of some views."""
     return replace(
         data,
         power=data.power[views],
-        weight=data.weight[views] * near[:, :, None, None],
+        weight=data.weight[views],
         per_hand=data.per_hand[views],
         spread_nm=data.spread_nm[views],
     )

@@ -37,6 +37,9 @@ _MOST_COLUMNS = 12
 """Columns of a view: at 60 degrees the defocus differs by a twelfth of the range between neighbours, 75 nm in a field of 512 nm."""
 _SECTORS = 6
 """Sectors of 30 degrees in half a turn: astigmatism is a cosine of twice the angle, of which a sector keeps 95 %."""
+_AXIS_CELLS = 1.5
+"""Cells from the axes of a spectrum that are left out: the cell of what is the same in all rows or columns of the camera, and its
+neighbour, into which the window spreads it."""
 _CORNER = 0.69
 """Highest frequency, cycles per pixel: the last shells before the corner, at 0.707, hold a few cells."""
 _STRONG_SD = 5.0
@@ -180,8 +183,9 @@ def _classes(tile: int, pixel_nm: float, highest: float) -> _Classes:
     shell = np.rint(np.sqrt(s2) * tile * pixel_nm).astype(np.int64)
     sector = (np.arctan2(ky, kx) % np.pi // (np.pi / _SECTORS)).astype(np.int64) % _SECTORS
     last = int(min(highest * tile * pixel_nm, _CORNER * tile))
-    # The axes hold what is the same in all rows or columns of the camera; the first column is there twice.
-    used = (shell >= 1) & (shell <= last) & (kx > 0) & (ky != 0)
+    # Near the axes lies what is the same in all rows or columns of the camera, spread to the next cell by the window.
+    off_axis = np.minimum(kx, np.abs(ky)) * tile * pixel_nm > _AXIS_CELLS
+    used = (shell >= 1) & (shell <= last) & off_axis
     index = np.where(used, sector * last + shell - 1, -1)
     cells = np.bincount(index[used], minlength=_SECTORS * last).astype(float)
     mean = np.bincount(shell[used] - 1, s2[used], last) / np.maximum(np.bincount(shell[used] - 1, minlength=last), 1)
