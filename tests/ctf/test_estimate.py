@@ -13,7 +13,10 @@ from tiltflow.errors import ParameterError
 from tiltflow.formats.defocus import parse_defocus, render_defocus
 
 
-def estimated(series, params=CtfParams(), **parts):  # noqa: B008
+USUAL = CtfParams()
+
+
+def estimated(series, params=USUAL, **parts):
     truth = series.truth
     return estimate_ctf(series.images, truth.transforms(), truth.true_deg, series.pixel_size_angstrom / 10, params, **parts)
 

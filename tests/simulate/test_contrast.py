@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tiltflow.ctf.model import Microscope
+from tiltflow.errors import ParameterError
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.projection import phase_contrast, project
 from tiltflow.simulate.scene import set_scene
@@ -60,6 +61,11 @@ def test_the_defocus_drifts_and_slopes_but_not_at_zero_tilt():
     steps = np.diff(truth.defocus_nm - 3 * truth.nominal_deg)
     assert 5 < steps.std() < 60
     assert set_scene(replace(params, regime="plastic"), np.random.default_rng(1)).truth.defocus_nm is None
+
+
+def test_a_plastic_section_has_no_phase_contrast():
+    with pytest.raises(ParameterError, match="no phase contrast"):
+        seen(replace(FLAT, regime="plastic"), 0)
 
 
 def test_ice_is_another_in_every_view_and_not_in_views_of_nothing():

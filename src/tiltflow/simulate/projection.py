@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from tiltflow.ctf.model import Astigmatism, Microscope
+from tiltflow.errors import ParameterError
 from tiltflow.kernels.phantom import add_ellipsoid
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.scene import Scene
@@ -42,10 +43,16 @@ def project(scene: Scene, view: int, params: SimulationParams) -> Floats:
 
 
 def phase_contrast(scene: Scene, view: int, params: SimulationParams) -> Floats:
-    """Return the phase contrast of a view, `(size, size)`: what a density of 1 over a pixel would do to the intensity."""
+    """Return the phase contrast of a view, `(size, size)`: what a density of 1 over a pixel would do to the intensity.
+
+    Raises
+    ------
+    ParameterError
+        If the series has no phase contrast.
+    """
     defocus_nm = scene.truth.defocus_nm
     if defocus_nm is None:
-        raise ValueError("a series without defocus has no phase contrast")  # pragma: no cover
+        raise ParameterError(f"a series of the regime {params.regime} has no defocus, and no phase contrast; give cryo")
     n, pad = params.size, round(_PAD_NM / params.pixel_nm) if params.defocus_hand else 0
     astigmatism = Astigmatism(params.astigmatism_nm, params.astigmatism_deg)
     slabs: defaultdict[int, Floats] = defaultdict(lambda: np.zeros((n + 2 * pad, n + 2 * pad)))
