@@ -12,7 +12,6 @@ from tiltflow.ctf.result import CtfParams
 from tiltflow.errors import ParameterError
 from tiltflow.formats.defocus import parse_defocus, render_defocus
 
-
 USUAL = CtfParams()
 
 
