@@ -56,7 +56,7 @@ def read_warp_xml(path: Path, pixel_size_angstrom: float) -> ForeignAlignment:
     MissingValueError
         If it holds no alignment.
     """
-    root = _root(path)
+    root = warp_root(path)
     angles = _numbers(root, "Angles", path)
     rows = len(angles)
     axis, x, y = (_numbers(root, name, path, rows) for name in ("AxisAngle", "AxisOffsetX", "AxisOffsetY"))
@@ -74,7 +74,14 @@ def read_warp_xml(path: Path, pixel_size_angstrom: float) -> ForeignAlignment:
     )
 
 
-def _root(path: Path) -> ET.Element:
+def warp_root(path: Path) -> ET.Element:
+    """Return the root of a tilt series of Warp.
+
+    Raises
+    ------
+    LocationError, FormatError
+        If it cannot be read, or is not a tilt series of Warp.
+    """
     text = read_text(path, "a tilt series of Warp")
     if re.search(r"<!(DOCTYPE|ENTITY)", text, re.IGNORECASE):  # entities could unfold to any size
         raise FormatError(f"{path}: declares a document type, which Warp never writes; the file is not read")

@@ -65,7 +65,16 @@ class SimulationParams:
         A bar of the grid covers all that lies beyond this x in the specimen, pixels from its centre, on that side; it reaches so
         far below the specimen, so that it covers more at tilts of one sign.  None for no bar.
     defocus_um
-        Of cryo series, micrometres.
+        Of cryo series at zero tilt, micrometres.
+    defocus_slope_nm, defocus_drift_nm
+        What the defocus changes with the tilt, nm per degree, and standard deviation of its random step from view to view, nm.
+    defocus_hand
+        Sign of the gradient of the defocus in tilted views (:mod:`tiltflow.ctf.model`); 0 for the same defocus everywhere.
+    astigmatism_nm, astigmatism_deg
+        Largest less smallest defocus, and the direction of the largest in the raw views, counter-clockwise from x.
+    ice
+        Of cryo series: standard deviation of the density of amorphous ice in a pixel, without structure and another in every view, as the
+        beam moves it; its rings are what real spectra show.  With 3 they are seen to 1.2 nm at a dose of 40 and a pixel of 0.5 nm.
     hot_pixels
         X-ray hits of a view, one pixel each.
     nan_pixels
@@ -119,6 +128,12 @@ class SimulationParams:
     bar_px: float | None = None
     bar_depth_px: float = 0.0
     defocus_um: float = 4.0
+    defocus_slope_nm: float = 0.0
+    defocus_drift_nm: float = 0.0
+    defocus_hand: Literal[-1, 0, 1] = 0
+    astigmatism_nm: float = 0.0
+    astigmatism_deg: float = 0.0
+    ice: float = 0.0
     hot_pixels: int = 30
     nan_pixels: int = 0
     dead_areas: tuple[Area, ...] = ()

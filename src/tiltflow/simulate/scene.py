@@ -23,8 +23,8 @@ from tiltflow.simulate.specimen import Ellipsoid, gold_beads, structures
 
 Floats = NDArray[np.float64]
 
-_JUMPS, _FOREIGN = 1, 2
-"""Subjects of random numbers apart: directions of jumps, and the other specimen."""
+_JUMPS, _FOREIGN, _DRIFT = 1, 2, 5
+"""Subjects of random numbers apart: directions of jumps, the other specimen, and the drift of the defocus."""
 _PROBES = (-0.4, 0.0, 0.4)
 """Points over the field, and through the thickness, where an alignment without beads is scored; fractions of the size."""
 _PARTICLE_PROBES = 0.7
@@ -91,6 +91,7 @@ def set_scene(params: SimulationParams, rng: np.random.Generator) -> Scene:
         probes_xy=raw(centres if len(centres) else _grid(params)),
         dark_views=params.dark_views,
         lost_views=params.lost_views,
+        defocus_nm=_defocus(params, nominal) if params.regime == "cryo" else None,
     )
     strangers = params.apart(_FOREIGN)
     other = [*gold_beads(params, strangers), *structures(params, strangers)] if params.foreign_views else []
@@ -106,6 +107,13 @@ def about(axis: str, degrees: float) -> Floats:
         "z": [[c, -s, 0], [s, c, 0], [0, 0, 1]],
     }
     return np.array(matrices[axis])
+
+
+def _defocus(params: SimulationParams, nominal_deg: Floats) -> Floats:
+    """Return the defocus of the views, nm; that of the least tilted one has not drifted."""
+    drift = np.cumsum(params.apart(_DRIFT).normal(0, params.defocus_drift_nm, len(nominal_deg)))
+    drift -= drift[np.argmin(np.abs(nominal_deg))]
+    return np.asarray(1e3 * params.defocus_um + params.defocus_slope_nm * nominal_deg + drift)
 
 
 def _grid(params: SimulationParams) -> Floats:

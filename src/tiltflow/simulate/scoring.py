@@ -39,6 +39,8 @@ class Truth:
         Points in the raw images at which an alignment is scored, `(views, points, 2)`: the beads, or a grid of points of the section.
     dark_views, lost_views
         Views that are dark, and views that show something else or nothing; counted from 0.
+    defocus_nm
+        On the tilt axis, through the centre of the specimen, `(views,)`; None where there is no phase contrast.
     """
 
     size: int
@@ -52,6 +54,7 @@ class Truth:
     probes_xy: Floats
     dark_views: tuple[int, ...]
     lost_views: tuple[int, ...] = ()
+    defocus_nm: Floats | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and numbers."""

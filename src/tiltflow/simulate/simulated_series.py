@@ -22,7 +22,7 @@ from tiltflow.kernels.phantom import fill_ellipsoid
 from tiltflow.model import Alignment, Progress, TiltSeries
 from tiltflow.parallel import map_threads
 from tiltflow.simulate.camera import as_stored, count, stored_type
-from tiltflow.simulate.exposure import expose, project
+from tiltflow.simulate.exposure import expose
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.scene import about, set_scene
 from tiltflow.simulate.scoring import Score, Truth, score
@@ -80,7 +80,7 @@ def simulate(params: SimulationParams, *, threads: int = 1, progress: Progress |
     images = np.empty((len(seeds), params.size, params.size), stored_type(params))
 
     def draw(view: int) -> int:
-        electrons = expose(project(scene, view, params), view, truth, params, seeds[view])
+        electrons = expose(scene, view, params, seeds[view])
         images[view] = count(electrons, view, params, seeds[view])
         return view
 
