@@ -19,7 +19,7 @@ from tiltflow.delivery.body import Status, StatusBody, build_callback
 from tiltflow.delivery.callback import NOTICE_POLICY
 from tiltflow.delivery.outbox import Courier, Kind, Outbox, RunEntry, deliver, open_outbox
 from tiltflow.delivery.portal import Portal
-from tiltflow.errors import TiltflowError
+from tiltflow.errors import DeliveryError, TiltflowError
 from tiltflow.owner import is_gone
 from tiltflow.pipeline import RunPlan, close_dead_run, close_dead_runs
 from tiltflow.report import evidence_metadata, record_of
@@ -107,25 +107,22 @@ def followed(these: Followed) -> Iterator[Callable[[SeriesResult], None]]:
     """Let the outbox follow the work of a `with` block, and give the function that receives each series' result as it ends.
 
     If the work ends by an error, what it finished is told nevertheless.  Before it begins, runs that died are closed; one that died at
-    the very work that this one does is left to it.
-
-    Raises
-    ------
-    DeliveryError
-        If the outbox cannot be used.
+    the very work that this one does is left to it.  An outbox that cannot be used is a warning.
     """
     outbox, portal, plan = these.outbox, these.portal, these.plan.as_json()
     url = portal.address.url if portal is not None else None
-    for entry in outbox.unfinished():
-        same = entry.url == url and entry.plan.get("output") == plan["output"]
-        if same and entry.run != these.run and is_gone(entry.owner):
-            outbox.supersede(entry.run)
-    for closed in close_dead_runs(outbox, these.settings.verdict, these.settings.scratch, spared=[these.run]):
-        _log.warning("%s: %s; the portal is told so", closed.entry.about, closed.words)
+    with _no_reason_to_fail("runs that died are not closed"):
+        for entry in outbox.unfinished():
+            same = entry.url == url and entry.plan.get("output") == plan["output"]
+            if same and entry.run != these.run and is_gone(entry.owner):
+                outbox.supersede(entry.run)
+        for closed in close_dead_runs(outbox, these.settings.verdict, these.settings.scratch, spared=[these.run]):
+            _log.warning("%s: %s; the portal is told so", closed.entry.about, closed.words)
     with contextlib.ExitStack() as stack:
         if portal is None:
-            outbox.begin(RunEntry(run=these.run, about=these.about, url=None, plan=plan))
-            stack.callback(outbox.end, these.run)
+            with _no_reason_to_fail("if this run dies, its records are closed by the next run of its series"):
+                outbox.begin(RunEntry(run=these.run, about=these.about, url=None, plan=plan))
+            stack.callback(_end, outbox, these.run)
             tell = _nobody
         else:
             courier = stack.enter_context(portal.following(these.about, plan))
@@ -135,6 +132,20 @@ def followed(these: Followed) -> Iterator[Callable[[SeriesResult], None]]:
         except Exception:
             _tell_what_was_finished(outbox, these.run, these.settings)
             raise
+
+
+@contextmanager
+def _no_reason_to_fail(what: str) -> Iterator[None]:
+    """Let a run go on where the outbox cannot be used, and say what that means."""
+    try:
+        yield
+    except DeliveryError as error:
+        _log.warning("%s: %s", what, error)
+
+
+def _end(outbox: Outbox, run: str) -> None:
+    with _no_reason_to_fail("the run counts as one that died"):
+        outbox.end(run)
 
 
 def _nobody(_result: SeriesResult) -> None:
@@ -148,10 +159,9 @@ def _tell_one(plan: RunPlan, portal: Portal, courier: Courier, result: SeriesRes
 
 
 def _tell_what_was_finished(outbox: Outbox, run: str, settings: Settings) -> None:
-    known = outbox.find(run)
-    if known is None or known.ended is not None:
-        return  # it has told all itself
     try:
-        close_dead_run(outbox, known, settings.verdict)
+        known = outbox.find(run)
+        if known is not None and known.ended is None:  # else it has told all itself
+            close_dead_run(outbox, known, settings.verdict)
     except (TiltflowError, OSError) as error:
         _log.warning("what the run finished cannot be told now: %s", error)

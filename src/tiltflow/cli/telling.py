@@ -113,7 +113,7 @@ def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: 
             portal.tell(body, str(layout.folder))
         except TiltflowError as error:
             place = f"The message is kept in {kept}" if written else "Run the same command again"
-            waits = isinstance(error, CallbackDelayError) and portal.outbox.is_durable
+            waits = isinstance(error, CallbackDelayError) and portal.keeps
             remedy = "The message waits in the outbox; `tiltflow outbox send` sends it when the portal is there" if waits else place
             console.err.print(f"error: the portal did not accept the callback: {error}\n{remedy}", style="red", markup=False)
             status = status or NOT_TOLD

@@ -5,11 +5,11 @@ All of it goes through the outbox, in this order; the run itself waits for the p
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from pydantic import SecretStr
@@ -17,11 +17,13 @@ from pydantic import SecretStr
 from tiltflow import stopping
 from tiltflow.delivery.body import CallbackBody, Status, StatusBody
 from tiltflow.delivery.callback import NOTICE_POLICY, RetryPolicy, check_token, check_url
-from tiltflow.delivery.outbox import Courier, Delivered, Outbox, RunEntry, deliver
+from tiltflow.delivery.outbox import Courier, Delivered, Kind, Outbox, RunEntry, deliver
 from tiltflow.errors import DeliveryError
 
 Mode: TypeAlias = Literal["run", "series"]
 """Whether the results are told all together at the end of a run, or each as its series ends."""
+
+_log = logging.getLogger(__name__)
 
 
 def new_run() -> str:
@@ -86,6 +88,8 @@ class Portal:
     patience_s: float
     run: str
     mode: Mode = "run"
+    _spare: list[Outbox] = field(default_factory=list, init=False, repr=False)
+    """An outbox in memory, once the other one cannot be written: no result is lost for want of room in the state folder."""
 
     @contextmanager
     def following(self, about: str, plan: dict[str, Any] | None = None) -> Iterator[Courier]:
@@ -97,42 +101,24 @@ class Portal:
             What the run works on, in words.
         plan
             What another process needs to end the run in order if this one dies.
-
-        Raises
-        ------
-        DeliveryError
-            If the outbox cannot be written.
         """
         address = self.address
-        entry = RunEntry(
-            run=self.run,
-            about=about,
-            url=address.url,
-            token=address.token,
-            site_token=address.token is None and address.bearer() is not None,
-            plan=plan or {},
-        )
-        self.outbox.begin(entry)
+        with self._written(about):
+            self.outbox.begin(self._entry(about, plan or {}))
         self._put_status("running", "running", about)
         courier = Courier(self.outbox, self.run, address.bearer)
         try:
             with courier.at_work():
                 yield courier
         except BaseException:  # an interrupt too: the portal must not wait for a run that is over
-            with stopping.closing(), contextlib.suppress(DeliveryError):
+            with stopping.closing():
                 self._put_status("final", "error", about)
                 self._deliver(NOTICE_POLICY)
             raise
 
     def put(self, body: CallbackBody, about: str) -> None:
-        """Write results down, to be told in their turn.
-
-        Raises
-        ------
-        DeliveryError
-            If the outbox cannot be written.
-        """
-        self.outbox.put(self.run, "result", about, body.model_dump_json())
+        """Write results down, to be told in their turn."""
+        self._put("result", about, body.model_dump_json())
 
     def tell(self, body: CallbackBody, about: str) -> None:
         """Tell the results, where they were not told one by one, and the status of the run: `error` when no series succeeded.
@@ -143,20 +129,12 @@ class Portal:
             If the API does not accept them in time; they stay in the outbox.
         CallbackError
             If the API refuses them.
-        DeliveryError
-            If the outbox cannot be written.
         """
         self.put_all(body, about)
         self.deliver()
 
     def put_all(self, body: CallbackBody, about: str) -> None:
-        """Write down the results, where they were not told one by one, and the status of the run.
-
-        Raises
-        ------
-        DeliveryError
-            If the outbox cannot be written.
-        """
+        """Write down the results, where they were not told one by one, and the status of the run."""
         if self.mode == "run":
             self.put(body, about)
         succeeded = any(file.status == "success" for file in body.files)
@@ -167,15 +145,54 @@ class Portal:
 
         Raises
         ------
-        CallbackDelayError, CallbackError, DeliveryError
+        CallbackDelayError, CallbackError
             As :meth:`tell`.
         """
         made = self._deliver(RetryPolicy(total_s=self.patience_s))
         if made.problem is not None:
             raise made.problem
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what the portal is not told outlives the process."""
+        return self.outbox.is_durable and not self._spare
+
     def _put_status(self, kind: Literal["running", "final"], status: Status, about: str) -> None:
-        self.outbox.put(self.run, kind, about, StatusBody(status=status).model_dump_json())
+        self._put(kind, about, StatusBody(status=status).model_dump_json())
+
+    def _put(self, kind: Kind, about: str, text: str) -> None:
+        if not self._spare:
+            with self._written(about):
+                self.outbox.put(self.run, kind, about, text)
+                return
+        self._spare[0].put(self.run, kind, about, text)
+
+    @contextmanager
+    def _written(self, about: str) -> Iterator[None]:
+        """Go on with an outbox in memory if the one on the disk cannot be written."""
+        try:
+            yield
+        except DeliveryError as error:
+            _log.warning("what this run tells from now on is lost if the portal does not take it by its end: %s", error)
+            spare = Outbox(None, certificates=self.outbox.certificates)
+            spare.begin(self._entry(about, {}))
+            self._spare.append(spare)
+
+    def _entry(self, about: str, plan: dict[str, Any]) -> RunEntry:
+        address = self.address
+        site_token = address.token is None and address.bearer() is not None
+        return RunEntry(run=self.run, about=about, url=address.url, token=address.token, site_token=site_token, plan=plan)
 
     def _deliver(self, policy: RetryPolicy) -> Delivered:
-        return deliver(self.outbox, self.address.bearer, run=self.run, only_due=False, policy=policy)
+        """Send what waits: first what the book on the disk holds, if it can be read."""
+        made = Delivered()
+        for book in (self.outbox, *self._spare):
+            try:
+                more = deliver(book, self.address.bearer, run=self.run, only_due=False, policy=policy)
+            except DeliveryError as error:
+                _log.warning("what the outbox holds is not sent now: %s", error)
+                continue
+            made = Delivered(
+                made.sent + more.sent, made.refused + more.refused, made.waiting + more.waiting, made.problem or more.problem
+            )
+        return made
