@@ -277,7 +277,8 @@ class Settings(BaseSettings):
         """Where the outbox may lie: the first of these that can be written to."""
         if self.state is not None:
             return (self.state,)
-        return tuple(folder for folder in (_user_state(), self.scratch) if folder is not None)
+        in_scratch = self.scratch / f".tiltflow-state-{os.geteuid()}" if self.scratch is not None else None  # others use it too
+        return tuple(folder for folder in (_user_state(), in_scratch) if folder is not None)
 
     @property
     def pyramid(self) -> PyramidLayout:

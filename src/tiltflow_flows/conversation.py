@@ -19,9 +19,7 @@ from tiltflow.delivery.body import Status, StatusBody, build_callback
 from tiltflow.delivery.callback import NOTICE_POLICY
 from tiltflow.delivery.outbox import Courier, Kind, Outbox, RunEntry, deliver, open_outbox
 from tiltflow.delivery.portal import Portal
-from tiltflow.errors import DeliveryError, TiltflowError
-from tiltflow.owner import is_gone
-from tiltflow.pipeline import RunPlan, close_dead_run, close_dead_runs
+from tiltflow.pipeline import RunPlan, close_dead_run, close_dead_runs, is_same_work
 from tiltflow.report import evidence_metadata, record_of
 from tiltflow.settings import Settings, load_certificates, load_settings, load_token
 from tiltflow.work import SeriesResult
@@ -44,7 +42,7 @@ def tell_status(flow_run: FlowRun, status: Status) -> bool:
     outbox, run = open_outbox(settings.state_folders, load_certificates()), str(flow_run.id)
     known = outbox.find(run)
     url = None if flow_run.parameters.get("x_no_api") else flow_run.parameters.get("callback_url")
-    if status != "running" and known is not None and known.ended is None and known.plan and is_gone(known.owner):
+    if status != "running" and known is not None and known.ended is None and known.plan and known.is_dead:
         close_dead_run(outbox, known, settings.verdict)
     elif url:
         if known is None or status == "running":
@@ -71,9 +69,7 @@ def entry_of(run: str, about: str, url: str, token: str | None, settings: Settin
         If the token cannot be used.
     """
     address = resolve_address(token, url, settings)
-    return RunEntry(
-        run=run, about=about, url=url, token=address.token, site_token=address.token is None and address.bearer() is not None
-    )
+    return RunEntry(run=run, about=about, url=url, token=address.token, site_token=address.site_goes_along)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +109,8 @@ def followed(these: Followed) -> Iterator[Callable[[SeriesResult], None]]:
     url = portal.address.url if portal is not None else None
     with _no_reason_to_fail("runs that died are not closed"):
         for entry in outbox.unfinished():
-            same = entry.url == url and entry.plan.get("output") == plan["output"]
-            if same and entry.run != these.run and is_gone(entry.owner):
-                outbox.supersede(entry.run)
+            if entry.url == url and is_same_work(entry.plan, plan) and entry.run != these.run and entry.is_dead:
+                outbox.supersede(entry)
         for closed in close_dead_runs(outbox, these.settings.verdict, these.settings.scratch, spared=[these.run]):
             _log.warning("%s: %s; the portal is told so", closed.entry.about, closed.words)
     with contextlib.ExitStack() as stack:
@@ -139,7 +134,7 @@ def _no_reason_to_fail(what: str) -> Iterator[None]:
     """Let a run go on where the outbox cannot be used, and say what that means."""
     try:
         yield
-    except DeliveryError as error:
+    except Exception as error:  # noqa: BLE001  the boundary: what died before is no reason for this run to fail
         _log.warning("%s: %s", what, error)
 
 
@@ -163,5 +158,5 @@ def _tell_what_was_finished(outbox: Outbox, run: str, settings: Settings) -> Non
         known = outbox.find(run)
         if known is not None and known.ended is None:  # else it has told all itself
             close_dead_run(outbox, known, settings.verdict)
-    except (TiltflowError, OSError) as error:
+    except Exception as error:  # noqa: BLE001  the boundary: the run has failed for a reason of its own
         _log.warning("what the run finished cannot be told now: %s", error)

@@ -72,6 +72,8 @@ def test_an_api_that_wants_no_token_gets_none() -> None:
 @pytest.mark.parametrize(
     "trouble",
     [
+        408,
+        425,
         429,
         500,
         502,
@@ -91,7 +93,7 @@ def test_passing_trouble_is_tried_again(trouble: int | Exception) -> None:
     assert all(request.content == portal.requests[0].content for request in portal.requests)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 408, 409, 410, 413, 422])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 410, 413, 422])
 def test_a_refusal_is_final(status: int) -> None:
     portal = Portal(status)
     with pytest.raises(CallbackError, match=rf"refused the message: it answered {status}"):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
+import ssl
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -229,7 +232,7 @@ def an_unreadable_file() -> SecretStr | None:
 
 
 @pytest.mark.parametrize("site_token", [no_token, an_unreadable_file])
-def test_without_the_site_s_token_that_is_to_go_along_a_message_waits(outbox: Outbox, clock: Clock, site_token: Any) -> None:
+def test_without_the_site_s_token_that_is_to_go_along_a_message_waits(outbox: Outbox, site_token: Any) -> None:
     begin(outbox, site_token=True)
     fill(outbox)
     begin(outbox, "r2", token=SecretStr("own"))
@@ -239,9 +242,122 @@ def test_without_the_site_s_token_that_is_to_go_along_a_message_waits(outbox: Ou
     assert len(made.sent) == 3, "of the run that has its own"
     assert [message.state for message in outbox.messages()][:3] == ["waiting"] * 3
     assert "token" in outbox.messages()[0].problem
-    assert portal.deliver(outbox).sent == (), "not before an hour"
-    clock.now += 3601
-    assert len(portal.deliver(outbox).sent) == 3
+    assert len(portal.deliver(outbox).sent) == 3, "a process that has the token need not wait"
+
+
+def test_a_result_that_was_refused_before_the_run_ended_makes_its_last_word_an_error(outbox: Outbox) -> None:
+    begin(outbox)
+    outbox.put("r1", "result", "r1", '{"files": ["r1"]}')
+    Portal(403).deliver(outbox)
+    outbox.put("r1", "final", "r1", '{"status": "success"}')
+    portal = Portal(200)
+    portal.deliver(outbox)
+    assert portal.heard == [{"status": "error"}]
+    begin(outbox)
+    fill(outbox)
+    portal.deliver(outbox)
+    assert portal.heard[1:] == WHOLE, "a run that begins anew has nothing to do with that"
+
+
+def test_a_run_that_is_taken_up_again_keeps_its_plan_until_it_has_another(outbox: Outbox) -> None:
+    begin(outbox, plan={"output": "a"})
+    begin(outbox, plan={})
+    assert outbox.unfinished()[0].plan == {"output": "a"}
+    begin(outbox, plan={"output": "b"})
+    assert outbox.unfinished()[0].plan == {"output": "b"}
+    outbox.end("r1")
+    begin(outbox, plan={})
+    assert outbox.unfinished()[0].plan == {}
+
+
+def test_a_run_is_claimed_by_one_process_and_not_after_its_end(tmp_path: Path, outbox: Outbox, clock: Clock) -> None:
+    begin(outbox, owner="of-the-dead")
+    (entry,) = outbox.unfinished()
+    others = [Outbox(tmp_path / "state", clock=clock) for _ in range(2)]
+    assert [other.claim(entry) for other in others] == [True, False]
+    outbox.supersede(entry)
+    assert [each.run for each in outbox.unfinished()] == ["r1"], "it is another's now"
+    (entry,) = outbox.unfinished()
+    outbox.end("r1")
+    assert not others[1].claim(entry)
+
+
+def test_a_run_of_before_this_machine_was_started_again_is_dead(outbox: Outbox) -> None:
+    begin(outbox)
+    (entry,) = outbox.unfinished()
+    assert entry.is_dead is False
+    token = f"0badf00d{entry.owner[8:]}"
+    assert replace(entry, owner=token).is_dead is None, "in another container, for all that is known"
+    assert replace(entry, owner=token, kernel="before").is_dead is True
+    assert replace(entry, owner=token, kernel="k", host="elsewhere").is_dead is None
+
+
+def test_a_signal_that_raises_while_the_book_is_written_leaves_it_usable(tmp_path: Path, outbox: Outbox, clock: Clock) -> None:
+    """As Prefect's handler of SIGTERM does, at the worst moment: while another process writes, and this one waits."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    begin(outbox)
+    other = sqlite3.connect(tmp_path / "state" / BOOK_NAME, isolation_level=None, check_same_thread=False)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        threading.Timer(0.4, other.execute, ["COMMIT"]).start()
+        with pytest.raises(KeyboardInterrupt):
+            outbox.put("r1", "running", "r1", '{"status":"running"}')
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        time.sleep(0.4)
+        other.close()
+    fill(outbox)
+    fill(Outbox(tmp_path / "state", clock=clock))
+    portal = Portal(200)
+    portal.deliver(outbox)
+    assert portal.heard == WHOLE
+
+
+def test_a_book_that_others_could_read_is_closed_to_them_and_one_of_another_user_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / BOOK_NAME
+    Outbox(tmp_path).close()
+    path.chmod(0o666)
+    Outbox(tmp_path).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+        with pytest.raises(DeliveryError, match="belongs to another user"):
+            Outbox(tmp_path)
+
+
+def test_a_token_is_forgotten_when_its_messages_are_dropped_and_what_was_sent_is_not_sent_without_it(outbox: Outbox) -> None:
+    begin(outbox, token=SecretStr("a-secret"))
+    fill(outbox)
+    first, *others = [message.number for message in outbox.messages()]
+    portal = Portal(200, 503)
+    portal.deliver(outbox)
+    assert outbox.retry([first]) == []
+    outbox.drop(others)
+    found = outbox.find("r1")
+    assert found is not None
+    assert found.token is None
+
+
+@pytest.mark.parametrize("trouble", [408, 425, httpx.ConnectError("certificate")])
+def test_what_may_pass_is_no_refusal(outbox: Outbox, trouble: int | Exception) -> None:
+    if isinstance(trouble, Exception):
+        trouble.__cause__ = ssl.SSLCertVerificationError("certificate has expired")
+    begin(outbox)
+    fill(outbox)
+    assert len(Portal(trouble).deliver(outbox).waiting) == 1
+    assert outbox.messages("refused") == []
+
+
+def test_a_message_is_taken_once_also_by_two_threads_of_a_process(outbox: Outbox) -> None:
+    begin(outbox)
+    fill(outbox)
+    (head,) = outbox.heads()
+    assert [outbox.take(head, 100.0), outbox.take(head, 100.0)] == [True, False]
 
 
 def test_a_token_is_in_nobody_s_reach_and_gone_when_all_is_told(outbox: Outbox) -> None:

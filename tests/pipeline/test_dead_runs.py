@@ -7,16 +7,21 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from tiltflow.delivery.body import build_callback
 from tiltflow.delivery.layout import plain_layout
 from tiltflow.delivery.outbox import Outbox, RunEntry
+from tiltflow.errors import TiltflowError
 from tiltflow.owner import new_token
-from tiltflow.pipeline import RunPlan, close_dead_runs, dead_run_like, run
+from tiltflow.pipeline import RunPlan, close_dead_run, close_dead_runs, dead_run_like, run
+from tiltflow.pipeline.conclusion import result_of
 from tiltflow.pipeline.dead_runs import GRACE_S, commands_of_dead_runs
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.recipe import BrtParameters, make_recipe
@@ -130,10 +135,11 @@ def test_results_that_were_written_down_before_it_died_are_not_told_again(case: 
 def test_series_that_were_told_one_by_one_are_not_told_again(case: Case, dead: str) -> None:
     case.begin(dead)
     case.work()
-    case.outbox.put("r1", "result", "A.st", '{"files": "A"}')
+    done = replace(result_of(read_record(case.out / "A" / "run.json"), case.out / "A"), source=case.sources[0])
+    body = build_callback([done], plain_layout(case.sources[0].parent, case.out))
+    case.outbox.put("r1", "result", "A.st", body.model_dump_json())
     case.close()
-    assert case.told[0] == {"files": "A"}
-    assert [[file["title"] for file in body["files"]] for body in case.told[1:-1]] == [["B"], ["C"]]
+    assert [[file["title"] for file in body["files"]] for body in case.told[:-1]] == [["A"], ["B"], ["C"]]
 
 
 def test_an_earlier_result_of_another_request_is_not_told_as_that_of_the_dead_run(case: Case, dead: str) -> None:
@@ -200,12 +206,56 @@ def test_runs_that_tell_nobody_are_closed_too_and_nothing_is_sent(case: Case, de
     assert read_record(case.out / "B" / "run.json").status == "error"
 
 
-def test_one_that_cannot_be_closed_does_not_stop_the_others(case: Case, dead: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_whose_results_cannot_be_found_out_ends_as_an_error_and_does_not_stop_the_others(case: Case, dead: str) -> None:
     case.outbox.begin(RunEntry(run="r0", about="nonsense", url=URL, plan={"command": ["x"]}, owner=dead))
     case.begin(dead)
     case.work()
-    assert [closed.entry.run for closed in case.close()] == ["r1"]
-    assert "nonsense: its process is gone, and it cannot be closed" in caplog.text
+    case.sources[2].unlink()
+    closed = case.close()
+    assert [each.entry.run for each in closed] == ["r0", "r1"]
+    assert "cannot be found out" in closed[0].words
+    assert case.told[0] == {"status": "error"}
+    assert len(case.told) == 3
+
+
+def test_series_that_are_links_out_of_the_folder_are_closed_like_others(case: Case, dead: str, tmp_path: Path) -> None:
+    raw = tmp_path / "raw" / "A.st"
+    raw.parent.mkdir()
+    case.sources[0].rename(raw)
+    case.sources[0].symlink_to(raw)
+    case.begin(dead)
+    case.work()
+    (closed,) = case.close()
+    assert [result.ok for result in closed.results] == [True, False, False]
+
+
+def test_a_folder_of_results_that_is_gone_leaves_no_run_open(case: Case, dead: str) -> None:
+    case.begin(dead)
+    case.out.parent.joinpath("out").write_text("a file now")
+    assert len(case.close()) == 1
+    assert case.told[-1] == {"status": "error"}
+    assert case.outbox.unfinished() == []
+
+
+def test_results_of_an_earlier_time_do_not_count_as_told(case: Case, dead: str) -> None:
+    case.begin(dead)
+    case.outbox.put("r1", "result", "in", '{"files": "as the first attempt told them"}')
+    case.outbox.put("r1", "final", "in", '{"status": "error"}')
+    case.begin(dead)
+    case.work()
+    case.close()
+    assert [file["title"] for file in case.told[2]["files"]] == ["A", "B", "C"]
+    assert len(case.told) == 4
+
+
+def test_a_run_that_another_process_takes_up_meanwhile_is_left_to_it(case: Case, dead: str) -> None:
+    case.begin(dead)
+    case.work()
+    (entry,) = case.outbox.unfinished()
+    assert case.outbox.claim(entry)
+    with pytest.raises(TiltflowError, match="taken it up"):
+        close_dead_run(case.outbox, entry, Thresholds())
+    assert case.told == []
 
 
 def test_one_that_died_before_its_plan_was_made_ends_as_an_error(case: Case, dead: str) -> None:
@@ -226,12 +276,19 @@ def test_remains_of_the_dead_are_removed_from_scratch_and_results(case: Case, de
     assert not [path for path in left if path.exists()]
 
 
-def test_the_same_command_goes_on_in_the_place_of_a_dead_run(case: Case, dead: str) -> None:
+@pytest.mark.parametrize("other", ["url", "token", "output", "series", ""])
+def test_the_same_request_goes_on_in_the_place_of_a_dead_run_once(case: Case, dead: str, other: str) -> None:
     case.begin(dead)
-    assert dead_run_like(case.outbox, URL, case.out) == "r1"
-    assert dead_run_like(case.outbox, URL, case.root) is None
-    assert dead_run_like(case.outbox, "https://other.example", case.out) is None
     assert [entry.run for entry, _ in commands_of_dead_runs(case.outbox)] == ["r1"]
-    case.begin(new_token())
-    assert dead_run_like(case.outbox, URL, case.out) is None
-    assert commands_of_dead_runs(case.outbox) == []
+    wanted = case.outbox.unfinished()[0]
+    changed = {
+        "url": {"url": "https://other.example"},
+        "token": {"token": SecretStr("another")},
+        "output": {"plan": wanted.plan | {"output": "/other"}},
+        "series": {"plan": wanted.plan | {"series": {}}},
+        "": {},
+    }
+    wanted = replace(wanted, **changed[other])
+    assert dead_run_like(case.outbox, wanted) == (None if other else "r1")
+    assert dead_run_like(case.outbox, wanted) is None, "it is this process's now"
+    assert len(commands_of_dead_runs(case.outbox)) == bool(other)

@@ -92,15 +92,17 @@ def reconcile(
     from tiltflow.pipeline.dead_runs import close_dead_runs, commands_of_dead_runs
 
     begin_work(verbose=False)
+    failed = 0
     with usage_errors():
         outbox, settings = _open()
         if resume:
-            failed = 0
             for entry, again in commands_of_dead_runs(outbox):
                 console.out.print(f"{entry.about}: {again.line}", markup=False)
-                failed += subprocess.run(again.command, cwd=again.folder, check=False).returncode != 0
-            if failed:
-                raise typer.Exit(SOME_FAILED)
+                try:
+                    failed += subprocess.run(again.command, cwd=again.folder, check=False).returncode != 0
+                except OSError as error:
+                    failed += 1
+                    console.err.print(f"! it cannot be called: {error}", style="yellow", markup=False)
         closed = close_dead_runs(outbox, settings.verdict, settings.scratch, grace_s=grace)
     for each in closed:
         console.out.print(f"{each.entry.about}: {each.words}", markup=False)
@@ -109,7 +111,8 @@ def reconcile(
     if not closed:
         console.out.print("no run has died", markup=False)
     with stoppable():
-        raise typer.Exit(_send(outbox, settings, 0.0) if closed else 0)
+        status = _send(outbox, settings, 0.0) if closed else 0
+    raise typer.Exit(SOME_FAILED if failed else status)
 
 
 def _open() -> tuple[Outbox, Settings]:
@@ -165,13 +168,15 @@ def _report(what: str, done: list[int], asked: list[int] | None) -> None:
 
 
 def _entry(message: Message) -> dict[str, object]:
+    import httpx
+
     return {
         "number": message.number,
         "state": message.state,
         "kind": message.kind,
         "about": message.about,
         "run": message.run,
-        "url": message.url,
+        "url": str(httpx.URL(message.url).copy_with(query=None)),  # where people put secrets
         "key": message.key,
         "attempts": message.attempts,
         "written": _moment(message.written),

@@ -108,7 +108,7 @@ def products(
         settings = load_settings(scratch=workdir.resolve() if workdir else None, threads=threads)
         site, recipe = site_from(settings), make_recipe(pyramid=settings.pyramid)
         given = find_given(folder_of(folder), name)
-        portal = portal_of(settings, callback_url, token_file, output)
+        portal = portal_of(settings, callback_url, token_file)
         require_places(output, site)
     with stoppable():
         places = layout.plain_layout(folder, output, swap_volume_types=settings.swap_volume_types)

@@ -65,7 +65,10 @@ def run(
             console.err.print(f"! {remark.message}", style="yellow", markup=False)
         if recipes.own:
             console.err.print(f"settings of their own: {', '.join(recipes.own)}", markup=False)
-        portal = portal_of(settings, callback_url, token_file, asked.output)
+        layout = plain_layout(folder, asked.output, swap_volume_types=settings.swap_volume_types)
+        evidence = settings.evidence_in_callback
+        plan = plan_of(layout, asked.output, recipes, sources, evidence=evidence)
+        portal = portal_of(settings, callback_url, token_file, plan)
         site = site_from(settings, asked.jobs)
         require_places(asked.output, site)
         if no_wait:
@@ -74,9 +77,6 @@ def run(
             console.err.print(expected.line, markup=False)
             for shortage in expected.shortages:
                 console.err.print(f"! {shortage}", style="yellow", markup=False)
-    layout = plain_layout(folder, asked.output, swap_volume_types=settings.swap_volume_types)
-    evidence = settings.evidence_in_callback
-    plan = plan_of(layout, asked.output, recipes, sources, evidence=evidence)
     with stoppable():
         with (
             console.progress_display(len(sources)) as show,

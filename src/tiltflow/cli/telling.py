@@ -13,7 +13,7 @@ from tiltflow import console
 from tiltflow.cli.application import NOT_TOLD, SOME_FAILED, status_of
 from tiltflow.delivery import callback
 from tiltflow.delivery.layout import Layout
-from tiltflow.delivery.outbox import open_outbox
+from tiltflow.delivery.outbox import RunEntry, open_outbox
 from tiltflow.delivery.portal import Address, Portal, new_run
 from tiltflow.errors import CallbackDelayError, TiltflowError
 from tiltflow.pipeline import OnProgress, RunPlan, SeriesProgress, dead_run_like
@@ -23,10 +23,10 @@ from tiltflow.settings import Settings, load_certificates, load_token
 from tiltflow.work import SeriesResult
 
 
-def portal_of(settings: Settings, url: str | None, token_file: Path | None, output: Path) -> Portal | None:
-    """Return the conversation of a run to `output` with the portal at an address; None without one.
+def portal_of(settings: Settings, url: str | None, token_file: Path | None, plan: dict[str, Any] | None = None) -> Portal | None:
+    """Return the conversation of a run with the portal at an address; None without one.
 
-    A run whose process died is taken up again: what it told is not told once more.
+    A run of the same plan whose process died is taken up again: what it told is not told once more.
 
     Raises
     ------
@@ -42,12 +42,13 @@ def portal_of(settings: Settings, url: str | None, token_file: Path | None, outp
     else:
         address = Address(url=url, site_token=lambda: load_token(settings))
     outbox = open_outbox(settings.state_folders, load_certificates())
+    wanted = RunEntry(run="", about="", url=url, token=address.token, site_token=address.site_goes_along, plan=plan or {})
     return Portal(
         address=address,
         outbox=outbox,
         patience_s=settings.callback_patience_s,
         mode=settings.callback_mode,
-        run=dead_run_like(outbox, url, output.resolve()) or new_run(),
+        run=dead_run_like(outbox, wanted) or new_run(),
     )
 
 
@@ -55,7 +56,7 @@ def plan_of(layout: Layout, output: Path, recipes: SeriesRecipes, sources: Seque
     """Return what another process needs to end this run in order, or to take it up again."""
     return RunPlan(
         layout=replace(layout, inputs=layout.inputs.resolve(), assets=layout.assets.resolve(), folder=layout.folder.resolve()),
-        digests={source.resolve().parent / source.name: recipes.of(source).digest for source in sources},
+        digests={source.parent.resolve() / source.name: recipes.of(source).digest for source in sources},
         output=output.resolve(),
         evidence=evidence,
         command=(sys.executable, "-m", "tiltflow", *sys.argv[1:]),

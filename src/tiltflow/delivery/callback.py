@@ -48,6 +48,7 @@ __all__ = [
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 """Hosts to which no line leads that others could listen on."""
 _QUOTED_CHARACTERS = 300
+_LATER = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 
 _log = logging.getLogger(__name__)
 
@@ -247,7 +248,7 @@ def _attempt(
         raise CallbackError(f"{_shown(url)} cannot be contacted: {_redacted(str(error), token)}.") from None
     except httpx.RequestError as error:
         if _bad_certificate(error):
-            raise CallbackError(
+            raise CallbackDelayError(
                 f"{_shown(url)} presents a certificate that is not trusted ({error}); check the URL, or name the "
                 "certificates of its authority by SSL_CERT_FILE or REQUESTS_CA_BUNDLE."
             ) from error
@@ -266,7 +267,7 @@ def _attempt(
             f"{_shown(url)} redirects ({response.status_code}) to {_shown_text(place)!r}; "
             "give the final address, as the token is sent to no other."
         )
-    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS or response.is_server_error:
+    if response.status_code in _LATER or response.is_server_error:
         return problem, _retry_after(response, policy)
     raise CallbackError(f"{_shown(url)} refused the message: {problem}. {_advice(response.status_code)}")
 

@@ -5,6 +5,7 @@ All of it goes through the outbox, in this order; the run itself waits for the p
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from tiltflow import stopping
 from tiltflow.delivery.body import CallbackBody, Status, StatusBody
 from tiltflow.delivery.callback import NOTICE_POLICY, RetryPolicy, check_token, check_url
 from tiltflow.delivery.outbox import Courier, Delivered, Kind, Outbox, RunEntry, deliver
-from tiltflow.errors import DeliveryError
+from tiltflow.errors import CallbackDelayError, CallbackError, DeliveryError, SettingsError
 
 Mode: TypeAlias = Literal["run", "series"]
 """Whether the results are told all together at the end of a run, or each as its series ends."""
@@ -59,6 +60,14 @@ class Address:
         token = self.token or (self.site_token() if self.site_token is not None else None)
         if token is not None:
             check_token(token)
+
+    @property
+    def site_goes_along(self) -> bool:
+        """Whether the site's token goes along; if it cannot be read now, it is waited for."""
+        try:
+            return self.token is None and self.bearer() is not None
+        except SettingsError:
+            return True
 
     def bearer(self) -> SecretStr | None:
         """Return the site's token, for the messages that it goes along with."""
@@ -151,6 +160,13 @@ class Portal:
         made = self._deliver(RetryPolicy(total_s=self.patience_s))
         if made.problem is not None:
             raise made.problem
+        for book in (self.outbox, *self._spare):
+            with contextlib.suppress(DeliveryError):
+                for message in book.messages("waiting", "refused"):
+                    if message.run == self.run and message.state == "refused" and message.kind == "result":
+                        raise CallbackError(message.problem)
+                    if message.run == self.run and message.state == "waiting":
+                        raise CallbackDelayError("another process is sending what this run has to tell", 0)
 
     @property
     def keeps(self) -> bool:
@@ -180,8 +196,9 @@ class Portal:
 
     def _entry(self, about: str, plan: dict[str, Any]) -> RunEntry:
         address = self.address
-        site_token = address.token is None and address.bearer() is not None
-        return RunEntry(run=self.run, about=about, url=address.url, token=address.token, site_token=site_token, plan=plan)
+        return RunEntry(
+            run=self.run, about=about, url=address.url, token=address.token, site_token=address.site_goes_along, plan=plan
+        )
 
     def _deliver(self, policy: RetryPolicy) -> Delivered:
         """Send what waits: first what the book on the disk holds, if it can be read."""

@@ -6,7 +6,7 @@
 """
 
 from tiltflow.pipeline.conclusion import close_lost
-from tiltflow.pipeline.dead_runs import RunPlan, close_dead_run, close_dead_runs, dead_run_like
+from tiltflow.pipeline.dead_runs import RunPlan, close_dead_run, close_dead_runs, dead_run_like, is_same_work
 from tiltflow.pipeline.import_alignment import import_alignment
 from tiltflow.pipeline.intact import Checked, check_results
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
@@ -38,6 +38,7 @@ __all__ = [
     "finish_step",
     "forecast",
     "import_alignment",
+    "is_same_work",
     "look_back",
     "planner",
     "prepare",

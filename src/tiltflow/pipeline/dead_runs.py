@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import shlex
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +21,7 @@ from tiltflow.delivery.body import CALLBACK_NAME, StatusBody, build_callback, wr
 from tiltflow.delivery.cleanup import remove_scratch_left_behind
 from tiltflow.delivery.layout import Layout
 from tiltflow.delivery.outbox import Outbox, RunEntry
-from tiltflow.errors import FormatError, TiltflowError
-from tiltflow.owner import is_gone
+from tiltflow.errors import FormatError, LocationError, TiltflowError
 from tiltflow.pipeline.conclusion import close_lost, result_of
 from tiltflow.pipeline.job import RECORD_NAME
 from tiltflow.pipeline.lock import folder_lock
@@ -177,14 +177,16 @@ def close_dead_runs(
             closed.append(close_dead_run(outbox, entry, thresholds))
         except _BusyError as busy:
             _log.info("%s: its process is gone, but %s", entry.about, busy)
-        except (TiltflowError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  the boundary: one run that cannot be closed is no reason to leave the others
             _log.warning("%s: its process is gone, and it cannot be closed: %s", entry.about, error)
     remove_scratch_left_behind(scratch or Path(tempfile.gettempdir()))
     return closed
 
 
-def dead_run_like(outbox: Outbox, url: str, output: Path) -> str | None:
-    """Return the name of a run to the same folder, told to the same portal, whose process is gone; a new run goes on in its place.
+def dead_run_like(outbox: Outbox, wanted: RunEntry) -> str | None:
+    """Return the name of a run of the same series to the same folder, told to the same portal in the same name, whose process is gone.
+
+    A new run goes on in its place: it is this process's from now on.
 
     Raises
     ------
@@ -192,9 +194,15 @@ def dead_run_like(outbox: Outbox, url: str, output: Path) -> str | None:
         If the outbox cannot be read.
     """
     for entry in outbox.unfinished():
-        if entry.url == url and entry.plan.get("output") == str(output) and is_gone(entry.owner):
+        same = (entry.url, entry.token, entry.site_token) == (wanted.url, wanted.token, wanted.site_token)
+        if same and is_same_work(entry.plan, wanted.plan) and entry.is_dead and outbox.claim(entry):
             return entry.run
     return None
+
+
+def is_same_work(plan: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two plans make the same of the same series."""
+    return bool(plan) and all(plan.get(each) == other.get(each) for each in ("output", "series"))
 
 
 def commands_of_dead_runs(outbox: Outbox) -> list[tuple[RunEntry, Again]]:
@@ -205,7 +213,7 @@ def commands_of_dead_runs(outbox: Outbox) -> list[tuple[RunEntry, Again]]:
     DeliveryError
         If the outbox cannot be read.
     """
-    dead = [entry for entry in outbox.unfinished() if entry.plan.get("command") and is_gone(entry.owner)]
+    dead = [entry for entry in outbox.unfinished() if entry.plan.get("command") and entry.is_dead]
     return [(entry, Again(tuple(entry.plan["command"]), str(entry.plan["folder"]))) for entry in dead]
 
 
@@ -215,34 +223,65 @@ def close_dead_run(outbox: Outbox, entry: RunEntry, thresholds: Thresholds) -> C
     Raises
     ------
     DeliveryError
-        If the outbox cannot be written, or the results do not fit the callback.
-    FormatError
-        If the outbox has no plan of the run.
-    OSError
-        If a record cannot be written.
+        If the outbox cannot be written.
+    TiltflowError
+        If another process works on a series of it, or has taken it up.
     """
     if not entry.plan:  # it died before it knew what there is to do
+        _claim(outbox, entry)
         _say_the_last_word(outbox, entry, "error")
         return Closed(entry, (), "it died before its work began")
-    plan = RunPlan.from_json(entry.plan)
-    results = tuple(_settled(source, plan, entry, thresholds) for source in plan.digests)
+    try:
+        plan = RunPlan.from_json(entry.plan)
+        results = tuple(_settled(source, plan, entry, thresholds) for source in plan.digests)
+    except (FormatError, LocationError, OSError, ValueError) as error:
+        _claim(outbox, entry)
+        _say_the_last_word(outbox, entry, "error")
+        return Closed(entry, (), f"what it finished cannot be found out ({error})")
+    _claim(outbox, entry)
     unfinished = [result for result in results if not result.ok and result.message == _ENDED]
-    _close_run_record(plan.output, results, thresholds)
+    with _no_reason_to_leave_it_open(entry):
+        _close_run_record(plan.output, results, thresholds)
     if entry.url is not None:
-        evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if plan.evidence else {}
-        told = {message.about for message in outbox.messages() if message.run == entry.run and message.kind == "result"}
-        if entry.about not in told:  # else it died after its results were written down, and before its last word
-            one_by_one = bool(told)
-            parts = [[one] for one in results if one.source.name not in told] if one_by_one else [list(results)]
-            for part in parts:
-                body = build_callback(part, plan.layout, evidence)
-                outbox.put(entry.run, "result", part[0].source.name if one_by_one else entry.about, body.model_dump_json())
-        write_callback(build_callback(results, plan.layout, evidence), plan.output / CALLBACK_NAME)
+        with _no_reason_to_leave_it_open(entry):
+            _put_results(outbox, entry, plan, results)
     succeeded = any(result.ok for result in results) and not unfinished
     _say_the_last_word(outbox, entry, "success" if succeeded else "error")
     done = sum(result.ok for result in results)
     again = Again(plan.command, plan.folder) if unfinished and plan.command else None
     return Closed(entry, results, f"{done} of {len(results)} series were done when its process died", again)
+
+
+def _claim(outbox: Outbox, entry: RunEntry) -> None:
+    if not outbox.claim(entry):
+        raise _BusyError("another process has taken it up")
+
+
+@contextmanager
+def _no_reason_to_leave_it_open(entry: RunEntry) -> Iterator[None]:
+    """Let what cannot be done for a dead run be a warning: the portal must hear that it is over."""
+    try:
+        yield
+    except (TiltflowError, OSError, ValueError) as error:
+        _log.warning("%s: not all that it finished can be told: %s", entry.about, error)
+
+
+def _put_results(outbox: Outbox, entry: RunEntry, plan: RunPlan, results: Sequence[SeriesResult]) -> None:
+    """Write down what a dead run had still to tell of its results: one by one, if it had begun to tell them so."""
+    evidence = {one.source: evidence_metadata(record_of(one)) for one in results} if plan.evidence else {}
+    whole = build_callback(results, plan.layout, evidence)
+    told = {
+        message.about
+        for message in outbox.messages()
+        if (message.run, message.times, message.kind) == (entry.run, entry.times, "result") and message.state != "dropped"
+    }
+    if not told:
+        outbox.put(entry.run, "result", entry.about, whole.model_dump_json())
+    elif entry.about not in told:  # else it died after its results were written down, and before its last word
+        for result in results:  # what it told word for word is not told again
+            body = build_callback([result], plan.layout, evidence)
+            outbox.put(entry.run, "result", result.source.name, body.model_dump_json())
+    write_callback(whole, plan.output / CALLBACK_NAME)
 
 
 def _settled(source: Path, plan: RunPlan, entry: RunEntry, thresholds: Thresholds) -> SeriesResult:
@@ -300,7 +339,7 @@ def _say_the_last_word(outbox: Outbox, entry: RunEntry, status: str) -> None:
 
 
 def _is_dead(entry: RunEntry, now: float, grace_s: float) -> bool:
-    silent_s, gone = now - entry.seen, is_gone(entry.owner)
+    silent_s, gone = now - entry.seen, entry.is_dead
     if gone is None:
         return silent_s > _FOREIGN_S
     return gone and (silent_s > grace_s or bool(entry.plan.get("command")))

@@ -31,6 +31,7 @@ HEARTBEAT_S = 20.0
 DEAD_S = 300.0
 """After how long without a heartbeat the lock of another machine is nobody's: a share may hang for minutes, and clocks may differ."""
 _LOOK_AGAIN_S = 0.5
+_CHANGES_S = 0.001
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 """Errors of file systems that know no locks."""
 
@@ -131,14 +132,15 @@ class _Note:
 @contextmanager
 def _held(path: Path, descriptor: int) -> Iterator[None]:
     """Be heard of inside a `with` block, and give the lock back at its end."""
-    over = threading.Event()
-    threading.Thread(target=_beat, args=(os.dup(descriptor), over), name="lock", daemon=True).start()
+    over, own = threading.Event(), _read(descriptor).token
+    threading.Thread(target=_beat, args=(os.dup(descriptor), over, own), name="lock", daemon=True).start()
     try:
         yield
     finally:
         over.set()
         with contextlib.suppress(OSError):
-            if _is_at(descriptor, path):  # else the folder was removed meanwhile, and another run may hold a new file
+            # Else the folder was removed meanwhile, or this process was silent for so long that another one took its place.
+            if _is_at(descriptor, path) and _read(descriptor).token == own:
                 path.unlink()
         os.close(descriptor)
 
@@ -151,6 +153,7 @@ def _locked(path: Path, waiting: Callable[[str], object]) -> int:
         if descriptor is not None:
             return descriptor
         if note is None:
+            stopping.pause(_CHANGES_S)
             continue
         word = f"another run works on it ({note.who or 'just begun'}); waiting for its end"
         looks += 1
@@ -215,12 +218,13 @@ def _made_or_held(path: Path, descriptor: int, *, made: bool) -> tuple[int | Non
     return None, None
 
 
-def _beat(descriptor: int, over: threading.Event) -> None:
+def _beat(descriptor: int, over: threading.Event, own: str) -> None:
     """Set the time of the file anew until the lock is given back."""
     try:
         while not over.wait(HEARTBEAT_S):
             with contextlib.suppress(OSError):  # it was removed with its folder, or the share hangs
-                os.utime(descriptor)
+                if _read(descriptor).token == own:
+                    os.utime(descriptor)
     finally:
         os.close(descriptor)
 

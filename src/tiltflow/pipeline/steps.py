@@ -133,7 +133,7 @@ def product_step(job: Job, step_name: str, progress: StageProgress = silent_prog
     if step is None:
         raise ParameterError(f"There is no product step {step_name!r}; there are {', '.join(step.name for step in STEPS)}")
     folder = products_folder(job)
-    recorder = _recorder_of(job)
+    recorder = Recorder.resume(job.record_path)  # one that cannot be read ends the series: its steps stand in it
     steps = steps_of(job, recorder)
     context = ProductContext(
         name=job.name,

@@ -14,7 +14,9 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +27,9 @@ from typing import Any, Literal, TypeAlias
 from pydantic import SecretStr
 
 from tiltflow.delivery.certificates import Certificates
+from tiltflow.disk import is_on_network
 from tiltflow.errors import DeliveryError
-from tiltflow.owner import is_gone, new_token
+from tiltflow.owner import is_gone, kernel, new_token
 
 Kind: TypeAlias = Literal["running", "result", "final"]
 State: TypeAlias = Literal["waiting", "sent", "refused", "dropped"]
@@ -40,17 +43,26 @@ _KEPT_S = 30 * 86400.0
 _TABLES = """
 CREATE TABLE runs (
     run TEXT PRIMARY KEY, about TEXT NOT NULL, url TEXT, token TEXT, site_token INTEGER NOT NULL, plan TEXT NOT NULL,
-    owner TEXT NOT NULL, begun REAL NOT NULL, seen REAL NOT NULL, ended REAL, times INTEGER NOT NULL DEFAULT 1
+    owner TEXT NOT NULL, host TEXT NOT NULL, kernel TEXT NOT NULL, begun REAL NOT NULL, seen REAL NOT NULL, ended REAL,
+    times INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 CREATE TABLE messages (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs (run), kind TEXT NOT NULL, about TEXT NOT NULL,
-    body TEXT NOT NULL, key TEXT NOT NULL UNIQUE, state TEXT NOT NULL DEFAULT 'waiting', attempts INTEGER NOT NULL DEFAULT 0,
+    number INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs (run), times INTEGER NOT NULL, kind TEXT NOT NULL,
+    about TEXT NOT NULL, body TEXT NOT NULL, key TEXT NOT NULL UNIQUE, state TEXT NOT NULL DEFAULT 'waiting',
+    attempts INTEGER NOT NULL DEFAULT 0,
     written REAL NOT NULL, due REAL NOT NULL, changed REAL NOT NULL, problem TEXT NOT NULL DEFAULT '', taken_by TEXT,
     taken_until REAL NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX waiting ON messages (state, run, number);
 CREATE VIEW letters AS SELECT messages.*, url, token, site_token FROM messages JOIN runs USING (run);
 """
+
+
+_REFUSED_RESULT = "SELECT 1 FROM messages WHERE run = ? AND times = ? AND kind = 'result' AND state = 'refused'"
+_FORGET_TOKENS = (
+    "UPDATE runs SET token = NULL WHERE ended IS NOT NULL AND token IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.run = runs.run AND state IN ('waiting', 'refused'))"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +83,10 @@ class RunEntry:
         Whether the site's token goes along, which is not written down.
     plan
         What another process needs to end the run in order if its own dies (:mod:`tiltflow.pipeline.reconcile`).
-    owner
-        Token of its process (:mod:`tiltflow.owner`).
+    owner, host, kernel
+        Token of its process (:mod:`tiltflow.owner`), and the machine, as it was started then.
+    times
+        How often it began, after it had ended.
     begun, seen, ended
         When it began, when its process was last heard of, and when it told its last word (None: not yet), s since 1970.
     """
@@ -84,9 +98,19 @@ class RunEntry:
     site_token: bool = False
     plan: dict[str, Any] = field(default_factory=dict)
     owner: str = ""
+    host: str = ""
+    kernel: str = ""
+    times: int = 1
     begun: float = 0.0
     seen: float = 0.0
     ended: float | None = None
+
+    @property
+    def is_dead(self) -> bool | None:
+        """Whether its process is gone, with the machine's last start for instance; None where that cannot be told from here."""
+        if self.host == socket.gethostname() and self.kernel != kernel():
+            return True
+        return is_gone(self.owner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +123,8 @@ class Message:
         Its place in the book.
     run, url, token, site_token
         As the run has them.
+    times
+        Of the beginnings of the run, the one that it belongs to.
     kind
         `running`, a result, or the final status.
     about
@@ -122,6 +148,7 @@ class Message:
     url: str
     token: SecretStr | None
     site_token: bool
+    times: int
     kind: Kind
     about: str
     body: str
@@ -184,12 +211,15 @@ class Outbox:
             known = base.execute("SELECT ended FROM runs WHERE run = ?", (entry.run,)).fetchone()
             base.execute("UPDATE runs SET times = times + 1 WHERE run = ? AND ended IS NOT NULL", (entry.run,))
             base.execute(
-                "INSERT INTO runs (run, about, url, token, site_token, plan, owner, begun, seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                "INSERT INTO runs (run, about, url, token, site_token, plan, owner, host, kernel, begun, seen)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (run) DO UPDATE SET about = excluded.about, url = excluded.url, token = excluded.token,"
-                " site_token = excluded.site_token, plan = excluded.plan, owner = excluded.owner, seen = excluded.seen, ended = NULL",
+                " site_token = excluded.site_token, owner = excluded.owner, host = excluded.host, kernel = excluded.kernel,"
+                # A run that is taken up again has its plan until it makes another one.
+                " plan = iif(excluded.plan = '{}' AND ended IS NULL, plan, excluded.plan), seen = excluded.seen, ended = NULL",
                 (
                     *(entry.run, entry.about, entry.url, token, entry.site_token),
-                    *(json.dumps(entry.plan), entry.owner or self.owner, now, now),
+                    *(json.dumps(entry.plan), entry.owner or self.owner, socket.gethostname(), kernel(), now, now),
                 ),
             )
             base.execute("DELETE FROM messages WHERE state IN ('sent', 'dropped') AND changed < ?", (now - _KEPT_S,))
@@ -208,11 +238,13 @@ class Outbox:
         same = kind if kind != "result" else body
         with self._change() as base:
             times = base.execute("SELECT times FROM runs WHERE run = ?", (run,)).fetchone()[0]
+            if kind == "final" and base.execute(_REFUSED_RESULT, (run, times)).fetchone():
+                body = json.dumps({"status": "error"})
             key = hashlib.sha256("\0".join((run, str(times), kind, same)).encode()).hexdigest()[:32]
             base.execute(
-                "INSERT INTO messages (run, kind, about, body, key, written, due, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                "INSERT INTO messages (run, times, kind, about, body, key, written, due, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (key) DO UPDATE SET body = excluded.body WHERE kind = 'final' AND state = 'waiting' AND attempts = 0",
-                (run, kind, about, body, key, now, now, now),
+                (run, times, kind, about, body, key, now, now, now),
             )
             if kind == "final":
                 base.execute("UPDATE runs SET ended = ?, seen = ? WHERE run = ?", (now, now, run))
@@ -227,16 +259,32 @@ class Outbox:
         with self._change() as base:
             base.execute("UPDATE runs SET ended = ?, token = NULL WHERE run = ? AND ended IS NULL", (self.clock(), run))
 
-    def supersede(self, run: str) -> None:
-        """Note that another run does the work of one that died, and tells of it; what that one had still to tell is dropped."""
+    def claim(self, entry: RunEntry) -> bool:
+        """Return whether this process may end a run, or go on with it: nobody else has done so since it was read."""
+        with self._change() as base:
+            claimed = base.execute(
+                "UPDATE runs SET owner = ?, host = ?, kernel = ?, seen = ? WHERE run = ? AND owner = ? AND ended IS NULL",
+                (self.owner, socket.gethostname(), kernel(), self.clock(), entry.run, entry.owner),
+            )
+        return claimed.rowcount == 1
+
+    def supersede(self, entry: RunEntry) -> None:
+        """Note that another run does the work of one that died, and tells of it; what that one had still to tell is dropped.
+
+        One that somebody has taken up meanwhile stays as it is.
+        """
         now = self.clock()
         with self._change() as base:
-            base.execute("UPDATE runs SET ended = ?, token = NULL WHERE run = ?", (now, run))
-            base.execute(
-                "UPDATE messages SET state = 'dropped', changed = ?, problem = 'a later run does the same, and tells it'"
-                " WHERE run = ? AND state = 'waiting'",
-                (now, run),
+            ended = base.execute(
+                "UPDATE runs SET ended = ?, token = NULL WHERE run = ? AND owner = ? AND ended IS NULL",
+                (now, entry.run, entry.owner),
             )
+            if ended.rowcount:
+                base.execute(
+                    "UPDATE messages SET state = 'dropped', changed = ?, problem = 'a later run does the same, and tells it'"
+                    " WHERE run = ? AND state = 'waiting'",
+                    (now, entry.run),
+                )
 
     def heads(self, run: str | None = None) -> list[Message]:
         """Return the next message of each run that has one waiting, in the order of writing; of one run only if that is given.
@@ -255,8 +303,8 @@ class Outbox:
         with self._change() as base:
             taken = base.execute(
                 "UPDATE messages SET taken_by = ?, taken_until = ? WHERE number = ? AND state = 'waiting'"
-                " AND (taken_by IS NULL OR taken_by = ? OR taken_until < ?)",
-                (self.owner, now + seconds, message.number, self.owner, now),
+                " AND (taken_by IS NULL OR taken_until < ?)",
+                (self.owner, now + seconds, message.number, now),
             )
         return taken.rowcount == 1
 
@@ -273,11 +321,7 @@ class Outbox:
         """Strike a message out: the portal took it."""
         with self._change() as base:
             self._settle(base, message, "sent", attempts, "")
-            base.execute(
-                "UPDATE runs SET token = NULL WHERE run = ? AND ended IS NOT NULL"
-                " AND NOT EXISTS (SELECT 1 FROM messages WHERE run = runs.run AND state IN ('waiting', 'refused'))",
-                (message.run,),
-            )
+            base.execute(_FORGET_TOKENS)
 
     def refused(self, message: Message, attempts: int, problem: str, final: str) -> None:
         """Note that the portal will not take a message; a result that is refused makes `final` the body of the final status."""
@@ -310,8 +354,10 @@ class Outbox:
         )
 
     def retry(self, numbers: Sequence[int]) -> list[int]:
-        """Let messages wait to be sent once more, whatever became of them, and return those that are in the book."""
-        return self._mark(numbers, "UPDATE messages SET state = 'waiting', due = ?, taken_by = NULL WHERE number = ?")
+        """Let messages that were not sent wait to be sent once more, and return them; the token of those that were is gone."""
+        return self._mark(
+            numbers, "UPDATE messages SET state = 'waiting', due = ?, taken_by = NULL WHERE number = ? AND state <> 'sent'"
+        )
 
     def drop(self, numbers: Sequence[int]) -> list[int]:
         """Never send messages, and return those that were waiting or refused."""
@@ -333,7 +379,9 @@ class Outbox:
 
     def _mark(self, numbers: Sequence[int], statement: str) -> list[int]:
         with self._change() as base:
-            return [number for number in numbers if base.execute(statement, (self.clock(), number)).rowcount]
+            changed = [number for number in numbers if base.execute(statement, (self.clock(), number)).rowcount]
+            base.execute(_FORGET_TOKENS)
+        return changed
 
     def _settle(self, base: sqlite3.Connection, message: Message, state: State, attempts: int, problem: str) -> None:
         base.execute(
@@ -351,12 +399,12 @@ class Outbox:
     def _change(self) -> Iterator[sqlite3.Connection]:
         """Give the book for a change that is on the disk at the end, or was not made."""
         with self._lock, self._told("written"):
-            self._base.execute("BEGIN IMMEDIATE")
-            try:
+            try:  # a signal may come at any moment, and its handler raise
+                self._base.execute("BEGIN IMMEDIATE")
                 yield self._base
                 self._base.execute("COMMIT")
             except BaseException:
-                with contextlib.suppress(sqlite3.Error):
+                if self._base.in_transaction:
                     self._base.execute("ROLLBACK")
                 raise
 
@@ -373,19 +421,30 @@ class Outbox:
 
 
 def _open(path: Path | None) -> sqlite3.Connection:
-    """Return the book, made if it is not there."""
+    """Return the book, made if it is not there; while another process makes it, for a while."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
-        if path.is_symlink():
-            raise OSError(f"{path} is a symbolic link")
+        _require_own(path)
+    end = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return _opened(path)
+        except sqlite3.OperationalError as error:
+            # The kind of the journal cannot be changed while somebody else writes, and for that SQLite does not wait.
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+def _opened(path: Path | None) -> sqlite3.Connection:
     base = sqlite3.connect(path or ":memory:", timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     base.row_factory = sqlite3.Row
     try:
         if path is not None:
-            # A file system that knows no shared memory, as NFS, keeps the older kind of journal.
-            base.execute("PRAGMA journal_mode = WAL")
+            # A write-ahead log is shared by memory, which machines with a common file system do not have.
+            base.execute(f"PRAGMA journal_mode = {'TRUNCATE' if is_on_network(path) else 'WAL'}")
         base.execute("PRAGMA synchronous = FULL")
         base.execute("PRAGMA secure_delete = ON")
         base.execute("BEGIN IMMEDIATE")
@@ -395,6 +454,17 @@ def _open(path: Path | None) -> sqlite3.Connection:
         base.close()
         raise
     return base
+
+
+def _require_own(path: Path) -> None:
+    """Raise unless a file is a regular one of this user, and let nobody else read it: it may hold tokens."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{path} is no regular file")
+    if found.st_uid != os.geteuid():
+        raise OSError(f"{path} belongs to another user")
+    if found.st_mode & 0o077:
+        path.chmod(0o600)
 
 
 def _require_format(base: sqlite3.Connection) -> None:

@@ -72,6 +72,7 @@ def deliver(
     policy: RetryPolicy | None = None,
     transport: httpx.BaseTransport | None = None,
     sleep: Callable[[float], None] = stopping.pause,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Delivered:
     """Send what waits, and return what became of it.
 
@@ -89,6 +90,8 @@ def deliver(
         How long each message is tried; each once, if not given.
     transport, sleep
         The network and the wait between attempts, replaceable.
+    enough
+        Asked before each message: whether no further one is to be sent.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def deliver(
     down: set[str] = set()
     tried: set[int] = set()
     outbox.free_those_of_the_dead()
-    while message := _next(outbox, run, down, tried, only_due=only_due):
+    while not enough() and (message := _next(outbox, run, down, tried, only_due=only_due)):
         tried.add(message.number)
         if not outbox.take(message, policy.total_s + policy.attempt_s + _MARGIN_S):
             continue
@@ -121,17 +124,20 @@ def deliver(
         except _NoTokenError as error:
             problem = error
             waiting.append(message)
-            outbox.later(message, 0, str(error), outbox.clock() + _LONGEST_WAIT_S)
+            outbox.later(message, 0, str(error), message.due)  # another process may have it
         except CallbackDelayError as error:
             problem = error
             down.add(httpx.URL(message.url).host)
             waiting.append(message)
             outbox.later(message, error.attempts, str(error), outbox.clock() + _pause_s(message.attempts + 1, error.wait_s))
-        except (CallbackError, SettingsError) as error:
+        except SettingsError as error:  # of this site, which may be put right
+            problem = error
+            waiting.append(message)
+            outbox.later(message, 0, str(error), outbox.clock() + _pause_s(message.attempts + 1, 0.0))
+        except CallbackError as error:
             problem = error
             refused.append(message)
-            tries = error.attempts if isinstance(error, CallbackError) else 0
-            outbox.refused(message, tries, str(error), StatusBody(status="error").model_dump_json())
+            outbox.refused(message, error.attempts, str(error), StatusBody(status="error").model_dump_json())
         except BaseException:  # the work is asked to end: the message waits
             with contextlib.suppress(DeliveryError):
                 outbox.let_go(message)
@@ -169,14 +175,15 @@ class Courier:
             thread.join(NOTICE_POLICY.attempt_s)
 
     def _deliver(self) -> None:
+        told = False
         with stopping.closing():  # work that is asked to end has words for the portal too
             while not self._end.is_set():
                 try:
                     self._outbox.seen(self._run)
-                    deliver(self._outbox, self._site_token, policy=_ONCE_SHORTLY)
-                except DeliveryError as error:
-                    _log.warning("nothing is sent to the portal meanwhile: %s", error)
-                    return
+                    deliver(self._outbox, self._site_token, policy=_ONCE_SHORTLY, enough=self._end.is_set)
+                except Exception as error:  # noqa: BLE001  the boundary: what cannot be sent now is sent later
+                    _log.log(logging.DEBUG if told else logging.WARNING, "nothing is sent to the portal meanwhile: %s", error)
+                    told = True
                 self._wake.wait(_LOOK_S)
                 self._wake.clear()
 
