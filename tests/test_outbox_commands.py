@@ -104,19 +104,22 @@ def test_what_a_portal_that_is_away_is_not_told_waits_and_is_sent_later(run: Com
 def test_a_courier_sends_what_a_run_before_left_while_this_one_works(tmp_path: Path, portal: Portal) -> None:
     now = time.time()
     earlier, outbox = Outbox(tmp_path, clock=lambda: now - 3600), Outbox(tmp_path)
-    for book, run in ((earlier, "r1"), (outbox, "r2")):
-        book.begin(RunEntry(run=run, about=run, url=portal.url))
+    gone = "from tiltflow.owner import new_token; print(new_token())"
+    dead = subprocess.run([sys.executable, "-c", gone], check=True, capture_output=True, text=True).stdout.strip()
+    for book, run, owner in ((earlier, "r1", dead), (outbox, "r2", ""), (outbox, "r3", "")):
+        book.begin(RunEntry(run=run, about=run, url=portal.url, owner=owner))
         book.put(run, "running", run, f'{{"status": "{run}"}}')
     courier = Courier(outbox, "r2", lambda: None)
     with courier.at_work():
         while len(portal.taken) < 2:
             time.sleep(0.01)
-        assert outbox.unfinished()[-1].seen > outbox.unfinished()[-1].begun, "others see that this process lives"
+        (entry,) = [entry for entry in outbox.unfinished() if entry.run == "r2"]
+        assert entry.seen > entry.begun, "others see that this process lives"
         outbox.put("r2", "final", "r2", '{"status": "over"}')
         courier.wake()
         while len(portal.taken) < 3:
             time.sleep(0.01)
-    assert portal.taken == ["r1", "r2", "over"]
+    assert portal.taken == ["r1", "r2", "over"], "r3 lives, and tells itself"
 
 
 def test_series_are_told_as_they_end_where_the_site_wants_that(

@@ -109,7 +109,9 @@ def followed(these: Followed) -> Iterator[Callable[[SeriesResult], None]]:
     url = portal.address.url if portal is not None else None
     with _no_reason_to_fail("runs that died are not closed"):
         for entry in outbox.unfinished():
-            if entry.url == url and is_same_work(entry.plan, plan) and entry.run != these.run and entry.is_dead:
+            # One that died before it had a plan is known by its name alone.
+            same = is_same_work(entry.plan, plan) or (not entry.plan and entry.about == these.about)
+            if entry.url == url and same and entry.run != these.run and entry.is_dead:
                 outbox.supersede(entry)
         for closed in close_dead_runs(outbox, these.settings.verdict, these.settings.scratch, spared=[these.run]):
             _log.warning("%s: %s; the portal is told so", closed.entry.about, closed.words)

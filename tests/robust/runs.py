@@ -96,6 +96,7 @@ class Warm:
         write_small_series(self.folder / f"{NAME}.st")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TILTFLOW_")}
         environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}", "OPENBLAS_NUM_THREADS": "1"}
+        environment |= {"XDG_STATE_HOME": str(self.folder / "state")}
         environment |= {"LD_PRELOAD": str(self.shim)} if self.shim else {}
         self.errors = (self.folder / "warm.log").open("w+")
         command = [sys.executable, str(Path(__file__).with_name("warm.py")), str(self.folder / f"{NAME}.st"), str(self.folder)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +19,14 @@ from pydantic import SecretStr
 from tiltflow import stopping
 from tiltflow.delivery.body import CallbackBody, Status, StatusBody
 from tiltflow.delivery.callback import NOTICE_POLICY, RetryPolicy, check_token, check_url
-from tiltflow.delivery.outbox import Courier, Delivered, Kind, Outbox, RunEntry, deliver
+from tiltflow.delivery.outbox import Courier, Delivered, Kind, Message, Outbox, RunEntry, deliver
 from tiltflow.errors import CallbackDelayError, CallbackError, DeliveryError, SettingsError
 
 Mode: TypeAlias = Literal["run", "series"]
 """Whether the results are told all together at the end of a run, or each as its series ends."""
 
+_LOOK_S = 0.2
+"""How often it is looked whether another process has sent what it took."""
 _log = logging.getLogger(__name__)
 
 
@@ -157,16 +160,25 @@ class Portal:
         CallbackDelayError, CallbackError
             As :meth:`tell`.
         """
-        made = self._deliver(RetryPolicy(total_s=self.patience_s))
-        if made.problem is not None:
-            raise made.problem
+        end = time.monotonic() + self.patience_s
+        while True:
+            made = self._deliver(RetryPolicy(total_s=self.patience_s))
+            if made.problem is not None:
+                raise made.problem
+            left = [message for message in self._left() if message.run == self.run]
+            refused = [message for message in left if message.state == "refused" and message.kind == "result"]
+            if refused:  # by the hand of another process
+                raise CallbackError(refused[0].problem)
+            if not any(message.state == "waiting" for message in left):
+                return
+            if time.monotonic() >= end:
+                raise CallbackDelayError("what this run has to tell is being sent by another process", 0)
+            stopping.pause(_LOOK_S)
+
+    def _left(self) -> Iterator[Message]:
         for book in (self.outbox, *self._spare):
             with contextlib.suppress(DeliveryError):
-                for message in book.messages("waiting", "refused"):
-                    if message.run == self.run and message.state == "refused" and message.kind == "result":
-                        raise CallbackError(message.problem)
-                    if message.run == self.run and message.state == "waiting":
-                        raise CallbackDelayError("another process is sending what this run has to tell", 0)
+                yield from book.messages("waiting", "refused")
 
     @property
     def keeps(self) -> bool:

@@ -73,6 +73,7 @@ def deliver(
     transport: httpx.BaseTransport | None = None,
     sleep: Callable[[float], None] = stopping.pause,
     enough: Callable[[], bool] = lambda: False,
+    beside: str | None = None,
 ) -> Delivered:
     """Send what waits, and return what became of it.
 
@@ -92,6 +93,8 @@ def deliver(
         The network and the wait between attempts, replaceable.
     enough
         Asked before each message: whether no further one is to be sent.
+    beside
+        Leave out those of runs that live, which send them themselves, but for this one's.
 
     Raises
     ------
@@ -105,8 +108,9 @@ def deliver(
     problem: CallbackError | SettingsError | None = None
     down: set[str] = set()
     tried: set[int] = set()
+    living = _living(outbox, beside) if beside is not None else set()
     outbox.free_those_of_the_dead()
-    while not enough() and (message := _next(outbox, run, down, tried, only_due=only_due)):
+    while not enough() and (message := _next(outbox, run, down, tried, living, only_due=only_due)):
         tried.add(message.number)
         if not outbox.take(message, policy.total_s + policy.attempt_s + _MARGIN_S):
             continue
@@ -180,7 +184,7 @@ class Courier:
             while not self._end.is_set():
                 try:
                     self._outbox.seen(self._run)
-                    deliver(self._outbox, self._site_token, policy=_ONCE_SHORTLY, enough=self._end.is_set)
+                    deliver(self._outbox, self._site_token, policy=_ONCE_SHORTLY, enough=self._end.is_set, beside=self._run)
                 except Exception as error:  # noqa: BLE001  the boundary: what cannot be sent now is sent later
                     _log.log(logging.DEBUG if told else logging.WARNING, "nothing is sent to the portal meanwhile: %s", error)
                     told = True
@@ -188,13 +192,22 @@ class Courier:
                 self._wake.clear()
 
 
-def _next(outbox: Outbox, run: str | None, down: set[str], tried: set[int], *, only_due: bool) -> Message | None:
+def _next(outbox: Outbox, run: str | None, down: set[str], tried: set[int], living: set[str], *, only_due: bool) -> Message | None:
     """Return the message whose turn it is."""
     for message in outbox.heads(run):
         due = message.due <= outbox.clock() or not only_due
-        if due and message.number not in tried and httpx.URL(message.url).host not in down:
+        left = message.number in tried or message.run in living or httpx.URL(message.url).host in down
+        if due and not left:
             return message
     return None
+
+
+def _living(outbox: Outbox, beside: str) -> set[str]:
+    """Return the runs with messages that have a process of their own, but for one; of other machines, those that were lately heard of."""
+    names = {message.run for message in outbox.messages("waiting")} - {beside}
+    entries = [entry for name in names if (entry := outbox.find(name)) is not None]
+    recent = outbox.clock() - _LONGEST_WAIT_S
+    return {entry.run for entry in entries if entry.is_dead is False or (entry.is_dead is None and entry.seen > recent)}
 
 
 class _NoTokenError(CallbackDelayError):
