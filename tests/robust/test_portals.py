@@ -70,6 +70,18 @@ SAMPLE = [
 """Behaviours that are not tried again, so that they take no time."""
 
 
+def whole_request(client: socket.socket) -> bytes:
+    """Return a request with its body: a server that closes before it has read all resets the line, and its answer is lost."""
+    heard = b""
+    while b"\r\n\r\n" not in heard and (more := client.recv(1 << 16)):
+        heard += more
+    head, _, body = heard.partition(b"\r\n\r\n")
+    length = next((int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-length:")), 0)
+    while len(body) < length and (more := client.recv(1 << 16)):
+        body += more
+    return head + b"\r\n\r\n" + body
+
+
 class Portal:
     """A server that behaves badly, and another whose only sin is to be called."""
 
@@ -92,7 +104,7 @@ class Portal:
         with client:
             try:
                 client.settimeout(PATIENCE_S)
-                self.heard.append(client.recv(1 << 16))
+                self.heard.append(whole_request(client))
                 self.behaviour(client)
             except OSError:
                 pass
