@@ -216,7 +216,8 @@ class Outbox:
                 " ON CONFLICT (run) DO UPDATE SET about = excluded.about, url = excluded.url, token = excluded.token,"
                 " site_token = excluded.site_token, owner = excluded.owner, host = excluded.host, kernel = excluded.kernel,"
                 # A run that is taken up again has its plan until it makes another one.
-                " plan = CASE WHEN excluded.plan = '{}' AND ended IS NULL THEN plan ELSE excluded.plan END, seen = excluded.seen, ended = NULL",
+                " plan = CASE WHEN excluded.plan = '{}' AND ended IS NULL THEN plan ELSE excluded.plan END,"
+                " seen = excluded.seen, ended = NULL",
                 (
                     *(entry.run, entry.about, entry.url, token, entry.site_token),
                     *(json.dumps(entry.plan), entry.owner or self.owner, socket.gethostname(), kernel(), now, now),
