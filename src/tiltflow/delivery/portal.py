@@ -160,7 +160,8 @@ class Portal:
         CallbackDelayError, CallbackError
             As :meth:`tell`.
         """
-        end = time.monotonic() + self.patience_s
+        # What another thread or process has in hand is sent, or not, within the time of an attempt.
+        end = time.monotonic() + max(self.patience_s, NOTICE_POLICY.attempt_s)
         while True:
             made = self._deliver(RetryPolicy(total_s=self.patience_s))
             if made.problem is not None:
