@@ -4,8 +4,9 @@ A run writes each message into a book before anything is sent (:mod:`~tiltflow.d
 (:mod:`~tiltflow.delivery.outbox.courier`) that any later run, `tiltflow outbox send` or a timer takes up where a dead one left it.
 """
 
-from tiltflow.delivery.outbox.book import Kind, Message, Outbox, RunEntry, State
+from tiltflow.delivery.outbox.book import Outbox
 from tiltflow.delivery.outbox.courier import Courier, Delivered, deliver
+from tiltflow.delivery.outbox.entries import Kind, Message, RunEntry, State
 from tiltflow.delivery.outbox.place import open_outbox
 
 __all__ = ["Courier", "Delivered", "Kind", "Message", "Outbox", "RunEntry", "State", "deliver", "open_outbox"]

@@ -13,49 +13,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import socket
 import sqlite3
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-
-from pydantic import SecretStr
 
 from tiltflow.delivery.certificates import Certificates
-from tiltflow.disk import is_on_network
+from tiltflow.delivery.outbox.book_file import open_file
+from tiltflow.delivery.outbox.entries import Kind, Message, RunEntry, State
 from tiltflow.errors import DeliveryError
 from tiltflow.owner import is_gone, kernel, new_token
 
-Kind: TypeAlias = Literal["running", "result", "final"]
-State: TypeAlias = Literal["waiting", "sent", "refused", "dropped"]
-
 BOOK_NAME = "outbox.sqlite"
-_FORMAT = 1
-_BUSY_S = 30.0
-"""For how long a process waits while another one writes, which takes milliseconds unless a disk hangs."""
 _KEPT_S = 30 * 86400.0
 """For how long what was told can be looked up."""
-_TABLES = """
-CREATE TABLE runs (
-    run TEXT PRIMARY KEY, about TEXT NOT NULL, url TEXT, token TEXT, site_token INTEGER NOT NULL, plan TEXT NOT NULL,
-    owner TEXT NOT NULL, host TEXT NOT NULL, kernel TEXT NOT NULL, begun REAL NOT NULL, seen REAL NOT NULL, ended REAL,
-    times INTEGER NOT NULL DEFAULT 1
-) STRICT;
-CREATE TABLE messages (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs (run), times INTEGER NOT NULL, kind TEXT NOT NULL,
-    about TEXT NOT NULL, body TEXT NOT NULL, key TEXT NOT NULL UNIQUE, state TEXT NOT NULL DEFAULT 'waiting',
-    attempts INTEGER NOT NULL DEFAULT 0,
-    written REAL NOT NULL, due REAL NOT NULL, changed REAL NOT NULL, problem TEXT NOT NULL DEFAULT '', taken_by TEXT,
-    taken_until REAL NOT NULL DEFAULT 0
-) STRICT;
-CREATE INDEX waiting ON messages (state, run, number);
-CREATE VIEW letters AS SELECT messages.*, url, token, site_token FROM messages JOIN runs USING (run);
-"""
 
 
 _REFUSED_RESULT = "SELECT 1 FROM messages WHERE run = ? AND times = ? AND kind = 'result' AND state = 'refused'"
@@ -63,102 +36,6 @@ _FORGET_TOKENS = (
     "UPDATE runs SET token = NULL WHERE ended IS NOT NULL AND token IS NOT NULL"
     " AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.run = runs.run AND state IN ('waiting', 'refused'))"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEntry:
-    """A run of which the portal is told.
-
-    Attributes
-    ----------
-    run
-        Its name, which no other run has.
-    about
-        What it works on, in words: a folder or a file.
-    url
-        Address of the portal's API; None for a run that tells nobody.
-    token
-        The caller's own, if there is one.
-    site_token
-        Whether the site's token goes along, which is not written down.
-    plan
-        What another process needs to end the run in order if its own dies (:mod:`tiltflow.pipeline.reconcile`).
-    owner, host, kernel
-        Token of its process (:mod:`tiltflow.owner`), and the machine, as it was started then.
-    times
-        How often it began, after it had ended.
-    begun, seen, ended
-        When it began, when its process was last heard of, and when it told its last word (None: not yet), s since 1970.
-    """
-
-    run: str
-    about: str
-    url: str | None
-    token: SecretStr | None = None
-    site_token: bool = False
-    plan: dict[str, Any] = field(default_factory=dict)
-    owner: str = ""
-    host: str = ""
-    kernel: str = ""
-    times: int = 1
-    begun: float = 0.0
-    seen: float = 0.0
-    ended: float | None = None
-
-    @property
-    def is_dead(self) -> bool | None:
-        """Whether its process is gone, with the machine's last start for instance; None where that cannot be told from here."""
-        if self.host == socket.gethostname() and self.kernel != kernel():
-            return True
-        return is_gone(self.owner)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """A message to the portal.
-
-    Attributes
-    ----------
-    number
-        Its place in the book.
-    run, url, token, site_token
-        As the run has them.
-    times
-        Of the beginnings of the run, the one that it belongs to.
-    kind
-        `running`, a result, or the final status.
-    about
-        What it is on, in words.
-    body
-        JSON.
-    key
-        Of the header `Idempotency-Key`.
-    state
-        `refused` is what the portal will not take however often it is sent.
-    attempts
-        How often it was sent.
-    written, due, changed
-        When it was written, is to be sent next, and got its state, s since 1970.
-    problem
-        What went wrong last.
-    """
-
-    number: int
-    run: str
-    url: str
-    token: SecretStr | None
-    site_token: bool
-    times: int
-    kind: Kind
-    about: str
-    body: str
-    key: str
-    state: State
-    attempts: int
-    written: float
-    due: float
-    changed: float
-    problem: str
 
 
 class Outbox:
@@ -188,7 +65,7 @@ class Outbox:
         self.owner = new_token()
         self._lock = threading.RLock()
         with self._told("opened"):
-            self._base = _open(self.path)
+            self._base = open_file(self.path)
 
     @property
     def is_durable(self) -> bool:
@@ -370,13 +247,13 @@ class Outbox:
         """Return what is known of a run; None if it never began."""
         with self._lock, self._told("read"):
             row = self._base.execute("SELECT * FROM runs WHERE run = ?", (run,)).fetchone()
-        return None if row is None else _run(dict(row))
+        return None if row is None else RunEntry.of_row(row)
 
     def unfinished(self) -> list[RunEntry]:
         """Return the runs that have not told their last word, the oldest first."""
         with self._lock, self._told("read"):
             rows = self._base.execute("SELECT * FROM runs WHERE ended IS NULL ORDER BY begun").fetchall()
-        return [_run(dict(row)) for row in rows]
+        return [RunEntry.of_row(row) for row in rows]
 
     def _mark(self, numbers: Sequence[int], statement: str) -> list[int]:
         with self._change() as base:
@@ -394,20 +271,15 @@ class Outbox:
     def _messages(self, statement: str, values: tuple[object, ...]) -> list[Message]:
         with self._lock, self._told("read"):
             rows = self._base.execute(statement, values).fetchall()
-        return [_message(dict(row)) for row in rows]
+        return [Message.of_row(row) for row in rows]
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
         """Give the book for a change that is on the disk at the end, or was not made."""
-        with self._lock, self._told("written"):
-            try:  # a signal may come at any moment, and its handler raise
-                self._base.execute("BEGIN IMMEDIATE")
-                yield self._base
-                self._base.execute("COMMIT")
-            except BaseException:
-                if self._base.in_transaction:
-                    self._base.execute("ROLLBACK")
-                raise
+        # The connection is entered first: as soon as the transaction begins a signal may come, and its handler raise.
+        with self._lock, self._told("written"), self._base:
+            self._base.execute("BEGIN IMMEDIATE")
+            yield self._base
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:
@@ -419,75 +291,3 @@ class Outbox:
                 f"The outbox {self.path or 'in memory'} cannot be {what} ({error}); it keeps what the portal is to be told. "
                 "See to its folder, or name another in the setting state (TILTFLOW_STATE)."
             ) from error
-
-
-def _open(path: Path | None) -> sqlite3.Connection:
-    """Return the book, made if it is not there; while another process makes it, for a while."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
-        _require_own(path)
-    end = time.monotonic() + _BUSY_S
-    while True:
-        try:
-            return _opened(path)
-        except sqlite3.OperationalError as error:
-            # The kind of the journal cannot be changed while somebody else writes, and for that SQLite does not wait.
-            if "locked" not in str(error) or time.monotonic() > end:
-                raise
-            time.sleep(0.05)
-
-
-def _opened(path: Path | None) -> sqlite3.Connection:
-    base = sqlite3.connect(path or ":memory:", timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-    base.row_factory = sqlite3.Row
-    try:
-        if path is not None:
-            # A write-ahead log is shared by memory, which machines with a common file system do not have.
-            base.execute(f"PRAGMA journal_mode = {'TRUNCATE' if is_on_network(path) else 'WAL'}")
-        base.execute("PRAGMA synchronous = FULL")
-        base.execute("PRAGMA secure_delete = ON")
-        base.execute("BEGIN IMMEDIATE")
-        _require_format(base)
-        base.execute("COMMIT")
-    except BaseException:
-        base.close()
-        raise
-    return base
-
-
-def _require_own(path: Path) -> None:
-    """Raise unless a file is a regular one of this user, and let nobody else read it: it may hold tokens."""
-    found = path.lstat()
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(f"{path} is no regular file")
-    if found.st_uid != os.geteuid():
-        raise OSError(f"{path} belongs to another user")
-    if found.st_mode & 0o077:
-        path.chmod(0o600)
-
-
-def _require_format(base: sqlite3.Connection) -> None:
-    """Make the tables of a new book, and raise if the book is of a newer program."""
-    found = base.execute("PRAGMA user_version").fetchone()[0]
-    if found > _FORMAT:
-        raise sqlite3.DatabaseError(f"it is of a newer tiltflow: format {found}, and this one reads {_FORMAT}")
-    if found < _FORMAT:
-        for statement in _TABLES.split(";"):
-            base.execute(statement)
-        base.execute(f"PRAGMA user_version = {_FORMAT}")
-
-
-def _run(row: dict[str, Any]) -> RunEntry:
-    secret = {"token": _secret(row["token"]), "site_token": bool(row["site_token"]), "plan": json.loads(row["plan"])}
-    return RunEntry(**{each.name: row[each.name] for each in fields(RunEntry)} | secret)
-
-
-def _message(row: dict[str, Any]) -> Message:
-    secret = {"token": _secret(row["token"]), "site_token": bool(row["site_token"])}
-    return Message(**{each.name: row[each.name] for each in fields(Message)} | secret)
-
-
-def _secret(token: str | None) -> SecretStr | None:
-    return None if token is None else SecretStr(token)

@@ -20,7 +20,8 @@ from pydantic import SecretStr
 from tiltflow import stopping
 from tiltflow.delivery.body import StatusBody
 from tiltflow.delivery.callback import NOTICE_POLICY, RetryPolicy, send
-from tiltflow.delivery.outbox.book import Message, Outbox
+from tiltflow.delivery.outbox.book import Outbox
+from tiltflow.delivery.outbox.entries import Message
 from tiltflow.errors import CallbackDelayError, CallbackError, DeliveryError, SettingsError
 
 _FIRST_WAIT_S = 60.0
