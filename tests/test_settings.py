@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tiltflow.errors import SettingsError
+from tiltflow.parallel import usable_cores
 from tiltflow.settings import (
     FILE_VARIABLE,
     PREFIX,
@@ -20,7 +21,6 @@ from tiltflow.settings import (
     load_settings,
     load_site,
     load_token,
-    usable_cores,
 )
 from tiltflow.work import Thresholds
 
@@ -71,7 +71,7 @@ def test_the_sources_complete_each_other_within_a_section(settings_file: Path, m
 
 
 def test_a_job_has_no_more_cores_than_slurm_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiltflow.settings.usable_cores", lambda: 4)
+    monkeypatch.setattr("tiltflow.settings.site.usable_cores", lambda: 4)
     for given, cores in {"3": 3, "64": 4, "0": 1, "2(x2)": 4}.items():
         monkeypatch.setenv("SLURM_CPUS_ON_NODE", given)
         assert load_site().threads == cores

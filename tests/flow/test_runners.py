@@ -279,7 +279,7 @@ def test_slurm_is_not_asked_more_often_than_its_administrators_like() -> None:
 def test_imod_works_on_the_cores_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     assert arguments(site_from(slurm(cores=24), cores=24)) == ["-cp", "24"]
     assert arguments(site_from(load_settings(imod_cpus="node1:8,node2:8"))) == ["-cp", "node1:8,node2:8"]
-    monkeypatch.setattr("tiltflow.settings.usable_cores", lambda: 64)  # a node whose jobs are not bound to cores
+    monkeypatch.setattr("tiltflow.settings.site.usable_cores", lambda: 64)  # a node whose jobs are not bound to cores
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "16")
     assert arguments(runner_of(load_settings(), 1).site) == ["-cp", "16"]
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")

@@ -1,22 +1,8 @@
-"""How the work is done at this site: the only reader of the environment.
-
-Each setting is taken from the first of these that gives it:
-
-1. an argument of the call (an option of the command);
-2. an environment variable, `TILTFLOW_` and the setting's name (`TILTFLOW_SCRATCH`, `TILTFLOW_SLURM_PARTITION`);
-3. the TOML file that `TILTFLOW_SETTINGS` names;
-4. the default.
-
-A setting that has been renamed is still understood by its old name, with a warning; where both are given, the new one counts.
-
-Settings determine how the work is done.  Those that can change the result, `engine`, `fallback_engine`, `fallback`, `zarr_version` and
-`zarr_axes`, become part of the recipe and of its hash.
-"""
+"""The settings: what each is, and where it is read from."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import os
 import tomllib
@@ -29,7 +15,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -45,97 +30,28 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from tiltflow.delivery.certificates import Certificates
 from tiltflow.delivery.portal import Mode
 from tiltflow.errors import SettingsError
 from tiltflow.formats.zarrlayout import PyramidLayout, ZarrAxes, ZarrVersion
 from tiltflow.interchange.targets import target_names
-from tiltflow.parallel import usable_cores
-from tiltflow.recipe.engine_rules import AUTO, OFF, EngineOption, all_engines, engine_choices, engine_names, engine_of_last_resort
-from tiltflow.work import Site, Thresholds
+from tiltflow.recipe.engine_rules import AUTO, EngineOption, all_engines, engine_names, engine_of_last_resort
+from tiltflow.settings.values import (
+    AbsolutePath,
+    Folders,
+    Lines,
+    Mounts,
+    known_address,
+    known_engine,
+    known_fallback,
+    known_targets,
+)
+from tiltflow.work import Thresholds
 
 PREFIX = "TILTFLOW_"
 FILE_VARIABLE = "TILTFLOW_SETTINGS"
 RENAMED: Mapping[str, str] = {"ladder": "fallback"}
 """Names of settings that older versions had, and those of today."""
-CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""Variables that name certificates: those of OpenSSL, and those of requests, which portals' other programs are often made with."""
-SLURM_CORE_VARIABLES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
-"""Variables in which Slurm tells a job its cores, the one that counts first."""
-
 _log = logging.getLogger(__name__)
-
-
-def _parse_mounts(value: Any) -> Any:
-    """Read `name=/path:name2=/path2`; JSON and tables pass through."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("{"):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{value!r} begins like JSON but is not valid ({error})") from error
-    mounts: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in value.split(":"))):
-        name, separator, path = part.partition("=")
-        if not separator or not name.strip() or not path.strip():
-            raise ValueError(f"{part!r} is not of the form name=/path; write name=/path:name2=/path2, or JSON")
-        if name.strip() in mounts:
-            raise ValueError(f"share {name.strip()!r} is given twice")
-        mounts[name.strip()] = path.strip()
-    return mounts
-
-
-def _absolute(value: Any) -> Any:
-    if not isinstance(value, (str, Path)):
-        return value
-    path = Path(value).expanduser()
-    if not path.is_absolute():
-        raise ValueError(f"{str(value)!r} is not an absolute path")
-    return path
-
-
-def _lines(value: Any) -> Any:
-    """Read a list from one variable: JSON, or parts between semicolons."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{value!r} begins like JSON but is not valid ({error})") from error
-    return [part.strip() for part in value.split(";") if part.strip()]
-
-
-def _known_engine(value: str) -> str:
-    if value not in engine_choices():
-        raise ValueError(f"{value!r} is not an engine; give {', '.join(engine_choices())}")
-    return value
-
-
-def _known_fallback(value: str) -> str:
-    if value not in (OFF, *engine_names()):
-        raise ValueError(f"{value!r} is not an engine; give {', '.join((OFF, *engine_names()))}")
-    return value
-
-
-def _known_targets(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        if name not in target_names():
-            raise ValueError(f"{name!r} is not a program to export to; give {', '.join(target_names())}")
-    return tuple(dict.fromkeys(names))
-
-
-def _known_address(value: str) -> str:
-    if value and not value.startswith(("http://", "https://", "s3://", "gs://")):
-        raise ValueError(f"{value!r} is not an address; it must begin with http://, https://, s3:// or gs://")
-    return value
-
-
-AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
-Mounts = Annotated[dict[str, AbsolutePath], BeforeValidator(_parse_mounts)]
-Lines = Annotated[tuple[str, ...], BeforeValidator(_lines)]
-Folders = Annotated[tuple[AbsolutePath, ...], BeforeValidator(_lines)]
 
 
 class SlurmSettings(BaseModel):
@@ -186,7 +102,7 @@ class Settings(BaseSettings):
         description="Where scratch folders are made: fast, local, with room for the aligned stack and the volume of a series.",
     )
     keep_workdir: bool = Field(default=False, description="Keep the scratch folders.")
-    export: Annotated[Lines, AfterValidator(_known_targets)] = Field(
+    export: Annotated[Lines, AfterValidator(known_targets)] = Field(
         default=(),
         description="Programs that every series is written for too, into `export/NAME` beside its products: "
         f"{', '.join(target_names())}; in a variable separated by semicolons.",
@@ -194,12 +110,12 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, description="Threads for each series; if not given, all cores are divided among the series."
     )
-    engine: Annotated[str, AfterValidator(_known_engine)] = Field(
+    engine: Annotated[str, AfterValidator(known_engine)] = Field(
         default=AUTO,
         description=f"Engine: {', '.join(engine_names())}, auto for the preferred one that is available, or best for the better "
         "alignment of two.",
     )
-    fallback_engine: Annotated[str, AfterValidator(_known_fallback)] = Field(
+    fallback_engine: Annotated[str, AfterValidator(known_fallback)] = Field(
         default=engine_of_last_resort(),
         description=f"Engine that does the work of one that failed or aligned poorly: {', '.join(engine_names())}, or off.",
     )
@@ -256,7 +172,7 @@ class Settings(BaseSettings):
     zarr_axes: ZarrAxes = Field(
         default="tczyx", description="Axes of the pyramid: tczyx as bioformats2raw writes them, or zyx without time and channel."
     )
-    assets_url: Annotated[str, AfterValidator(_known_address)] = Field(
+    assets_url: Annotated[str, AfterValidator(known_address)] = Field(
         default="",
         description="Address under which the folder Assets (without a share: the folder of the results) is served, for the state of "
         "Neuroglancer; http://localhost:9000/ if not given.",
@@ -330,7 +246,8 @@ def _user_state() -> Path | None:
         return None
 
 
-def _engine_options() -> tuple[EngineOption, ...]:
+def engine_options() -> tuple[EngineOption, ...]:
+    """Return the options of the engines that are installed."""
     return tuple(option for engine in all_engines() for option in engine.options)
 
 
@@ -348,7 +265,7 @@ def _with_engine_options(options: tuple[EngineOption, ...]) -> type[Settings]:
 
 
 def _model() -> type[Settings]:
-    return _with_engine_options(_engine_options())
+    return _with_engine_options(engine_options())
 
 
 class _Variables(EnvSettingsSource):
@@ -434,65 +351,6 @@ def load_settings(**overrides: Any) -> Settings:
         ) from None
 
 
-def load_site(*, jobs: int = 1, **overrides: Any) -> Site:
-    """Return how the work is done here, with the cores divided among `jobs` series at once.
-
-    Raises
-    ------
-    SettingsError
-        If a setting is unknown or has an invalid value.
-    """
-    return site_from(load_settings(**overrides), jobs)
-
-
-def site_from(settings: Settings, jobs: int = 1, cores: int | None = None) -> Site:
-    """Return the part of the settings that the core needs; `cores` of one machine are divided among `jobs`."""
-    return Site(
-        mounts=dict(settings.mounts),
-        scratch=settings.scratch,
-        threads=settings.threads or max(1, (cores or job_cores()) // jobs),
-        engine_options={option.name: getattr(settings, option.name, option.default) for option in _engine_options()},
-        keep_workdir=settings.keep_workdir,
-        assets_url=settings.assets_url,
-        thresholds=settings.verdict,
-        export=settings.export,
-        publish_aligned=settings.publish_aligned,
-        publish_volume=settings.publish_volume,
-    )
-
-
-def load_certificates() -> Certificates | None:
-    """Return the certificates that the environment names for the portal: as programs of OpenSSL read it, or as requests and curl do.
-
-    None where it names none: httpx then uses those that it brings.
-    """
-    named = ((variable, os.environ.get(variable)) for variable in CERTIFICATE_VARIABLES)
-    return next((Certificates(Path(path).expanduser(), variable) for variable, path in named if path), None)
-
-
-def job_cores() -> int:
-    """Return the number of cores that this process may use, and of those no more than Slurm has given to the job that it is in.
-
-    Where Slurm does not bind its jobs to cores, the system shows all cores of the node.
-    """
-    given = next((text for text in map(os.environ.get, SLURM_CORE_VARIABLES) if text and text.isdecimal()), None)
-    return min(usable_cores(), max(1, int(given))) if given else usable_cores()
-
-
-def load_token(settings: Settings, token_file: Path | None = None) -> SecretStr | None:
-    """Return the token for the portal's API: from `token_file`, else from the settings; None where there is none.
-
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read or is empty.
-    """
-    if token_file is None and settings.token is not None:
-        return settings.token
-    path = token_file or settings.token_file
-    return _read_token(path) if path is not None else None
-
-
 def describe_settings() -> tuple[SettingHelp, ...]:
     """Return every setting with its variable, default and meaning, for the documentation."""
     return tuple(_describe(_model(), ""))
@@ -562,17 +420,3 @@ def _explain(problem: Mapping[str, Any]) -> str:
         return f"unknown setting {full!r}.{_nearest(name, known)}"
     setting = next((setting.name for setting in describe_settings() if f"{full}.".startswith(f"{setting.name}.")), full)
     return f"setting {full} ({_variable(setting)}): {problem['msg'].removeprefix('Value error, ')}"
-
-
-def _read_token(path: Path) -> SecretStr:
-    try:
-        open_to_others = path.stat().st_mode & 0o077
-        token = SecretStr(path.read_text(encoding="utf-8").strip())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise SettingsError(f"The token file {path} cannot be read ({reason}).") from None
-    if not token:
-        raise SettingsError(f"The token file {path} is empty.")
-    if open_to_others:
-        _log.warning("the token file %s can be read by others; protect it with chmod 600", path)
-    return token
