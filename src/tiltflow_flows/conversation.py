@@ -102,7 +102,7 @@ class Followed:
 def followed(these: Followed) -> Iterator[Callable[[SeriesResult], None]]:
     """Let the outbox follow the work of a `with` block, and give the function that receives each series' result as it ends.
 
-    If the work ends by an error, what it finished is told nevertheless.  Before it begins, runs that died are closed; one that died at
+    However the work ends, what it finished is told.  Before it begins, runs that died are closed; one that died at
     the very work that this one does is left to it.  An outbox that cannot be used is a warning.
     """
     outbox, portal, plan = these.outbox, these.portal, these.plan.as_json()
@@ -126,8 +126,9 @@ def followed(these: Followed) -> Iterator[Callable[[SeriesResult], None]]:
             tell = partial(_tell_one, these.plan, portal, courier) if portal.mode == "series" else _nobody
         try:
             yield tell
-        except Exception:
-            _tell_what_was_finished(outbox, these.run, these.settings)
+        except BaseException as error:  # whoever cancels a run is told what it had done, and otherwise that it is over
+            with stopping.closing():
+                _tell_what_was_finished(outbox, these.run, these.settings, in_full=isinstance(error, Exception))
             raise
 
 
@@ -155,10 +156,10 @@ def _tell_one(plan: RunPlan, portal: Portal, courier: Courier, result: SeriesRes
     courier.wake()
 
 
-def _tell_what_was_finished(outbox: Outbox, run: str, settings: Settings) -> None:
+def _tell_what_was_finished(outbox: Outbox, run: str, settings: Settings, *, in_full: bool) -> None:
     try:
         known = outbox.find(run)
         if known is not None and known.ended is None:  # else it has told all itself
-            close_dead_run(outbox, known, settings.verdict)
+            close_dead_run(outbox, known, settings.verdict, even_if_nothing_was_done=in_full)
     except Exception as error:  # noqa: BLE001  the boundary: the run has failed for a reason of its own
         _log.warning("what the run finished cannot be told now: %s", error)

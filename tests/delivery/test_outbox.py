@@ -485,7 +485,9 @@ def test_the_first_folder_that_can_hold_it_holds_the_outbox(tmp_path: Path, capl
     assert not caplog.records
     with pytest.raises(DeliveryError, match="cannot be opened"):
         open_outbox([file / "state"])
-    assert not open_outbox([file / "state", file / "scratch"]).is_durable
+    in_memory = open_outbox([file / "state", file / "scratch"])
+    assert not in_memory.is_durable
+    assert open_outbox([file / "state", file / "scratch"]) is in_memory, "one for a process"
     assert "is lost" in caplog.text
 
 
@@ -528,6 +530,21 @@ def test_an_outbox_that_cannot_be_written_any_more_costs_no_result(
     assert not portal.keeps
     assert [sorted(each) for each in told][-2:] == [["files"], ["status"]]
     assert caplog.text.count("is lost if the portal does not take it") == 1
+
+
+def test_what_a_run_told_from_memory_is_not_told_again_from_the_disk(outbox: Outbox, listening: Any) -> None:
+    told, url = listening
+    portal = RunPortal(address=Address(url=url), outbox=outbox, patience_s=5.0, run="r1")
+    with portal.following("a folder"):
+        while not told:
+            time.sleep(0.01)
+        outbox._base.execute("PRAGMA query_only = ON")  # as on a disk that is full for a while
+        portal.put(CallbackBody(files=()), "a folder")
+        outbox._base.execute("PRAGMA query_only = OFF")
+    portal.tell(CallbackBody(files=()), "a folder")
+    assert [sorted(each) for each in told] == [["status"], ["files"], ["status"]]
+    assert outbox.unfinished() == []
+    assert outbox.messages("waiting") == []
 
 
 @pytest.fixture

@@ -248,6 +248,16 @@ def test_results_of_an_earlier_time_do_not_count_as_told(case: Case, dead: str) 
     assert len(case.told) == 4
 
 
+@pytest.mark.parametrize("done", [True, False])
+def test_a_run_that_was_cancelled_tells_its_results_if_it_has_any(case: Case, dead: str, done: bool) -> None:
+    case.begin(dead)
+    if done:
+        case.work()
+    (entry,) = case.outbox.unfinished()
+    close_dead_run(case.outbox, entry, Thresholds(), even_if_nothing_was_done=False)
+    assert [sorted(body) for body in case.told] == ([["files"]] if done else []) + [["status"]]
+
+
 def test_a_run_that_another_process_takes_up_meanwhile_is_left_to_it(case: Case, dead: str) -> None:
     case.begin(dead)
     case.work()

@@ -96,7 +96,7 @@ def products(
 ) -> None:
     """Make movies, pictures, pyramid, page and callback of aligned stacks and volumes that any program made."""
     from tiltflow import console
-    from tiltflow.cli.telling import following, portal_of, tell
+    from tiltflow.cli.telling import following, plan_of_given, portal_of, tell
     from tiltflow.delivery import layout
     from tiltflow.pipeline import require_places
     from tiltflow.pipeline.given_volumes import find_given, process_all_given
@@ -108,14 +108,15 @@ def products(
         settings = load_settings(scratch=workdir.resolve() if workdir else None, threads=threads)
         site, recipe = site_from(settings), make_recipe(pyramid=settings.pyramid)
         given = find_given(folder_of(folder), name)
-        portal = portal_of(settings, callback_url, token_file)
+        plan = plan_of_given(output, (each.name for each in given))
+        portal = portal_of(settings, callback_url, token_file, plan)
         require_places(output, site)
     with stoppable():
         places = layout.plain_layout(folder, output, swap_volume_types=settings.swap_volume_types)
         evidence = settings.evidence_in_callback
         with (
             console.progress_display(len(given)) as show,
-            following(portal, places, show, evidence=evidence) as on_progress,
+            following(portal, places, show, evidence=evidence, plan=plan) as on_progress,
         ):
             done = process_all_given(given, recipe, site, output, redo=redo, on_progress=on_progress)
         status = tell(done.results, places, output, portal, evidence=evidence)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -59,9 +59,17 @@ def plan_of(layout: Layout, output: Path, recipes: SeriesRecipes, sources: Seque
         digests={source.parent.resolve() / source.name: recipes.of(source).digest for source in sources},
         output=output.resolve(),
         evidence=evidence,
-        command=(sys.executable, "-m", "tiltflow", *sys.argv[1:]),
-        folder=str(Path.cwd()),
+        **_how_called(),
     ).as_json()
+
+
+def plan_of_given(output: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Return what another process needs to take up again the work on volumes that are given."""
+    return {"output": str(output.resolve()), "series": dict.fromkeys(names, ""), **_how_called()}
+
+
+def _how_called() -> dict[str, Any]:
+    return {"command": (sys.executable, "-m", "tiltflow", *sys.argv[1:]), "folder": str(Path.cwd())}
 
 
 @contextmanager
@@ -75,8 +83,13 @@ def following(
 
     def told(progress: SeriesProgress) -> None:
         on_progress(progress)
-        if progress.result is not None and portal.mode == "series":
+        if progress.result is None or portal.mode != "series":
+            return
+        try:
             body = callback.build_callback([progress.result], layout, _evidence([progress.result], wanted=evidence))
+        except TiltflowError as error:  # no message is worth the other series
+            console.err.print(f"error: {progress.name} is not told: {error}", style="red", markup=False)
+        else:
             portal.put(body, progress.result.source.name)
             courier.wake()
 
@@ -100,8 +113,12 @@ def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: 
     evidence
         Whether verdict and figures go along.
     """
-    body = callback.build_callback(results, layout, _evidence(results, wanted=evidence))
     status = status_of(tuple(results))
+    try:
+        body = callback.build_callback(results, layout, _evidence(results, wanted=evidence))
+    except TiltflowError as error:
+        console.err.print(f"error: {callback.CALLBACK_NAME} was not written, and nothing told: {error}", style="red", markup=False)
+        return status or SOME_FAILED
     kept, written = output / callback.CALLBACK_NAME, True
     try:
         callback.write_callback(body, kept)

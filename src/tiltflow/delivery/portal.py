@@ -171,10 +171,18 @@ class Portal:
             if refused:  # by the hand of another process
                 raise CallbackError(refused[0].problem)
             if not any(message.state == "waiting" for message in left):
+                self._end_on_the_disk()
                 return
             if time.monotonic() >= end:
                 raise CallbackDelayError("what this run has to tell is being sent by another process", 0)
             stopping.pause(_LOOK_S)
+
+    def _end_on_the_disk(self) -> None:
+        """Let nobody tell of this run what it told from memory: on the disk it has not told its last word."""
+        with contextlib.suppress(DeliveryError):
+            entry = self.outbox.find(self.run) if self._spare else None
+            if entry is not None and entry.ended is None:
+                self.outbox.supersede(entry)
 
     def _left(self) -> Iterator[Message]:
         for book in (self.outbox, *self._spare):

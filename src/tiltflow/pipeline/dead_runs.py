@@ -217,8 +217,17 @@ def commands_of_dead_runs(outbox: Outbox) -> list[tuple[RunEntry, Again]]:
     return [(entry, Again(tuple(entry.plan["command"]), str(entry.plan["folder"]))) for entry in dead]
 
 
-def close_dead_run(outbox: Outbox, entry: RunEntry, thresholds: Thresholds) -> Closed:
+def close_dead_run(outbox: Outbox, entry: RunEntry, thresholds: Thresholds, *, even_if_nothing_was_done: bool = True) -> Closed:
     """Close the records of a run that ended without its last word, and put what the portal is to be told into the outbox.
+
+    Parameters
+    ----------
+    outbox, entry
+        Where the run stands, and what stands there.
+    thresholds
+        Of the verdict.
+    even_if_nothing_was_done
+        Whether the portal is told the reason of each series, too, where none is done, or only that the run is over.
 
     Raises
     ------
@@ -242,7 +251,7 @@ def close_dead_run(outbox: Outbox, entry: RunEntry, thresholds: Thresholds) -> C
     unfinished = [result for result in results if not result.ok and result.message == _ENDED]
     with _no_reason_to_leave_it_open(entry):
         _close_run_record(plan.output, results, thresholds)
-    if entry.url is not None:
+    if entry.url is not None and (even_if_nothing_was_done or any(result.ok for result in results)):
         with _no_reason_to_leave_it_open(entry):
             _put_results(outbox, entry, plan, results)
     succeeded = any(result.ok for result in results) and not unfinished

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from tiltflow.delivery.certificates import Certificates, verification
@@ -36,4 +37,10 @@ def open_outbox(folders: Sequence[Path], certificates: Certificates | None = Non
     if problem is not None and len(folders) == 1:
         raise problem
     _log.warning("what the portal is not told by the end of this run is lost: %s", problem or "there is no folder for the outbox")
+    return _in_memory(certificates)
+
+
+@cache
+def _in_memory(certificates: Certificates | None) -> Outbox:
+    """Return the one book in memory of this process: what one part of it writes down, another finds."""
     return Outbox(None, certificates=certificates)
