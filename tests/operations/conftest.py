@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.flow.call import NINE, PROGRAM
 from tests.robust.runs import contents, write_small_series
 from tests.robust.tally import Tally
 
@@ -232,10 +233,8 @@ class Facility:
     @property
     def parameters(self) -> dict[str, Any]:
         """Those of the flow."""
-        nine = dict.fromkeys(("montage", "focus", "fiducialless", "trackingMethod", "TwoSurfaces", "LocalAlignments"), 0)
-        return nine | {
-            "gold": 10,
-            "TargetNumberOfBeads": 20,
+        return NINE | {
+            "fiducialless": 0,
             "THICKNESS": 32,
             "file_share": "lab",
             "input_dir": "Lab/Session",
@@ -245,9 +244,8 @@ class Facility:
 
     def start(self) -> subprocess.Popen[str]:
         """Start the flow in a process of its own."""
-        code = "import json, sys; from tiltflow_flows.brt import brt_flow; brt_flow(**json.loads(sys.argv[1]))"
         return subprocess.Popen(
-            [sys.executable, "-c", code, json.dumps(self.parameters)],
+            [sys.executable, "-c", PROGRAM, json.dumps(self.parameters)],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
