@@ -258,6 +258,19 @@ class Facility:
         command = [sys.executable, "-m", "tiltflow", *arguments]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=RUN_S, check=False)
 
+    def await_a_series(self, process: subprocess.Popen[str]) -> None:
+        """Return when the first series has begun, or the flow has ended."""
+        end = time.monotonic() + RUN_S
+        while not (self.output / SERIES[0]).is_dir() and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def deliver(self) -> None:
+        """Tell the portal what waits, again and again, as it takes only some of it each time."""
+        for _ in range(20):
+            if self.command("outbox", "send").returncode == 0:
+                return
+
     def empty(self) -> None:
         """Forget what was made and told."""
         for folder in (self.root / "share" / "Assets", self.scratch, self.root / "state"):
