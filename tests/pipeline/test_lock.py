@@ -269,7 +269,7 @@ def test_the_holder_is_heard_of_as_long_as_it_works(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("fake_imod")
-def test_who_does_not_want_to_wait_is_told_for_whom(small_series, tmp_path):
+def test_who_does_not_want_to_wait_is_told_for_whom(small_series, tmp_path, caplog):
     output, site = tmp_path / "out", Site(scratch=tmp_path / "scratch")
     recipe = make_recipe(BrtParameters(thickness=50), engine="imod")
     require_free([small_series], output)
@@ -279,6 +279,7 @@ def test_who_does_not_want_to_wait_is_told_for_whom(small_series, tmp_path):
         result = process(small_series, recipe, site, output=output / "B", wait_for_others=False)
     assert not result.ok
     assert result.message == f"B.st: another run works on it (process {os.getpid()} on {HERE}); run it again when that has ended"
+    assert "waiting" not in caplog.text
     assert process(small_series, recipe, site, output=output / "B", wait_for_others=False).ok
 
 
