@@ -10,17 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.flow.call import NINE, PROGRAM
+from tests.listening import listening
 from tests.robust.runs import contents, write_small_series
 from tests.robust.tally import Tally
 
@@ -121,25 +120,9 @@ class Portal:
 def portal() -> Iterator[Portal]:
     """Run a portal for one test."""
     one = Portal()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status = one.takes(self.headers["Idempotency-Key"], body)
-            if status is not None:
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    one.url = f"http://127.0.0.1:{server.server_port}/api"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield one
-    server.shutdown()
-    server.server_close()
+    with listening(lambda heard: one.takes(heard.headers["Idempotency-Key"], heard.body)) as host:
+        one.url = f"http://{host}/api"
+        yield one
 
 
 @dataclass
