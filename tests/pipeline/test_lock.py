@@ -149,6 +149,22 @@ def test_the_end_of_a_run_whose_folder_was_removed_takes_no_other_s_lock(tmp_pat
     second.__exit__(None, None, None)
 
 
+def test_a_run_whose_place_another_took_is_heard_of_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "HEARTBEAT_S", 0.01)
+    path = tmp_path / "B" / LOCK_NAME
+    with folder_lock(tmp_path / "B", nobody):
+        ours = path.read_text()
+        os.utime(path, (100, 100))
+        while path.stat().st_mtime == 100:
+            time.sleep(0.01)
+        path.write_text(ours.replace(ours.split("\n")[1], new_token()))
+        time.sleep(0.1)  # a beat that has begun before
+        os.utime(path, (100, 100))
+        time.sleep(0.2)
+        assert path.stat().st_mtime == 100
+    assert path.is_file()
+
+
 def test_a_full_disk_takes_no_lock_away(tmp_path, monkeypatch):
     def full(_descriptor, _text):
         raise OSError(errno.ENOSPC, "No space left on device")
