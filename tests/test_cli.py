@@ -6,13 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import typer
+from tests.listening import listening
 from typer.testing import CliRunner
 
 from tiltflow import console, describe
@@ -38,25 +37,14 @@ def tiltflow(tmp_path, monkeypatch):
 @pytest.fixture
 def portal(request):
     """A real HTTP server that keeps what it is told, and answers with the status it is given."""
-    told, answer = [], getattr(request, "param", 200)
+    told, status = [], getattr(request, "param", 200)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            told.append((self.headers["Authorization"], json.loads(body)))
-            self.send_response(answer)
-            self.end_headers()
+    def answer(heard):
+        told.append((heard.headers["Authorization"], heard.body))
+        return status
 
-        def log_message(self, *args):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/api", told
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with listening(answer) as host:
+        yield f"http://{host}/api", told
 
 
 def test_a_good_run_ends_with_status_0_products_and_a_callback_on_disk(tiltflow, small_series, tmp_path, fake_imod):

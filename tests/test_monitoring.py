@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,6 +73,13 @@ def test_what_is_done_how_good_it_is_how_long_it_took_and_what_waits(results: Pa
     assert found["tiltflow_last_series_timestamp_seconds",] == pytest.approx(time.time(), abs=600)
 
 
+def test_a_record_counts_once_and_those_of_failed_attempts_do_not(results: Path, outbox: Outbox) -> None:
+    series = results / "Lab" / "Session" / "B"
+    shutil.copytree(series, series / "failed-attempt", ignore=shutil.ignore_patterns("failed-attempt"))
+    found = values(CliRunner().invoke(app, ["metrics", str(results), str(results / "Lab")]).stdout)
+    assert sum(value for (name, *_), value in found.items() if name == "tiltflow_series") == 2
+
+
 def test_what_a_watched_folder_waits_for(small_series: Path, tmp_path: Path, fake_imod: Any, outbox: Outbox) -> None:
     (small_series.with_name("C.st")).write_bytes(small_series.read_bytes()[:3000])
     output = tmp_path / "Assets" / "Session"
@@ -92,6 +100,10 @@ def test_what_a_watched_folder_waits_for(small_series: Path, tmp_path: Path, fak
     found = values(CliRunner().invoke(app, ["metrics", str(tmp_path / "Assets")]).stdout)
     counted = {labels[-1]: value for (name, *labels), value in found.items() if name == "tiltflow_watch_series"}
     assert counted == {"growing": 1, "whole": 0, "running": 0, "done": 1, "failed": 0, "skipped": 0}
+    shutil.copytree(output, tmp_path / "Assets" / "Other")
+    both = CliRunner().invoke(app, ["metrics", *(str(tmp_path / "Assets" / name) for name in ("Session", "Other"))]).stdout
+    lines = [line.rpartition(" ")[0] for line in both.splitlines() if line.startswith("tiltflow_watch_series{")]
+    assert len(set(lines)) == len(lines) == 2 * len(counted), "Prometheus takes no sample twice"
     (output / ".tiltflow-watch.sqlite").write_bytes(b"no ledger" * 1000)
     assert "tiltflow_watch_series" not in {name for name, *_ in values(CliRunner().invoke(app, ["metrics", str(output)]).stdout)}
 

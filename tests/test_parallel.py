@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tiltflow.parallel import map_threads
+from tiltflow.parallel import map_threads, map_views
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -19,6 +19,14 @@ def test_results_come_in_the_order_of_the_items(threads):
         return i * i
 
     assert list(map_threads(slow_first, range(20), threads)) == [i * i for i in range(20)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_views_come_in_order_and_the_fraction_is_told_of_each(threads):
+    told = []
+    assert list(map_views(lambda view: -view, 4, threads, told.append)) == [0, -1, -2, -3]
+    assert told == [0.25, 0.5, 0.75, 1.0]
+    assert list(map_views(lambda view: -view, 2, threads)) == [0, -1]
 
 
 def test_no_more_than_twice_the_threads_wait_for_the_consumer():

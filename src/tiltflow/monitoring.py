@@ -94,15 +94,14 @@ def _of_sessions(folders: Sequence[Path]) -> Metric:
     queue = GaugeMetricFamily(
         "tiltflow_watch_series", "Series of watched folders, by what they are at.", labels=["results", "state"]
     )
-    for folder in folders:
-        for path in sorted(folder.rglob(LEDGER_NAME)):
-            try:
-                counts = counts_of(path)
-            except FormatError as error:
-                _log.warning("not counted: %s", error)
-                continue
-            for state, count in counts.items():
-                queue.add_metric([str(path.parent.relative_to(folder)), state.value], count)
+    for path in _below(folders, LEDGER_NAME):
+        try:
+            counts = counts_of(path)
+        except FormatError as error:
+            _log.warning("not counted: %s", error)
+            continue
+        for state, count in counts.items():
+            queue.add_metric([str(path.parent), state.value], count)
     return queue
 
 
@@ -123,11 +122,15 @@ def _of_the_outbox(outbox: Outbox) -> Iterator[Metric]:
 
 
 def _records(folders: Sequence[Path]) -> Iterator[SeriesRecord]:
-    for folder in folders:
-        for path in sorted(folder.rglob("run.json")):
-            if path.parent.name == "failed-attempt":
-                continue
-            try:
-                yield read_record(path)
-            except (FormatError, OSError) as error:
-                _log.debug("not counted: %s", error)  # records of runs too
+    for path in _below(folders, "run.json"):
+        if path.parent.name == "failed-attempt":
+            continue
+        try:
+            yield read_record(path)
+        except (FormatError, OSError) as error:
+            _log.debug("not counted: %s", error)  # records of runs too
+
+
+def _below(folders: Sequence[Path], name: str) -> list[Path]:
+    """Return the files of a name at any depth, each once, also where one of the folders lies in another."""
+    return sorted({path for folder in folders for path in folder.resolve().rglob(name)})

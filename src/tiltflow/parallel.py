@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from tiltflow import stopping
+from tiltflow.model import Progress
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,6 +45,14 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], threads: int) ->
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def map_views(function: Callable[[int], R], views: int, threads: int, progress: Progress | None = None) -> Iterator[R]:
+    """Yield `function(view)` of all views, as :func:`map_threads` does; `progress` is called with the fraction that is done."""
+    for done, result in enumerate(map_threads(function, range(views), threads), start=1):
+        if progress is not None:
+            progress(done / views)
+        yield result
 
 
 def usable_cores() -> int:

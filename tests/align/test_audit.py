@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.align.listener import Listener
 
 from tiltflow.align import audit
 from tiltflow.align.audit import AuditParams, audit_alignment
@@ -14,28 +14,6 @@ from tiltflow.align.bundle import SolveParams
 from tiltflow.align.patches import PatchResult
 from tiltflow.align.points import left_over
 from tiltflow.model import Alignment, Evidence, Tracks
-
-
-class Listener:
-    """An observer that keeps the notes."""
-
-    def __init__(self):
-        self.notes = []
-
-    def stage(self, name):
-        return nullcontext(self)
-
-    def number(self, name, value, unit=""):
-        pass
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def warn(self, text):
-        self.notes.append(text)
-
-    def progress(self, fraction):
-        pass
 
 
 def audited(series, tracks, listener=None):
@@ -64,7 +42,7 @@ def test_a_wild_track_does_not_condemn_a_true_alignment(wild_track, monkeypatch,
     assert found.leave_out_px == evidence(good).leave_out_px
     assert not found.trust_warnings
     assert "12 patch" in found.notes[-1]
-    assert [text for text in listener.notes if "left out" in text] == [
+    assert [text for text in listener.warnings + listener.notes if "left out" in text] == [
         "left out, as they lie far above or below the others: 1 of 13 tracks"
     ]
 
@@ -98,7 +76,7 @@ def test_what_is_opaque_is_not_compared(wild_track):
     def notes(images):
         listener = Listener()
         audit_alignment(images, true, truth.nominal_deg, -8.0, 10.0, AuditParams(), observer=listener)
-        return listener.notes
+        return listener.warnings + listener.notes
 
     assert any("opaque" in text and "view 1 (" in text and ", 3 (" in text for text in notes(shaded))
     assert not any("opaque" in text for text in notes(series.images))

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.align.listener import Listener
 
 from tiltflow.align import fallback
-from tiltflow.align.beads import BeadParams
-from tiltflow.align.bundle import SolveParams, solve
-from tiltflow.align.coarse import CoarseParams, align_coarse
+from tiltflow.align.coarse import CoarseParams
 from tiltflow.align.fallback import align_views, best_attempt, methods_to_try
 from tiltflow.align.methods import METHODS, AlignParams
-from tiltflow.align.patches import PatchParams
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence
 from tiltflow.recipe import BrtParameters
-from tiltflow.simulate.parameters import SimulationParams
-from tiltflow.simulate.scoring import score
-from tiltflow.simulate.simulated_series import SimulatedSeries, simulate
 from tiltflow.work import Thresholds
 
 
@@ -71,43 +65,6 @@ def test_the_attempt_that_is_used(attempts, used):
 def test_without_any_attempt_there_is_no_alignment():
     with pytest.raises(StageError, match="No method could align the views"):
         best_attempt([])
-
-
-SMALL = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2.0, bead_nm=20.0, hot_pixels=0)
-
-
-@pytest.fixture(scope="module")
-def gold() -> SimulatedSeries:
-    return simulate(SMALL)
-
-
-class Listener:
-    """An observer that writes down what it hears."""
-
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-        self.warnings: list[str] = []
-        self.notes: list[str] = []
-        self.numbers: dict[str, Any] = {}
-        self.fraction = 0.0
-
-    def stage(self, name: str):
-        from contextlib import nullcontext
-
-        self.stages.append(name)
-        return nullcontext(self)
-
-    def number(self, name, value, unit=""):
-        self.numbers[name] = (value, unit)
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-    def progress(self, fraction):
-        self.fraction = fraction
 
 
 def gives(method: str, error_px: float | None, *warnings: str, shift_px: float = 0.0, **evidence: Any):
@@ -319,53 +276,6 @@ def test_trusted_patches_keep_their_error_where_projections_recognise_nothing(by
     assert (found.method, found.evidence.error_px, found.evidence.attempts[0]["error_px"]) == ("patches", 0.5, 0.5)
 
 
-@pytest.mark.parametrize("method", ["patches", "projection", "coarse"])
-def test_a_view_that_is_recognised_nowhere_is_left_out_by_every_method_and_named(textured, method):
-    images = textured.images.copy()
-    images[16] = np.random.default_rng(1).permutation(images[16].ravel()).reshape(images[16].shape)
-    params = AlignParams(method=method, fallback=False, coarse=CoarseParams(find_axis=False))
-    listener = Listener()
-    found = align_views(images, textured.nominal_deg, textured.header_axis_deg, 20.0, params, observer=listener, threads=2)
-    assert np.flatnonzero(~found.included).tolist() == [16]
-    assert list(found.evidence.excluded_views) == [16]
-    assert "is recognised nowhere in the field" in found.evidence.excluded_views[16]
-    assert any(text.startswith("view 17 is recognised nowhere") for text in listener.warnings)
-
-
-def test_a_view_that_only_the_projections_find_lost_is_left_out_too(textured, monkeypatch):
-    images = textured.images.copy()
-    images[16] = np.random.default_rng(1).permutation(images[16].ravel()).reshape(images[16].shape)
-    params = AlignParams(method="projection", fallback=False, coarse=CoarseParams(find_axis=False))
-    placed = align_coarse(images, textured.nominal_deg, textured.header_axis_deg, params=params.coarse)
-    monkeypatch.setattr(fallback, "place_coarsely", lambda *given, **named: replace(placed, lost={}))
-    found = align_views(images, textured.nominal_deg, textured.header_axis_deg, 20.0, params, threads=2)
-    assert list(found.evidence.excluded_views) == [16]
-    assert not found.included[16]
-
-
-def test_a_bar_of_the_grid_that_comes_in_at_high_tilt_does_not_pull_the_views(textured):
-    images = textured.images.astype(np.float32)
-    y = np.arange(images.shape[1])[:, None]
-    for view, tilt in enumerate(textured.nominal_deg):
-        edge = max(0.0, (abs(tilt) - 36) / 24) * 0.3 * len(y)
-        if edge:
-            images[view] *= 0.03 + 0.97 / (1 + np.exp(-(y - edge) / 1.5))
-    listener, params = Listener(), AlignParams(method="projection", fallback=False, coarse=CoarseParams(find_axis=False))
-    found = align_views(images, textured.nominal_deg, textured.header_axis_deg, 20.0, params, observer=listener, threads=2)
-    assert textured.error_of(found).rms_px < 0.3
-    assert found.included.all()
-    assert any("something opaque" in text and "view 1 (" in text for text in listener.warnings)
-
-
-def test_views_seen_edge_on_alone_are_left_out_and_named(textured):
-    tilts = textured.nominal_deg.copy()
-    tilts[[0, 24]] = -90.0, 88.0
-    params = AlignParams(method="coarse", coarse=CoarseParams(find_axis=False))
-    found = align_views(textured.images, tilts, textured.header_axis_deg, 20.0, params, threads=2)
-    assert found.evidence.excluded_views[0] == "is tilted by -90 degrees, too near to 90 to be stretched to zero tilt"
-    assert list(found.evidence.excluded_views) == np.flatnonzero(~found.included).tolist() == [0, 24]
-
-
 @pytest.mark.parametrize(
     ("failure", "message"),
     [
@@ -411,96 +321,6 @@ def test_shifts_are_those_of_the_views_that_take_part(by):
     assert found.evidence.axis_angle_nominal_deg == -8.0
 
 
-def align(series: SimulatedSeries, listener: Listener | None = None, **asked: Any) -> Alignment:
-    params = AlignParams(gold_nm=20.0, **asked)
-    more = {"observer": listener} if listener else {}
-    return align_views(series.images, series.nominal_deg, series.header_axis_deg, 20.0, params, **more)
-
-
-def test_arrays_give_an_alignment_with_its_evidence_and_an_observer_hears_of_it(gold):
-    listener = Listener()
-    found = align(gold, listener)
-    assert found.method == "gold"
-    assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.15
-    assert listener.stages == ["coarse alignment", "align: gold"]
-    assert listener.warnings == []
-    assert listener.numbers["leave_out"] == (found.evidence.leave_out_px, "px")
-    assert listener.fraction == pytest.approx(1.0)
-    assert found.tracks is not None
-    assert found.track_weights.shape == found.tracks.seen.shape
-
-
-def test_a_leave_out_error_beyond_the_limit_makes_the_next_method_be_tried(gold):
-    """The limit lies below what this series can give, so that nothing is trusted and the smallest error is used all the same."""
-    listener = Listener()
-    found = align(gold, listener, trust_limit_px=0.001)
-    assert found.method == "gold"
-    beyond = {each["method"]: [text.split(" 0.")[0] for text in each["trust_warnings"]] for each in found.evidence.attempts}
-    assert beyond == {
-        "gold": ["the leave-out error is"],
-        "patches": ["patches estimate the alignment error at"],
-        "projection": ["the estimated error, from the disagreement of parts of the field, is"],
-        "coarse": ["it is the coarse alignment alone, whose error is not measured"],
-    }
-    assert found.evidence.trust_warnings[0].startswith("the leave-out error is 0.")
-    assert any("alignment by gold cannot be trusted: the leave-out error" in text for text in listener.warnings)
-    for heard in (
-        "11 beads were tracked, fewer than the 25 wanted",
-        "tracks left out: 1 no denser than the specimen",
-        "the coarse alignment is used as it is",
-    ):
-        assert heard in listener.notes
-    for begins, times in (("patches of 300 px leave fewer", 2), ("tilt: standard deviation", 2), ("positions left out", 0)):
-        assert sum(text.startswith(begins) for text in listener.notes) == times
-
-
 def test_defaults_are_those_of_the_template_and_of_the_verdict():
     assert AlignParams().gold_nm == BrtParameters().gold
     assert AlignParams().trust_limit_px == Thresholds().error_poor_px
-
-
-@pytest.mark.whole
-def test_the_diameter_of_the_beads_is_told_in_nanometres_and_used_in_pixels(gold):
-    listener = Listener()
-    align(gold, listener, fallback=False, beads=BeadParams(diameter_px=1.0, adjust_size=False))
-    assert listener.numbers["bead_diameter"] == (10.0, "px")
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize(("size_px", "larger"), [(48, "the solution's"), (64, "that of patches left out in turn")])
-def test_of_the_two_estimates_of_the_error_of_patches_the_larger_counts(gold, size_px, larger):
-    found = align(gold, method="patches", fallback=False, patches=PatchParams(size_px=(size_px, size_px)))
-    params = SolveParams(weight_whole_tracks=True, tilt_drift=False)
-    solution = solve(found.tracks, gold.nominal_deg, gold.header_axis_deg, params, image_shape=(192, 192))
-    if larger == "the solution's":
-        assert found.evidence.error_px == pytest.approx(solution.evidence.error_px)
-    else:
-        assert found.evidence.error_px > 1.2 * solution.evidence.error_px
-
-
-@pytest.mark.whole
-def test_an_axis_that_disagrees_with_the_header_is_a_warning_and_is_used(gold):
-    listener, away = Listener(), gold.header_axis_deg + 6
-    params = AlignParams(gold_nm=20.0, fallback=False)
-    found = align_views(gold.images, gold.nominal_deg, away, 20.0, params, observer=listener)
-    assert any("tilt axis" in text and "header" in text for text in listener.warnings)
-    assert found.evidence.axis_angle_nominal_deg == away
-    assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.15
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize("rows_and_columns", [np.s_[:, 28:-28, :], np.s_[:, :, 24:-24]], ids=["broad", "high"])
-def test_images_need_not_be_square(gold, rows_and_columns):
-    """An alignment that takes the centre of the image to be elsewhere is off by a pixel."""
-    found = align_views(gold.images[rows_and_columns], gold.nominal_deg, -8.0, 20.0, AlignParams(gold_nm=20.0, fallback=False))
-    assert score(gold.truth, found.transforms, found.tilt_deg).rms_px < 0.2
-
-
-@pytest.mark.whole
-def test_a_view_that_takes_no_part_keeps_its_reason(gold):
-    found = align_views(
-        gold.images, gold.nominal_deg, -8.0, 20.0, AlignParams(gold_nm=20.0), excluded={4: "is left out by the request"}
-    )
-    assert not found.included[4]
-    assert found.evidence.excluded_views == {4: "is left out by the request"}
-    assert score(replace(gold.truth, dark_views=(4,)), found.transforms, found.tilt_deg).rms_px < 0.15

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numba
 import pytest
+from tests.listening import Heard, listening
 
 from tiltflow.check_site import places
 from tiltflow.check_site.engines import engine_check, self_test
@@ -157,45 +157,26 @@ def test_the_outbox(tmp_path: Path) -> None:
     assert find(check_outbox, state=tmp_path / "file" / "state").state is FAILED
 
 
+@dataclass
 class Portal:
-    """A real server that answers OPTIONS as it is told, by whether the token is right, and keeps what it was asked."""
+    """What a server was asked that answers by whether the token is right: methods and tokens."""
 
-    def __init__(self, right: int, wrong: int) -> None:
-        self.asked: list[tuple[str, str | None]] = []
-
-        def answer(request: BaseHTTPRequestHandler) -> None:
-            authorization = request.headers.get("Authorization")
-            self.asked.append((request.command, authorization))
-            request.send_response(right if authorization == f"Bearer {TOKEN}" else wrong)
-            request.send_header("Content-Length", "0")
-            request.end_headers()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_OPTIONS(self) -> None:
-                answer(self)
-
-            def do_POST(self) -> None:
-                answer(self)
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.host = f"127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+    host: str
+    asked: list[tuple[str, str | None]]
 
 
 @pytest.fixture
 def portal(request: pytest.FixtureRequest) -> Iterator[Portal]:
-    made = Portal(*request.param)
-    yield made
-    made.close()
+    right, wrong = request.param
+    asked: list[tuple[str, str | None]] = []
+
+    def answer(heard: Heard) -> int:
+        authorization = heard.headers.get("Authorization")
+        asked.append((heard.method, authorization))
+        return right if authorization == f"Bearer {TOKEN}" else wrong
+
+    with listening(answer) as host:
+        yield Portal(host, asked)
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,15 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
 from pydantic import SecretStr
+from tests.listening import Heard, listening
 
 from tiltflow import stopping
 from tiltflow.delivery.answer import within
@@ -332,31 +333,19 @@ def test_errors_travel_between_processes() -> None:
 @pytest.fixture
 def server() -> Iterator[Callable[..., tuple[str, list[tuple[dict[str, str], bytes]]]]]:
     """Start a real server that answers with the given statuses in order."""
-    running: list[ThreadingHTTPServer] = []
+    with ExitStack() as servers:
 
-    def start(*statuses: int) -> tuple[str, list[tuple[dict[str, str], bytes]]]:
-        heard: list[tuple[dict[str, str], bytes]] = []
-        answers = list(statuses)
+        def start(*statuses: int) -> tuple[str, list[tuple[dict[str, str], bytes]]]:
+            told: list[tuple[dict[str, str], bytes]] = []
+            answers = list(statuses)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                heard.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(answers.pop(0))
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+            def answer(heard: Heard) -> int:
+                told.append((dict(heard.headers), heard.content))
+                return answers.pop(0)
 
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-                pass
+            return f"http://{servers.enter_context(listening(answer))}/api", told
 
-        httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        running.append(httpd)
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{httpd.server_port}/api", heard
-
-    yield start
-    for httpd in running:
-        httpd.shutdown()
-        httpd.server_close()
+        yield start
 
 
 def test_a_real_server_that_stumbles_twice_hears_the_message(server: Callable[..., Any]) -> None:

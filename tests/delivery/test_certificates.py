@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.listening import listening
 
 from tiltflow.delivery.body import CallbackBody
 from tiltflow.delivery.callback import RetryPolicy, notify, send
@@ -46,26 +44,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def private_portal(certificate: Path) -> Iterator[str]:
     """The address of a portal with that certificate, which accepts everything."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-            pass
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"https://localhost:{server.server_port}/done"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with listening(lambda _heard: 204, context) as host:
+        yield f"https://localhost:{host.rpartition(':')[2]}/done"
 
 
 def test_an_unknown_authority_is_refused_and_the_message_names_the_variables(private_portal: str) -> None:

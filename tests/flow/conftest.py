@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import getpass
-import json
 import os
 import secrets
 import shutil
@@ -17,13 +16,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.listening import Heard, listening
 
 from tiltflow import stopping
 
@@ -108,26 +107,15 @@ class Portal:
 @pytest.fixture
 def portal() -> Iterator[Portal]:
     """Run a real HTTP server for one test."""
+    one = Portal("")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            listening.heard.append((self.headers.get("Authorization"), body))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def answer(heard: Heard) -> int:
+        one.heard.append((heard.headers.get("Authorization"), heard.body))
+        return 200
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listening = Portal(f"http://127.0.0.1:{server.server_port}/api/done")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield listening
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with listening(answer) as host:
+        one.url = f"http://{host}/api/done"
+        yield one
 
 
 @pytest.fixture(scope="session")

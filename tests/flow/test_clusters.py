@@ -17,6 +17,7 @@ pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.sorting import LogSort
+from tests.flow.call import OF_SAMPLE
 
 from em_workflows.brt.flow import brt_flow
 from tiltflow.check_site.finding import Finding, Site, State, good, run_checks
@@ -26,20 +27,6 @@ from tiltflow.settings import load_settings
 from tiltflow_flows.site_checks import CHECKS
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("prefect_server")]
-
-PARAMETERS = {
-    "montage": 0,
-    "gold": 10,
-    "focus": 0,
-    "fiducialless": 1,
-    "trackingMethod": 0,
-    "TwoSurfaces": 0,
-    "TargetNumberOfBeads": 20,
-    "LocalAlignments": 0,
-    "THICKNESS": 50,
-    "file_share": "lab",
-    "input_dir": "Lab/Sample",
-}
 
 
 @pytest.fixture
@@ -53,7 +40,7 @@ def sample(share: Path, small_series: Path) -> Path:
 
 
 def check_run(share: Path) -> None:
-    told = brt_flow(**PARAMETERS)
+    told = brt_flow(**OF_SAMPLE)
     assert [entry["status"] for entry in told["files"]] == ["success", "success", "error"]
     for entry in told["files"][:2]:
         for asset in entry["imageSet"][0]["assets"]:
@@ -84,7 +71,7 @@ def test_a_worker_that_dies_costs_its_own_series_and_no_other(
     program.write_text(good.replace("exec ", 'if [ "$2" = ts1.adoc ]; then kill -9 $PPID; sleep 5; fi\nexec ', 1))
     monkeypatch.setenv("TILTFLOW_RUNNER", "dask")
     monkeypatch.setenv("TILTFLOW_WORKERS", "2")
-    told = brt_flow(**PARAMETERS)
+    told = brt_flow(**OF_SAMPLE)
     assert [entry["status"] for entry in told["files"]] == ["error", "success", "error"]
     assert "its worker died" in told["files"][0]["message"]
     record = read_record(share / "Assets" / "Lab" / "Sample" / "ts1" / "run.json")
@@ -197,7 +184,7 @@ def test_a_partition_that_is_not_there_ends_the_run_before_any_work(
 ) -> None:
     slurm_settings(monkeypatch, tmp_path, SLURM_PARTITION="absent")
     with pytest.raises(SettingsError, match=r"Slurm refuses the job: the partition 'absent' has no nodes or is unknown"):
-        brt_flow(**PARAMETERS)
+        brt_flow(**OF_SAMPLE)
 
 
 def test_more_cores_than_any_node_has_end_the_run_before_any_work(
@@ -205,13 +192,13 @@ def test_more_cores_than_any_node_has_end_the_run_before_any_work(
 ) -> None:
     slurm_settings(monkeypatch, tmp_path, SLURM_DIRECTIVES="--cpus-per-task=64")
     with pytest.raises(SettingsError, match=r"Slurm can never run job \d+: it waits for PartitionConfig"):
-        brt_flow(**PARAMETERS)
+        brt_flow(**OF_SAMPLE)
     assert not list((share / "Assets").rglob("run.json")) or read_run(share) == "interrupted"
     monkeypatch.delenv("TILTFLOW_SLURM_DIRECTIVES")
     monkeypatch.setenv("TILTFLOW_SLURM_MEMORY", "900GiB")
     monkeypatch.setattr("tiltflow_flows.job_size._WORKER_BYTES", 800 << 30)
     with pytest.raises(SettingsError, match=r"Slurm refuses the job: no node has the 1 cores and 800\.\d GiB of memory"):
-        brt_flow(**PARAMETERS)
+        brt_flow(**OF_SAMPLE)
 
 
 def test_what_sbatch_refuses_ends_the_run_with_its_words(
@@ -219,7 +206,7 @@ def test_what_sbatch_refuses_ends_the_run_with_its_words(
 ) -> None:
     slurm_settings(monkeypatch, tmp_path, SLURM_DIRECTIVES="--mem=900G")
     with pytest.raises(SettingsError, match=r"Slurm refuses the job: .*(M|m)emory specification can not be satisfied"):
-        brt_flow(**PARAMETERS)
+        brt_flow(**OF_SAMPLE)
 
 
 def read_run(share: Path) -> str:
@@ -233,4 +220,4 @@ def test_a_job_whose_worker_cannot_start_ends_the_run(
     with pytest.raises(
         SettingsError, match=r"Slurm job \d+ ended \(FAILED, NonZeroExitCode\) before its worker reached this machine"
     ):
-        brt_flow(**PARAMETERS)
+        brt_flow(**OF_SAMPLE)

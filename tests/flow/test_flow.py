@@ -22,6 +22,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags, LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort, LogSort, TaskRunSort
 from prefect.logging.handlers import APILogHandler, APILogWorker
+from tests.flow.call import NINE
 
 from em_workflows.brt.flow import brt_flow
 from tiltflow.errors import LocationError, TiltflowError
@@ -36,18 +37,6 @@ pytestmark = pytest.mark.filterwarnings("default")  # Prefect's own deprecations
 
 SAMPLE = "Lab/PI/Project/Session/Sample"
 TOKEN = "eyJhbGciOi.s3cr3t"
-
-IMOD_PARAMETERS = {
-    "montage": 0,
-    "gold": 10,
-    "focus": 0,
-    "fiducialless": 1,
-    "trackingMethod": 0,
-    "TwoSurfaces": 0,
-    "TargetNumberOfBeads": 20,
-    "LocalAlignments": 0,
-    "THICKNESS": 50,
-}
 
 
 def test_the_door_is_the_contract_word_for_word() -> None:
@@ -104,7 +93,7 @@ def sample(share: Path, small_series: Path) -> Path:
 
 
 def run(**changes: Any) -> Any:
-    return brt_flow(**(IMOD_PARAMETERS | {"file_share": "lab", "input_dir": SAMPLE} | changes))
+    return brt_flow(**(NINE | {"file_share": "lab", "input_dir": SAMPLE} | changes))
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

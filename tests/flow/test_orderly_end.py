@@ -21,25 +21,12 @@ import pytest
 pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
 from prefect.settings import get_current_settings
+from tests.flow.call import OF_SAMPLE, PROGRAM
 
 from tiltflow.record import read_record
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("prefect_server")]
 
-PARAMETERS = {
-    "montage": 0,
-    "gold": 10,
-    "focus": 0,
-    "fiducialless": 1,
-    "trackingMethod": 0,
-    "TwoSurfaces": 0,
-    "TargetNumberOfBeads": 20,
-    "LocalAlignments": 0,
-    "THICKNESS": 50,
-    "file_share": "lab",
-    "input_dir": "Lab/Sample",
-}
-FLOW = "import json, sys; from tiltflow_flows.brt import brt_flow; brt_flow(**json.loads(sys.argv[1]))"
 ENDS_WITHIN_S = 30.0
 """After so long Prefect and Slurm kill what they have asked to end."""
 SERIES = ("ts1", "ts2")
@@ -90,7 +77,7 @@ def start_flow(site: Site) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started = []
 
     def start(**changes: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", FLOW, json.dumps(PARAMETERS | changes)]
+        command = [sys.executable, "-c", PROGRAM, json.dumps(OF_SAMPLE | changes)]
         with (site.folder / "flow.log").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, text=True, cwd=site.folder)
         started.append(process)

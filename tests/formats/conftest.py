@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.formats.beside import TILTS
 
 MODES = {"i1": 0, "u1": 0, "i2": 1, "f4": 2, "u2": 6, "f2": 12, "c8": 4}
 STAMPS = {"<": b"\x44\x44\0\0", ">": b"\x11\x11\0\0"}
@@ -67,3 +68,17 @@ def make_mrc(tmp_path: Path) -> MakeMrc:
 def images(rng: np.random.Generator) -> NDArray[np.int16]:
     """Five images of 6 x 4 pixels with values of their own."""
     return rng.permutation(np.arange(5 * 6 * 4, dtype=np.int16) - 40).reshape(5, 6, 4)
+
+
+@pytest.fixture
+def make_series(make_mrc: MakeMrc, images: NDArray[np.int16]) -> Callable[..., Path]:
+    """Return a function that writes a stack of five views with tilts in a SerialEM header and an axis in a title."""
+
+    def make(tilts: NDArray[np.float64] | None = TILTS, axis: float | None = 12.0, **options: object) -> Path:
+        if tilts is not None:
+            options |= {"extended": np.rint(tilts * 100).astype("<i2").tobytes(), "kind": b"SERI", "nint": 2, "nreal": 1}
+        if axis is not None:
+            options |= {"labels": ["SerialEM: test", f"    Tilt axis angle = {axis}, binning = 1"]}
+        return make_mrc(images, **options)
+
+    return make

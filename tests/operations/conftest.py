@@ -10,16 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.flow.call import NINE, PROGRAM
+from tests.listening import listening
 from tests.robust.runs import contents, write_small_series
 from tests.robust.tally import Tally
 
@@ -120,25 +120,9 @@ class Portal:
 def portal() -> Iterator[Portal]:
     """Run a portal for one test."""
     one = Portal()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status = one.takes(self.headers["Idempotency-Key"], body)
-            if status is not None:
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    one.url = f"http://127.0.0.1:{server.server_port}/api"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield one
-    server.shutdown()
-    server.server_close()
+    with listening(lambda heard: one.takes(heard.headers["Idempotency-Key"], heard.body)) as host:
+        one.url = f"http://{host}/api"
+        yield one
 
 
 @dataclass
@@ -232,10 +216,8 @@ class Facility:
     @property
     def parameters(self) -> dict[str, Any]:
         """Those of the flow."""
-        nine = dict.fromkeys(("montage", "focus", "fiducialless", "trackingMethod", "TwoSurfaces", "LocalAlignments"), 0)
-        return nine | {
-            "gold": 10,
-            "TargetNumberOfBeads": 20,
+        return NINE | {
+            "fiducialless": 0,
             "THICKNESS": 32,
             "file_share": "lab",
             "input_dir": "Lab/Session",
@@ -245,9 +227,8 @@ class Facility:
 
     def start(self) -> subprocess.Popen[str]:
         """Start the flow in a process of its own."""
-        code = "import json, sys; from tiltflow_flows.brt import brt_flow; brt_flow(**json.loads(sys.argv[1]))"
         return subprocess.Popen(
-            [sys.executable, "-c", code, json.dumps(self.parameters)],
+            [sys.executable, "-c", PROGRAM, json.dumps(self.parameters)],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -259,6 +240,19 @@ class Facility:
         """Call the command at this site."""
         command = [sys.executable, "-m", "tiltflow", *arguments]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=RUN_S, check=False)
+
+    def await_a_series(self, process: subprocess.Popen[str]) -> None:
+        """Return when the first series has begun, or the flow has ended."""
+        end = time.monotonic() + RUN_S
+        while not (self.output / SERIES[0]).is_dir() and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def deliver(self) -> None:
+        """Tell the portal what waits, again and again, as it takes only some of it each time."""
+        for _ in range(20):
+            if self.command("outbox", "send").returncode == 0:
+                return
 
     def empty(self) -> None:
         """Forget what was made and told."""

@@ -43,9 +43,7 @@ def run_again(facility: Facility) -> list[str]:
     """Run the flow to its end, deliver what a bad portal did not take, and return what is wrong with that."""
     process = facility.start()
     said, _ = process.communicate(timeout=RUN_S)
-    for _ in range(20):
-        if facility.command("outbox", "send").returncode == 0:
-            break
+    facility.deliver()
     return [] if process.returncode == 0 else [f"run again it ended with {process.returncode}: {said[-1500:]}"]
 
 
@@ -72,37 +70,29 @@ def test_a_flow_that_dies_at_any_moment_is_done_by_the_next_and_told_once(
 def test_a_dask_worker_that_dies_at_any_moment_costs_nothing(facility: Facility, tally: Tally, moments: int) -> None:
     clean, _ = undisturbed(facility)
     facility.more = {"TILTFLOW_RUNNER": "dask", "TILTFLOW_WORKERS": "2"}
-    chance, kind = random.Random(3), "Dask worker killed"
+    chance, kind, killed = random.Random(3), "Dask worker killed", 0
     for _ in range(moments):
         facility.empty()
         process = facility.start()
-        end = time.monotonic() + RUN_S
-        while not (facility.output / "one").is_dir() and process.poll() is None:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        facility.await_a_series(process)
         time.sleep(chance.uniform(0.0, 4.0))
         for pid in workers_of(process.pid)[:1]:
             os.kill(pid, signal.SIGKILL)
+            killed += 1
         said, _ = process.communicate(timeout=RUN_S)
         broken = [] if process.returncode == 0 else [f"it ended with {process.returncode}: {said[-1500:]}"]
         facility.more = {}
-        for _ in range(20):
-            if facility.command("outbox", "send").returncode == 0:
-                break
+        facility.deliver()
         tally.add(kind, "", broken + facility.broken_promises(clean))
         facility.more = {"TILTFLOW_RUNNER": "dask", "TILTFLOW_WORKERS": "2"}
+    assert killed, "every run was over before its turn came"
     tally.require(kind)
 
 
 def workers_of(pid: int) -> list[int]:
-    """Return the processes below one that work on series: those that have a folder of the scratch open or as their own."""
+    """Return the processes below one that Python's multiprocessing started to work, as Dask's workers are."""
     children = [int(word) for task in Path(f"/proc/{pid}/task").glob("*") for word in (task / "children").read_text().split()]
-    return [
-        child
-        for child in children
-        if b"multiprocessing.spawn" in (Path(f"/proc/{child}/cmdline").read_bytes())
-        and b"tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+    return [child for child in children if b"multiprocessing.spawn" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def test_a_prefect_server_that_goes_away_loses_nothing(facility: Facility, tally: Tally, moments: int) -> None:
@@ -111,18 +101,13 @@ def test_a_prefect_server_that_goes_away_loses_nothing(facility: Facility, tally
     for _ in range(moments):
         facility.empty()
         process = facility.start()
-        end = time.monotonic() + RUN_S
-        while not (facility.output / "one").is_dir() and process.poll() is None:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        facility.await_a_series(process)
         time.sleep(chance.uniform(0.0, 3.0))
         facility.server.stop()
         time.sleep(AWAY_S)
         facility.server.start()
         said, _ = process.communicate(timeout=2 * RUN_S)
-        for _ in range(20):
-            if facility.command("outbox", "send").returncode == 0:
-                break
+        facility.deliver()
         told = [{each["status"] for each in body["files"]} for body in facility.portal.results]
         done = [name for name in ("one", "two") if '"status": "success"' in _record(facility.output / name / "run.json")]
         broken = (
@@ -149,9 +134,7 @@ def test_a_portal_that_is_away_is_told_everything_once_when_it_is_back(facility:
     broken += [] if "the portal is not told yet" in said else [f"it does not say so: {said[-1500:]}"]
     assert facility.command("outbox", "list").returncode == 4
     facility.portal.away = False
-    for _ in range(20):
-        if facility.command("outbox", "send").returncode == 0:
-            break
+    facility.deliver()
     tally.add("portal away", "", broken + facility.broken_promises(clean))
     tally.require("portal away")
 
@@ -166,9 +149,7 @@ def test_a_flow_that_nobody_starts_again_is_closed_by_reconcile(facility: Facili
         end_all(process, signal.SIGKILL)
         had_told = len(facility.portal.results)
         done = facility.command("reconcile", "--grace", "0")
-        for _ in range(20):
-            if facility.command("outbox", "send").returncode == 0:
-                break
+        facility.deliver()
         broken = [] if done.returncode in (0, 4) else [done.stdout + done.stderr]
         if facility.portal.statuses:
             finished = facility.portal.statuses[-1:]

@@ -149,6 +149,22 @@ def test_the_end_of_a_run_whose_folder_was_removed_takes_no_other_s_lock(tmp_pat
     second.__exit__(None, None, None)
 
 
+def test_a_run_whose_place_another_took_is_heard_of_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "HEARTBEAT_S", 0.01)
+    path = tmp_path / "B" / LOCK_NAME
+    with folder_lock(tmp_path / "B", nobody):
+        ours = path.read_text()
+        os.utime(path, (100, 100))
+        while path.stat().st_mtime == 100:
+            time.sleep(0.01)
+        path.write_text(ours.replace(ours.split("\n")[1], new_token()))
+        time.sleep(0.1)  # a beat that has begun before
+        os.utime(path, (100, 100))
+        time.sleep(0.2)
+        assert path.stat().st_mtime == 100
+    assert path.is_file()
+
+
 def test_a_full_disk_takes_no_lock_away(tmp_path, monkeypatch):
     def full(_descriptor, _text):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -269,7 +285,7 @@ def test_the_holder_is_heard_of_as_long_as_it_works(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("fake_imod")
-def test_who_does_not_want_to_wait_is_told_for_whom(small_series, tmp_path):
+def test_who_does_not_want_to_wait_is_told_for_whom(small_series, tmp_path, caplog):
     output, site = tmp_path / "out", Site(scratch=tmp_path / "scratch")
     recipe = make_recipe(BrtParameters(thickness=50), engine="imod")
     require_free([small_series], output)
@@ -279,6 +295,7 @@ def test_who_does_not_want_to_wait_is_told_for_whom(small_series, tmp_path):
         result = process(small_series, recipe, site, output=output / "B", wait_for_others=False)
     assert not result.ok
     assert result.message == f"B.st: another run works on it (process {os.getpid()} on {HERE}); run it again when that has ended"
+    assert "waiting" not in caplog.text
     assert process(small_series, recipe, site, output=output / "B", wait_for_others=False).ok
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import write_small_series
 
 from tiltflow.delivery.find_series import find_series
+from tiltflow.watch import sight
 from tiltflow.watch.sight import Lookout
 
 VIEWS = "[ZValue = 0]\nTiltAngle = 0\n"
@@ -76,3 +77,16 @@ def test_a_folder_that_is_gone_is_said(folder):
     folder.rmdir()
     with pytest.raises(OSError, match="No such file"):
         Lookout(folder).look()
+
+
+def test_an_mdoc_is_opened_once_and_again_when_it_has_changed(folder, monkeypatch):
+    (folder / "B.tif").write_bytes(b"x")
+    (folder / "B.tif.mdoc").write_text(VIEWS)
+    opened, lookout = [], Lookout(folder)
+    monkeypatch.setattr(sight, "describes_views", lambda mdoc: opened.append(mdoc.name) or True)
+    lookout.look()
+    assert [each.path.name for each in lookout.look()] == ["B.tif"]
+    assert opened == ["B.tif.mdoc"]
+    os.utime(folder / "B.tif.mdoc", (200, 200))
+    lookout.look()
+    assert opened == ["B.tif.mdoc"] * 2

@@ -137,28 +137,34 @@ TokenFile = Annotated[Path | None, typer.Option("--token-file", help="File that 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FolderOptions:
-    """What every command asks that works on a folder of tilt series."""
+class WorkOptions:
+    """What every command asks that works on tilt series."""
 
-    input_dir: InputFolder
     output: Output
-    file: File = None
     parameters: BrtParameters
     template: Template = "plastic_brt"
     overrides: Overrides = None
     engine: Engine = None
     jobs: Jobs = 1
     threads: Threads = None
-    redo: Redo = False
     workdir: Workdir = None
     per_series: PerSeries = None
     verbose: Verbose = False
-    log_json: LogJson = False
 
     @property
     def scratch(self) -> Path | None:
         """Where scratch folders are made, as an absolute path; None for the setting."""
         return self.workdir.resolve() if self.workdir else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderOptions(WorkOptions):
+    """What every command asks that works on a folder of tilt series."""
+
+    input_dir: InputFolder
+    file: File = None
+    redo: Redo = False
+    log_json: LogJson = False
 
 
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:

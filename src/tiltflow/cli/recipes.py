@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import typer
 
+from tiltflow.cli.options import WorkOptions
 from tiltflow.errors import ParameterError
-from tiltflow.recipe.parameters import PARAMETERS, BrtParameters
+from tiltflow.recipe.parameters import PARAMETERS
 
 if TYPE_CHECKING:
     from tiltflow.recipe import Recipe, SeriesRecipes
     from tiltflow.settings import Settings
 
 
-class _Asked(Protocol):
-    """Options of a command that decide the recipe."""
-
-    @property
-    def parameters(self) -> BrtParameters: ...
-
-    @property
-    def template(self) -> str: ...
-
-    @property
-    def overrides(self) -> list[str] | None: ...
-
-
 def recipes_asked(
-    context: typer.Context, asked: _Asked, settings: Settings, like: Path | None, alignment: Path | None = None
+    context: typer.Context, asked: WorkOptions, settings: Settings, like: Path | None, alignment: Path | None = None
 ) -> Recipe | SeriesRecipes:
     """Return the recipe for all series, or those of an earlier run.
 

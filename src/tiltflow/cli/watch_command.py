@@ -21,23 +21,14 @@ from tiltflow.cli.application import (
 )
 from tiltflow.cli.options import (
     WHERE,
-    Engine,
     Export,
     FallbackEngine,
-    Jobs,
     KeepWorkdir,
     Like,
-    Output,
-    Overrides,
-    PerSeries,
-    Template,
-    Threads,
-    Verbose,
-    Workdir,
+    WorkOptions,
     takes_options,
 )
 from tiltflow.cli.recipes import recipes_asked
-from tiltflow.recipe.parameters import BrtParameters
 
 if TYPE_CHECKING:
     from tiltflow.watch import News
@@ -110,20 +101,10 @@ LedgerFile = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchOptions:
-    """What the command asks; most of it as the commands that work on a folder do."""
+class WatchOptions(WorkOptions):
+    """What the command asks besides."""
 
     folders: Folders
-    output: Output
-    parameters: BrtParameters
-    template: Template = "plastic_brt"
-    overrides: Overrides = None
-    engine: Engine = None
-    jobs: Jobs = 1
-    threads: Threads = None
-    workdir: Workdir = None
-    per_series: PerSeries = None
-    verbose: Verbose = False
     priority: Priority = None
     first: Order = "oldest"
     still: Still = 60.0
@@ -155,7 +136,7 @@ def watch(
     begin_work(verbose=asked.verbose, of_series=False)
     with usage_errors():
         settings = load_settings(
-            scratch=asked.workdir.resolve() if asked.workdir else None,
+            scratch=asked.scratch,
             keep_workdir=keep_workdir or None,
             threads=asked.threads,
             engine=asked.engine,

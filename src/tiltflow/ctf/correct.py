@@ -26,7 +26,7 @@ from tiltflow.ctf.model import Astigmatism, Microscope, defocus_at
 from tiltflow.errors import ParameterError
 from tiltflow.geometry import edge_on
 from tiltflow.model import Image, Progress, Stack
-from tiltflow.parallel import map_threads
+from tiltflow.parallel import map_views
 
 Floats = NDArray[np.float64]
 
@@ -130,11 +130,7 @@ def correct_stack(
     views = aligned.shape[0]
     if len(ctf_of) != views:
         raise ParameterError(f"{len(ctf_of)} CTFs for {views} views; give one for each")
-    corrected = map_threads(lambda v: correct_view(aligned[v], ctf_of[v], pixel_nm, params), range(views), threads)
-    for done, image in enumerate(corrected, start=1):
-        if progress is not None:
-            progress(done / views)
-        yield image
+    yield from map_views(lambda v: correct_view(aligned[v], ctf_of[v], pixel_nm, params), views, threads, progress)
 
 
 def correct_view(view: NDArray[np.generic], ctf: ViewCtf, pixel_nm: float, params: CorrectParams) -> Image:

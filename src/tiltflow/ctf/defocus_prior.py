@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+COMMON_STEP_NM = 1.0
+"""Step of the walk that makes one defocus of all views."""
 _STEPS_NM = np.geomspace(1.0, 300.0, 18)
 """Standard deviations of the step that are weighed: from none that matters to a microscope that focuses anew for every view."""
 _USUAL_STEP_NM = 15.0

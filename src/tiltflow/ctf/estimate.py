@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tiltflow.ctf.defocus_prior import Posterior, posterior, walk_precision
+from tiltflow.ctf.defocus_prior import COMMON_STEP_NM, Posterior, posterior, walk_precision
 from tiltflow.ctf.handedness import decide_hand
 from tiltflow.ctf.model import Astigmatism, Microscope
 from tiltflow.ctf.result import CtfEstimate, CtfParams
@@ -60,8 +60,6 @@ describe.  It makes the z scores of the means of 58 simulated series 1.09, which
 _LEAST_PHASE_DEG = -45.0
 """Phase shifts are given from here up to half a turn more: spectra do not tell half turns, and phase plates shift by 30 to 120
 degrees."""
-_COMMON_STEP_NM = 1.0
-"""Step of the walk that makes one defocus of all views."""
 _WORST_ERROR = 0.15
 """Standard error of the mean defocus over itself beyond which it is not used: then an alias at the next ring is near."""
 
@@ -221,22 +219,20 @@ class _Series:
 
     def astigmatic(self, data: RingData, fit: Fit, known: Posterior, scale: float) -> tuple[Fit, Posterior, float]:
         """Return the fit to sectors with an astigmatism, if that pays, else what was given; and the standard error of its components."""
-        precision, views = self._precision(fit), len(self.tilt_deg)
+        precision = self._precision(fit)
         without = fit_rings(data, fit.model, self.scope, precision, scale=scale, free=self.free)
         free = self.free | np.array([False, True, True, False])
         bent = fit_rings(data, without.model, self.scope, precision, scale=scale, free=free)
-        information = bent.equations.information.copy()
-        information[:views, :views] += precision
-        place = len(information) - 2 - int(self.free[-1])
-        of_both = np.linalg.pinv(information)[place : place + 2, place : place + 2]
-        error = float(np.sqrt(max(np.trace(of_both), 0.0) / 2))
+        variances = np.diag(bent.covariance(precision))
+        place = len(variances) - 2 - int(self.free[-1])  # the phase shift comes after it
+        error = float(np.sqrt(max(variances[place : place + 2].mean(), 0.0)))
         if without.cost - bent.cost < _ASTIGMATISM_GAIN:
             return fit, known, error
         return bent, self._posterior(bent)[0], error
 
     def with_model_error(self, known: Posterior, others: list[RingData], data: RingData, fit: Fit, scale: float) -> Posterior:
         """Return what is known with the differences of the mean defocus in other ranges of frequency as an error that all views share."""
-        precision = walk_precision(self.tilt_deg, self.walks[0], _COMMON_STEP_NM)
+        precision = walk_precision(self.tilt_deg, self.walks[0], COMMON_STEP_NM)
         start = replace(fit.model, astigmatism=np.zeros(2))
         means = []
         for each in (data, *others):

@@ -72,10 +72,7 @@ def decide_hand(data: RingData, best: Fit, scope: Microscope, precision: Floats,
     gain = fits[-1.0].cost - fits[1.0].cost
     likely = fits[1.0 if gain >= 0 else -1.0]
     loose = fit_rings(data, likely.model, scope, precision, scale=scale, free=_GRADIENT)
-    views = len(precision)
-    information = loose.equations.information.copy()
-    information[:views, :views] += precision
-    variance = float(np.linalg.pinv(information)[-1, -1])
+    variance = float(loose.covariance(precision)[-1, -1])
     error = float(np.sqrt(variance)) if variance > 0 else float("inf")  # untilted views tell nothing of it
     factor = loose.model.gradient
     return Handedness(decided_sign(gain, factor, error), gain, factor, error), likely

@@ -191,6 +191,12 @@ class Fit:
     equations: NormalEquations
     cost: float
 
+    def covariance(self, precision: Floats) -> Floats:
+        """Return the covariance of all that is fitted, in the order of the equations, with a prior precision of the defocus."""
+        views, information = len(precision), self.equations.information.copy()
+        information[:views, :views] += precision
+        return np.asarray(np.linalg.pinv(information))
+
 
 def fit_rings(
     data: RingData, start: RingModel, scope: Microscope, precision: Floats, *, scale: float, free: Flags = NOTHING
@@ -215,8 +221,8 @@ def fit_rings(
     views = len(start.defocus_nm)
 
     def cost(model: RingModel, at: Expectation) -> float:
-        away = model.defocus_nm
-        return deviance(data, at.power) / scale + prior_cost(data, model) + float(away @ precision @ away)
+        walk = float(model.defocus_nm @ precision @ model.defocus_nm)
+        return deviance(data, at.power) / scale + prior_cost(data, model) + walk
 
     model, at = start, expect(data, start, scope)
     now = cost(model, at)

@@ -24,7 +24,7 @@ from tiltflow.ctf.spectra import SeriesSpectra
 
 Floats = NDArray[np.float64]
 
-NOISE_ORDER, STRENGTH_ORDER = 3, 4
+_NOISE_ORDER, _STRENGTH_ORDER = 3, 4
 """Orders of the polynomials.  One more or less of either moves the mean defocus of EMPIAR-10499's series 00254, of which a single ring is
 seen, by 10 nm, and that of simulated series by 1."""
 _STRENGTH_SD, _FALL_SD = 0.7, 0.7
@@ -93,16 +93,8 @@ class RingData:
     tile_nm: float
 
 
-def ring_data(
-    spectra: SeriesSpectra,
-    tilt_deg: Floats,
-    lowest: float,
-    highest: float,
-    *,
-    noise_order: int = NOISE_ORDER,
-    strength_order: int = STRENGTH_ORDER,
-) -> RingData:
-    """Return the spectra between two frequencies, 1/nm, scaled so that all columns have the mean 1; with orders of the polynomials."""
+def ring_data(spectra: SeriesSpectra, tilt_deg: Floats, lowest: float, highest: float) -> RingData:
+    """Return the spectra between two frequencies, 1/nm, scaled so that all columns have the mean 1."""
     s = np.sqrt(spectra.s2)
     used = (s >= lowest) & (s <= highest)
     power, weight = spectra.power[..., used], spectra.weight[..., used]
@@ -116,13 +108,13 @@ def ring_data(
     return RingData(
         power=np.maximum(power, 1e-9),
         weight=weight,
-        s=np.sqrt(spectra.s2[used]),
+        s=s,
         s2=spectra.s2[used],
         x=x,
-        noise=chebyshev.chebvander(x, noise_order).T[1:],
-        strength=chebyshev.chebvander(x, strength_order).T,
-        noise_slope=per_s * _slopes(x, noise_order)[1:],
-        strength_slope=per_s * _slopes(x, strength_order),
+        noise=chebyshev.chebvander(x, _NOISE_ORDER).T[1:],
+        strength=chebyshev.chebvander(x, _STRENGTH_ORDER).T,
+        noise_slope=per_s * _slopes(x, _NOISE_ORDER)[1:],
+        strength_slope=per_s * _slopes(x, _STRENGTH_ORDER),
         per_hand=spectra.u_nm * tangent,
         spread_nm=np.abs(spectra.spread_nm * tangent),
         double=np.stack([np.cos(2 * spectra.direction), np.sin(2 * spectra.direction)]),

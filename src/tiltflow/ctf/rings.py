@@ -67,10 +67,10 @@ def rings_of(data: RingData, model: RingModel, at: Expectation, scope: Microscop
     total = np.maximum(sums[0], 1e-9)
     measured, fitted = sums[1] / total, sums[2] / total
     score = np.array([_correlation(sums[0, v], measured[v], fitted[v]) for v in range(views)])
-    per_ring = 2 * scope.per_defocus * 2 * s * (s[1] - s[0]) / (2 * np.pi)  # turns of the phase in a shell, per nm
+    turns_per_nm = 2 * scope.per_defocus * 2 * s * (s[1] - s[0]) / (2 * np.pi)  # of the rings within a shell, by the defocus
     spacing = np.full(views, np.inf)
     for view in range(views):
-        half = np.maximum(0.5 / np.maximum(per_ring * abs(model.defocus_nm[view]), 1e-9), _LEAST_SHELLS / 2)
+        half = np.maximum(0.5 / np.maximum(turns_per_nm * abs(model.defocus_nm[view]), 1e-9), _LEAST_SHELLS / 2)
         seen = _last_seen(sums[0, view], measured[view], fitted[view], half)
         if seen >= 0:
             spacing[view] = 10 / s[seen]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.ctf.defocus_prior import walk_precision
+from tiltflow.ctf.defocus_prior import COMMON_STEP_NM, walk_precision
 from tiltflow.ctf.model import Microscope
 from tiltflow.ctf.ring_fit import Fit, fit_rings
 from tiltflow.ctf.ring_model import RingData, first_model
@@ -27,8 +27,6 @@ _KEPT = 4
 """Candidates that are fitted to everything."""
 _DISTINCT = 0.12
 """Relative difference of two candidates below which they are the same minimum."""
-_COMMON_STEP_NM = 1.0
-"""Step of the walk that makes one defocus of all views."""
 _RINGLESS_NM = 1e6
 """A defocus whose rings are finer than any tile resolves: the model without rings."""
 _PHASES_DEG = (0.0, 45.0, 90.0, 135.0)
@@ -78,7 +76,7 @@ def search(
     few = _of_views(data, views)
     free = np.array([False, False, False, phase])
     count = int(np.ceil(np.log(span_nm[1] / span_nm[0]) / np.log(_FACTOR))) + 1
-    prior = walk_precision(tilt_deg[views], np.arange(len(views)), _COMMON_STEP_NM)
+    prior = walk_precision(tilt_deg[views], np.arange(len(views)), COMMON_STEP_NM)
     starts = [
         replace(first_model(few, float(defocus), 0.0), phase_deg=shift)
         for defocus in np.geomspace(*span_nm, count)
@@ -87,7 +85,7 @@ def search(
     fits = [fit_rings(few, start, scope, prior, scale=scale, free=free) for start in starts]
     allowed = [fit for fit in fits if span_nm[0] / _FACTOR < np.mean(fit.model.defocus_nm) < span_nm[1] * _FACTOR]
     candidates = _distinct(sorted(allowed or fits, key=lambda fit: fit.cost))[:_KEPT]
-    prior = walk_precision(tilt_deg, np.arange(len(tilt_deg)), _COMMON_STEP_NM)
+    prior = walk_precision(tilt_deg, np.arange(len(tilt_deg)), COMMON_STEP_NM)
     whole = []
     for candidate in candidates:
         for hand in (1.0, -1.0):

@@ -155,7 +155,7 @@ def process_given(
         return result
     try:
         refuse_elsewhere(output, site)
-        with folder_lock(output, lambda word: report(word, 0.0)), series_log(output, given.name):
+        with folder_lock(output, lambda word: report(f"{word}; waiting for its end", 0.0)), series_log(output, given.name):
             clean(output)
             recover(output, site.thresholds)
             answered = _answered(given, output)

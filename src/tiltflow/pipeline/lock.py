@@ -47,8 +47,8 @@ def folder_lock(folder: Path, waiting: Callable[[str], object], name: str = LOCK
     folder
         Of the series; it is made if it is not there.
     waiting
-        Called twice a second while another run holds the folder, with a word on that run, which is logged once; may raise to end the
-        waiting.
+        Called twice a second while another run holds the folder, with a word on that run; may raise so as not to wait.  That it is waited
+        for is logged once.
     name
         Of the hidden file, which is removed at the end.
 
@@ -155,12 +155,12 @@ def _locked(path: Path, waiting: Callable[[str], object]) -> int:
         if note is None:
             stopping.pause(_CHANGES_S)
             continue
-        word = f"another run works on it ({note.who or 'just begun'}); waiting for its end"
+        word = f"another run works on it ({note.who or 'just begun'})"
         looks += 1
-        if not told and (note.who or looks > 1):  # one that has just begun says who it is by the second look
-            _log.warning("%s: %s", path.parent.name, word)
-            told = True
         waiting(word)
+        if not told and (note.who or looks > 1):  # one that has just begun says who it is by the second look
+            _log.warning("%s: %s; waiting for its end", path.parent.name, word)
+            told = True
         stopping.pause(_LOOK_AGAIN_S)
 
 

@@ -181,8 +181,8 @@ def process(
 
     def wait_for(word: str) -> None:
         if not wait_for_others:
-            raise LocationError(f"{source.name}: {word.rpartition(';')[0]}; run it again when that has ended")
-        on_progress(SeriesProgress(source.stem, "waiting", 0.0, note=word))
+            raise LocationError(f"{source.name}: {word}; run it again when that has ended")
+        on_progress(SeriesProgress(source.stem, "waiting", 0.0, note=f"{word}; waiting for its end"))
 
     note = ""
     try:

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
 from tiltflow.model import Progress, Stack
-from tiltflow.parallel import map_threads
+from tiltflow.parallel import map_views
 
 Floats = NDArray[np.float64]
 
@@ -171,11 +171,7 @@ def find_bad_views(
     tilts = np.asarray(tilt_deg, float)
     if tilts.shape != (stack.shape[0],):
         raise ParameterError(f"{tilts.size} tilt angles for {stack.shape[0]} views; give one for each")
-    samples = []
-    for sample in map_threads(lambda view: _sample(stack[view]), range(stack.shape[0]), threads):
-        samples.append(sample)
-        if progress is not None:
-            progress(len(samples) / stack.shape[0])
+    samples = list(map_views(lambda view: _sample(stack[view]), stack.shape[0], threads, progress))
     statistics = _statistics(samples, tilts, params)
     reasons: dict[int, str] = {}
     if params.enabled:

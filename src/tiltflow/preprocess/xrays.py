@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tiltflow.errors import ParameterError
 from tiltflow.model import Progress, Stack
-from tiltflow.parallel import map_threads
+from tiltflow.parallel import map_views
 from tiltflow.preprocess.camera_faults import CameraFaults, find_camera_faults
 from tiltflow.preprocess.missing_pixels import fill_marked, not_numbers
 from tiltflow.preprocess.offset import large_level, less
@@ -194,12 +194,7 @@ def find_xrays(
     params = params or XrayParams()
     if faults is None:
         faults = find_camera_faults(stack) if params.enabled else CameraFaults()
-    views = stack.shape[0]
-    found = []
-    for repairs in map_threads(lambda view: _find_in_view(stack[view], params, faults), range(views), threads):
-        found.append(repairs)
-        if progress is not None:
-            progress(len(found) / views)
+    found = list(map_views(lambda view: _find_in_view(stack[view], params, faults), stack.shape[0], threads, progress))
     return XrayResult(
         indices=tuple(indices for indices, _, _, _ in found),
         values=tuple(values for _, values, _, _ in found),

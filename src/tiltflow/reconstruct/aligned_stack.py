@@ -21,7 +21,7 @@ from tiltflow import geometry
 from tiltflow.errors import ParameterError
 from tiltflow.kernels.warp import bin_mean, warp
 from tiltflow.model import Image, Progress, Stack
-from tiltflow.parallel import map_threads
+from tiltflow.parallel import map_views
 
 _PAD = 3
 """Pixels of repeated edge around a binned view: cubic convolution reads two beyond the edge, and positions are rounded."""
@@ -127,10 +127,7 @@ def align_stack(
     if singular.size:
         raise ParameterError(f"the transform of view {singular[0]} cannot be inverted: {xf[singular[0]].tolist()}")
     shape = aligned_shape(stack.shape, params) if out_shape is None else out_shape
-    for i, image in enumerate(map_threads(lambda v: align_view(stack[v], xf[v], params, shape), range(views), threads)):
-        if progress is not None:
-            progress((i + 1) / views)
-        yield image
+    yield from map_views(lambda v: align_view(stack[v], xf[v], params, shape), views, threads, progress)
 
 
 def align_view(view: NDArray[np.generic], xf: ArrayLike, params: StackParams, out_shape: tuple[int, int]) -> Image:

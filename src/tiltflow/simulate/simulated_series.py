@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tiltflow.kernels.phantom import fill_ellipsoid
 from tiltflow.model import Alignment, Progress, TiltSeries
-from tiltflow.parallel import map_threads
+from tiltflow.parallel import map_views
 from tiltflow.simulate.camera import as_stored, count, stored_type
 from tiltflow.simulate.exposure import expose
 from tiltflow.simulate.parameters import SimulationParams
@@ -79,14 +79,12 @@ def simulate(params: SimulationParams, *, threads: int = 1, progress: Progress |
     seeds = rng.spawn(len(truth.nominal_deg))
     images = np.empty((len(seeds), params.size, params.size), stored_type(params))
 
-    def draw(view: int) -> int:
+    def draw(view: int) -> None:
         electrons = expose(scene, view, params, seeds[view])
         images[view] = count(electrons, view, params, seeds[view])
-        return view
 
-    for done, _ in enumerate(map_threads(draw, range(len(seeds)), threads), start=1):
-        if progress:
-            progress(done / len(seeds))
+    for _ in map_views(draw, len(seeds), threads, progress):
+        pass
     return SimulatedSeries(
         images=as_stored(images, params),
         nominal_deg=truth.nominal_deg,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from tiltflow import stopping
 from tiltflow.delivery.names import why_unusable
@@ -56,8 +57,7 @@ class FolderWatch:
     given_up: int = 0
     _lookout: Lookout = field(init=False)
     _present: frozenset[Path] = frozenset()
-    _unread: str = ""
-    _wrong: str = ""
+    _troubles: dict[str, str] = field(default_factory=dict)
     _arrivals: dict[Path, tuple[tuple[int, int, str], Arrival]] = field(default_factory=dict)
     _answered: set[Path] = field(default_factory=set)
     _told: set[tuple[Path, tuple[int, int, str]]] = field(default_factory=set)
@@ -79,11 +79,11 @@ class FolderWatch:
         try:
             sights = self._lookout.look()
         except OSError as error:
-            self._say("_unread", f"cannot be read ({error.strerror or error}); it is tried again at each look", now)
+            self._say("folder", f"cannot be read ({error.strerror or error}); it is tried again at each look", now)
             self._present = frozenset()
             return
-        self._say("_unread", "", now)
-        self._say("_wrong", self.recipes.refresh(), now)
+        self._say("folder", "", now)
+        self._say("table", self.recipes.refresh(), now)
         for sight in sights:
             stopping.ask()
             self._see(sight, book, now)
@@ -93,7 +93,7 @@ class FolderWatch:
 
     def whole(self, book: Book) -> list[Entry]:
         """Return the series that can be taken; none while the table of settings is wrong, or is being changed."""
-        held = self._wrong or not self.recipes.settled
+        held = self._troubles.get("table") or not self.recipes.settled
         entries = [book.of(path) for path in self._present if not held]
         return [entry for entry in entries if entry is not None and entry.state is State.WHOLE]
 
@@ -105,10 +105,9 @@ class FolderWatch:
         """Return the folder of the results of a series."""
         return self.watched.results / path.stem
 
-    def _say(self, what: str, words: str, now: float) -> None:
-        """Tell of a trouble of the folder when it begins, changes or ends."""
-        before = getattr(self, what)
-        setattr(self, what, words)
+    def _say(self, what: Literal["folder", "table"], words: str, now: float) -> None:
+        """Tell of a trouble with the folder or its table of settings when it begins, changes or ends."""
+        before, self._troubles[what] = self._troubles.get(what, ""), words
         if words != before:
             self.news(now, self.watched.folder, words or "is all right again", "failure" if words else "plain")
 

@@ -268,9 +268,9 @@ def counts_of(path: Path) -> dict[State, int]:
     """
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)) as base:
-            if (found := base.execute("PRAGMA user_version").fetchone()[0]) != FORMAT:
-                raise FormatError(f"{path} is a ledger of format {found}, and this tiltflow reads {FORMAT}")
-            found = dict(base.execute("SELECT state, count(*) FROM series GROUP BY state"))
+            if (version := base.execute("PRAGMA user_version").fetchone()[0]) != FORMAT:
+                raise FormatError(f"{path} is a ledger of format {version}, and this tiltflow reads {FORMAT}")
+            counts = dict(base.execute("SELECT state, count(*) FROM series GROUP BY state"))
     except sqlite3.Error as error:
         raise FormatError(f"{path} cannot be read as a ledger ({error})") from error
-    return {state: found.get(state.value, 0) for state in State}
+    return {state: counts.get(state.value, 0) for state in State}
