@@ -140,15 +140,20 @@ def stoppable(*, passing_on: bool = False) -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold the signals of :data:`SIGNALS` back until a `with` block is done, then give them to their handlers.
+    """Hold the signals of :data:`SIGNALS` back until a `with` block is done, then give them to the handlers they had before it.
 
-    For calls of a library that drops what a handler raises; in a program or a framework that does not ask, handlers do.
+    For calls of a library that drops what a handler raises, or puts handlers of its own in; in a program or a framework that does not
+    ask, handlers do.
     """
     came: list[int] = []
+    ignored = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
     try:
         with _handled(_handlers(), lambda number, _frame: came.append(number)):
             yield
     finally:
+        if threading.current_thread() is threading.main_thread():
+            for number in ignored:
+                signal.signal(number, signal.SIG_IGN)
         for number in dict.fromkeys(came):
             signal.raise_signal(number)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -52,9 +52,13 @@ def planned(memory_gb: float, seconds: float, *, of_each_thread_gb: float = 0.0)
     return lambda threads: [Plan({"all": int((memory_gb + of_each_thread_gb * threads) * 1e9)}, 0, 0, seconds / threads)]
 
 
-def test_what_the_slurm_runner_imports_leaves_ctrl_c_alone() -> None:
-    assert "dask_jobqueue.runner" in sys.modules
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+@pytest.mark.parametrize("handler", ["default_int_handler", "SIG_IGN"])
+def test_what_the_slurm_runner_imports_leaves_ctrl_c_as_it_was(handler: str) -> None:
+    imports = (
+        f"import signal, sys; signal.signal(signal.SIGINT, signal.{handler}); import tiltflow_flows.slurm_cluster; "
+        f"assert 'dask_jobqueue.runner' in sys.modules; assert signal.getsignal(signal.SIGINT) == signal.{handler}"
+    )
+    subprocess.run([sys.executable, "-c", imports], check=True, timeout=120)
 
 
 def test_threads_of_the_process_are_the_default() -> None:
