@@ -152,8 +152,8 @@ def held() -> Iterator[None]:
             yield
     finally:
         if threading.current_thread() is threading.main_thread():
-            for number in ignored:
-                signal.signal(number, signal.SIG_IGN)
+            for signum in ignored:
+                signal.signal(signum, signal.SIG_IGN)
         for number in dict.fromkeys(came):
             signal.raise_signal(number)
 
