@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tiltflow import stopping
@@ -18,6 +20,7 @@ from tiltflow_flows.slurm import ASK_EVERY_S, JOB_NAME, SlurmJobs, passes, refus
 
 with stopping.held():  # the import replaces the handler of Ctrl-C
     from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+    from distributed.diskutils import WorkSpace
 
 if TYPE_CHECKING:
     from distributed.deploy.cluster import Cluster
@@ -74,7 +77,16 @@ def start_slurm_cluster(settings: Settings, size: JobSize, jobs: SlurmJobs) -> C
         with suppress(AssertionError):  # by which Dask is surprised at a job that Slurm refused
             cluster.close()
         raise
+    if settings.scratch is not None:
+        weakref.finalize(cluster, purge_dead_workers, settings.scratch)  # at the end of the process at the latest
     return cast("Cluster", cluster)
+
+
+def purge_dead_workers(scratch: Path) -> None:
+    """Remove what Dask keeps of workers that were killed; on nodes with a scratch folder of their own, their next worker does it."""
+    if (folder := scratch / "dask-scratch-space").is_dir():
+        with suppress(OSError):  # a new folder there begins with the purge
+            WorkSpace(str(folder)).new_work_dir(prefix="purge-").release()  # type: ignore[no-untyped-call]
 
 
 def slurm_options(settings: Settings, size: JobSize) -> dict[str, Any]:

@@ -1,20 +1,14 @@
-"""Prefect, kept off the network and away from the home folder, a portal that listens, and a private Slurm cluster."""
+"""Prefect, kept off the network and away from the home folder, and a portal that listens."""
 
 from __future__ import annotations
 
 import atexit
-import getpass
 import os
-import secrets
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,6 +17,7 @@ from typing import Any
 
 import pytest
 from tests.listening import Heard, listening
+from tests.private_slurm import private_slurm
 
 from tiltflow import stopping
 
@@ -139,84 +134,9 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
-
-
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run a Slurm cluster of one node for one test, with its own keys, ports and state."""
-    missing = [program for program in SLURM_PROGRAMS if shutil.which(program) is None]
-    if missing:
-        pytest.skip(f"needs Debian's slurm-wlm and munge; not on the PATH: {', '.join(missing)}")
-    home = tmp_path / "slurm"
-    for name in ("state", "spool", "log", "shared"):
-        (home / name).mkdir(parents=True)
-    key = home / "munge.key"
-    key.write_bytes(secrets.token_bytes(128))
-    key.chmod(0o600)
-    home.chmod(0o755)
-    host, user = socket.gethostname().split(".")[0], getpass.getuser()
-    (home / "slurm.conf").write_text(f"""
-ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/munge
-AuthInfo=socket={home}/munge.socket
-SlurmctldPort={free_port()}
-SlurmdPort={free_port()}
-StateSaveLocation={home}/state
-SlurmdSpoolDir={home}/spool
-SlurmctldPidFile={home}/slurmctld.pid
-SlurmdPidFile={home}/slurmd.pid
-SlurmctldLogFile={home}/log/slurmctld.log
-SlurmdLogFile={home}/log/slurmd.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-SchedulerParameters=batch_sched_delay=0,sched_interval=5,sched_min_interval=0
-MpiDefault=none
-ReturnToService=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory=4000 State=UNKNOWN
-PartitionName=em Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-""")
-    monkeypatch.setenv("SLURM_CONF", str(home / "slurm.conf"))
-    munged = ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={home}/munge.socket"]
-    munged += [f"--pid-file={home}/munged.pid", f"--log-file={home}/log/munged.log", f"--seed-file={home}/munged.seed"]
-    with ExitStack() as stack:
-        for command in (munged, ["slurmctld", "-D"], ["slurmd", "-D", "-N", host]):
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            stack.callback(stop, process)
-            time.sleep(0.5)
-        wait_until_idle(host, home)
+    """Run a Slurm cluster of one node for one test."""
+    with private_slurm(tmp_path / "slurm") as configuration:
+        monkeypatch.setenv("SLURM_CONF", str(configuration))
         yield
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def wait_until_idle(host: str, home: Path) -> None:
-    said = ""
-    for _ in range(60):
-        answer = subprocess.run(["scontrol", "show", "node", host], capture_output=True, text=True, check=False)
-        said = answer.stdout + answer.stderr
-        if "State=IDLE " in said:
-            return
-        time.sleep(0.5)
-    logs = "\n".join(path.read_text()[-2000:] for path in (home / "log").iterdir())
-    pytest.fail(f"the Slurm node did not come up: {said}\n{logs}")

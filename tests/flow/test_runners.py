@@ -28,7 +28,7 @@ from tiltflow_flows.job_size import JobSize, Needs, size_of_job
 from tiltflow_flows.pool import why_unfit
 from tiltflow_flows.runners import Runner, choose_runner
 from tiltflow_flows.slurm import JobState, SlurmJobs, passes, refusal, require_possible
-from tiltflow_flows.slurm_cluster import job_script, slurm_options
+from tiltflow_flows.slurm_cluster import job_script, purge_dead_workers, slurm_options
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -59,6 +59,22 @@ def test_what_the_slurm_runner_imports_leaves_ctrl_c_as_it_was(handler: str) -> 
         f"assert 'dask_jobqueue.runner' in sys.modules; assert signal.getsignal(signal.SIGINT) == signal.{handler}"
     )
     subprocess.run([sys.executable, "-c", imports], check=True, timeout=120)
+
+
+def test_what_dask_keeps_of_killed_workers_is_removed_and_that_of_the_living_stays(tmp_path: Path) -> None:
+    work = (
+        "import sys, time; from distributed.diskutils import WorkSpace; "
+        "folder = WorkSpace(sys.argv[1]).new_work_dir(prefix='worker-'); print(folder.dir_path, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", work, str(tmp_path / "dask-scratch-space")]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    dead, living = (Path((worker.stdout or sys.stdin).readline().strip()) for worker in workers)
+    workers[0].kill()
+    workers[0].wait()
+    purge_dead_workers(tmp_path)
+    assert (dead.exists(), living.exists()) == (False, True)
+    workers[1].kill()
+    workers[1].wait()
 
 
 def test_threads_of_the_process_are_the_default() -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,19 @@ from typing import Any
 import pytest
 from tests.flow.call import NINE, PROGRAM
 from tests.listening import listening
+from tests.private_slurm import private_slurm
 from tests.robust.runs import contents, write_small_series
 from tests.robust.tally import Tally
 
 pytest.importorskip("prefect", reason="needs the extra [prefect]")
 
+from prefect.exceptions import PrefectHTTPStatusError
+
 from tiltflow.delivery.outbox import Outbox
 
 SERIES = ("one", "two")
 BROKEN = "broken"
+POOL = "operations"
 START_S = 300.0
 RUN_S = 240.0
 FIGURES = Path(__file__).parents[2] / "docs" / "figures" / "operations.json"
@@ -38,6 +43,7 @@ _TALLY = Tally()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the number of moments be chosen, and the table be written for the documentation."""
     parser.addoption("--moments", type=int, default=2, help="moments of each kind at which something is killed")
+    parser.addoption("--server-away", type=float, default=30.0, help="seconds for which Prefect's server is gone")
     parser.addoption("--record-operations", action="store_true", help="write the table of what was survived to docs/figures")
 
 
@@ -60,7 +66,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
         counts = _TALLY.kinds.values()
         told = {
-            "command": f"python -m pytest -m operations tests/operations --moments {config.getoption('--moments')}",
+            "command": "python -m pytest -m operations tests/operations "
+            f"--moments {config.getoption('--moments')} --server-away {config.getoption('--server-away'):.0f}",
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "machine": machine(),
             "figures": {
@@ -82,6 +89,12 @@ def tally() -> Tally:
 def moments(request: pytest.FixtureRequest) -> int:
     """Return how many moments of each kind are tried."""
     return int(request.config.getoption("--moments"))
+
+
+@pytest.fixture
+def server_away_s(request: pytest.FixtureRequest) -> float:
+    """Return for how many seconds Prefect's server is gone."""
+    return float(request.config.getoption("--server-away"))
 
 
 @dataclass
@@ -144,6 +157,15 @@ class Server:
             "PREFECT_CLIENT_MAX_RETRIES": "1",
         }
 
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        """Return Prefect's own client of it."""
+        from prefect.client.orchestration import get_client
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: self.environment["PREFECT_API_URL"]}), get_client(sync_client=True) as client:
+            yield client
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
@@ -180,6 +202,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     one.stop()
 
 
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Run a Slurm cluster of one node, and return the variables with which the flow works on it."""
+    home = tmp_path_factory.mktemp("slurm")
+    with private_slurm(home) as configuration:
+        yield {
+            "SLURM_CONF": str(configuration),
+            "TILTFLOW_RUNNER": "slurm",
+            "TILTFLOW_WORKERS": "2",
+            "TILTFLOW_SLURM_CORES": "1",
+            "TILTFLOW_SLURM_MEMORY": "1GiB",
+            "TILTFLOW_SLURM_SHARED_FOLDER": str(home / "shared"),
+        }
+
+
 @dataclass
 class Facility:
     """A share with two good series and a broken one, and a flow that does them."""
@@ -188,6 +225,7 @@ class Facility:
     server: Server
     portal: Portal
     more: dict[str, str] = field(default_factory=dict)
+    _deployment: Any = None
 
     @property
     def output(self) -> Path:
@@ -236,13 +274,45 @@ class Facility:
             start_new_session=True,
         )
 
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """Start a worker of Prefect's work pool, as a site's service does."""
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "ours"]
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(command, env=self.environment, cwd=self.root, stdout=quiet, stderr=quiet, start_new_session=True)
+
+    def deploy(self) -> None:
+        """Make the flow's deployment, in a work pool of its own."""
+        with self.server.client() as client:
+            with suppress(PrefectHTTPStatusError):  # it is there
+                client.request("POST", "/work_pools/", json={"name": POOL, "type": "process"})
+            flow_id = client.create_flow_from_name("BRT")
+            self._deployment = client.create_deployment(
+                flow_id=flow_id, name="ours", entrypoint="tiltflow_flows.brt.brt_flow", work_pool_name=POOL
+            )
+
+    def request_run(self) -> Any:
+        """Ask for a run of the deployment, as the portal does, and return its number."""
+        with self.server.client() as client:
+            return client.create_flow_run_from_deployment(self._deployment, parameters=self.parameters).id
+
+    def await_run(self, run: Any) -> str:
+        """Return the name of the state in which a run of the deployment ended, with its message."""
+        end = time.monotonic() + RUN_S
+        while time.monotonic() < end:
+            with self.server.client() as client:
+                state = client.read_flow_run(run).state
+            if state is not None and state.is_final():
+                return f"{state.name}: {state.message}"
+            time.sleep(1.0)
+        return "no end"
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Call the command at this site."""
         command = [sys.executable, "-m", "tiltflow", *arguments]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=RUN_S, check=False)
 
-    def await_a_series(self, process: subprocess.Popen[str]) -> None:
-        """Return when the first series has begun, or the flow has ended."""
+    def await_a_series(self, process: subprocess.Popen[Any]) -> None:
+        """Return when the first series has begun, or the process has ended."""
         end = time.monotonic() + RUN_S
         while not (self.output / SERIES[0]).is_dir() and process.poll() is None:
             assert time.monotonic() < end
@@ -265,16 +335,21 @@ class Facility:
         """What is still to be told."""
         return Outbox(self.root / "state")
 
-    def processes(self) -> list[str]:
-        """Return the processes that work for this site: every one has its scratch folder in its environment."""
-        mark, found = f"TILTFLOW_SCRATCH={self.scratch}".encode(), []
+    def processes(self) -> dict[int, str]:
+        """Return the processes that work for this site, by their numbers: every one has its scratch folder in its environment."""
+        mark, found = f"TILTFLOW_SCRATCH={self.scratch}".encode(), {}
         for place in Path("/proc").glob("[0-9]*"):
             try:
                 if mark in (place / "environ").read_bytes().split(b"\0"):
-                    found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:100])
+                    found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:300]
             except OSError:
                 continue
         return found
+
+    def left_in_scratch(self) -> list[str]:
+        """Return what is left in the scratch folder; of Dask's own folder only its locks stay, which its next worker uses."""
+        left = [path.relative_to(self.scratch) for path in self.scratch.rglob("*") if path.is_dir() or path.suffix != ".lock"]
+        return [str(path) for path in left if str(path) != "dask-scratch-space"]
 
     def broken_promises(self, clean: dict[str, str], times: Sequence[int] = (1,)) -> list[str]:
         """Return what does not hold after the flow was run to its end; its results are told as often as `times` allows."""
@@ -291,7 +366,7 @@ class Facility:
             broken.append(f"told: {told}")
         if self.portal.statuses[-1:] != ["success"]:
             broken.append(f"statuses: {self.portal.statuses}")
-        if left := [path.name for path in self.scratch.glob("*")]:
+        if left := self.left_in_scratch():
             broken.append(f"left in scratch: {left}")
         if left := [str(path.relative_to(self.output)) for path in self.output.rglob(".tiltflow-*")]:
             broken.append(f"left among the results: {left}")
@@ -300,7 +375,7 @@ class Facility:
         if unfinished := self.outbox.unfinished():
             broken.append(f"unfinished: {unfinished}")
         if processes := self.processes():
-            broken.append(f"still there: {processes}")
+            broken.append(f"still there: {list(processes.values())}")
         return broken
 
 

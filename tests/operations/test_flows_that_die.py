@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.operations.conftest import RUN_S, Facility
 from tests.robust.runs import contents
 from tests.robust.tally import Tally
-
-AWAY_S = 30.0
 
 
 def undisturbed(facility: Facility) -> tuple[dict[str, str], float]:
@@ -67,44 +68,118 @@ def test_a_flow_that_dies_at_any_moment_is_done_by_the_next_and_told_once(
     tally.require(kind)
 
 
-def test_a_dask_worker_that_dies_at_any_moment_costs_nothing(facility: Facility, tally: Tally, moments: int) -> None:
+@pytest.fixture
+def workers(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
+    """Return the words in the command of a worker, and the variables of a flow that has such workers."""
+    if request.param == "Slurm":
+        return "distributed.cli.dask_worker", request.getfixturevalue("slurm")
+    return "multiprocessing.spawn", {"TILTFLOW_RUNNER": "dask", "TILTFLOW_WORKERS": "2"}
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("workers", ["Dask", "Slurm"], indirect=True)
+def test_a_worker_that_dies_at_any_moment_costs_nothing(
+    facility: Facility, tally: Tally, moments: int, workers: tuple[str, dict[str, str]], sent: signal.Signals, request: Any
+) -> None:
     clean, _ = undisturbed(facility)
-    facility.more = {"TILTFLOW_RUNNER": "dask", "TILTFLOW_WORKERS": "2"}
-    chance, kind, killed = random.Random(3), "Dask worker killed", 0
+    command, facility.more = workers
+    chance, killed = random.Random(3), 0
+    kind = f"worker of {request.node.callspec.params['workers']} ended by {sent.name}"
     for _ in range(moments):
         facility.empty()
         process = facility.start()
         facility.await_a_series(process)
-        time.sleep(chance.uniform(0.0, 4.0))
-        for pid in workers_of(process.pid)[:1]:
-            os.kill(pid, signal.SIGKILL)
+        delay = chance.uniform(0.0, 4.0)
+        time.sleep(delay)
+        for pid in [pid for pid, said in facility.processes().items() if command in said][:1]:
+            os.kill(pid, sent)
             killed += 1
         said, _ = process.communicate(timeout=RUN_S)
         broken = [] if process.returncode == 0 else [f"it ended with {process.returncode}: {said[-1500:]}"]
-        facility.more = {}
         facility.deliver()
-        tally.add(kind, "", broken + facility.broken_promises(clean))
-        facility.more = {"TILTFLOW_RUNNER": "dask", "TILTFLOW_WORKERS": "2"}
+        until_alone(facility)
+        tally.add(kind, f"after {delay:.1f} s", broken + facility.broken_promises(clean))
     assert killed, "every run was over before its turn came"
     tally.require(kind)
 
 
-def workers_of(pid: int) -> list[int]:
-    """Return the processes below one that Python's multiprocessing started to work, as Dask's workers are."""
-    children = [int(word) for task in Path(f"/proc/{pid}/task").glob("*") for word in (task / "children").read_text().split()]
-    return [child for child in children if b"multiprocessing.spawn" in Path(f"/proc/{child}/cmdline").read_bytes()]
+def until_alone(facility: Facility) -> None:
+    """Wait for the end of jobs that Slurm was asked to end."""
+    end = time.monotonic() + 30
+    while facility.processes() and time.monotonic() < end:
+        time.sleep(0.2)
 
 
-def test_a_prefect_server_that_goes_away_loses_nothing(facility: Facility, tally: Tally, moments: int) -> None:
+def test_a_flow_waits_for_the_end_of_a_maintenance(facility: Facility, tally: Tally, slurm: dict[str, str]) -> None:
     clean, _ = undisturbed(facility)
-    chance, kind = random.Random(4), "Prefect's server gone while series are done"
+    facility.more, kind = slurm, "Slurm's nodes drained for a minute"
+
+    def set_node(state: str) -> None:
+        node = socket.gethostname().split(".")[0]
+        command = ["scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=maintenance"]
+        subprocess.run(command, check=True, env=facility.environment)
+
+    facility.empty()
+    set_node("DRAIN")
+    process = facility.start()
+    time.sleep(60)
+    waited = process.poll() is None
+    set_node("RESUME")
+    said, _ = process.communicate(timeout=RUN_S)
+    broken = [] if waited and process.returncode == 0 else [f"it ended with {process.returncode}: {said[-1500:]}"]
+    broken += [] if "waits (" in said else [f"it does not say that it waits: {said[-1500:]}"]
+    facility.deliver()
+    until_alone(facility)
+    tally.add(kind, "", broken + facility.broken_promises(clean))
+    tally.require(kind)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_deployment_s_worker_that_dies_with_its_flow_loses_nothing(
+    facility: Facility, tally: Tally, moments: int, sent: signal.Signals
+) -> None:
+    clean, _ = undisturbed(facility)
+    facility.deploy()
+    chance, kind = random.Random(int(sent)), f"Prefect's worker ended by {sent.name}"
+    for _ in range(moments):
+        facility.empty()
+        worker = facility.start_worker()
+        facility.request_run()
+        facility.await_a_series(worker)
+        delay = chance.uniform(0.0, 5.0)
+        time.sleep(delay)
+        if sent is signal.SIGKILL:  # the machine loses its power
+            for pid in facility.processes():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, sent)
+        else:  # the service is stopped: the worker waits for what it has started
+            worker.send_signal(sent)
+        worker.wait(RUN_S)
+        had_told, worker = len(facility.portal.results), facility.start_worker()
+        ended = facility.await_run(facility.request_run())
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(RUN_S)
+        broken = [] if ended.startswith("Completed") else [f"the next run ended as {ended}"]
+        facility.deliver()
+        until_alone(facility)
+        # The portal asked twice, and each request is answered.
+        times = (1, 1 + had_told) if sent is signal.SIGKILL else (1, 2)
+        tally.add(kind, f"after {delay:.1f} s", broken + facility.broken_promises(clean, times=times))
+    tally.require(kind)
+
+
+def test_a_prefect_server_that_goes_away_loses_nothing(
+    facility: Facility, tally: Tally, moments: int, server_away_s: float
+) -> None:
+    clean, _ = undisturbed(facility)
+    chance, kind = random.Random(4), f"Prefect's server gone for {server_away_s:.0f} s while series are done"
     for _ in range(moments):
         facility.empty()
         process = facility.start()
         facility.await_a_series(process)
         time.sleep(chance.uniform(0.0, 3.0))
         facility.server.stop()
-        time.sleep(AWAY_S)
+        time.sleep(server_away_s)
         facility.server.start()
         said, _ = process.communicate(timeout=2 * RUN_S)
         facility.deliver()
@@ -160,6 +235,6 @@ def test_a_flow_that_nobody_starts_again_is_closed_by_reconcile(facility: Facili
                 else [f"told {facility.portal.results}"]
             )
         broken += [] if not facility.outbox.unfinished() else ["it is not closed"]
-        broken += [f"{path} is left in scratch" for path in facility.scratch.glob("*")]
+        broken += [f"{path} is left in scratch" for path in facility.left_in_scratch()]
         tally.add(kind, f"after {delay:.1f} s", broken)
     tally.require(kind)
