@@ -43,7 +43,6 @@ _TALLY = Tally()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the number of moments be chosen, and the table be written for the documentation."""
     parser.addoption("--moments", type=int, default=2, help="moments of each kind at which something is killed")
-    parser.addoption("--server-away", type=float, default=30.0, help="seconds for which Prefect's server is gone")
     parser.addoption("--record-operations", action="store_true", help="write the table of what was survived to docs/figures")
 
 
@@ -66,8 +65,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
         counts = _TALLY.kinds.values()
         told = {
-            "command": "python -m pytest -m operations tests/operations "
-            f"--moments {config.getoption('--moments')} --server-away {config.getoption('--server-away'):.0f}",
+            "command": f"python -m pytest -m operations tests/operations --moments {config.getoption('--moments')}",
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "machine": machine(),
             "figures": {
@@ -89,12 +87,6 @@ def tally() -> Tally:
 def moments(request: pytest.FixtureRequest) -> int:
     """Return how many moments of each kind are tried."""
     return int(request.config.getoption("--moments"))
-
-
-@pytest.fixture
-def server_away_s(request: pytest.FixtureRequest) -> float:
-    """Return for how many seconds Prefect's server is gone."""
-    return float(request.config.getoption("--server-away"))
 
 
 @dataclass

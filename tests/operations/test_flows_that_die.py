@@ -17,6 +17,9 @@ from tests.operations.conftest import RUN_S, Facility
 from tests.robust.runs import contents
 from tests.robust.tally import Tally
 
+MANY = 4
+"""From so many moments of each kind on, what takes long is tried too."""
+
 
 def undisturbed(facility: Facility) -> tuple[dict[str, str], float]:
     """Run the flow undisturbed, and return what it makes and how long it takes."""
@@ -168,18 +171,23 @@ def test_a_deployment_s_worker_that_dies_with_its_flow_loses_nothing(
     tally.require(kind)
 
 
-def test_a_prefect_server_that_goes_away_loses_nothing(
-    facility: Facility, tally: Tally, moments: int, server_away_s: float
-) -> None:
+@pytest.mark.parametrize("away_s", [30, 600])
+def test_a_prefect_server_that_goes_away_loses_nothing(facility: Facility, tally: Tally, moments: int, away_s: int) -> None:
+    if away_s > 30 and moments < MANY:
+        pytest.skip(f"ten minutes: from --moments {MANY}")
     clean, _ = undisturbed(facility)
-    chance, kind = random.Random(4), f"Prefect's server gone for {server_away_s:.0f} s while series are done"
-    for _ in range(moments):
+    chance, times, kind = (
+        random.Random(4),
+        moments if away_s == 30 else 1,
+        f"Prefect's server gone for {away_s} s while series are done",
+    )
+    for _ in range(times):
         facility.empty()
         process = facility.start()
         facility.await_a_series(process)
         time.sleep(chance.uniform(0.0, 3.0))
         facility.server.stop()
-        time.sleep(server_away_s)
+        time.sleep(away_s)
         facility.server.start()
         said, _ = process.communicate(timeout=2 * RUN_S)
         facility.deliver()
