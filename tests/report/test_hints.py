@@ -3,7 +3,9 @@
 import pytest
 
 from tiltflow.record import FailureEntry
-from tiltflow.report.hints import AGAIN, what_to_try
+from tiltflow.report.checks import Check
+from tiltflow.report.hints import AGAIN, what_may_help, what_to_try
+from tiltflow.work import Trust
 
 TRANSFER = "interrupted transfer"
 ANGLES = ".rawtlt"
@@ -70,3 +72,21 @@ def test_the_hints_follow_from_class_stage_and_kind_of_the_failure(stage, error,
 def test_what_imods_programs_print_tells_whether_the_gold_is_to_blame(reason, gold):
     found = what_to_try(FailureEntry(stage="batchruntomo", reason=reason, error="EngineError"))
     assert any(GOLD in text for text in found) == gold
+
+
+@pytest.mark.parametrize(
+    ("method", "bad", "hints"),
+    [
+        ("gold", (), set()),
+        ("gold", ("residual",), {"skip=1,2", "--gold", "XZ slice"}),
+        ("patches", ("leave-out error",), {"skip=1,2", "SizeOfPatchesXandY", "XZ slice"}),
+        ("projection", ("alignment error", "tilt axis difference"), {"skip=1,2", "setupset.copyarg.rotation", "XZ slice"}),
+        ("given", ("input",), {"series.toml", "XZ slice"}),
+        ("gold", ("tilt gap",), set()),
+    ],
+)
+def test_what_may_help_follows_from_the_checks_that_are_not_good(method, bad, hints):
+    checks = [Check(name, Trust.GOOD, "") for name in ("residual", "tracks")] + [Check(name, Trust.POOR, "") for name in bad]
+    found = what_may_help(method, checks)
+    every = {"skip=1,2", "--gold", "SizeOfPatchesXandY", "setupset.copyarg.rotation", "series.toml", "number-of-beads", "XZ slice"}
+    assert {hint for hint in every if any(hint in text for text in found)} == hints

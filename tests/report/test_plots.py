@@ -92,8 +92,8 @@ def test_the_limit_that_is_drawn_is_the_one_in_force(record):
     assert "good up to 0.123 px on average" in texts(plot)
 
 
-def test_the_axis_plot_names_header_and_data(drawn, record):
-    assert drawn["axis"].remark.startswith("Header: -8.00°. Data: -8.03° ± 0.10°.")
+def test_the_axis_plot_names_what_was_read_and_the_data(drawn, record):
+    assert drawn["axis"].remark.startswith("As read: -8.00°. Data: -8.03° ± 0.10°.")
     record.alignment.axis_angle_from_data_deg = None
     assert "Data" not in one(only(record, "rotation_deg"), "axis").remark
 

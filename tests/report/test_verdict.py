@@ -41,6 +41,29 @@ def test_lengths_are_good_up_to_one_limit_and_poor_beyond_the_other(record, fiel
         assert level(record, name) is expected
 
 
+def test_an_error_that_other_figures_contradict_is_not_good(record):
+    record.alignment.method, record.alignment.leave_out_px, record.alignment.residual_mean_px = "patches", 2.6, 3.0
+    said = {check.name: check for check in examine(record, LIMITS)}
+    assert said["alignment error"].level is Trust.DOUBTFUL
+    assert said["alignment error"].finding.endswith("which the leave-out error and the residual contradict")
+    record.alignment.leave_out_px = 0.3
+    assert level(record, "alignment error") is Trust.DOUBTFUL
+    record.alignment.residual_mean_px = 0.3
+    assert level(record, "alignment error") is Trust.GOOD
+
+
+@pytest.mark.parametrize(
+    ("share", "cut", "judged", "expected"),
+    [(0.6, False, True, Trust.GOOD), (0.8, False, False, Trust.GOOD), (0.8, True, True, Trust.DOUBTFUL)],
+)
+def test_a_specimen_that_fills_its_volume_is_not_said_to_end_in_it(record, measured, make, share, cut, judged, expected):
+    seen = record.volume = describe_volume(measured, make.voxel_nm)
+    half = share * seen.sections * seen.voxel_nm / 2
+    seen.section_low_nm, seen.section_high_nm, seen.section_cut = -half, half, cut
+    (check,) = [check for check in examine(record, LIMITS) if check.name == "thickness"]
+    assert (check.judged, check.level, bool(check.limits)) == (judged, expected, judged)
+
+
 @pytest.mark.parametrize(("field", "name"), [("leave_out_px", "leave-out error"), ("residual_mean_px", "residual")])
 def test_patches_may_drift_by_more_than_beads_where_the_error_is_estimated(record, field, name):
     setattr(record.alignment, field, 1.0)
@@ -88,7 +111,7 @@ def test_what_nobody_knows_of_the_input_is_a_doubt_and_an_assumed_axis_is_compar
     record.volume.section_low_nm = record.volume.section_high_nm = None
     verdict = judge(record, LIMITS)
     assert (verdict.level, verdict.reasons[0]) == (Trust.DOUBTFUL, mirrored)
-    assert not any("differs from the header" in reason for reason in verdict.reasons)
+    assert not any("that which was read" in reason for reason in verdict.reasons)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +164,8 @@ def test_what_nobody_measured_is_poor_when_the_axis_speaks_against_it_too(record
     unmeasured(record).input["axis_angle"] = ValueEntry(value=50.0, unit="deg", source="title line")
     verdict = judge(record, LIMITS)
     assert verdict.level is Trust.POOR
-    assert verdict.reasons[0].endswith("without an estimate of its error; its tilt axis disagrees with the header")
-    assert "the tilt axis angle differs from the header by 58.0°" in verdict.reasons
+    assert verdict.reasons[0].endswith("without an estimate of its error; its tilt axis disagrees with the one that was read")
+    assert "the tilt axis angle differs by 58.0° from that which was read (title line)" in verdict.reasons
 
 
 def test_what_nobody_measured_is_poor_when_no_specimen_is_to_be_seen(record, measured, make):
@@ -416,7 +439,8 @@ def test_the_worst_reason_comes_first(record):
     verdict = judge(record, LIMITS)
     assert verdict.level is Trust.POOR
     assert verdict.reasons[0] == "the mean residual is 9.00 px (9.00 nm)"
-    assert verdict.reasons[1] == "the alignment is based on 6 beads"
+    assert verdict.reasons[1] == "the estimated alignment error is 0.12 px (0.12 nm), which the residual contradicts"
+    assert verdict.reasons[2] == "the alignment is based on 6 beads"
     assert next(iter(verdict.numbers)) == "residual"
 
 

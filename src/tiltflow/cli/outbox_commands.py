@@ -41,8 +41,8 @@ def show(
     if as_json:
         typer.echo(json.dumps([_entry(message) for message in messages], indent=1))
     elif messages:
-        header = ("number", "state", "what", "of", "to", "written", "tried", "next try", "last problem")
-        console.show_rows([_row(message, outbox.clock()) for message in messages], header)
+        for message in messages:
+            console.out.print(_described(message, outbox.clock()), markup=False, highlight=False)
     else:
         console.out.print(f"nothing waits in {outbox.path}", markup=False)
     raise typer.Exit(NOT_TOLD if any(message.state in ("waiting", "refused") for message in messages) else 0)
@@ -68,7 +68,7 @@ def retry(numbers: Numbers = None, *, every: Every = False) -> None:
     """Let messages wait to be sent once more, refused ones for instance when the token is right again; then `send`."""
     with usage_errors():
         outbox, _ = _open()
-        _report("wait to be sent", outbox.retry(_chosen(outbox, numbers, every=every)), numbers)
+        _report("to be sent again", outbox.retry(_chosen(outbox, numbers, every=every)), numbers)
 
 
 @outbox_app.command()
@@ -76,7 +76,7 @@ def drop(numbers: Numbers = None, *, every: Every = False) -> None:
     """Never send messages."""
     with usage_errors():
         outbox, _ = _open()
-        _report("will not be sent", outbox.drop(_chosen(outbox, numbers, every=every)), numbers)
+        _report("dropped: not to be sent", outbox.drop(_chosen(outbox, numbers, every=every)), numbers)
 
 
 @app.command()
@@ -144,7 +144,9 @@ def _send(outbox: Outbox, settings: Settings, seconds: float) -> int:
         only_due = True
         stopping.pause(_ROUND_S)
     refused = len(outbox.messages("refused"))
-    console.out.print(f"{left} wait, {refused} were refused" if left or refused else "all is told", markup=False)
+    said = [f"{_messages(left)} still to be told"] if left else []
+    said += [f"{_messages(refused)} refused (`tiltflow outbox list`)"] if refused else []
+    console.out.print("; ".join(said) or "all is told", markup=False)
     return NOT_TOLD if left or made.refused else 0
 
 
@@ -162,7 +164,7 @@ def _report(what: str, done: list[int], asked: list[int] | None) -> None:
     from tiltflow import console
     from tiltflow.errors import ParameterError
 
-    console.out.print(f"{len(done)} messages {what}", markup=False)
+    console.out.print(f"{_messages(len(done))} {what}", markup=False)
     if lacking := sorted({*(asked or [])} - {*done}):
         raise ParameterError(f"no such message in the outbox, or none that this can be done with: {', '.join(map(str, lacking))}")
 
@@ -186,16 +188,25 @@ def _entry(message: Message) -> dict[str, object]:
     }
 
 
-def _row(message: Message, now: float) -> tuple[str, ...]:
+def _described(message: Message, now: float) -> str:
+    """Return a message in a few short lines: what it is, then what became of it."""
     import httpx
 
-    wait_s = message.due - now
-    due = "" if message.state != "waiting" else "now" if wait_s <= 0 else f"in {wait_s / 60:.0f} min"
     about = Path(message.about).name or message.about
-    return (
-        *(str(message.number), message.state, message.kind, about, httpx.URL(message.url).host, _moment(message.written)),
-        *(str(message.attempts), due, message.problem),
-    )
+    done = [f"written {_moment(message.written)}", f"tried {_times(message.attempts)}"]
+    if message.state == "waiting":
+        wait_s = message.due - now
+        done.append("due now" if wait_s <= 0 else f"next try in {wait_s / 60:.0f} min")
+    lines = [f"{message.number}  {message.state}: {message.kind} of {about}, to {httpx.URL(message.url).host}", ", ".join(done)]
+    return "\n    ".join(lines + ([message.problem] if message.problem else []))
+
+
+def _messages(number: int) -> str:
+    return "1 message" if number == 1 else f"{number} messages"
+
+
+def _times(number: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
 def _moment(seconds: float) -> str:

@@ -55,8 +55,8 @@ CAPTIONS: Mapping[str, Caption] = {
     ),
     "axis": Caption(
         "Tilt axis angle",
-        "Angle of the tilt axis in each view, with the values from the header and from the data.",
-        "header and data within two degrees of each other, and the same angle in every view to a tenth of a degree or two.",
+        "Angle of the tilt axis in each view, with the value that was read and that from the data.",
+        "both within two degrees of each other, and the same angle in every view to a tenth of a degree or two.",
         "Where they disagree and the data are conclusive, the angle from the data is used.",
     ),
     "texture": Caption(

@@ -1,11 +1,14 @@
-"""What to try when a series failed, by the class and kind of the error and the stage it came from."""
+"""What to try when a series failed, by the class and kind of the error and the stage it came from, or is not good, by its checks."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tiltflow.record import FailureEntry, FailureKind
+from tiltflow.report.checks import Check
+from tiltflow.work import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,33 @@ _HINTS = (
     _Hint("Nothing is wrong: the run was interrupted. Run the same command again to process this series.", kind="interrupted"),
 )
 AGAIN = "When the cause is removed, run the same command again: finished series are kept, and only this one is processed again."
+
+_FIGURES = ("alignment error", "leave-out error", "residual")
+_VIEWS_OUT = "Exclude views that stand out in the plots below (`--set setupset.copyarg.skip=1,2`)."
+_BY_METHOD = {
+    "gold": "Check the bead diameter (`--gold`, nm) in a view at low tilt. Beads that move with the beam are followed better with local "
+    "alignments (`--local-alignments 1`).",
+    "patches": "Try larger patches (`--set comparam.xcorr_pt.tiltxcorr.SizeOfPatchesXandY=N,N`) or markerless alignment "
+    "(`--fiducialless`), or, where there is gold, follow the beads (`--tracking-method 0`).",
+    "projection": "Where there is gold, follow the beads (without `--fiducialless`); where there is texture, patches "
+    "(`--tracking-method 1`).",
+}
+_BY_CHECK = {
+    "tilt axis difference": "Give the tilt axis angle of your microscope, with its sign (`--set setupset.copyarg.rotation=A`).",
+    "input": "Say what no source gives, in `series.toml` beside the series or by `--set`; `tiltflow inspect FILE` shows where each value "
+    "is looked for.",
+    "tracks": "Few beads or patches leave little to check the alignment with: ask for more (`--target-number-of-beads N`), or for "
+    "another method.",
+}
+_LOOK = "Look at the XZ slice above: a specimen that is level, with symmetric beads, is aligned whatever the figures say of it."
+
+
+def what_may_help(method: str, checks: Sequence[Check]) -> tuple[str, ...]:
+    """Return what may make a result better, by the checks that are not good; nothing where all are."""
+    bad = {check.name for check in checks if check.level is not Trust.GOOD}
+    helps = [_VIEWS_OUT, _BY_METHOD[method]] if method in _BY_METHOD and bad.intersection(_FIGURES) else []
+    helps += [text for name, text in _BY_CHECK.items() if name in bad]
+    return (*helps, _LOOK) if helps else ()
 
 
 def what_to_try(failure: FailureEntry) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tiltflow.record import AlignmentEntry, HalvesEntry, SeriesRecord, VolumeEntry
 from tiltflow.report.captions import CAPTIONS, Caption
+from tiltflow.report.checks import residual_limits
 from tiltflow.report.facts import axis_is_assumed
 from tiltflow.report.figures import BAD, FAINT, FIRST, GOOD, INK, SECOND, THIRD, draw
 from tiltflow.report.lengths import pixel_size_nm
@@ -141,7 +142,7 @@ def _residuals(views: _Views) -> Plot | None:
     values = views.values(views.found.residual_per_view_px)
     if values is None:
         return None
-    good = views.thresholds.residual_good_px
+    (good, _), _ = residual_limits(views.found, views.thresholds)
 
     def paint(axes: Axes) -> None:
         there = views.order[~np.isnan(values[views.order])]
@@ -213,7 +214,7 @@ def _axis(views: _Views) -> Plot | None:
     values = views.values(views.found.rotation_deg)
     if values is None:
         return None
-    header, found, error = (
+    read, found, error = (
         None if views.axis_assumed else views.found.axis_angle_nominal_deg,
         views.found.axis_angle_from_data_deg,
         views.found.axis_angle_error_deg,
@@ -221,8 +222,8 @@ def _axis(views: _Views) -> Plot | None:
 
     def paint(axes: Axes) -> None:
         axes.plot(views.tilt[views.order], values[views.order], "o-", color=FIRST, label="used")
-        if header is not None:
-            axes.axhline(header, color=INK, linestyle="--", linewidth=1, label="header")
+        if read is not None:
+            axes.axhline(read, color=INK, linestyle="--", linewidth=1, label="as read")
         if found is not None:
             axes.axhline(found, color=SECOND, linewidth=1, label="from the data")
             if error is not None:
@@ -232,7 +233,7 @@ def _axis(views: _Views) -> Plot | None:
         axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
         views.finish(axes, "tilt axis angle, degrees", columns=3)
 
-    said = [f"Header: {header:.2f}°."] if header is not None else []
+    said = [f"As read: {read:.2f}°."] if read is not None else []
     if found is not None:
         said.append(f"Data: {found:.2f}°" + (f" ± {error:.2f}°." if error is not None else "."))
     return _plot("axis", paint, " ".join([*said, views.remark]))

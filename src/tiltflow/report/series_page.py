@@ -10,7 +10,7 @@ from tiltflow.record import SeriesRecord
 from tiltflow.report.checks import Check, examine
 from tiltflow.report.embed import Embedded, Embedder
 from tiltflow.report.facts import facts
-from tiltflow.report.hints import AGAIN, what_to_try
+from tiltflow.report.hints import AGAIN, what_may_help, what_to_try
 from tiltflow.report.links import links
 from tiltflow.report.methods import describe_methods
 from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
@@ -76,6 +76,7 @@ def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds
         methods=describe_methods(record) if checks else None,
         troubled=record.failure is not None or bool(record.warnings) or record.status == "running",
         hints=what_to_try(record.failure) if record.failure is not None else (),
+        helps=what_may_help(record.alignment.method, checks) if record.alignment is not None else (),
         again=AGAIN,
         source_name=Path(record.source).name,
         seconds=sum(stage.seconds or 0.0 for stage in record.stages),
