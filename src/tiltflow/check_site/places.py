@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,11 @@ def share_check(name: str) -> Callable[[Site], Finding]:
 
 
 def check_shares(site: Site) -> Finding:
-    """Look whether there are shares at all: without one the flow finds no series."""
+    """Look whether there are shares at all: without one the flow finds no series; the commands need none."""
     if site.settings.mounts:
         return good(f"{len(site.settings.mounts)}: {', '.join(sorted(site.settings.mounts))}")
+    if find_spec("prefect") is None:
+        return note("no file share is known, which only the flow needs; it is not installed here")
     return failed("no file share is known, so that the flow finds no series", "set mounts, as TILTFLOW_MOUNTS=name=/mnt/share")
 
 
