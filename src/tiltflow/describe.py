@@ -66,6 +66,14 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
     }
     if known.exposure is not None:
         entries["exposure"] = entry("exposure", np.round(known.exposure, 4).tolist(), "e/angstrom^2")
+    if known.exposure_before is not None:
+        entries["exposure_before"] = entry("exposure_before", np.round(known.exposure_before, 4).tolist(), "e/angstrom^2")
+    if known.acquired is not None:
+        entries["acquired"] = entry("acquired", (known.acquired + 1).tolist())
+    if known.voltage_kv is not None:
+        entries["voltage"] = entry("voltage_kv", known.voltage_kv, "kV")
+    if known.target_defocus_nm is not None:
+        entries["target_defocus"] = entry("target_defocus_nm", known.target_defocus_nm, "nm")
     return entries
 
 

@@ -146,6 +146,12 @@ class TiltSeries:
         it (:attr:`axis_is_told`).
     exposure
         Electrons per square ångström of each view, `(views,)`, if known.
+    exposure_before
+        What the specimen had received before each view, `(views,)`, electrons per square ångström, if known.
+    acquired
+        The views in the order in which they were taken, counted from 0, `(views,)`, if known.
+    voltage_kv, target_defocus_nm
+        Accelerating voltage, and the defocus that was aimed at, underfocus positive, if known.
     included
         Views that take part in alignment and reconstruction, `(views,)`.
     provenance
@@ -167,6 +173,10 @@ class TiltSeries:
     axis_angle_deg: float
     included: NDArray[np.bool_]
     exposure: NDArray[np.float64] | None = None
+    exposure_before: NDArray[np.float64] | None = None
+    acquired: NDArray[np.int64] | None = None
+    voltage_kv: float | None = None
+    target_defocus_nm: float | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     doubts: Mapping[str, str] = field(default_factory=dict)

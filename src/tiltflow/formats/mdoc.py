@@ -33,6 +33,8 @@ from tiltflow.model import Problem
 
 _SECTION = re.compile(r"\[\s*(\w+)\s*=")
 _NUMBER = re.compile("[0-9]{1,9}")
+_LEAST_KV, _MOST_KV = 20.0, 3000.0
+"""Voltages of electron microscopes."""
 _TURNED_TOLERANCE_DEG = 0.2
 """Difference of `TiltAxisAngle` from -(RotationAngle + 90) that is rounding."""
 
@@ -51,6 +53,10 @@ class MdocView:
         `ExposureDose` and `PriorRecordDose`, electrons per square ångström.
     pixel_size_angstrom
         `PixelSpacing` of the view.
+    target_defocus_um
+        `TargetDefocus`, µm, negative where the lens is weaker than in focus.
+    voltage_kv
+        `Voltage`.
     frames
         `SubFramePath` as written, often with backslashes.
     acquired
@@ -63,6 +69,8 @@ class MdocView:
     exposure: float | None = None
     prior_exposure: float | None = None
     pixel_size_angstrom: float | None = None
+    target_defocus_um: float | None = None
+    voltage_kv: float | None = None
     frames: str | None = None
     acquired: str | None = None
 
@@ -87,6 +95,8 @@ class Mdoc:
         Tilt axis from vertical, counter-clockwise positive.
     axis_source
         Entry that gave the axis.
+    voltage_kv
+        Accelerating voltage.
     problems
         Fields that had to be left out.
     cut
@@ -100,6 +110,7 @@ class Mdoc:
     image_size: tuple[int, int] | None = None
     axis_angle_deg: float | None = None
     axis_source: str = ""
+    voltage_kv: float | None = None
     problems: tuple[Problem, ...] = ()
     cut: str = ""
 
@@ -107,6 +118,12 @@ class Mdoc:
     def tilt_deg(self) -> NDArray[np.float64]:
         """Tilt of each view, `(views,)`; NaN where missing."""
         return np.array([np.nan if view.tilt_deg is None else view.tilt_deg for view in self.views], float)
+
+    @property
+    def target_defocus_nm(self) -> float | None:
+        """Median defocus that was aimed at, nm, underfocus positive; None where no view tells one."""
+        known = [view.target_defocus_um for view in self.views if view.target_defocus_um]
+        return float(np.median(known)) * -1000 if known else None
 
     @property
     def exposure(self) -> NDArray[np.float64] | None:
@@ -132,6 +149,16 @@ def _pixel(text: str) -> float | None:
     return value
 
 
+def _voltage(text: str) -> float | None:
+    """Return a voltage in kV; 0 stands for an unknown one, and what no microscope has is left out."""
+    value = _number(text)
+    if not value:
+        return None
+    if not _LEAST_KV <= value <= _MOST_KV:
+        raise ValueError(text)
+    return value
+
+
 def _image_size(text: str) -> tuple[int, int]:
     nx, ny = map(int, text.split())
     if min(nx, ny) < 1:
@@ -153,6 +180,7 @@ _HEADER_FIELDS: _Fields = {
     "PixelSpacing": ("pixel_size_angstrom", _pixel),
     "ImageSize": ("image_size", _image_size),
     "TiltAxisAngle": ("axis_angle_deg", _axis),
+    "Voltage": ("voltage_kv", _voltage),
 }
 """Fields of the header: the name of the value, and its parser, whose ValueError leaves the field out."""
 
@@ -162,6 +190,8 @@ _VIEW_FIELDS: _Fields = {
     "ExposureDose": ("exposure", _number),
     "PriorRecordDose": ("prior_exposure", _number),
     "PixelSpacing": ("pixel_size_angstrom", _number),
+    "TargetDefocus": ("target_defocus_um", _number),
+    "Voltage": ("voltage_kv", _voltage),
     "SubFramePath": ("frames", str),
     "DateTime": ("acquired", str),
 }
@@ -218,6 +248,7 @@ def parse_mdoc(text: str, path: Path = Path("mdoc")) -> Mdoc:
         image_size=common.get("image_size"),
         axis_angle_deg=axis,
         axis_source=source,
+        voltage_kv=next((kv for kv in (common.get("voltage_kv"), *(view.voltage_kv for view in views)) if kv), None),
         problems=tuple(problems),
         cut=cut,
     )

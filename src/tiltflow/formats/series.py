@@ -8,6 +8,8 @@ pixel size     directive `setupset.copyarg.pixel`; the `.mdoc`; the header; the 
 tilt axis      directive `setupset.copyarg.rotation`; the `.mdoc`; a title line; the extended header; `B.edf`; `B.txt`; else
                0 degrees
 exposure       the `.mdoc`; the extended header; else unknown
+before a view  the `.mdoc`: `PriorRecordDose`, or the exposures in the order of `DateTime`; else unknown
+voltage        the `.mdoc`; else unknown
 =============  =====================================================================================================
 
 The reasons: a directive and a `.rawtlt` are put there by a person, who knows better than the microscope; the `.mdoc` is
@@ -31,13 +33,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.errors import ParameterError
+from tiltflow.formats.acquisition import exposure_before_sections, order_of_sections
 from tiltflow.formats.disagreements import compare_axes, compare_pixels
 from tiltflow.formats.extended import axis_angle_in_labels, axis_of_tomography, is_pixel_size
+from tiltflow.formats.mdoc import Mdoc
 from tiltflow.formats.side_axis import AXIS_SUFFIXES, read_side_axis
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of, find_sources
 from tiltflow.formats.tiltangles import FIRSTINC, find_tilt_angles, mdoc_places
@@ -100,6 +105,8 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None, 
     tilts = find_tilt_angles(sources, first_increment=first_increment, use_rawtlt=hints.use_rawtlt, ask_images=ask_images)
     pixel, axis = _pixel_size(sources, hints), _axis_angle(sources, hints)
     exposure, included = _exposure(sources, tilts.value), _included(sources, hints)
+    before, acquired = _before(sources, tilts.value), _acquired(sources, tilts.value)
+    mdoc = sources.mdoc
     return TiltSeries(
         path=sources.path,
         shape=sources.stack.shape,
@@ -108,12 +115,17 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None, 
         axis_angle_deg=axis.value,
         included=included.value,
         exposure=exposure.value,
+        exposure_before=before.value,
+        acquired=acquired.value,
+        voltage_kv=mdoc.voltage_kv if mdoc else None,
+        target_defocus_nm=mdoc.target_defocus_nm if mdoc else None,
         provenance={
             "tilt_deg": tilts.where,
             "pixel_size_angstrom": pixel.where,
             "axis_angle_deg": axis.where,
             "exposure": exposure.where,
             "included": included.where,
+            **_of_the_microscope(before, acquired, mdoc),
         },
         problems=tuple(sources.problems),
         doubts=sources.doubts,
@@ -231,6 +243,37 @@ def _exposure(sources: Sources, tilt_deg: NDArray[np.float64]) -> Found[NDArray[
             return Found(values[places] if matched else values, f"{where}{', matched by angle' if matched else ''}, {total}")
         sources.report(f"exposures of {count_of(len(values), 'view')} for {sources.views}; not used", where)
     return Found(None, "no source gives it")
+
+
+def _before(sources: Sources, tilt_deg: NDArray[np.float64]) -> Found[NDArray[np.float64] | None]:
+    """Return the exposure before each view."""
+    found = exposure_before_sections(sources.mdoc) if sources.mdoc else None
+    if found is None or len(found[0]) != sources.views:
+        return Found(None, "no source gives it")
+    places = mdoc_places(sources, tilt_deg)
+    values, where = found[0], f"{sources.mdoc_name} ({found[1]})"
+    return Found(values, where) if places is None else Found(values[places], f"{where}, matched by angle")
+
+
+def _acquired(sources: Sources, tilt_deg: NDArray[np.float64]) -> Found[NDArray[np.int64] | None]:
+    """Return the views in the order in which they were taken."""
+    found = order_of_sections(sources.mdoc) if sources.mdoc else None
+    if found is None or len(found[0]) != sources.views:
+        return Found(None, "no source gives it")
+    places = mdoc_places(sources, tilt_deg)
+    order, where = found[0], f"{sources.mdoc_name} ({found[1]})"
+    return Found(order, where) if places is None else Found(np.argsort(places)[order], f"{where}, matched by angle")
+
+
+def _of_the_microscope(before: Found[Any], acquired: Found[Any], mdoc: Mdoc | None) -> dict[str, str]:
+    """Return where those values were read that few sources tell, of the values that are known."""
+    told = {"exposure_before": before, "acquired": acquired}
+    where = {name: found.where for name, found in told.items() if found.value is not None}
+    if mdoc is not None and mdoc.voltage_kv is not None:
+        where["voltage_kv"] = f"{mdoc.path.name} (Voltage)"
+    if mdoc is not None and mdoc.target_defocus_nm is not None:
+        where["target_defocus_nm"] = f"{mdoc.path.name} (TargetDefocus)"
+    return where
 
 
 def _included(sources: Sources, hints: SeriesHints) -> Found[NDArray[np.bool_]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tiltflow import geometry as axes
-from tiltflow.interchange.acquisition import acquisition_order
+from tiltflow.formats.acquisition import acquisition_order
 from tiltflow.interchange.rigid_remark import pitch_remarks, rigid_remarks
 from tiltflow.interchange.series_geometry import SeriesGeometry
 

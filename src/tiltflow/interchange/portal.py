@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from tiltflow import geometry as axes
+from tiltflow.formats.acquisition import acquisition_order
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.tilts import render_tilts
 from tiltflow.formats.transforms import render_transforms
-from tiltflow.interchange.acquisition import acquisition_order
 from tiltflow.interchange.imod_set import newst_com, tilt_com
 from tiltflow.interchange.portal_pyramid import SCALES, write_pyramid
 from tiltflow.interchange.rigid_remark import rigid_remarks

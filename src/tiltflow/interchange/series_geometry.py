@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
 from tiltflow.errors import FormatError, LocationError, ParameterError, StageError
+from tiltflow.formats.acquisition import exposure_before_each_view
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
-from tiltflow.interchange.acquisition import exposure_before_each_view
 from tiltflow.interchange.command_files import TiltCommand, read_tilt_command
 from tiltflow.interchange.track_file import read_tracks
 from tiltflow.model import Tracks
@@ -227,7 +227,7 @@ def read_geometry(folder: Path, record: SeriesRecord | None = None) -> SeriesGeo
         alignment=found,
         reconstruct=params,
         exposure=None if exposure is None else np.array(exposure, float),
-        exposure_before=exposure_before_each_view(Path(record.source), np.array(_value(record, "tilt_angles"), float)),
+        exposure_before=_exposure_before(record),
         gold_nm=float(record.recipe.stages.get("gold_nm") or 0.0),
         tracks=None if tracks is None else tracks[0],
         used=None if tracks is None else tracks[1],
@@ -367,6 +367,13 @@ def _value(record: SeriesRecord, name: str) -> Any:
             f"{record.name}: the record does not give the {name.replace('_', ' ')}: process the series again (--redo)"
         )
     return None if entry is None else entry.value
+
+
+def _exposure_before(record: SeriesRecord) -> Floats | None:
+    """Return the exposure before each view: as read when the series was processed, or for older records from the `.mdoc`."""
+    if (entry := record.input.get("exposure_before")) is not None:
+        return np.array(entry.value, float)
+    return exposure_before_each_view(Path(record.source), np.array(_value(record, "tilt_angles"), float))
 
 
 def _not_handed_on(found: AlignmentEntry, folder: Path, name: str, thickness: int) -> list[str]:

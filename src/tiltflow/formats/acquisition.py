@@ -1,8 +1,7 @@
-"""The exposure that the specimen had received before each view, from the `.mdoc` beside the stack."""
+"""When the views were taken, and what exposure the specimen had received before each, from the `.mdoc` beside the stack."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -32,27 +31,46 @@ def exposure_before_each_view(stack: Path, tilt_deg: NDArray[np.float64]) -> NDA
     return before if before is None or in_order else before[places]
 
 
-def _before_each_section(mdoc: Mdoc) -> NDArray[np.float64] | None:
-    prior = [view.prior_exposure for view in mdoc.views]
-    if all(value is not None for value in prior) and any(prior):
-        return np.array(prior, float)
-    times, exposure = [_time(view.acquired) for view in mdoc.views], mdoc.exposure
-    known = [time for time in times if time is not None]
-    if exposure is None or len(set(known)) < len(mdoc.views):
+def order_of_sections(mdoc: Mdoc) -> tuple[NDArray[np.int64], str] | None:
+    """Return the sections of an `.mdoc` in the order in which they were taken, counted from 0, and the field that tells it.
+
+    The field is `PriorRecordDose` or `DateTime`; None where neither has another value in each section.
+    """
+    prior = _prior(mdoc)
+    if prior is not None and len(set(prior)) == len(prior):
+        return np.argsort(prior), "PriorRecordDose"
+    known = [time for view in mdoc.views if (time := _time(view.acquired)) is not None]
+    if len(set(known)) < len(mdoc.views):
         return None
-    return _accumulated(known, exposure)
+    return np.argsort(np.array(known, "datetime64[us]")), "DateTime"
+
+
+def exposure_before_sections(mdoc: Mdoc) -> tuple[NDArray[np.float64], str] | None:
+    """Return the exposure before each section of an `.mdoc`, `(views,)`, electrons per square ångström, and the field that tells it."""
+    prior, exposure, order = _prior(mdoc), mdoc.exposure, order_of_sections(mdoc)
+    if prior is not None:
+        return prior, "PriorRecordDose"
+    if exposure is None or order is None:
+        return None
+    before = np.empty_like(exposure)
+    before[order[0]] = np.cumsum(exposure[order[0]]) - exposure[order[0]]
+    return before, f"ExposureDose in the order of {order[1]}"
+
+
+def _prior(mdoc: Mdoc) -> NDArray[np.float64] | None:
+    prior = [view.prior_exposure for view in mdoc.views]
+    known = [value for value in prior if value is not None]
+    return np.array(known) if len(known) == len(prior) and any(known) else None
+
+
+def _before_each_section(mdoc: Mdoc) -> NDArray[np.float64] | None:
+    found = exposure_before_sections(mdoc)
+    return None if found is None else found[0]
 
 
 def acquisition_order(exposure_before: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the place of each view in the order of acquisition, `(views,)`, counted from 1."""
     return np.argsort(np.argsort(exposure_before, kind="stable"), kind="stable") + 1
-
-
-def _accumulated(times: Sequence[datetime], exposure: NDArray[np.float64]) -> NDArray[np.float64]:
-    order = np.argsort(np.array(times, "datetime64[us]"), kind="stable")
-    before = np.empty_like(exposure)
-    before[order] = np.cumsum(exposure[order]) - exposure[order]
-    return before
 
 
 def _mdoc_of(stack: Path, views: int) -> Mdoc | None:
