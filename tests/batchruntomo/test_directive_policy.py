@@ -34,9 +34,9 @@ WRONG, STOPS, NOT_FOLLOWED, OTHERWISE, NOTHING = "wrong", "stops", "not_followed
         ("setupset.copyarg.dual = 0", 6, NOTHING),
         ("setupset.copyarg.montage = 1", 6, STOPS),
         ("setupset.copyarg.distort = field.idf", 6, STOPS),
-        ("runtime.AlignedStack.any.correctCTF = 1", 22, STOPS),
-        ("runtime.AlignedStack.any.correctCTF = 1", 11, STOPS),
-        ("runtime.AlignedStack.any.correctCTF = 1", 8, NOT_FOLLOWED),
+        ("comparam.ctfplotter.ctfplotter.SearchCutonFrequency = 1", 22, STOPS),
+        ("comparam.ctfplotter.ctfplotter.SearchCutonFrequency = 1", 11, STOPS),
+        ("comparam.ctfplotter.ctfplotter.SearchCutonFrequency = 1", 8, NOT_FOLLOWED),
         ("runtime.AlignedStack.any.eraseGold = 2", 6, NOT_FOLLOWED),
         ("comparam.tilt.tilt.FlatFilterFraction = 0.5", 14, STOPS),
         ("comparam.tilt.tilt.FlatFilterFraction = 0.5", 8, NOT_FOLLOWED),
@@ -60,7 +60,7 @@ def test_what_follows_from_a_directive(line, last, kind, tmp_path):
 
 
 def test_a_step_before_the_first_one_stops_nothing_but_the_kind_of_data_does(tmp_path):
-    assert judged(tmp_path, "runtime.AlignedStack.any.correctCTF = 1", first=14).not_followed
+    assert judged(tmp_path, "comparam.ctfplotter.ctfplotter.SearchCutonFrequency = 1", first=14).not_followed
     assert judged(tmp_path, "setupset.copyarg.dual = 1", first=8).stops
 
 

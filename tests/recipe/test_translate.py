@@ -111,6 +111,27 @@ runtime.AlignedStack.any.sizeInXandY = 1000,800
 comparam.newst.newstack.TaperAtFill = 0,1
 comparam.newst.newstack.TaperAtFill = 30,0
 comparam.newst.newstack.SizeToOutputInXandY = 500,400
+setupset.copyarg.dosesym = 1
+setupset.copyarg.defocus = 4000
+setupset.copyarg.voltage = 200
+setupset.copyarg.Cs = 2.0
+runtime.AlignedStack.any.correctCTF = 1
+runtime.AlignedStack.any.filterStack = 1 with comparam.mtffilter.mtffilter.FixedImageDose = 3
+comparam.ctfplotter.ctfplotter.ScanDefocusRange = 1000,5000
+comparam.ctfplotter.ctfplotter.SearchAstigmatism = 0
+comparam.ctfplotter.ctfplotter.SearchPhaseShift = 1
+comparam.ctfplotter.ctfplotter.InvertTiltAngles = 1
+comparam.ctfplotter.ctfplotter.FrequencyRangeToFit = 0.1,0.4
+comparam.ctfplotter.ctfplotter.AmplitudeContrast = 0.1
+comparam.ctfcorrection.ctfphaseflip.InvertTiltAngles = 0
+comparam.ctfcorrection.ctfphaseflip.DefocusTol = 50
+comparam.ctfcorrection.ctfphaseflip.AmplitudeContrast = 0.1
+comparam.mtffilter.mtffilter.FixedImageDose = 3 with runtime.AlignedStack.any.filterStack = 1
+comparam.mtffilter.mtffilter.InitialDose = 5
+comparam.mtffilter.mtffilter.BidirectionalNumViews = 20
+comparam.mtffilter.mtffilter.OptimalDoseScaling = 0.8
+runtime.Tiltflow.any.cryoCorrections = 1
+runtime.Tiltflow.any.ctfMethod = multiply
 comparam.tilt.tilt.THICKNESS = 300
 runtime.Reconstruction.any.extraThickness = 20
 comparam.tilt.tilt.RADIAL = 0.4,0.03
@@ -149,6 +170,9 @@ ELSEWHERE = {
     "runtime.Reconstruction.any.fallbackThickness",
     "runtime.Reconstruction.any.doBackprojAlso",
     "runtime.Trimvol.any.doSIRTifBoth",
+    "runtime.CTFplotting.any.autoFitRangeAndStep",
+    "comparam.mtffilter.mtffilter.DoseWeightingFile",
+    "comparam.mtffilter.mtffilter.TypeOfDoseFile",
 }
 """Directives with tests of their own below."""
 
@@ -561,9 +585,8 @@ class TestFates:
         [
             "setupset.copyarg.montage = 1",
             "setupset.copyarg.distort = field.idf",
-            "runtime.AlignedStack.any.correctCTF = 1",
             "runtime.AlignedStack.any.eraseGold = 2",
-            "runtime.AlignedStack.any.filterStack = 1",
+            "comparam.ctfplotter.ctfplotter.SearchCutonFrequency = 1",
             "runtime.Fiducials.any.trackingMethod = 2",
             "runtime.Fiducials.any.seedingMethod = 0",
             "runtime.Fiducials.any.seedingMethod = 2",
@@ -696,5 +719,5 @@ class TestFates:
             translate(BASE + directive)
 
     def test_all_that_is_wrong_of_a_kind_is_said_at_once(self):
-        with pytest.raises(UnsupportedError, match=r"dual = 1.*correctCTF = 1"):
-            translate(BASE + "setupset.copyarg.dual = 1\nruntime.AlignedStack.any.correctCTF = 1")
+        with pytest.raises(UnsupportedError, match=r"dual = 1.*NAD.any.iterations = 5"):
+            translate(BASE + "setupset.copyarg.dual = 1\nruntime.NAD.any.iterations = 5")

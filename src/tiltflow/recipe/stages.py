@@ -10,6 +10,7 @@ from tiltflow.align.coarse.params import CoarseParams
 from tiltflow.align.methods import Method
 from tiltflow.align.patches import PatchParams
 from tiltflow.align.projection.refinement import RefineParams
+from tiltflow.ctf.requests import CtfRequest, ExposureRequest
 from tiltflow.formats.series import SeriesHints
 from tiltflow.position.specimen_search import PositionParams
 from tiltflow.preprocess.bad_views import ViewParams
@@ -50,6 +51,8 @@ class StageParams:
     solve: SolveParams = field(default_factory=SolveParams)
     position: PositionParams = field(default_factory=PositionParams)
     stack: StackParams = field(default_factory=StackParams)
+    ctf: CtfRequest = field(default_factory=CtfRequest)
+    exposure: ExposureRequest = field(default_factory=ExposureRequest)
     reconstruct: ReconstructParams = field(default_factory=lambda: ReconstructParams(thickness=1))
     sirt: SirtParams | None = None
     trim: TrimParams = field(default_factory=TrimParams)

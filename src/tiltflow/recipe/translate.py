@@ -17,6 +17,7 @@ from tiltflow.formats.series import SeriesHints
 from tiltflow.position.specimen_search import PositionParams
 from tiltflow.preprocess.bad_views import ViewParams
 from tiltflow.preprocess.xrays import XrayParams
+from tiltflow.recipe.cryo import ctf_request, exposure_request
 from tiltflow.recipe.directive_status import status_of
 from tiltflow.recipe.engine_rules import AUTO, rules_of
 from tiltflow.recipe.lookup import Lookup
@@ -266,6 +267,8 @@ _STAGES: Mapping[str, Callable[[Lookup], Any]] = {
     "solve": solve_params,
     "position": _position,
     "stack": _stack,
+    "ctf": ctf_request,
+    "exposure": exposure_request,
     "reconstruct": _reconstruct,
     "sirt": _sirt,
     "trim": _trim,

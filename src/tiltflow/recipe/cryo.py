@@ -1,0 +1,125 @@
+"""What directives ask of the corrections of cryo series: CTF and exposure.
+
+IMOD does each only where its directive is 1.  The template cryo_brt asks for what the data support, by tiltflow's own directive
+`runtime.Tiltflow.any.cryoCorrections`; IMOD's directives, where they are given, come before it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+from tiltflow.ctf.requests import CtfRequest, ExposureRequest, Wish
+from tiltflow.recipe.lookup import Lookup
+
+_STACK, _OWN = "runtime.AlignedStack.any.", "runtime.Tiltflow.any."
+_FILTER = "comparam.mtffilter.mtffilter."
+_PLOTTER, _FLIP = "comparam.ctfplotter.ctfplotter.", "comparam.ctfcorrection.ctfphaseflip."
+_METHODS = ("flip", "multiply", "wiener")
+_FROM_MDOC = 4
+"""`TypeOfDoseFile` for the `.mdoc`, which is read anyway."""
+
+
+def ctf_request(ask: Lookup) -> CtfRequest:
+    """Return what is asked of the CTF.
+
+    With `correctCTF`, a stated defocus and no range of tilts to fit, the defocus is taken as it is, as in IMOD.
+    """
+    default = CtfRequest()
+    correct = _wish(ask, "correctCTF")
+    stated = ask.has("setupset.copyarg.defocus")
+    fitted = ask.has("runtime.CTFplotting.any.autoFitRangeAndStep")
+    span = ask.numbers(_PLOTTER + "ScanDefocusRange", default.span_nm, least=1)
+    if span[0] >= span[1]:
+        ask.reject(_PLOTTER + "ScanDefocusRange", "two numbers that rise were expected, in nm")
+        span = default.span_nm
+    fit_range = ask.numbers(_PLOTTER + "FrequencyRangeToFit", (), least=0)
+    if fit_range and fit_range[0] >= fit_range[1]:
+        ask.reject(_PLOTTER + "FrequencyRangeToFit", "two numbers that rise were expected, in cycles per pixel")
+        fit_range = ()
+    contrast = ask.number(_PLOTTER + "AmplitudeContrast", default.amplitude_contrast, least=0)
+    return CtfRequest(
+        correct=correct,
+        fit=fitted or not (stated and correct == "yes"),
+        voltage_kv=_voltage(ask),
+        defocus_nm=_positive(ask, "setupset.copyarg.defocus"),
+        cs_mm=ask.number("setupset.copyarg.Cs", default.cs_mm, least=0),
+        amplitude_contrast=ask.number(_FLIP + "AmplitudeContrast", contrast, least=0),
+        span_nm=(span[0], span[1]),
+        fit_range=(fit_range[0], fit_range[1]) if fit_range else None,
+        astigmatism=ask.flag(_PLOTTER + "SearchAstigmatism", default.astigmatism),
+        phase_shift=ask.flag(_PLOTTER + "SearchPhaseShift", default.phase_shift),
+        hand=_hand(ask),
+        method=_method(ask),
+        step_nm=ask.number(_FLIP + "DefocusTol", default.step_nm, least=1),
+    )
+
+
+def exposure_request(ask: Lookup) -> ExposureRequest:
+    """Return what is asked of the weighting by exposure: `filterStack` filters by it where an option of mtffilter says how."""
+    default = ExposureRequest()
+    kind = ask.whole(_FILTER + "TypeOfDoseFile", 0)
+    file = ask.text(_FILTER + "DoseWeightingFile")
+    if file and kind not in (1, 2, 3):
+        ask.reject(_FILTER + "DoseWeightingFile", f"{_FILTER}TypeOfDoseFile is to say what the file holds: 1, 2 or 3")
+        file = ""
+    if not file and kind in (1, 2, 3):
+        ask.reject(
+            _FILTER + "TypeOfDoseFile", f"there is no {_FILTER}DoseWeightingFile; without one only 4, the .mdoc, has a meaning"
+        )
+    first = ask.whole(_FILTER + "BidirectionalNumViews", 0, least=1)
+    symmetric = ask.flag("setupset.copyarg.dosesym", default=False)
+    scaling = ask.number(_FILTER + "OptimalDoseScaling", 1.0)
+    if scaling <= 0:
+        ask.reject(_FILTER + "OptimalDoseScaling", "a number above 0 was expected")
+        scaling = 1.0
+    told_how = bool(file) or kind == _FROM_MDOC or ask.has(_FILTER + "FixedImageDose")
+    wish: Wish = _wish(ask, "filterStack")
+    if wish == "yes" and not told_how:
+        wish = "if known" if ask.flag(_OWN + "cryoCorrections", default=False) else "no"
+    return ExposureRequest(
+        weight=wish,
+        each=_positive(ask, _FILTER + "FixedImageDose"),
+        initial=ask.number(_FILTER + "InitialDose", default.initial, least=0),
+        scheme="bidirectional" if first else "dose-symmetric" if symmetric else "told",
+        first_views=first,
+        file=file,
+        columns=kind if file else default.columns,
+        voltage_kv=_voltage(ask),
+        sensitivity=1 / scaling,
+    )
+
+
+def _wish(ask: Lookup, step: str) -> Wish:
+    if ask.has(_STACK + step):
+        return "yes" if ask.flag(_STACK + step, default=False) else "no"
+    return "if known" if ask.flag(_OWN + "cryoCorrections", default=False) else "no"
+
+
+def _voltage(ask: Lookup) -> float | None:
+    return float(ask.whole("setupset.copyarg.voltage", 0, least=20)) or None
+
+
+def _positive(ask: Lookup, name: str) -> float | None:
+    if not ask.has(name):
+        return None
+    value = ask.number(name, 0.0)
+    if value <= 0:
+        ask.reject(name, "a number above 0 was expected")
+        return None
+    return value
+
+
+def _hand(ask: Lookup) -> int | None:
+    """Return the stated sign of the gradient: that of the correction, or else that of the fit."""
+    for program in (_FLIP, _PLOTTER):
+        if ask.has(program + "InvertTiltAngles"):
+            return -1 if ask.flag(program + "InvertTiltAngles", default=False) else 1
+    return None
+
+
+def _method(ask: Lookup) -> Literal["flip", "multiply", "wiener"]:
+    method = ask.text(_OWN + "ctfMethod") or _METHODS[0]
+    if method not in _METHODS:
+        ask.reject(_OWN + "ctfMethod", f"one of {', '.join(_METHODS)} was expected")
+        method = _METHODS[0]
+    return cast("Literal['flip', 'multiply', 'wiener']", method)
