@@ -31,6 +31,7 @@ _FILES = (
     "{name}_levelled.npz",
     "{name}_local.json",
     "{name}_fid.txt",
+    "{name}.defocus",
 )
 _ALIGNED = ("{name}_ali.mrc",)
 _VOLUMES = ("{name}_rec.mrc", "{name}_rec_even.mrc", "{name}_rec_odd.mrc")

@@ -11,7 +11,7 @@ the output.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +89,7 @@ def align_stack(
     params: StackParams,
     *,
     out_shape: tuple[int, int] | None = None,
+    then: Callable[[int, Image], Image] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[Image]:
@@ -104,6 +105,8 @@ def align_stack(
         Binning, interpolation, taper and size.
     out_shape
         `(ny, nx)` of the output; None for :func:`aligned_shape`.
+    then
+        Makes of the number of a view, from 0, and its aligned image the one that is yielded, in the same thread.
     threads
         Views transformed at the same time.
     progress
@@ -127,7 +130,12 @@ def align_stack(
     if singular.size:
         raise ParameterError(f"the transform of view {singular[0]} cannot be inverted: {xf[singular[0]].tolist()}")
     shape = aligned_shape(stack.shape, params) if out_shape is None else out_shape
-    yield from map_views(lambda v: align_view(stack[v], xf[v], params, shape), views, threads, progress)
+
+    def made(view: int) -> Image:
+        image = align_view(stack[view], xf[view], params, shape)
+        return image if then is None else then(view, image)
+
+    yield from map_views(made, views, threads, progress)
 
 
 def align_view(view: NDArray[np.generic], xf: ArrayLike, params: StackParams, out_shape: tuple[int, int]) -> Image:

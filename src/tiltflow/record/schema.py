@@ -299,6 +299,66 @@ class HalvesEntry(_Entry):
     resolution_0500_nm: float | None = None
 
 
+class RingsEntry(_Entry):
+    """Rings in the spectrum of a view, counted from 1: power over its smooth part, less 1, as measured and as the CTF has it."""
+
+    view: int
+    frequency_per_nm: list[float]
+    measured: list[float]
+    fitted: list[float]
+
+
+class CtfEntry(_Entry):
+    """The CTF of the views, underfocus positive, and whether it was corrected; `reason` says how well it is known, or why not.
+
+    Lists have one number a view.  `defocus_nm` is that on the tilt axis, empty where it is not known, and not `measured` where it was
+    stated.  Of the astigmatism, `deg` is the direction of the largest defocus in the aligned views, counter-clockwise from x.  `hand` is
+    the sign of the defocus gradient that was used: 1 if at positive tilts the right side is more underfocused, 0 for no gradient;
+    `hand_measured` is what the images say, null where they do not decide, and `gradient` is that which they show, in parts of the one
+    of a flat specimen.  `spacing_angstrom` is the finest to which rings are seen, null where none are.
+    """
+
+    applied: bool = False
+    measured: bool = True
+    reason: str = ""
+    method: str = "flip"
+    voltage_kv: float | None = None
+    voltage_source: str = ""
+    cs_mm: float
+    amplitude_contrast: float
+    defocus_nm: list[float] = Field(default_factory=list)
+    error_nm: list[float] = Field(default_factory=list)
+    mean_error_nm: float | None = None
+    astigmatism_nm: float = 0.0
+    astigmatism_deg: float = 0.0
+    astigmatism_error_nm: float | None = None
+    phase_shift_deg: float = 0.0
+    hand: int | None = None
+    hand_measured: int | None = None
+    hand_certainty: float | None = None
+    gradient: float | None = None
+    gradient_error: float | None = None
+    score: list[float] = Field(default_factory=list)
+    spacing_angstrom: list[float | None] = Field(default_factory=list)
+    rings: list[RingsEntry] = Field(default_factory=list)
+
+
+class ExposureEntry(_Entry):
+    """The exposure of each view and before it, electrons per square ångström, and whether frequencies were weighted by it.
+
+    `order` has the views, counted from 1, in the order in which they were taken, as believed; `order_assumed` if nothing tells it.
+    `reason` is where all that is known from, or why it is not.
+    """
+
+    applied: bool = False
+    reason: str = ""
+    order_assumed: bool = False
+    each: list[float] = Field(default_factory=list)
+    before: list[float] = Field(default_factory=list)
+    order: list[int] = Field(default_factory=list)
+    voltage_kv: float = 300.0
+
+
 class PictureEntry(_Entry):
     """A small picture for the report; `path` is relative to the folder of the record."""
 
@@ -373,6 +433,8 @@ class SeriesRecord(_Entry):
     alignment: AlignmentEntry | None = None
     volume: VolumeEntry | None = None
     halves: HalvesEntry | None = None
+    ctf: CtfEntry | None = None
+    exposure: ExposureEntry | None = None
     pictures: list[PictureEntry] = Field(default_factory=list)
     products: list[ProductEntry] = Field(default_factory=list)
     files: list[FileEntry] = Field(default_factory=list)

@@ -33,6 +33,7 @@ _LAST = {
     "{name}_align.json": "Alignment",
     "{name}_local.json": "Local areas",
     "{name}_fid.txt": "Tracks",
+    "{name}.defocus": "Defocus",
     "{name}.adoc": "Directives",
     "{name}.log": "Log",
     "batchruntomo.log": "Log of batchruntomo",

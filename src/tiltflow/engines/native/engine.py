@@ -1,8 +1,8 @@
 """The work of tiltflow's own engine, step by step.
 
-X-rays -> bad views -> alignment (:mod:`tiltflow.align.fallback`) -> aligned stack -> back-projection -> trim.  The raw stack is
-read view by view and repaired as it is read; slices go straight into the turned and trimmed volume, so scratch holds only the
-aligned stack and the volume.
+X-rays -> bad views -> alignment (:mod:`tiltflow.align.fallback`) -> CTF -> aligned stack, corrected as it is made -> back-projection
+-> trim.  The raw stack is read view by view and repaired as it is read; slices go straight into the turned and trimmed volume, so
+scratch holds only the aligned stack and the volume.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from tiltflow.align.fallback import align_views
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.alignment_files import write_alignment_files
+from tiltflow.engines.native.corrections import Corrections, correction_of, find_corrections
 from tiltflow.engines.native.given_alignment import checksums, take_alignment
 from tiltflow.engines.native.halves import HALVES, make_halves
 from tiltflow.engines.native.positioning import position_specimen
@@ -42,7 +43,8 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
     with open_stack(job.series.path) as raw:
         views = _Views(job, raw)
         alignment, key = _align_step(job, views)
-        aligned, key = _stack_step(job, views, raw, alignment, key)
+        corrections = find_corrections(job, lambda: views.repaired, alignment, key)
+        aligned, key = _stack_step(job, views, raw, alignment, corrections)
     volume = _volume_step(job, aligned, alignment, key)
     return Reconstruction(aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment)
 
@@ -125,15 +127,17 @@ def _kept_or_made(
     return alignment, step.key
 
 
-def _stack_step(job: EngineJob, views: _Views, raw: ImageStack, alignment: Alignment, after: str) -> tuple[Path, str]:
+def _stack_step(job: EngineJob, views: _Views, raw: ImageStack, alignment: Alignment, corrections: Corrections) -> tuple[Path, str]:
     """Return the aligned stack and its key."""
-    asked = (job.recipe.xrays, job.recipe.stack)
-    step = job.book.begin("aligned stack", STEP_NUMBERS["aligned stack"], (after,), asked)
+    asked: tuple[object, ...] = (job.recipe.xrays, job.recipe.stack)
+    if corrections:
+        asked = (*asked, job.recipe.ctf, job.recipe.exposure, corrections.exposure_numbers)
+    step = job.book.begin("aligned stack", STEP_NUMBERS["aligned stack"], (corrections.key,), asked)
     path = job.path("_ali.mrc")
     if step.kept is not None:
         step.bring(job.workdir)
     else:
-        make_aligned_stack(job, views.repaired, raw, alignment)
+        make_aligned_stack(job, views.repaired, raw, alignment, corrections)
         job.book.made(step, {path.name: path})
     return path, step.key
 
@@ -192,8 +196,10 @@ def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
     return stack, alignment
 
 
-def make_aligned_stack(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment) -> Path:
-    """Write the aligned stack to `B_ali.mrc` and return its path; `raw` gives its type and labels."""
+def make_aligned_stack(
+    job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment, corrections: Corrections | None = None
+) -> Path:
+    """Write the aligned stack, corrected, to `B_ali.mrc` and return its path; `raw` gives its type and labels."""
     params = job.recipe.stack
     path = job.path("_ali.mrc")
     ny, nx = aligned_shape(stack.shape, params)
@@ -208,7 +214,8 @@ def make_aligned_stack(job: EngineJob, stack: Stack, raw: ImageStack, alignment:
             is_stack=True,
             tilt_deg=alignment.tilt_deg,
         ) as out:
-            images = align_stack(stack, alignment.transforms, params, threads=job.site.threads, progress=notes.progress)
+            then = None if corrections is None else correction_of(job, corrections, alignment, notes)
+            images = align_stack(stack, alignment.transforms, params, then=then, threads=job.site.threads, progress=notes.progress)
             for image in images:
                 out.write(image)
         notes.number("binning", params.binning)

@@ -4,5 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-STEP_NUMBERS: Mapping[str, int] = {"alignment": 5, "positioning": 1, "aligned stack": 2, "reconstruction": 1, "half volumes": 1}
+STEP_NUMBERS: Mapping[str, int] = {
+    "alignment": 5,
+    "positioning": 1,
+    "ctf": 1,
+    "aligned stack": 2,
+    "reconstruction": 1,
+    "half volumes": 1,
+}
 """Raised by one when a step gives another output for the same input."""

@@ -1,0 +1,145 @@
+"""Corrections of the aligned views, in IMOD's order: CTF, then frequencies by exposure.
+
+What each needs is found first, with the reason where it is left out; then every view is corrected as it is made, so that no other stack
+is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tiltflow.ctf.correct import ViewCtf, correct_view
+from tiltflow.ctf.exposure import ExposureParams, weight_view
+from tiltflow.ctf.history import ExposureHistory, exposure_history
+from tiltflow.engines.base import EngineJob
+from tiltflow.engines.native.ctf import correct_params, ctf_of_views, find_ctf
+from tiltflow.engines.native.step_numbers import STEP_NUMBERS
+from tiltflow.errors import StageError
+from tiltflow.model import Alignment, Image, Stack
+from tiltflow.observer import StageObserver
+from tiltflow.record import CtfEntry, ExposureEntry
+
+Correction = Callable[[int, Image], Image]
+"""Makes of an aligned view, by its number from 0, a corrected one; in several threads at once."""
+
+_SWITCH = "runtime.AlignedStack.any.filterStack"
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """What is done to the aligned views, and the key of all that it depends on; empty where nothing is."""
+
+    ctf: CtfEntry | None
+    exposure: ExposureEntry | None
+    key: str
+
+    def __bool__(self) -> bool:
+        """Return whether anything is done."""
+        return any(entry is not None and entry.applied for entry in (self.ctf, self.exposure))
+
+    @property
+    def exposure_numbers(self) -> object:
+        """The exposures by which frequencies are weighted, as JSON has them."""
+        return None if self.exposure is None or not self.exposure.applied else self.exposure.model_dump(mode="json")
+
+
+def find_corrections(job: EngineJob, views: Callable[[], Stack], alignment: Alignment, after: str) -> Corrections:
+    """Return which corrections the recipe asks for and the data support.
+
+    Parameters
+    ----------
+    views
+        Returns the raw views `(view, y, x)`, repaired, if they are needed.
+    after
+        Key of the alignment.
+
+    Raises
+    ------
+    StageError
+        If a correction is required that these data do not support.
+    """
+    ctf, key = _ctf_step(job, views, alignment, after)
+    exposure = _exposure(job)
+    return Corrections(ctf, exposure, key)
+
+
+def _ctf_step(job: EngineJob, views: Callable[[], Stack], alignment: Alignment, after: str) -> tuple[CtfEntry | None, str]:
+    asked = job.recipe.ctf
+    if asked.correct == "no":
+        return None, after
+    step = job.book.begin("ctf", STEP_NUMBERS["ctf"], (after,), asked)
+    if step.kept is not None:
+        step.bring(job.workdir)
+        return job.recorder.record.ctf, step.key
+    entry = job.recorder.record.ctf = find_ctf(job, views(), alignment)
+    path = job.path(".defocus")
+    job.book.made(step, {path.name: path} if path.is_file() else {}, {"ctf": entry.model_dump(mode="json")})
+    return entry, step.key
+
+
+def _exposure(job: EngineJob) -> ExposureEntry | None:
+    asked, series = job.recipe.exposure, job.series
+    if asked.weight == "no":
+        return None
+    known = exposure_history(series, asked)
+    voltage = asked.voltage_kv or series.voltage_kv
+    if isinstance(known, str):
+        if asked.weight == "yes":
+            raise StageError(f"{series.path.name}: weighting by exposure is required ({_SWITCH}), but {known}")
+        job.recorder.warn(f"frequencies are not weighted by exposure: {known}")
+        entry = ExposureEntry(reason=known)
+    else:
+        entry = _entry(known, voltage)
+        if known.assumed:
+            job.recorder.warn(
+                f"frequencies are weighted in an order of the views that nothing tells ({known.source}): a wrong one weights wrong views"
+            )
+    job.recorder.record.exposure = entry
+    return entry
+
+
+def _entry(known: ExposureHistory, voltage_kv: float | None) -> ExposureEntry:
+    return ExposureEntry(
+        applied=True,
+        reason=known.source,
+        order_assumed=known.assumed,
+        each=np.round(known.each, 4).tolist(),
+        before=np.round(known.before, 4).tolist(),
+        order=(known.order + 1).tolist(),
+        voltage_kv=voltage_kv or ExposureParams().voltage_kv,
+    )
+
+
+def correction_of(job: EngineJob, found: Corrections, alignment: Alignment, notes: StageObserver) -> Correction | None:
+    """Return the function that corrects the aligned, binned views; None where nothing is to be done."""
+    pixel = job.series.pixel_size_angstrom * job.recipe.stack.binning
+    steps: list[Correction] = []
+    if found.ctf is not None and found.ctf.applied:
+        steps.append(_ctf_correction(ctf_of_views(found.ctf, alignment), job, pixel / 10))
+        notes.note(f"the CTF is corrected ({found.ctf.method})")
+    if found.exposure is not None and found.exposure.applied:
+        steps.append(_exposure_weighting(found.exposure, job, pixel))
+        notes.number("exposure", round(max(np.add(found.exposure.before, found.exposure.each)), 2), "e/angstrom^2")
+    if not steps:
+        return None
+
+    def correct(view: int, image: Image) -> Image:
+        for step in steps:
+            image = step(view, image)
+        return image
+
+    return correct
+
+
+def _ctf_correction(ctf: list[ViewCtf], job: EngineJob, pixel_nm: float) -> Correction:
+    params = correct_params(job.recipe.ctf)
+    return lambda view, image: correct_view(image, ctf[view], pixel_nm, params)
+
+
+def _exposure_weighting(entry: ExposureEntry, job: EngineJob, pixel_angstrom: float) -> Correction:
+    at = np.array(entry.before) + np.array(entry.each) / 2
+    params = ExposureParams(voltage_kv=entry.voltage_kv, sensitivity=job.recipe.exposure.sensitivity)
+    return lambda view, image: weight_view(image, float(at[view]), pixel_angstrom, params)

@@ -1,0 +1,213 @@
+"""Which CTF the views have: estimated from them, or stated; and why it is not corrected where it is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tiltflow import geometry
+from tiltflow.ctf.correct import CorrectParams, ViewCtf
+from tiltflow.ctf.estimate import estimate_ctf
+from tiltflow.ctf.model import Astigmatism, Microscope
+from tiltflow.ctf.requests import CtfRequest
+from tiltflow.ctf.result import CtfEstimate, CtfParams
+from tiltflow.engines.base import EngineJob
+from tiltflow.errors import ParameterError, StageError
+from tiltflow.formats.defocus import DefocusTable, write_defocus
+from tiltflow.model import ASSUMED, Alignment, Stack
+from tiltflow.observer import StageObserver
+from tiltflow.record import CtfEntry, RingsEntry
+
+_ASSUMED_KV = 300.0
+"""Voltage that is taken if a correction is asked for and nothing tells it: that of most microscopes for cryo tomography."""
+_SWITCH = "runtime.AlignedStack.any.correctCTF"
+_OTHER_DEFOCUS = 0.3
+"""Part by which a defocus differs from the one that was aimed at to be worth a remark: stages and lenses are off by a tenth."""
+
+
+def find_ctf(job: EngineJob, views: Stack, alignment: Alignment) -> CtfEntry:
+    """Return the CTF of the views of a series, and whether it is to be corrected; it is written to `B.defocus` if it is known.
+
+    Raises
+    ------
+    StageError
+        If the correction is required, and these data do not support it.
+    """
+    with job.recorder.stage("ctf") as notes:
+        entry = _find(job, views, alignment, notes)
+        if not entry.applied:
+            if job.recipe.ctf.correct == "yes":
+                raise StageError(f"{job.series.path.name}: the correction of the CTF is required ({_SWITCH}), but {entry.reason}")
+            notes.warn(f"the CTF is not corrected: {entry.reason}")
+        if entry.defocus_nm:
+            write_defocus(job.path(".defocus"), defocus_table(entry, alignment))
+        _note(notes, entry)
+    return entry
+
+
+def _find(job: EngineJob, views: Stack, alignment: Alignment, notes: StageObserver) -> CtfEntry:
+    asked, series = job.recipe.ctf, job.series
+    voltage, source = _voltage(job)
+    entry = CtfEntry(
+        voltage_kv=voltage,
+        voltage_source=source,
+        cs_mm=asked.cs_mm,
+        amplitude_contrast=asked.amplitude_contrast,
+        method=asked.method,
+    )
+    if voltage is None:
+        return entry.model_copy(update={"reason": "no source gives the voltage: state it (setupset.copyarg.voltage, in kV)"})
+    if series.provenance.get("pixel_size_angstrom", "").startswith(ASSUMED):
+        return entry.model_copy(update={"reason": "no source gives the pixel size: state it (setupset.copyarg.pixel, in nm)"})
+    scope = Microscope(voltage_kv=voltage, cs_mm=asked.cs_mm, amplitude_contrast=asked.amplitude_contrast)
+    if not asked.fit and asked.defocus_nm is not None:
+        return entry.model_copy(update=_stated(asked, asked.defocus_nm, len(series.tilt_deg)))
+    try:
+        found = estimate_ctf(
+            views,
+            alignment.transforms,
+            alignment.tilt_deg,
+            series.pixel_size_angstrom / 10,
+            _params(asked, scope, series.pixel_size_angstrom / 10),
+            included=alignment.included,
+            order=series.acquired,
+            threads=job.site.threads,
+        )
+    except ParameterError as error:
+        return entry.model_copy(update={"reason": f"it cannot be estimated: {error}"})
+    _compare(job, found, notes)
+    return entry.model_copy(update=_measured(asked, found, alignment, notes))
+
+
+def _voltage(job: EngineJob) -> tuple[float | None, str]:
+    asked, series = job.recipe.ctf, job.series
+    if asked.voltage_kv is not None:
+        return asked.voltage_kv, "directive setupset.copyarg.voltage"
+    if series.voltage_kv is not None:
+        return series.voltage_kv, series.provenance.get("voltage_kv", "given by the caller")
+    return (_ASSUMED_KV, f"{ASSUMED}: {_ASSUMED_KV:g} kV, no source gives it") if asked.correct == "yes" else (None, "")
+
+
+def _params(asked: CtfRequest, scope: Microscope, pixel_nm: float) -> CtfParams:
+    params = CtfParams(
+        microscope=scope, defocus_span_nm=asked.span_nm, astigmatism=asked.astigmatism, phase_shift=asked.phase_shift
+    )
+    if asked.fit_range is None:
+        return params
+    low, high = (frequency / pixel_nm for frequency in asked.fit_range)
+    return replace(params, lowest=max(low, np.finfo(float).tiny), highest=high)
+
+
+def _stated(asked: CtfRequest, defocus_nm: float, views: int) -> dict[str, object]:
+    return {
+        "applied": asked.correct != "no",
+        "measured": False,
+        "reason": f"the defocus of {defocus_nm:.0f} nm is stated for all views, and was not measured",
+        "defocus_nm": [defocus_nm] * views,
+        "hand": asked.hand or 1,
+    }
+
+
+def _measured(asked: CtfRequest, found: CtfEstimate, alignment: Alignment, notes: StageObserver) -> dict[str, object]:
+    seen = found.hand.sign
+    if asked.hand is not None and seen is not None and asked.hand != seen:
+        notes.warn(
+            f"the images say that the defocus rises to the {'right' if seen > 0 else 'left'} at positive tilts, which InvertTiltAngles = "
+            f"{int(asked.hand < 0)} contradicts: it is followed, but the signs of tilts or axis are worth a look"
+        )
+    turned = found.astigmatism.turned(-float(np.median(geometry.axis_angles(alignment.transforms)[alignment.included])))
+    return {
+        "applied": found.confident and asked.correct != "no",
+        "reason": found.reason,
+        "defocus_nm": np.round(found.defocus_nm, 1).tolist() if found.confident else [],
+        "error_nm": np.round(found.error_nm, 1).tolist() if found.confident else [],
+        "mean_error_nm": round(found.mean_error_nm, 1) if found.confident else None,
+        "astigmatism_nm": round(turned.nm, 1),
+        "astigmatism_deg": round(turned.deg, 1),
+        "astigmatism_error_nm": round(found.astigmatism_error_nm, 1) if np.isfinite(found.astigmatism_error_nm) else None,
+        "phase_shift_deg": round(found.phase_shift_deg, 1),
+        "hand": asked.hand if asked.hand is not None else seen or 0,
+        "hand_measured": seen,
+        "hand_certainty": round(found.hand.certainty, 4),
+        "gradient": round(found.hand.factor, 3) if np.isfinite(found.hand.factor) else None,
+        "gradient_error": round(found.hand.factor_error, 3) if np.isfinite(found.hand.factor_error) else None,
+        "score": np.round(found.score, 4).tolist(),
+        "spacing_angstrom": [round(float(each), 2) if np.isfinite(each) else None for each in found.spacing_angstrom],
+        "rings": _rings(found, alignment),
+    }
+
+
+def _rings(found: CtfEstimate, alignment: Alignment) -> list[RingsEntry]:
+    """Return the rings of the view of least tilt, and of those half way to the ends and at them."""
+    used = np.flatnonzero(alignment.included)
+    by_tilt = used[np.argsort(alignment.tilt_deg[used])]
+    least = int(np.argmin(np.abs(alignment.tilt_deg[by_tilt])))
+    shown = sorted({0, least // 2, least, (least + len(by_tilt) - 1) // 2, len(by_tilt) - 1})
+    return [
+        RingsEntry(
+            view=int(view) + 1,
+            frequency_per_nm=np.round(found.rings.frequency, 4).tolist(),
+            measured=np.round(found.rings.measured[view], 4).tolist(),
+            fitted=np.round(found.rings.fitted[view], 4).tolist(),
+        )
+        for view in by_tilt[shown]
+    ]
+
+
+def _compare(job: EngineJob, found: CtfEstimate, notes: StageObserver) -> None:
+    """Warn if the defocus is far from the one that was aimed at."""
+    aim = job.recipe.ctf.defocus_nm or job.series.target_defocus_nm
+    mean = float(np.median(found.defocus_nm))
+    if found.confident and aim is not None and abs(mean - aim) > _OTHER_DEFOCUS * abs(aim):
+        notes.warn(f"the defocus is {mean:.0f} nm, and {aim:.0f} nm were aimed at")
+
+
+def _note(notes: StageObserver, entry: CtfEntry) -> None:
+    notes.note(entry.reason)
+    if entry.defocus_nm:
+        notes.number("defocus", round(float(np.median(entry.defocus_nm)), 1), "nm")
+    if entry.mean_error_nm is not None:
+        notes.number("defocus_error", entry.mean_error_nm, "nm")
+    if entry.score:
+        notes.number("score", round(float(np.median(entry.score)), 3))
+    if entry.hand is not None:
+        notes.number("hand", entry.hand)
+
+
+def defocus_table(entry: CtfEntry, alignment: Alignment) -> DefocusTable:
+    """Return what `B.defocus` holds for the aligned stack."""
+    views = len(entry.defocus_nm)
+    return DefocusTable(
+        program="tiltflow",
+        views=np.repeat(np.arange(views)[:, None], 2, axis=1),
+        defocus_nm=np.array(entry.defocus_nm, float),
+        astigmatism_nm=np.full(views, entry.astigmatism_nm),
+        astigmatism_deg=np.full(views, entry.astigmatism_deg if entry.astigmatism_nm else 0.0),
+        phase_shift_deg=np.full(views, entry.phase_shift_deg),
+        tilt_deg=np.stack([alignment.tilt_deg, alignment.tilt_deg], axis=1),
+        hand=entry.hand or None,
+    )
+
+
+def ctf_of_views(entry: CtfEntry, alignment: Alignment) -> list[ViewCtf]:
+    """Return the CTF of each aligned view."""
+    if entry.voltage_kv is None:
+        raise StageError("a CTF without a voltage cannot be corrected")
+    scope = Microscope(voltage_kv=entry.voltage_kv, cs_mm=entry.cs_mm, amplitude_contrast=entry.amplitude_contrast)
+    return [
+        ViewCtf(
+            microscope=scope,
+            defocus_nm=defocus,
+            tilt_deg=float(tilt),
+            hand=entry.hand or 0,
+            astigmatism=Astigmatism(entry.astigmatism_nm, entry.astigmatism_deg),
+            phase_shift_deg=entry.phase_shift_deg,
+        )
+        for defocus, tilt in zip(entry.defocus_nm, alignment.tilt_deg, strict=True)
+    ]
+
+
+def correct_params(asked: CtfRequest) -> CorrectParams:
+    """Return how the CTF is corrected."""
+    return CorrectParams(method=asked.method, step_nm=asked.step_nm, snr=asked.snr)
