@@ -23,7 +23,10 @@ from PIL import Image
 
 from tiltflow.demo import write_series
 from tiltflow.formats.alignment_archive import read_alignment
+from tiltflow.formats.defocus import read_defocus
 from tiltflow.formats.mrc import open_mrc
+from tiltflow.formats.tilts import write_tilts
+from tiltflow.formats.transforms import write_transforms
 from tiltflow.pipeline import process
 from tiltflow.pipeline.step_book import step_numbers
 from tiltflow.recipe import BrtParameters, make_recipe
@@ -34,6 +37,9 @@ from tiltflow.work import Site
 
 KNOWN = Path(__file__).parents[1] / "data" / "steps" / "fingerprints.json"
 SIMULATED = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixel_nm=2, bead_nm=20)
+ICE = SimulationParams(
+    regime="cryo", size=256, views=13, particle_px=1.0, beads=0, ice=8.0, dose=200.0, pixel_nm=0.5, hot_pixels=0, thickness_px=60
+)
 WITHOUT_OUTPUT = {"source", "engine", "given volumes"}
 """Steps of which there is nothing to look at here: keys of inputs, and the work of a program that is not installed."""
 TOLERANCE = 5e-3
@@ -54,6 +60,7 @@ def fingerprints() -> dict[str, list[float]]:
         return {
             "alignment": of_alignment(out / "B_align.npz"),
             "positioning": of_alignment(out / "B_levelled.npz"),
+            "ctf": of_ctf(folder / "ice"),
             "aligned stack": of_mrc(out / "B_ali.mrc"),
             "reconstruction": of_mrc(out / "B_rec.mrc"),
             "half volumes": [*of_mrc(out / "B_rec_even.mrc"), *of_mrc(out / "B_rec_odd.mrc")],
@@ -65,6 +72,24 @@ def fingerprints() -> dict[str, list[float]]:
             "gen_ave_8_vol": of_mrc(out / "avebin8_B.mrc"),
             "gen_zarr": of_pyramid(out / "B_rec.zarr"),
         }
+
+
+def of_ctf(folder: Path) -> list[float]:
+    """Return figures of the defocus of a series of ice, whose alignment is given."""
+    folder.mkdir()
+    made = simulate(ICE)
+    write_series(folder / "B.st", made)
+    write_transforms(folder / "B.xf", made.truth.transforms())
+    write_tilts(folder / "B.tlt", made.truth.true_deg)
+    directives = [
+        "runtime.Tiltflow.any.cryoCorrections=1",
+        "setupset.copyarg.voltage=300",
+        "runtime.AlignedStack.any.binByFactor=1",
+    ]
+    recipe = make_recipe(BrtParameters(thickness=60), overrides=directives, engine="native", alignment=folder / "B.xf")
+    out = folder / "out"
+    assert process(folder / "B.st", recipe, Site(scratch=folder / "scratch"), output=out).ok
+    return of_array(read_defocus(out / "B.defocus").defocus_nm)
 
 
 def of_array(values: Iterable[float]) -> list[float]:
