@@ -69,7 +69,7 @@ def test_strength_and_falloff_do_what_they_are_called():
 
 def test_of_flipped_phases_the_absolute_value_is_taken():
     s = np.linspace(0, 0.6, 300)
-    flipped = deconvolution_gain(s, PIXEL_NM, CTF, DeconvolveParams(phase_flipped=True))
+    flipped = deconvolution_gain(s, PIXEL_NM, CTF, replace(PARAMS, phase_flipped=True))
     raw = deconvolution_gain(s, PIXEL_NM, CTF, PARAMS)
     assert raw.min() < 0 <= flipped.min()
     np.testing.assert_allclose(np.abs(raw), flipped)
