@@ -14,6 +14,9 @@ Block = NDArray[np.float32]
 EDGE_CONSTANT = 3.31488
 """Makes the flux across an edge grow with the gradient up to K and fall beyond it (Weickert 1998, with the power of 8)."""
 
+NEGLIGIBLE = 0.15
+"""Eighth power of g / k below which the exponential is less than 3e-10: it is not computed."""
+
 
 @kernel()
 def diffusion_tensor(smooth: Block, k: float, out: NDArray[np.float32]) -> None:
@@ -35,7 +38,7 @@ def diffusion_tensor(smooth: Block, k: float, out: NDArray[np.float32]) -> None:
                 ratio = square * inverse
                 fourth = ratio * ratio * ratio * ratio
                 # The part by which diffusion is less across the edge, for each unit of the squared gradient.
-                less = math.exp(-EDGE_CONSTANT / fourth) / square if fourth > 1e-30 and square > 0 else 0.0
+                less = math.exp(-EDGE_CONSTANT / fourth) / square if fourth > NEGLIGIBLE else 0.0
                 out[0, z, y, x] = 1.0 - less * gx * gx
                 out[1, z, y, x] = 1.0 - less * gy * gy
                 out[2, z, y, x] = 1.0 - less * gz * gz
