@@ -39,7 +39,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from tiltflow.errors import FormatError, ParameterError
 from tiltflow.filters.padding import crop, padded, padded_side
-from tiltflow.filters.volumes import MEMORY_BYTES, ScratchVolume, VolumeSink, VolumeSource
+from tiltflow.filters.volumes import MEMORY_BYTES, NotFiniteError, ScratchVolume, VolumeSink, VolumeSource
 from tiltflow.formats.mrc import MrcWriter, open_mrc, render_label
 from tiltflow.model import Image, Progress
 from tiltflow.parallel import map_threads
@@ -284,12 +284,8 @@ def deconvolve_file(
                     memory_bytes=memory_bytes,
                     progress=progress,
                 )
-            except _NotFiniteError as error:
+            except NotFiniteError as error:
                 raise FormatError(f"{volume.path}: {error}") from error
-
-
-class _NotFiniteError(ParameterError):
-    """A section holds values that no transform can take."""
 
 
 class _Gain:
@@ -370,7 +366,7 @@ class _Transform:
         def transform(z: int) -> tuple[int, float, float]:
             section = self._source.read_block(slice(z, z + 1))[0].astype(np.float32) - self._level
             if not np.isfinite(section).all():
-                raise _NotFiniteError(
+                raise NotFiniteError(
                     f"section {z + 1} holds values that are not finite, which would spread over the volume; replace them"
                 )
             disk.write_block(scipy.fft.rfft2(padded(section, _PAD, 0.0))[None], z=z)

@@ -24,7 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.ndimage import gaussian_filter
 
 from tiltflow.errors import FormatError, ParameterError
-from tiltflow.filters.volumes import MEMORY_BYTES, ScratchVolume, VolumeSink, VolumeSource
+from tiltflow.filters.volumes import MEMORY_BYTES, NotFiniteError, ScratchVolume, VolumeSink, VolumeSource
 from tiltflow.formats.mrc import MrcWriter, open_mrc, render_label
 from tiltflow.kernels.diffusion import diffuse_step, diffusion_tensor
 from tiltflow.model import Progress
@@ -184,12 +184,8 @@ def diffuse_file(
         ) as out:
             try:
                 diffuse_volume(volume, out, params, scratch=place, threads=threads, memory_bytes=memory_bytes, progress=progress)
-            except _NotFiniteError as error:
+            except NotFiniteError as error:
                 raise FormatError(f"{volume.path}: {error}") from error
-
-
-class _NotFiniteError(ParameterError):
-    """A block holds values that would spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +217,7 @@ def _step_of(source: VolumeSource, sink: VolumeSink, params: DiffuseParams) -> C
         z, y = block
         u = source.read_block(slice(z.read_first, z.read_last), slice(y.read_first, y.read_last)).astype(np.float32)
         if not np.isfinite(u).all():
-            raise _NotFiniteError(
+            raise NotFiniteError(
                 f"sections {z.read_first + 1} to {z.read_last} hold values that are not finite, which would spread; replace them"
             )
         tensor = np.empty((6, *u.shape), np.float32)

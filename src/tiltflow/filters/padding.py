@@ -15,7 +15,7 @@ def padded_side(side: int, pad: int) -> int:
     """Return the first even length from `side + 2 * pad` on that has no prime above 19.
 
     >>> padded_side(192, 20), padded_side(4096, 20)
-    (234, 4140)
+    (234, 4158)
     """
     n = side + 2 * pad
     while n % 2 or _largest_factor(n) > _LARGEST_FACTOR:

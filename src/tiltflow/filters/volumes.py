@@ -15,10 +15,14 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tiltflow.errors import ResourceError
+from tiltflow.errors import ParameterError, ResourceError
 
 MEMORY_BYTES = 512 << 20
 """Memory for the blocks that are worked on at once, if nothing else is asked for: half of the gigabyte that a volume may take."""
+
+
+class NotFiniteError(ParameterError):
+    """A volume holds values that are not finite, which a filter would spread."""
 
 
 class VolumeSource(Protocol):
