@@ -121,6 +121,18 @@ class Thresholds:
     views_poor: int = _threshold(7, "Number of views that are used: poor below this.")
     tracks_good: int = _threshold(8, "Number of tracks that the alignment rests on: good from this.")
     tracks_poor: int = _threshold(4, "Number of tracks that the alignment rests on: poor below this.")
+    ctf_score_good: float = _threshold(
+        0.4, "Correlation of the rings of the CTF with their fit, median of the views: good from this."
+    )
+    ctf_score_poor: float = _threshold(
+        0.2, "Correlation of the rings of the CTF with their fit, median of the views: poor below this."
+    )
+    defocus_scatter_good_nm: float = _threshold(
+        80.0, "Root mean square of the defocus of the views about a parabola over their tilts, nm: good up to this."
+    )
+    defocus_scatter_poor_nm: float = _threshold(
+        200.0, "Root mean square of the defocus of the views about a parabola over their tilts, nm: poor above this."
+    )
     # Lenient, as a sound tomogram may have little contrast.
     contrast_good: float = _threshold(1.02, "Texture of the specimen divided by that of the empty volume: good from this.")
     contrast_poor: float = _threshold(1.0, "Texture of the specimen divided by that of the empty volume: poor below this.")

@@ -13,13 +13,16 @@ from scipy import ndimage
 
 from tiltflow.record import (
     AlignmentEntry,
+    CtfEntry,
     DirectiveEntry,
     EngineEntry,
+    ExposureEntry,
     FailureEntry,
     HalvesEntry,
     NumberEntry,
     ProductEntry,
     RecipeEntry,
+    RingsEntry,
     SeriesRecord,
     StageEntry,
     ValueEntry,
@@ -194,4 +197,42 @@ def make() -> SimpleNamespace:
         specimen=SPECIMEN,
         voxel_nm=VOXEL_NM,
         hostile=HOSTILE,
+    )
+
+
+def make_ctf() -> CtfEntry:
+    """Return a CTF that was estimated and corrected."""
+    frequency = np.linspace(0.25, 1.0, 40)
+    rings = np.sin(2.5 * np.pi * frequency**2 * 4) * 0.3
+    return CtfEntry(
+        applied=True,
+        reason="mean defocus 4000 nm to 8 nm, single views to 17 nm, rings to 15 Å",
+        voltage_kv=300.0,
+        cs_mm=2.7,
+        amplitude_contrast=0.07,
+        defocus_nm=np.linspace(3950, 4050, VIEWS).tolist(),
+        error_nm=[17.0] * VIEWS,
+        mean_error_nm=8.0,
+        hand=1,
+        hand_measured=1,
+        hand_certainty=0.999,
+        gradient=0.95,
+        gradient_error=0.05,
+        score=[0.8] * VIEWS,
+        spacing_angstrom=[15.0] * VIEWS,
+        rings=[
+            RingsEntry(view=view, frequency_per_nm=frequency.tolist(), measured=(rings + 0.05).tolist(), fitted=rings.tolist())
+            for view in (1, VIEWS // 2, VIEWS)
+        ],
+    )
+
+
+def make_exposure() -> ExposureEntry:
+    """Return exposures whose order is known."""
+    return ExposureEntry(
+        applied=True,
+        reason="TS_01.mdoc (ExposureDose)",
+        each=[3.0] * VIEWS,
+        before=[3.0 * view for view in range(VIEWS)],
+        order=list(range(1, VIEWS + 1)),
     )

@@ -66,6 +66,25 @@ CAPTIONS: Mapping[str, Caption] = {
         "A plateau that touches an edge is a specimen that was cut off: reconstruct a thicker volume. No plateau: a specimen of low "
         "contrast, or a misaligned volume.",
     ),
+    "rings": Caption(
+        "Rings of the contrast transfer",
+        "Power of some views over its smooth part (orange), and the contrast transfer function that was fitted (blue); the mark is the "
+        "finest spacing to which both agree.",
+        "orange and blue rise and fall together, for two rings or more, at high tilts too.",
+        "A blue curve without rings is a defocus that nothing supports; coarse pixels show only one ring.",
+    ),
+    "defocus": Caption(
+        "Defocus of each view",
+        "Defocus on the tilt axis, with its standard error.",
+        "a line that changes slowly, by a few hundred nm at most.",
+        "A slope or a bend is a specimen that is not at the eucentric height; a single view far from its neighbours was focused anew.",
+    ),
+    "exposure": Caption(
+        "Exposure before each view",
+        "What the specimen had received before each view; the line goes through the views in the order in which they were taken.",
+        "the scheme of your acquisition: a fan from low tilts for dose-symmetric series, two slopes for bidirectional ones.",
+        "Another order than yours weights the wrong views: state the scheme, or give a file of exposures.",
+    ),
     "spectrum": Caption(
         "Power spectrum",
         "Rotationally averaged power of XY slices through the specimen.",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+
+import numpy as np
 
 from tiltflow.record import AlignmentEntry, SeriesRecord
 from tiltflow.report.facts import axis_is_assumed
@@ -23,6 +25,8 @@ _PATCH_DRIFT = 2.0
 0.3 px both are 0.6 to 1 px, mostly drift of the patches; with gold in the patches they are 0.2 px (`benchmarks/verdicts.py`)."""
 _MOST_PITCH_ERROR_DEG = 2.0
 """Error of the x-axis tilt up to which levelling is an improvement: most sections lie within it of their grid's plane."""
+_FEWEST_FOR_SCATTER = 5
+"""Views from which a scatter about a parabola means anything."""
 _FULL = 0.75
 """Share of a volume above which no level of empty volume is seen beside the specimen.  Simulated sections that end inside their volumes
 fill up to 0.60 of it, real series whose volumes end in the specimen 0.78 to 0.82."""
@@ -88,6 +92,8 @@ def _checks(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
         *_support(found, thresholds),
         *_tilts(found, thresholds),
         *_pitch(found),
+        *_ctf(record, found, thresholds),
+        *_exposure(record),
         *_volume(record, thresholds),
     )
 
@@ -282,6 +288,59 @@ def _pitch(found: AlignmentEntry) -> Iterator[Check]:
         yield Check("x-axis tilt", level, said, f"good when known to ± {_MOST_PITCH_ERROR_DEG:g}°", Quantity(round(tilt, 2), "deg"))
     elif found.method in _TRACKING and not found.x_axis_tilt_deg:
         yield _told("x-axis tilt", "the x-axis tilt is not known and 0 is taken: the specimen may slant as its grid does")
+
+
+def _ctf(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
+    """Yield how well the CTF is known that was corrected, or why it was not."""
+    ctf = record.ctf
+    if ctf is None:
+        return
+    if not ctf.applied:
+        yield _told("CTF", f"the CTF is not corrected: {ctf.reason}")
+        return
+    defocus = Quantity(round(median(ctf.defocus_nm), 1), "nm")
+    if not ctf.measured:
+        yield _told("defocus", ctf.reason, defocus)
+        return
+    score = median(ctf.score)
+    text = f"good from {limits.ctf_score_good:g}, poor below {limits.ctf_score_poor:g}"
+    said = f"the rings of the CTF correlate with their fit by {score:.2f}; {ctf.reason}"
+    yield Check("CTF score", _rising(score, limits.ctf_score_good, limits.ctf_score_poor), said, text, Quantity(round(score, 3)))
+    scatter = defocus_scatter_nm(ctf.defocus_nm, found.tilt_deg, found.included)
+    if scatter is not None:
+        level = Trust.GOOD if scatter <= limits.defocus_scatter_good_nm else Trust.DOUBTFUL
+        if scatter > limits.defocus_scatter_poor_nm:
+            level = Trust.POOR
+        text = f"good up to {limits.defocus_scatter_good_nm:g} nm, poor above {limits.defocus_scatter_poor_nm:g} nm"
+        said = f"the defocus of the views, {defocus.value:.0f} nm, scatters by {scatter:.0f} nm"
+        yield Check("defocus scatter", level, said, text, Quantity(round(scatter, 1), "nm"))
+
+
+def defocus_scatter_nm(defocus_nm: Sequence[float], tilt_deg: Sequence[float], included: Sequence[bool]) -> float | None:
+    """Return the root mean square of the defocus of the views that are used about a parabola over their tilts; None for few."""
+    if len(defocus_nm) != len(tilt_deg):
+        return None
+    used = np.flatnonzero(included)
+    if len(used) < _FEWEST_FOR_SCATTER:
+        return None
+    tilt, defocus = np.array(tilt_deg)[used], np.array(defocus_nm)[used]
+    return float(np.sqrt(np.mean((defocus - np.polynomial.Polynomial.fit(tilt, defocus, 2)(tilt)) ** 2)))
+
+
+def _exposure(record: SeriesRecord) -> Iterator[Check]:
+    """Yield whether frequencies were weighted by exposure, and in which order the views are believed to have been taken."""
+    known = record.exposure
+    if known is None:
+        return
+    if not known.applied:
+        yield _told("exposure", f"frequencies are not weighted by exposure: {known.reason}")
+    elif known.order_assumed:
+        said = f"frequencies are weighted by exposure in an order of the views that nothing tells: {known.reason}"
+        yield Check("exposure", Trust.DOUBTFUL, said, "good where the order is known")
+    else:
+        total = max(before + each for before, each in zip(known.before, known.each, strict=True))
+        said = f"frequencies are weighted by exposure, up to {total:.0f} electrons per Å²; {known.reason}"
+        yield _told("exposure", said, Quantity(round(total, 2), "e/angstrom^2"))
 
 
 def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _TILT = "tilt, degrees"
-_WIDE = 5.6
+WIDE = 5.6
+"""Of a plot, inches."""
 _SMALLEST_BAR_S = 0.05
 _MOST_STAGES = 24
 _ON_PICTURE = ("#ffd23f", "#ff5d5d")
@@ -86,7 +87,7 @@ def time_plot(record: SeriesRecord) -> Plot | None:
         axes.set(xlabel="seconds", ylim=(-0.6, len(stages) - 0.4))
         axes.grid(visible=False, axis="y")
 
-    return _plot("time", paint, size=(_WIDE, 0.6 + 0.22 * len(stages)), left=1.6)
+    return make_plot("time", paint, size=(WIDE, 0.6 + 0.22 * len(stages)), left=1.6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +153,7 @@ def _residuals(views: _Views) -> Plot | None:
 
     rejected = views.found.positions_rejected
     over = f"Over the {views.found.positions_used} positions that carry weight; {rejected} were rejected." if rejected else ""
-    return _plot("residuals", paint, " ".join(filter(None, [over, views.remark])))
+    return make_plot("residuals", paint, " ".join(filter(None, [over, views.remark])))
 
 
 def _tracks(views: _Views) -> Plot | None:
@@ -166,7 +167,7 @@ def _tracks(views: _Views) -> Plot | None:
         axes.bar(views.tilt, missing, width=0.8 * views.step, bottom=kept, color=FAINT, label="lost or rejected")
         views.finish(axes, "tracks", columns=2)
 
-    return _plot("tracks", paint, views.remark)
+    return make_plot("tracks", paint, views.remark)
 
 
 def _correlation(views: _Views) -> Plot | None:
@@ -178,7 +179,7 @@ def _correlation(views: _Views) -> Plot | None:
         axes.plot(views.tilt[views.order], values[views.order], "o-", color=FIRST)
         views.finish(axes, "correlation")
 
-    return _plot("correlation", paint, views.remark)
+    return make_plot("correlation", paint, views.remark)
 
 
 def _shifts(views: _Views) -> Plot | None:
@@ -192,7 +193,7 @@ def _shifts(views: _Views) -> Plot | None:
         views.finish(axes, "shift, px", columns=2)
 
     size = f"One pixel is {views.pixel_nm:.3g} nm. " if views.pixel_nm else ""
-    return _plot("shifts", paint, size + views.remark)
+    return make_plot("shifts", paint, size + views.remark)
 
 
 def _refined_tilts(views: _Views) -> Plot | None:
@@ -207,7 +208,7 @@ def _refined_tilts(views: _Views) -> Plot | None:
         axes.axhline(0, color=INK, linewidth=0.8)
         views.finish(axes, "refined - nominal tilt, degrees")
 
-    return _plot("tilts", paint, views.remark, left=0.75)
+    return make_plot("tilts", paint, views.remark, left=0.75)
 
 
 def _axis(views: _Views) -> Plot | None:
@@ -236,7 +237,7 @@ def _axis(views: _Views) -> Plot | None:
     said = [f"As read: {read:.2f}°."] if read is not None else []
     if found is not None:
         said.append(f"Data: {found:.2f}°" + (f" ± {error:.2f}°." if error is not None else "."))
-    return _plot("axis", paint, " ".join([*said, views.remark]))
+    return make_plot("axis", paint, " ".join([*said, views.remark]))
 
 
 def _vectors(found: AlignmentEntry, field: tuple[float, float], view: Path | None) -> Plot | None:
@@ -260,7 +261,7 @@ def _vectors(found: AlignmentEntry, field: tuple[float, float], view: Path | Non
         axes.spines[["top", "right"]].set_visible(True)
 
     remark = f"Arrows are drawn {scale:.0f} times as long as the residuals; the longest residual is {largest:.2f} px."
-    return _plot("vectors", paint, remark, size=(_WIDE, 0.6 + 3.7 * min(height / width, 1.0)))
+    return make_plot("vectors", paint, remark, size=(WIDE, 0.6 + 3.7 * min(height / width, 1.0)))
 
 
 def _texture(seen: VolumeEntry, specimen: Specimen | None) -> Plot:
@@ -271,7 +272,7 @@ def _texture(seen: VolumeEntry, specimen: Specimen | None) -> Plot:
             axes.legend(loc="upper right")
         axes.set(xlabel="z from the middle of the volume, nm", ylabel="texture", ylim=(0, 1.25 * max(seen.texture)))
 
-    return _plot("texture", paint, f"Specimen: {specimen.thickness} thick, by {specimen.source}." if specimen else "")
+    return make_plot("texture", paint, f"Specimen: {specimen.thickness} thick, by {specimen.source}." if specimen else "")
 
 
 def _spectrum(seen: VolumeEntry) -> Plot:
@@ -282,7 +283,7 @@ def _spectrum(seen: VolumeEntry) -> Plot:
         axes.plot(seen.spectrum_per_nm, decades, color=FIRST)
         axes.set(xlabel="spatial frequency, 1/nm", ylabel="power, powers of ten", xlim=(0, None))
 
-    return _plot("spectrum", paint, f"The right edge corresponds to two voxels, {2 * seen.voxel_nm:.3g} nm.")
+    return make_plot("spectrum", paint, f"The right edge corresponds to two voxels, {2 * seen.voxel_nm:.3g} nm.")
 
 
 def _histogram(seen: VolumeEntry) -> Plot:
@@ -296,7 +297,7 @@ def _histogram(seen: VolumeEntry) -> Plot:
             axes.annotate(name, (value, 1), xycoords=("data", "axes fraction"), ha=side, va="top")
         axes.set(xlabel="grey value", ylabel="voxels, %", ylim=(0, 1.1 * share.max()))
 
-    return _plot("histogram", paint)
+    return make_plot("histogram", paint)
 
 
 def _halves(seen: HalvesEntry) -> Plot:
@@ -313,7 +314,7 @@ def _halves(seen: HalvesEntry) -> Plot:
         for detail, level in ((seen.resolution_0500_nm, "0.5"), (seen.resolution_0143_nm, "0.143"))
         if detail is not None
     ]
-    return _plot(
+    return make_plot(
         "halves",
         paint,
         f"Resolution: {' and '.join(found)}."
@@ -322,9 +323,10 @@ def _halves(seen: HalvesEntry) -> Plot:
     )
 
 
-def _plot(
-    name: str, paint: Callable[[Axes], None], remark: str = "", *, size: tuple[float, float] = (_WIDE, 2.7), left: float = 0.7
+def make_plot(
+    name: str, paint: Callable[[Axes], None], remark: str = "", *, size: tuple[float, float] = (WIDE, 2.7), left: float = 0.7
 ) -> Plot:
+    """Return a plot whose words are those of its name."""
     return Plot(name, draw(name, CAPTIONS[name].shows, paint, size=size, left=left), remark.strip())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tiltflow.record import SeriesRecord
 from tiltflow.report.checks import Check, examine
+from tiltflow.report.ctf_plots import ctf_plots
 from tiltflow.report.embed import Embedded, Embedder
 from tiltflow.report.facts import facts
 from tiltflow.report.hints import AGAIN, what_may_help, what_to_try
@@ -53,7 +54,8 @@ def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds
     made = {picture.name: picture.path for picture in record.pictures}
     view = embedder.find(made["zero_tilt"]) if "zero_tilt" in made else None
     alignment, volume = list(alignment_plots(record, thresholds, view)), list(volume_plots(record))
-    embedder.spend(sum(len(plot.svg) for plot in [*alignment, *volume]))
+    transfer = list(ctf_plots(record))
+    embedder.spend(sum(len(plot.svg) for plot in [*alignment, *transfer, *volume]))
     pictures = {shown.name: shown for shown in _pictures(record, embedder)}
     lead = next((pictures.pop(name) for name in _LEADS if name in pictures), None)
     return render(
@@ -71,6 +73,7 @@ def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds
         pictures=pictures,
         movies=list(_movies(record, embedder)),
         alignment_plots=alignment,
+        ctf_plots=transfer,
         volume_plots=volume,
         time_plot=time_plot(record),
         methods=describe_methods(record) if checks else None,

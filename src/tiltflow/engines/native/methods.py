@@ -33,6 +33,14 @@ GILBERT = Citation(
 )
 
 
+GRANT = Citation(
+    "Grant and Grigorieff, 2015",
+    "Grant T, Grigorieff N (2015) Measuring the optimal exposure for single particle cryo-EM using a 2.6 Å reconstruction of rotavirus "
+    "VP6. eLife 4:e06980",
+    "10.7554/eLife.06980",
+)
+
+
 def describe(record: SeriesRecord) -> EngineMethods:
     """Return the sentences on x-ray hits, alignment and reconstruction."""
     hits = stage_number(record, "x-rays", "pixels_replaced")
@@ -43,7 +51,9 @@ def describe(record: SeriesRecord) -> EngineMethods:
         (f"was {done} with tiltflow {record.tiltflow} (its native engine{{recipe}})", ()),
         before=(*_repairs("X-ray hits", hits), *_repairs("Hot and dead pixels of the camera", camera)),
         alignment=tuple(_alignment(record, found)) if found is not None else (),
-        volume=(_volume(record),) if record.volume is not None or record.given_alignment is None else (),
+        volume=(*_transfer(record), *_exposure(record), _volume(record))
+        if record.volume is not None or record.given_alignment is None
+        else (),
     )
 
 
@@ -80,6 +90,38 @@ def _alignment(record: SeriesRecord, found: AlignmentEntry) -> Iterator[Sentence
         yield f"{coarse}, without further refinement.", ()
     if found.local_areas:
         yield f"The alignment was also solved for locally, in {found.local_areas} overlapping areas of the field.", ()
+
+
+_METHODS = {
+    "flip": "by flipping phases",
+    "multiply": "by multiplication with it",
+    "wiener": "by a Wiener filter",
+}
+
+
+def _transfer(record: SeriesRecord) -> Iterator[Sentence]:
+    ctf = record.ctf
+    if ctf is None or not ctf.applied:
+        return
+    scope = f"{ctf.voltage_kv:g} kV, Cs {ctf.cs_mm:g} mm, amplitude contrast {ctf.amplitude_contrast:g}"
+    mean = f"{sum(ctf.defocus_nm) / len(ctf.defocus_nm):.0f}"
+    if ctf.measured:
+        error = f" ± {ctf.mean_error_nm:.0f}" if ctf.mean_error_nm is not None else ""
+        known = f"was estimated from the power spectra of all views together ({scope}; mean defocus {mean}{error} nm)"
+    else:
+        known = f"was taken to be that of a defocus of {mean} nm ({scope})"
+    gradient = ", allowing for the gradient of the defocus across the tilt axis" if ctf.hand else ""
+    yield f"The contrast transfer function {known} and corrected in the aligned views {_METHODS[ctf.method]}{gradient}.", ()
+
+
+def _exposure(record: SeriesRecord) -> Iterator[Sentence]:
+    known = record.exposure
+    if known is not None and known.applied:
+        total = max(before + each for before, each in zip(known.before, known.each, strict=True))
+        yield (
+            f"Spatial frequencies were weighted by the accumulated exposure, {total:.0f} electrons per Å² in all ({GRANT.short}).",
+            (GRANT,),
+        )
 
 
 def _volume(record: SeriesRecord) -> Sentence:

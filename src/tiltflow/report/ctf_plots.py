@@ -1,0 +1,87 @@
+"""The plots of the CTF and of the exposure; their words are in :mod:`tiltflow.report.captions`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tiltflow.record import CtfEntry, ExposureEntry, SeriesRecord
+from tiltflow.report.figures import FAINT, FIRST, INK, SECOND
+from tiltflow.report.plots import WIDE, Plot, make_plot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TILT = "tilt, degrees"
+_MOST_RINGS = 2.0
+"""Height of the rings of a view in the plot, in units of the rings that were fitted."""
+
+
+def ctf_plots(record: SeriesRecord) -> Iterator[Plot]:
+    """Yield rings over their fit and the defocus of each view, and the exposure of each; those that are known."""
+    tilt = record.alignment.tilt_deg if record.alignment is not None else []
+    if record.ctf is not None and record.ctf.rings:
+        yield _rings(record.ctf, tilt)
+    if record.ctf is not None and record.ctf.measured and len(record.ctf.defocus_nm) == len(tilt):
+        yield _defocus(record.ctf, tilt)
+    if record.exposure is not None and len(record.exposure.before) == len(tilt):
+        yield _exposure(record.exposure, tilt)
+
+
+def _rings(ctf: CtfEntry, tilt: list[float]) -> Plot:
+    step = _MOST_RINGS * max(1e-6, *(float(np.abs(rings.fitted).max()) for rings in ctf.rings))
+
+    def paint(axes: Axes) -> None:
+        for place, rings in enumerate(ctf.rings):
+            shown = np.clip(rings.measured, -0.75 * step, 0.75 * step) + place * step
+            axes.plot(rings.frequency_per_nm, shown, color=SECOND, linewidth=0.9)
+            axes.plot(rings.frequency_per_nm, np.array(rings.fitted) + place * step, color=FIRST, linewidth=1.2)
+            if rings.view <= len(tilt):
+                axes.annotate(
+                    f"{tilt[rings.view - 1]:.0f}° ", (rings.frequency_per_nm[0], place * step), ha="right", va="center", color=INK
+                )
+            found = ctf.spacing_angstrom[rings.view - 1] if rings.view <= len(ctf.spacing_angstrom) else None
+            if found:
+                axes.plot([10 / found] * 2, [(place - 0.35) * step, (place + 0.35) * step], color=INK, linewidth=1)
+        axes.set(xlabel="spatial frequency, 1/nm", xlim=(0.8 * ctf.rings[0].frequency_per_nm[0], None), yticks=[])
+
+    return make_plot("rings", paint, f"{ctf.reason[:1].upper()}{ctf.reason[1:]}.", size=(WIDE, 0.9 + 0.75 * len(ctf.rings)))
+
+
+def _defocus(ctf: CtfEntry, tilt: list[float]) -> Plot:
+    order = np.argsort(tilt)
+    at, defocus = np.array(tilt)[order], np.array(ctf.defocus_nm)[order]
+
+    def paint(axes: Axes) -> None:
+        if len(ctf.error_nm) == len(tilt):
+            axes.errorbar(at, defocus, yerr=np.array(ctf.error_nm)[order], fmt="o-", color=FIRST, ecolor=FAINT)
+        else:
+            axes.plot(at, defocus, "o-", color=FIRST)
+        axes.set(xlabel=_TILT, ylabel="defocus, nm")
+
+    return make_plot("defocus", paint, describe_hand(ctf), left=0.8)
+
+
+def describe_hand(ctf: CtfEntry) -> str:
+    """Return which way the defocus runs, and how sure that is, in a sentence."""
+    if ctf.hand_measured is None:
+        used = {1: "to the right", -1: "to the left"}.get(ctf.hand or 0)
+        followed = f"as stated, it is taken to rise {used}" if used else "it is taken to be the same all over a view"
+        return f"The images do not decide to which side the defocus rises at positive tilts; {followed}."
+    side = "right" if ctf.hand_measured > 0 else "left"
+    slope = f": gradient {ctf.gradient:.2f} ± {ctf.gradient_error:.2f}" if ctf.gradient is not None and ctf.gradient_error else ""
+    other = ", against what was stated" if ctf.hand not in (None, ctf.hand_measured) else ""
+    return f"At positive tilts the defocus rises to the {side} (hand {ctf.hand_measured:+d}{slope}){other}."
+
+
+def _exposure(known: ExposureEntry, tilt: list[float]) -> Plot:
+    def paint(axes: Axes) -> None:
+        taken = np.array(known.order) - 1
+        axes.plot(np.array(tilt)[taken], np.array(known.before)[taken], "-", color=FAINT, linewidth=0.8)
+        axes.plot(tilt, known.before, "o", color=FIRST)
+        axes.set(xlabel=_TILT, ylabel="exposure before, e/Å²", ylim=(0, None))
+
+    assumed = " No source tells this order." if known.order_assumed else ""
+    return make_plot("exposure", paint, f"From {known.reason}.{assumed}", left=0.8)
