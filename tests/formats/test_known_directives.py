@@ -261,7 +261,6 @@ def test_the_advice_to_run_with_imod_is_given_only_where_it_works():
         ("comparam.tilt.tilt.PARALLEL", "the volume would be turned once more"),
         ("comparam.tilt.tilt.LOCALFILE", "the file does not exist before the alignment"),
         ("comparam.tilt.tilt.TILTFILE", "the file does not exist before the alignment"),
-        ("runtime.NAD.any.iterations", "its volume would not be used"),
     ],
 )
 def test_what_imod_cannot_do_here_either_has_another_advice(name, why):

@@ -132,6 +132,16 @@ comparam.mtffilter.mtffilter.BidirectionalNumViews = 20
 comparam.mtffilter.mtffilter.OptimalDoseScaling = 0.8
 runtime.Tiltflow.any.cryoCorrections = 1
 runtime.Tiltflow.any.ctfMethod = multiply
+runtime.AlignedStack.any.filterStack = 1
+comparam.mtffilter.mtffilter.LowPassRadiusSigma = 0.3,0.04 with runtime.AlignedStack.any.filterStack = 1
+comparam.mtffilter.mtffilter.HighPassSigma = 0.02 with runtime.AlignedStack.any.filterStack = 1
+comparam.mtffilter.mtffilter.MtfFile = camera.mtf with runtime.AlignedStack.any.filterStack = 1
+comparam.mtffilter.mtffilter.InverseRolloffRadiusSigma = 0.2,0.06 with runtime.AlignedStack.any.filterStack = 1
+comparam.mtffilter.mtffilter.MaximumInverse = 3 with runtime.AlignedStack.any.filterStack = 1
+runtime.NAD.any.iterations = 10 with runtime.NAD.any.Kvalue = 4
+runtime.Tiltflow.any.deconvolve = 1
+runtime.Tiltflow.any.deconvolutionStrength = 0.7 with runtime.Tiltflow.any.deconvolve = 1
+runtime.Tiltflow.any.deconvolutionFalloff = 1.2 with runtime.Tiltflow.any.deconvolve = 1
 comparam.tilt.tilt.THICKNESS = 300
 runtime.Reconstruction.any.extraThickness = 20
 comparam.tilt.tilt.RADIAL = 0.4,0.03
@@ -171,6 +181,7 @@ ELSEWHERE = {
     "runtime.Reconstruction.any.doBackprojAlso",
     "runtime.Trimvol.any.doSIRTifBoth",
     "runtime.CTFplotting.any.autoFitRangeAndStep",
+    "runtime.NAD.any.Kvalue",
     "comparam.mtffilter.mtffilter.DoseWeightingFile",
     "comparam.mtffilter.mtffilter.TypeOfDoseFile",
 }
@@ -597,7 +608,7 @@ class TestFates:
             "comparam.tilt.tilt.SLICE = 10,20",
             "runtime.SeedFinding.any.rawBoundaryModel = area.mod",
             "runtime.Trimvol.any.findSecAddThickness = 10",
-            "runtime.NAD.any.iterations = 20",
+            "comparam.mtffilter.mtffilter.DeconvolutionStrength = 1",
             "runtime.RunAfterStep.any.9 = run.sh",
         ],
     )
@@ -719,5 +730,5 @@ class TestFates:
             translate(BASE + directive)
 
     def test_all_that_is_wrong_of_a_kind_is_said_at_once(self):
-        with pytest.raises(UnsupportedError, match=r"dual = 1.*NAD.any.iterations = 5"):
-            translate(BASE + "setupset.copyarg.dual = 1\nruntime.NAD.any.iterations = 5")
+        with pytest.raises(UnsupportedError, match=r"dual = 1.*comparam.ctfplotter.ctfplotter.SearchCutonFrequency = 1"):
+            translate(BASE + "setupset.copyarg.dual = 1\ncomparam.ctfplotter.ctfplotter.SearchCutonFrequency = 1")

@@ -1,4 +1,4 @@
-"""What directives ask of the corrections of cryo series: CTF and exposure.
+"""What directives ask of the corrections of cryo series, CTF, exposure and filters, and of volumes to look at.
 
 IMOD does each only where its directive is 1.  The template cryo_brt asks for what the data support, by tiltflow's own directive
 `runtime.Tiltflow.any.cryoCorrections`; IMOD's directives, where they are given, come before it.
@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from tiltflow.ctf.requests import CtfRequest, ExposureRequest, Wish
+from tiltflow.filters.deconvolve import DeconvolveParams
+from tiltflow.filters.diffuse import DiffuseParams
+from tiltflow.filters.requests import FilterRequest
 from tiltflow.recipe.lookup import Lookup
 
 _STACK, _OWN = "runtime.AlignedStack.any.", "runtime.Tiltflow.any."
@@ -123,3 +126,40 @@ def _method(ask: Lookup) -> Literal["flip", "multiply", "wiener"]:
         ask.reject(_OWN + "ctfMethod", f"one of {', '.join(_METHODS)} was expected")
         method = _METHODS[0]
     return cast("Literal['flip', 'multiply', 'wiener']", method)
+
+
+def filter_request(ask: Lookup) -> FilterRequest | None:
+    """Return the filter of the aligned stack; None without `filterStack`, or where nothing is left to be done."""
+    default = FilterRequest()
+    low = ask.numbers(_FILTER + "LowPassRadiusSigma", default.low_pass or (), least=0)
+    rolloff = ask.numbers(_FILTER + "InverseRolloffRadiusSigma", default.inverse_rolloff, least=0)
+    asked = FilterRequest(
+        low_pass=None if ask.removed(_FILTER + "LowPassRadiusSigma") else (low[0], low[1]),
+        high_pass_sigma=ask.number(_FILTER + "HighPassSigma", default.high_pass_sigma, least=0),
+        mtf_file=ask.text(_FILTER + "MtfFile"),
+        inverse_rolloff=(rolloff[0], rolloff[1]),
+        maximum_inverse=ask.number(_FILTER + "MaximumInverse", default.maximum_inverse, least=1),
+    )
+    return asked if ask.flag(_STACK + "filterStack", default=False) else None
+
+
+def deconvolution(ask: Lookup) -> DeconvolveParams | None:
+    """Return how the volume is deconvolved for viewing; None where it is not."""
+    default = DeconvolveParams()
+    strength = ask.number(_OWN + "deconvolutionStrength", default.strength)
+    falloff = ask.number(_OWN + "deconvolutionFalloff", default.falloff, least=0)
+    wanted = ask.flag(_OWN + "deconvolve", default=False)
+    return DeconvolveParams(strength=strength, falloff=falloff) if wanted else None
+
+
+def diffusion(ask: Lookup) -> DiffuseParams | None:
+    """Return how the volume is denoised by diffusion; None where it is not."""
+    step = "runtime.NAD.any."
+    iterations, k = ask.whole(step + "iterations", 0, least=0), ask.number(step + "Kvalue", 0.0)
+    if ask.has(step + "Kvalue") and k <= 0:
+        ask.reject(step + "Kvalue", "a gradient above 0 was expected, in grey values per voxel")
+        return None
+    if iterations and not k:
+        ask.reject(step + "iterations", f"{step}Kvalue is to say which gradient, in grey values per voxel, is an edge")
+        return None
+    return DiffuseParams(k=k, iterations=iterations) if iterations else None

@@ -11,6 +11,9 @@ from tiltflow.align.methods import Method
 from tiltflow.align.patches import PatchParams
 from tiltflow.align.projection.refinement import RefineParams
 from tiltflow.ctf.requests import CtfRequest, ExposureRequest
+from tiltflow.filters.deconvolve import DeconvolveParams
+from tiltflow.filters.diffuse import DiffuseParams
+from tiltflow.filters.requests import FilterRequest
 from tiltflow.formats.series import SeriesHints
 from tiltflow.position.specimen_search import PositionParams
 from tiltflow.preprocess.bad_views import ViewParams
@@ -35,8 +38,12 @@ class StageParams:
         Diameter of the beads; :attr:`beads` has it in pixels of 1 Å, as the pixel size is not known before the series.
     sirt
         None for back-projection.
+    filter
+        Of the aligned views; None for none.
     halves
         Whether volumes of every other view are made as well (`runtime.Tiltflow.any.halfVolumes`).
+    deconvolve, diffuse
+        How volumes to look at are made of the reconstruction; None for none.
     """
 
     hints: SeriesHints = field(default_factory=SeriesHints)
@@ -53,7 +60,10 @@ class StageParams:
     stack: StackParams = field(default_factory=StackParams)
     ctf: CtfRequest = field(default_factory=CtfRequest)
     exposure: ExposureRequest = field(default_factory=ExposureRequest)
+    filter: FilterRequest | None = None
     reconstruct: ReconstructParams = field(default_factory=lambda: ReconstructParams(thickness=1))
     sirt: SirtParams | None = None
     trim: TrimParams = field(default_factory=TrimParams)
     halves: bool = False
+    deconvolve: DeconvolveParams | None = None
+    diffuse: DiffuseParams | None = None

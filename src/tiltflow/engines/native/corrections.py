@@ -1,4 +1,4 @@
-"""Corrections of the aligned views, in IMOD's order: CTF, then frequencies by exposure.
+"""Corrections of the aligned views, in IMOD's order: CTF, then filter and frequencies by exposure.
 
 What each needs is found first, with the reason where it is left out; then every view is corrected as it is made, so that no other stack
 is written.
@@ -18,6 +18,7 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.ctf import correct_params, ctf_of_views, find_ctf
 from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.errors import StageError
+from tiltflow.filters.radial import FilterParams, filter_view
 from tiltflow.model import Alignment, Image, Stack
 from tiltflow.observer import StageObserver
 from tiltflow.record import CtfEntry, ExposureEntry
@@ -34,16 +35,19 @@ class Corrections:
 
     ctf: CtfEntry | None
     exposure: ExposureEntry | None
+    filter: FilterParams | None
     key: str
 
     def __bool__(self) -> bool:
         """Return whether anything is done."""
-        return any(entry is not None and entry.applied for entry in (self.ctf, self.exposure))
+        return self.filter is not None or any(entry is not None and entry.applied for entry in (self.ctf, self.exposure))
 
     @property
-    def exposure_numbers(self) -> object:
-        """The exposures by which frequencies are weighted, as JSON has them."""
-        return None if self.exposure is None or not self.exposure.applied else self.exposure.model_dump(mode="json")
+    def numbers(self) -> object:
+        """What was read of files and of the series, and decides the result: the exposures, and the MTF of the filter."""
+        exposure = None if self.exposure is None or not self.exposure.applied else self.exposure.model_dump(mode="json")
+        mtf = self.filter.mtf if self.filter is not None else None
+        return exposure, None if mtf is None else (mtf.frequency.tolist(), mtf.value.tolist())
 
 
 def find_corrections(job: EngineJob, views: Callable[[], Stack], alignment: Alignment, after: str) -> Corrections:
@@ -60,10 +64,12 @@ def find_corrections(job: EngineJob, views: Callable[[], Stack], alignment: Alig
     ------
     StageError
         If a correction is required that these data do not support.
+    LocationError, FormatError
+        If a file of exposures or of an MTF cannot be read, or does not fit.
     """
     ctf, key = _ctf_step(job, views, alignment, after)
-    exposure = _exposure(job)
-    return Corrections(ctf, exposure, key)
+    asked = job.recipe.filter
+    return Corrections(ctf, _exposure(job), None if asked is None else asked.params(), key)
 
 
 def _ctf_step(job: EngineJob, views: Callable[[], Stack], alignment: Alignment, after: str) -> tuple[CtfEntry | None, str]:
@@ -123,6 +129,9 @@ def correction_of(job: EngineJob, found: Corrections, alignment: Alignment, note
     if found.exposure is not None and found.exposure.applied:
         steps.append(_exposure_weighting(found.exposure, job, pixel))
         notes.number("exposure", round(max(np.add(found.exposure.before, found.exposure.each)), 2), "e/angstrom^2")
+    if (params := found.filter) is not None and not params.does_nothing:
+        steps.append(lambda _view, image: filter_view(image, params))
+        notes.note("the views are filtered")
     if not steps:
         return None
 

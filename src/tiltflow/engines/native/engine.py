@@ -21,6 +21,7 @@ from tiltflow.engines.native.halves import HALVES, make_halves
 from tiltflow.engines.native.positioning import position_specimen
 from tiltflow.engines.native.prepared_views import prepare
 from tiltflow.engines.native.step_numbers import STEP_NUMBERS
+from tiltflow.engines.native.viewing import make_viewing_volumes
 from tiltflow.engines.native.volume import make_volume, title
 from tiltflow.formats.alignment_archive import read_alignment, write_alignment
 from tiltflow.formats.mrc import MrcWriter
@@ -131,7 +132,7 @@ def _stack_step(job: EngineJob, views: _Views, raw: ImageStack, alignment: Align
     """Return the aligned stack and its key."""
     asked: tuple[object, ...] = (job.recipe.xrays, job.recipe.stack)
     if corrections:
-        asked = (*asked, job.recipe.ctf, job.recipe.exposure, corrections.exposure_numbers)
+        asked = (*asked, job.recipe.ctf, job.recipe.exposure, job.recipe.filter, corrections.numbers)
     step = job.book.begin("aligned stack", STEP_NUMBERS["aligned stack"], (corrections.key,), asked)
     path = job.path("_ali.mrc")
     if step.kept is not None:
@@ -162,6 +163,7 @@ def _volume_step(job: EngineJob, aligned: Path, alignment: Alignment, after: str
             entry = job.recorder.record.halves
             found = {"halves": entry.model_dump(mode="json")} if entry is not None else {}
             job.book.made(half, {job.path(suffix).name: job.path(suffix) for suffix in HALVES}, found)
+    make_viewing_volumes(job, path, step.key)
     return path
 
 
