@@ -97,9 +97,14 @@ def plan_series(series: TiltSeries, recipe: Recipe, threads: int, *, keep_volume
     scratch = stack + volume
     if recipe.halves:
         scratch += 2 * volume * max(s.voxel_bytes, 2) // s.voxel_bytes
+    viewed = 4 * int(np.prod(s.kept))
+    # Each volume to look at is of real numbers; its making takes one or two more for a while.
+    scratch += sum(viewed for each in (recipe.deconvolve, recipe.diffuse) if each is not None)
+    passing = 2 * viewed if recipe.diffuse is not None else viewed if recipe.deconvolve is not None else 0
     if recipe.trim.to_bytes:
         scratch += 2 * int(np.prod(s.kept))
     results = products + (scratch if keep_volumes else 0)
+    scratch += passing
     work = 1e-9 * (
         _RAW_PIXEL_NS * s.views * s.raw_px + int(np.prod(s.kept)) * _VOXEL_NS + int(np.prod(s.full)) * s.views * _VOXEL_VIEW_NS
     )

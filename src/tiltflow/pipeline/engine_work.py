@@ -110,7 +110,18 @@ def align_only(job: Job, series: TiltSeries, recorder: Recorder, steps: Steps, s
     return engine.align(replace(work, steps=steps, source_key=source))
 
 
-_OTHER_FILES = (".adoc", ".xtilt", "_align.json", "_local.json", "_fid.txt", ".defocus", "_rec_even.mrc", "_rec_odd.mrc")
+_OTHER_FILES = (
+    ".adoc",
+    ".xtilt",
+    "_align.json",
+    "_local.json",
+    "_fid.txt",
+    ".defocus",
+    "_rec_even.mrc",
+    "_rec_odd.mrc",
+    "_deconv.mrc",
+    "_nad.mrc",
+)
 _FOUND = {"engine", "engine_attempts", "recipe", "alignment", "halves", "ctf", "exposure"}
 
 

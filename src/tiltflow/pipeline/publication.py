@@ -34,7 +34,7 @@ _FILES = (
     "{name}.defocus",
 )
 _ALIGNED = ("{name}_ali.mrc",)
-_VOLUMES = ("{name}_rec.mrc", "{name}_rec_even.mrc", "{name}_rec_odd.mrc")
+_VOLUMES = ("{name}_rec.mrc", "{name}_rec_even.mrc", "{name}_rec_odd.mrc", "{name}_deconv.mrc", "{name}_nad.mrc")
 
 
 def files_to_keep(job: Job, record: SeriesRecord, *, failed: bool) -> list[Path]:

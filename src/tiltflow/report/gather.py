@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from tiltflow.ctf.viewing import transfer_of_volume
+from tiltflow.errors import ParameterError
+from tiltflow.filters.deconvolve import DeconvolveParams, deconvolve_section
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.stacks import open_stack
-from tiltflow.model import TiltSeries
-from tiltflow.record import Recorder, VolumeEntry
+from tiltflow.model import Image, TiltSeries
+from tiltflow.record import CtfEntry, Recorder, VolumeEntry
 from tiltflow.report.measure import VolumeMeasure, measure_volume
 from tiltflow.report.pictures import write_slices, write_view
 from tiltflow.report.specimen import positioned
@@ -32,8 +36,27 @@ def gather_volume(recorder: Recorder, volume: Path, folder: Path, *, threads: in
         within = (specimen.low_nm, specimen.high_nm) if specimen is not None else None
         measured = measure_volume(voxels, voxel_nm, within_nm=within, threads=threads)
     recorder.record.volume = describe_volume(measured, voxel_nm)
-    recorder.record.pictures += write_slices(folder, measured, voxel_nm)
+    shown = for_viewing(measured, recorder.record.ctf, voxel_nm)
+    recorder.record.pictures += write_slices(folder, shown or measured, voxel_nm, "deconvolved" if shown is not None else "")
     recorder.save()
+
+
+def for_viewing(measured: VolumeMeasure, ctf: CtfEntry | None, voxel_nm: float) -> VolumeMeasure | None:
+    """Return the slices deconvolved with the CTF, as ice can be read then; None where the defocus is not known, or values are missing."""
+    if ctf is None or not ctf.defocus_nm or ctf.voltage_kv is None:
+        return None
+    transfer = transfer_of_volume(ctf.voltage_kv, ctf.cs_mm, ctf.amplitude_contrast, ctf.defocus_nm, ctf.phase_shift_deg)
+    params = DeconvolveParams(phase_flipped=ctf.applied)
+
+    def seen(plane: Image) -> Image:
+        return deconvolve_section(plane, voxel_nm, transfer, params)
+
+    try:
+        if measured.z_step == 1:
+            return replace(measured, xy=seen(measured.xy), xz=seen(measured.xz), yz=seen(measured.yz))
+        return replace(measured, xy=seen(measured.xy))  # the others have another step along z
+    except ParameterError:
+        return None
 
 
 def describe_volume(measured: VolumeMeasure, voxel_nm: float) -> VolumeEntry:

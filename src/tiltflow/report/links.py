@@ -21,6 +21,8 @@ _PRODUCTS = {
 }
 _FIRST = {
     "{name}_rec.mrc": "Volume",
+    "{name}_deconv.mrc": "Deconvolved volume",
+    "{name}_nad.mrc": "Diffused volume",
     "{name}_rec_even.mrc": "Volume of even views",
     "{name}_rec_odd.mrc": "Volume of odd views",
     "{name}_ali.mrc": "Aligned stack",

@@ -39,15 +39,16 @@ def write_view(folder: Path, view: NDArray[Any], pixel_nm: float, tilt_deg: floa
     return _write(folder, "zero_tilt", np.asarray(view, np.float32), (pixel_nm, pixel_nm), text)
 
 
-def write_slices(folder: Path, measured: VolumeMeasure, voxel_nm: float) -> list[PictureEntry]:
-    """Write the slices through the middle of a volume into the pictures beside the record in `folder`."""
+def write_slices(folder: Path, measured: VolumeMeasure, voxel_nm: float, how: str = "") -> list[PictureEntry]:
+    """Write the slices through the middle of a volume into the pictures beside the record in `folder`; `how` they were made, if given."""
     z_nm = voxel_nm * measured.z_step
     flat, deep = (voxel_nm, voxel_nm), (z_nm, voxel_nm)
     height = round((measured.xy_section + 0.5 - measured.shape[0] / 2) * voxel_nm) + 0
     where = f"{'through the specimen' if measured.xy_in_specimen else 'of the volume'} at z = {height} nm"
-    mean = "mean over about 10 nm"
+    mean = f"{how + ', ' if how else ''}mean over about 10 nm"
+    flat_how = f"{how}; " if how else ""
     return [
-        _write(folder, "slice_xy", measured.xy, flat, f"XY slice {where} (x to the right, y up)", LARGEST_SIDE),
+        _write(folder, "slice_xy", measured.xy, flat, f"XY slice {where} ({flat_how}x to the right, y up)", LARGEST_SIDE),
         _write(
             folder,
             "slice_xz",

@@ -11,5 +11,7 @@ STEP_NUMBERS: Mapping[str, int] = {
     "aligned stack": 2,
     "reconstruction": 1,
     "half volumes": 1,
+    "deconvolved volume": 1,
+    "diffused volume": 1,
 }
 """Raised by one when a step gives another output for the same input."""
