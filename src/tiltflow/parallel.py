@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from tiltflow import stopping
-from tiltflow.model import Progress
+
+if TYPE_CHECKING:
+    from tiltflow.model import Progress
 
 T = TypeVar("T")
 R = TypeVar("R")
