@@ -32,7 +32,9 @@ class EraseParams:
         Added to it, pixels of the aligned stack (`runtime.GoldErasing.any.extraDiameter`, whose default in IMOD is 0): 4 covers the blur
         of the rim and the first fringe of the CTF, which a disc of the bead's own size leaves.
     expand
-        Times that each disc may grow over pixels of its rim that are the bead's (`ExpandCircleIterations`).
+        Times that each disc may grow over pixels of its rim that are the bead's (`ExpandCircleIterations`, 2 or 3 in com files).  Noise
+        grows too: what stays at the rim is biased away from the bead, and each bead leaves a ghost of 0.15 to 0.25 standard deviations
+        in the volume, so that the default is 0; the extra diameter does the work.
     fill
         `texture`, or `flat` for one value, as with IMOD's `PolynomialOrder 0`.
     ring_px
@@ -49,7 +51,7 @@ class EraseParams:
 
     diameter_nm: float
     extra_diameter_px: float = 4.0
-    expand: int = 2
+    expand: int = 0
     fill: Filling = "texture"
     ring_px: tuple[float, float] = (1.0, 3.0)
     seed: int = 0
