@@ -2,8 +2,8 @@
 
     python benchmarks/erase.py [--series 4] [--size 256] [--views 41] [--record]
 
-Series of 41 views with 10 beads of 10 nm at 1 nm a pixel, cryo and plastic by turns, reconstructed as they are truly aligned.  Of every bead
-are taken, in units of the standard deviation of voxels far from beads:
+Series of 41 views with 10 beads of 10 nm at 1 nm a pixel, cryo and plastic by turns, reconstructed as they are truly aligned.  Of
+every bead are taken, in units of the standard deviation of voxels far from beads:
 
 * the profile along z of the mean over the bead's disc, less that of the same specimen without gold: rms over z and beads (`streak`; two
   reconstructions of the specimen without gold, with other noise, differ by what the last row says);

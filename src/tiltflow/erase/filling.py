@@ -1,14 +1,15 @@
 """What takes the place of a bead: the grey values that its surroundings make likely, with their noise.
 
-A disc of one value, as ccderaser writes it (`PolynomialOrder 0`), is smoother than anything around it, and back-projection makes a smooth
-column of it.  The texture here is a Gaussian random field with the covariance of the surroundings, drawn so that it goes over into the
-ring around the patch: a sample s of the field is corrected by kriging (Chilès & Delfiner 2012, "Geostatistics", chapter 7),
+A disc of one value, as ccderaser writes it (`PolynomialOrder 0`), is smoother than anything around it, and back-projection makes a
+smooth column of it.  The texture here is a Gaussian random field with the covariance of the surroundings, drawn so that it goes
+over into the ring around the patch: a sample s of the field is corrected by kriging (Chilès & Delfiner 2012, "Geostatistics",
+chapter 7),
 
     value = m + s + C_ur C_rr^-1 (z_r - m - s_r)
 
-with the ring's values z_r, its mean m by generalised least squares, and the covariances C of its pixels (r) and those of the patch (u).
-The standard deviation is the ring's.  Where the surroundings are white noise this is their mean plus noise; where they vary slowly it is
-a smooth interpolation plus noise.
+with the ring's values z_r, its mean m by generalised least squares, and the covariances C of its pixels (r) and those of the patch
+(u). The standard deviation is the ring's.  Where the surroundings are white noise this is their mean plus noise; where they vary
+slowly it is a smooth interpolation plus noise.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _ring(patch: Patch, mask: Mask, ring_px: tuple[float, float]) -> tuple[tuple
     left = ~mask
     if not left.any():
         raise StageError(
-            f"beads and what is added to them cover all of a view of {mask.shape[1]} x {mask.shape[0]} pixels, so that nothing tells what "
+            f"beads and what is added to them cover all of a view of {mask.shape[1]} x {mask.shape[0]} pixels, and nothing tells what "
             "to fill it with: give a smaller diameter, or leave the view out"
         )
     return (slice(0, mask.shape[0]), slice(0, mask.shape[1])), left
@@ -124,7 +125,8 @@ def _texture(
 def field_covariance(image: Floats, known: Mask, most: int) -> Floats:
     """Return the covariance of pixels of an image by their distance, as a periodic image that holds it: 1 at `[0, 0]`.
 
-    It is the mean over all pairs of known pixels and over directions, falls to 0 at the greatest distance, and is made positive definite.
+    It is the mean over all pairs of known pixels and over directions, falls to 0 at the greatest distance, and is made positive
+    definite.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
 """Which pixels of a view are erased: discs about the beads, merged where they touch, and grown where a bead reaches beyond its disc.
 
 A pixel belongs to a disc where its centre is at most the radius away from the point: the set that IMOD's ccderaser takes
-(`CircleObjects`, `BetterRadius`), pixel by pixel.  Growth (`ExpandCircleIterations`) adds pixels of the rim that are on the bead's side of
-what is around; how ccderaser draws that line is not documented, and ours adds as many pixels as it does within 3 %, not the same ones.
+(`CircleObjects`, `BetterRadius`), pixel by pixel.  Growth (`ExpandCircleIterations`) adds pixels of the rim that are on the bead's
+side of what is around; how ccderaser draws that line is not documented, and ours adds as many pixels as it does within 3 %, not the
+same ones.
 """
 
 from __future__ import annotations
@@ -96,9 +97,7 @@ def discs(points: ArrayLike, shape: tuple[int, ...], radius: float) -> Mask:
     out = np.zeros(shape, bool)
     xy = np.asarray(points, float).reshape(-1, 2)
     for x, y in xy[reached(xy, shape, radius)]:
-        rows, columns = (
-            slice(max(int(np.floor(at - radius)), 0), max(int(np.ceil(at + radius)) + 1, 0)) for at in (y, x)
-        )
+        rows, columns = (slice(max(int(np.floor(at - radius)), 0), max(int(np.ceil(at + radius)) + 1, 0)) for at in (y, x))
         j, i = np.ogrid[: shape[0], : shape[1]]
         out[rows, columns] |= np.hypot(i[:, columns] + _HALF_PIXEL - x, j[rows] + _HALF_PIXEL - y) <= radius
     return out
@@ -129,8 +128,8 @@ def grown(view: NDArray[np.generic], mask: Mask, iterations: int) -> Mask:
     Returns
     -------
     NDArray
-        `(ny, nx)`: the mask, and in each iteration those of the eight neighbours of a patch which differ from the mean around it as the
-        patch does, by at least :data:`_TAIL_SD` standard deviations.
+        `(ny, nx)`: the mask, and in each iteration those of the eight neighbours of a patch which differ from the mean around it as
+        the patch does, by at least :data:`_TAIL_SD` standard deviations.
     """
     out = mask.copy()
     for patch in patches_of(mask) if iterations else []:

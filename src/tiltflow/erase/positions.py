@@ -1,8 +1,8 @@
 """Where beads are in the aligned views: those that were tracked, with their gaps filled, and those that were found in a volume.
 
-Signs are those of :mod:`tiltflow.geometry`.  Points of the specimen are raw pixels from the centre of the volume; the **aligned frame** is
-the one in which a view at tilt t shows `(x, y, z)` at `u = x cos t + z sin t`, `v = y + z p`, with the z factor p of the view.  The levelled
-volume that a reconstruction shows is turned from it about x by the pitch, minus the X-axis tilt.
+Signs are those of :mod:`tiltflow.geometry`.  Points of the specimen are raw pixels from the centre of the volume; the **aligned
+frame** is the one in which a view at tilt t shows `(x, y, z)` at `u = x cos t + z sin t`, `v = y + z p`, with the z factor p of the
+view.  The levelled volume that a reconstruction shows is turned from it about x by the pitch, minus the X-axis tilt.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class TrackedBeads:
     points
         `(beads, 3)` in the aligned frame, raw pixels from the centre; NaN where the track determines none.
     xy
-        `(views, beads, 2)`: x, y, pixels of the aligned stack from its corner.  Where the solution used the position it is the measured one;
-        elsewhere that of the point, shifted by what the used positions of this bead are off, interpolated over the tilts.  NaN where
-        there is neither.
+        `(views, beads, 2)`: x, y, pixels of the aligned stack from its corner.  Where the solution used the position it is the
+        measured one; elsewhere that of the point, shifted by what the used positions of this bead are off, interpolated over the
+        tilts.  NaN where there is neither.
     filled
         `(views, beads)`: where it is not a measured one.
     """
@@ -70,10 +70,10 @@ def tracked_beads(
     tracks = alignment.tracks
     if tracks is None or tracks.kind != "bead":
         raise ParameterError(
-            f"the alignment, made by {alignment.method}, has no tracked beads that could be erased: align by gold, or erase the beads that "
+            f"the alignment, made by {alignment.method}, has no tracked beads to erase: align by gold, or erase the beads that "
             "are found in a volume (eraseGold 2)"
         )
-    weights = tracks.seen * (1.0 if alignment.track_weights is None else alignment.track_weights)
+    weights = np.where(tracks.seen, 1.0 if alignment.track_weights is None else alignment.track_weights, 0.0)
     centre = np.array(raw_shape[:-3:-1]) / 2
     measured = geometry.apply(alignment.transforms, tracks.xy - centre)
     points = triangulated(measured, weights, alignment.tilt_deg, alignment.y_per_z)
@@ -117,7 +117,7 @@ def project_points(
     """
     at, tilts = np.asarray(points, float).reshape(-1, 3), np.asarray(tilt_deg, float)
     if local is None:
-        return np.einsum("vki,pi->vpk", _projections(tilts, y_per_z), at)
+        return np.asarray(np.einsum("vki,pi->vpk", _projections(tilts, y_per_z), at))
     share = _shares(local, at[:, :2])
     t = np.deg2rad(tilts[:, None] + np.einsum("pa,av->vp", share, local.delta_tilt_deg))
     skew = np.zeros(len(tilts)) if y_per_z is None else np.asarray(y_per_z, float)
@@ -140,7 +140,8 @@ class VolumeFrame:
     shift_x, shift_z
         Shift of the specimen within the volume (SHIFT), of the alignment and of the request together.
     top_first
-        Whether the first section is the top, as reconstruction makes it; a volume that was turned (`trimvol -rx`) begins at the bottom.
+        Whether the first section is the top, as reconstruction makes it; a volume that was turned (`trimvol -rx`) begins at the
+        bottom.
     """
 
     shape: tuple[int, int, int]
@@ -197,8 +198,8 @@ def found_beads(
     binning
         Of that stack; the volume may have another.
     offset_deg, axis_offset
-        Added to every tilt, and distance of the tilt axis from the centre of the views, raw pixels (OFFSET), where the volume was made with
-        them.
+        Added to every tilt, and distance of the tilt axis from the centre of the views, raw pixels (OFFSET), where the volume was
+        made with them.
     """
     seen = project_points(frame.points(voxels), alignment.tilt_deg + offset_deg, alignment.y_per_z, alignment.local)
     return _from_corner(seen + np.array([axis_offset, 0.0]), aligned_shape, binning)

@@ -29,12 +29,12 @@ class EraseParams:
     diameter_nm
         Of the beads.
     extra_diameter_px
-        Added to it, pixels of the aligned stack (`runtime.GoldErasing.any.extraDiameter`, whose default in IMOD is 0): 4 covers the blur
-        of the rim and the first fringe of the CTF, which a disc of the bead's own size leaves.
+        Added to it, pixels of the aligned stack (`runtime.GoldErasing.any.extraDiameter`, whose default in IMOD is 0): 4 covers the
+        blur of the rim and the first fringe of the CTF, which a disc of the bead's own size leaves.
     expand
-        Times that each disc may grow over pixels of its rim that are the bead's (`ExpandCircleIterations`, 2 or 3 in com files).  Noise
-        grows too: what stays at the rim is biased away from the bead, and each bead leaves a ghost of 0.15 to 0.25 standard deviations
-        in the volume, so that the default is 0; the extra diameter does the work.
+        Times that each disc may grow over pixels of its rim that are the bead's (`ExpandCircleIterations`, 2 or 3 in com files).
+        Noise grows too: what stays at the rim is biased away from the bead, and each bead leaves a ghost of 0.15 to 0.25 standard
+        deviations in the volume, so that the default is 0; the extra diameter does the work.
     fill
         `texture`, or `flat` for one value, as with IMOD's `PolynomialOrder 0`.
     ring_px
@@ -62,7 +62,9 @@ class EraseParams:
         if self.expand < 0:
             raise ParameterError(f"{self.expand} iterations of growth: give 0 or more")
         if not 0 <= self.ring_px[0] < self.ring_px[1]:
-            raise ParameterError(f"a ring from {self.ring_px[0]} to {self.ring_px[1]} pixels: it must begin at 0 or more, and end after that")
+            raise ParameterError(
+                f"a ring from {self.ring_px[0]} to {self.ring_px[1]} pixels: it must begin at 0 or more, and end after that"
+            )
 
     def radius_px(self, pixel_nm: float) -> float:
         """Return the radius of the discs, pixels of a size.
@@ -78,7 +80,7 @@ class EraseParams:
         diameter = self.diameter_nm / pixel_nm + self.extra_diameter_px
         if not diameter > 0:
             raise ParameterError(
-                f"beads of {self.diameter_nm} nm at {pixel_nm:g} nm a pixel with an extra diameter of {self.extra_diameter_px} pixels have "
+                f"beads of {self.diameter_nm} nm at {pixel_nm:g} nm a pixel and {self.extra_diameter_px} pixels more have "
                 "no size: give a larger extra diameter"
             )
         return diameter / 2
@@ -119,8 +121,8 @@ def erase_stack(
     aligned
         `(views, ny, nx)`; at most `2 * threads + 1` erased views exist at a time.
     points_per_view
-        Centres of the beads in each view, `(points, 2)`: x, y, pixels of the aligned stack from its corner.  Points outside the view, and
-        those that are not numbers, are passed over.
+        Centres of the beads in each view, `(points, 2)`: x, y, pixels of the aligned stack from its corner.  Points outside the
+        view, and those that are not numbers, are passed over.
     pixel_nm
         Size of a pixel of the aligned stack.
     params
@@ -141,7 +143,9 @@ def erase_stack(
     if len(points_per_view) != views:
         raise ParameterError(f"beads of {len(points_per_view)} views for a stack of {views}; give one list of points for each")
     radius = params.radius_px(pixel_nm)
-    yield from map_views(lambda v: erase_view(aligned[v], points_per_view[v], radius, params, view_number=v), views, threads, progress)
+    yield from map_views(
+        lambda v: erase_view(aligned[v], points_per_view[v], radius, params, view_number=v), views, threads, progress
+    )
 
 
 def erase_view(view: NDArray[Any], points: ArrayLike, radius: float, params: EraseParams, *, view_number: int = 0) -> ErasedView:

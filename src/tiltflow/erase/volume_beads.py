@@ -1,13 +1,15 @@
 """Beads found in a volume: compact bodies of the beads' size, of the sign of gold, and stronger than all else.
 
-The volume is filtered by a difference of two Gaussians matched to a sphere, block by block, and the score of a voxel is the filtered value.
-Local maxima are candidates.  Beads are those above the widest gap in the scores (on a logarithmic scale) between the noise and what a
-typical bead scores: gold is several times as dense as anything else, so that there is such a gap where beads are in the volume.
+The volume is filtered by a difference of two Gaussians matched to a sphere, block by block, and the score of a voxel is the
+filtered value. Local maxima are candidates.  Beads are those above the widest gap in the scores (on a logarithmic scale) between
+the noise and what a typical bead scores: gold is several times as dense as anything else, so that there is such a gap where beads
+are in the volume.
 
-Limits.  Beads must be at least three voxels across.  Two beads are told apart where their centres are a diameter apart across the beam; along
-it, the missing wedge draws beads out, and two within 1.5 diameters may be found as one, between them.  A bead larger or smaller
-than the given diameter by half scores less, and may be left out.  Dense particles of the size of beads (ribosomes of a strongly defocused
-series) are below the gap as long as gold is in the volume; if none is, there may be no gap, and :attr:`FoundBeads.gap` is then small.
+Limits, measured in simulated volumes of beads of 5 voxels, tilted to 60 degrees.  Beads must be at least three voxels across.  Two that
+touch are told apart across the beam; along it, where the missing wedge draws them out, from 1.2 diameters on, and of those that
+touch some are found as one.  Beads of half to one and a half of the given diameter are found; one of twice it falls into pieces.
+Where gold is in the volume, the weakest bead scores two to seven times as much as anything else (:attr:`FoundBeads.gap`); where there is
+none, maxima of noise and of the specimen go over into each other, and :attr:`FoundBeads.clear` is false.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ _TRUNCATE = 3.0
 _APART = 0.8
 """Least distance of two beads, diameters: the weaker of nearer maxima is a part of the stronger."""
 _BLOCK_VOXELS = 8_000_000
-"""Voxels filtered at once: 100 MB with what the filter needs."""
+"""Voxels filtered at once by a thread: 160 MB with what the filter needs."""
+_ROUNDING = 1e-3
+"""Part of the strongest score below which maxima are those of rounding, where the volume is constant."""
 _MAD_TO_SD = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _NOISE_SD = 6.0
@@ -45,12 +49,15 @@ _NOISE_SD = 6.0
 _STRONGEST = 5
 """Maxima whose median score is that of a typical bead, where no tracked ones tell."""
 _WEAKEST, _TYPICAL = 0.2, 0.8
-"""Fractions of a typical bead's score between which the gap lies: beads at the edge of what the views see score a third, and half of the
-beads score more than 0.8 of the median."""
+"""Fractions of a typical bead's score between which the gap lies: beads of half the size score 0.4 of it, the specimen 0.15."""
 _KNOWN_REACH = 1.0
 """Distance of a maximum from a tracked bead that makes it that bead's, diameters."""
 _CLEAR_GAP = 1.15
 """Ratio of the scores at the two sides of a gap that shows that beads are apart from the rest."""
+
+
+Block = tuple[slice, slice]
+"""Sections and rows of a part of a volume."""
 
 
 class Volume(Protocol):
@@ -111,15 +118,16 @@ def find_beads(
     Parameters
     ----------
     volume
-        `(z, y, x)`, or with its axes in another order; read in blocks of sections of about eight million voxels, so that it may be a memory map.
+        `(z, y, x)`, or with its axes in another order; read in blocks of about eight million voxels, so that it
+        may be a memory map.
     diameter
         Of the beads, voxels.
     sign
-        1 for beads brighter than what is around, -1 for darker ones (gold in a reconstruction of views that show dense matter dark); None to
-        take that of the known beads, or else of the strongest maxima.
+        1 for beads brighter than what is around, -1 for darker ones (gold in a reconstruction of views that show dense matter
+        dark); None to take that of the known beads, or else of the strongest maxima.
     known
-        `(beads, 3)` voxels: tracked beads (:meth:`tiltflow.erase.positions.VolumeFrame.voxels`), which tell the sign and what a typical bead
-        scores.
+        `(beads, 3)` voxels: tracked beads (:meth:`tiltflow.erase.positions.VolumeFrame.voxels`), which tell the sign and what a
+        typical bead scores.
     threads
         Blocks filtered at the same time.
     progress
@@ -145,24 +153,19 @@ def find_beads(
 
 
 def _chosen(voxels: Floats, score: Floats, sign: int, typical: float) -> FoundBeads:
-    """Return the maxima above the gap."""
+    """Return the maxima above the widest gap, which lies between what noise, or the weakest bead, may score and what most beads score."""
     if not len(score):
         return FoundBeads(voxels, score, sign, np.inf, np.inf, 0.0)
     middle = float(np.median(score))
     noise = middle + _NOISE_SD * _MAD_TO_SD * float(np.median(np.abs(score - middle)))
-    threshold = max(noise, typical * _TYPICAL)
     least = max(noise, typical * _WEAKEST)
-    between = score[(score > least) & (score < max(threshold, least))]
-    weakest_sure = score[score >= max(threshold, least)]
-    edges = np.concatenate([weakest_sure[-1:], between, [least]]) if weakest_sure.size else np.array([least])
-    if len(edges) > 1:
-        widest = int(np.argmax(edges[:-1] / edges[1:]))
-        threshold = float(np.sqrt(edges[widest] * edges[widest + 1]))
-    beads = score > threshold
-    below = score[~beads]
-    count = int(beads.sum())
-    gap = float(score[count - 1] / below[0]) if count and below.size else np.inf
-    return FoundBeads(voxels[beads], score[beads], sign, threshold, gap, noise)
+    sure = int(np.count_nonzero(score >= max(least, typical * _TYPICAL)))
+    steps = np.append(score[max(sure - 1, 0) : np.count_nonzero(score > least)], least)
+    widest = int(np.argmax(steps[:-1] / steps[1:])) if len(steps) > 1 else 0
+    threshold = float(np.sqrt(steps[widest] * steps[widest + 1])) if len(steps) > 1 else least
+    beads = int(np.count_nonzero(score > threshold))
+    gap = float(score[beads - 1] / score[beads]) if 0 < beads < len(score) else np.inf
+    return FoundBeads(voxels[:beads], score[:beads], sign, threshold, gap, noise)
 
 
 def _typical(voxels: Floats, score: Floats, diameter: float, known: Floats | None) -> float:
@@ -177,23 +180,31 @@ def _maxima(
     volume: Volume, diameter: float, signs: tuple[int, ...], threads: int, progress: Progress | None
 ) -> dict[int, tuple[Floats, Floats]]:
     """Return the local maxima of the filtered volume times each sign: their places and scores, the strongest first."""
-    nz, ny, nx = volume.shape
     margin = int(np.ceil(_TRUNCATE * _WIDE * diameter)) + int(np.ceil(diameter)) + 2
-    sections = max(_BLOCK_VOXELS // (ny * nx) - 2 * margin, margin)
-    starts = range(0, nz, sections)
+    blocks = _blocks(volume.shape, margin)
 
-    def block(start: int) -> list[tuple[Floats, Floats]]:
-        first = max(start - margin, 0)
-        filtered = _filtered(np.asarray(volume[first : min(start + sections + margin, nz)], np.float32), diameter)
-        own = slice(start - first, min(start + sections, nz) - first)
-        return [_peaks(filtered * np.float32(sign), own, first, diameter) for sign in signs]
+    def peaks(block: Block) -> list[tuple[Floats, Floats]]:
+        read = [slice(max(own.start - margin, 0), min(own.stop + margin, n)) for own, n in zip(block, volume.shape, strict=False)]
+        filtered = _filtered(np.asarray(volume[read[0]][:, read[1]], np.float32), diameter)
+        first = read[0].start, read[1].start
+        return [_peaks(filtered * np.float32(sign), block, first, diameter) for sign in signs]
 
     found: list[list[tuple[Floats, Floats]]] = []
-    for done, each in enumerate(map_threads(block, starts, threads), start=1):
+    for done, each in enumerate(map_threads(peaks, blocks, threads), start=1):
         found.append(each)
         if progress is not None:
-            progress(done / len(starts))
+            progress(done / len(blocks))
     return {sign: _strongest_apart([each[i] for each in found], _APART * diameter) for i, sign in enumerate(signs)}
+
+
+def _blocks(shape: tuple[int, ...], margin: int) -> list[Block]:
+    """Return the sections and rows of blocks that make up a volume, and with their margins hold about :data:`_BLOCK_VOXELS`."""
+    nz, ny, nx = shape
+    if 3 * margin * nz * nx <= _BLOCK_VOXELS:
+        deep, tall = nz, max(_BLOCK_VOXELS // (nz * nx) - 2 * margin, margin)
+    else:
+        deep = tall = max(int(np.sqrt(_BLOCK_VOXELS / nx)) - 2 * margin, margin)
+    return [(slice(z, min(z + deep, nz)), slice(y, min(y + tall, ny))) for z in range(0, nz, deep) for y in range(0, ny, tall)]
 
 
 def _filtered(block: NDArray[np.float32], diameter: float) -> NDArray[np.float32]:
@@ -202,13 +213,14 @@ def _filtered(block: NDArray[np.float32], diameter: float) -> NDArray[np.float32
     return np.asarray(narrow - wide)
 
 
-def _peaks(filtered: NDArray[np.float32], own: slice, first: int, diameter: float) -> tuple[Floats, Floats]:
-    """Return places (x, y, z) and scores of the positive maxima within half a diameter, in some sections of a block."""
+def _peaks(filtered: NDArray[np.float32], own: Block, first: tuple[int, int], diameter: float) -> tuple[Floats, Floats]:
+    """Return places (x, y, z) and scores of the positive maxima of a block, of which the first section and row are given."""
     side = 2 * max(int(_APART * diameter / 2), 1) + 1
     top = (filtered == ndimage.maximum_filter(filtered, side)) & (filtered > 0)
-    at = np.argwhere(top[own]) + [own.start, 0, 0]
+    z, y = (slice(each.start - start, each.stop - start) for each, start in zip(own, first, strict=True))
+    at = np.argwhere(top[z, y]) + np.array([z.start, y.start, 0])
     score = filtered[tuple(at.T)].astype(float)
-    centre = at + 0.5 + _offset(filtered, at) + [first, 0, 0]
+    centre = at + 0.5 + _offset(filtered, at) + np.array([*first, 0])
     return centre[:, ::-1], score
 
 
@@ -227,6 +239,7 @@ def _strongest_apart(found: list[tuple[Floats, Floats]], apart: float) -> tuple[
     """Return maxima in the order of their scores, without those that are nearer to a stronger one than they may be."""
     voxels, score = (np.concatenate([each[i] for each in found]) for i in range(2))
     order = np.lexsort((*voxels.T, -score))
+    order = order[: np.count_nonzero(score > _ROUNDING * score.max(initial=0.0))]
     voxels, score = voxels[order], score[order]
     kept = np.ones(len(score), bool)
     for strong, weak in _near_pairs(voxels, apart):
