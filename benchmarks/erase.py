@@ -43,20 +43,25 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A way of erasing; None for none."""
+    """A way of erasing; None for none.  Places are off by so many pixels along each axis, at random (standard deviation)."""
 
     name: str
     params: EraseParams | None
+    off_px: float = 0.0
 
 
 def ways() -> list[Case]:
     """Return the ways that are compared."""
     cases = [Case("gold as it is", None)]
     for fill in ("flat", "texture"):
-        for extra, expand in ((0.0, 0), (0.0, 3), (4.0, 0), (4.0, 2)):
+        for extra, expand, off in ((0.0, 0, 0.0), (0.0, 3, 0.0), (4.0, 0, 0.0), (4.0, 2, 0.0), (4.0, 0, 1.5), (4.0, 2, 1.5)):
             params = EraseParams(diameter_nm=DIAMETER_NM, extra_diameter_px=extra, expand=expand, fill=fill)  # type: ignore[arg-type]
-            cases.append(Case(f"{fill}, {extra:g} px more, {expand} iterations", params))
+            cases.append(Case(f"{name_of(params)}{f', places off by {off:g} px' if off else ''}", params, off))
     return cases
+
+
+def name_of(params: EraseParams) -> str:
+    return f"{params.fill}, {params.extra_diameter_px:g} px more, {params.expand} iterations"
 
 
 def main() -> None:
@@ -80,10 +85,15 @@ def main() -> None:
         for name, values in rows.items():
             streak, bead, noise = np.array(values).T
             print(f"| {name} | {rms(streak):.2f} | {rms(bead):.2f} | {noise.mean():.2f} |")
-    usual = f"texture, {EraseParams(diameter_nm=1).extra_diameter_px:g} px more, {EraseParams(diameter_nm=1).expand} iterations"
-    figures.keep("streak", rms(np.array(rows[usual])[:, 0]), "SD", 2)
-    figures.keep("streak_flat", rms(np.array(rows[usual.replace("texture", "flat")])[:, 0]), "SD", 2)
-    figures.keep("streak_gold", rms(np.array(rows["gold as it is"])[:, 0]), "SD", 2)
+    usual = EraseParams(diameter_nm=DIAMETER_NM)
+    for figure, name in (
+        ("streak", name_of(usual)),
+        ("streak_flat", name_of(replace(usual, fill="flat"))),
+        ("streak_gold", "gold as it is"),
+    ):
+        figures.keep(figure, rms(np.array(rows[name])[:, 0]), "SD", 2)
+    for figure, name in (("noise", name_of(usual)), ("noise_flat", name_of(replace(usual, fill="flat")))):
+        figures.keep(figure, float(np.array(rows[name])[:, 2].mean()), "times", 2)
     figures.save(asked)
 
 
@@ -128,7 +138,8 @@ def erased(stack: NDArray[Any], beads: TrackedBeads, params: SimulationParams, c
     """Return a stack with its beads erased in one of the ways."""
     if case.params is None:
         return stack
-    return np.stack([view.image for view in erase_stack(stack, list(beads.xy), params.pixel_nm, case.params, threads=2)])
+    xy = beads.xy + np.random.default_rng(params.seed).normal(0, case.off_px, beads.xy.shape)
+    return np.stack([view.image for view in erase_stack(stack, list(xy), params.pixel_nm, case.params, threads=2)])
 
 
 def volume(stack: NDArray[Any], alignment: Alignment, thickness: int) -> NDArray[np.float32]:

@@ -33,7 +33,7 @@ class EraseParams:
         blur of the rim and the first fringe of the CTF, which a disc of the bead's own size leaves.
     expand
         Times that each disc may grow over pixels of its rim that are the bead's (`ExpandCircleIterations`, 2 or 3 in com files).
-        Noise grows too: what stays at the rim is biased away from the bead, and each bead leaves a ghost of 0.15 to 0.25 standard
+        Noise grows too: what stays at the rim is biased away from the bead, and each bead leaves a ghost of 0.16 to 0.29 standard
         deviations in the volume, so that the default is 0; the extra diameter does the work.
     fill
         `texture`, or `flat` for one value, as with IMOD's `PolynomialOrder 0`.
