@@ -79,7 +79,7 @@ def test_discs_that_touch_are_one_patch(points, patches):
     ("point", "inside"),
     [
         ((-5.0, 20), False),
-        ((-4.4, 20.5), True),
+        ((-4.49, 20.5), True),
         ((44.9, 20.5), False),
         ((44.3, 20.5), True),
         ((20.5, -4.6), False),

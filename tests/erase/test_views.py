@@ -65,6 +65,13 @@ def test_noise_depends_on_seed_view_and_place(golden):
     assert all(abs(np.corrcoef(noise[0], other)[0, 1]) < 0.3 for other in noise[1:])
 
 
+def test_two_beads_of_a_view_have_noise_of_their_own(rng):
+    points = [[60.0, 60.0], [140.0, 140.0]]
+    image = erase_view(rng.normal(0, 1, (200, 200)), points, 7.0, PARAMS).image
+    one, other = (image[discs([point], image.shape, 7.0)] for point in points)
+    assert abs(np.corrcoef(one, other)[0, 1]) < 0.3
+
+
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])
 def test_views_keep_their_type_and_are_not_changed(rng, dtype):
     view = np.clip(rng.normal(3, 4, (50, 50)), 0, 255).astype(dtype)
