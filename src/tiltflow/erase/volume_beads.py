@@ -53,8 +53,8 @@ _WEAKEST, _TYPICAL = 0.2, 0.8
 _KNOWN_REACH = 1.0
 """Distance of a maximum from a tracked bead that makes it that bead's, diameters."""
 _CLEAR_GAP = 1.7
-"""Ratio of the scores at the two sides of a gap that shows that beads are apart from the rest: the strongest maximum of noise stands out by
-up to 1.5 (100 volumes), gold by 2.2 at least in simulated volumes, and 2.7 in a real one."""
+"""Ratio of the scores at the two sides of a gap that shows that beads are apart from the rest: the strongest maximum of noise stands
+out by up to 1.5 (100 volumes), gold by 2.2 at least in simulated volumes, and 2.7 in a real one."""
 
 
 Block = tuple[slice, slice]
