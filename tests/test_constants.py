@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "tiltflow"
-ROOMS = ("align", "ctf", "filters", "position", "preprocess", "reconstruct", "simulate")
+ROOMS = ("align", "ctf", "erase", "filters", "position", "preprocess", "reconstruct", "simulate")
 MODULES = sorted(path for room in ROOMS for path in (SOURCE / room).rglob("*.py"))
 
 
