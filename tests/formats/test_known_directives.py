@@ -227,7 +227,6 @@ WORKS_WITH_IMOD = {
     "comparam.align.tiltalign.LocalTiltOption": "an option of tiltalign",
     "comparam.align.tiltalign.LocalMagOption": "an option of tiltalign",
     "comparam.ctfplotter.ctfplotter.SearchCutonFrequency": "an option of ctfplotter, in versions that know it",
-    "runtime.AlignedStack.any.eraseGold": "the beads that were tracked, or those found in 3-D",
     "comparam.tilt.tilt.FlatFilterFraction": "an option of tilt",
     "comparam.tilt.tilt.SLICE": "an option of tilt",
     "comparam.tilt.tilt.ReferenceSDofScaling": "an option of the tilt of IMOD 5, as the advice says",

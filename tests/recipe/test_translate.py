@@ -139,6 +139,13 @@ comparam.mtffilter.mtffilter.MtfFile = camera.mtf with runtime.AlignedStack.any.
 comparam.mtffilter.mtffilter.InverseRolloffRadiusSigma = 0.2,0.06 with runtime.AlignedStack.any.filterStack = 1
 comparam.mtffilter.mtffilter.MaximumInverse = 3 with runtime.AlignedStack.any.filterStack = 1
 runtime.NAD.any.iterations = 10 with runtime.NAD.any.Kvalue = 4
+runtime.AlignedStack.any.eraseGold = 1
+runtime.AlignedStack.any.eraseGold = 2 with runtime.AlignedStack.any.eraseGold = 1
+runtime.GoldErasing.any.binning = 3 with runtime.AlignedStack.any.eraseGold = 2
+runtime.GoldErasing.any.extraDiameter = 2 with runtime.AlignedStack.any.eraseGold = 2
+runtime.GoldErasing.any.thickness = 500 with runtime.AlignedStack.any.eraseGold = 2
+comparam.golderaser.ccderaser.ExpandCircleIterations = 3 with runtime.AlignedStack.any.eraseGold = 2
+comparam.golderaser.ccderaser.PolynomialOrder = 0 with runtime.AlignedStack.any.eraseGold = 2
 runtime.Tiltflow.any.deconvolve = 1
 runtime.Tiltflow.any.deconvolutionStrength = 0.7 with runtime.Tiltflow.any.deconvolve = 1
 runtime.Tiltflow.any.deconvolutionFalloff = 1.2 with runtime.Tiltflow.any.deconvolve = 1
@@ -596,7 +603,6 @@ class TestFates:
         [
             "setupset.copyarg.montage = 1",
             "setupset.copyarg.distort = field.idf",
-            "runtime.AlignedStack.any.eraseGold = 2",
             "comparam.ctfplotter.ctfplotter.SearchCutonFrequency = 1",
             "runtime.Fiducials.any.trackingMethod = 2",
             "runtime.Fiducials.any.seedingMethod = 0",
@@ -652,7 +658,6 @@ class TestFates:
         "directive",
         [
             "setupset.copyarg.dual = 0",
-            "runtime.AlignedStack.any.eraseGold = 0",
             "comparam.align.tiltalign.FixedOrInitialBeamTilt = 0.00",
             "comparam.align.tiltalign.LocalTiltOption = 5",
         ],

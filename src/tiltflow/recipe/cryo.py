@@ -1,4 +1,4 @@
-"""What directives ask of the corrections of cryo series, CTF, exposure and filters, and of volumes to look at.
+"""What directives ask of the corrections of cryo series, CTF, exposure, gold and filters, and of volumes to look at.
 
 IMOD does each only where its directive is 1.  The template cryo_brt asks for what the data support, by tiltflow's own directive
 `runtime.Tiltflow.any.cryoCorrections`; IMOD's directives, where they are given, come before it.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from tiltflow.ctf.requests import CtfRequest, ExposureRequest, Wish
+from tiltflow.erase.requests import EraseRequest
 from tiltflow.filters.deconvolve import DeconvolveParams
 from tiltflow.filters.diffuse import DiffuseParams
 from tiltflow.filters.requests import FilterRequest
@@ -17,6 +18,7 @@ from tiltflow.recipe.lookup import Lookup
 _STACK, _OWN = "runtime.AlignedStack.any.", "runtime.Tiltflow.any."
 _FILTER = "comparam.mtffilter.mtffilter."
 _PLOTTER, _FLIP = "comparam.ctfplotter.ctfplotter.", "comparam.ctfcorrection.ctfphaseflip."
+_GOLD = "setupset.copyarg.gold"
 _METHODS = ("flip", "multiply", "wiener")
 _FROM_MDOC = 4
 """`TypeOfDoseFile` for the `.mdoc`, which is read anyway."""
@@ -163,3 +165,22 @@ def diffusion(ask: Lookup) -> DiffuseParams | None:
         ask.reject(step + "iterations", f"{step}Kvalue is to say which gradient, in grey values per voxel, is an edge")
         return None
     return DiffuseParams(k=k, iterations=iterations) if iterations else None
+
+
+def erase_request(ask: Lookup) -> EraseRequest | None:
+    """Return how gold is erased; None where it is not."""
+    eraser, step, default = "comparam.golderaser.ccderaser.", "runtime.GoldErasing.any.", EraseRequest()
+    which = ask.whole(_STACK + "eraseGold", 0)
+    if which and not ask.number(_GOLD, 0.0):
+        ask.reject(_STACK + "eraseGold", f"{_GOLD} is to say how large the beads are")
+        which = 0
+    order = ask.whole(eraser + "PolynomialOrder", -1)
+    request = EraseRequest(
+        which="found" if which == 2 else "tracked",
+        extra_diameter_px=ask.number(step + "extraDiameter", default.extra_diameter_px),
+        expand=ask.whole(eraser + "ExpandCircleIterations", default.expand, least=0),
+        fill="flat" if order == 0 else "texture",
+        binning=ask.whole(step + "binning", 0, least=1) or None,
+        thickness=ask.whole(step + "thickness", 0, least=1) or None,
+    )
+    return request if which else None

@@ -11,6 +11,7 @@ from tiltflow.align.methods import Method
 from tiltflow.align.patches import PatchParams
 from tiltflow.align.projection.refinement import RefineParams
 from tiltflow.ctf.requests import CtfRequest, ExposureRequest
+from tiltflow.erase.requests import EraseRequest
 from tiltflow.filters.deconvolve import DeconvolveParams
 from tiltflow.filters.diffuse import DiffuseParams
 from tiltflow.filters.requests import FilterRequest
@@ -38,8 +39,8 @@ class StageParams:
         Diameter of the beads; :attr:`beads` has it in pixels of 1 Å, as the pixel size is not known before the series.
     sirt
         None for back-projection.
-    filter
-        Of the aligned views; None for none.
+    erase, filter
+        Erasing of gold, and filter of the aligned views; None for none.
     halves
         Whether volumes of every other view are made as well (`runtime.Tiltflow.any.halfVolumes`).
     deconvolve, diffuse
@@ -60,6 +61,7 @@ class StageParams:
     stack: StackParams = field(default_factory=StackParams)
     ctf: CtfRequest = field(default_factory=CtfRequest)
     exposure: ExposureRequest = field(default_factory=ExposureRequest)
+    erase: EraseRequest | None = None
     filter: FilterRequest | None = None
     reconstruct: ReconstructParams = field(default_factory=lambda: ReconstructParams(thickness=1))
     sirt: SirtParams | None = None

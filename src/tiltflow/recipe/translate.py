@@ -17,7 +17,7 @@ from tiltflow.formats.series import SeriesHints
 from tiltflow.position.specimen_search import PositionParams
 from tiltflow.preprocess.bad_views import ViewParams
 from tiltflow.preprocess.xrays import XrayParams
-from tiltflow.recipe.cryo import ctf_request, deconvolution, diffusion, exposure_request, filter_request
+from tiltflow.recipe.cryo import ctf_request, deconvolution, diffusion, erase_request, exposure_request, filter_request
 from tiltflow.recipe.directive_status import status_of
 from tiltflow.recipe.engine_rules import AUTO, rules_of
 from tiltflow.recipe.lookup import Lookup
@@ -269,6 +269,7 @@ _STAGES: Mapping[str, Callable[[Lookup], Any]] = {
     "stack": _stack,
     "ctf": ctf_request,
     "exposure": exposure_request,
+    "erase": erase_request,
     "filter": filter_request,
     "reconstruct": _reconstruct,
     "sirt": _sirt,

@@ -1,4 +1,4 @@
-"""Corrections of the aligned views, in IMOD's order: CTF, then filter and frequencies by exposure.
+"""Corrections of the aligned views, in IMOD's order: CTF, gold, filter, frequencies by exposure.
 
 What each needs is found first, with the reason where it is left out; then every view is corrected as it is made, so that no other stack
 is written.
@@ -6,10 +6,12 @@ is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tiltflow.ctf.correct import ViewCtf, correct_view
 from tiltflow.ctf.exposure import ExposureParams, weight_view
@@ -17,6 +19,7 @@ from tiltflow.ctf.history import ExposureHistory, exposure_history
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.ctf import correct_params, ctf_of_views, find_ctf
 from tiltflow.engines.native.step_numbers import STEP_NUMBERS
+from tiltflow.erase.views import EraseParams, erase_view
 from tiltflow.errors import StageError
 from tiltflow.filters.radial import FilterParams, filter_view
 from tiltflow.model import Alignment, Image, Stack
@@ -25,6 +28,29 @@ from tiltflow.record import CtfEntry, ExposureEntry
 
 Correction = Callable[[int, Image], Image]
 """Makes of an aligned view, by its number from 0, a corrected one; in several threads at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Gold:
+    """Beads that are erased, and counts of what was."""
+
+    points: NDArray[np.float64]
+    params: EraseParams
+    radius: float
+    erased: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def correct(self, view: int, image: Image) -> Image:
+        """Return a view without beads, and count them."""
+        done = erase_view(image, self.points[view], self.radius, self.params, view_number=view)
+        self.erased[view] = done.beads, done.pixels
+        return np.asarray(done.image, np.float32)
+
+    def note(self, notes: StageObserver) -> None:
+        """Note how many beads and pixels were erased."""
+        beads = [count for count, _ in self.erased.values()]
+        notes.number("beads_erased_per_view", round(float(np.mean(beads)), 1) if beads else 0)
+        notes.number("pixels_erased", sum(pixels for _, pixels in self.erased.values()))
+
 
 _SWITCH = "runtime.AlignedStack.any.filterStack"
 
@@ -119,28 +145,47 @@ def _entry(known: ExposureHistory, voltage_kv: float | None) -> ExposureEntry:
     )
 
 
-def correction_of(job: EngineJob, found: Corrections, alignment: Alignment, notes: StageObserver) -> Correction | None:
-    """Return the function that corrects the aligned, binned views; None where nothing is to be done."""
+@contextmanager
+def correction_of(
+    job: EngineJob, found: Corrections, beads: NDArray[np.float64] | None, alignment: Alignment, notes: StageObserver
+) -> Iterator[Correction | None]:
+    """Provide the function that corrects the aligned, binned views, None where nothing is to be done; then note what it did.
+
+    Parameters
+    ----------
+    beads
+        Where gold is to be erased, `(views, beads, 2)`, pixels of the aligned stack; None for nowhere.
+    """
     pixel = job.series.pixel_size_angstrom * job.recipe.stack.binning
     steps: list[Correction] = []
     if found.ctf is not None and found.ctf.applied:
         steps.append(_ctf_correction(ctf_of_views(found.ctf, alignment), job, pixel / 10))
         notes.note(f"the CTF is corrected ({found.ctf.method})")
-    if found.exposure is not None and found.exposure.applied:
-        steps.append(_exposure_weighting(found.exposure, job, pixel))
-        notes.number("exposure", round(max(np.add(found.exposure.before, found.exposure.each)), 2), "e/angstrom^2")
+    gold = _gold(job, beads, pixel / 10)
+    if gold is not None:
+        steps.append(gold.correct)
     if (params := found.filter) is not None and not params.does_nothing:
         steps.append(lambda _view, image: filter_view(image, params))
         notes.note("the views are filtered")
-    if not steps:
-        return None
+    if found.exposure is not None and found.exposure.applied:
+        steps.append(_exposure_weighting(found.exposure, job, pixel))
+        notes.number("exposure", round(max(np.add(found.exposure.before, found.exposure.each)), 2), "e/angstrom^2")
 
     def correct(view: int, image: Image) -> Image:
         for step in steps:
             image = step(view, image)
         return image
 
-    return correct
+    yield correct if steps else None
+    if gold is not None:
+        gold.note(notes)
+
+
+def _gold(job: EngineJob, beads: NDArray[np.float64] | None, pixel_nm: float) -> _Gold | None:
+    if job.recipe.erase is None or beads is None:
+        return None
+    params = job.recipe.erase.params(job.recipe.gold_nm)
+    return _Gold(beads, params, params.radius_px(pixel_nm))
 
 
 def _ctf_correction(ctf: list[ViewCtf], job: EngineJob, pixel_nm: float) -> Correction:

@@ -17,6 +17,7 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.alignment_files import write_alignment_files
 from tiltflow.engines.native.corrections import Corrections, correction_of, find_corrections
 from tiltflow.engines.native.given_alignment import checksums, take_alignment
+from tiltflow.engines.native.gold_erasing import gold_in_views
 from tiltflow.engines.native.halves import HALVES, make_halves
 from tiltflow.engines.native.positioning import position_specimen
 from tiltflow.engines.native.prepared_views import prepare
@@ -133,6 +134,8 @@ def _stack_step(job: EngineJob, views: _Views, raw: ImageStack, alignment: Align
     asked: tuple[object, ...] = (job.recipe.xrays, job.recipe.stack)
     if corrections:
         asked = (*asked, job.recipe.ctf, job.recipe.exposure, job.recipe.filter, corrections.numbers)
+    if job.recipe.erase is not None:
+        asked = (*asked, job.recipe.erase, job.recipe.gold_nm)
     step = job.book.begin("aligned stack", STEP_NUMBERS["aligned stack"], (corrections.key,), asked)
     path = job.path("_ali.mrc")
     if step.kept is not None:
@@ -206,7 +209,9 @@ def make_aligned_stack(
     path = job.path("_ali.mrc")
     ny, nx = aligned_shape(stack.shape, params)
     pixel = job.series.pixel_size_angstrom
-    with job.recorder.stage("aligned stack") as notes:
+    found = corrections if corrections is not None else Corrections(None, None, None, "")
+    beads = gold_in_views(job, stack, alignment)
+    with job.recorder.stage("aligned stack") as notes, correction_of(job, found, beads, alignment, notes) as then:
         with MrcWriter(
             path,
             (stack.shape[0], ny, nx),
@@ -216,9 +221,9 @@ def make_aligned_stack(
             is_stack=True,
             tilt_deg=alignment.tilt_deg,
         ) as out:
-            then = None if corrections is None else correction_of(job, corrections, alignment, notes)
-            images = align_stack(stack, alignment.transforms, params, then=then, threads=job.site.threads, progress=notes.progress)
-            for image in images:
+            for image in align_stack(
+                stack, alignment.transforms, params, then=then, threads=job.site.threads, progress=notes.progress
+            ):
                 out.write(image)
         notes.number("binning", params.binning)
         notes.number("width", nx, "px")
