@@ -56,14 +56,16 @@ def fingerprints() -> dict[str, list[float]]:
         recipe = make_recipe(BrtParameters(gold=20, thickness=60), overrides=directives, engine="native")
         out = folder / "out"
         assert process(folder / "B.st", recipe, Site(scratch=folder / "scratch"), output=out).ok
-        volume = read_record(out / "run.json").volume
+        volume, ice = read_record(out / "run.json").volume, processed_ice(folder / "ice")
         return {
             "alignment": of_alignment(out / "B_align.npz"),
             "positioning": of_alignment(out / "B_levelled.npz"),
-            "ctf": of_ctf(folder / "ice"),
+            "ctf": [*of_array(read_defocus(ice / "B.defocus").defocus_nm), *of_mrc(ice / "B_ali.mrc")],
             "aligned stack": of_mrc(out / "B_ali.mrc"),
             "reconstruction": of_mrc(out / "B_rec.mrc"),
             "half volumes": [*of_mrc(out / "B_rec_even.mrc"), *of_mrc(out / "B_rec_odd.mrc")],
+            "deconvolved volume": of_mrc(ice / "B_deconv.mrc"),
+            "diffused volume": of_mrc(ice / "B_nad.mrc"),
             "measure": [volume.mean, volume.sd, volume.window_low, volume.window_high, *volume.spectrum_power[:20:4]],
             "gen_tilt_movie": of_movie(out / "tiltMov_B.mp4"),
             "gen_thumbs": of_image(out / "keyimg_B_s.jpg"),
@@ -74,22 +76,21 @@ def fingerprints() -> dict[str, list[float]]:
         }
 
 
-def of_ctf(folder: Path) -> list[float]:
-    """Return figures of the defocus of a series of ice, whose alignment is given."""
+def processed_ice(folder: Path) -> Path:
+    """Return the folder of the results of a series of ice, corrected, whose alignment is given."""
     folder.mkdir()
     made = simulate(ICE)
     write_series(folder / "B.st", made)
     write_transforms(folder / "B.xf", made.truth.transforms())
     write_tilts(folder / "B.tlt", made.truth.true_deg)
-    directives = [
-        "runtime.Tiltflow.any.cryoCorrections=1",
-        "setupset.copyarg.voltage=300",
-        "runtime.AlignedStack.any.binByFactor=1",
-    ]
+    asked = ["cryoCorrections=1", "deconvolve=1"]
+    directives = [f"runtime.Tiltflow.any.{each}" for each in asked] + ["setupset.copyarg.voltage=300", "setupset.copyarg.dosesym=1"]
+    directives += ["runtime.NAD.any.iterations=2", "runtime.NAD.any.Kvalue=10", "comparam.mtffilter.mtffilter.FixedImageDose=3"]
+    directives += ["runtime.AlignedStack.any.binByFactor=1"]
     recipe = make_recipe(BrtParameters(thickness=60), overrides=directives, engine="native", alignment=folder / "B.xf")
     out = folder / "out"
     assert process(folder / "B.st", recipe, Site(scratch=folder / "scratch"), output=out).ok
-    return of_array(read_defocus(out / "B.defocus").defocus_nm)
+    return out
 
 
 def of_array(values: Iterable[float]) -> list[float]:
