@@ -36,7 +36,7 @@ def test_what_is_known_is_drawn(cryo: SeriesRecord) -> None:
     plots = {plot.name: plot for plot in ctf_plots(cryo)}
     assert list(plots) == ["rings", "defocus", "exposure"]
     assert "rings to 15 Å" in plots["rings"].remark
-    assert "to the right (hand +1: gradient 0.95 ± 0.05)" in plots["defocus"].remark
+    assert "to the right at positive tilts (hand +1: gradient 0.95 ± 0.05)" in plots["defocus"].remark
     cryo.ctf.measured, cryo.ctf.rings, cryo.exposure = False, [], None  # type: ignore[union-attr]
     assert list(ctf_plots(cryo)) == []
 
@@ -102,8 +102,8 @@ def test_an_order_that_nothing_tells_is_doubtful(cryo: SeriesRecord) -> None:
 @pytest.mark.parametrize(
     ("hand", "measured", "said"),
     [
-        (1, 1, "rises to the right (hand +1"),
-        (-1, -1, "rises to the left (hand -1"),
+        (1, 1, "rises to the right at positive tilts (hand +1"),
+        (-1, -1, "InvertTiltAngles = 1"),
         (-1, 1, "against what was stated"),
         (0, None, "taken to be the same all over a view"),
         (-1, None, "as stated, it is taken to rise to the left"),

@@ -73,7 +73,13 @@ def describe_hand(ctf: CtfEntry) -> str:
     side = "right" if ctf.hand_measured > 0 else "left"
     slope = f": gradient {ctf.gradient:.2f} ± {ctf.gradient_error:.2f}" if ctf.gradient is not None and ctf.gradient_error else ""
     other = ", against what was stated" if ctf.hand not in (None, ctf.hand_measured) else ""
-    return f"At positive tilts the defocus rises to the {side} (hand {ctf.hand_measured:+d}{slope}){other}."
+    said = f"With the tilts as read, the defocus rises to the {side} at positive tilts (hand {ctf.hand_measured:+d}{slope}){other}."
+    if ctf.hand_measured > 0:
+        return said
+    return (
+        f"{said} IMOD calls that InvertTiltAngles = 1: the tilts have the other sign than in its convention, or the axis is turned by 180°; "
+        "only in the first case is the tomogram mirrored."
+    )
 
 
 def _exposure(known: ExposureEntry, tilt: list[float]) -> Plot:
