@@ -77,8 +77,8 @@ def describe_hand(ctf: CtfEntry) -> str:
     if ctf.hand_measured > 0:
         return said
     return (
-        f"{said} IMOD calls that InvertTiltAngles = 1: the tilts have the other sign than in its convention, or the axis is turned by 180°; "
-        "only in the first case is the tomogram mirrored."
+        f"{said} IMOD calls that InvertTiltAngles = 1: the tilts have the other sign than in its convention, or the axis is turned by "
+        "180°; only in the first case is the tomogram mirrored."
     )
 
 
