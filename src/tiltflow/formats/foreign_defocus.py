@@ -83,6 +83,33 @@ def read_ctffind(path: Path) -> DefocusTable:
     return parse_ctffind(read_text(path, "a table of CTFFIND"), str(path))
 
 
+def render_ctffind(table: DefocusTable) -> str:
+    """Return a table of CTFFIND, a row for each view; a correlation that is not known is 0, and a spacing infinite.
+
+    >>> print(render_ctffind(parse_ctffind("1 20100 19900 30 0 0.5 8.0")), end="")
+    # view, defocus 1 and 2 (angstrom), angle (deg), phase shift (rad), correlation, spacing (angstrom)
+         1   20100.00   19900.00    30.00   0.000000   0.5000     8.00
+    """
+    half = table.astigmatism_nm / 2
+    rows = len(table.views)
+    columns = zip(
+        table.views[:, 0] + 1,
+        (table.defocus_nm + half) * _ANGSTROM_PER_NM,
+        (table.defocus_nm - half) * _ANGSTROM_PER_NM,
+        table.astigmatism_deg,
+        np.deg2rad(table.phase_shift_deg),
+        np.zeros(rows) if table.score is None else table.score,
+        np.full(rows, np.inf) if table.spacing_angstrom is None else table.spacing_angstrom,
+        strict=True,
+    )
+    head = "# view, defocus 1 and 2 (angstrom), angle (deg), phase shift (rad), correlation, spacing (angstrom)"
+    lines = [
+        f"{view:6d} {large:10.2f} {small:10.2f} {angle:8.2f} {phase:10.6f} {score:8.4f} {spacing:8.2f}"
+        for view, large, small, angle, phase, score, spacing in columns
+    ]
+    return "\n".join([head, *lines]) + "\n"
+
+
 def read_warp_defocus(path: Path) -> DefocusTable:
     """Return the defocus in a tilt series of Warp, a row for each of its angles, in its order.
 
