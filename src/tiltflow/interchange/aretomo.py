@@ -3,9 +3,9 @@
 Rows of `.aln` ascend in tilt; SEC is the section of the stack, from 1, as AreTomo3 counts it.  A view that is left out has no row but a
 `DarkFrame` line: its place in the order of the tilts from 0, its section from 1, its tilt.
 
-`B_CTF.txt` has a row for each view of the stack: number from 1, largest and smallest defocus, Å, the direction of the largest in the raw
-view, phase shift, radians, correlation, and the spacing to which rings are seen, Å.  These are CTFFIND's seven columns; AreTomo's eighth is
-its hand, whose sign against that of other programs is not settled.
+`B_CTF.txt` has a row for each view of the stack: number from 1, largest and smallest defocus, Å, the direction of the largest in the
+raw view, phase shift, radians, correlation, and the spacing to which rings are seen, Å.  These are CTFFIND's seven columns; AreTomo's
+eighth is its hand, whose sign against that of other programs is not settled.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 **Hand.**  Ours is +1 if at positive tilts the right side of the aligned view is more underfocused, as IMOD has it: the defocus is
 `D0 + hand x tan t`.  RELION adds `rlnTomoHand` times the height to the defocus, and a point of the untilted plane lies at `-x tan t`:
-its hand is minus ours.  Warp's angles are minus our tilts, and its gradient is that of IMOD for its own angles, so that `AreAnglesInverted`
-is true for our +1.
+its hand is minus ours.  Warp's angles are minus our tilts, and its gradient is that of IMOD for its own angles, so that
+`AreAnglesInverted` is true for our +1.
 
 **Angles.**  The record has the direction of the largest defocus in the aligned views.  These are turned by minus the angle of the tilt
 axis, and so the direction in the raw views, which all programs but IMOD ask for, is larger by that angle; rows of images are counted from

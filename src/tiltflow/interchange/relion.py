@@ -4,7 +4,7 @@ A row for each view of the tomogram, by increasing nominal tilt; a view that is 
 view: magnification and stretch are left out.  Shifts are those of the transforms, as RELION's own import of IMOD's files has them: its
 centre of an image of even size lies half a pixel from ours, and nothing is added for that.
 
-Defocus is that at the centre of each view, as CTFFIND's; its angle, and the hand, are turned as :mod:`tiltflow.interchange.contrast` has it.
+Defocus is that at the centre of each view, as CTFFIND's; :mod:`tiltflow.interchange.contrast` turns its angle and the hand.
 """
 
 from __future__ import annotations
