@@ -128,6 +128,7 @@ def read_warp_defocus(path: Path) -> DefocusTable:
         raise MissingValueError(f"{path}: has no <GridCTF> or no <Angles>: Warp has not estimated the defocus of this series yet")
     found = (_grid(root, f"GridCTF{name}", views, path) for name in ("DefocusDelta", "DefocusAngle", "Phase"))
     delta, direction, phase = (zero if values is None else values for values in found)
+    axis = _floats((root.findtext("AxisAngle") or "").split(), f"{path}: <AxisAngle>")
     return DefocusTable(
         program="Warp",
         views=np.repeat(np.arange(views)[:, None], 2, axis=1),
@@ -137,6 +138,7 @@ def read_warp_defocus(path: Path) -> DefocusTable:
         phase_shift_deg=phase * 180,
         tilt_deg=np.repeat(geometry.warp_angles(angles)[:, None], 2, axis=1),
         hand=1 if root.get("AreAnglesInverted", "False").lower() == "true" else -1,
+        axis_deg=float(np.median(axis)) if len(axis) else None,
     )
 
 
