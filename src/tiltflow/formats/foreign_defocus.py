@@ -6,8 +6,8 @@
 * **Warp**: grids of the defocus and of the difference of largest and smallest, both in µm, of the direction of the largest in degrees,
   and of the phase shift in units of π, each with one node or one a view.  Angles have the opposite sign (:mod:`tiltflow.geometry`).  At
   a positive angle of Warp, positive x is more underfocused; with `AreAnglesInverted` at a negative one.
-* **RELION**: `rlnDefocusU`, `rlnDefocusV` in Å, `rlnDefocusAngle`, `rlnPhaseShift` in degrees, one row a view that is kept.  What its
-  `rlnTomoHand` means for the sign of a gradient depends on the projection of each program that wrote it, and is not taken over.
+* **RELION**: `rlnDefocusU`, `rlnDefocusV` in Å, `rlnDefocusAngle`, `rlnPhaseShift` in degrees, one row a view that is kept.  Its
+  `rlnTomoHand`, in the table of all series, is more often the default of an import than a finding, and is not taken over.
 """
 
 from __future__ import annotations
