@@ -183,6 +183,49 @@ def test_a_stack_that_changes_after_it_was_compared_is_not_vouched_for(small_ser
     assert look_back(small_series, RECIPE, output).result is None
 
 
+NAMED_FILES = {
+    "runtime.Tiltflow.any.defocusFile": (
+        "".join(f"{view} {{0}}000 {{0}}000 0 0 0.5 9\n" for view in range(1, 6)),
+        ("runtime.AlignedStack.any.correctCTF=1", "setupset.copyarg.voltage=300", "setupset.copyarg.pixel=1"),
+    ),
+    "comparam.mtffilter.mtffilter.DoseWeightingFile": (
+        "{0}\n" * 5,
+        ("runtime.AlignedStack.any.filterStack=1", "comparam.mtffilter.mtffilter.TypeOfDoseFile=1"),
+    ),
+    "comparam.mtffilter.mtffilter.MtfFile": ("0 1\n0.5 0.{0}\n", ("runtime.AlignedStack.any.filterStack=1",)),
+}
+"""Directives that name a file: what it holds, and what makes the file count."""
+
+
+@pytest.mark.parametrize(
+    ("directive", "engine"),
+    [*((name, "native") for name in NAMED_FILES), *((name, "imod") for name in NAMED_FILES if "Tiltflow" not in name)],
+)
+def test_a_file_that_a_directive_names_decides_whether_a_result_is_kept(small_series, site, output, tmp_path, directive, engine):
+    content, beside = NAMED_FILES[directive]
+    path = tmp_path / "named.txt"
+    path.write_text(content.format(3))
+    recipe = make_recipe(
+        BrtParameters(thickness=50, fiducialless=1), overrides=[f"{directive}={path}", *beside], engine=engine, fallback=False
+    )
+    first = process(small_series, recipe, site, output=output)
+    assert first.ok, first.message
+    (entry,) = read_record(output / "run.json").given_files
+    assert (entry.path, entry.bytes) == (str(path), len(content.format(3)))
+    assert look_back(small_series, recipe, output).why is None
+    path.write_text(content.format(3))
+    assert look_back(small_series, recipe, output).why is None, "written again, with the same contents"
+    path.write_text(content.format(4))
+    judged = look_back(small_series, recipe, output)
+    assert (judged.why, judged.answers) == ("named.txt has changed since", False)
+    assert process(small_series, recipe, site, output=output).ok
+    assert {"aligned stack", "reconstruction"} <= set(made_again(output)) or "engine" in made_again(output)
+    assert "alignment" not in made_again(output)
+    assert look_back(small_series, recipe, output).why is None
+    path.unlink()
+    assert "a file that a directive names cannot be read" in look_back(small_series, recipe, output).why
+
+
 def test_a_kept_result_is_of_the_stack_where_it_is_now(small_series, site, output):
     process(small_series, RECIPE, site, output=output)
     moved = small_series.with_name("moved") / "B.st"

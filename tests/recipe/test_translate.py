@@ -132,6 +132,7 @@ comparam.mtffilter.mtffilter.BidirectionalNumViews = 20
 comparam.mtffilter.mtffilter.OptimalDoseScaling = 0.8
 runtime.Tiltflow.any.cryoCorrections = 1
 runtime.Tiltflow.any.ctfMethod = multiply
+runtime.Tiltflow.any.defocusFile = B.defocus
 runtime.AlignedStack.any.filterStack = 1
 comparam.mtffilter.mtffilter.LowPassRadiusSigma = 0.3,0.04 with runtime.AlignedStack.any.filterStack = 1
 comparam.mtffilter.mtffilter.HighPassSigma = 0.02 with runtime.AlignedStack.any.filterStack = 1

@@ -19,6 +19,8 @@ class CtfRequest:
     ----------
     correct
         Whether the aligned views are corrected.
+    file
+        File with the defocus that another program found, which is taken in place of an estimate; empty for none.
     fit
         Whether the defocus is estimated from the images; if not, `defocus_nm` holds for all views.
     voltage_kv, defocus_nm
@@ -38,6 +40,7 @@ class CtfRequest:
     """
 
     correct: Wish = "no"
+    file: str = ""
     fit: bool = True
     voltage_kv: float | None = None
     defocus_nm: float | None = None

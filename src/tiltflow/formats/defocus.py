@@ -71,6 +71,8 @@ class DefocusTable:
     hand
         Sign of the defocus gradient for these tilts: +1 if at positive tilts the right side is more underfocused; None where the
         file does not tell.
+    axis_deg
+        Angle of the tilt axis that these tilts are counted about; None where the file does not tell.
     inverted
         The tilts have the opposite sign of those of the stack.
     score, spacing_angstrom
@@ -87,6 +89,7 @@ class DefocusTable:
     phase_shift_deg: Floats
     tilt_deg: Floats | None = None
     hand: int | None = None
+    axis_deg: float | None = None
     inverted: bool = False
     score: Floats | None = None
     spacing_angstrom: Floats | None = None

@@ -6,8 +6,8 @@
 * **Warp**: grids of the defocus and of the difference of largest and smallest, both in µm, of the direction of the largest in degrees,
   and of the phase shift in units of π, each with one node or one a view.  Angles have the opposite sign (:mod:`tiltflow.geometry`).  At
   a positive angle of Warp, positive x is more underfocused; with `AreAnglesInverted` at a negative one.
-* **RELION**: `rlnDefocusU`, `rlnDefocusV` in Å, `rlnDefocusAngle`, `rlnPhaseShift` in degrees, one row a view that is kept.  What its
-  `rlnTomoHand` means for the sign of a gradient depends on the projection of each program that wrote it, and is not taken over.
+* **RELION**: `rlnDefocusU`, `rlnDefocusV` in Å, `rlnDefocusAngle`, `rlnPhaseShift` in degrees, one row a view that is kept.  Its
+  `rlnTomoHand`, in the table of all series, is more often the default of an import than a finding, and is not taken over.
 """
 
 from __future__ import annotations
@@ -83,6 +83,33 @@ def read_ctffind(path: Path) -> DefocusTable:
     return parse_ctffind(read_text(path, "a table of CTFFIND"), str(path))
 
 
+def render_ctffind(table: DefocusTable) -> str:
+    """Return a table of CTFFIND, a row for each view; a correlation that is not known is 0, and a spacing infinite.
+
+    >>> print(render_ctffind(parse_ctffind("1 20100 19900 30 0 0.5 8.0")), end="")
+    # view, defocus 1 and 2 (angstrom), angle (deg), phase shift (rad), correlation, spacing (angstrom)
+         1   20100.00   19900.00    30.00   0.000000   0.5000     8.00
+    """
+    half = table.astigmatism_nm / 2
+    rows = len(table.views)
+    columns = zip(
+        table.views[:, 0] + 1,
+        (table.defocus_nm + half) * _ANGSTROM_PER_NM,
+        (table.defocus_nm - half) * _ANGSTROM_PER_NM,
+        table.astigmatism_deg,
+        np.deg2rad(table.phase_shift_deg),
+        np.zeros(rows) if table.score is None else table.score,
+        np.full(rows, np.inf) if table.spacing_angstrom is None else table.spacing_angstrom,
+        strict=True,
+    )
+    head = "# view, defocus 1 and 2 (angstrom), angle (deg), phase shift (rad), correlation, spacing (angstrom)"
+    lines = [
+        f"{view:6d} {large:10.2f} {small:10.2f} {angle:8.2f} {phase:10.6f} {score:8.4f} {spacing:8.2f}"
+        for view, large, small, angle, phase, score, spacing in columns
+    ]
+    return "\n".join([head, *lines]) + "\n"
+
+
 def read_warp_defocus(path: Path) -> DefocusTable:
     """Return the defocus in a tilt series of Warp, a row for each of its angles, in its order.
 
@@ -101,6 +128,7 @@ def read_warp_defocus(path: Path) -> DefocusTable:
         raise MissingValueError(f"{path}: has no <GridCTF> or no <Angles>: Warp has not estimated the defocus of this series yet")
     found = (_grid(root, f"GridCTF{name}", views, path) for name in ("DefocusDelta", "DefocusAngle", "Phase"))
     delta, direction, phase = (zero if values is None else values for values in found)
+    axis = _floats((root.findtext("AxisAngle") or "").split(), f"{path}: <AxisAngle>")
     return DefocusTable(
         program="Warp",
         views=np.repeat(np.arange(views)[:, None], 2, axis=1),
@@ -110,6 +138,7 @@ def read_warp_defocus(path: Path) -> DefocusTable:
         phase_shift_deg=phase * 180,
         tilt_deg=np.repeat(geometry.warp_angles(angles)[:, None], 2, axis=1),
         hand=1 if root.get("AreAnglesInverted", "False").lower() == "true" else -1,
+        axis_deg=float(np.median(axis)) if len(axis) else None,
     )
 
 

@@ -1,7 +1,11 @@
-"""AreTomo: `B.aln` and `B_TLT.txt`.
+"""AreTomo: `B.aln`, `B_TLT.txt` and, where the defocus is known, `B_CTF.txt`.
 
 Rows of `.aln` ascend in tilt; SEC is the section of the stack, from 1, as AreTomo3 counts it.  A view that is left out has no row but a
 `DarkFrame` line: its place in the order of the tilts from 0, its section from 1, its tilt.
+
+`B_CTF.txt` has a row for each view of the stack: number from 1, largest and smallest defocus, Å, the direction of the largest in the
+raw view, phase shift, radians, correlation, and the spacing to which rings are seen, Å.  These are CTFFIND's seven columns; AreTomo's
+eighth is its hand, whose sign against that of other programs is not settled.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import numpy as np
 
 from tiltflow import geometry as axes
 from tiltflow.formats.acquisition import acquisition_order
+from tiltflow.formats.foreign_defocus import render_ctffind
 from tiltflow.interchange.rigid_remark import pitch_remarks, rigid_remarks
 from tiltflow.interchange.series_geometry import SeriesGeometry
 
@@ -23,7 +28,12 @@ def write(geometry: SeriesGeometry, folder: Path) -> list[Path]:
     alignment, tilts = folder / f"{geometry.name}.aln", folder / f"{geometry.name}_TLT.txt"
     alignment.write_text(render_aln(geometry), encoding="utf-8")
     tilts.write_text(_tilts(geometry), encoding="utf-8")
-    return [alignment, tilts]
+    made = [alignment, tilts]
+    if geometry.defocus is not None:
+        ctf = folder / f"{geometry.name}_CTF.txt"
+        ctf.write_text(render_ctffind(geometry.defocus.raw), encoding="utf-8")
+        made.append(ctf)
+    return made
 
 
 def remarks(geometry: SeriesGeometry) -> list[str]:
@@ -33,6 +43,8 @@ def remarks(geometry: SeriesGeometry) -> list[str]:
         *pitch_remarks(geometry, _PROGRAM),
         *rigid_remarks(geometry),
     ]
+    if geometry.defocus is not None:
+        told.append(_of_the_defocus(geometry.defocus.hand))
     if np.any(np.diff(geometry.nominal_tilt_deg) < 0) and not geometry.included.all():
         told.append(
             "the stack is not in the order of the tilts: readers that take the first number of DarkFrame for the section go wrong"
@@ -67,6 +79,11 @@ def render_aln(series: SeriesGeometry) -> str:
         for view in series.kept
     ]
     return "\n".join([*head, *rows]) + "\n"
+
+
+def _of_the_defocus(hand: int | None) -> str:
+    known = "is not known" if hand is None else f"is {hand:+d} by IMOD's convention"
+    return f"_CTF.txt has no column for AreTomo's hand, whose sign is not settled; that of this series {known}"
 
 
 def _tilts(series: SeriesGeometry) -> str:

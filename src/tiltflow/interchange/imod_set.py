@@ -4,6 +4,8 @@ The stack is named `B.EXT`, all other files after `B`.  Every file has a line fo
 EXCLUDELIST2 of `tilt.com`, ExcludeList of `align.com` and `Setup.AxisA.ExcludeProjections` of `B.edf`.  The pitch is in `B.xtilt`
 with XAXISTILT 0, and the tilt offset in `B.tlt` with OFFSET 0, as readers of these files ignore the two.  The points of `B.fid` are
 those of the raw stack, so that `B.prexg` holds unit transforms.
+
+Where the defocus is known it is in `B.defocus`; voltage, spherical aberration, amplitude contrast and hand are in `ctfcorrection.com`.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tiltflow.formats.defocus import write_defocus
 from tiltflow.formats.edf import edf_entries, render_edf, view_list
 from tiltflow.formats.imod_model import StackFrame, render_point_model
 from tiltflow.formats.tilts import render_tilts
 from tiltflow.formats.transforms import render_transforms
 from tiltflow.interchange.command_files import render_command
+from tiltflow.interchange.contrast import KnownDefocus
 from tiltflow.interchange.links import link, present
 from tiltflow.interchange.series_geometry import SeriesGeometry
 from tiltflow.model import TiltSeries
@@ -55,6 +59,10 @@ def write(geometry: SeriesGeometry, folder: Path) -> list[Path]:
             _write(folder / "track.com", _track_com(series, stack)),
             _write(folder / "align.com", _align_com(series, stack)),
         ]
+    if series.defocus is not None:
+        defocus = folder / f"{name}.defocus"
+        write_defocus(defocus, series.defocus.aligned)
+        made += [defocus, _write(folder / "ctfcorrection.com", ctfcorrection_com(series, series.defocus))]
     links = (
         (series.stack, stack),
         (series.folder / f"{name}_ali.mrc", f"{name}_ali.mrc"),
@@ -70,6 +78,8 @@ def remarks(geometry: SeriesGeometry) -> list[str]:
         told.append(f"the stack {geometry.stack} is not there, so that there is no link to it: put it beside these files")
     if geometry.tracks is None:
         told.append("the alignment has no tracks, so that there is no model of them (.fid), nor track.com and align.com")
+    if geometry.defocus is not None:
+        told += _of_the_defocus(geometry.name, geometry.defocus, geometry.voltage_kv)
     return told
 
 
@@ -129,6 +139,41 @@ def tilt_com(series: SeriesGeometry, *, centred: bool = False) -> str:
         *([("EXCLUDELIST2", left_out)] if left_out else []),
     ]
     return render_command("tilt", entries)
+
+
+def ctfcorrection_com(series: SeriesGeometry, known: KnownDefocus) -> str:
+    """Return the command file of ctfphaseflip; what is not known is left out, or IMOD's default."""
+    name = series.name
+    entries = [
+        ("InputStack", f"{name}_ali.mrc"),
+        ("OutputFileName", f"{name}_ali_ctfcorr.mrc"),
+        ("AngleFile", f"{name}.tlt"),
+        ("TransformFile", f"{name}.xf"),
+        ("DefocusFile", f"{name}.defocus"),
+        *([] if series.voltage_kv is None else [("Voltage", f"{series.voltage_kv:g}")]),
+        ("SphericalAberration", f"{known.cs_mm:g}"),
+        ("AmplitudeContrast", f"{known.amplitude_contrast:g}"),
+        ("PixelSize", f"{series.pixel_size_angstrom * series.binning / 10:g}"),
+        ("DefocusTol", "200"),
+        ("InterpolationWidth", "20"),
+        *([("InvertTiltAngles", "1")] if known.hand == -1 else []),
+    ]
+    return render_command("ctfphaseflip", entries)
+
+
+def _of_the_defocus(name: str, known: KnownDefocus, voltage_kv: float | None) -> list[str]:
+    told = []
+    if known.corrected:
+        told.append(
+            f"{name}_ali.mrc is corrected for the CTF already: ctfcorrection.com says with what, and is not to be run on it"
+        )
+    if known.is_astigmatic or known.has_phase_shift:
+        told.append(f"{name}.defocus is of version 3, of newer IMOD: 4.8 takes its first line for a view without defocus")
+    if known.hand is None:
+        told.append("the hand is not known: ctfcorrection.com has IMOD's default, without InvertTiltAngles")
+    if voltage_kv is None:
+        told.append("nothing here gives the voltage: set Voltage in ctfcorrection.com")
+    return told
 
 
 def _edf(series: SeriesGeometry) -> str:

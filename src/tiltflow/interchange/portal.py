@@ -15,6 +15,7 @@ import numpy as np
 
 from tiltflow import geometry as axes
 from tiltflow.formats.acquisition import acquisition_order
+from tiltflow.formats.defocus import DefocusTable
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.tilts import render_tilts
 from tiltflow.formats.transforms import render_transforms
@@ -59,7 +60,7 @@ def remarks(geometry: SeriesGeometry) -> list[str]:
     """Return what a user of these files has to know."""
     told = [
         "x_offset and y_offset of alignment_metadata.json are pixels of the raw images, as in the portal's own files",
-        "what no file here gives is null: microscope, camera, voltage, spherical aberration",
+        f"what no file here gives is null: {', '.join(_unknown(geometry))}",
         *rigid_remarks(geometry),
     ]
     if not _volume(geometry).is_file():
@@ -109,6 +110,7 @@ def tiltseries_metadata(series: SeriesGeometry) -> dict[str, Any]:
     tilts = series.nominal_tilt_deg
     order = None if series.exposure_before is None else acquisition_order(series.exposure_before) - 1
     steps = np.diff(np.sort(tilts))
+    ctf = [{}] * series.views if series.defocus is None else _ctf_of_sections(series.defocus.raw)
     return {
         "run_name": series.name,
         "size": {"x": nx, "y": ny, "z": series.views},
@@ -121,8 +123,8 @@ def tiltseries_metadata(series: SeriesGeometry) -> dict[str, Any]:
         "is_aligned": False,
         "aligned_tiltseries_binning": series.binning,
         "tilt_alignment_software": f"tiltflow {__version__}",
-        "acceleration_voltage": None,
-        "spherical_aberration_constant": None,
+        "acceleration_voltage": None if series.voltage_kv is None else round(series.voltage_kv * 1000),
+        "spherical_aberration_constant": None if series.defocus is None else series.defocus.cs_mm,
         "camera": None,
         "microscope": None,
         "per_section_parameter": [
@@ -130,6 +132,7 @@ def tiltseries_metadata(series: SeriesGeometry) -> dict[str, Any]:
                 "z_index": view,
                 "raw_angle": round(float(tilts[view]), 3),
                 "frame_acquisition_order": None if order is None else int(order[view]),
+                **ctf[view],
             }
             for view in range(series.views)
         ],
@@ -147,7 +150,7 @@ def tomogram_metadata(series: SeriesGeometry) -> dict[str, Any]:
         "offset": {"x": 0, "y": 0, "z": 0},
         "affine_transformation_matrix": _IDENTITY,
         "fiducial_alignment_status": "FIDUCIAL" if series.alignment.method == "gold" else "NON_FIDUCIAL",
-        "ctf_corrected": False,
+        "ctf_corrected": series.defocus is not None and series.defocus.corrected,
         "align_software": f"tiltflow {__version__}",
         "reconstruction_method": "SIRT" if series.by_sirt else "WBP",
         "reconstruction_software": f"tiltflow {__version__}",
@@ -158,6 +161,30 @@ def tomogram_metadata(series: SeriesGeometry) -> dict[str, Any]:
         "mrc_file": f"{series.name}_rec.mrc",
         "alignment_metadata_path": "alignment_metadata.json",
     }
+
+
+def _unknown(series: SeriesGeometry) -> list[str]:
+    names = ["microscope", "camera"]
+    return names + ["voltage"] * (series.voltage_kv is None) + ["spherical aberration"] * (series.defocus is None)
+
+
+def _ctf_of_sections(found: DefocusTable) -> list[dict[str, float]]:
+    """Return the CTF of each section: ångström, degrees in the raw view, radians; correlation and resolution where they are known."""
+    half = found.astigmatism_nm / 2
+    entries = [
+        {
+            "major_defocus": round(float(defocus + spread) * 10, 1),
+            "minor_defocus": round(float(defocus - spread) * 10, 1),
+            "astigmatic_angle": round(float(angle), 2),
+            "phase_shift": round(float(np.deg2rad(phase)), 5),
+        }
+        for defocus, spread, angle, phase in zip(found.defocus_nm, half, found.astigmatism_deg, found.phase_shift_deg, strict=True)
+    ]
+    for name, values in (("max_resolution", found.spacing_angstrom), ("cross_correlation", found.score)):
+        for entry, value in zip(entries, () if values is None else values, strict=False):
+            if np.isfinite(value):
+                entry[name] = round(float(value), 4)
+    return entries
 
 
 def _volume(series: SeriesGeometry) -> Path:

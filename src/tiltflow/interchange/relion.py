@@ -3,6 +3,8 @@
 A row for each view of the tomogram, by increasing nominal tilt; a view that is left out has none.  RELION takes an angle and a shift a
 view: magnification and stretch are left out.  Shifts are those of the transforms, as RELION's own import of IMOD's files has them: its
 centre of an image of even size lies half a pixel from ours, and nothing is added for that.
+
+Defocus is that at the centre of each view, as CTFFIND's; :mod:`tiltflow.interchange.contrast` turns its angle and the hand.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tiltflow import geometry as axes
 from tiltflow.formats.star import render_star
@@ -19,8 +22,9 @@ from tiltflow.interchange.rigid_remark import rigid_remarks
 from tiltflow.interchange.series_geometry import SeriesGeometry
 
 VOLTAGE_KV, SPHERICAL_ABERRATION_MM, AMPLITUDE_CONTRAST, HAND = 300.0, 2.7, 0.1, -1
-"""What RELION's import assumes unless told otherwise; nothing that tiltflow reads gives them."""
+"""What RELION's import assumes unless told otherwise, for what is not known of a series."""
 _NM_PER_ANGSTROM = 0.1
+_ANGSTROM_PER_NM = 10.0
 
 
 def write(geometry: SeriesGeometry, folder: Path) -> list[Path]:
@@ -47,16 +51,14 @@ def collect(exports: Sequence[tuple[SeriesGeometry, Path]], folder: Path) -> lis
 
 def remarks(geometry: SeriesGeometry) -> list[str]:
     """Return what a user of these files has to know."""
-    assumed = (
-        f"voltage {VOLTAGE_KV:g} kV, spherical aberration {SPHERICAL_ABERRATION_MM:g} mm, amplitude contrast {AMPLITUDE_CONTRAST:g} and "
-        f"hand {HAND} are the defaults of RELION's import: nothing here gives them, set them in tomograms.star"
-    )
     told = [
-        assumed,
+        *_assumed(geometry),
         "RELION's centre of an image of even size is half a pixel from IMOD's, as with its own import of IMOD's files",
         "paths are relative to this folder: take it as the project, or set them in tomograms.star",
         *rigid_remarks(geometry),
     ]
+    if geometry.exposure_assumed:
+        told.append("the exposure before each view is summed in an order of the views that is only assumed")
     if geometry.exposure_before is None:
         told.append(
             "no .mdoc gives the exposure before each view: rlnMicrographPreExposure is 0 for all of them, set it before weighting "
@@ -65,6 +67,50 @@ def remarks(geometry: SeriesGeometry) -> list[str]:
     if not geometry.stack.is_file():
         told.append(f"the stack {geometry.stack} is not there: link it as tilt_series/{geometry.name}.mrcs")
     return told
+
+
+def _optics(series: SeriesGeometry) -> dict[str, tuple[float, bool]]:
+    """Return the constants of the microscope and the hand, each with whether it is known."""
+    found = series.defocus
+    hand = None if found is None else found.relion_hand
+    return {
+        "rlnTomoHand": (HAND if hand is None else hand, hand is not None),
+        "rlnVoltage": (series.voltage_kv or VOLTAGE_KV, series.voltage_kv is not None),
+        "rlnSphericalAberration": (SPHERICAL_ABERRATION_MM if found is None else found.cs_mm, found is not None),
+        "rlnAmplitudeContrast": (AMPLITUDE_CONTRAST if found is None else found.amplitude_contrast, found is not None),
+    }
+
+
+_IN_WORDS = {
+    "rlnVoltage": "voltage {:g} kV",
+    "rlnSphericalAberration": "spherical aberration {:g} mm",
+    "rlnAmplitudeContrast": "amplitude contrast {:g}",
+    "rlnTomoHand": "hand {:g}",
+}
+
+
+def _assumed(series: SeriesGeometry) -> list[str]:
+    optics = _optics(series)
+    named = [words.format(optics[name][0]) for name, words in _IN_WORDS.items() if not optics[name][1]]
+    if not named:
+        return []
+    listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    are = "is the default" if len(named) == 1 else "are the defaults"
+    them = "it" if len(named) == 1 else "them"
+    return [f"{listed} {are} of RELION's import: nothing here gives {them}, set {them} in tomograms.star"]
+
+
+def _ctf_columns(series: SeriesGeometry) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of the CTF, none where the defocus is not known: U is the larger defocus, in the direction of the angle."""
+    if series.defocus is None:
+        return {}
+    found = series.defocus.raw
+    columns = {
+        "rlnDefocusU": (found.defocus_nm + found.astigmatism_nm / 2) * _ANGSTROM_PER_NM,
+        "rlnDefocusV": (found.defocus_nm - found.astigmatism_nm / 2) * _ANGSTROM_PER_NM,
+        "rlnDefocusAngle": found.astigmatism_deg,
+    }
+    return columns | ({"rlnPhaseShift": found.phase_shift_deg} if series.defocus.has_phase_shift else {})
 
 
 def _views(series: SeriesGeometry, stack: str) -> dict[str, list[float | str]]:
@@ -81,6 +127,7 @@ def _views(series: SeriesGeometry, stack: str) -> dict[str, list[float | str]]:
         "rlnTomoZRot": axes.axis_angles(transforms),
         "rlnTomoXShiftAngst": shift[:, 0],
         "rlnTomoYShiftAngst": shift[:, 1],
+        **_ctf_columns(series),
     }
     names: list[float | str] = [f"{view + 1:06d}@{stack}" for view in kept]
     return {"rlnMicrographName": names} | {name: [float(values[view]) for view in kept] for name, values in columns.items()}
@@ -94,10 +141,7 @@ def _tomogram(series: SeriesGeometry) -> dict[str, float | str]:
         "rlnTomoTiltSeriesStarFile": f"tilt_series/{series.name}.star",
         "rlnTomoTiltSeriesPixelSize": pixel,
         "rlnMicrographOriginalPixelSize": pixel,
-        "rlnTomoHand": HAND,
-        "rlnVoltage": VOLTAGE_KV,
-        "rlnSphericalAberration": SPHERICAL_ABERRATION_MM,
-        "rlnAmplitudeContrast": AMPLITUDE_CONTRAST,
+        **{name: value for name, (value, _) in _optics(series).items()},
         "rlnOpticsGroupName": "opticsGroup1",
         "rlnTomoSizeX": nx,
         "rlnTomoSizeY": ny,

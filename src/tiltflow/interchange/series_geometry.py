@@ -15,6 +15,7 @@ from tiltflow.formats.acquisition import exposure_before_each_view
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
 from tiltflow.interchange.command_files import TiltCommand, read_tilt_command
+from tiltflow.interchange.contrast import KnownDefocus, known_defocus, known_voltage
 from tiltflow.interchange.track_file import read_tracks
 from tiltflow.model import Tracks
 from tiltflow.recipe.engine_rules import rules_of
@@ -68,6 +69,12 @@ class SeriesGeometry:
         Shift of that volume along x and z, with the signs of IMOD's SHIFT.
     exposure, exposure_before
         `(views,)` electrons per square ångström of each view, and of all views taken before it; None where not known.
+    exposure_assumed
+        Whether the order of the views, by which `exposure_before` was summed, is only assumed.
+    voltage_kv
+        Of the microscope; None where not known.
+    defocus
+        Contrast transfer of the views; None where not known.
     gold_nm
         Diameter of the gold, 0 for none.
     tracks, used
@@ -104,6 +111,9 @@ class SeriesGeometry:
     reconstruct: ReconstructParams
     exposure: Floats | None = None
     exposure_before: Floats | None = None
+    exposure_assumed: bool = False
+    voltage_kv: float | None = None
+    defocus: KnownDefocus | None = None
     gold_nm: float = 0.0
     tracks: Tracks | None = None
     used: NDArray[np.bool_] | None = None
@@ -201,7 +211,7 @@ def read_geometry(folder: Path, record: SeriesRecord | None = None) -> SeriesGeo
     made = _Made.read(folder, record, views)
     params, raw_shape = made.params, made.raw_shape
     axis_offset = np.array([params.axis_offset, 0.0])
-    exposure = _value(record, "exposure")
+    exposure, before = _exposure(record, views)
     tracks = read_tracks(folder / f"{record.name}_fid.txt", views)
     included = np.array(found.included, bool)
     included[[view for view in params.exclude_views if 0 <= view < views]] = False
@@ -226,8 +236,11 @@ def read_geometry(folder: Path, record: SeriesRecord | None = None) -> SeriesGeo
         shift_xz=(params.shift_x, params.shift_z),
         alignment=found,
         reconstruct=params,
-        exposure=None if exposure is None else np.array(exposure, float),
-        exposure_before=_exposure_before(record),
+        exposure=exposure,
+        exposure_before=before,
+        exposure_assumed=record.exposure is not None and record.exposure.order_assumed,
+        voltage_kv=known_voltage(record),
+        defocus=known_defocus(record.ctf, transforms, np.array(found.included, bool), tilts + params.offset_deg),
         gold_nm=float(record.recipe.stages.get("gold_nm") or 0.0),
         tracks=None if tracks is None else tracks[0],
         used=None if tracks is None else tracks[1],
@@ -367,6 +380,15 @@ def _value(record: SeriesRecord, name: str) -> Any:
             f"{record.name}: the record does not give the {name.replace('_', ' ')}: process the series again (--redo)"
         )
     return None if entry is None else entry.value
+
+
+def _exposure(record: SeriesRecord, views: int) -> tuple[Floats | None, Floats | None]:
+    """Return the exposure of each view, and before it: those that frequencies were weighted by, or else as they were read."""
+    believed = record.exposure
+    if believed is not None and len(believed.each) == len(believed.before) == views:
+        return np.array(believed.each, float), np.array(believed.before, float)
+    exposure = _value(record, "exposure")
+    return None if exposure is None else np.array(exposure, float), _exposure_before(record)
 
 
 def _exposure_before(record: SeriesRecord) -> Floats | None:

@@ -66,8 +66,8 @@ TARGETS: tuple[Target, ...] = (
     Target(
         "imod",
         "IMOD and eTomo, and readers of their files",
-        "`B.edf` `B.rawtlt` `B.tlt` `B.xtilt` `B.xf` `B.prexg` `B.fid` `newst.com` `tilt.com` `align.com` `track.com`; links to the "
-        "stack, `B_ali.mrc` and `B_rec.mrc`",
+        "`B.edf` `B.rawtlt` `B.tlt` `B.xtilt` `B.xf` `B.prexg` `B.fid` `newst.com` `tilt.com` `align.com` `track.com` "
+        "`B.defocus` `ctfcorrection.com`; links to the stack, `B_ali.mrc` and `B_rec.mrc`",
         "tiltflow.interchange.imod_set",
     ),
     Target(
@@ -76,8 +76,8 @@ TARGETS: tuple[Target, ...] = (
         "`tomograms.star` `tilt_series/B.star`; a link to the stack",
         "tiltflow.interchange.relion",
     ),
-    Target("warp", "WarpTools and M", "`B/B.xf` `B/B.tlt` `B/B_cutviews0.rawtlt`", "tiltflow.interchange.warp"),
-    Target("aretomo", "AreTomo3, and readers of .aln", "`B.aln` `B_TLT.txt`", "tiltflow.interchange.aretomo"),
+    Target("warp", "WarpTools and M", "`B/B.xf` `B/B.tlt` `B/B_cutviews0.rawtlt` `B/B_ctf.xml`", "tiltflow.interchange.warp"),
+    Target("aretomo", "AreTomo3, and readers of .aln", "`B.aln` `B_TLT.txt` `B_CTF.txt`", "tiltflow.interchange.aretomo"),
     Target(
         "czi",
         "the CryoET Data Portal and copick",

@@ -3,6 +3,8 @@
 Warp assigns lines to the rows of its `.tomostar`, which ascend in the tilt of the `.mdoc`; only views of the tomogram have one.  It
 stores tilts with the other sign and copies `.tlt` unchanged, so that it must hold negative ones; a forgotten sign mirrors the volume,
 and nothing complains.
+
+Where the defocus is known, it is in `B/B_ctf.xml` (:mod:`tiltflow.interchange.warp_ctf`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from tiltflow.formats.transforms import render_transforms
 from tiltflow.interchange.links import link, present
 from tiltflow.interchange.rigid_remark import pitch_remarks, rigid_remarks
 from tiltflow.interchange.series_geometry import SeriesGeometry
+from tiltflow.interchange.warp_ctf import render_ctf
 
 _PROGRAM = "Warp"
 _DECIMALS = 4
@@ -36,6 +39,8 @@ def write(geometry: SeriesGeometry, folder: Path) -> list[Path]:
     }
     if left_out.size:
         texts["_cutviews0.rawtlt"] = render_tilts(axes.warp_angles(series.nominal_tilt_deg[left_out]))
+    if series.defocus is not None:
+        texts["_ctf.xml"] = render_ctf(series, series.defocus)
     made = []
     for suffix, text in texts.items():
         path = place / f"{series.name}{suffix}"
@@ -59,6 +64,16 @@ def remarks(geometry: SeriesGeometry) -> list[str]:
     return [
         f"{command}; the folder in it must have the name of the .tomostar",
         sign,
+        *_of_the_defocus(geometry),
         *pitch_remarks(geometry, _PROGRAM),
         *rigid_remarks(geometry),
     ]
+
+
+def _of_the_defocus(geometry: SeriesGeometry) -> list[str]:
+    if geometry.defocus is None:
+        return []
+    inverted = geometry.defocus.warp_inverted
+    hand = "the hand is not known" if inverted is None else f"AreAnglesInverted is {inverted}"
+    holds = f"{geometry.name}_ctf.xml holds it as Warp's own tilt series do, for tilts of Warp's sign ({hand})"
+    return [f"Warp imports no defocus: {holds}; take its elements over, or let ts_ctf find the defocus, and set the hand"]

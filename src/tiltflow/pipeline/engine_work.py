@@ -81,7 +81,10 @@ def align_and_reconstruct(job: Job, series: TiltSeries, recorder: Recorder, step
         if attempt.result is None:
             raise attempt.failure or EngineError("there is no result")
         return attempt.result
-    step = steps.begin(ENGINE, ENGINE_NUMBER, (source,), _asked(job, series, engine, second))
+    asked = _asked(job, series, engine, second)
+    if recorder.record.given_files:
+        asked["files"] = [file.sha256 for file in recorder.record.given_files]
+    step = steps.begin(ENGINE, ENGINE_NUMBER, (source,), asked)
     if step.kept is not None:
         step.bring(job.workdir)
         path = partial(_file, job)
@@ -129,7 +132,7 @@ def _file(job: Job, suffix: str) -> Path:
     return job.workdir / f"{job.name}{suffix}"
 
 
-def _asked(job: Job, series: TiltSeries, engine: Engine, second: Engine | None) -> object:
+def _asked(job: Job, series: TiltSeries, engine: Engine, second: Engine | None) -> dict[str, object]:
     """Return all that the work of engines depends on beside the input."""
     return {
         "recipe": job.recipe.for_series(series.pixel_size_angstrom).digest,

@@ -12,6 +12,7 @@ from tiltflow.formats.find_alignment import alignment_files, find_alignment
 from tiltflow.formats.identity import Identity, identity_of
 from tiltflow.pipeline.conclusion import result_of
 from tiltflow.pipeline.failure import VOLUME_STATISTICS, unmade
+from tiltflow.pipeline.given_files import changed_files
 from tiltflow.pipeline.intact import damaged, differences_on_disk
 from tiltflow.pipeline.job import ALL_PARTS, Part
 from tiltflow.pipeline.standing import success_in
@@ -62,6 +63,7 @@ def look_back(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] 
     elif source_key(identity) != record.source_key:
         other.append("the stack, or a file beside it, has changed since")
     other += _given_differences(record, source.stem, recipe)
+    other += changed_files(record, recipe)
     reasons = [*_changed_steps(record), *other, *_lacking(record, parts), *differences_on_disk(record, output)]
     if reasons:
         return Earlier(why="; ".join(reasons), identity=identity, answers=not other)

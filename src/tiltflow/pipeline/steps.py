@@ -24,6 +24,7 @@ from tiltflow.pipeline.conclusion import conclude, result_of
 from tiltflow.pipeline.engine_work import align_and_reconstruct, align_only
 from tiltflow.pipeline.exports import make_exports
 from tiltflow.pipeline.failure import VOLUME_STATISTICS, failure_kind, kept_if_possible, last_lines, optional, reason
+from tiltflow.pipeline.given_files import entries_of_given_files
 from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, StepOutcome
 from tiltflow.pipeline.publication import files_to_keep, products_folder, products_url, publish_products
 from tiltflow.pipeline.standing import FAILED_FOLDER, attempt_of, keep_attempt, let_go, message_of, put_back, stands, still_whole
@@ -50,6 +51,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
     with recorder.stage("read") as notes:
         identity = identity_of(job.source)
         note_identity(recorder.record, identity)
+        recorder.record.given_files = entries_of_given_files(job.recipe, recorder.record.name)
         series = _enough(read_series(job.source, job.recipe.hints))
         recorder.record.input = describe.series(series)
         for problem in series.problems:

@@ -44,6 +44,7 @@ def ctf_request(ask: Lookup) -> CtfRequest:
     contrast = ask.number(_PLOTTER + "AmplitudeContrast", default.amplitude_contrast, least=0)
     return CtfRequest(
         correct=correct,
+        file=ask.text(_OWN + "defocusFile"),
         fit=fitted or not (stated and correct == "yes"),
         voltage_kv=_voltage(ask),
         defocus_nm=_positive(ask, "setupset.copyarg.defocus"),

@@ -401,7 +401,8 @@ class SeriesRecord(_Entry):
     `parts` are those of the work that were asked for.
     `engine` did the work whose result is used; `engine_attempts` lists all engines that worked, where there were several.
     `files` lists what is kept beside the products: geometry, volumes, pictures.
-    `given_alignment` names the files of an alignment that another program made, where one was used.
+    `given_alignment` names the files of an alignment that another program made, where one was used; `given_files` are others that
+    directives name: a defocus, exposures, the MTF of a camera.
     `failed_attempt` is a newer attempt that failed, and left this result as it was.
     """
 
@@ -430,6 +431,7 @@ class SeriesRecord(_Entry):
     steps: list[StepSummary] = Field(default_factory=list)
     stages: list[StageEntry] = Field(default_factory=list)
     given_alignment: GivenAlignmentEntry | None = None
+    given_files: list[FileEntry] = Field(default_factory=list)
     alignment: AlignmentEntry | None = None
     volume: VolumeEntry | None = None
     halves: HalvesEntry | None = None

@@ -18,7 +18,7 @@ from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.corrections import Corrections, find_corrections
 from tiltflow.engines.native.engine import make_aligned_stack
-from tiltflow.errors import StageError
+from tiltflow.errors import FormatError, StageError
 from tiltflow.formats.defocus import read_defocus
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
@@ -174,3 +174,64 @@ def test_a_defocus_far_from_the_one_aimed_at_is_said(tmp_path: Path) -> None:
     job = make_job(tmp_path, CRYO, KV, "setupset.copyarg.defocus=2000")
     corrected(job)
     assert any("2000 nm were aimed at" in warning for warning in job.recorder.record.warnings)
+
+
+def with_a_file(folder: Path, rows: list[str], *directives: str) -> EngineJob:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "found.txt"
+    path.write_text("\n".join(rows) + "\n")
+    return make_job(folder, KV, f"runtime.Tiltflow.any.defocusFile={path}", *directives)
+
+
+ROWS = [f"{view + 1} {39000 + 100 * view} {39000 + 100 * view} 0 0 0.3 9" for view in range(13)]
+
+
+@pytest.mark.parametrize(
+    ("directives", "hand", "said"),
+    [
+        ((CRYO,), 0, "found.txt does not tell to which side the defocus rises"),
+        ((REQUIRED, "comparam.ctfcorrection.ctfphaseflip.InvertTiltAngles=1"), -1, ""),
+    ],
+)
+def test_the_defocus_of_another_program_is_taken_in_place_of_an_estimate(
+    tmp_path: Path, directives: tuple[str, ...], hand: int, said: str
+) -> None:
+    job = with_a_file(tmp_path, ROWS, *directives)
+    found, views = corrected(job)
+    entry = found.ctf
+    assert entry is not None
+    assert (entry.applied, entry.measured, entry.hand, entry.score) == (True, False, hand, [])
+    assert (
+        entry.reason
+        == f"the defocus, 3960 nm on average, is that of CTFFIND, read from {tmp_path / 'found.txt'}, and was not measured"
+    )
+    assert entry.defocus_nm == [3900.0 + 10 * view for view in range(13)]
+    assert read_defocus(job.path(".defocus")).defocus_nm.tolist() == entry.defocus_nm
+    assert (said in " ".join(job.recorder.record.warnings)) if said else not job.recorder.record.warnings
+    assert not np.array_equal(views, corrected(make_job(tmp_path / "plain"))[1])
+
+
+def test_a_hand_of_the_file_that_a_directive_contradicts_is_said(tmp_path: Path) -> None:
+    tilts = simulated().truth.true_deg
+    rows = [f"{view + 1} {view + 1} {-tilts[view]:.2f} {-tilts[view]:.2f} 4000{' 2' if not view else ''}" for view in range(13)]
+    assert corrected(with_a_file(tmp_path / "a", rows, CRYO))[0].ctf.hand == -1  # type: ignore[union-attr]
+    job = with_a_file(tmp_path / "b", rows, CRYO, "comparam.ctfcorrection.ctfphaseflip.InvertTiltAngles=0")
+    assert corrected(job)[0].ctf.hand == 1  # type: ignore[union-attr]
+    assert any("InvertTiltAngles = 0 contradicts" in warning for warning in job.recorder.record.warnings)
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [(ROWS[:5], FormatError, "has 5 rows, and B.st has 13 views"), (["no table"], FormatError, "no file of defocus")],
+)
+def test_a_file_of_defocus_that_does_not_fit_fails_the_series(
+    tmp_path: Path, rows: list[str], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"found.txt: .*{message}"):
+        corrected(with_a_file(tmp_path, rows, CRYO))
+
+
+def test_another_defocus_in_the_same_file_makes_the_correction_again(tmp_path: Path) -> None:
+    key = corrected(with_a_file(tmp_path, ROWS, CRYO))[0].key
+    assert corrected(with_a_file(tmp_path, ROWS, CRYO))[0].key == key
+    assert corrected(with_a_file(tmp_path, [row.replace("39000", "39500") for row in ROWS], CRYO))[0].key != key

@@ -18,6 +18,7 @@ from tiltflow.ctf.exposure import ExposureParams, weight_view
 from tiltflow.ctf.history import ExposureHistory, exposure_history
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.ctf import correct_params, ctf_of_views, find_ctf
+from tiltflow.engines.native.given_defocus import checksums_of_defocus
 from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.erase.views import EraseParams, erase_view
 from tiltflow.errors import StageError
@@ -91,7 +92,7 @@ def find_corrections(job: EngineJob, views: Callable[[], Stack], alignment: Alig
     StageError
         If a correction is required that these data do not support.
     LocationError, FormatError
-        If a file of exposures or of an MTF cannot be read, or does not fit.
+        If a file of defocus, of exposures or of an MTF cannot be read, or does not fit.
     """
     ctf, key = _ctf_step(job, views, alignment, after)
     asked = job.recipe.filter
@@ -102,7 +103,8 @@ def _ctf_step(job: EngineJob, views: Callable[[], Stack], alignment: Alignment, 
     asked = job.recipe.ctf
     if asked.correct == "no":
         return None, after
-    step = job.book.begin("ctf", STEP_NUMBERS["ctf"], (after,), asked)
+    given = checksums_of_defocus(asked.file, job.series.name)
+    step = job.book.begin("ctf", STEP_NUMBERS["ctf"], (after,), (asked, given) if given else asked)
     if step.kept is not None:
         step.bring(job.workdir)
         return job.recorder.record.ctf, step.key

@@ -1,8 +1,9 @@
-"""Which CTF the views have: estimated from them, or stated; and why it is not corrected where it is not."""
+"""Which CTF the views have: estimated from them, read from a file, or stated; and why it is not corrected where it is not."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tiltflow.ctf.model import Astigmatism, Microscope
 from tiltflow.ctf.requests import CtfRequest
 from tiltflow.ctf.result import CtfEstimate, CtfParams
 from tiltflow.engines.base import EngineJob
+from tiltflow.engines.native.given_defocus import given_defocus
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.formats.defocus import DefocusTable, write_defocus
 from tiltflow.model import ASSUMED, Alignment, Stack
@@ -22,6 +24,7 @@ from tiltflow.record import CtfEntry, RingsEntry
 _ASSUMED_KV = 300.0
 """Voltage that is taken if a correction is asked for and nothing tells it: that of most microscopes for cryo tomography."""
 _SWITCH = "runtime.AlignedStack.any.correctCTF"
+_HAND = "comparam.ctfcorrection.ctfphaseflip.InvertTiltAngles"
 _OTHER_DEFOCUS = 0.3
 """Part by which a defocus differs from the one that was aimed at to be worth a remark: stages and lenses are off by a tenth."""
 
@@ -33,6 +36,8 @@ def find_ctf(job: EngineJob, views: Stack, alignment: Alignment) -> CtfEntry:
     ------
     StageError
         If the correction is required, and these data do not support it.
+    LocationError, FormatError, MissingValueError
+        If a file of defocus cannot be read, or does not fit the series.
     """
     with job.recorder.stage("ctf") as notes:
         entry = _find(job, views, alignment, notes)
@@ -61,6 +66,8 @@ def _find(job: EngineJob, views: Stack, alignment: Alignment, notes: StageObserv
     if series.provenance.get("pixel_size_angstrom", "").startswith(ASSUMED):
         return entry.model_copy(update={"reason": "no source gives the pixel size: state it (setupset.copyarg.pixel, in nm)"})
     scope = Microscope(voltage_kv=voltage, cs_mm=asked.cs_mm, amplitude_contrast=asked.amplitude_contrast)
+    if asked.file:
+        return entry.model_copy(update=_given(job, alignment, notes))
     if not asked.fit and asked.defocus_nm is not None:
         return entry.model_copy(update=_stated(asked, asked.defocus_nm, len(series.tilt_deg)))
     try:
@@ -97,6 +104,32 @@ def _params(asked: CtfRequest, scope: Microscope, pixel_nm: float) -> CtfParams:
         return params
     low, high = (frequency / pixel_nm for frequency in asked.fit_range)
     return replace(params, lowest=max(low, np.finfo(float).tiny), highest=high)
+
+
+def _given(job: EngineJob, alignment: Alignment, notes: StageObserver) -> dict[str, object]:
+    """Return the defocus of a file, with the hand of a directive, or else of the file; without either no gradient is corrected."""
+    asked, path = job.recipe.ctf, Path(job.recipe.ctf.file)
+    found = given_defocus(path, job.series, alignment)
+    hand = asked.hand if asked.hand is not None else found.hand
+    if hand is None:
+        notes.warn(f"{path.name} does not tell to which side the defocus rises: no gradient is corrected; {_HAND} states it")
+    elif found.hand is not None and hand != found.hand:
+        notes.warn(
+            f"{path.name} says that the hand is {found.hand:+d}, which InvertTiltAngles = {int(hand < 0)} contradicts: it is followed"
+        )
+    for remark in found.remarks:
+        notes.warn(f"{path.name}: {remark}")
+    mean = float(np.mean(found.defocus_nm))
+    return {
+        "applied": asked.correct != "no",
+        "measured": False,
+        "reason": f"the defocus, {mean:.0f} nm on average, is that of {found.program}, read from {path}, and was not measured",
+        "defocus_nm": np.round(found.defocus_nm, 1).tolist(),
+        "astigmatism_nm": round(found.astigmatism.nm, 1),
+        "astigmatism_deg": round(found.astigmatism.deg, 1),
+        "phase_shift_deg": round(found.phase_shift_deg, 1),
+        "hand": hand or 0,
+    }
 
 
 def _stated(asked: CtfRequest, defocus_nm: float, views: int) -> dict[str, object]:
