@@ -112,10 +112,8 @@ def _refuse_frames_alone(
 ) -> None:
     """Raise if all that there is are frames of series that are not taken."""
     if found and not series:
-        names = " and ".join(path.name for path in found)
-        raise LocationError(
-            f"No tilt series in {folder}: by their names {names} hold half of the frames of another{_of_another_kind(others, by_mdoc=by_mdoc)}."
-        )
+        names, whole = " and ".join(path.name for path in found), _of_another_kind(others, by_mdoc=by_mdoc)
+        raise LocationError(f"No tilt series in {folder}: by their names {names} hold half of the frames of another{whole}.")
 
 
 def _is_file(entry: Path) -> bool:
