@@ -133,6 +133,8 @@ def test_the_ctf_of_the_whole_is_that_of_the_halves(tmp_path):
     )
     job, alignment = make_job(tmp_path, *directives, regime="cryo", dtype=np.float32)
     whole, even, odd = aligned(job, alignment)
+    assert job.recorder.record.ctf.applied
+    assert [stage.name for stage in job.recorder.record.stages].count("ctf") <= 1
     assert np.abs(even + odd - whole).max() < 0.05
 
 
