@@ -74,6 +74,8 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
         entries["voltage"] = entry("voltage_kv", known.voltage_kv, "kV")
     if known.target_defocus_nm is not None:
         entries["target_defocus"] = entry("target_defocus_nm", known.target_defocus_nm, "nm")
+    if known.frame_stacks is not None:
+        entries["half_frames"] = entry("frame_stacks", " and ".join(path.name for path in known.frame_stacks))
     return entries
 
 

@@ -164,6 +164,8 @@ class TiltSeries:
         Format of the stack in words, as :class:`ImageStack` has it.
     images
         The views, `(view, y, x)`, if they are in memory; None if they are to be read from `path`.
+    frame_stacks
+        Stacks of the even and of the odd frames of each view, of the same shape; None where there are none.
     """
 
     path: Path
@@ -182,6 +184,7 @@ class TiltSeries:
     doubts: Mapping[str, str] = field(default_factory=dict)
     container: str = "MRC"
     images: Stack | None = None
+    frame_stacks: tuple[Path, Path] | None = None
 
     @classmethod
     def from_images(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tiltflow.batchruntomo.run import site_of
 from tiltflow.cli import app
 from tiltflow.formats.edf import parse_edf
-from tiltflow.formats.mrc import open_mrc
+from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.transforms import read_transforms
 from tiltflow.record import read_record
 from tiltflow.settings import load_settings
@@ -240,3 +240,20 @@ def test_a_signal_to_quit_ends_the_work_and_leaves_nothing_half_made(adoc, folde
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
     assert not (folder / f"{NAME}.xf").exists()
     assert read_record(folder / "run.json").status == "error"
+
+
+@pytest.mark.parametrize("of", ["views", "frames"])
+def test_half_volumes_are_of_frames_where_these_lie_beside_the_series(call, adoc, folder, of):
+    if of == "frames":
+        whole = open_mrc(folder / f"{NAME}.mrc")
+        noise = np.random.default_rng(1)
+        for which in ("EVN", "ODD"):
+            with MrcWriter(folder / f"{NAME}_{which}.mrc", whole.shape, np.int16, pixel_size_angstrom=10, is_stack=True) as out:
+                for view in range(whole.shape[0]):
+                    out.write((whole[view] / 2 + noise.normal(0, 50, whole.shape[1:])).astype(np.int16))
+    outcome = call("-di", adoc(f"{VOLUME}runtime.Tiltflow.any.halfVolumes = 1\n"), "-cu", folder, "-ro", NAME)
+    assert outcome.status == 0, outcome.text
+    assert [open_mrc(folder / f"{NAME}_rec_{half}.mrc").shape for half in ("even", "odd")] == [(30, 96, 96)] * 2
+    assert not list(folder.glob("*_EVN_ali.mrc"))
+    even, volume = (np.asarray(open_mrc(folder / f"{NAME}_rec{half}.mrc")[15], float) for half in ("_even", ""))
+    assert np.corrcoef(even.ravel(), volume.ravel())[0, 1] > 0.5

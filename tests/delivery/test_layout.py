@@ -249,6 +249,8 @@ def test_files_named_like_results_of_no_series_there_are_processed_and_remarked_
         ({"B.st", "b_rec.mrc"}, {}),
         ({"B.st", "B_recorded.mrc", "B_rec2.mrc", "B_evn.mrc", "Brec.mrc"}, {}),
         ({"_rec.mrc", "B.st"}, {}),
+        ({"C.st", "B.tif", "B_EVN.mrc", "B_ODD.mrc"}, {"B_EVN.mrc": "B.tif", "B_ODD.mrc": "B.tif"}),
+        ({"B.st", "B_rec_even.mrc", "B_rec_odd.mrc"}, {"B_rec_even.mrc": "B.st", "B_rec_odd.mrc": "B.st"}),
         ({"B.tif", "B_rec.mrc"}, {}),  # a picture without an .mdoc is no series
     ],
     ids=str,
@@ -262,7 +264,10 @@ def test_results_are_left_out_where_their_series_lies_beside_them(
     told = {Path(each.where).name: each.message for each in look_alikes(sources) if "is left out" in each.message}
     assert set(told) == set(left_out)
     for name, origin in left_out.items():
-        assert told[name].startswith(f"{name} is left out: by its name it is a result of {origin}; to process it")
+        halves = {f"{Path(origin).stem}_EVN": "holds the even frames", f"{Path(origin).stem}_ODD": "holds the odd frames"}
+        what = halves.get(Path(name).stem, "is a result")
+        assert told[name].startswith(f"{name} is left out: by its name it {what} of {origin}")
+        assert told[name].endswith("; to process it, give it by its name")
         assert find_series(tmp_path, name) == (tmp_path / name,)
 
 
@@ -395,3 +400,14 @@ def test_other_files_are_not_said_to_be_stacks(tmp_path):
     with pytest.raises(LocationError) as caught:
         find_series(tmp_path)
     assert "rename" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("by_mdoc", "how"), [(False, "by name: x_file_name"), (True, "with an .mdoc of its views beside it")])
+def test_frames_of_a_series_that_is_not_taken_are_no_series(tmp_path: Path, *, by_mdoc: bool, how: str) -> None:
+    fill(tmp_path, "B.tif", "B_EVN.mrc", "B_ODD.mrc")
+    with pytest.raises(
+        LocationError, match=f"by their names B_EVN.mrc and B_ODD.mrc hold half of the frames .*B.tif is taken only {how}"
+    ):
+        find_series(tmp_path, by_mdoc=by_mdoc)
+    assert find_series(tmp_path, "B.tif") == (tmp_path / "B.tif",)
+    assert find_series(tmp_path, "B_EVN.mrc") == (tmp_path / "B_EVN.mrc",)

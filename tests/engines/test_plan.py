@@ -62,6 +62,18 @@ def test_real_numbers_halves_and_bytes_are_counted(tmp_path):
     assert plan_series(whole, halves, 1).scratch - base == 2 * volume
 
 
+def test_one_aligned_stack_of_half_the_frames_is_counted_where_halves_are_made_of_them(tmp_path):
+    series_of(tmp_path / "B_EVN.mrc", 11, 256)
+    series_of(tmp_path / "B_ODD.mrc", 11, 256, np.float32)
+    series = series_of(tmp_path / "B.st", 11, 256)
+    assert series.frame_stacks is not None
+    halves = recipe_of(64, 2, "runtime.Tiltflow.any.halfVolumes=1")
+    with_frames, without = (plan_series(each, halves, 1) for each in (series, replace(series, frame_stacks=None)))
+    assert with_frames.scratch - without.scratch == 11 * 128 * 128 * 4  # of the larger one: they are there one after the other
+    assert with_frames.results == without.results
+    assert plan_series(series, recipe_of(64, 2), 1) == plan_series(replace(series, frame_stacks=None), recipe_of(64, 2), 1)
+
+
 def test_imod_needs_room_for_its_copies_of_the_raw_stack(tmp_path):
     series = series_of(tmp_path / "B.st", 11, 256)
     ours = plan_series(series, recipe_of(64, 2), 1)

@@ -12,7 +12,7 @@ from tiltflow.errors import StageError
 from tiltflow.parallel import map_threads
 from tiltflow.preprocess.bad_views import ViewParams
 from tiltflow.preprocess.camera_faults import CameraFaults
-from tiltflow.preprocess.preparation import RepairingStack, leave_out_bad_views, repair_views
+from tiltflow.preprocess.preparation import RepairingStack, leave_out_bad_views, repair_alike, repair_views
 from tiltflow.preprocess.xrays import XrayParams
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
@@ -112,3 +112,33 @@ def test_three_views_that_can_be_used_are_enough_and_two_are_not(rng):
 def test_a_series_of_two_views_is_refused_without_a_reason_of_a_view(images):
     with pytest.raises(StageError, match=r"^B\.st: 2 of its 2 views can be used, and a tomogram needs at least 3$"):
         leave_out_bad_views(images[:2], (-20, 20), ViewParams(), left_out={}, name="B.st")
+
+
+def test_a_half_is_repaired_where_the_whole_is_from_its_own_surroundings(images):
+    """A hit of the whole is in one half; a camera's fault is in both; what is no number may be in one alone."""
+    even, odd = 0.3 * images, 0.7 * images
+    even[2, 60:62, 60] += 30_000
+    even[:, :, 40] = odd[:, :, 40] = 0
+    whole = repair_views(even + odd, XrayParams())
+    odd[5, 10, 10] = np.nan
+    halves = [repair_alike(half, whole, XrayParams()) for half in (even, odd)]
+    assert halves[0].shape == images.shape
+    for view in range(len(images)):
+        added = halves[0][view] + halves[1][view]
+        apart = np.abs(added - whole[view]) > 0.01 * images.mean()
+        apart[10, 10] &= view != 5
+        assert not apart.any()
+    for half, share in zip(halves, (0.3, 0.7), strict=True):
+        np.testing.assert_allclose(half[2][60:62, 60], share * images[2][60:62, 60], rtol=0.5)
+    assert np.isfinite(halves[1][5]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_without_a_repair_of_x_rays_only_pixels_that_are_no_numbers_are_replaced_in_a_half(images, dtype):
+    off = XrayParams(enabled=False)
+    whole = repair_views(images.astype(dtype), off)
+    half = images.copy()
+    half[1, 5, 5], half[1, 60, 60] = np.nan, 30_000
+    repaired = repair_alike(half, whole, off)[1]
+    assert repaired[60, 60] == 30_000
+    assert np.isfinite(repaired).all()

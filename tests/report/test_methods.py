@@ -74,3 +74,17 @@ def test_a_record_that_knows_little_still_makes_sentences(record):
     text = describe_methods(record).text
     assert text.startswith("A tilt series was aligned and reconstructed with tiltflow 0.1.0.")
     assert "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("update", "words"),
+    [
+        ({}, "two half volumes, from every other view each, falls to 0.143 at 9.9 nm."),
+        ({"of": "frames"}, "two half volumes, from the even and the odd frames of all views, falls to 0.143 at 9.9 nm."),
+        ({"of": "frames", "resolution_0143_nm": None}, "from the even and the odd frames of all views, does not fall to 0.143."),
+    ],
+)
+def test_half_volumes_are_told_with_what_they_were_made_of(record, make, update, words):
+    assert "half volumes" not in describe_methods(record).text
+    record.halves = make.halves().model_copy(update=update)
+    assert words in describe_methods(record).text

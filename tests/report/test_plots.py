@@ -146,7 +146,21 @@ def test_plots_can_be_drawn_by_several_threads_at_once(record):
 
 
 def test_the_agreement_of_half_volumes_states_its_resolution(drawn, record, make):
-    assert drawn["halves"].remark == "Resolution: 12.5 nm at 0.5 and 9.9 nm at 0.143."
+    assert drawn["halves"].remark.endswith("Resolution: 12.5 nm at 0.5 and 9.9 nm at 0.143.")
     assert {"0.5", "0.143"} <= set(texts(drawn["halves"]))
     record.halves = make.halves().model_copy(update={"resolution_0143_nm": None, "resolution_0500_nm": None})
     assert "never falls" in plots_of(record)["halves"].remark
+
+
+@pytest.mark.parametrize(
+    ("of", "said", "not_said"),
+    [
+        ("views", "half the angular sampling", "all tilts"),
+        ("frames", "even and of the odd frames of every view: they have all tilts", "sampling"),
+    ],
+)
+def test_what_the_halves_are_made_of_decides_what_is_said_of_them(record, make, of, said, not_said):
+    record.halves = make.halves().model_copy(update={"of": of})
+    remark = plots_of(record)["halves"].remark
+    assert said in remark
+    assert not_said not in remark

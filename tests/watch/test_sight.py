@@ -32,7 +32,7 @@ def test_a_link_that_leads_nowhere_has_not_arrived(folder):
     assert Lookout(folder).look() == []
 
 
-@pytest.mark.parametrize("name", ["B.st", "B.st.mdoc", "B.mdoc", "B.rawtlt", "B.tlt"])
+@pytest.mark.parametrize("name", ["B.st", "B.st.mdoc", "B.mdoc", "B.rawtlt", "B.tlt", "B_EVN.st", "B_ODD.mrc"])
 def test_each_file_that_the_series_is_read_from_is_part_of_its_identity(folder, name):
     write_small_series(folder / "B.st")
     lookout = Lookout(folder)

@@ -52,7 +52,8 @@ from tiltflow.batchruntomo.data_set_request import (
 from tiltflow.batchruntomo.directive_policy import judge
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native import ENGINE
-from tiltflow.engines.native.engine import align, make_aligned_stack
+from tiltflow.engines.native.aligned_stacks import AlignedStacks
+from tiltflow.engines.native.engine import align
 from tiltflow.engines.native.halves import make_halves
 from tiltflow.engines.native.positioning import position_specimen
 from tiltflow.engines.native.prepared_views import prepare
@@ -233,8 +234,9 @@ def _tell(job: EngineJob, alignment: Alignment, log: BatchLog) -> None:
 
 def _make_volumes(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment, steps: Steps, log: BatchLog) -> None:
     folder, aligned = job.series.path.parent, job.path("_ali.mrc")
+    stacks = AlignedStacks(job, lambda: stack, alignment)
     if steps.reach(STACK_STEP):
-        make_aligned_stack(job, stack, raw, alignment)
+        stacks.make(raw)
         aligned = _deliver(aligned, folder)
     else:
         aligned = folder / aligned.name
@@ -251,7 +253,7 @@ def _make_volumes(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alig
     _deliver(make_volume(job, aligned, alignment), folder)
     log.say(f"Trimmed the tomogram as it was made, to {job.series.name}_rec.mrc")
     log.say("Reached step 20")
-    make_halves(job, aligned, alignment)
+    make_halves(job, aligned, alignment, stacks)
     for half in job.workdir.glob("*_rec_*.mrc"):
         _deliver(half, folder)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tiltflow.delivery.halves import describe_halves, half_pairs
 from tiltflow.errors import LocationError
+from tiltflow.formats.frame_stacks import FRAME_ENDINGS
 from tiltflow.formats.stacks import ENDINGS, find_view_mdoc
 from tiltflow.model import Problem
 
@@ -21,8 +22,8 @@ _AXIS = re.compile(r"(?P<name>.+?)(?P<axis>[abAB])(?P<number>\d*)")
 """Base name of one axis of a dual-axis set: `NAMEa` and `NAMEb`, or `NAMEa1` and `NAMEb1`; IMOD needs the name before it."""
 _LARGEST_SIZE_RATIO = 2.0
 """Of the files of two axes, which differ by a few views at most."""
-RESULT_ENDINGS = ("_full_rec", "_rec", "_preali", "_ali", "_fixed", "_EVN", "_ODD", "_CTF")
-"""Ends of the base names of files that IMOD, AreTomo and tiltflow make of a series."""
+RESULT_ENDINGS = ("_full_rec", "_rec", "_preali", "_ali", "_fixed", *FRAME_ENDINGS, "_CTF", "_rec_even", "_rec_odd")
+"""Ends of the base names of files that IMOD, AreTomo and tiltflow make of a series, and of those with half of its frames."""
 _RESULT = re.compile(rf"({'|'.join(RESULT_ENDINGS)}|_bin\d+)$|^(ave|avebin8)_")
 
 
@@ -34,7 +35,8 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     to no `B.mrc` or `B.st` there.
 
     Files named like results, as `B_rec.mrc` (:data:`RESULT_ENDINGS`), are left out where the series that they come from is one of those
-    found, unless they are given by name; :func:`look_alikes` has a remark on each.
+    found, unless they are given by name; :func:`look_alikes` has a remark on each.  So are stacks of even and odd frames, as `B_EVN.mrc`,
+    beside any image called as their series, found or not.
 
     Parameters
     ----------
@@ -64,6 +66,9 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
         series = [_named(name, [*series, *others], folder)]
     elif by_mdoc:
         series = sorted([*series, *_described(others, {entry.stem for entry in series}, find_view_mdoc)], key=natural_key)
+    if not name:
+        found, series = series, _without_results(series, [*series, *others])
+        _refuse_frames_alone(folder, found, series, others, by_mdoc=by_mdoc)
     if not series:
         endings = ", ".join(SOURCE_SUFFIXES)
         if not entries:
@@ -75,8 +80,6 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
             f"No tilt series in {folder}: none of its {len(entries)} files ends in {endings}"
             f"{_of_another_kind(others, by_mdoc=by_mdoc)}{_spelled_otherwise(entries)}; check the folder."
         )
-    if not name:
-        series = _without_results(series)
     _refuse_clashes(series)
     if within is not None:
         _refuse_links_out(series, within)
@@ -96,11 +99,21 @@ def series_among(files: Iterable[Path], mdoc_of: Callable[[Path], Path | None]) 
     entries = sorted(files, key=natural_key)
     series = [entry for entry in entries if entry.name.endswith(SOURCE_SUFFIXES)]
     others = [entry for entry in entries if entry.name.endswith(OTHER_SUFFIXES)]
-    return _without_results(sorted([*series, *_described(others, {each.stem for each in series}, mdoc_of)], key=natural_key))
+    found = sorted([*series, *_described(others, {each.stem for each in series}, mdoc_of)], key=natural_key)
+    return _without_results(found, [*series, *others])
 
 
-def _without_results(series: Sequence[Path]) -> list[Path]:
-    return [path for path in series if _origin(path, series) is None]
+def _without_results(series: Sequence[Path], images: Sequence[Path]) -> list[Path]:
+    return [path for path in series if _origin(path, series) is None and _whole_of(path, images) is None]
+
+
+def _refuse_frames_alone(
+    folder: Path, found: Sequence[Path], series: Sequence[Path], others: Sequence[Path], *, by_mdoc: bool
+) -> None:
+    """Raise if all that there is are frames of series that are not taken."""
+    if found and not series:
+        names, whole = " and ".join(path.name for path in found), _of_another_kind(others, by_mdoc=by_mdoc)
+        raise LocationError(f"No tilt series in {folder}: by their names {names} hold half of the frames of another{whole}.")
 
 
 def _is_file(entry: Path) -> bool:
@@ -128,9 +141,7 @@ def look_alikes(sources: Iterable[Path]) -> tuple[Problem, ...]:
     """
     sources = list(sources)
     problems = [
-        Problem(
-            f"{path.name} is left out: by its name it is a result of {origin.name}; to process it, give it by its name", str(path)
-        )
+        Problem(f"{path.name} is left out: {_what_it_is(path, origin)}; to process it, give it by its name", str(path))
         for path, origin in _left_out(sources)
     ]
     for path in sources:
@@ -146,16 +157,25 @@ def look_alikes(sources: Iterable[Path]) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
+def _what_it_is(path: Path, origin: Path) -> str:
+    """Return what a file is of its series, by its name."""
+    for ending, which in zip(FRAME_ENDINGS, ("even", "odd"), strict=True):
+        if path.stem == f"{origin.stem}{ending}":
+            return f"by its name it holds the {which} frames of {origin.name}, for half volumes"
+    return f"by its name it is a result of {origin.name}"
+
+
 def _left_out(sources: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Yield the results that lie beside series, with the series that each comes from."""
     for folder in dict.fromkeys(path.parent for path in sources):
         series = [path for path in sources if path.parent == folder]
         try:
-            beside = sorted((path for path in folder.iterdir() if path.name.endswith(SOURCE_SUFFIXES)), key=natural_key)
+            images = sorted((path for path in folder.iterdir() if path.name.endswith(ENDINGS)), key=natural_key)
         except OSError:
             continue
-        for path in beside:
-            if path not in series and (origin := _origin(path, series)) is not None:
+        for path in (each for each in images if each.name.endswith(SOURCE_SUFFIXES) and each not in series):
+            origin = _origin(path, series) or _whole_of(path, images)
+            if origin is not None:
                 yield path, origin
 
 
@@ -169,6 +189,14 @@ def _origin(path: Path, series: Iterable[Path]) -> Path | None:
         stem = stem.removesuffix(ending)
         found = by_stem.get(stem, found)
     return found
+
+
+def _whole_of(path: Path, images: Iterable[Path]) -> Path | None:
+    """Return the image of all frames if a file is named like one of half of them: `B.tif` for `B_EVN.mrc`."""
+    if not path.stem.endswith(FRAME_ENDINGS):
+        return None
+    stem = path.stem[: -len(FRAME_ENDINGS[0])]
+    return next((each for each in images if each.stem == stem), None)
 
 
 def axis_pairs(sources: Iterable[Path]) -> tuple[tuple[Path, Path], ...]:

@@ -25,6 +25,8 @@ class EngineJob:
         The steps that are taken over or kept; None where nothing is.
     source_key
         Key of the input: of all files that its reading used.
+    frames_key
+        Key of the stacks of even and odd frames beside it; empty where there are none, or they do not count.
     """
 
     series: TiltSeries
@@ -34,6 +36,7 @@ class EngineJob:
     recorder: Recorder
     steps: Steps | None = None
     source_key: str = ""
+    frames_key: str = ""
 
     @property
     def book(self) -> Steps:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,8 @@ def plan_series(series: TiltSeries, recipe: Recipe, threads: int, *, keep_volume
         scratch += 2 * int(np.prod(s.kept))
     results = products + (scratch if keep_volumes else 0)
     scratch += passing
+    if recipe.halves:
+        scratch += _half_stack_bytes(series, s)
     work = 1e-9 * (
         _RAW_PIXEL_NS * s.views * s.raw_px + int(np.prod(s.kept)) * _VOXEL_NS + int(np.prod(s.full)) * s.views * _VOXEL_VIEW_NS
     )
@@ -130,6 +133,11 @@ def _alignment_seconds(views: int, recipe: Recipe) -> tuple[float, float]:
     return views * asked, views * sum(_METHOD_VIEW_S[method] for method in further)
 
 
+def _half_stack_bytes(series: TiltSeries, s: _Sizes) -> int:
+    """Return the bytes of the larger of the aligned stacks of even and of odd frames, which lie in scratch one after the other."""
+    return max((s.views * s.aligned_px * _aligned_bytes(_dtype(path)) for path in series.frame_stacks or ()), default=0)
+
+
 def raw_copy_bytes(series: TiltSeries) -> int:
     """Return the bytes of a copy of the raw stack."""
     views, ny, nx = series.shape
@@ -143,8 +151,16 @@ def untrimmed_volume_bytes(series: TiltSeries, recipe: Recipe) -> int:
 
 
 def _raw_dtype(series: TiltSeries) -> np.dtype[Any]:
-    with open_stack(series.path) as stack:
+    return _dtype(series.path)
+
+
+def _dtype(path: Path) -> np.dtype[Any]:
+    with open_stack(path) as stack:
         return stack.dtype
+
+
+def _aligned_bytes(raw: np.dtype[Any]) -> int:
+    return 2 if raw.kind in "iu" and raw.itemsize <= 2 else 4
 
 
 def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
@@ -163,7 +179,7 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
         raw_px=ny * nx,
         raw_bytes=raw.itemsize,
         aligned_px=aligned[0] * aligned[1],
-        aligned_bytes=2 if whole else 4,
+        aligned_bytes=_aligned_bytes(raw),
         full=full,
         kept=Trim(full, recipe.trim).output_shape,
         voxel_bytes=1 if recipe.trim.to_bytes else np.dtype(GREYS[mode][0]).itemsize,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tiltflow.checksum import sha256_of
 from tiltflow.errors import InputChangedError, LocationError
+from tiltflow.formats.frame_stacks import frame_files
 from tiltflow.formats.sources import side_files
 from tiltflow.parallel import map_threads, usable_cores
 
@@ -21,6 +22,8 @@ _REMEMBERED = 256
 
 State = tuple[int, int, int, int]
 """Inode, bytes, and times of the last change of contents and of anything, ns."""
+Known = tuple[State, str]
+"""State of a stack at some time, and its checksum then."""
 _WRITTEN = 3
 """The first of these change when a file is written; the last also when its permissions or its links do."""
 
@@ -38,11 +41,15 @@ class Identity:
     state
         Of the stack on disk.  It says whether the stack has to be hashed again, and is no part of the identity: a copy, or what was
         restored from an archive, is the same input.
+    frames
+        State and checksum of each stack of even or odd frames beside the stack, by name; None where they do not count.  Only half
+        volumes are made of them, so that they are no part of `content`.
     """
 
     stack: str
     beside: Mapping[str, str | None]
     state: State
+    frames: Mapping[str, Known] | None = None
 
     @property
     def content(self) -> dict[str, object]:
@@ -50,7 +57,7 @@ class Identity:
         return {"stack": self.stack, "beside": dict(self.beside)}
 
 
-def identity_of(path: Path, known: tuple[State, str] | None = None) -> Identity:
+def identity_of(path: Path, known: Known | None = None, *, frames: Mapping[str, Known] | None = None) -> Identity:
     """Return the identity of the series whose stack is at `path`.
 
     Parameters
@@ -59,6 +66,8 @@ def identity_of(path: Path, known: tuple[State, str] | None = None) -> Identity:
         Of the stack.
     known
         The state of the stack at another time, and its checksum then: it is not hashed again if it has not changed.
+    frames
+        The same of stacks of even and odd frames, by name, empty where nothing is known of them; None if they do not count.
 
     Raises
     ------
@@ -68,14 +77,23 @@ def identity_of(path: Path, known: tuple[State, str] | None = None) -> Identity:
         If the stack changes meanwhile.
     """
     try:
-        state = state_of(path)
-        stack = known[1] if known is not None and known[0] == state else _checksum(path, state)
-        if state_of(path) != state:
-            raise InputChangedError(_changed(path))
+        state, stack = _known(path, known)
         beside = {each.name: sha256_of(each) if each.is_file() else None for each in side_files(path)}
+        halves = None
+        if frames is not None:
+            halves = {each.name: _known(each, frames.get(each.name)) for each in frame_files(path) if each.is_file()}
     except OSError as error:
         raise LocationError(f"{error.filename or path}: cannot be read: {error.strerror}") from error
-    return Identity(stack, beside, state)
+    return Identity(stack, beside, state, halves)
+
+
+def _known(path: Path, known: Known | None) -> Known:
+    """Return the state and the checksum of a stack; it is hashed if its state is not the known one."""
+    state = state_of(path)
+    checksum = known[1] if known is not None and known[0] == state else _checksum(path, state)
+    if state_of(path) != state:
+        raise InputChangedError(_changed(path))
+    return state, checksum
 
 
 def state_of(path: Path) -> State:
@@ -102,12 +120,20 @@ def require_same(path: Path, before: Identity) -> None:
     LocationError
         If one cannot be read any more.
     """
-    now = identity_of(path, (before.state, before.stack))
-    if now.state[:_WRITTEN] != before.state[:_WRITTEN] or now.stack != before.stack:
+    now = identity_of(path, (before.state, before.stack), frames=before.frames)
+    if not _same(before.state, before.stack, now.state, now.stack):
         raise InputChangedError(_changed(path))
+    halves, were = now.frames or {}, before.frames or {}
+    for name in sorted({*halves, *were}):
+        if name not in halves or name not in were or not _same(*were[name], *halves[name]):
+            raise InputChangedError(_changed(path.with_name(name)))
     for name, checksum in now.beside.items():
         if checksum != before.beside.get(name):
             raise InputChangedError(_changed(path.with_name(name)))
+
+
+def _same(state: State, checksum: str, now: State, checksum_now: str) -> bool:
+    return state[:_WRITTEN] == now[:_WRITTEN] and checksum == checksum_now
 
 
 def _changed(path: Path) -> str:

@@ -10,6 +10,7 @@ tilt axis      directive `setupset.copyarg.rotation`; the `.mdoc`; a title line;
 exposure       the `.mdoc`; the extended header; else unknown
 before a view  the `.mdoc`: `PriorRecordDose`, or the exposures in the order of `DateTime`; else unknown
 voltage        the `.mdoc`; else unknown
+half frames    `B_EVN.mrc` and `B_ODD.mrc` (:mod:`tiltflow.formats.frame_stacks`); else none
 =============  =====================================================================================================
 
 The reasons: a directive and a `.rawtlt` are put there by a person, who knows better than the microscope; the `.mdoc` is
@@ -42,6 +43,7 @@ from tiltflow.errors import ParameterError
 from tiltflow.formats.acquisition import exposure_before_sections, order_of_sections
 from tiltflow.formats.disagreements import compare_axes, compare_pixels
 from tiltflow.formats.extended import axis_angle_in_labels, axis_of_tomography, is_pixel_size
+from tiltflow.formats.frame_stacks import read_frame_stacks
 from tiltflow.formats.mdoc import Mdoc
 from tiltflow.formats.side_axis import AXIS_SUFFIXES, read_side_axis
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of, find_sources
@@ -106,7 +108,7 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None, 
     pixel, axis = _pixel_size(sources, hints), _axis_angle(sources, hints)
     exposure, included = _exposure(sources, tilts.value), _included(sources, hints)
     before, acquired = _before(sources, tilts.value), _acquired(sources, tilts.value)
-    mdoc = sources.mdoc
+    mdoc, frames = sources.mdoc, read_frame_stacks(sources, ask_images=ask_images)
     return TiltSeries(
         path=sources.path,
         shape=sources.stack.shape,
@@ -126,10 +128,12 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None, 
             "exposure": exposure.where,
             "included": included.where,
             **_of_the_microscope(before, acquired, mdoc),
+            **_of_frames(frames),
         },
         problems=tuple(sources.problems),
         doubts=sources.doubts,
         container=sources.stack.container,
+        frame_stacks=frames,
     )
 
 
@@ -274,6 +278,10 @@ def _of_the_microscope(before: Found[Any], acquired: Found[Any], mdoc: Mdoc | No
     if mdoc is not None and mdoc.target_defocus_nm is not None:
         where["target_defocus_nm"] = f"{mdoc.path.name} (TargetDefocus)"
     return where
+
+
+def _of_frames(frames: tuple[Path, Path] | None) -> dict[str, str]:
+    return {"frame_stacks": "even and odd frames of each view, beside the stack"} if frames is not None else {}
 
 
 def _included(sources: Sources, hints: SeriesHints) -> Found[NDArray[np.bool_]]:

@@ -12,7 +12,7 @@ from tiltflow.formats.identity import Identity
 from tiltflow.pipeline.failure import optional
 from tiltflow.pipeline.job import RECORD_NAME
 from tiltflow.pipeline.standing import recover, stands
-from tiltflow.pipeline.step_book import unfinished_folder
+from tiltflow.pipeline.step_book import frame_stacks_of, unfinished_folder
 from tiltflow.record import Recorder, SeriesRecord, read_record
 from tiltflow.report import PAGE_NAME, verdict, write_series_page
 from tiltflow.report.pictures import FOLDER as PICTURES
@@ -48,8 +48,11 @@ def complete(result: SeriesResult, output: Path, identity: Identity, thresholds:
     path, source = output / RECORD_NAME, result.source
     record = read_record(path)
     moved = record.source != str(source)
-    if not moved and record.source_state == identity.state and (output / PAGE_NAME).is_file():
+    frames = frame_stacks_of(identity)
+    as_it_was = record.source_state == identity.state and record.frame_stacks == frames
+    if not moved and as_it_was and (output / PAGE_NAME).is_file():
         return result
+    record.frame_stacks = frames
     record.source, record.source_state = str(source), identity.state
     record.source_bytes, record.source_modified = identity.state[1], datetime.fromtimestamp(identity.state[2] / 1e9, UTC)
     recorder = Recorder(path, record)

@@ -20,7 +20,7 @@ from tiltflow.engines.registry import choose_engine
 from tiltflow.errors import EngineError, TiltflowError
 from tiltflow.model import Alignment, Reconstruction, TiltSeries
 from tiltflow.pipeline.job import Job
-from tiltflow.pipeline.step_book import ENGINE, ENGINE_NUMBER
+from tiltflow.pipeline.step_book import ENGINE, ENGINE_NUMBER, frames_key
 from tiltflow.recipe.engine_rules import AUTO, BEST, all_engines
 from tiltflow.record import AlignmentEntry, EngineAttemptEntry, EngineEntry, Recorder, Steps
 from tiltflow.report.checks import alignment_checks
@@ -84,7 +84,8 @@ def align_and_reconstruct(job: Job, series: TiltSeries, recorder: Recorder, step
     asked = _asked(job, series, engine, second)
     if recorder.record.given_files:
         asked["files"] = [file.sha256 for file in recorder.record.given_files]
-    step = steps.begin(ENGINE, ENGINE_NUMBER, (source,), asked)
+    frames = frames_key(recorder.record.frame_stacks)
+    step = steps.begin(ENGINE, ENGINE_NUMBER, (source, frames) if frames else (source,), asked)
     if step.kept is not None:
         step.bring(job.workdir)
         path = partial(_file, job)
@@ -188,7 +189,8 @@ def _prepare(job: Job, series: TiltSeries, recorder: Recorder, engine: Engine, r
         recorder.record.engine = EngineEntry(name=engine.name, version=engine.version, reason=reason)
         _log.info("%s: engine %s, because %s", job.name, engine.name, reason)
         recipe = job.recipe.for_engine(engine.name).for_series(series.pixel_size_angstrom)
-        work = EngineJob(series, recipe, job.site, folder, recorder)
+        frames = frames_key(recorder.record.frame_stacks)
+        work = EngineJob(series, recipe, job.site, folder, recorder, frames_key=frames)
         recorder.record.recipe = describe.recipe(recipe, requested=job.recipe)
         for problem in recipe.report.problems:
             recorder.warn(f"{problem.message} ({problem.where})")

@@ -16,7 +16,7 @@ from tiltflow.pipeline.given_files import changed_files
 from tiltflow.pipeline.intact import damaged, differences_on_disk
 from tiltflow.pipeline.job import ALL_PARTS, Part
 from tiltflow.pipeline.standing import success_in
-from tiltflow.pipeline.step_book import known_stack, source_key, step_numbers
+from tiltflow.pipeline.step_book import frame_stacks_of, frames_key, known_frames, known_stack, source_key, step_numbers
 from tiltflow.recipe import Recipe
 from tiltflow.record import SeriesRecord
 from tiltflow.record.steps import forget
@@ -54,7 +54,7 @@ def look_back(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] 
     if record is None:
         return Earlier()
     try:
-        identity, unread = identity_of(source, known_stack(record)), None
+        identity, unread = identity_of(source, known_stack(record), frames=known_frames(record, recipe)), None
     except InputError as error:
         identity, unread = None, str(error)
     other = [*_changed_recipe(record, recipe)]
@@ -62,6 +62,8 @@ def look_back(source: Path, recipe: Recipe, output: Path, parts: Sequence[Part] 
         other.append(unread or "")
     elif source_key(identity) != record.source_key:
         other.append("the stack, or a file beside it, has changed since")
+    elif recipe.halves and frames_key(frame_stacks_of(identity)) != frames_key(record.frame_stacks):
+        other.append("the stacks of even and odd frames have changed since")
     other += _given_differences(record, source.stem, recipe)
     other += changed_files(record, recipe)
     reasons = [*_changed_steps(record), *other, *_lacking(record, parts), *differences_on_disk(record, output)]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tiltflow.delivery.publish import staging_folder
-from tiltflow.formats.identity import Identity, State
+from tiltflow.formats.identity import Identity, Known
 from tiltflow.pipeline.job import Job
 from tiltflow.products.catalogue import STEPS, Source
+from tiltflow.recipe import Recipe
 from tiltflow.recipe.engine_rules import all_engines
-from tiltflow.record import Recorder, SeriesRecord, Steps
+from tiltflow.record import FrameStackEntry, Recorder, SeriesRecord, Steps
 from tiltflow.record.steps import step_key
 from tiltflow.work import AssetType
 
@@ -19,6 +20,8 @@ ENGINE, MEASURE, GIVEN = "engine", "measure", "given volumes"
 program made."""
 SOURCE_NUMBER, ENGINE_NUMBER, MEASURE_NUMBER, GIVEN_NUMBER = 2, 2, 2, 1
 """Numbers of the reading of the input, and of these steps."""
+FRAMES_NUMBER = 1
+"""Number of the reading of even and odd frames."""
 
 _MAKERS: Mapping[Source, tuple[str, ...]] = {
     Source.ALIGNED: ("aligned stack", ENGINE, GIVEN),
@@ -49,13 +52,31 @@ def source_key(identity: Identity) -> str:
     return step_key("source", SOURCE_NUMBER, (), identity.content)
 
 
+def frames_key(stacks: Iterable[FrameStackEntry]) -> str:
+    """Return the key of the stacks of even and odd frames, which half volumes are made of; empty where there are none."""
+    contents = {stack.name: stack.checksum for stack in stacks}
+    return step_key("frames", FRAMES_NUMBER, (), contents) if contents else ""
+
+
+def frame_stacks_of(identity: Identity) -> list[FrameStackEntry]:
+    """Return what a record has of the stacks of even and odd frames, as far as they count."""
+    return [
+        FrameStackEntry(name=name, checksum=checksum, state=state) for name, (state, checksum) in (identity.frames or {}).items()
+    ]
+
+
 def note_identity(record: SeriesRecord, identity: Identity) -> None:
     """Put the identity of an input, and its key, into a record."""
     record.source_checksum, record.source_state = identity.stack, identity.state
-    record.source_key = source_key(identity)
+    record.source_key, record.frame_stacks = source_key(identity), frame_stacks_of(identity)
 
 
-def known_stack(record: SeriesRecord) -> tuple[State, str] | None:
+def known_frames(record: SeriesRecord, recipe: Recipe) -> dict[str, Known] | None:
+    """Return the states of stacks of frames and their checksums, as a record has them; None where a recipe makes nothing of them."""
+    return {stack.name: (stack.state, stack.checksum) for stack in record.frame_stacks} if recipe.halves else None
+
+
+def known_stack(record: SeriesRecord) -> Known | None:
     """Return the state of a stack and its checksum, as a record has them."""
     return (record.source_state, record.source_checksum) if record.source_state is not None else None
 

@@ -49,7 +49,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
     recorder = begin_record(job, progress)
     recorder.record.recipe = describe.recipe(job.recipe, requested=job.recipe)
     with recorder.stage("read") as notes:
-        identity = identity_of(job.source)
+        identity = identity_of(job.source, frames={} if job.recipe.halves else None)
         note_identity(recorder.record, identity)
         recorder.record.given_files = entries_of_given_files(job.recipe, recorder.record.name)
         series = _enough(read_series(job.source, job.recipe.hints))

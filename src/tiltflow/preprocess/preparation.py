@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tiltflow.model import LEAST_VIEWS, Stack
 from tiltflow.observer import SILENT, Observer, StageObserver
 from tiltflow.preprocess.bad_views import ViewParams, find_bad_views
 from tiltflow.preprocess.camera_faults import CameraFaults, find_camera_faults
-from tiltflow.preprocess.xrays import RepairedStack, XrayParams, XrayResult, find_xrays
+from tiltflow.preprocess.xrays import RepairedAlike, RepairedStack, XrayParams, XrayResult, find_xrays
 
 
 class RepairingStack:
@@ -114,6 +115,23 @@ def repair_views(raw: Stack, params: XrayParams, *, observer: Observer = SILENT,
             notes.warn(found.faults.sentence())
         _tell_not_numbers(found.not_numbers_per_view, int(np.prod(raw.shape[1:])), notes)
     return RepairedStack(raw, found)
+
+
+def repair_alike(half: Stack, whole: Stack, params: XrayParams) -> Stack:
+    """Return views repaired where other images of the same views are, from their own surroundings.
+
+    Parameters
+    ----------
+    half
+        As read: images of half the frames of each view.
+    whole
+        What :func:`repair_views` made of those of all frames.
+    params
+        With which it did.
+    """
+    if isinstance(whole, RepairedStack):
+        return RepairedAlike(half, whole.repairs, params)
+    return RepairingStack(half, replace(params, enabled=False))
 
 
 def _tell_not_numbers(per_view: NDArray[np.int64], pixels: int, notes: StageObserver) -> None:

@@ -101,6 +101,8 @@ class XrayResult:
         For each view the pixels to replace, as `y * nx + x`.
     values
         Their new values, counts.
+    starts
+        For each view where the groups of these pixels begin, and the end of the last.
     hits_per_view
         Connected groups of replaced pixels, `(views,)`.
     not_numbers_per_view
@@ -111,6 +113,7 @@ class XrayResult:
 
     indices: tuple[NDArray[np.int64], ...]
     values: tuple[NDArray[np.floating[Any]], ...]
+    starts: tuple[NDArray[np.int64], ...]
     hits_per_view: NDArray[np.int64]
     not_numbers_per_view: NDArray[np.int64]
     faults: CameraFaults
@@ -129,6 +132,11 @@ class RepairedStack:
         self._repairs = repairs
 
     @property
+    def repairs(self) -> XrayResult:
+        """What is repaired."""
+        return self._repairs
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """`(views, ny, nx)`."""
         return self._stack.shape
@@ -139,13 +147,42 @@ class RepairedStack:
         if not indices.size:
             return image
         repaired = np.array(image, order="C")
-        values = self._repairs.values[view]
+        values = self._values(view, image)
         if np.issubdtype(repaired.dtype, np.integer):
             limits = np.iinfo(repaired.dtype)
             repaired.reshape(-1)[indices] = np.clip(np.rint(values), limits.min, limits.max).astype(repaired.dtype)
         else:
             repaired.reshape(-1)[indices] = values
         return repaired
+
+    def _values(self, view: int, image: NDArray[Any]) -> NDArray[np.floating[Any]]:  # noqa: ARG002  needed by another stack
+        return self._repairs.values[view]
+
+
+class RepairedAlike(RepairedStack):
+    """A stack that is repaired where another one of the same views is, from its own surroundings.
+
+    Parameters
+    ----------
+    stack
+        `(views, ny, nx)`, as a stack of half the frames of each view.
+    repairs
+        Of the other stack: its hits and faults of the camera; pixels that are not numbers are those of this one.
+    params
+        Criteria with which these were found.
+    """
+
+    def __init__(self, stack: Stack, repairs: XrayResult, params: XrayParams) -> None:
+        super().__init__(stack, repairs)
+        self._params = params
+
+    def _values(self, view: int, image: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        indices, starts = self._repairs.indices[view], self._repairs.starts[view]
+        level = large_level(image)
+        marked = np.zeros(image.shape, bool)
+        marked.reshape(-1)[indices] = True
+        values = _filled(np.ascontiguousarray(less(image, level)), marked, indices, starts, self._params)
+        return values + np.float64(level) if level else values
 
 
 def without_gaps(image: NDArray[Any], faults: CameraFaults) -> tuple[NDArray[Any], int]:
@@ -198,31 +235,34 @@ def find_xrays(
     return XrayResult(
         indices=tuple(indices for indices, _, _, _ in found),
         values=tuple(values for _, values, _, _ in found),
-        hits_per_view=np.array([hits for _, _, hits, _ in found], np.int64),
+        starts=tuple(starts for _, _, starts, _ in found),
+        hits_per_view=np.array([len(starts) - 1 for _, _, starts, _ in found], np.int64),
         not_numbers_per_view=np.array([missing for _, _, _, missing in found], np.int64),
         faults=faults,
     )
 
 
-_View = tuple[NDArray[np.int64], NDArray[np.floating[Any]], int, int]
+_View = tuple[NDArray[np.int64], NDArray[np.floating[Any]], NDArray[np.int64], int]
 
 
 def _find_in_view(raw: NDArray[Any], params: XrayParams, faults: CameraFaults) -> _View:
-    """Return the pixels of hits, their new values, the number of hits, and that of the pixels that are not numbers."""
+    """Return the pixels of hits, their new values, where each hit begins, and the number of pixels that are not numbers."""
     whole, missing = without_gaps(np.asarray(raw), faults)
-    nothing = np.empty(0, np.int64), np.empty(0, np.float32), 0, missing
+    nothing = np.empty(0, np.int64), np.empty(0, np.float32), np.zeros(1, np.int64), missing
     if not params.enabled or min(whole.shape) < _SMALLEST:
         return nothing
     level = large_level(whole)
     hits = _hits(np.ascontiguousarray(less(whole, level)), params)
     if hits is None:
         return nothing
-    indices, values, count = hits
-    return indices, values + np.float64(level) if level else values, count, missing
+    indices, values, starts = hits
+    return indices, values + np.float64(level) if level else values, starts, missing
 
 
-def _hits(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArray[np.int64], NDArray[np.float32], int] | None:
-    """Return the pixels of hits, their new values and the number of hits; None if there are none."""
+def _hits(
+    image: NDArray[np.float32], params: XrayParams
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]] | None:
+    """Return the pixels of hits, their new values and where each hit begins; None if there are none."""
     from tiltflow.kernels import xrays as kernels  # numba is slow to import
 
     edges_y, edges_x = (_edges(n, params.scan_size) for n in image.shape)
@@ -255,12 +295,26 @@ def _hits(image: NDArray[np.float32], params: XrayParams) -> tuple[NDArray[np.in
     indices = indices[: starts[hits]].copy()
     if hits == 0:
         return None
-    starts = starts[: hits + 1]
-    values, fitted = fill_groups(image, state == 1, indices, starts, params.annulus_width, params.polynomial_order)
+    starts = starts[: hits + 1].copy()
+    return indices, _filled(image, state == 1, indices, starts, params), starts
+
+
+def _filled(
+    image: NDArray[np.float32],
+    marked: NDArray[np.bool_],
+    indices: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    params: XrayParams,
+) -> NDArray[np.float32]:
+    """Return new values for the pixels of hits, from the rings around them; parameters as of :func:`fill_groups`."""
+    from tiltflow.kernels import xrays as kernels  # numba is slow to import
+
+    values, fitted = fill_groups(image, marked, indices, starts, params.annulus_width, params.polynomial_order)
+    ring = np.empty((2 * kernels.RING_REACH + 1) ** 2)
     for hit in np.flatnonzero(~fitted):
         y, x = divmod(int(indices[starts[hit]]), image.shape[1])
         values[starts[hit] : starts[hit + 1]] = kernels.ring_median(image, y, x, ring)
-    return indices, values, hits
+    return values
 
 
 def _edges(n: int, size: int) -> NDArray[np.int64]:

@@ -42,7 +42,7 @@ class StageParams:
     erase, filter
         Erasing of gold, and filter of the aligned views; None for none.
     halves
-        Whether volumes of every other view are made as well (`runtime.Tiltflow.any.halfVolumes`).
+        Whether half volumes are made as well (`runtime.Tiltflow.any.halfVolumes`).
     deconvolve, diffuse
         How volumes to look at are made of the reconstruction; None for none.
     """

@@ -1,11 +1,11 @@
-"""Half volumes from alternate views, and the Fourier shell correlation between them.
+"""The views of half volumes, and the Fourier shell correlation between two of them.
 
-Two volumes from disjoint halves of the views share the specimen and not the noise.  The shell correlation (Harauz and van Heel
-1986) shows up to which frequency they correlate; a network trained to predict one from the other denoises (Buchholz et al. 2019,
-doi:10.1109/ISBI.2019.8759519).
+Two volumes from disjoint halves of the views, or of the frames of all views, share the specimen and not the noise.  The shell
+correlation (Harauz and van Heel 1986) shows up to which frequency they correlate; a network trained to predict one from the other
+denoises (Buchholz et al. 2019, doi:10.1109/ISBI.2019.8759519).
 
-The correlation is summed over tiles of the volumes, tapered at their edges, so that memory does not grow with the volume.  The
-volumes are half as well sampled in angle as that of all views, so that the resolution is underestimated.
+The correlation is summed over tiles of the volumes, tapered at their edges, so that memory does not grow with the volume.  Volumes
+of half of the views are half as well sampled in angle as that of all views, so that the resolution is underestimated.
 """
 
 from __future__ import annotations

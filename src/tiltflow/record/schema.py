@@ -286,11 +286,12 @@ class VolumeEntry(_Entry):
 
 
 class HalvesEntry(_Entry):
-    """Fourier shell correlation of two volumes from alternate views.
+    """Fourier shell correlation of two volumes, each of every other view, or of the even or odd frames of all views (`of`).
 
     `resolution_*_nm` is the resolution at which the correlation falls below 0.143 and below 0.5; null where it never does.
     """
 
+    of: Literal["views", "frames"] = "views"
     views_even: int
     views_odd: int
     frequency_per_nm: list[float]
@@ -393,11 +394,20 @@ class GivenAlignmentEntry(_Entry):
     files: list[FileEntry]
 
 
+class FrameStackEntry(_Entry):
+    """A stack of even or odd frames beside the stack; `checksum` and `state` are those of `source_checksum` and `source_state`."""
+
+    name: str
+    checksum: str
+    state: tuple[int, int, int, int]
+
+
 class SeriesRecord(_Entry):
     """Everything known of the work on one series; angles in degrees, other units with each number.
 
     `source_checksum` is the SHA-256 of the SHA-256 of the stack's blocks of 16 MiB, `source_state` its inode, bytes and times (ns) then;
     `source_key` is the hash of the contents of the stack and of the files beside it; `steps` have keys of their own.
+    `frame_stacks` are the stacks of even and odd frames, where half volumes are asked for.
     `parts` are those of the work that were asked for.
     `engine` did the work whose result is used; `engine_attempts` lists all engines that worked, where there were several.
     `files` lists what is kept beside the products: geometry, volumes, pictures.
@@ -416,6 +426,7 @@ class SeriesRecord(_Entry):
     source_key: str = ""
     source_checksum: str = ""
     source_state: tuple[int, int, int, int] | None = None
+    frame_stacks: list[FrameStackEntry] = Field(default_factory=list)
     status: Literal["running", "success", "error"] = "running"
     message: str | None = None
     tiltflow: str

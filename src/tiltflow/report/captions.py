@@ -93,10 +93,9 @@ CAPTIONS: Mapping[str, Caption] = {
     ),
     "halves": Caption(
         "Fourier shell correlation of half volumes",
-        "Correlation of two volumes, each reconstructed from every other view.",
+        "Correlation of two volumes, each reconstructed from half of the data.",
         "near 1 at low frequency, then a fall; beyond the frequency where it crosses 0.143, detail is lost in noise.",
-        "Each half has half the angular sampling, so that the whole volume is better than this. An early fall means few electrons "
-        "or a poor alignment; a tail that stays high is a pattern common to both halves.",
+        "An early fall means few electrons or a poor alignment; a tail that stays high is a pattern common to both halves.",
     ),
     "histogram": Caption(
         "Grey values",

@@ -300,6 +300,12 @@ def _histogram(seen: VolumeEntry) -> Plot:
     return make_plot("histogram", paint)
 
 
+_HALVES = {
+    "views": "Each half is made of every other view and has half the angular sampling, so that the whole volume is better than this.",
+    "frames": "The halves are made of the even and of the odd frames of every view: they have all tilts and half of the electrons each.",
+}
+
+
 def _halves(seen: HalvesEntry) -> Plot:
     def paint(axes: Axes) -> None:
         axes.plot(seen.frequency_per_nm, seen.correlation, color=FIRST)
@@ -314,13 +320,12 @@ def _halves(seen: HalvesEntry) -> Plot:
         for detail, level in ((seen.resolution_0500_nm, "0.5"), (seen.resolution_0143_nm, "0.143"))
         if detail is not None
     ]
-    return make_plot(
-        "halves",
-        paint,
+    resolution = (
         f"Resolution: {' and '.join(found)}."
         if found
-        else "The correlation never falls to 0.5, so that no resolution can be given.",
+        else "The correlation never falls to 0.5, so that no resolution can be given."
     )
+    return make_plot("halves", paint, f"{_HALVES[seen.of]} {resolution}")
 
 
 def make_plot(

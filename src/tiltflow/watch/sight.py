@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tiltflow.delivery.find_series import series_among
+from tiltflow.formats.frame_stacks import frame_files
 from tiltflow.formats.sources import side_files
 from tiltflow.formats.stacks import ENDINGS, describes_views
 
@@ -75,7 +76,15 @@ class Lookout:
 
         files = [self.folder / name for name in found if name.endswith(ENDINGS)]
         return [
-            Sight(path, stack, {side.name: state for side in side_files(path) if (state := state_of(side.name)) is not None})
+            Sight(
+                path,
+                stack,
+                {
+                    side.name: state
+                    for side in (*side_files(path), *frame_files(path))
+                    if (state := state_of(side.name)) is not None
+                },
+            )
             for path in series_among(files, mdoc_of)
             if (stack := state_of(path.name)) is not None
         ]

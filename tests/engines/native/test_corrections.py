@@ -16,8 +16,8 @@ from tiltflow.ctf.exposure import ExposureParams, weight_view
 from tiltflow.ctf.model import Microscope
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
+from tiltflow.engines.native.aligned_stacks import make_aligned_stack
 from tiltflow.engines.native.corrections import Corrections, find_corrections
-from tiltflow.engines.native.engine import make_aligned_stack
 from tiltflow.errors import FormatError, StageError
 from tiltflow.formats.defocus import read_defocus
 from tiltflow.formats.mrc import open_mrc

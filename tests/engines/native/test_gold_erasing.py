@@ -12,7 +12,7 @@ import pytest
 from tiltflow import geometry
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.engine import make_aligned_stack
+from tiltflow.engines.native.aligned_stacks import make_aligned_stack
 from tiltflow.engines.native.gold_erasing import gold_in_views
 from tiltflow.errors import StageError
 from tiltflow.formats.mrc import open_mrc

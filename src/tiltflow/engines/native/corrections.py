@@ -38,11 +38,12 @@ class _Gold:
     points: NDArray[np.float64]
     params: EraseParams
     radius: float
+    first_texture: int = 0
     erased: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def correct(self, view: int, image: Image) -> Image:
         """Return a view without beads, and count them."""
-        done = erase_view(image, self.points[view], self.radius, self.params, view_number=view)
+        done = erase_view(image, self.points[view], self.radius, self.params, view_number=self.first_texture + view)
         self.erased[view] = done.beads, done.pixels
         return np.asarray(done.image, np.float32)
 
@@ -149,7 +150,13 @@ def _entry(known: ExposureHistory, voltage_kv: float | None) -> ExposureEntry:
 
 @contextmanager
 def correction_of(
-    job: EngineJob, found: Corrections, beads: NDArray[np.float64] | None, alignment: Alignment, notes: StageObserver
+    job: EngineJob,
+    found: Corrections,
+    beads: NDArray[np.float64] | None,
+    alignment: Alignment,
+    notes: StageObserver,
+    *,
+    first_texture: int = 0,
 ) -> Iterator[Correction | None]:
     """Provide the function that corrects the aligned, binned views, None where nothing is to be done; then note what it did.
 
@@ -157,13 +164,15 @@ def correction_of(
     ----------
     beads
         Where gold is to be erased, `(views, beads, 2)`, pixels of the aligned stack; None for nowhere.
+    first_texture
+        Number of the texture that takes the place of gold in the first view; it is another one for every number.
     """
     pixel = job.series.pixel_size_angstrom * job.recipe.stack.binning
     steps: list[Correction] = []
     if found.ctf is not None and found.ctf.applied:
         steps.append(_ctf_correction(ctf_of_views(found.ctf, alignment), job, pixel / 10))
         notes.note(f"the CTF is corrected ({found.ctf.method})")
-    gold = _gold(job, beads, pixel / 10)
+    gold = _gold(job, beads, pixel / 10, first_texture)
     if gold is not None:
         steps.append(gold.correct)
     if (params := found.filter) is not None and not params.does_nothing:
@@ -183,11 +192,11 @@ def correction_of(
         gold.note(notes)
 
 
-def _gold(job: EngineJob, beads: NDArray[np.float64] | None, pixel_nm: float) -> _Gold | None:
+def _gold(job: EngineJob, beads: NDArray[np.float64] | None, pixel_nm: float, first_texture: int) -> _Gold | None:
     if job.recipe.erase is None or beads is None:
         return None
     params = job.recipe.erase.params(job.recipe.gold_nm)
-    return _Gold(beads, params, params.radius_px(pixel_nm))
+    return _Gold(beads, params, params.radius_px(pixel_nm), first_texture)
 
 
 def _ctf_correction(ctf: list[ViewCtf], job: EngineJob, pixel_nm: float) -> Correction:

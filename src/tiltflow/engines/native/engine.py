@@ -10,27 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from tiltflow.align.fallback import align_views
 from tiltflow.engines.base import EngineJob
+from tiltflow.engines.native.aligned_stacks import AlignedStacks
 from tiltflow.engines.native.alignment_files import write_alignment_files
-from tiltflow.engines.native.corrections import Corrections, correction_of, find_corrections
+from tiltflow.engines.native.corrections import Corrections, find_corrections
 from tiltflow.engines.native.given_alignment import checksums, take_alignment
-from tiltflow.engines.native.gold_erasing import gold_in_views
 from tiltflow.engines.native.halves import HALVES, make_halves
 from tiltflow.engines.native.positioning import position_specimen
 from tiltflow.engines.native.prepared_views import prepare
 from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.engines.native.viewing import make_viewing_volumes
-from tiltflow.engines.native.volume import make_volume, title
+from tiltflow.engines.native.volume import make_volume
 from tiltflow.formats.alignment_archive import read_alignment, write_alignment
-from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, ImageStack, Reconstruction, Stack
 from tiltflow.preprocess.preparation import repair_views
 from tiltflow.recipe.make import render_request
-from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
 
 
 def reconstruct_series(job: EngineJob) -> Reconstruction:
@@ -46,8 +42,9 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
         views = _Views(job, raw)
         alignment, key = _align_step(job, views)
         corrections = find_corrections(job, lambda: views.repaired, alignment, key)
-        aligned, key = _stack_step(job, views, raw, alignment, corrections)
-    volume = _volume_step(job, aligned, alignment, key)
+        stacks = AlignedStacks(job, lambda: views.repaired, alignment, corrections)
+        aligned, key = _stack_step(job, stacks, raw, corrections)
+        volume = _volume_step(job, aligned, stacks, alignment, key)
     return Reconstruction(aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment)
 
 
@@ -129,7 +126,7 @@ def _kept_or_made(
     return alignment, step.key
 
 
-def _stack_step(job: EngineJob, views: _Views, raw: ImageStack, alignment: Alignment, corrections: Corrections) -> tuple[Path, str]:
+def _stack_step(job: EngineJob, stacks: AlignedStacks, raw: ImageStack, corrections: Corrections) -> tuple[Path, str]:
     """Return the aligned stack and its key."""
     asked: tuple[object, ...] = (job.recipe.xrays, job.recipe.stack)
     if corrections:
@@ -141,13 +138,13 @@ def _stack_step(job: EngineJob, views: _Views, raw: ImageStack, alignment: Align
     if step.kept is not None:
         step.bring(job.workdir)
     else:
-        make_aligned_stack(job, views.repaired, raw, alignment, corrections)
+        stacks.make(raw)
         job.book.made(step, {path.name: path})
     return path, step.key
 
 
-def _volume_step(job: EngineJob, aligned: Path, alignment: Alignment, after: str) -> Path:
-    """Return the volume; the volumes of alternate views are made as well, if they are asked for."""
+def _volume_step(job: EngineJob, aligned: Path, stacks: AlignedStacks, alignment: Alignment, after: str) -> Path:
+    """Return the volume; half volumes are made as well, if they are asked for."""
     recipe = job.recipe
     asked = (recipe.reconstruct, recipe.sirt, recipe.trim)
     step = job.book.begin("reconstruction", STEP_NUMBERS["reconstruction"], (after,), asked)
@@ -158,11 +155,12 @@ def _volume_step(job: EngineJob, aligned: Path, alignment: Alignment, after: str
         make_volume(job, aligned, alignment)
         job.book.made(step, {path.name: path})
     if recipe.halves:
-        half = job.book.begin("half volumes", STEP_NUMBERS["half volumes"], (step.key,), asked)
+        before = (step.key, job.frames_key) if job.frames_key else (step.key,)
+        half = job.book.begin("half volumes", STEP_NUMBERS["half volumes"], before, asked)
         if half.kept is not None:
             half.bring(job.workdir)
         else:
-            make_halves(job, aligned, alignment)
+            make_halves(job, aligned, alignment, stacks)
             entry = job.recorder.record.halves
             found = {"halves": entry.model_dump(mode="json")} if entry is not None else {}
             job.book.made(half, {job.path(suffix).name: job.path(suffix) for suffix in HALVES}, found)
@@ -199,38 +197,3 @@ def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
         threads=job.site.threads,
     )
     return stack, alignment
-
-
-def make_aligned_stack(
-    job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment, corrections: Corrections | None = None
-) -> Path:
-    """Write the aligned stack, corrected, to `B_ali.mrc` and return its path; `raw` gives its type and labels."""
-    params = job.recipe.stack
-    path = job.path("_ali.mrc")
-    ny, nx = aligned_shape(stack.shape, params)
-    pixel = job.series.pixel_size_angstrom
-    found = corrections if corrections is not None else Corrections(None, None, None, "")
-    beads = gold_in_views(job, stack, alignment)
-    with job.recorder.stage("aligned stack") as notes, correction_of(job, found, beads, alignment, notes) as then:
-        with MrcWriter(
-            path,
-            (stack.shape[0], ny, nx),
-            _aligned_dtype(raw),
-            pixel_size_angstrom=(pixel * params.binning, pixel * params.binning, pixel),
-            labels=[*raw.labels, title("aligned stack")],
-            is_stack=True,
-            tilt_deg=alignment.tilt_deg,
-        ) as out:
-            for image in align_stack(
-                stack, alignment.transforms, params, then=then, threads=job.site.threads, progress=notes.progress
-            ):
-                out.write(image)
-        notes.number("binning", params.binning)
-        notes.number("width", nx, "px")
-        notes.number("height", ny, "px")
-    return path
-
-
-def _aligned_dtype(raw: ImageStack) -> type[np.generic]:
-    """Return int16 for bytes and int16, float32 for all other types."""
-    return np.int16 if raw.dtype.name in {"int8", "uint8", "int16"} else np.float32

@@ -51,7 +51,7 @@ def describe(record: SeriesRecord) -> EngineMethods:
         (f"was {done} with tiltflow {record.tiltflow} (its native engine{{recipe}})", ()),
         before=(*_repairs("X-ray hits", hits), *_repairs("Hot and dead pixels of the camera", camera)),
         alignment=tuple(_alignment(record, found)) if found is not None else (),
-        volume=(*_transfer(record), *_exposure(record), _volume(record))
+        volume=(*_transfer(record), *_exposure(record), _volume(record), *_halves(record))
         if record.volume is not None or record.given_alignment is None
         else (),
     )
@@ -122,6 +122,20 @@ def _exposure(record: SeriesRecord) -> Iterator[Sentence]:
             f"Spatial frequencies were weighted by the accumulated exposure, {total:.0f} electrons per Å² in all ({GRANT.short}).",
             (GRANT,),
         )
+
+
+_HALVES = {
+    "views": "every other view each",
+    "frames": "the even and the odd frames of all views",
+}
+
+
+def _halves(record: SeriesRecord) -> Iterator[Sentence]:
+    found = record.halves
+    if found is not None:
+        detail = found.resolution_0143_nm
+        falls = f"falls to 0.143 at {detail:.3g} nm" if detail is not None else "does not fall to 0.143"
+        yield f"The Fourier shell correlation of two half volumes, from {_HALVES[found.of]}, {falls}.", ()
 
 
 def _volume(record: SeriesRecord) -> Sentence:

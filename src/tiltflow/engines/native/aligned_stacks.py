@@ -1,0 +1,137 @@
+"""Aligned stacks, corrected as they are made: that of the series, and for half volumes those of its even and of its odd frames.
+
+The halves are aligned and corrected as the whole is, with what was found for the whole: its transforms, x-ray hits, CTF, exposures and
+beads.  Nothing is estimated of a half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiltflow.engines.base import EngineJob
+from tiltflow.engines.native.corrections import Corrections, correction_of
+from tiltflow.engines.native.gold_erasing import gold_in_views
+from tiltflow.engines.native.volume import title
+from tiltflow.formats.mrc import MrcWriter
+from tiltflow.formats.stacks import open_stack
+from tiltflow.model import Alignment, ImageStack, Progress, Stack
+from tiltflow.observer import SILENT, StageObserver
+from tiltflow.preprocess.preparation import repair_alike
+from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
+
+_HALF_STACKS = ("_EVN_ali.mrc", "_ODD_ali.mrc")
+"""Endings of the aligned stacks of even and of odd frames, which are scratch."""
+
+
+def make_aligned_stack(
+    job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment, corrections: Corrections | None = None
+) -> Path:
+    """Write the aligned stack, corrected, to `B_ali.mrc` and return its path; `raw` gives its type and labels."""
+    return AlignedStacks(job, lambda: stack, alignment, corrections).make(raw)
+
+
+class AlignedStacks:
+    """The aligned stacks of a series.
+
+    Parameters
+    ----------
+    views
+        Returns the raw views `(view, y, x)`, repaired, if they are needed.
+    corrections
+        What is done to the aligned views; None for nothing but what the recipe says of gold.
+    """
+
+    def __init__(
+        self, job: EngineJob, views: Callable[[], Stack], alignment: Alignment, corrections: Corrections | None = None
+    ) -> None:
+        self._job, self._views, self._alignment = job, views, alignment
+        self._corrections = corrections if corrections is not None else Corrections(None, None, None, "")
+
+    @cached_property
+    def _whole(self) -> Stack:
+        return self._views()
+
+    @cached_property
+    def _beads(self) -> NDArray[np.float64] | None:
+        return gold_in_views(self._job, self._whole, self._alignment)
+
+    def make(self, raw: ImageStack) -> Path:
+        """Write the aligned stack to `B_ali.mrc` and return its path; `raw` gives its type and labels."""
+        job, params, path = self._job, self._job.recipe.stack, self._job.path("_ali.mrc")
+        self.prepare()
+        with job.recorder.stage("aligned stack") as notes:
+            ny, nx = self._write(path, self._whole, raw, notes, notes.progress)
+            notes.number("binning", params.binning)
+            notes.number("width", nx, "px")
+            notes.number("height", ny, "px")
+        return path
+
+    def prepare(self) -> None:
+        """Find hits and beads in the views of all frames, in stages of their own."""
+        _ = self._whole, self._beads
+
+    @contextmanager
+    def half(self, which: int, progress: Progress | None = None) -> Iterator[Path]:
+        """Provide the aligned stack of the even (0) or of the odd frames (1), which is removed afterwards.
+
+        Raises
+        ------
+        LocationError, FormatError
+            If the stack of these frames cannot be read.
+        """
+        job = self._job
+        if job.series.frame_stacks is None:
+            raise ValueError(f"{job.series.path.name} has no stacks of even and odd frames")
+        path = job.path(_HALF_STACKS[which])
+        try:
+            with open_stack(job.series.frame_stacks[which]) as raw, SILENT.stage("") as silent:
+                stack = repair_alike(raw, self._whole, job.recipe.xrays)
+                # Texture in the place of gold is another in every stack: halves that share it would agree.
+                self._write(path, stack, raw, silent, progress, first_texture=(which + 1) * raw.shape[0])
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _write(
+        self,
+        path: Path,
+        stack: Stack,
+        raw: ImageStack,
+        notes: StageObserver,
+        progress: Progress | None,
+        *,
+        first_texture: int = 0,
+    ) -> tuple[int, int]:
+        """Write an aligned stack and return the size of its views, `(ny, nx)`."""
+        job, params = self._job, self._job.recipe.stack
+        ny, nx = aligned_shape(stack.shape, params)
+        pixel = job.series.pixel_size_angstrom
+        corrected = correction_of(job, self._corrections, self._beads, self._alignment, notes, first_texture=first_texture)
+        with (
+            corrected as then,
+            MrcWriter(
+                path,
+                (stack.shape[0], ny, nx),
+                _aligned_dtype(raw),
+                pixel_size_angstrom=(pixel * params.binning, pixel * params.binning, pixel),
+                labels=[*raw.labels, title("aligned stack")],
+                is_stack=True,
+                tilt_deg=self._alignment.tilt_deg,
+            ) as out,
+        ):
+            for image in align_stack(
+                stack, self._alignment.transforms, params, then=then, threads=job.site.threads, progress=progress
+            ):
+                out.write(image)
+        return ny, nx
+
+
+def _aligned_dtype(raw: ImageStack) -> type[np.generic]:
+    """Return int16 for bytes and int16, float32 for all other types."""
+    return np.int16 if raw.dtype.name in {"int8", "uint8", "int16"} else np.float32
