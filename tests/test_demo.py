@@ -60,10 +60,13 @@ def test_the_cryo_demo_tells_defocus_hand_and_alignment_beside_the_truth(demo: C
     done = demo("--cryo", "--size", "384", "--views", "21")
     assert done.exit_code == 0, done.output
     error = re.search(r"True error of the alignment: (\S+) px", done.output)
-    median = re.search(r"Defocus, median of the views: (\d+) nm found \(± \d+ nm\), (\d+) nm in truth", done.output)
+    mean = re.search(r"Defocus, mean of the views: (\d+) nm found \(± (\d+) nm\), (\d+) nm in truth", done.output)
+    median = re.search(r"Defocus, median of the views: (\d+) nm found, (\d+) nm in truth", done.output)
     assert error is not None
+    assert mean is not None
     assert median is not None
     assert float(error[1]) < 0.2
+    assert int(mean[1]) == pytest.approx(int(mean[3]), abs=4 * int(mean[2]))
     assert int(median[1]) == pytest.approx(int(median[2]), abs=60)
     assert "Hand of its gradient: -1 found, -1 in truth." in done.output
     record = read_record(tmp_path / "demo" / "results" / "cryo" / "run.json")

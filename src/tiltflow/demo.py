@@ -187,11 +187,13 @@ def _describe_defocus(ctf: CtfEntry, true_nm: NDArray[np.float64], true_hand: in
     """Return what was found of the defocus beside the truth, in lines."""
     if not ctf.defocus_nm:
         return [f"Defocus: not found, {ctf.reason}; {np.median(true_nm):.0f} nm in truth."]
-    off = np.array(ctf.defocus_nm) - true_nm
+    found_nm = np.array(ctf.defocus_nm)
+    off = found_nm - true_nm
     claimed = "no error claimed" if ctf.mean_error_nm is None else f"± {ctf.mean_error_nm:.0f} nm"
     hand = "not decided" if ctf.hand_measured is None else f"{ctf.hand_measured:+d}"
     return [
-        f"Defocus, median of the views: {np.median(ctf.defocus_nm):.0f} nm found ({claimed}), {np.median(true_nm):.0f} nm in truth.",
+        f"Defocus, mean of the views: {found_nm.mean():.0f} nm found ({claimed}), {true_nm.mean():.0f} nm in truth.",
+        f"Defocus, median of the views: {np.median(found_nm):.0f} nm found, {np.median(true_nm):.0f} nm in truth.",
         f"Defocus of single views: {np.sqrt(np.mean(off**2)):.0f} nm off (root mean square), {np.abs(off).max():.0f} nm the worst.",
         f"Hand of its gradient: {hand} found, {true_hand:+d} in truth.",
     ]
