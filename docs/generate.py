@@ -275,14 +275,15 @@ def write_cryo_pictures(results: Path, folder: Path) -> None:
         draw.rectangle((left + 12, bar + ny - 20, left + 12 + round(100 / voxel_nm), bar + ny - 15), fill=255, outline=0)
     sheet.save(folder / "cryo.jpg", quality=72, optimize=True)
     for plot in ctf_plots(record):
-        (folder / f"cryo_{plot.name}.svg").write_text(alone(plot.svg), encoding="utf-8")
+        (folder / f"cryo_{plot.name}.svg").write_text(standing_alone(plot.svg), encoding="utf-8")
 
 
-def alone(svg: str) -> str:
+def standing_alone(svg: str) -> str:
     """Return a drawing of a page, which has its colours from there, as one that stands alone, on white."""
     colours = {"--ink": "#222", "--line": "#ccc", "--plot-1": "#2f6db3", "--plot-2": "#c4572a"}
     svg = re.sub(r"var\((--[\w-]+)\)", lambda found: colours[found[1]], svg)
-    return svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" style="background:#fff; font-family:sans-serif" ', 1)
+    alone = 'xmlns="http://www.w3.org/2000/svg" width="480" style="background:#fff; font-family:sans-serif"'
+    return svg.replace("<svg ", f"<svg {alone} ", 1)
 
 
 def main() -> None:
