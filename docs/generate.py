@@ -248,14 +248,14 @@ def write_demo_picture(results: Path, target: Path) -> None:
 def write_cryo_pictures(results: Path, folder: Path) -> None:
     """Put a section of a cryo volume beside the same one deconvolved, and take the plots of the CTF and of the exposure from its page."""
     import numpy as np
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, ImageFont
 
     from tiltflow.formats.mrc import open_mrc
     from tiltflow.record import read_record
     from tiltflow.report.ctf_plots import ctf_plots
     from tiltflow.report.specimen import specimen_of
 
-    name, record, bar, gap = results.name, read_record(results / "run.json"), 22, 6
+    name, record, bar, gap = results.name, read_record(results / "run.json"), 34, 6
     specimen = specimen_of(record)
     middle_nm = 0.0 if specimen is None else (specimen.low_nm + specimen.high_nm) / 2
     panels = {}
@@ -271,7 +271,7 @@ def write_cryo_pictures(results: Path, folder: Path) -> None:
     for column, (label, panel) in enumerate(panels.items()):
         left = column * (nx + gap)
         sheet.paste(Image.fromarray(panel), (left, bar))
-        draw.text((left + 6, 5), label, fill=0)
+        draw.text((left + 6, 4), label, fill=0, font=ImageFont.load_default(22))
         draw.rectangle((left + 12, bar + ny - 20, left + 12 + round(100 / voxel_nm), bar + ny - 15), fill=255, outline=0)
     sheet.save(folder / "cryo.jpg", quality=72, optimize=True)
     for plot in ctf_plots(record):
