@@ -1,8 +1,9 @@
 """Write what is generated in this folder: whole pages, the figures of the benchmarks, and with a demo's folder its picture.
 
-    python docs/generate.py [--check] [DEMO_FOLDER]
+    python docs/generate.py [--check] [DEMO_FOLDER] [--cryo SERIES_FOLDER]
 
 `make pages` runs it.  With `--check` nothing is written, and the exit status says whether anything would be; tests ask the same.
+With `--cryo` and the results of a cryo series, made as `howto/cryo.md` says, the pictures of that page are made.
 
 Figures lie in `figures/NAME.json`, where the benchmark NAME puts them (`benchmarks/record.py`).  A page takes them between marks:
 
@@ -244,10 +245,52 @@ def write_demo_picture(results: Path, target: Path) -> None:
     sheet.quantize(64).save(target, optimize=True)
 
 
+def write_cryo_pictures(results: Path, folder: Path) -> None:
+    """Put a section of a cryo volume beside the same one deconvolved, and take the plots of the CTF and of the exposure from its page."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    from tiltflow.formats.mrc import open_mrc
+    from tiltflow.record import read_record
+    from tiltflow.report.ctf_plots import ctf_plots
+    from tiltflow.report.specimen import specimen_of
+
+    name, record, bar, gap = results.name, read_record(results / "run.json"), 34, 6
+    specimen = specimen_of(record)
+    middle_nm = 0.0 if specimen is None else (specimen.low_nm + specimen.high_nm) / 2
+    panels = {}
+    for ending, label in (("_rec.mrc", "as reconstructed"), ("_deconv.mrc", "deconvolved")):
+        with open_mrc(results / f"{name}{ending}") as volume:
+            voxel_nm = volume.header.pixel_size_angstrom[0] / 10
+            section = np.asarray(volume[round(volume.shape[0] / 2 + middle_nm / voxel_nm)], np.float32)[::-1]
+        low, high = np.percentile(section, [0.5, 99.7])
+        panels[label] = np.uint8(np.clip((section - low) / (high - low), 0, 1) * 255)
+    ny, nx = section.shape
+    sheet = Image.new("L", (2 * nx + gap, ny + bar), 255)
+    draw = ImageDraw.Draw(sheet)
+    for column, (label, panel) in enumerate(panels.items()):
+        left = column * (nx + gap)
+        sheet.paste(Image.fromarray(panel), (left, bar))
+        draw.text((left + 6, 4), label, fill=0, font=ImageFont.load_default(22))
+        draw.rectangle((left + 12, bar + ny - 20, left + 12 + round(100 / voxel_nm), bar + ny - 15), fill=255, outline=0)
+    sheet.save(folder / "cryo.jpg", quality=72, optimize=True)
+    for plot in ctf_plots(record):
+        (folder / f"cryo_{plot.name}.svg").write_text(standing_alone(plot.svg), encoding="utf-8")
+
+
+def standing_alone(svg: str) -> str:
+    """Return a drawing of a page, which has its colours from there, as one that stands alone, on white."""
+    colours = {"--ink": "#222", "--line": "#ccc", "--plot-1": "#2f6db3", "--plot-2": "#c4572a"}
+    svg = re.sub(r"var\((--[\w-]+)\)", lambda found: colours[found[1]], svg)
+    alone = 'xmlns="http://www.w3.org/2000/svg" width="480" style="background:#fff; font-family:sans-serif"'
+    return svg.replace("<svg ", f"<svg {alone} ", 1)
+
+
 def main() -> None:
     """Write the pages, or say which are not as they should be; with the folder of a demo run as argument, its picture too."""
     parser = argparse.ArgumentParser(description="Write what is generated in docs/.")
     parser.add_argument("demo", nargs="?", type=Path, help="the folder of a demo run, for its picture")
+    parser.add_argument("--cryo", type=Path, help="the folder of the results of a cryo series, for the pictures of its page")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page would change")
     asked = parser.parse_args()
     stale = [(path, text) for path, text in generated() if not path.is_file() or path.read_text(encoding="utf-8") != text]
@@ -258,6 +301,8 @@ def main() -> None:
         path.write_text(text, encoding="utf-8")
     if asked.demo is not None:
         write_demo_picture(asked.demo / "results" / "demo", HERE / "pictures" / "demo.png")
+    if asked.cryo is not None:
+        write_cryo_pictures(asked.cryo, HERE / "pictures")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated specimen.")] = 1,
     size: Annotated[int, typer.Option("--size", min=128, help="Side of the images, pixels.")] = 512,
     views: Annotated[int, typer.Option("--views", min=5, help="Number of views.")] = 41,
+    cryo: Annotated[bool, typer.Option("--cryo", help="Frozen cells in ice instead of a plastic section, by cryo_brt.")] = False,
 ) -> None:
-    """Simulate a plastic section with gold beads, process it, and list the products."""
+    """Simulate a plastic section with gold beads, or frozen cells, process it, and list the products."""
     from tiltflow.demo import run_demo
 
     begin_work(verbose=False)
     with usage_errors(), stoppable():
-        status = run_demo(output, seed=seed, size=size, views=views)
+        status = run_demo(output, seed=seed, size=size, views=views, cryo=cryo)
     raise typer.Exit(status)
