@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.robust.runs import write_small_series
 
 from tiltflow.pipeline import process
 from tiltflow.pipeline.intact import differences_on_disk
@@ -41,3 +42,25 @@ def test_a_site_may_leave_them_out_and_all_products_stay(
     again = process(small_series, recipe, site, output=output)
     assert again.ok
     assert read_record(output / "run.json").started == record.started  # kept, and not done again
+
+
+def test_what_an_earlier_recipe_asked_for_does_not_stand_beside_a_result_without_it(tmp_path: Path) -> None:
+    source, output = tmp_path / "B.st", tmp_path / "B"
+    write_small_series(source)
+    halves = {"B_rec_even.mrc", "B_rec_odd.mrc"}
+    diffused = ["runtime.NAD.any.iterations=1", "runtime.NAD.any.Kvalue=5"]
+    site = site_from(load_settings(scratch=tmp_path / "scratch"))
+    for asked, there in (
+        (["runtime.Tiltflow.any.halfVolumes=1"], halves),
+        (diffused, {"B_nad.mrc"}),
+        ([], set()),
+        (["runtime.Tiltflow.any.halfVolumes=1", *diffused], halves | {"B_nad.mrc"}),
+    ):
+        recipe = make_recipe(BrtParameters(gold=10, thickness=24), overrides=asked, engine="native")
+        result = process(source, recipe, site, output=output)
+        assert result.ok, result.message
+        assert {path.name for path in output.glob("B_*.mrc")} == {"B_ali.mrc", "B_rec.mrc", *there}
+        record = read_record(output / "run.json")
+        assert not list(differences_on_disk(record, output, contents=True))
+        assert all(name in (output / "report.html").read_text() for name in there)
+        assert not [name for name in (halves | {"B_nad.mrc"}) - there if name in (output / "report.html").read_text()]

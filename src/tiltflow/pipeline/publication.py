@@ -11,6 +11,7 @@ from urllib.parse import quote
 from tiltflow import describe
 from tiltflow.delivery.layout import ASSETS
 from tiltflow.delivery.publish import publish
+from tiltflow.disk import remove
 from tiltflow.parallel import map_threads
 from tiltflow.pipeline.engine_work import GEOMETRY_FILES
 from tiltflow.pipeline.job import Job, StepOutcome
@@ -35,6 +36,9 @@ _FILES = (
 )
 _ALIGNED = ("{name}_ali.mrc",)
 _VOLUMES = ("{name}_rec.mrc", "{name}_rec_even.mrc", "{name}_rec_odd.mrc", "{name}_deconv.mrc", "{name}_nad.mrc")
+_ON_REQUEST = ("{name}.defocus",)
+_VOLUMES_ON_REQUEST = _VOLUMES[1:]
+"""Files that a result has or not, by its recipe: those of an earlier one must not stand beside a result that they do not belong to."""
 
 
 def files_to_keep(job: Job, record: SeriesRecord, *, failed: bool) -> list[Path]:
@@ -91,8 +95,8 @@ def publish_products(
 ) -> tuple[list[ProductEntry], list[FileEntry]]:
     """Put products, volumes and other files into the folder of the series, all or none; return the entries of products and files.
 
-    What was taken over from an earlier run and is in its place already stays there.  All is described before anything is replaced, so
-    that nothing is left to be done then.
+    What was taken over from an earlier run and is in its place already stays there; what this result does not have is removed.  All is
+    described before anything is replaced, so that nothing is left to be done then.
     """
     assets = [asset for outcome in outcomes for asset in outcome.assets]
     tops = sorted({Path(asset.path).parts[0] for asset in assets})
@@ -112,10 +116,19 @@ def publish_products(
     products = list(map_threads(lambda asset: describe.product(asset, products_folder(job)), assets, job.site.threads))
     found = map_threads(describe.file_entry, (places[name] for name in sorted(places)), job.site.threads)
     files = [entry.model_copy(update={"path": name}) for name, entry in zip(sorted(places), found, strict=True)]
+    stale = [path for path in _on_request(job) if path.name not in places]
     note_replacing(job.output)
-    steps.replacing(path.name for path in fresh)
+    steps.replacing(path.name for path in (*fresh, *stale))
     publish(fresh, job.output)
+    for path in stale:
+        remove(path)
     return products, files
+
+
+def _on_request(job: Job) -> list[Path]:
+    """Return what lies in the folder of the series of the files that not every result has."""
+    patterns = (*_ON_REQUEST, *(_VOLUMES_ON_REQUEST if job.keep_volumes and job.site.publish_volume else ()))
+    return [path for pattern in patterns if (path := job.output / pattern.format(name=job.name)).is_file()]
 
 
 def _nearest(job: Job, path: Path) -> Path:
