@@ -12,6 +12,7 @@ import itertools
 import logging
 import lzma
 import shutil
+import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 gc.disable()  # until all is imported
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
+
+# Tests send Ctrl-C to programs; a suite that a shell started in the background would hand on that it is ignored.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 DATA = Path(__file__).parent / "data"
 
