@@ -79,6 +79,7 @@ def test_what_is_not_known_is_not_assumed_unless_weighting_is_required(
         (1, "3\n3\n3\n3\n3\n", [0, 3, 6, 9, 12], [3] * 5),
         (2, "9 3\n6 3\n0 3\n3 3\n12 3\n", BEFORE, [3] * 5),
         (3, "9,12\n6,9\n0,3\n3,6\n\n12,15\n", BEFORE, [3] * 5),
+        (2, "9,0 3,0\n6,0 3,0\n0,0 3,0\n3,0 3,0\n12,0 3,0\n", BEFORE, [3] * 5),
     ],
 )
 def test_a_file_of_exposures(tmp_path: Path, columns: int, text: str, before: Any, each: list[float]) -> None:
@@ -94,16 +95,17 @@ def test_a_file_of_exposures(tmp_path: Path, columns: int, text: str, before: An
     ("columns", "text", "message"),
     [
         (1, "3\n3\n", "has 2 lines for 5 views"),
-        (2, "3\n" * 5, "with 2 numbers"),
-        (1, "three\n" * 5, "could not convert"),
+        (2, "3\n" * 5, "line 1: '3' does not begin with 2 numbers"),
+        (1, "3\nthree\n" + "3\n" * 3, "line 2: 'three' does not begin with 1 number "),
         (1, "-3\n" * 5, "at least 0"),
+        (1, "\udcff", "is not text"),
         (1, "nan\n" * 5, "at least 0"),
         (3, "3 2\n" * 5, "is less than what came before"),
     ],
 )
 def test_a_file_of_exposures_that_does_not_fit_is_refused_by_name(tmp_path: Path, columns: int, text: str, message: str) -> None:
     path = tmp_path / "doses.txt"
-    path.write_text(text)
+    path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(FormatError, match=message) as error:
         exposure_history(series(), ExposureRequest(weight="yes", file=str(path), columns=columns))
     assert str(path) in str(error.value)

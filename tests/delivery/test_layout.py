@@ -223,6 +223,22 @@ def test_a_file_that_links_out_of_the_share_is_refused(tmp_path: Path) -> None:
         find_series(folder, within=folder)
 
 
+@pytest.mark.parametrize("beside", ["a.rawtlt", "a.mrc.mdoc", "a.mdoc", "a.tlt", "a.edf", "a.txt", "a_EVN.mrc"])
+def test_a_file_beside_a_series_that_links_out_of_the_share_is_refused(tmp_path: Path, beside: str) -> None:
+    folder = tmp_path / "share"
+    folder.mkdir()
+    fill(folder, "a.mrc")
+    (tmp_path / "secret").write_text("of another user")
+    (folder / beside).symlink_to(tmp_path / "secret")
+    assert find_series(folder) == (folder / "a.mrc",)
+    with pytest.raises(LocationError, match=rf"{beside} is a symbolic link out of"):
+        find_series(folder, within=folder)
+    (folder / "inside").write_text("of this share")
+    (folder / beside).unlink()
+    (folder / beside).symlink_to(folder / "inside")
+    assert find_series(folder, within=folder) == (folder / "a.mrc",)
+
+
 def test_a_dangling_link_is_listed_and_not_dropped_in_silence(tmp_path: Path) -> None:
     (tmp_path / "a.mrc").symlink_to(tmp_path / "gone.mrc")
     assert find_series(tmp_path) == (tmp_path / "a.mrc",)

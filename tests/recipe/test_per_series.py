@@ -216,3 +216,42 @@ def test_without_a_table_all_have_one_recipe(recipe) -> None:
     recipes = recipes_for(recipe, None, NAMES)
     assert recipes == SeriesRecipes.of_all(recipe) == SeriesRecipes.of_all(recipes)
     assert recipes.all == (recipe,)
+
+
+@pytest.mark.parametrize(
+    ("directive", "link", "refused"),
+    [
+        ("runtime.Tiltflow.any.defocusFile", False, True),
+        ("comparam.mtffilter.mtffilter.MtfFile", False, True),
+        ("comparam.mtffilter.mtffilter.MtfFile", True, True),
+        ("comparam.mtffilter.mtffilter.MtfFile", None, False),
+    ],
+)
+def test_who_may_write_the_table_may_not_have_files_of_others_read(
+    recipe, tmp_path: Path, directive: str, link: bool | None, refused: bool
+) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    (tmp_path / "secret").write_text("of another user")
+    named = tmp_path / "secret" if link is False else share / "camera.mtf"
+    if link:
+        named.symlink_to(tmp_path / "secret")
+    (share / "series.csv").write_text(f"name, {directive}\nB, {named}\n")
+    asked = (recipe, share / "series.csv", ["B"])
+    assert "B" in recipes_for(*asked).own
+    if not refused:
+        assert "B" in recipes_for(*asked, within=share).own
+        return
+    with pytest.raises(LocationError, match=rf"series B: {directive} names a file that does not lie in") as error:
+        recipes_for(*asked, within=share)
+    assert "of another user" not in str(error.value)
+
+
+def test_a_table_that_is_a_link_out_of_the_share_is_not_read(recipe, tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    (tmp_path / "secret").write_text("s3cr3t:x:0")
+    (share / "series.csv").symlink_to(tmp_path / "secret")
+    with pytest.raises(LocationError, match="is a symbolic link out of") as error:
+        recipes_for(recipe, share / "series.csv", ["B"], within=share)
+    assert "s3cr3t" not in str(error.value)

@@ -99,6 +99,38 @@ def _side(_: Path) -> bytes:
     return b"Tilt axis angle: -8.5\nPixel size: 10\nTilt angles: -40 -20 0 20 40\n"
 
 
+def _exposures(_: Path) -> bytes:
+    return b"".join(b"%d.5 3\n" % (3 * view) for view in range(41))
+
+
+def _mtf(_: Path) -> bytes:
+    return b"# camera\n" + b"".join(b"%.3f %.3f\n" % (0.025 * row, 1 - 0.04 * row) for row in range(1, 21))
+
+
+def _ctffind(_: Path) -> bytes:
+    head = b"# Output from CTFFind version 4.1.14\n"
+    return head + b"".join(b"%d.0 19%02d0.1 18400.2 12.5 0.0 0.31 7.2\n" % (view, view) for view in range(1, 42))
+
+
+def _warp_defocus(_: Path) -> bytes:
+    nodes = b"".join(b'<Node X="0" Y="0" Z="%d" Value="1.9%d"/>' % (view, view) for view in range(5))
+    angles = b"<Angles>-40\n-20\n0\n20\n40</Angles>"
+    grid = b'<GridCTF Width="1" Height="1" Depth="5">' + nodes + b"</GridCTF>"
+    return b'<?xml version="1.0"?>\n<TiltSeries AreAnglesInverted="True">' + angles + grid + b"</TiltSeries>"
+
+
+def _defocus(path: Path) -> object:
+    from tiltflow.formats.find_defocus import read_given_defocus
+
+    return read_given_defocus(path, path.stem)
+
+
+def _read_exposures(path: Path) -> object:
+    from tiltflow.formats.exposures import read_exposures
+
+    return read_exposures(path, 41, 2)
+
+
 def _read_portal(path: Path) -> object:
     import httpx
 
@@ -180,6 +212,11 @@ PARSERS: dict[str, Parser] = {
         _of("foreign_alignments/relion/tilt_series/00254.star"), "00254.star", _text("formats.relion_star.read_star")
     ),
     "Warp (.xml)": Parser(_of("foreign_alignments/warp/00254.xml"), "00254.xml", _alignment),
+    "exposures": Parser(_exposures, "doses.txt", _read_exposures),
+    "MTF": Parser(_mtf, "camera.mtf", _text("formats.mtf.read_mtf")),
+    "defocus (.defocus)": Parser(_of("defocus/views_v3_astig.defocus"), "B.defocus", _defocus),
+    "defocus (Warp)": Parser(_warp_defocus, "B.xml", _defocus),
+    "defocus (CTFFIND)": Parser(_ctffind, "B.txt", _defocus),
     "eTomo (.edf)": Parser(_edf, "B.edf", _edf_of),
     "tracks (_fid.txt)": Parser(_beads, "B_fid.txt", _tracks),
     "record of a series": Parser(_of("records/series-0.1.json"), "run.json", _text("record.read_record")),

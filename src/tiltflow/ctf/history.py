@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.ctf.exposure import exposures_at_views
 from tiltflow.ctf.requests import ExposureRequest
-from tiltflow.errors import FormatError, LocationError
+from tiltflow.errors import FormatError
+from tiltflow.formats.exposures import read_exposures
 from tiltflow.model import TiltSeries
 
 Floats = NDArray[np.float64]
@@ -131,21 +132,7 @@ def _own_from_before(before: Floats) -> Floats:
 
 
 def _from_file(path: Path, columns: int, views: int, initial: float) -> ExposureHistory:
-    try:
-        rows = [[float(word) for word in line.replace(",", " ").split()] for line in path.read_text().splitlines() if line.strip()]
-    except OSError as error:
-        raise LocationError(f"{path}: the file of exposures cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(f"{path}: is no file of exposures: {error}") from error
-    wide = 1 if columns == 1 else 2
-    if len(rows) != views or any(len(row) < wide for row in rows):
-        raise FormatError(
-            f"{path}: has {len(rows)} lines for {views} views; a file of exposures of type {columns} has one a view, with {wide} "
-            f"number{'s' if wide > 1 else ''}"
-        )
-    numbers = np.array([row[:wide] for row in rows])
-    if not np.isfinite(numbers).all() or (numbers < 0).any():
-        raise FormatError(f"{path}: exposures are numbers of at least 0")
+    numbers = read_exposures(path, views, 1 if columns == 1 else 2)
     if columns == 1:
         each, order = numbers[:, 0], np.arange(views)
         before = exposures_at_views(each, order) - each / 2 + initial

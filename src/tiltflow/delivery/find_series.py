@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tiltflow.delivery.halves import describe_halves, half_pairs
 from tiltflow.errors import LocationError
-from tiltflow.formats.frame_stacks import FRAME_ENDINGS
+from tiltflow.formats.frame_stacks import FRAME_ENDINGS, frame_files
+from tiltflow.formats.sources import side_files
 from tiltflow.formats.stacks import ENDINGS, find_view_mdoc
 from tiltflow.model import Problem
 
@@ -52,7 +53,8 @@ def find_series(folder: Path, name: str | None = None, *, within: Path | None = 
     Raises
     ------
     LocationError
-        If there is none, if `name` is not one of them, if two share a base name, or if one is a link out of `within`.
+        If there is none, if `name` is not one of them, if two share a base name, or if one, or a file beside it, is a link out of
+        `within`.
     """
     if not folder.is_dir():
         raise LocationError(f"No folder {folder}; check the path.")
@@ -304,7 +306,15 @@ def _refuse_clashes(series: Sequence[Path]) -> None:
             )
 
 
+def leads_out(path: Path, within: Path) -> str:
+    """Return in words that a series, or a file that is read beside it, is a link out of the folder it must lie in; empty if none is."""
+    for each in (path, *side_files(path), *frame_files(path)):
+        if not each.resolve().is_relative_to(within.resolve()):
+            return f"{each} is a symbolic link out of {within}, to {each.resolve()}; copy the file into the share"
+    return ""
+
+
 def _refuse_links_out(series: Sequence[Path], within: Path) -> None:
     for path in series:
-        if not path.resolve().is_relative_to(within.resolve()):
-            raise LocationError(f"{path} is a symbolic link out of {within}, to {path.resolve()}; copy the file into the share.")
+        if refused := leads_out(path, within):
+            raise LocationError(f"{refused}.")

@@ -59,7 +59,7 @@ def prepare(
     per_series
         The table; None for the one in the folder, if there is one.
     within, by_mdoc
-        As for :func:`tiltflow.delivery.find_series.find_series`.
+        As for :func:`tiltflow.delivery.find_series.find_series`; a table, and the files that it names, must lie in `within` too.
     here
         Whether the work is done on this machine, so that its engines must be able to follow the recipes.
 
@@ -78,14 +78,19 @@ def prepare(
     if isinstance(asked, SeriesRecipes) and table is not None:
         remarks += (Problem(f"{table.name} is not read: --like decides all settings", str(table)),)
         table = None
-    recipes = recipes_of_series(asked, table, stems(folder), here=here)
+    recipes = recipes_of_series(asked, table, stems(folder), within=within, here=here)
     if (given := recipes.common.alignment) is not None:
         check_alignment_path(given, [path.stem for path in sources])
     return Prepared(sources, recipes, (*remarks, *recipes.remarks), table)
 
 
 def recipes_of_series(
-    asked: Recipe | SeriesRecipes, table: Path | None, names: Iterable[str], *, here: bool = True
+    asked: Recipe | SeriesRecipes,
+    table: Path | None,
+    names: Iterable[str],
+    *,
+    within: Path | None = None,
+    here: bool = True,
 ) -> SeriesRecipes:
     """Return the recipe of each series of a folder, and refuse those that cannot be followed.
 
@@ -97,13 +102,15 @@ def recipes_of_series(
         The table of settings of single series; not read where `asked` has the recipe of every series.
     names
         Base names of the series.
+    within
+        As for :func:`tiltflow.recipe.per_series.recipes_for`.
 
     Raises
     ------
     LocationError, DirectiveError, ParameterError, UnsupportedError
         As :func:`prepare`.
     """
-    recipes = asked if isinstance(asked, SeriesRecipes) else recipes_for(asked, table, names)
+    recipes = asked if isinstance(asked, SeriesRecipes) else recipes_for(asked, table, names, within=within)
     if here:
         for recipe in recipes.all:
             recipe.for_engine(choose_engine(recipe.engine)[0].name)

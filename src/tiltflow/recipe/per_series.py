@@ -30,6 +30,7 @@ from typing import Any
 
 from tiltflow.errors import DirectiveError, LocationError, ParameterError, UnsupportedError
 from tiltflow.formats.directives import Directive
+from tiltflow.formats.known_directives import find_known
 from tiltflow.formats.stacks import ENDINGS
 from tiltflow.model import Problem
 from tiltflow.recipe.make import Recipe
@@ -119,7 +120,7 @@ def find_table(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def recipes_for(recipe: Recipe, table: Path | None, names: Iterable[str]) -> SeriesRecipes:
+def recipes_for(recipe: Recipe, table: Path | None, names: Iterable[str], *, within: Path | None = None) -> SeriesRecipes:
     """Return the recipe of every series.
 
     Parameters
@@ -130,23 +131,42 @@ def recipes_for(recipe: Recipe, table: Path | None, names: Iterable[str]) -> Ser
         The table of the series with settings of their own; None for none.
     names
         Base names of all series of the folder.  A name of the table that is not among them has a remark.
+    within
+        A folder that the table and the files that it names must lie in, links followed: whoever may write the table may not have other
+        files read.  None for anywhere.
 
     Raises
     ------
     LocationError
-        If the table cannot be read.
+        If the table cannot be read, or it or a file that it names lies elsewhere.
     DirectiveError, ParameterError, UnsupportedError
         If something in it is wrong, with file, line and column.
     """
     if table is None:
         return SeriesRecipes(recipe)
+    if within is not None and not table.resolve().is_relative_to(within.resolve()):
+        raise LocationError(f"{table} is a symbolic link out of {within}, to {table.resolve()}; copy the file into the share")
     known, own, remarks = tuple(names), {}, []
     for row in read_table(table):
+        if within is not None:
+            _refuse_files_elsewhere(row, within)
         if row.name not in known:
             remarks.append(Problem(f"{row.origin}: there is no series {row.name!r}{_meant(row.name, known)}", str(table)))
         else:
             own[row.name] = recipe_of_row(recipe, row)
     return SeriesRecipes(recipe, own, tuple(remarks))
+
+
+def _refuse_files_elsewhere(row: SeriesRow, within: Path) -> None:
+    for directive in row.directives:
+        known = find_known(directive.name)
+        if known is None or known.type != "file" or not directive.value:
+            continue
+        if not Path(directive.value).resolve().is_relative_to(within.resolve()):
+            raise LocationError(
+                f"{row.origin}, series {row.name}: {directive.name} names a file that does not lie in {within}: copy it into the share, "
+                "and give its full path"
+            )
 
 
 def recipe_of_row(recipe: Recipe, row: SeriesRow) -> Recipe:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from tiltflow import stopping
+from tiltflow.delivery.find_series import leads_out
 from tiltflow.delivery.names import why_unusable
 from tiltflow.pipeline.resume import look_back
 from tiltflow.pipeline.run import RUN_FILES, RunPages, entry_of
@@ -130,11 +131,8 @@ class FolderWatch:
         self.given_up += after.state is State.SKIPPED and (before is None or before.state is not State.SKIPPED)
 
     def _leads_out(self, path: Path) -> str:
-        """Return in words that a series is a link out of where it must lie; empty if it is not."""
-        within = self.watched.within
-        if within is None or path.resolve().is_relative_to(within.resolve()):
-            return ""
-        return f"it is a symbolic link out of {within}; copy the file into the share"
+        """Return in words that a file of a series is a link out of where it must lie; empty if none is."""
+        return leads_out(path, self.watched.within) if self.watched.within is not None else ""
 
     def _judged(self, entry: Entry, sight: Sight, now: float) -> Entry:
         if entry.state is State.RUNNING:

@@ -123,6 +123,8 @@ class FolderRecipes:
         The recipe for all, or that of every series, for which no table is read.
     table
         The table; None for the one in the folder, if there is one.
+    within
+        As for :func:`tiltflow.recipe.per_series.recipes_for`.
     here
         Whether the engines of this machine must be able to follow the recipes.
 
@@ -134,12 +136,21 @@ class FolderRecipes:
         Whether the table is as it was at the last look; while somebody saves it, it may be gone, or end after any row.
     """
 
-    def __init__(self, folder: Path, asked: Recipe | SeriesRecipes, table: Path | None, *, here: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        asked: Recipe | SeriesRecipes,
+        table: Path | None,
+        *,
+        within: Path | None = None,
+        here: bool = True,
+    ) -> None:
         self.all = SeriesRecipes.of_all(asked)
         self.settled = True
         self._folder = folder
         self._asked = asked
         self._table = table
+        self._within = within
         self._here = here
         self._seen: object = None
         self._read: object = None
@@ -178,7 +189,7 @@ class FolderRecipes:
 
     def _take(self, table: Path | None, state: object) -> None:
         names = [row.name for row in read_table(table)] if table is not None else []
-        made = recipes_of_series(self._asked, table, names, here=self._here)
+        made = recipes_of_series(self._asked, table, names, within=self._within, here=self._here)
         if made.common.alignment is not None:
             check_alignment_path(made.common.alignment, names)
         self.all, self._read, self._digests = made, state, {}

@@ -66,7 +66,9 @@ def watch(plan: Plan, tell: Tell = nobody, *, work: Work = process, clock: Calla
     with _alone(plan), Ledger(plan.ledger_path, plan.output) as ledger:
         book = Book(ledger)
         refuse_other_places(plan.folders, book.entries, plan.output)
-        recipes = [FolderRecipes(each.folder, plan.recipes, plan.table, here=plan.here) for each in plan.folders]
+        recipes = [
+            FolderRecipes(each.folder, plan.recipes, plan.table, within=each.within, here=plan.here) for each in plan.folders
+        ]
         for each in recipes:
             each.require()
         with ExitStack() as records:
