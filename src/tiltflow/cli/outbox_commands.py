@@ -76,7 +76,7 @@ def drop(numbers: Numbers = None, *, every: Every = False) -> None:
     """Never send messages."""
     with usage_errors():
         outbox, _ = _open()
-        _report("dropped: not to be sent", outbox.drop(_chosen(outbox, numbers, every=every)), numbers)
+        _report("dropped", outbox.drop(_chosen(outbox, numbers, every=every)), numbers)
 
 
 @app.command()
