@@ -235,3 +235,13 @@ def test_another_defocus_in_the_same_file_makes_the_correction_again(tmp_path: P
     key = corrected(with_a_file(tmp_path, ROWS, CRYO))[0].key
     assert corrected(with_a_file(tmp_path, ROWS, CRYO))[0].key == key
     assert corrected(with_a_file(tmp_path, [row.replace("39000", "39500") for row in ROWS], CRYO))[0].key != key
+
+
+def test_it_is_said_where_each_number_of_the_optics_is_from(tmp_path: Path) -> None:
+    job = make_job(tmp_path, CRYO, KV, "setupset.copyarg.Cs=2.0", "setupset.copyarg.defocus=3900")
+    corrected(job)
+    (stage,) = [stage for stage in job.recorder.record.stages if stage.name == "ctf"]
+    assert stage.notes[-1] == (
+        "300 kV (directive setupset.copyarg.voltage), Cs 2 mm (directive setupset.copyarg.Cs), "
+        "amplitude contrast 0.07 (assumed, as no directive gives it), aimed at 3900 nm (directive setupset.copyarg.defocus)"
+    )

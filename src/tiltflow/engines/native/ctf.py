@@ -48,6 +48,8 @@ def find_ctf(job: EngineJob, views: Stack, alignment: Alignment) -> CtfEntry:
         if entry.defocus_nm:
             write_defocus(job.path(".defocus"), defocus_table(entry, alignment))
         _note(notes, entry)
+        if entry.voltage_kv is not None:
+            notes.note(_optics(job, entry))
     return entry
 
 
@@ -194,6 +196,21 @@ def _compare(job: EngineJob, found: CtfEstimate, notes: StageObserver) -> None:
     mean = float(np.median(found.defocus_nm))
     if found.confident and aim is not None and abs(mean - aim) > _OTHER_DEFOCUS * abs(aim):
         notes.warn(f"the defocus is {mean:.0f} nm, and {aim:.0f} nm were aimed at")
+
+
+def _optics(job: EngineJob, entry: CtfEntry) -> str:
+    """Return what the CTF was computed with, and where each number is from."""
+
+    def source(parameter: str) -> str:
+        names = [row.name for row in job.recipe.report.rows if f"ctf.{parameter}" in row.sets]
+        return f"directive {names[-1]}" if names else "assumed, as no directive gives it"
+
+    aim = job.recipe.ctf.defocus_nm or job.series.target_defocus_nm
+    by = source("defocus_nm") if job.recipe.ctf.defocus_nm else job.series.provenance.get("target_defocus_nm", "")
+    return (
+        f"{entry.voltage_kv:g} kV ({entry.voltage_source}), Cs {entry.cs_mm:g} mm ({source('cs_mm')}), amplitude contrast "
+        f"{entry.amplitude_contrast:g} ({source('amplitude_contrast')})" + (f", aimed at {aim:g} nm ({by})" if aim else "")
+    )
 
 
 def _note(notes: StageObserver, entry: CtfEntry) -> None:
