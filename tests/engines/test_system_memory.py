@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +75,20 @@ def test_this_machine_tells():
     left = available_memory()
     assert left is not None
     assert left > 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give back what they like")
+def test_memory_that_was_freed_is_given_back() -> None:
+    program = """
+import numpy as np
+from tiltflow.engines.system_memory import give_back_freed_memory
+def resident(): return int(open('/proc/self/statm').read().split()[1]) * 4096 / 1e6
+blocks = [np.ones(2000, np.uint8) for _ in range(100_000)]
+kept = np.ones(2000, np.uint8)  # at the top of the heap, so that it cannot shrink by itself
+del blocks
+before = resident()
+give_back_freed_memory()
+print(before - resident())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 100

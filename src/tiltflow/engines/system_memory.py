@@ -1,9 +1,11 @@
-"""The memory available to this process: what the system has free, within the limits of its control groups."""
+"""The memory available to this process: what the system has free, within the limits of its control groups; and giving some back."""
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _V2 = ("memory.max", "memory.current", "inactive_file")
@@ -57,3 +59,12 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def give_back_freed_memory() -> None:
+    """Have the C library give the system what it keeps of freed blocks, as glibc's `malloc_trim` does; elsewhere do nothing.
+
+    Else the memory of a process grows by a fifth over 300 series, although what Python holds does not.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -22,6 +22,7 @@ from tiltflow.delivery.find_series import describe_axes, look_alikes, other_axis
 from tiltflow.delivery.layout import refuse_inputs
 from tiltflow.delivery.names import why_unusable
 from tiltflow.disk import NO_SPACE, new_folders_kept, no_room
+from tiltflow.engines.system_memory import give_back_freed_memory
 from tiltflow.errors import LocationError
 from tiltflow.pipeline.conclusion import complete
 from tiltflow.pipeline.exports import complete_exports
@@ -194,6 +195,7 @@ def process(
     except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone
         result = outside_of_the_work(source, output, error)
     on_progress(SeriesProgress(source.stem, result.stage or "done", 1.0, result, note))
+    give_back_freed_memory()
     return result
 
 
