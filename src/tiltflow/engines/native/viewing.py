@@ -26,7 +26,7 @@ def _deconvolve(job: EngineJob, volume: Path, after: str) -> None:
     if asked is None:
         return
     if ctf is None or not ctf.defocus_nm or ctf.voltage_kv is None:
-        why = "the recipe does not ask for the CTF (runtime.Tiltflow.any.cryoCorrections)" if ctf is None else ctf.reason
+        why = "nothing asked for the CTF (runtime.Tiltflow.any.cryoCorrections)" if ctf is None else ctf.reason
         job.recorder.warn(f"no deconvolved volume is made, as the defocus is not known: {why}")
         return
     transfer = transfer_of_volume(ctf.voltage_kv, ctf.cs_mm, ctf.amplitude_contrast, ctf.defocus_nm, ctf.phase_shift_deg)
