@@ -10,6 +10,7 @@ from tiltflow.batchruntomo.arguments import AFTER_ALIGNMENT, DataSet
 from tiltflow.batchruntomo.batch_log import BatchLog
 from tiltflow.batchruntomo.data_set_files import STACK_EXTENSIONS
 from tiltflow.batchruntomo.directive_policy import Judgement
+from tiltflow.ctf.requests import Wish
 from tiltflow.engines.native import ENGINE
 from tiltflow.errors import LocationError, MissingValueError, ParameterError
 from tiltflow.recipe import Recipe, draft_recipe
@@ -79,7 +80,8 @@ def within(recipe: Recipe, steps: Steps) -> Recipe:
     ParameterError
         If views are to be corrected, and the aligned stack, which is corrected as it is made, is not made.
     """
-    filtered, no = steps.reach(_FILTER_STEP), "no"
+    filtered = steps.reach(_FILTER_STEP)
+    no: Wish = "no"
     kept = replace(
         recipe,
         ctf=recipe.ctf if steps.reach(_CTF_STEP) else replace(recipe.ctf, correct=no),

@@ -27,6 +27,7 @@ from tiltflow.model import Alignment, Image, Stack
 from tiltflow.observer import StageObserver
 from tiltflow.record import CtfEntry, ExposureEntry
 
+_SWITCH = "runtime.AlignedStack.any.filterStack"
 Correction = Callable[[int, Image], Image]
 """Makes of an aligned view, by its number from 0, a corrected one; in several threads at once."""
 
@@ -54,17 +55,14 @@ class _Gold:
         notes.number("pixels_erased", sum(pixels for _, pixels in self.erased.values()))
 
 
-_SWITCH = "runtime.AlignedStack.any.filterStack"
-
-
 @dataclass(frozen=True, slots=True)
 class Corrections:
     """What is done to the aligned views, and the key of all that it depends on; empty where nothing is."""
 
-    ctf: CtfEntry | None
-    exposure: ExposureEntry | None
-    filter: FilterParams | None
-    key: str
+    ctf: CtfEntry | None = None
+    exposure: ExposureEntry | None = None
+    filter: FilterParams | None = None
+    key: str = ""
 
     def __bool__(self) -> bool:
         """Return whether anything is done."""
@@ -76,6 +74,9 @@ class Corrections:
         exposure = None if self.exposure is None or not self.exposure.applied else self.exposure.model_dump(mode="json")
         mtf = self.filter.mtf if self.filter is not None else None
         return exposure, None if mtf is None else (mtf.frequency.tolist(), mtf.value.tolist())
+
+
+NO_CORRECTIONS = Corrections()
 
 
 def find_corrections(job: EngineJob, views: Callable[[], Stack], alignment: Alignment, after: str) -> Corrections:
