@@ -172,7 +172,7 @@ def views_of_tilts(
     tilt_deg
         Tilt of each row.
     are_nominal
-        Whether these are nominal tilts, which have the sign of those of the stack, or refined ones.
+        Whether these are nominal tilts, which have the sign of those of the stack, whatever the order of the rows, or refined ones.
     left_out
         Views that the file says it leaves out.
 
@@ -182,24 +182,30 @@ def views_of_tilts(
         If the tilts do not tell.
     """
     views, count = series.shape[0], len(tilt_deg)
+    by_sign = _nearest_views(tilt_deg, series.tilt_deg) if are_nominal else None
+    if by_sign is not None:
+        return _told(by_sign, path, series, notes)
     if count == views and apart_deg(tilt_deg, series.tilt_deg) <= ODD_DEG:
         return np.arange(views)
     for kept in (np.setdiff1d(np.arange(views), np.array(left_out, np.int64)), np.flatnonzero(series.included)):
         if count == len(kept) < views and apart_deg(tilt_deg, series.tilt_deg[kept]) <= ODD_DEG:
             return np.asarray(kept, np.int64)
-    by_tilt = _by_tilt(tilt_deg, series.tilt_deg, are_nominal=are_nominal)
+    by_tilt = _by_tilt(tilt_deg, series.tilt_deg)
     if by_tilt is None and count != views:
         raise FormatError(
             f"{path}: has {count} views, and {series.path.name} has {views}; which views are missing cannot be told from "
             f"the tilts, {_range(tilt_deg)} in the file and {_range(series.tilt_deg)} in the stack: give one line a view of the stack"
         )
-    if by_tilt is None:
-        return np.arange(views)
-    if notes is not None and count == views:
+    return np.arange(views) if by_tilt is None else _told(by_tilt, path, series, notes)
+
+
+def _told(rows: Ints, path: Path, series: TiltSeries, notes: StageObserver | None) -> Ints:
+    """Return the views of rows, and say if these are in another order than the stack."""
+    if notes is not None and len(rows) == series.shape[0] and (np.diff(rows) < 0).any():
         notes.warn(
             f"{path.name}: its views are in another order than those of {series.path.name}; they are assigned by their tilts"
         )
-    return by_tilt
+    return rows
 
 
 def hand(tilt_deg: ArrayLike, nominal_deg: ArrayLike) -> float:
@@ -250,17 +256,17 @@ def _by_section(found: ForeignAlignment, section: Ints, views: int) -> Ints:
     return section
 
 
-def _by_tilt(tilts: Floats, nominal: Floats, *, are_nominal: bool) -> Ints | None:
+def _by_tilt(tilts: Floats, nominal: Floats) -> Ints | None:
     """Return the view with the nearest nominal tilt for each row; None where that is not one view a row.
 
-    A symmetric series may fit with either sign.  Then the one that keeps the order of the stack is right; if none does, a nominal
-    tilt that the file gives has the sign of the stack, and a refined one does not tell.
+    A symmetric series may fit with either sign.  Then the one that keeps the order of the stack is right; if none does, they do not
+    tell.
     """
     fits = [views for sign in (1.0, -1.0) if (views := _nearest_views(sign * tilts, nominal)) is not None]
     ordered = [views for views in fits if (np.diff(views) > 0).all()]
     if ordered:
         return ordered[0]
-    return fits[0] if len(fits) == 1 or (fits and are_nominal) else None
+    return fits[0] if len(fits) == 1 else None
 
 
 def _nearest_views(tilts: Floats, nominal: Floats) -> Ints | None:
