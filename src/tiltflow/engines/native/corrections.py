@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from tiltflow.ctf.correct import ViewCtf, correct_view
 from tiltflow.ctf.exposure import ExposureParams, weight_view
 from tiltflow.ctf.history import ExposureHistory, exposure_history
+from tiltflow.ctf.recorded import ctf_of_views
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.ctf import correct_params, ctf_of_views, find_ctf
+from tiltflow.engines.native.ctf import correct_params, find_ctf
 from tiltflow.engines.native.given_defocus import checksums_of_defocus
 from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.erase.views import EraseParams, erase_view
@@ -171,7 +172,7 @@ def correction_of(
     pixel = job.series.pixel_size_angstrom * job.recipe.stack.binning
     steps: list[Correction] = []
     if found.ctf is not None and found.ctf.applied:
-        steps.append(_ctf_correction(ctf_of_views(found.ctf, alignment), job, pixel / 10))
+        steps.append(_ctf_correction(ctf_of_views(found.ctf, alignment.tilt_deg), job, pixel / 10))
         notes.note(f"the CTF is corrected ({found.ctf.method})")
     gold = _gold(job, beads, pixel / 10, first_texture)
     if gold is not None:
