@@ -90,21 +90,35 @@ class Thresholds:
     error_poor_px: float = _threshold(1.0, "Estimated alignment error, raw pixels: poor above this.")
     error_good_nm: float | None = _threshold(None, "Estimated alignment error, nm, checked as well if given: good up to this.")
     error_poor_nm: float | None = _threshold(None, "Estimated alignment error, nm, checked as well if given: poor above this.")
-    leave_out_good_px: float = _threshold(0.6, "Leave-out error, raw pixels: good up to this.")
-    leave_out_poor_px: float = _threshold(1.2, "Leave-out error, raw pixels: poor above this.")
-    leave_out_good_nm: float | None = _threshold(None, "Leave-out error, nm, checked as well if given: good up to this.")
-    leave_out_poor_nm: float | None = _threshold(None, "Leave-out error, nm, checked as well if given: poor above this.")
-    residual_good_px: float = _threshold(0.7, "Mean residual of the alignment, raw pixels: good up to this.")
-    residual_poor_px: float = _threshold(1.4, "Mean residual of the alignment, raw pixels: poor above this.")
+    leave_out_good_px: float = _threshold(
+        0.6, "Leave-out error (half of it for patches with an estimated error), raw pixels: good up to this."
+    )
+    leave_out_poor_px: float = _threshold(
+        1.2, "Leave-out error (half of it for patches with an estimated error), raw pixels: poor above this."
+    )
+    leave_out_good_nm: float | None = _threshold(
+        None, "Leave-out error (half of it for patches with an estimated error), nm, checked as well if given: good up to this."
+    )
+    leave_out_poor_nm: float | None = _threshold(
+        None, "Leave-out error (half of it for patches with an estimated error), nm, checked as well if given: poor above this."
+    )
+    residual_good_px: float = _threshold(
+        0.7, "Mean residual of the alignment (half of it for patches with an estimated error), raw pixels: good up to this."
+    )
+    residual_poor_px: float = _threshold(
+        1.4, "Mean residual of the alignment (half of it for patches with an estimated error), raw pixels: poor above this."
+    )
     residual_good_nm: float | None = _threshold(
-        None, "Mean residual of the alignment, nm, checked as well if given: good up to this."
+        None,
+        "Mean residual of the alignment (half of it for patches with an estimated error), nm, checked as well if given: good up to this.",
     )
     residual_poor_nm: float | None = _threshold(
-        None, "Mean residual of the alignment, nm, checked as well if given: poor above this."
+        None,
+        "Mean residual of the alignment (half of it for patches with an estimated error), nm, checked as well if given: poor above this.",
     )
     axis_good_deg: float = _threshold(
         10.0,
-        "Difference between the tilt axis angle of the alignment and the one in the header, degrees: good up to this; "
+        "Difference between the tilt axis angle of the alignment and the one that was read, degrees: good up to this; "
         "above it doubtful, and poor if no specimen stands out in the volume.",
     )
     excluded_good: float = _threshold(0.1, "Fraction of the views that is left out: good up to this.")

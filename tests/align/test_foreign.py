@@ -76,6 +76,15 @@ WITHOUT = np.delete(ALL, [0, 7])
             id="sorted, by nominal tilts",
         ),
         pytest.param(
+            foreign(NOMINAL + 0.3, nominal_deg=NOMINAL), series(NOMINAL[::-1]), ALL[::-1], id="sorted, and the stack the other way"
+        ),
+        pytest.param(
+            foreign(-NOMINAL + 0.3, nominal_deg=NOMINAL),
+            series(NOMINAL[::-1]),
+            ALL[::-1],
+            id="likewise, with angles of the other sign",
+        ),
+        pytest.param(
             foreign(np.sort(LONGER)),
             series(LONGER),
             np.argsort(LONGER),

@@ -1,5 +1,6 @@
 """Whole commands: exit status, what is printed, what lies in the folder, and what a failure leaves."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tiltflow.batchruntomo.data_set_request import Steps, within
 from tiltflow.batchruntomo.run import site_of
 from tiltflow.cli import app
 from tiltflow.formats.edf import parse_edf
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.transforms import read_transforms
+from tiltflow.recipe import draft_recipe
 from tiltflow.record import read_record
 from tiltflow.settings import load_settings
 
@@ -257,3 +260,81 @@ def test_half_volumes_are_of_frames_where_these_lie_beside_the_series(call, adoc
     assert not list(folder.glob("*_EVN_ali.mrc"))
     even, volume = (np.asarray(open_mrc(folder / f"{NAME}_rec{half}.mrc")[15], float) for half in ("_even", ""))
     assert np.corrcoef(even.ravel(), volume.ravel())[0, 1] > 0.5
+
+
+FILTER = "runtime.AlignedStack.any.filterStack = 1\ncomparam.mtffilter.mtffilter.LowPassRadiusSigma = 0.1,0.02\n"
+CTF = "runtime.AlignedStack.any.correctCTF = 1\nsetupset.copyarg.voltage = 300\nsetupset.copyarg.defocus = 4000\n"
+GOLD_ERASED = "runtime.AlignedStack.any.eraseGold = 1\n"
+
+
+@pytest.fixture(scope="module")
+def plain(call, write_data_set, phantom, tmp_path_factory):
+    """A data set with its alignment, and its aligned stack without corrections."""
+    folder = write_data_set(tmp_path_factory.mktemp("plain") / NAME, phantom)
+    file = folder.parent / "plain.adoc"
+    file.write_text(VOLUME)
+    assert call("-di", file, "-cu", folder, "-ro", NAME, "-en", 6).status == 0
+    assert call("-di", file, "-cu", folder, "-ro", NAME, "-st", 8, "-en", 8).status == 0
+    return folder
+
+
+@pytest.fixture
+def aligned_folder(plain, tmp_path):
+    """The same in a folder of its own."""
+    shutil.copytree(plain, tmp_path / NAME)
+    return tmp_path / NAME
+
+
+def views_of(folder):
+    with open_mrc(folder / f"{NAME}_ali.mrc") as stack:
+        return stack.read_block().astype(float)
+
+
+@pytest.mark.parametrize(("line", "step"), [(CTF, 11), (FILTER, 13)])
+def test_views_are_corrected_as_the_aligned_stack_is_made_if_the_step_is_run(call, adoc, plain, aligned_folder, line, step):
+    for last in (step - 1, step):
+        outcome = call("-di", adoc(VOLUME + line), "-cu", aligned_folder, "-ro", NAME, "-st", 8, "-en", last)
+        assert outcome.status == 0, outcome.text
+        changed = not np.array_equal(views_of(aligned_folder), views_of(plain))
+        assert changed == ("Corrected the views" in outcome.text) == (last == step)
+    assert (aligned_folder / f"{NAME}.defocus").is_file() == (line == CTF)
+
+
+@pytest.mark.parametrize(
+    ("line", "step", "kept"),
+    [
+        (CTF, 11, lambda recipe: recipe.ctf.correct == "yes"),
+        (GOLD_ERASED, 12, lambda recipe: recipe.erase is not None),
+        (FILTER, 13, lambda recipe: recipe.filter is not None),
+        (f"{FILTER}comparam.mtffilter.mtffilter.FixedImageDose = 3\n", 13, lambda recipe: recipe.exposure.weight == "yes"),
+        ("runtime.NAD.any.iterations = 2\nruntime.NAD.any.Kvalue = 10\n", 21, lambda recipe: recipe.diffuse is not None),
+    ],
+)
+def test_what_a_later_step_does_is_left_out(adoc, line, step, kept):
+    recipe = draft_recipe(template=adoc(VOLUME + line), engine="native")
+    assert [kept(within(recipe, Steps(0, last))) for last in (step - 1, step, 22)] == [False, True, True]
+
+
+@pytest.mark.parametrize("line", [CTF, FILTER, GOLD_ERASED])
+def test_a_stack_that_is_there_is_not_corrected_later_which_is_an_error(call, adoc, aligned_folder, line):
+    before = (aligned_folder / f"{NAME}_ali.mrc").read_bytes()
+    outcome = call("-di", adoc(VOLUME + line), "-cu", aligned_folder, "-ro", NAME, "-st", 11, "-en", 13)
+    assert outcome.status == 1
+    assert "start at 8 or before" in outcome.text
+    assert (aligned_folder / f"{NAME}_ali.mrc").read_bytes() == before
+    assert call("-di", adoc(VOLUME + line), "-cu", aligned_folder, "-ro", NAME, "-st", 14, "-en", 14).status == 0
+
+
+def test_a_required_correction_that_the_data_do_not_support_stops_the_data_set(call, adoc, aligned_folder):
+    unknown = CTF.replace("setupset.copyarg.defocus = 4000\n", "")
+    outcome = call("-di", adoc(VOLUME + unknown), "-cu", aligned_folder, "-ro", NAME, "-st", 8)
+    assert outcome.status == 1
+    assert "the correction of the CTF is required" in outcome.text
+    assert outcome.lines[-1].startswith("ABORT SET")
+
+
+def test_volumes_to_look_at_lie_beside_the_tomogram(call, adoc, aligned_folder):
+    more = f"{CTF}runtime.Tiltflow.any.deconvolve = 1\nruntime.NAD.any.iterations = 2\nruntime.NAD.any.Kvalue = 10\n"
+    outcome = call("-di", adoc(VOLUME + more), "-cu", aligned_folder, "-ro", NAME, "-st", 8)
+    assert outcome.status == 0, outcome.text
+    assert [open_mrc(aligned_folder / f"{NAME}_{kind}.mrc").shape for kind in ("deconv", "nad")] == [(30, 96, 96)] * 2

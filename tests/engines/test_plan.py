@@ -58,6 +58,8 @@ def test_real_numbers_halves_and_bytes_are_counted(tmp_path):
     volume = 64 * 256 * 256 * 2
     base = plan_series(whole, recipe_of(64, 1), 1).scratch
     assert plan_series(real, recipe_of(64, 1), 1).scratch == 2 * base
+    unsigned = series_of(tmp_path / "U.st", 11, 256, np.uint16)
+    assert plan_series(unsigned, recipe_of(64, 1), 1).scratch == 2 * base, "their aligned stack is of real numbers"
     halves = recipe_of(64, 1, "runtime.Tiltflow.any.halfVolumes=1")
     assert plan_series(whole, halves, 1).scratch - base == 2 * volume
 

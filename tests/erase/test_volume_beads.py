@@ -86,9 +86,9 @@ def test_a_constant_volume_has_none():
     assert not found.clear
 
 
-@pytest.mark.parametrize(("noise", "height"), [(0.5, 1.5), (0.01, 1.5), (0.01, 1.8)])
-def test_weak_structures_are_left_out_however_far_above_the_noise(rng, noise, height):
-    blobs = rng.uniform([8, 8, 8], [92, 82, 32], (60, 3))
+@pytest.mark.parametrize(("noise", "height", "count"), [(0.5, 1.5, 60), (0.01, 1.5, 60), (0.01, 1.8, 60), (0.05, 1.5, 5)])
+def test_weak_structures_are_left_out_however_far_above_the_noise(rng, noise, height, count):
+    blobs = rng.uniform([8, 8, 8], [92, 82, 32], (count, 3))
     blobs = blobs[(np.linalg.norm(blobs[:, None] - CENTRES, axis=-1) > 9).all(axis=1)]
     volume = rng.normal(0, noise, (40, 90, 100)) + balls((40, 90, 100), CENTRES, 2.5) + balls((40, 90, 100), blobs, 2.5, height)
     found = find_beads(volume, 5.0)

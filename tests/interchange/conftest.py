@@ -16,8 +16,7 @@ from tiltflow.engines.native.alignment_files import write_alignment_files
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.model import Alignment, Evidence, TiltSeries, Tracks
 from tiltflow.recipe import BrtParameters, make_recipe
-from tiltflow.record import EngineEntry, SeriesRecord, StageEntry, VolumeEntry
-from tiltflow.record.schema import AlignmentEntry, NumberEntry
+from tiltflow.record import AlignmentEntry, EngineEntry, NumberEntry, SeriesRecord, StageEntry, VolumeEntry
 
 NAME = "TS_01"
 PIXEL_ANGSTROM = 8.0

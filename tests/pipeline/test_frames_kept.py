@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.pipeline.place import Place
 from typer.testing import CliRunner
 
 from tiltflow.cli import app
@@ -16,7 +16,6 @@ from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.pipeline import process
 from tiltflow.pipeline.resume import look_back
 from tiltflow.recipe import BrtParameters, make_recipe
-from tiltflow.record import read_record
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
 from tiltflow.work import Site
@@ -25,22 +24,7 @@ pytestmark = [pytest.mark.whole, pytest.mark.attack("changed and damaged files")
 HALF = "runtime.Tiltflow.any.halfVolumes=1"
 
 
-@dataclass
-class Work:
-    folder: Path
-
-    @property
-    def source(self) -> Path:
-        return self.folder / "B.st"
-
-    @property
-    def output(self) -> Path:
-        return self.folder / "out" / "B"
-
-    @property
-    def record(self):
-        return read_record(self.output / "run.json")
-
+class Work(Place):
     def recipe(self, *directives):
         overrides = ["runtime.AlignedStack.any.binByFactor=1", *directives]
         return make_recipe(BrtParameters(gold=20, thickness=60), overrides=overrides, engine="native")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.pipeline.place import Place
 
 from tiltflow.demo import write_series
 from tiltflow.formats.alignment_archive import read_alignment
@@ -17,7 +18,6 @@ from tiltflow.formats.mrc import open_mrc
 from tiltflow.pipeline import Job, SeriesProgress, process, product_step, reconstruct_step
 from tiltflow.products import catalogue
 from tiltflow.recipe import BrtParameters, make_recipe
-from tiltflow.record import read_record
 from tiltflow.record.steps import step_key
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
@@ -32,23 +32,10 @@ LEVELLED = ["runtime.Positioning.any.sampleType=1"]
 
 
 @dataclass
-class Work:
+class Work(Place):
     """A series in a folder of its own, and its results."""
 
-    folder: Path
     site: Site
-
-    @property
-    def source(self) -> Path:
-        return self.folder / "B.st"
-
-    @property
-    def output(self) -> Path:
-        return self.folder / "out" / "B"
-
-    @property
-    def record(self):
-        return read_record(self.output / "run.json")
 
     def recipe(self, directives: tuple[str, ...] | list[str] = (), engine: str = "native", **asked: Any):
         return make_recipe(replace(BrtParameters(gold=20, thickness=60), **asked), overrides=directives, engine=engine)

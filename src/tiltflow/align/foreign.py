@@ -7,7 +7,9 @@ step; they may do so with the opposite sign, as programs differ in it (:func:`vi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +29,7 @@ METHOD = "given"
 
 _SAME_STEP = 0.45
 """How far a tilt may be from the nominal tilt of its view, in steps of the series: below a half, so that no other view is nearer."""
-_ODD_DEG = 15.0
+ODD_DEG = 15.0
 """Tilts that differ from the nominal ones by more, besides a common offset, belong to another series or another order of the views."""
 
 
@@ -144,28 +146,66 @@ def views_of_rows(found: ForeignAlignment, series: TiltSeries, notes: StageObser
     FormatError
         If the file does not say and the tilts do not either.
     """
-    views, count = series.shape[0], len(found.tilt_deg)
     if found.section is not None:
-        return _by_section(found, found.section, views)
+        return _by_section(found, found.section, series.shape[0])
     theirs = found.tilt_deg if found.nominal_deg is None else found.nominal_deg
-    if count == views and _in_order(theirs, series.tilt_deg):
+    return views_of_tilts(
+        found.path, theirs, series, are_nominal=found.nominal_deg is not None, left_out=found.left_out, notes=notes
+    )
+
+
+def views_of_tilts(
+    path: Path,
+    tilt_deg: Floats,
+    series: TiltSeries,
+    *,
+    are_nominal: bool,
+    left_out: Sequence[int] = (),
+    notes: StageObserver | None = None,
+) -> Ints:
+    """Return the view, counted from 0, that each row of a file belongs to by its tilt.
+
+    Parameters
+    ----------
+    path
+        The file, for what is said of it.
+    tilt_deg
+        Tilt of each row.
+    are_nominal
+        Whether these are nominal tilts, which have the sign of those of the stack, whatever the order of the rows, or refined ones.
+    left_out
+        Views that the file says it leaves out.
+
+    Raises
+    ------
+    FormatError
+        If the tilts do not tell.
+    """
+    views, count = series.shape[0], len(tilt_deg)
+    by_sign = _nearest_views(tilt_deg, series.tilt_deg) if are_nominal else None
+    if by_sign is not None:
+        return _told(by_sign, path, series, notes)
+    if count == views and apart_deg(tilt_deg, series.tilt_deg) <= ODD_DEG:
         return np.arange(views)
-    for kept in (np.setdiff1d(np.arange(views), np.array(found.left_out, np.int64)), np.flatnonzero(series.included)):
-        if count == len(kept) < views and _in_order(theirs, series.tilt_deg[kept]):
+    for kept in (np.setdiff1d(np.arange(views), np.array(left_out, np.int64)), np.flatnonzero(series.included)):
+        if count == len(kept) < views and apart_deg(tilt_deg, series.tilt_deg[kept]) <= ODD_DEG:
             return np.asarray(kept, np.int64)
-    by_tilt = _by_tilt(found, theirs, series.tilt_deg)
+    by_tilt = _by_tilt(tilt_deg, series.tilt_deg)
     if by_tilt is None and count != views:
         raise FormatError(
-            f"{found.path}: has {count} views, and {series.path.name} has {views}; which views are missing cannot be told from "
-            f"the tilts, {_range(theirs)} in the file and {_range(series.tilt_deg)} in the stack: give one line a view of the stack"
+            f"{path}: has {count} views, and {series.path.name} has {views}; which views are missing cannot be told from "
+            f"the tilts, {_range(tilt_deg)} in the file and {_range(series.tilt_deg)} in the stack: give one line a view of the stack"
         )
-    if by_tilt is None:
-        return np.arange(views)
-    if notes is not None and count == views:
+    return np.arange(views) if by_tilt is None else _told(by_tilt, path, series, notes)
+
+
+def _told(rows: Ints, path: Path, series: TiltSeries, notes: StageObserver | None) -> Ints:
+    """Return the views of rows, and say if these are in another order than the stack."""
+    if notes is not None and len(rows) == series.shape[0] and (np.diff(rows) < 0).any():
         notes.warn(
-            f"{found.path.name}: its views are in another order than those of {series.path.name}; they are assigned by their tilts"
+            f"{path.name}: its views are in another order than those of {series.path.name}; they are assigned by their tilts"
         )
-    return by_tilt
+    return rows
 
 
 def hand(tilt_deg: ArrayLike, nominal_deg: ArrayLike) -> float:
@@ -176,6 +216,16 @@ def hand(tilt_deg: ArrayLike, nominal_deg: ArrayLike) -> float:
     """
     tilts, nominal = np.asarray(tilt_deg, float), np.asarray(nominal_deg, float)
     return -1.0 if float((tilts - tilts.mean()) @ (nominal - nominal.mean())) < 0 else 1.0
+
+
+def apart_deg(tilt_deg: Floats, nominal_deg: Floats) -> float:
+    """Return how far tilts are from the nominal ones at most, in either sign and besides a common offset, degrees.
+
+    >>> apart_deg(np.array([58.0, 1.0, -61.0]), np.array([-60.0, 0.0, 60.0]))
+    3.0
+    """
+    differences = hand(tilt_deg, nominal_deg) * tilt_deg - nominal_deg
+    return float(np.abs(differences - np.median(differences)).max())
 
 
 def _check_size(found: ForeignAlignment, series: TiltSeries) -> None:
@@ -206,26 +256,17 @@ def _by_section(found: ForeignAlignment, section: Ints, views: int) -> Ints:
     return section
 
 
-def _in_order(tilts: Floats, nominal: Floats) -> bool:
-    """Return whether tilts are those of the views one by one, in either sign and with any offset."""
-    return _spread(hand(tilts, nominal) * tilts - nominal) <= _ODD_DEG
-
-
-def _spread(differences: Floats) -> float:
-    return float(np.abs(differences - np.median(differences)).max())
-
-
-def _by_tilt(found: ForeignAlignment, tilts: Floats, nominal: Floats) -> Ints | None:
+def _by_tilt(tilts: Floats, nominal: Floats) -> Ints | None:
     """Return the view with the nearest nominal tilt for each row; None where that is not one view a row.
 
-    A symmetric series may fit with either sign.  Then the one that keeps the order of the stack is right; if none does, a nominal
-    tilt that the file gives has the sign of the stack, and a refined one does not tell.
+    A symmetric series may fit with either sign.  Then the one that keeps the order of the stack is right; if none does, they do not
+    tell.
     """
     fits = [views for sign in (1.0, -1.0) if (views := _nearest_views(sign * tilts, nominal)) is not None]
     ordered = [views for views in fits if (np.diff(views) > 0).all()]
     if ordered:
         return ordered[0]
-    return fits[0] if len(fits) == 1 or (fits and found.nominal_deg is not None) else None
+    return fits[0] if len(fits) == 1 else None
 
 
 def _nearest_views(tilts: Floats, nominal: Floats) -> Ints | None:
@@ -239,7 +280,7 @@ def _nearest_views(tilts: Floats, nominal: Floats) -> Ints | None:
 
 
 def _check_tilts(found: ForeignAlignment, nominal: Floats) -> None:
-    if (off := _spread(found.tilt_deg - nominal)) > _ODD_DEG:
+    if (off := apart_deg(found.tilt_deg, nominal)) > ODD_DEG:
         raise FormatError(
             f"{found.path}: its tilts, {_range(found.tilt_deg)}, are up to {off:.1f} degrees from the nominal ones, {_range(nominal)}, "
             f"besides an offset: it belongs to another series, or its views are in another order"

@@ -7,9 +7,9 @@ IMOD 5's:
 0           set-up: `NAME.rawtlt` if there is none, `NAME.edf`
 up to 6     alignment: `NAME.xf`, `NAME_fid.xf`, `NAME.tlt`, `NAME.xtilt`, `align.log`, `taSolution.log`
 7           positioning, if `sampleType` asks for it: the same files
-8           `NAME_ali.mrc`
+8           `NAME_ali.mrc`, with what the steps 11 to 13 do to it, if they are run; `NAME.defocus` if the CTF is known
 14          `NAME_full_rec.mrc`, if the last step is before 20
-20          `NAME_rec.mrc`
+20          `NAME_rec.mrc`, and the volumes beside it that are asked for
 ==========  ======================================================================================================
 
 Steps 1 to 4 leave no files of their own.  With a first step above 6, the alignment is read from the files that are there.
@@ -48,15 +48,18 @@ from tiltflow.batchruntomo.data_set_request import (
     place_of,
     recipe_of,
     with_fixed_variables,
+    within,
 )
 from tiltflow.batchruntomo.directive_policy import judge
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native import ENGINE
 from tiltflow.engines.native.aligned_stacks import AlignedStacks
+from tiltflow.engines.native.corrections import find_corrections
 from tiltflow.engines.native.engine import align
-from tiltflow.engines.native.halves import make_halves
+from tiltflow.engines.native.halves import HALVES, make_halves
 from tiltflow.engines.native.positioning import position_specimen
 from tiltflow.engines.native.prepared_views import prepare
+from tiltflow.engines.native.viewing import DECONVOLVED, DIFFUSED, make_viewing_volumes
 from tiltflow.engines.native.volume import make_volume
 from tiltflow.engines.plan import check_room
 from tiltflow.errors import LocationError, ParameterError, TiltflowError
@@ -176,6 +179,7 @@ def _work(path: Path, recipe: Recipe, steps: Steps, site: Site, recorder: Record
             f"-StartingStep {steps.first:g} is not supported: tomograms are trimmed as they are made, so start at "
             f"{VOLUME_STEP:g} or before"
         )
+    recipe = within(recipe, steps)
     series = _read(path, recipe, recorder)
     if steps.first < POSITIONING_STEP:
         write_setup(folder, series, recipe.gold_nm)
@@ -233,11 +237,16 @@ def _tell(job: EngineJob, alignment: Alignment, log: BatchLog) -> None:
 
 
 def _make_volumes(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment, steps: Steps, log: BatchLog) -> None:
-    folder, aligned = job.series.path.parent, job.path("_ali.mrc")
-    stacks = AlignedStacks(job, lambda: stack, alignment)
+    folder, aligned, stacks = job.series.path.parent, job.path("_ali.mrc"), None
     if steps.reach(STACK_STEP):
+        corrections = find_corrections(job, lambda: stack, alignment, "")
+        stacks = AlignedStacks(job, lambda: stack, alignment, corrections)
         stacks.make(raw)
         aligned = _deliver(aligned, folder)
+        if corrections or job.recipe.erase is not None:
+            log.say("Corrected the views as the aligned stack was made")
+        if job.path(".defocus").is_file():
+            _deliver(job.path(".defocus"), folder)
     else:
         aligned = folder / aligned.name
         if not aligned.is_file():
@@ -250,12 +259,15 @@ def _make_volumes(job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alig
         volume = make_volume(untrimmed, aligned, alignment)
         _deliver(volume.rename(job.path("_full_rec.mrc")), folder)
         return
-    _deliver(make_volume(job, aligned, alignment), folder)
+    volume = _deliver(make_volume(job, aligned, alignment), folder)
     log.say(f"Trimmed the tomogram as it was made, to {job.series.name}_rec.mrc")
     log.say("Reached step 20")
+    # The halves of a stack that was there are those of its views: how it was corrected is not known.
     make_halves(job, aligned, alignment, stacks)
-    for half in job.workdir.glob("*_rec_*.mrc"):
-        _deliver(half, folder)
+    make_viewing_volumes(job, volume, "")
+    for suffix in (*HALVES, DECONVOLVED, DIFFUSED):
+        if job.path(suffix).is_file():
+            _deliver(job.path(suffix), folder)
 
 
 def _deliver(made: Path, folder: Path) -> Path:

@@ -10,12 +10,15 @@ from tiltflow.batchruntomo.arguments import AFTER_ALIGNMENT, DataSet
 from tiltflow.batchruntomo.batch_log import BatchLog
 from tiltflow.batchruntomo.data_set_files import STACK_EXTENSIONS
 from tiltflow.batchruntomo.directive_policy import Judgement
+from tiltflow.ctf.requests import Wish
 from tiltflow.engines.native import ENGINE
 from tiltflow.errors import LocationError, MissingValueError, ParameterError
 from tiltflow.recipe import Recipe, draft_recipe
 
 ALIGNMENT_STEP, POSITIONING_STEP, STACK_STEP, VOLUME_STEP, TRIM_STEP = 5.0, AFTER_ALIGNMENT, 8.0, 14.0, 20.0
 """Steps that leave files.  Both 5 and 6 end after the alignment: IMOD 4 and some wrappers number it 5."""
+_CTF_STEP, _GOLD_STEP, _FILTER_STEP, _DIFFUSION_STEP = 11.0, 12.0, 13.0, 21.0
+"""Steps whose work is done as the aligned stack is made, the last one after trimming."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,33 @@ def with_fixed_variables(recipe: Recipe) -> Recipe:
         refine_tilt=solve.tilt != "fixed",
     )
     return replace(recipe, refine=refine)
+
+
+def within(recipe: Recipe, steps: Steps) -> Recipe:
+    """Return the recipe without the corrections of views, and the diffusion of the volume, whose steps are not run.
+
+    Raises
+    ------
+    ParameterError
+        If views are to be corrected, and the aligned stack, which is corrected as it is made, is not made.
+    """
+    filtered = steps.reach(_FILTER_STEP)
+    no: Wish = "no"
+    kept = replace(
+        recipe,
+        ctf=recipe.ctf if steps.reach(_CTF_STEP) else replace(recipe.ctf, correct=no),
+        erase=recipe.erase if steps.reach(_GOLD_STEP) else None,
+        filter=recipe.filter if filtered else None,
+        exposure=recipe.exposure if filtered else replace(recipe.exposure, weight=no),
+        diffuse=recipe.diffuse if steps.reach(_DIFFUSION_STEP) else None,
+    )
+    asked = kept.ctf.correct != no or kept.exposure.weight != no or kept.erase is not None or kept.filter is not None
+    if asked and not steps.reach(STACK_STEP):
+        raise ParameterError(
+            f"-StartingStep {steps.first:g} is not supported where views are corrected (CTF, gold, filter): that is done as the aligned "
+            f"stack is made, so start at {STACK_STEP:g} or before"
+        )
+    return kept
 
 
 def directive_values(recipe: Recipe) -> dict[str, str]:

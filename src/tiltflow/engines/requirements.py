@@ -23,7 +23,7 @@ from tiltflow.formats.stacks import open_stack
 from tiltflow.model import TiltSeries
 from tiltflow.position.specimen_search import SECOND_SEARCH_FACTOR, search_height, small_binning
 from tiltflow.recipe import Recipe
-from tiltflow.reconstruct.aligned_stack import aligned_shape
+from tiltflow.reconstruct.aligned_stack import aligned_dtype, aligned_shape
 from tiltflow.reconstruct.trim import Trim
 from tiltflow.reconstruct.volume_slabs import GREYS, slab_rows
 from tiltflow.reconstruct.wbp import LINES_AT_ONCE, volume_shape
@@ -135,7 +135,7 @@ def _alignment_seconds(views: int, recipe: Recipe) -> tuple[float, float]:
 
 def _half_stack_bytes(series: TiltSeries, s: _Sizes) -> int:
     """Return the bytes of the larger of the aligned stacks of even and of odd frames, which lie in scratch one after the other."""
-    return max((s.views * s.aligned_px * _aligned_bytes(_dtype(path)) for path in series.frame_stacks or ()), default=0)
+    return max((s.views * s.aligned_px * aligned_dtype(_dtype(path)).itemsize for path in series.frame_stacks or ()), default=0)
 
 
 def raw_copy_bytes(series: TiltSeries) -> int:
@@ -159,18 +159,14 @@ def _dtype(path: Path) -> np.dtype[Any]:
         return stack.dtype
 
 
-def _aligned_bytes(raw: np.dtype[Any]) -> int:
-    return 2 if raw.kind in "iu" and raw.itemsize <= 2 else 4
-
-
 def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
     raw = _raw_dtype(series)
     views, ny, nx = series.shape
     aligned = aligned_shape(series.shape, recipe.stack)
     params = replace(recipe.reconstruct, binning=recipe.stack.binning, thickness=greatest_thickness(recipe))
     full = volume_shape((views, *aligned), params)
-    whole = raw.kind in "iu" and raw.itemsize <= 2
-    mode = (1 if whole else 2) if params.mode is None else params.mode
+    dtype = aligned_dtype(raw)
+    mode = (1 if dtype.kind == "i" else 2) if params.mode is None else params.mode
     binning = -(-max(ny, nx) // recipe.patches.max_size_px)
     small = small_binning(series.shape)
     may_track = recipe.method == "patches" or (recipe.method == "gold" and recipe.fallback)
@@ -179,7 +175,7 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
         raw_px=ny * nx,
         raw_bytes=raw.itemsize,
         aligned_px=aligned[0] * aligned[1],
-        aligned_bytes=_aligned_bytes(raw),
+        aligned_bytes=dtype.itemsize,
         full=full,
         kept=Trim(full, recipe.trim).output_shape,
         voxel_bytes=1 if recipe.trim.to_bytes else np.dtype(GREYS[mode][0]).itemsize,

@@ -50,7 +50,7 @@ _STRONGEST = 5
 """Maxima whose median score is that of a typical bead, where no tracked ones tell."""
 _WEAKEST, _TYPICAL = 0.2, 0.8
 """Fractions of a typical bead's score between which the gap lies: beads of half the size score 0.4 of it, the specimen 0.15.
-Without the first the same beads are found in the volumes of the tests."""
+Without the first, a few bodies of the specimen pass for beads where there is little noise."""
 _KNOWN_REACH = 1.0
 """Distance of a maximum from a tracked bead that makes it that bead's, diameters."""
 _CLEAR_GAP = 1.7

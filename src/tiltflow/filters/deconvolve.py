@@ -37,10 +37,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from tiltflow.errors import FormatError, ParameterError
+from tiltflow.errors import ParameterError
 from tiltflow.filters.padding import crop, padded, padded_side
-from tiltflow.filters.volumes import MEMORY_BYTES, NotFiniteError, ScratchVolume, VolumeSink, VolumeSource
-from tiltflow.formats.mrc import MrcWriter, open_mrc, render_label
+from tiltflow.filters.volumes import MEMORY_BYTES, NotFiniteError, ScratchVolume, VolumeSink, VolumeSource, filtered_file
 from tiltflow.model import Image, Progress
 from tiltflow.parallel import map_threads
 
@@ -260,32 +259,19 @@ def deconvolve_file(
     ParameterError, ResourceError
         As :func:`deconvolve_volume`.
     """
-    with open_mrc(source) as volume:
-        header = volume.header
-        label = render_label("tiltflow: deconvolved, for viewing only")
-        place = Path(target).parent if scratch is None else scratch
-        with MrcWriter(
-            target,
-            volume.shape,
-            dtype,
-            pixel_size_angstrom=header.pixel_size_angstrom,
-            labels=(*header.labels, label),
-            origin=header.origin,
-        ) as out:
-            try:
-                deconvolve_volume(
-                    volume,
-                    out,
-                    pixel_nm,
-                    transfer,
-                    params,
-                    scratch=place,
-                    threads=threads,
-                    memory_bytes=memory_bytes,
-                    progress=progress,
-                )
-            except NotFiniteError as error:
-                raise FormatError(f"{volume.path}: {error}") from error
+    place = Path(target).parent if scratch is None else scratch
+    with filtered_file(source, target, "deconvolved, for viewing only", dtype) as (volume, out):
+        deconvolve_volume(
+            volume,
+            out,
+            pixel_nm,
+            transfer,
+            params,
+            scratch=place,
+            threads=threads,
+            memory_bytes=memory_bytes,
+            progress=progress,
+        )
 
 
 class _Gain:

@@ -23,9 +23,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.ndimage import gaussian_filter
 
-from tiltflow.errors import FormatError, ParameterError
-from tiltflow.filters.volumes import MEMORY_BYTES, NotFiniteError, ScratchVolume, VolumeSink, VolumeSource
-from tiltflow.formats.mrc import MrcWriter, open_mrc, render_label
+from tiltflow.errors import ParameterError
+from tiltflow.filters.volumes import MEMORY_BYTES, NotFiniteError, ScratchVolume, VolumeSink, VolumeSource, filtered_file
 from tiltflow.kernels.diffusion import diffuse_step, diffusion_tensor
 from tiltflow.model import Progress
 from tiltflow.parallel import map_threads
@@ -170,22 +169,10 @@ def diffuse_file(
     ParameterError, ResourceError
         As :func:`diffuse_volume`.
     """
-    with open_mrc(source) as volume:
-        header = volume.header
-        label = render_label(f"tiltflow: diffused, K {params.k:g}, {params.iterations} iterations")
-        place = Path(target).parent if scratch is None else scratch
-        with MrcWriter(
-            target,
-            volume.shape,
-            dtype,
-            pixel_size_angstrom=header.pixel_size_angstrom,
-            labels=(*header.labels, label),
-            origin=header.origin,
-        ) as out:
-            try:
-                diffuse_volume(volume, out, params, scratch=place, threads=threads, memory_bytes=memory_bytes, progress=progress)
-            except NotFiniteError as error:
-                raise FormatError(f"{volume.path}: {error}") from error
+    done = f"diffused, K {params.k:g}, {params.iterations} iterations"
+    place = Path(target).parent if scratch is None else scratch
+    with filtered_file(source, target, done, dtype) as (volume, out):
+        diffuse_volume(volume, out, params, scratch=place, threads=threads, memory_bytes=memory_bytes, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Volumes that are read and written block by block: files, arrays, and scratch space on the disk.
 
-:class:`tiltflow.formats.mrc.MrcFile` is a :class:`VolumeSource` and :class:`tiltflow.formats.mrc.MrcWriter` a :class:`VolumeSink`.
+:class:`tiltflow.formats.mrc.MrcFile` is a :class:`VolumeSource` and :class:`tiltflow.formats.mrc.MrcWriter` a :class:`VolumeSink`;
+:func:`filtered_file` opens one of each.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -15,7 +18,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tiltflow.errors import ParameterError, ResourceError
+from tiltflow.errors import FormatError, ParameterError, ResourceError
+from tiltflow.formats.mrc import MrcFile, MrcWriter, open_mrc, render_label
 
 MEMORY_BYTES = 512 << 20
 """Memory for the blocks that are worked on at once, if nothing else is asked for: half of the gigabyte that a volume may take."""
@@ -136,3 +140,41 @@ class ScratchVolume:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+@contextmanager
+def filtered_file(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], done: str, dtype: DTypeLike
+) -> Iterator[tuple[MrcFile, MrcWriter]]:
+    """Provide the volume in an MRC file, and the file of what a filter makes of it: that appears when it is complete.
+
+    Parameters
+    ----------
+    source, target
+        The files; pixel size, origin and labels of the first are those of the second.
+    done
+        What was done, in words, for a label of the second.
+    dtype
+        Type of the voxels written (:class:`tiltflow.formats.mrc.MrcWriter`).
+
+    Raises
+    ------
+    LocationError, FormatError
+        If the source cannot be read, or holds voxels that are not finite.
+    ResourceError
+        If the place of the target has too little room.
+    """
+    with open_mrc(source) as volume:
+        header = volume.header
+        with MrcWriter(
+            target,
+            volume.shape,
+            dtype,
+            pixel_size_angstrom=header.pixel_size_angstrom,
+            labels=(*header.labels, render_label(f"tiltflow: {done}")),
+            origin=header.origin,
+        ) as out:
+            try:
+                yield volume, out
+            except NotFiniteError as error:
+                raise FormatError(f"{volume.path}: {error}") from error

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow import geometry
+from tiltflow.ctf.recorded import defocus_table
 from tiltflow.formats.defocus import DefocusTable
 from tiltflow.model import ASSUMED
 from tiltflow.record import CtfEntry, SeriesRecord
@@ -100,31 +101,13 @@ def known_defocus(entry: CtfEntry | None, transforms: Floats, included: NDArray[
     """
     if entry is None or len(entry.defocus_nm) != len(tilt_deg):
         return None
-    views = len(tilt_deg)
-    hand = entry.hand or None
-    spacing = [np.inf if each is None else each for each in entry.spacing_angstrom]
     axis = float(np.median(geometry.axis_angles(transforms)[included]))
-
-    def table(direction_deg: float) -> DefocusTable:
-        return DefocusTable(
-            program="tiltflow",
-            views=np.repeat(np.arange(views)[:, None], 2, axis=1),
-            defocus_nm=np.array(entry.defocus_nm, float),
-            astigmatism_nm=np.full(views, entry.astigmatism_nm),
-            astigmatism_deg=np.full(views, direction_deg % 180 if entry.astigmatism_nm else 0.0),
-            phase_shift_deg=np.full(views, entry.phase_shift_deg),
-            tilt_deg=np.stack([tilt_deg, tilt_deg], axis=1),
-            hand=hand,
-            score=np.array(entry.score, float) if len(entry.score) == views else None,
-            spacing_angstrom=np.array(spacing, float) if len(spacing) == views else None,
-        )
-
     return KnownDefocus(
         cs_mm=entry.cs_mm,
         amplitude_contrast=entry.amplitude_contrast,
-        hand=hand,
-        aligned=table(entry.astigmatism_deg),
-        raw=table(entry.astigmatism_deg + axis),
+        hand=entry.hand or None,
+        aligned=defocus_table(entry, tilt_deg),
+        raw=defocus_table(entry, tilt_deg, axis),
         corrected=entry.applied,
         measured=entry.measured,
     )

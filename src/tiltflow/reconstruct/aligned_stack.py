@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,6 +82,15 @@ def aligned_shape(raw_shape: tuple[int, ...], params: StackParams) -> tuple[int,
     if min(ny, nx) < 1:
         raise ParameterError(f"binning {params.binning} leaves nothing of images of {raw_shape[-1]} x {raw_shape[-2]} pixels")
     return ny, nx
+
+
+def aligned_dtype(raw: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of the aligned views: int16 for bytes and int16, float32 for all other types.
+
+    >>> aligned_dtype(np.dtype("uint16"))
+    dtype('float32')
+    """
+    return np.dtype(np.int16 if raw.name in {"int8", "uint8", "int16"} else np.float32)
 
 
 def align_stack(

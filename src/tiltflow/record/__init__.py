@@ -7,16 +7,15 @@ rewritten whole (beside, then renamed) after every change, so a killed run leave
 :class:`SeriesRecord` and :class:`RunRecord` are the published schemas.
 """
 
+from tiltflow.record.evidence import AlignmentEntry, CtfEntry, ExposureEntry, HalvesEntry, RingsEntry, VolumeEntry
+from tiltflow.record.reading import read_record, read_run
 from tiltflow.record.recorder import Recorder, RunRecorder, StageNotes
 from tiltflow.record.schema import (
     RUN_SCHEMA,
     SCHEMA,
-    AlignmentEntry,
-    CtfEntry,
     DirectiveEntry,
     EngineAttemptEntry,
     EngineEntry,
-    ExposureEntry,
     FailedAttemptEntry,
     FailureEntry,
     FailureKind,
@@ -24,13 +23,11 @@ from tiltflow.record.schema import (
     FrameStackEntry,
     GivenAlignmentEntry,
     GivenDirective,
-    HalvesEntry,
     NumberEntry,
     PictureEntry,
     ProductEntry,
     RecipeEntry,
     RequestEntry,
-    RingsEntry,
     RunRecord,
     RunSeriesEntry,
     SeriesRecord,
@@ -38,9 +35,6 @@ from tiltflow.record.schema import (
     StepSummary,
     ValueEntry,
     VerdictEntry,
-    VolumeEntry,
-    read_record,
-    read_run,
 )
 from tiltflow.record.steps import Step, Steps
 

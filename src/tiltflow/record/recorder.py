@@ -18,6 +18,7 @@ from tiltflow.atomic_write import write_text
 from tiltflow.disk import NO_SPACE
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.record.as_json import as_json
+from tiltflow.record.reading import read_record
 from tiltflow.record.schema import (
     FailureEntry,
     FailureKind,
@@ -26,7 +27,6 @@ from tiltflow.record.schema import (
     RunSeriesEntry,
     SeriesRecord,
     StageEntry,
-    read_record,
 )
 from tiltflow.work import Quantity, SeriesResult
 

@@ -244,7 +244,7 @@ def _support(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
     if views:
         out = views - sum(found.included)
         share = out / views
-        level = Trust.POOR if share > limits.excluded_poor else Trust.DOUBTFUL if share > limits.excluded_good else Trust.GOOD
+        level = _falling(share, limits.excluded_good, limits.excluded_poor)
         text = f"good up to {100 * limits.excluded_good:g} %, poor above {100 * limits.excluded_poor:g} %"
         said = "no view was left out" if not out else f"{out} of {views} views {'was' if out == 1 else 'were'} left out"
         yield Check("views left out", level, said, text, Quantity(out))
@@ -265,9 +265,7 @@ def _tilts(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
     text = f"good from {limits.tilt_range_good_deg:g}°, poor below {limits.tilt_range_poor_deg:g}°"
     yield Check("tilt range", level, said, text, Quantity(round(seen.range_deg, 1), "deg"))
 
-    level = Trust.POOR if seen.gap_deg > limits.tilt_gap_poor_deg else Trust.GOOD
-    if level is Trust.GOOD and seen.gap_deg > limits.tilt_gap_good_deg:
-        level = Trust.DOUBTFUL
+    level = _falling(seen.gap_deg, limits.tilt_gap_good_deg, limits.tilt_gap_poor_deg)
     said = f"the largest gap between tilts is {seen.gap_deg:.1f}°, at {seen.gap_at_deg:.0f}°"
     text = f"good up to {limits.tilt_gap_good_deg:g}°, poor above {limits.tilt_gap_poor_deg:g}°"
     yield Check("tilt gap", level, said, text, Quantity(round(seen.gap_deg, 1), "deg"))
@@ -308,9 +306,7 @@ def _ctf(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Ite
     yield Check("CTF score", _rising(score, limits.ctf_score_good, limits.ctf_score_poor), said, text, Quantity(round(score, 3)))
     scatter = defocus_scatter_nm(ctf.defocus_nm, found.tilt_deg, found.included)
     if scatter is not None:
-        level = Trust.GOOD if scatter <= limits.defocus_scatter_good_nm else Trust.DOUBTFUL
-        if scatter > limits.defocus_scatter_poor_nm:
-            level = Trust.POOR
+        level = _falling(scatter, limits.defocus_scatter_good_nm, limits.defocus_scatter_poor_nm)
         text = f"good up to {limits.defocus_scatter_good_nm:g} nm, poor above {limits.defocus_scatter_poor_nm:g} nm"
         said = f"the defocus of the views, {defocus.value:.0f} nm, scatters by {scatter:.0f} nm"
         yield Check("defocus scatter", level, said, text, Quantity(round(scatter, 1), "nm"))
@@ -376,3 +372,7 @@ def _thickness(record: SeriesRecord, specimen: Specimen) -> Check:
 
 def _rising(value: float, good: float, poor: float) -> Trust:
     return Trust.GOOD if value >= good else Trust.POOR if value < poor else Trust.DOUBTFUL
+
+
+def _falling(value: float, good: float, poor: float) -> Trust:
+    return Trust.POOR if value > poor else Trust.GOOD if value <= good else Trust.DOUBTFUL

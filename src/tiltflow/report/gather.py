@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tiltflow.ctf.viewing import transfer_of_volume
+from tiltflow.ctf.recorded import transfer_of_volume
 from tiltflow.errors import ParameterError
 from tiltflow.filters.deconvolve import DeconvolveParams, deconvolve_section
 from tiltflow.formats.mrc import open_mrc
@@ -43,9 +43,9 @@ def gather_volume(recorder: Recorder, volume: Path, folder: Path, *, threads: in
 
 def for_viewing(measured: VolumeMeasure, ctf: CtfEntry | None, voxel_nm: float) -> VolumeMeasure | None:
     """Return the slices deconvolved with the CTF, as ice can be read then; None where the defocus is not known, or values are missing."""
-    if ctf is None or not ctf.defocus_nm or ctf.voltage_kv is None:
+    transfer = transfer_of_volume(ctf)
+    if ctf is None or transfer is None:
         return None
-    transfer = transfer_of_volume(ctf.voltage_kv, ctf.cs_mm, ctf.amplitude_contrast, ctf.defocus_nm, ctf.phase_shift_deg)
     params = DeconvolveParams(phase_flipped=ctf.applied)
 
     def seen(plane: Image) -> Image:

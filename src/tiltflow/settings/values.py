@@ -17,10 +17,7 @@ def parse_mounts(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("{"):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{value!r} begins like JSON but is not valid ({error})") from error
+        return _from_json(value)
     mounts: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in value.split(":"))):
         name, separator, path = part.partition("=")
@@ -47,11 +44,15 @@ def lines(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{value!r} begins like JSON but is not valid ({error})") from error
+        return _from_json(value)
     return [part.strip() for part in value.split(";") if part.strip()]
+
+
+def _from_json(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{value!r} begins like JSON but is not valid ({error})") from error
 
 
 def known_engine(value: str) -> str:

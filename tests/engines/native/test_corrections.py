@@ -16,7 +16,7 @@ from tiltflow.ctf.exposure import ExposureParams, weight_view
 from tiltflow.ctf.model import Microscope
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.aligned_stacks import make_aligned_stack
+from tiltflow.engines.native.aligned_stacks import AlignedStacks
 from tiltflow.engines.native.corrections import Corrections, find_corrections
 from tiltflow.errors import FormatError, StageError
 from tiltflow.formats.defocus import read_defocus
@@ -76,7 +76,7 @@ def corrected(job: EngineJob, made: SimulatedSeries | None = None) -> tuple[Corr
     alignment = alignment_of(made or simulated())
     with open_stack(job.series.path) as raw:
         found = find_corrections(job, lambda: raw, alignment, "key")
-        path = make_aligned_stack(job, raw, raw, alignment, found)
+        path = AlignedStacks(job, lambda: raw, alignment, found).make(raw)
     with open_mrc(path) as stack:
         return found, np.stack([stack[view] for view in range(stack.shape[0])]).astype(float)
 

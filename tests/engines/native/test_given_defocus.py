@@ -48,10 +48,10 @@ def table_of(defocus=(3000, 3100, 3200, 3300, 3400), astigmatism=0.0, direction=
     )
 
 
-def warp_file(path, tilts, defocus, *, inverted, axis=AXIS):
-    """A series of Warp: its angles are minus the tilts, and its rows rise in the nominal tilt."""
+def warp_file(path, tilts, defocus, *, inverted, axis=AXIS, sign=-1):
+    """A series of Warp: its angles are minus the tilts (or the tilts), and its rows rise in the nominal tilt."""
     rows = np.argsort(tilts)
-    angles = "\n".join(f"{-tilts[row]:g}" for row in rows)
+    angles = "\n".join(f"{sign * tilts[row]:g}" for row in rows)
     axes = "\n".join([f"{axis}"] * len(rows))
     nodes = "".join(f'<Node X="0" Y="0" Z="{z}" Value="{defocus[row] / 1000:g}"/>' for z, row in enumerate(rows))
     delta, direction = (
@@ -109,6 +109,17 @@ def test_rows_of_warp_are_those_of_the_tilts_and_its_hand_is_that_of_its_axis(tm
     np.testing.assert_allclose(found.defocus_nm, defocus)
     assert found.hand == hand
     assert found.astigmatism.deg == pytest.approx((20 - axis) % 180)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 3, 1, 4, 0]])
+def test_rows_of_warp_rise_in_the_nominal_tilt_also_where_its_angles_have_the_sign_of_the_stack(tmp_path, order):
+    """A symmetric series in the order of acquisition fits its rows in either order."""
+    series = series_of(TILTS[order])
+    defocus = 3000 + 10 * series.tilt_deg
+    path = warp_file(tmp_path / "S.xml", series.tilt_deg, defocus, inverted=True, sign=1)
+    found = given_defocus(path, series, alignment_of(series))
+    np.testing.assert_allclose(found.defocus_nm, defocus)
+    assert found.hand == -1
 
 
 def test_warps_own_series_has_the_hand_that_we_measured_on_its_stack():

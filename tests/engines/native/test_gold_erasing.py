@@ -12,7 +12,7 @@ import pytest
 from tiltflow import geometry
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.aligned_stacks import make_aligned_stack
+from tiltflow.engines.native.aligned_stacks import AlignedStacks
 from tiltflow.engines.native.gold_erasing import gold_in_views
 from tiltflow.errors import StageError
 from tiltflow.formats.mrc import open_mrc
@@ -83,7 +83,9 @@ def test_the_aligned_stack_has_no_gold_and_elsewhere_is_the_same(tmp_path: Path,
         (tmp_path / str(erase)).mkdir()
         job = make_job(tmp_path / str(erase), ERASE.format(erase))
         alignment = alignment_of(made, tracked=True)
-        with open_stack(job.series.path) as raw, open_mrc(make_aligned_stack(job, raw, raw, alignment)) as stack:
+        with open_stack(job.series.path) as raw:
+            path = AlignedStacks(job, lambda raw=raw: raw, alignment).make(raw)
+        with open_mrc(path) as stack:
             views[erase] = np.stack([stack[view] for view in range(VIEWS)]).astype(float)
     changed = views[which] != views[0]
     middle = VIEWS // 2

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.corrections import Corrections, correction_of
+from tiltflow.engines.native.corrections import NO_CORRECTIONS, Corrections, correction_of
 from tiltflow.engines.native.gold_erasing import gold_in_views
 from tiltflow.engines.native.volume import title
 from tiltflow.formats.mrc import MrcWriter
@@ -23,17 +23,10 @@ from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, ImageStack, Progress, Stack
 from tiltflow.observer import SILENT, StageObserver
 from tiltflow.preprocess.preparation import repair_alike
-from tiltflow.reconstruct.aligned_stack import align_stack, aligned_shape
+from tiltflow.reconstruct.aligned_stack import align_stack, aligned_dtype, aligned_shape
 
 _HALF_STACKS = ("_EVN_ali.mrc", "_ODD_ali.mrc")
 """Endings of the aligned stacks of even and of odd frames, which are scratch."""
-
-
-def make_aligned_stack(
-    job: EngineJob, stack: Stack, raw: ImageStack, alignment: Alignment, corrections: Corrections | None = None
-) -> Path:
-    """Write the aligned stack, corrected, to `B_ali.mrc` and return its path; `raw` gives its type and labels."""
-    return AlignedStacks(job, lambda: stack, alignment, corrections).make(raw)
 
 
 class AlignedStacks:
@@ -44,14 +37,13 @@ class AlignedStacks:
     views
         Returns the raw views `(view, y, x)`, repaired, if they are needed.
     corrections
-        What is done to the aligned views; None for nothing but what the recipe says of gold.
+        What is done to the aligned views, besides what the recipe says of gold.
     """
 
     def __init__(
-        self, job: EngineJob, views: Callable[[], Stack], alignment: Alignment, corrections: Corrections | None = None
+        self, job: EngineJob, views: Callable[[], Stack], alignment: Alignment, corrections: Corrections = NO_CORRECTIONS
     ) -> None:
-        self._job, self._views, self._alignment = job, views, alignment
-        self._corrections = corrections if corrections is not None else Corrections(None, None, None, "")
+        self._job, self._views, self._alignment, self._corrections = job, views, alignment, corrections
 
     @cached_property
     def _whole(self) -> Stack:
@@ -118,7 +110,7 @@ class AlignedStacks:
             MrcWriter(
                 path,
                 (stack.shape[0], ny, nx),
-                _aligned_dtype(raw),
+                aligned_dtype(raw.dtype),
                 pixel_size_angstrom=(pixel * params.binning, pixel * params.binning, pixel),
                 labels=[*raw.labels, title("aligned stack")],
                 is_stack=True,
@@ -130,8 +122,3 @@ class AlignedStacks:
             ):
                 out.write(image)
         return ny, nx
-
-
-def _aligned_dtype(raw: ImageStack) -> type[np.generic]:
-    """Return int16 for bytes and int16, float32 for all other types."""
-    return np.int16 if raw.dtype.name in {"int8", "uint8", "int16"} else np.float32

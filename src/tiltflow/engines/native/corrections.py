@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from tiltflow.ctf.correct import ViewCtf, correct_view
 from tiltflow.ctf.exposure import ExposureParams, weight_view
 from tiltflow.ctf.history import ExposureHistory, exposure_history
+from tiltflow.ctf.recorded import ctf_of_views
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.ctf import correct_params, ctf_of_views, find_ctf
+from tiltflow.engines.native.ctf import correct_params, find_ctf
 from tiltflow.engines.native.given_defocus import checksums_of_defocus
 from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.erase.views import EraseParams, erase_view
@@ -27,6 +28,7 @@ from tiltflow.model import Alignment, Image, Stack
 from tiltflow.observer import StageObserver
 from tiltflow.record import CtfEntry, ExposureEntry
 
+_SWITCH = "runtime.AlignedStack.any.filterStack"
 Correction = Callable[[int, Image], Image]
 """Makes of an aligned view, by its number from 0, a corrected one; in several threads at once."""
 
@@ -54,17 +56,14 @@ class _Gold:
         notes.number("pixels_erased", sum(pixels for _, pixels in self.erased.values()))
 
 
-_SWITCH = "runtime.AlignedStack.any.filterStack"
-
-
 @dataclass(frozen=True, slots=True)
 class Corrections:
     """What is done to the aligned views, and the key of all that it depends on; empty where nothing is."""
 
-    ctf: CtfEntry | None
-    exposure: ExposureEntry | None
-    filter: FilterParams | None
-    key: str
+    ctf: CtfEntry | None = None
+    exposure: ExposureEntry | None = None
+    filter: FilterParams | None = None
+    key: str = ""
 
     def __bool__(self) -> bool:
         """Return whether anything is done."""
@@ -76,6 +75,9 @@ class Corrections:
         exposure = None if self.exposure is None or not self.exposure.applied else self.exposure.model_dump(mode="json")
         mtf = self.filter.mtf if self.filter is not None else None
         return exposure, None if mtf is None else (mtf.frequency.tolist(), mtf.value.tolist())
+
+
+NO_CORRECTIONS = Corrections()
 
 
 def find_corrections(job: EngineJob, views: Callable[[], Stack], alignment: Alignment, after: str) -> Corrections:
@@ -170,7 +172,7 @@ def correction_of(
     pixel = job.series.pixel_size_angstrom * job.recipe.stack.binning
     steps: list[Correction] = []
     if found.ctf is not None and found.ctf.applied:
-        steps.append(_ctf_correction(ctf_of_views(found.ctf, alignment), job, pixel / 10))
+        steps.append(_ctf_correction(ctf_of_views(found.ctf, alignment.tilt_deg), job, pixel / 10))
         notes.note(f"the CTF is corrected ({found.ctf.method})")
     gold = _gold(job, beads, pixel / 10, first_texture)
     if gold is not None:

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from tiltflow import geometry
-from tiltflow.ctf.correct import CorrectParams, ViewCtf
+from tiltflow.ctf.correct import CorrectParams
 from tiltflow.ctf.estimate import estimate_ctf
-from tiltflow.ctf.model import Astigmatism, Microscope
+from tiltflow.ctf.model import Microscope
+from tiltflow.ctf.recorded import defocus_table
 from tiltflow.ctf.requests import CtfRequest
 from tiltflow.ctf.result import CtfEstimate, CtfParams
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.given_defocus import given_defocus
 from tiltflow.errors import ParameterError, StageError
-from tiltflow.formats.defocus import DefocusTable, write_defocus
+from tiltflow.formats.defocus import write_defocus
 from tiltflow.model import ASSUMED, Alignment, Stack
 from tiltflow.observer import StageObserver
 from tiltflow.record import CtfEntry, RingsEntry
@@ -46,7 +47,7 @@ def find_ctf(job: EngineJob, views: Stack, alignment: Alignment) -> CtfEntry:
                 raise StageError(f"{job.series.path.name}: the correction of the CTF is required ({_SWITCH}), but {entry.reason}")
             notes.warn(f"the CTF is not corrected: {entry.reason}")
         if entry.defocus_nm:
-            write_defocus(job.path(".defocus"), defocus_table(entry, alignment))
+            write_defocus(job.path(".defocus"), defocus_table(entry, alignment.tilt_deg))
         _note(notes, entry)
         if entry.voltage_kv is not None:
             notes.note(_optics(job, entry))
@@ -123,7 +124,7 @@ def _given(job: EngineJob, alignment: Alignment, notes: StageObserver) -> dict[s
         notes.warn(f"{path.name}: {remark}")
     mean = float(np.mean(found.defocus_nm))
     return {
-        "applied": asked.correct != "no",
+        "applied": True,
         "measured": False,
         "reason": f"the defocus, {mean:.0f} nm on average, is that of {found.program}, read from {path}, and was not measured",
         "defocus_nm": np.round(found.defocus_nm, 1).tolist(),
@@ -136,7 +137,7 @@ def _given(job: EngineJob, alignment: Alignment, notes: StageObserver) -> dict[s
 
 def _stated(asked: CtfRequest, defocus_nm: float, views: int) -> dict[str, object]:
     return {
-        "applied": asked.correct != "no",
+        "applied": True,
         "measured": False,
         "reason": f"the defocus of {defocus_nm:.0f} nm is stated for all views, and was not measured",
         "defocus_nm": [defocus_nm] * views,
@@ -153,7 +154,7 @@ def _measured(asked: CtfRequest, found: CtfEstimate, alignment: Alignment, notes
         )
     turned = found.astigmatism.turned(-float(np.median(geometry.axis_angles(alignment.transforms)[alignment.included])))
     return {
-        "applied": found.confident and asked.correct != "no",
+        "applied": found.confident,
         "reason": found.reason,
         "defocus_nm": np.round(found.defocus_nm, 1).tolist() if found.confident else [],
         "error_nm": np.round(found.error_nm, 1).tolist() if found.confident else [],
@@ -223,39 +224,6 @@ def _note(notes: StageObserver, entry: CtfEntry) -> None:
         notes.number("score", round(float(np.median(entry.score)), 3))
     if entry.hand is not None:
         notes.number("hand", entry.hand)
-
-
-def defocus_table(entry: CtfEntry, alignment: Alignment) -> DefocusTable:
-    """Return what `B.defocus` holds for the aligned stack."""
-    views = len(entry.defocus_nm)
-    return DefocusTable(
-        program="tiltflow",
-        views=np.repeat(np.arange(views)[:, None], 2, axis=1),
-        defocus_nm=np.array(entry.defocus_nm, float),
-        astigmatism_nm=np.full(views, entry.astigmatism_nm),
-        astigmatism_deg=np.full(views, entry.astigmatism_deg if entry.astigmatism_nm else 0.0),
-        phase_shift_deg=np.full(views, entry.phase_shift_deg),
-        tilt_deg=np.stack([alignment.tilt_deg, alignment.tilt_deg], axis=1),
-        hand=entry.hand or None,
-    )
-
-
-def ctf_of_views(entry: CtfEntry, alignment: Alignment) -> list[ViewCtf]:
-    """Return the CTF of each aligned view."""
-    if entry.voltage_kv is None:
-        raise StageError("a CTF without a voltage cannot be corrected")
-    scope = Microscope(voltage_kv=entry.voltage_kv, cs_mm=entry.cs_mm, amplitude_contrast=entry.amplitude_contrast)
-    return [
-        ViewCtf(
-            microscope=scope,
-            defocus_nm=defocus,
-            tilt_deg=float(tilt),
-            hand=entry.hand or 0,
-            astigmatism=Astigmatism(entry.astigmatism_nm, entry.astigmatism_deg),
-            phase_shift_deg=entry.phase_shift_deg,
-        )
-        for defocus, tilt in zip(entry.defocus_nm, alignment.tilt_deg, strict=True)
-    ]
 
 
 def correct_params(asked: CtfRequest) -> CorrectParams:

@@ -14,22 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow import geometry
+from tiltflow.align.foreign import ODD_DEG, apart_deg, views_of_tilts
 from tiltflow.align.foreign import hand as sign_of_tilts
-from tiltflow.align.foreign import views_of_rows
 from tiltflow.checksum import sha256_of
 from tiltflow.ctf.model import Astigmatism
 from tiltflow.errors import FormatError, LocationError
 from tiltflow.formats.defocus import DefocusTable
 from tiltflow.formats.find_defocus import defocus_files, read_given_defocus
-from tiltflow.formats.foreign_alignment import ForeignAlignment
 from tiltflow.model import Alignment, TiltSeries
 
 Floats = NDArray[np.float64]
 
 _BY_TILT = ("Warp", "RELION")
 """Programs whose rows are those of the tilts, and not of the sections of a stack."""
-_ODD_DEG = 15.0
-"""Tilts of a `.defocus` file that are farther from those of its views, besides a common offset, are those of another series."""
 _QUARTER_TURN_DEG = 90.0
 _WORTH_SAYING_DEG = 5.0
 _WORTH_SAYING_NM = 30.0
@@ -148,25 +145,14 @@ def _of_tilts(table: DefocusTable, path: Path, series: TiltSeries) -> tuple[Defo
     tilts = table.tilt_deg[:, 0]
     # Rows of Warp are in the order of the nominal tilts, rising, whatever the sign of its angles.
     nominal = tilts if table.program == "RELION" or tilts[-1] >= tilts[0] else -tilts
-    rows = views_of_rows(
-        ForeignAlignment(
-            program=table.program,
-            files=(path,),
-            transforms=np.tile(np.eye(2, 3), (len(tilts), 1, 1)),
-            tilt_deg=tilts,
-            used=np.ones(len(tilts), bool),
-            nominal_deg=nominal,
-        ),
-        series,
-    )
+    rows = views_of_tilts(path, nominal, series, are_nominal=True)
     _check_tilts(nominal, series.tilt_deg[rows], path, series)
     placed = replace(table, views=np.stack([rows, rows], axis=1))
     return placed, sign_of_tilts(tilts, series.tilt_deg[rows]) if len(tilts) > 1 else 1.0
 
 
 def _check_tilts(theirs: Floats, nominal: Floats, path: Path, series: TiltSeries) -> None:
-    off = sign_of_tilts(theirs, nominal) * theirs - nominal
-    if (worst := float(np.abs(off - np.median(off)).max())) > _ODD_DEG:
+    if (worst := apart_deg(theirs, nominal)) > ODD_DEG:
         raise FormatError(
             f"{path}: its tilts are up to {worst:.1f} degrees from those of {series.path.name}, besides an offset: {_OTHER}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tiltflow.ctf.viewing import transfer_of_volume
+from tiltflow.ctf.recorded import transfer_of_volume
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.filters.deconvolve import deconvolve_file
@@ -25,11 +25,11 @@ def _deconvolve(job: EngineJob, volume: Path, after: str) -> None:
     asked, ctf = job.recipe.deconvolve, job.recorder.record.ctf
     if asked is None:
         return
-    if ctf is None or not ctf.defocus_nm or ctf.voltage_kv is None:
-        why = "the recipe does not ask for the CTF (runtime.Tiltflow.any.cryoCorrections)" if ctf is None else ctf.reason
+    transfer = transfer_of_volume(ctf)
+    if ctf is None or transfer is None:
+        why = "nothing asked for the CTF (runtime.Tiltflow.any.cryoCorrections)" if ctf is None else ctf.reason
         job.recorder.warn(f"no deconvolved volume is made, as the defocus is not known: {why}")
         return
-    transfer = transfer_of_volume(ctf.voltage_kv, ctf.cs_mm, ctf.amplitude_contrast, ctf.defocus_nm, ctf.phase_shift_deg)
     params = replace(asked, phase_flipped=ctf.applied)
     name = "deconvolved volume"
     step = job.book.begin(
