@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import ParameterError
+from tiltflow.piece_grid import PieceGrid
 
 Image = NDArray[np.float32]
 """One view or section, `(y, x)`."""
@@ -136,7 +137,7 @@ class TiltSeries:
     path
         The stack of images; of arrays, a name.
     shape
-        `(views, ny, nx)`.
+        `(views, ny, nx)`; of a montage, that of the frame which its pieces become.
     tilt_deg
         Nominal tilt of each view, `(views,)`, in file order.
     pixel_size_angstrom
@@ -166,6 +167,8 @@ class TiltSeries:
         The views, `(view, y, x)`, if they are in memory; None if they are to be read from `path`.
     frame_stacks
         Stacks of the even and of the odd frames of each view, of the same shape; None where there are none.
+    montage
+        The pieces that the sections of the stack are, where every view is made of several; None for an ordinary series.
     """
 
     path: Path
@@ -185,6 +188,7 @@ class TiltSeries:
     container: str = "MRC"
     images: Stack | None = None
     frame_stacks: tuple[Path, Path] | None = None
+    montage: PieceGrid | None = None
 
     @classmethod
     def from_images(
