@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import scipy.fft
+import scipy
 from numpy.typing import NDArray
 
 from tiltflow.ctf.model import Astigmatism, Microscope, defocus_at

@@ -13,9 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
@@ -212,7 +211,7 @@ def _without_gold(image: NDArray[np.float32], pixel_nm: float) -> tuple[NDArray[
     side = max(round(_SURROUNDINGS_NM / (factor * pixel_nm)), 3)
     around = _blurred(small, side)
     strong = _is_strong(small - around)
-    grown = ndimage.binary_dilation(strong, iterations=max(round(_GOLD_MARGIN_NM / (factor * pixel_nm)), 1))
+    grown = scipy.ndimage.binary_dilation(strong, iterations=max(round(_GOLD_MARGIN_NM / (factor * pixel_nm)), 1))
     share = (~grown).astype(np.float32)
     without = np.maximum(_blurred(share, side), _LEAST_SHARE)
     around = np.asarray(_blurred(small * share, side) / without, np.float32)
@@ -229,7 +228,7 @@ def _is_strong(flat: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _blurred(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    return np.asarray(ndimage.uniform_filter(image, side, mode="nearest"))
+    return np.asarray(scipy.ndimage.uniform_filter(image, side, mode="nearest"))
 
 
 def _view_spectra(

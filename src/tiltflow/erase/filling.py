@@ -17,8 +17,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import scipy.fft
-import scipy.linalg
+import scipy
 from numpy.typing import NDArray
 
 from tiltflow.erase.patches import Mask, Patch

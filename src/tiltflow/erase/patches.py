@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from tiltflow.errors import ParameterError
 
@@ -55,7 +55,7 @@ class Patch:
         """Return how far the centres of the pixels of a rectangle are from the edge of the patch, pixels; -0.5 on it."""
         outside = np.ones((box[0].stop - box[0].start, box[1].stop - box[1].start), bool)
         outside[self.rows - box[0].start, self.columns - box[1].start] = False
-        return np.asarray(ndimage.distance_transform_edt(outside)) - _HALF_PIXEL
+        return np.asarray(scipy.ndimage.distance_transform_edt(outside)) - _HALF_PIXEL
 
 
 def reached(points: ArrayLike, shape: tuple[int, ...], radius: float) -> Mask:
@@ -105,9 +105,9 @@ def discs(points: ArrayLike, shape: tuple[int, ...], radius: float) -> Mask:
 
 def patches_of(mask: Mask) -> list[Patch]:
     """Return the connected patches of a mask `(ny, nx)`; discs that touch, if only at a corner, are one."""
-    labels, count = ndimage.label(mask, _EIGHT)
+    labels, count = scipy.ndimage.label(mask, _EIGHT)
     patches = []
-    for label, box in enumerate(ndimage.find_objects(labels, count), start=1):
+    for label, box in enumerate(scipy.ndimage.find_objects(labels, count), start=1):
         rows, columns = np.nonzero(labels[box] == label)
         patches.append(Patch(rows + box[0].start, columns + box[1].start))
     return patches
@@ -142,5 +142,5 @@ def grown(view: NDArray[np.generic], mask: Mask, iterations: int) -> Mask:
         own = away < 0
         towards = np.sign(grey[own].mean() - around.mean())
         like_bead = ((grey - around.mean()) * towards > _TAIL_SD * around.std()) | own
-        out[box] |= ndimage.binary_dilation(own, _EIGHT, iterations=iterations, mask=like_bead)
+        out[box] |= scipy.ndimage.binary_dilation(own, _EIGHT, iterations=iterations, mask=like_bead)
     return out

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from tiltflow.errors import ParameterError
 from tiltflow.model import Progress
@@ -173,7 +172,9 @@ def _chosen(voxels: Floats, score: Floats, sign: int, typical: float) -> FoundBe
 def _typical(voxels: Floats, score: Floats, diameter: float, known: Floats | None) -> float:
     """Return what a typical bead scores: the median of the known ones, or of the few strongest maxima."""
     if known is not None and len(known) and len(score):
-        strongest = [max(score[near], default=0.0) for near in cKDTree(voxels).query_ball_point(known, _KNOWN_REACH * diameter)]
+        strongest = [
+            max(score[near], default=0.0) for near in scipy.spatial.cKDTree(voxels).query_ball_point(known, _KNOWN_REACH * diameter)
+        ]
         return float(np.median(strongest))
     return float(np.median(score[:_STRONGEST])) if len(score) else 0.0
 
@@ -211,14 +212,14 @@ def _blocks(shape: tuple[int, ...], margin: int) -> list[Block]:
 
 def _filtered(block: NDArray[np.float32], diameter: float) -> NDArray[np.float32]:
     """Return the difference of the two Gaussians; beyond the edges of the volume, which are left out of the maxima, it is mirrored."""
-    narrow, wide = (ndimage.gaussian_filter(block, width * diameter, truncate=_TRUNCATE) for width in (_NARROW, _WIDE))
+    narrow, wide = (scipy.ndimage.gaussian_filter(block, width * diameter, truncate=_TRUNCATE) for width in (_NARROW, _WIDE))
     return np.asarray(narrow - wide)
 
 
 def _peaks(filtered: NDArray[np.float32], own: Block, first: tuple[int, int], diameter: float) -> tuple[Floats, Floats]:
     """Return places (x, y, z) and scores of the positive maxima of a block, of which the first section and row are given."""
     side = 2 * max(int(_APART * diameter / 2), 1) + 1
-    top = (filtered == ndimage.maximum_filter(filtered, side)) & (filtered > 0)
+    top = (filtered == scipy.ndimage.maximum_filter(filtered, side)) & (filtered > 0)
     z, y = (slice(each.start - start, each.stop - start) for each, start in zip(own, first, strict=True))
     at = np.argwhere(top[z, y]) + np.array([z.start, y.start, 0])
     score = filtered[tuple(at.T)].astype(float)
@@ -252,6 +253,6 @@ def _strongest_apart(found: list[tuple[Floats, Floats]], apart: float) -> tuple[
 def _near_pairs(voxels: Floats, apart: float) -> Iterator[tuple[int, int]]:
     """Yield the pairs of maxima within a distance, the stronger (earlier) one first, in the order of it, then of the weaker."""
     if len(voxels):
-        pairs = cKDTree(voxels).query_pairs(apart, output_type="ndarray")
+        pairs = scipy.spatial.cKDTree(voxels).query_pairs(apart, output_type="ndarray")
         for strong, weak in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:
             yield int(strong), int(weak)

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
-import scipy.fft
+import scipy
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from tiltflow.errors import ParameterError

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy
 from numpy.typing import DTypeLike, NDArray
-from scipy.ndimage import gaussian_filter
 
 from tiltflow.errors import ParameterError
 from tiltflow.filters.volumes import MEMORY_BYTES, NotFiniteError, ScratchVolume, VolumeSink, VolumeSource, filtered_file
@@ -217,4 +217,4 @@ def _step_of(source: VolumeSource, sink: VolumeSink, params: DiffuseParams) -> C
 
 
 def _smoothed(u: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return np.asarray(gaussian_filter(u, sigma, mode="nearest", truncate=_TRUNCATE), np.float32) if sigma else u
+    return np.asarray(scipy.ndimage.gaussian_filter(u, sigma, mode="nearest", truncate=_TRUNCATE), np.float32) if sigma else u

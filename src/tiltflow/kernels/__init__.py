@@ -6,107 +6,63 @@ thread pool is not used: its portable layer aborts when two series run at once.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
-import os
-import pickle
-import stat
-import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numba
-from numba.core.caching import FunctionCache
-
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
-_log = logging.getLogger(__name__)
-_SLOT = "_cache"
-"""Where numba's compiled functions have their cache."""
-_CANNOT_BE_READ = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, ValueError)
-"""What reading raises of a file that is broken, as a power cut leaves it: pickle names no fewer."""
+_making = threading.RLock()
 
 
 def kernel(*, fastmath: bool = False) -> Callable[[Loop], Loop]:
     """Return the decorator that compiles a kernel and keeps it; with `fastmath` sums are taken in the order that is quickest.
 
     Division by zero gives infinity, as in NumPy.  What is compiled is kept where numba keeps it (beside the module, else in the home
-    folder), else in a private folder for temporary files; where nothing can be kept, it is compiled anew, and a remark says so.
+    folder), else in a private folder for temporary files; where nothing can be kept, it is compiled anew, and a remark says so.  numba
+    itself is imported by the first call of a kernel.
     """
 
-    def compiled(loop: Loop) -> Loop:
-        made = numba.njit(nogil=True, fastmath=fastmath, error_model="numpy")(loop)
-        if (cache := _cache_of(loop)) is not None:
-            setattr(made, _SLOT, cache)
-        return cast("Loop", made)
+    def to_be_compiled(loop: Loop) -> Loop:
+        return cast("Loop", functools.update_wrapper(_Kernel(loop, fastmath), loop))
 
-    return compiled
+    return to_be_compiled
 
 
 def kept_in(loop: Callable[..., Any]) -> Path | None:
     """Return the folder in which what is compiled of a kernel is kept; None where nothing can be kept."""
-    place = getattr(getattr(loop, _SLOT, None), "cache_path", None)
-    return Path(place) if place else None
+    from tiltflow.kernels.compiling import folder_of
+
+    return folder_of(loop.made if isinstance(loop, _Kernel) else loop)
 
 
-class _ForgivingCache(FunctionCache):
-    """A cache whose disk may be full or gone: the work goes on without it."""
+class _Kernel:
+    """A loop that becomes numba's function when it is first called."""
 
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep what was compiled, if that is possible."""
-        try:
-            super().save_overload(sig, data)
-        except _CANNOT_BE_READ as error:  # the index is read before it is written
-            self.disable()
-            _remark(getattr(error, "strerror", None) or str(error))
+    def __init__(self, loop: Callable[..., Any], fastmath: bool) -> None:
+        self._loop, self._fastmath = loop, fastmath
+        self._made: Any = None
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return what was compiled before; None where it cannot be read, and is forgotten."""
-        try:
-            return super().load_overload(sig, target_context)
-        except _CANNOT_BE_READ:
-            with contextlib.suppress(OSError):
-                self.flush()
-            return None
+    def __call__(self, *arguments: Any) -> Any:
+        """Run it."""
+        return (self._made or self.made)(*arguments)
 
+    @property
+    def made(self) -> Any:
+        """The function of numba."""
+        with _making:
+            if self._made is None:
+                from tiltflow.kernels.compiling import compiled
 
-def _cache_of(loop: Callable[..., Any]) -> FunctionCache | None:
-    try:
-        return _ForgivingCache(loop)
-    except (RuntimeError, OSError):  # numba knows no folder that can be written to: a service has no home
-        pass
-    try:
-        config: Any = numba.config
-        config.CACHE_DIR = str(_private_folder())
-        return _ForgivingCache(loop)
-    except (RuntimeError, OSError) as error:
-        _remark(str(error).partition("cannot cache function")[0] or "no folder can be written to")
-        return None
+                self._give_parts()
+                self._made = compiled(self._loop, fastmath=self._fastmath)
+        return self._made
 
-
-@functools.cache
-def _private_folder() -> Path:
-    """Return a folder of our own among temporary files: what is kept in it is run, so that nobody else may write to it.
-
-    Raises
-    ------
-    OSError
-        If there can be none.
-    """
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"tiltflow-compiled-{user}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o022:
-        raise PermissionError(f"{folder} belongs to somebody else, or can be written to by others")
-    return folder
-
-
-@functools.cache
-def _remark(why: str) -> None:
-    """Say once that nothing is kept."""
-    _log.warning(
-        "compiled kernels are not kept (%s), so that each start takes a minute longer; set NUMBA_CACHE_DIR to a folder", why
-    )
+    def _give_parts(self) -> None:
+        """Put numba's functions in the place of the kernels that this one calls, since numba knows no others."""
+        names = self._loop.__globals__
+        for name in self._loop.__code__.co_names:
+            if isinstance(part := names.get(name), _Kernel):
+                names[name] = part.made

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 
@@ -104,8 +103,8 @@ def find_gold(volume: NDArray[np.float32]) -> Floats:
     NDArray
         `(beads, 3)`: x, y, z, voxels from the centre of the volume, z up.
     """
-    smooth = ndimage.gaussian_filter(volume[:, ::-1], _SMOOTHING, truncate=_TRUNCATE)
-    smooth -= ndimage.uniform_filter(smooth, _BACKGROUND_SIDE)
+    smooth = scipy.ndimage.gaussian_filter(volume[:, ::-1], _SMOOTHING, truncate=_TRUNCATE)
+    smooth -= scipy.ndimage.uniform_filter(smooth, _BACKGROUND_SIDE)
     noise = _MAD_TO_SD * float(np.median(np.abs(smooth[::2, ::2, ::2])))
     # Gold is of one sign, the one of the strongest voxels.
     if -float(smooth.min()) > float(smooth.max()):
@@ -118,7 +117,7 @@ def find_gold(volume: NDArray[np.float32]) -> Floats:
         strongest = float(np.median(strength[:_STRONGEST]))
         at = at[strength > _WEAKEST * strongest][: _MOST_VOXELS * _MOST]
     beads: list[int] = []
-    taken, tree = np.zeros(len(at), bool), cKDTree(at)
+    taken, tree = np.zeros(len(at), bool), scipy.spatial.cKDTree(at)
     for i in range(len(at)):
         if not taken[i]:
             beads.append(i)

@@ -19,8 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage, optimize, special
 
 Floats = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ class _Flank:
 
     def misfit(self, end: float, blur: float) -> float:
         """Return the sum of squared residuals of a flank that ends at a distance."""
-        return float(optimize.nnls(_shapes(self.distance, end, blur), self.values, maxiter=_MOST_STEPS)[1]) ** 2
+        return float(scipy.optimize.nnls(_shapes(self.distance, end, blur), self.values, maxiter=_MOST_STEPS)[1]) ** 2
 
     def steepness(self, blur: float) -> float:
         """Return the width of a blurred step over that of the flank, at most 1."""
@@ -113,7 +113,7 @@ def thickness_of(profile: Floats, middle: float, blur: float) -> float:
     float
         Voxels; 0 where the profile has no peak.
     """
-    smooth = ndimage.gaussian_filter1d(profile, _PEAK_SMOOTHING)
+    smooth = scipy.ndimage.gaussian_filter1d(profile, _PEAK_SMOOTHING)
     first = min(max(round(middle) - _NEAR, 0), len(profile) - 1)
     top = first + int(np.argmax(smooth[first : round(middle) + _NEAR + 1]))
     away = np.asarray(np.arange(len(profile)) - middle, np.float64)
@@ -136,7 +136,7 @@ def _flank(values: Floats, distance: Floats, top: float) -> _Flank:
     background = float(np.percentile(values, _BACKGROUND_PERCENTILE))
     if top <= background:
         return _Flank(distance[:0], values[:0], 0.0)
-    smooth = (ndimage.gaussian_filter1d(values, _FLANK_SMOOTHING) - background) / (top - background)
+    smooth = (scipy.ndimage.gaussian_filter1d(values, _FLANK_SMOOTHING) - background) / (top - background)
     shoulder, base = _crossing(smooth, _SHOULDER), _crossing(smooth, _BASE)
     used = slice(int(np.ceil(shoulder)), int(np.ceil(base)) + max(int(np.ceil(base)), _SHORTEST_BASE))
     return _Flank(distance[used], (values[used] - values[used].min()) / (top - background), base - shoulder)
@@ -151,5 +151,5 @@ def _crossing(falling: Floats, level: float) -> float:
 def _shapes(distance: Floats, end: float, blur: float) -> Floats:
     """Return the four terms of a flank that ends at a distance, blurred by a Gaussian, `(distances, 4)`."""
     x = (end - distance) / blur
-    inside, at = special.ndtr(x), np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+    inside, at = scipy.special.ndtr(x), np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
     return np.stack([np.ones_like(x), inside, blur * (x * inside + at), blur**2 * ((x**2 + 1) * inside + x * at)], axis=1)

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from tiltflow.errors import ParameterError
 from tiltflow.model import Alignment, Progress, Stack
@@ -348,9 +348,9 @@ def _prepared(view: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[n
     image = view.astype(np.float32)
     side = max(min(image.shape) // _BACKGROUND_PART, _LEAST_BACKGROUND)
     flat = image - _blurred(image, side)
-    smooth = ndimage.gaussian_filter(flat, _SMOOTHING, truncate=_TRUNCATE)
+    smooth = scipy.ndimage.gaussian_filter(flat, _SMOOTHING, truncate=_TRUNCATE)
     strong = np.abs(smooth) > _STRONG_SD * _MAD_TO_SD * np.median(np.abs(smooth[::2, ::2]))
-    kept = (~ndimage.binary_dilation(strong, iterations=_STRONG_BORDER)).astype(np.float32)
+    kept = (~scipy.ndimage.binary_dilation(strong, iterations=_STRONG_BORDER)).astype(np.float32)
     around = _blurred(image * kept, side) / np.maximum(_blurred(kept, side), _LEAST_KEPT)
     bare = (image - around) * kept
     spread = float(np.sqrt((bare**2).sum() / max(kept.sum(), 1.0)))
@@ -359,7 +359,7 @@ def _prepared(view: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[n
 
 def _blurred(image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """Return the mean over squares, twice."""
-    return np.asarray(ndimage.uniform_filter(ndimage.uniform_filter(image, side, mode="nearest"), side, mode="nearest"))
+    return np.asarray(scipy.ndimage.uniform_filter(scipy.ndimage.uniform_filter(image, side, mode="nearest"), side, mode="nearest"))
 
 
 def _problem(position: SectionPosition, cut_off: bool) -> str:

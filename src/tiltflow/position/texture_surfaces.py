@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from tiltflow.position.section_edges import thickness_of
 from tiltflow.position.texture import LEVELS, Columns
@@ -190,7 +190,7 @@ class _LevelCounts:
 
     def height_information(self, slopes: SlopeFit) -> float:
         """Return the log likelihood of the levels when each height has a distribution of its own."""
-        counts = ndimage.gaussian_filter1d(self.counts(slopes).sum(axis=0), _COARSE_BLUR, axis=0)
+        counts = scipy.ndimage.gaussian_filter1d(self.counts(slopes).sum(axis=0), _COARSE_BLUR, axis=0)
         return float(_information(counts).sum())
 
     def likelihood(self, slopes: SlopeFit) -> float:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from tiltflow.model import Progress, Stack
 from tiltflow.observer import tell
@@ -133,5 +133,5 @@ def _flatten(image: Images, *, light_on_dark: bool) -> Images:
         spread = float(np.std(image)) or 1.0
         contrast = (image - np.float32(median)) / np.float32(spread)
     sigma = _BACKGROUND * max(image.shape)
-    contrast -= ndimage.gaussian_filter(contrast, sigma, mode="nearest", truncate=_BACKGROUND_TRUNCATE)
+    contrast -= scipy.ndimage.gaussian_filter(contrast, sigma, mode="nearest", truncate=_BACKGROUND_TRUNCATE)
     return np.asarray(contrast - contrast.mean(), np.float32)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from tiltflow.model import Stack
 from tiltflow.preprocess.missing_pixels import fill_marked, not_numbers
@@ -192,7 +192,7 @@ def _standing_out(profile: Floats, profiles: Floats) -> Mask:
     out = np.abs(profile) > np.maximum(_CLEAR * spread, _LEAST)
     found = np.zeros_like(out)
     for band in np.flatnonzero(out.any(axis=1)):
-        for run in ndimage.find_objects(ndimage.label(out[band])[0]):
+        for run in scipy.ndimage.find_objects(scipy.ndimage.label(out[band])[0]):
             found[band][run] = _is_line(profiles[:, band], run[0])
     return found
 
@@ -229,9 +229,9 @@ def _spread(lines: Mask, length: int, axis: int) -> Mask:
 
 def _blocks(stack: Stack, views: NDArray[np.intp], stuck: Mask, lines: Mask) -> list[tuple[slice, ...]]:
     """Return the groups of stuck pixels that fill a rectangle and differ from their neighbours in all of the views."""
-    label, _ = ndimage.label(stuck, np.ones((3, 3)))
+    label, _ = scipy.ndimage.label(stuck, np.ones((3, 3)))
     areas = np.bincount(label.ravel())
-    places = ndimage.find_objects(label)
+    places = scipy.ndimage.find_objects(label)
     rectangular = {
         group: place
         for group, place in enumerate(places, 1)

@@ -20,8 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
 
 Images = NDArray[np.float32]
 
@@ -86,7 +86,7 @@ def find_pattern(images: Images) -> Pattern | None:
     apart = max(views // _APART, 1)
     shape = ny, nx // 2 + 1
     later, power, shared = np.zeros(shape, np.complex64), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    spectra = [np.asarray(fft.rfft2(image), np.complex64) for image in images]
+    spectra = [np.asarray(scipy.fft.rfft2(image), np.complex64) for image in images]
     for view in range(views - 1, -1, -1):
         if view + apart < views:
             later += spectra[view + apart]
@@ -97,7 +97,7 @@ def find_pattern(images: Images) -> Pattern | None:
     if not gain.any() or _evenness(spectra, gain, ny, nx, apart) < _EVEN:
         return None
     mean = np.sum(spectra, axis=0) / np.float32(views)
-    image = np.asarray(fft.irfft2(gain * mean, (ny, nx)), np.float32)
+    image = np.asarray(scipy.fft.irfft2(gain * mean, (ny, nx)), np.float32)
     return Pattern(image, float(image.var() / images.var()))
 
 
@@ -106,8 +106,8 @@ def _evenness(spectra: list[NDArray[np.complex64]], gain: NDArray[np.float32], n
     edges = [np.linspace(0, n, min(_BLOCKS, n) + 1).astype(int) for n in (ny, nx)]
     later, shared = np.zeros((ny, nx), np.float32), np.zeros((ny, nx))
     for view in range(len(spectra) - apart - 1, -1, -1):
-        later += np.asarray(fft.irfft2(gain * spectra[view + apart], (ny, nx)), np.float32)
-        shared += np.asarray(fft.irfft2(gain * spectra[view], (ny, nx)), np.float32) * later
+        later += np.asarray(scipy.fft.irfft2(gain * spectra[view + apart], (ny, nx)), np.float32)
+        shared += np.asarray(scipy.fft.irfft2(gain * spectra[view], (ny, nx)), np.float32) * later
     sums = np.add.reduceat(np.add.reduceat(shared, edges[0][:-1], axis=0), edges[1][:-1], axis=1)
     power = sums / np.outer(np.diff(edges[0]), np.diff(edges[1]))
     mean = float(power.mean())
@@ -116,7 +116,7 @@ def _evenness(spectra: list[NDArray[np.complex64]], gain: NDArray[np.float32], n
 
 def _gain(shared: NDArray[np.float64], power: NDArray[np.float64], ny: int, nx: int, views: int) -> NDArray[np.float32]:
     """Return Wiener's factor at every frequency `(ny, nx // 2 + 1)`; 0 where there is no pattern."""
-    fy, fx = fft.fftfreq(ny)[:, None], fft.rfftfreq(nx)[None]
+    fy, fx = scipy.fft.fftfreq(ny)[:, None], scipy.fft.rfftfreq(nx)[None]
     radius, angle = np.hypot(fx, fy), np.arctan2(fy, fx)
     ring = np.searchsorted(_RINGS, radius, side="right") - 1
     sector = np.minimum(((angle / np.pi + 0.5) * _SECTORS).astype(int), _SECTORS - 1)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from tiltflow.model import Stack
 from tiltflow.parallel import map_threads
@@ -114,7 +114,7 @@ def without_opaque_parts(stack: Stack, included: NDArray[np.bool_], *, threads: 
 
 def _shadow_of(image: NDArray[Any]) -> _Shadow | None:
     """Return the shadow in a view; None where there is none."""
-    small = ndimage.gaussian_filter(_binned(image), _SMOOTH_PX, mode="nearest")
+    small = scipy.ndimage.gaussian_filter(_binned(image), _SMOOTH_PX, mode="nearest")
     level = float(np.percentile(small, _BRIGHT_PERCENTILE))
     if level <= 0 or float(small.min()) < -_BELOW_ZERO * level:
         return None
@@ -122,14 +122,14 @@ def _shadow_of(image: NDArray[Any]) -> _Shadow | None:
     part = float(dark.mean())
     if part < _LEAST_PART:
         return None
-    wide = ndimage.binary_dilation(dark, iterations=_BORDER_PX)
+    wide = scipy.ndimage.binary_dilation(dark, iterations=_BORDER_PX)
     clear = (~wide).astype(np.float32)
-    around = ndimage.gaussian_filter(small * clear, _LEVEL_REACH_PX, mode="nearest")
-    weight = ndimage.gaussian_filter(clear, _LEVEL_REACH_PX, mode="nearest")
+    around = scipy.ndimage.gaussian_filter(small * clear, _LEVEL_REACH_PX, mode="nearest")
+    weight = scipy.ndimage.gaussian_filter(clear, _LEVEL_REACH_PX, mode="nearest")
     far = float(np.median(small[~wide])) if (~wide).any() else level
     # Far from the edge the average has no data; there the level is the median.
     least = np.float32(_LEAST_PART)
-    mask = np.clip(ndimage.gaussian_filter(wide.astype(np.float32), _SOFT_PX, mode="nearest"), 0, 1)
+    mask = np.clip(scipy.ndimage.gaussian_filter(wide.astype(np.float32), _SOFT_PX, mode="nearest"), 0, 1)
     mask[dark] = 1.0
     return _Shadow(mask, np.asarray((around + least * far) / (weight + least), np.float32), part)
 
@@ -145,7 +145,7 @@ def _binned(image: NDArray[Any]) -> Images:
 
 def _at_the_border(dark: Mask, opaque: Mask) -> Mask:
     """Return the dark regions that reach the border of the image and are opaque but for their edges."""
-    label, count = ndimage.label(dark)
+    label, count = scipy.ndimage.label(dark)
     edge = np.concatenate([label[0], label[-1], label[:, 0], label[:, -1]])
     area, whole = (np.bincount(label[part], minlength=count + 1) for part in (opaque, dark))
     least = np.maximum(_LEAST_PART * dark.size, _SOLID * whole)
@@ -164,4 +164,4 @@ def _enlarged(small: Images, shape: tuple[int, ...]) -> Images:
     factor = max(-(-max(shape) // _SIZE_PX), 1)
     rows, columns = ((np.arange(n) + 0.5) / factor - 0.5 for n in shape)
     grid = np.meshgrid(rows, columns, indexing="ij")
-    return np.asarray(ndimage.map_coordinates(small, grid, order=1, mode="nearest"), np.float32)
+    return np.asarray(scipy.ndimage.map_coordinates(small, grid, order=1, mode="nearest"), np.float32)

@@ -9,8 +9,9 @@ The names below are imported when they are first used: the command line needs :m
 that must not wait for the stages and what they import.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from tiltflow.names_on_demand import on_demand
 
 if TYPE_CHECKING:
     from tiltflow.recipe.make import Recipe, draft_recipe, make_recipe, render_adoc, report_directives
@@ -20,22 +21,6 @@ if TYPE_CHECKING:
     from tiltflow.recipe.stages import StageParams
     from tiltflow.recipe.template import TEMPLATES
     from tiltflow.recipe.translate import from_directives
-
-_MODULES = {
-    "PARAMETERS": "parameters",
-    "TEMPLATES": "template",
-    "BrtParameters": "parameters",
-    "DirectiveReport": "report",
-    "DirectiveRow": "report",
-    "Recipe": "make",
-    "SeriesRecipes": "per_series",
-    "StageParams": "stages",
-    "draft_recipe": "make",
-    "from_directives": "translate",
-    "make_recipe": "make",
-    "render_adoc": "make",
-    "report_directives": "make",
-}
 
 __all__ = [
     "PARAMETERS",
@@ -53,8 +38,21 @@ __all__ = [
     "report_directives",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = on_demand(
+    __name__,
+    {
+        "PARAMETERS": "parameters",
+        "TEMPLATES": "template",
+        "BrtParameters": "parameters",
+        "DirectiveReport": "report",
+        "DirectiveRow": "report",
+        "Recipe": "make",
+        "SeriesRecipes": "per_series",
+        "StageParams": "stages",
+        "draft_recipe": "make",
+        "from_directives": "translate",
+        "make_recipe": "make",
+        "render_adoc": "make",
+        "report_directives": "make",
+    },
+)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import scipy.fft
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import ParameterError, StageError

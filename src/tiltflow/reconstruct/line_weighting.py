@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import scipy.fft
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import ParameterError

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 from tiltflow.errors import StageError
 from tiltflow.model import Image, Stack
@@ -198,7 +198,7 @@ def texture(section: Image, cell: int) -> float:
     cells = inner.reshape(rows, cell, columns, cell).mean(axis=(1, 3))
     reach = _CLIP_SIGMAS * _spread(cells)
     clipped = np.clip(cells, np.median(cells) - reach, np.median(cells) + reach)
-    return _spread(clipped - ndimage.uniform_filter(clipped, min(_BACKGROUND_CELLS, rows, columns)))
+    return _spread(clipped - scipy.ndimage.uniform_filter(clipped, min(_BACKGROUND_CELLS, rows, columns)))
 
 
 def _spread(values: Image) -> float:
@@ -219,7 +219,7 @@ def find_specimen(
     at = np.arange(len(values)) if sections is None else np.asarray(sections)
     if len(values) < _FEWEST_SECTIONS:
         return None, None
-    smooth = ndimage.gaussian_filter1d(values, len(values) / 60)
+    smooth = scipy.ndimage.gaussian_filter1d(values, len(values) / 60)
     floor, plateau = np.percentile(smooth, [10, 90])
     if floor <= 0:
         return None, None
@@ -345,12 +345,12 @@ def _mean_power(sections: Iterable[Image], shape: tuple[int, int]) -> Floats:
     side = min(*shape, _SPECTRUM_SIDE)
     y, x = ((n - side) // 2 for n in shape)
     taper = np.hanning(side + 2)[1:-1].astype(np.float32)
-    frequency = np.hypot(fft.fftfreq(side)[:, None], fft.rfftfreq(side)[None])
+    frequency = np.hypot(scipy.fft.fftfreq(side)[:, None], scipy.fft.rfftfreq(side)[None])
     inside = frequency < 0.5
     power = np.zeros(int(inside.sum()))
     for section in sections:
         square = section[y : y + side, x : x + side]
-        transform = fft.rfft2((square - square.mean()) * taper[:, None] * taper)
+        transform = scipy.fft.rfft2((square - square.mean()) * taper[:, None] * taper)
         power += np.abs(transform[inside]) ** 2
     ring = (frequency[inside] * (2 * SPECTRUM_RINGS)).astype(int)
     members, sums = np.bincount(ring, minlength=SPECTRUM_RINGS), np.bincount(ring, power, SPECTRUM_RINGS)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.projection import phase_contrast, project
@@ -55,7 +55,7 @@ def expose(scene: Scene, view: int, params: SimulationParams, rng: np.random.Gen
         electrons = electrons * np.maximum(1 + _ICE_CONTRAST * phase_contrast(scene, view, params), _LEAST_INTENSITY)
     if params.bar_px is not None:
         electrons = np.where(behind_bar(view, truth, params), _DARK * electrons, electrons)
-    electrons = ndimage.gaussian_filter(electrons, _CAMERA_BLUR_PX)
+    electrons = scipy.ndimage.gaussian_filter(electrons, _CAMERA_BLUR_PX)
     return np.asarray(electrons * _DARK if view in params.dark_views else electrons)
 
 

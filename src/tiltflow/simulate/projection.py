@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
 
 from tiltflow.ctf.model import Astigmatism, Microscope
 from tiltflow.errors import ParameterError
@@ -61,13 +61,13 @@ def phase_contrast(scene: Scene, view: int, params: SimulationParams) -> Floats:
         _draw(slabs[_slab(height, params)], item, centre, scene, view)
     if params.ice and view not in params.noise_views:
         _add_ice(slabs, n + 2 * pad, scene, view, params)
-    fy, fx = fft.fftfreq(n + 2 * pad, params.pixel_nm)[:, None], fft.rfftfreq(n + 2 * pad, params.pixel_nm)
+    fy, fx = scipy.fft.fftfreq(n + 2 * pad, params.pixel_nm)[:, None], scipy.fft.rfftfreq(n + 2 * pad, params.pixel_nm)
     s2, added = fx**2 + fy**2, astigmatism.added(np.arctan2(fy, fx))
     total = np.zeros(s2.shape, complex)
     for slab, image in slabs.items():
-        total += fft.rfft2(image) * _MICROSCOPE.ctf(s2, defocus_nm[view] + slab * _SLAB_NM + added)
+        total += scipy.fft.rfft2(image) * _MICROSCOPE.ctf(s2, defocus_nm[view] + slab * _SLAB_NM + added)
     total[0, 0] = 0
-    wave = fft.irfft2(total, (n + 2 * pad, n + 2 * pad))
+    wave = scipy.fft.irfft2(total, (n + 2 * pad, n + 2 * pad))
     return np.asarray(wave[pad : pad + n, pad : pad + n])
 
 

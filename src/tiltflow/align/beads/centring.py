@@ -14,9 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
-from scipy.spatial import cKDTree
 
 from tiltflow.align.beads.noise_spectrum import Grid, counting_power
 from tiltflow.align.beads.radial_profile import STEP
@@ -85,7 +84,7 @@ class RadialFilterFactory:
         r = np.arange(int(reach / _SPACING) + 3) * _SPACING
         phase = 2 * np.pi * np.multiply.outer(r, f)
         taper = np.clip((reach - r) / (_FADE * diameter), 0, 1)[:, None]
-        return cls(grid, diameter, np.stack([special.j0(phase), -special.j1(phase) * 2 * np.pi * f]) * taper)
+        return cls(grid, diameter, np.stack([scipy.special.j0(phase), -scipy.special.j1(phase) * 2 * np.pi * f]) * taper)
 
     def __call__(self, profile: Floats, noise: Floats) -> RadialFilter:
         """Return the filter."""
@@ -174,4 +173,4 @@ def centre_beads(image: Image, start: Floats, others: Floats, filter_: RadialFil
 def _nearest(xy: Floats) -> Floats:
     """Return the distance from each point to the nearest other one."""
     # The nearest of all is the point itself.
-    return np.asarray(cKDTree(xy).query(xy, k=2)[0][:, 1])
+    return np.asarray(scipy.spatial.cKDTree(xy).query(xy, k=2)[0][:, 1])

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
 
 from tiltflow.align.beads.noise_spectrum import Grid, Spectrum, counting_power
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
@@ -97,7 +97,7 @@ def matched_filter(profile: Floats, noise: Floats, grid: Grid) -> MatchedFilter:
 
 def respond(spectrum: Spectrum, filter_: MatchedFilter, grid: Grid) -> Image:
     """Return R, `(ny, nx)`."""
-    full = fft.irfft2(spectrum * filter_.gain.astype(np.float32).take(grid.bins), grid.padded)
+    full = scipy.fft.irfft2(spectrum * filter_.gain.astype(np.float32).take(grid.bins), grid.padded)
     (ny, nx), pad = grid.shape, grid.pad
     return np.ascontiguousarray(full[pad : pad + ny, pad : pad + nx], np.float32)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from tiltflow import geometry
 from tiltflow.align.beads.cameras import Cameras, cameras_of_solution, cameras_of_transforms
@@ -177,7 +177,7 @@ def local_drift(xy: Floats, predicted: Floats, points: Floats, tilt_deg: Floats,
     order = np.argsort(tilt_deg, kind="stable")
     padded = np.pad(residual[:, order], ((0, 0), (1, 1), (0, 0)), constant_values=np.nan)
     beside = np.stack([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=1)
-    distance, nearest = cKDTree(points[:, :2]).query(points[:, :2], k=_MOST_NEIGHBOURS)
+    distance, nearest = scipy.spatial.cKDTree(points[:, :2]).query(points[:, :2], k=_MOST_NEIGHBOURS)
     for track, near in enumerate(distance <= area_px / 2):
         sample = beside[nearest[track, near]].reshape(-1, *predicted.shape[1:])
         counted = np.isfinite(sample[..., 0]).sum(axis=0) >= _LEAST_NEIGHBOURS
@@ -264,7 +264,7 @@ def _drop_poor(field: SpotField, cameras: Cameras, spot: Ints, limits: SearchLim
     points = cameras.locate(field.positions(spot), limits.depth)
     found = (spot >= 0).sum(axis=1)
     good = found >= np.maximum(_LEAST_VIEWS, _LEAST_SHARE * field.inside(cameras.project(points)).sum(axis=1))
-    doubles = cKDTree(points).query_ball_point(points, _DOUBLE * field.diameter)
+    doubles = scipy.spatial.cKDTree(points).query_ball_point(points, _DOUBLE * field.diameter)
     better = np.zeros(len(spot), bool)
     for track in np.argsort(-found, kind="stable"):
         better[track] = good[track] and not better[doubles[track]].any()

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from tiltflow.align.beads.bead_model import REACH, RING, BeadModel, profile_of_rings
 from tiltflow.align.beads.bead_views import BeadViews
@@ -156,7 +156,7 @@ def measure(
 
 def _measure_view(image: Image, start: Floats, spots: Floats, filter_: RadialFilter, model: BeadModel) -> tuple[Centres, Floats]:
     """Return the centres, and sums, squares and counts over rings about the isolated beads, `(3, rings)`."""
-    own = cKDTree(start).query(spots)[0] < _OWN * model.diameter
+    own = scipy.spatial.cKDTree(start).query(spots)[0] < _OWN * model.diameter
     limit = max(_LIMIT * model.diameter, _LEAST_LIMIT_PX)
     centres = centre_beads(image, start, spots[~own], filter_, model.sign, limit)
     sums = np.zeros((3, _rings(model)))

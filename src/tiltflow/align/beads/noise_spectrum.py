@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
 
 from tiltflow.align.beads.radial_profile import hankel_matrix
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
@@ -77,9 +77,9 @@ class Grid:
 def make_grid(shape: tuple[int, int], diameter: float) -> Grid:
     """Return the grid of views of `shape` `(ny, nx)`, padded for filters of beads of a diameter, working pixels."""
     pad = min(int(np.ceil(_PAD * diameter)), min(shape) - 1)
-    ny, nx = (fft.next_fast_len(n + 2 * pad, real=True) for n in shape)
+    ny, nx = (scipy.fft.next_fast_len(n + 2 * pad, real=True) for n in shape)
     steps = max(ny, nx)
-    radius = np.hypot(fft.fftfreq(ny)[:, None], fft.rfftfreq(nx)[None])
+    radius = np.hypot(scipy.fft.fftfreq(ny)[:, None], scipy.fft.rfftfreq(nx)[None])
     bins = np.rint(radius * steps).astype(np.int32)
     doubled = np.full(bins.shape, 2.0)
     doubled[:, 0] = 1.0
@@ -102,7 +102,7 @@ def transform_view(image: Image, grid: Grid) -> Spectrum:
     """Return the spectrum of a view, mirrored at its edges, without its mean."""
     widths = [(grid.pad, padded - size - grid.pad) for padded, size in zip(grid.padded, grid.shape, strict=True)]
     mirrored = np.pad(image - np.float32(image.mean()), widths, mode="symmetric")
-    return np.asarray(fft.rfft2(mirrored), np.complex64)
+    return np.asarray(scipy.fft.rfft2(mirrored), np.complex64)
 
 
 def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px: float) -> Floats:

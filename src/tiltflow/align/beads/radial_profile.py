@@ -11,8 +11,8 @@ A profile is sampled every `STEP` pixels from the centre.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -46,4 +46,4 @@ def hankel_matrix(frequency: ArrayLike, reach_px: float) -> Floats:
     weight = 2 * np.pi * r * STEP
     # the disc of half a step around the centre
     weight[0] = np.pi * (STEP / 2) ** 2
-    return np.asarray(special.j0(2 * np.pi * np.multiply.outer(np.asarray(frequency, float), r)) * weight)
+    return np.asarray(scipy.special.j0(2 * np.pi * np.multiply.outer(np.asarray(frequency, float), r)) * weight)

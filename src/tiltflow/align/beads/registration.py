@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
-from scipy.spatial import cKDTree
 
 from tiltflow.align.beads.cameras import Cameras, cameras_of_transforms
 from tiltflow.align.beads.spot_field import SearchLimits, SpotField
@@ -41,7 +40,7 @@ def agreed_shift(field: SpotField, predicted: Floats, view: int, reaches_px: Seq
     spots = field.xy[field.of(view)]
     for reach in reaches_px:
         inside = predicted[(np.abs(predicted) < field.half + reach).all(axis=1)]
-        if field.trees[view].count_neighbors(cKDTree(inside), reach) > _MOST_PAIRS:
+        if field.trees[view].count_neighbors(scipy.spatial.cKDTree(inside), reach) > _MOST_PAIRS:
             continue
         owner, target, _ = field.pairs(inside, view, reach)
         close = spots[target] - inside[owner]
@@ -49,7 +48,7 @@ def agreed_shift(field: SpotField, predicted: Floats, view: int, reaches_px: Seq
         # The best of many places is found by chance more often than any one of them.
         chance = len(inside) * len(spots) * np.pi * tolerance**2 / (4 * field.half.prod())
         places = max((reach / tolerance) ** 2, 1.0)
-        if votes >= _LEAST_VOTES and places * special.gammainc(votes, chance) < _LEAST_CHANCE:
+        if votes >= _LEAST_VOTES and places * scipy.special.gammainc(votes, chance) < _LEAST_CHANCE:
             near = ((close - close[best]) ** 2).sum(axis=-1) <= tolerance**2
             return np.asarray(np.median(close[near], axis=0))
     return None

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -63,7 +63,7 @@ class SpotField:
     included: NDArray[np.bool_]
     shape: tuple[int, int]
     diameter: float
-    trees: tuple[cKDTree, ...]
+    trees: tuple[scipy.spatial.cKDTree, ...]
 
     @property
     def half(self) -> Floats:
@@ -100,7 +100,7 @@ class SpotField:
 
         They are indices of points, indices among the spots of the view, and distances, each `(pairs,)`.
         """
-        found = cKDTree(points).sparse_distance_matrix(self.trees[view], reach, output_type="ndarray")
+        found = scipy.spatial.cKDTree(points).sparse_distance_matrix(self.trees[view], reach, output_type="ndarray")
         found = found[np.lexsort((found["j"], found["i"]))]
         return found["i"], found["j"], found["v"]
 
@@ -119,5 +119,5 @@ def make_spot_field(
     """Return the field of spots `(n, 2)` of each view, raw pixels from its corner."""
     first = np.concatenate([[0], np.cumsum([len(p) for p in xy])]).astype(np.int64)
     centred = np.ascontiguousarray(np.concatenate([np.reshape(p, (-1, 2)) for p in xy]) - np.array(shape[::-1]) / 2)
-    trees = tuple(cKDTree(spots) for spots in np.split(centred, first[1:-1]))
+    trees = tuple(scipy.spatial.cKDTree(spots) for spots in np.split(centred, first[1:-1]))
     return SpotField(centred, first, tilt_deg, included, shape, diameter, trees)

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import linalg
 
 from tiltflow.align.bundle.variables import Kind, Spread, Variables
 
@@ -44,7 +44,7 @@ def estimate_spreads(matrix: Floats, right: Floats, variables: Variables) -> dic
     """
     shifts = 2 * variables.views
     # The shifts have no prior and are eliminated: the others are left with the Schur complement.
-    through = linalg.solve(matrix[:shifts, :shifts], matrix[:shifts, shifts:], assume_a="pos")
+    through = scipy.linalg.solve(matrix[:shifts, :shifts], matrix[:shifts, shifts:], assume_a="pos")
     s = matrix[shifts:, shifts:] - matrix[shifts:, :shifts] @ through
     b = right[shifts:] - right[:shifts] @ through
     spreads = {kind.name: _start(kind) for kind in variables.kinds}

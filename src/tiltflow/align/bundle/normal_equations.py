@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import linalg, sparse
 
 from tiltflow.align.bundle.observations import Observations
 from tiltflow.align.bundle.variables import PER_VIEW, SHIFT_X, SHIFT_Y, Variables
@@ -178,7 +178,7 @@ def reduced_system(normal: Normal, geometry: Geometry, map_: Floats) -> tuple[Fl
 
 def congruent(matrix: Floats, map_: Floats) -> Floats:
     """Return map' M map of a symmetric matrix; the map is nearly all zeros, which saves most of the work."""
-    few = sparse.csr_array(map_.T)
+    few = scipy.sparse.csr_array(map_.T)
     return np.asarray(few @ (few @ matrix).T)
 
 
@@ -208,7 +208,7 @@ def adjust(
             # Variables of different units, and priors: scaled to a unit diagonal first.
             scale = 1 / np.sqrt(np.diag(matrix))
             damped = matrix * scale * scale[:, None] + (damping + _UNIT_RIDGE) * np.eye(len(matrix))
-            step = scale * linalg.solve(damped, scale * (right - precision @ values), assume_a="pos")
+            step = scale * scipy.linalg.solve(damped, scale * (right - precision @ values), assume_a="pos")
             view_steps = map_ @ step
             trial = Geometry(geometry.views + view_steps.reshape(-1, PER_VIEW), geometry.points + normal.point_steps(view_steps))
             trial_cost = float(observations.squared(trial.residual(observations)).sum())

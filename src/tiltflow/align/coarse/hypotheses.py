@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Images = NDArray[np.float32]
 Place = tuple[int, int]
@@ -91,7 +91,7 @@ def _joined(maps: Sequence[Images], places: Sequence[Place], near: Images) -> Im
 
 def _peaks(heights: Images) -> list[tuple[Place, float]]:
     """Return the highest peaks, with their heights."""
-    tops = np.flatnonzero(heights == ndimage.maximum_filter(heights, _APART, mode="wrap"))
+    tops = np.flatnonzero(heights == scipy.ndimage.maximum_filter(heights, _APART, mode="wrap"))
     tops = tops[np.argsort(-heights.ravel()[tops], kind="stable")[:_CONTINUED]]
     ny, nx = heights.shape
     rows, columns = np.unravel_index(tops, heights.shape)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from tiltflow import geometry
 from tiltflow.align.coarse.correlation import vertex
@@ -225,7 +225,7 @@ def _suspicion(ratio: float) -> str:
 def find_peaks(overlap: Overlap) -> Peaks:
     """Return the peaks of a pair, and what speaks for each."""
     coefficients = overlap.coefficients
-    summits = (ndimage.maximum_filter(coefficients, 3, mode="wrap") == coefficients) & (coefficients > 0)
+    summits = (scipy.ndimage.maximum_filter(coefficients, 3, mode="wrap") == coefficients) & (coefficients > 0)
     summits.flat[int(np.argmax(coefficients))] = True
     places = np.argwhere(summits)
     best = places[int(np.argmax(coefficients[summits]))]
@@ -252,14 +252,14 @@ def _second_peak(steps: list[Peaks], field: float) -> tuple[float, float]:
         return 0.0, 0.0
     middle = tuple(n // 2 for n in mean.shape)
     centred = np.roll(mean, middle, (0, 1))
-    lobes, _ = ndimage.label(centred > _LOBE * height)
+    lobes, _ = scipy.ndimage.label(centred > _LOBE * height)
     y, x = (np.arange(n) - m for n, m in zip(centred.shape, middle, strict=True))
     away = np.hypot(y[:, None], x[None])
     beyond = np.where((lobes != lobes[middle]) & (away < _FARTHEST * field), centred, 0)
     ratio = float(beyond.max()) / height
     # Of peaks that are as high as the second but for noise, the nearest is one spacing away.
     least = min(_PERIODIC, ratio)
-    summits = (ndimage.maximum_filter(centred, 3) == centred) & (beyond >= least * height)
+    summits = (scipy.ndimage.maximum_filter(centred, 3) == centred) & (beyond >= least * height)
     return ratio, float(away[summits].min(initial=_FARTHEST * field))
 
 
@@ -292,7 +292,7 @@ def choose_steps(steps: list[Peaks], leaps: list[Peaks]) -> tuple[NDArray[np.int
 
 def _sums_of_steps(leap: Peaks, one: Peaks, other: Peaks) -> Floats:
     """Return the score of every two successive steps, `(candidates, candidates)`, from the map of the pair of next neighbours."""
-    nearby = replace(leap, excess=ndimage.maximum_filter(leap.excess, 3, mode="wrap"))
+    nearby = replace(leap, excess=scipy.ndimage.maximum_filter(leap.excess, 3, mode="wrap"))
     return nearby.at(one.places[:, None] + other.places[None]) - float(leap.at(leap.places[:1])[0])
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
 
 from tiltflow import geometry
 from tiltflow.align.coarse.correlation import band_pass, find_peak
@@ -92,7 +92,7 @@ class OutwardPlacement:
             alone = spectra[one][:, None]
             predicted, variance = predict_unseen(model, band, alone, tangents[[one]], np.ones(1), float(tangents[other]))
             spectrum = np.conj(predicted) * self._gain / variance * spectra[other]
-            return np.asarray(fft.irfft2(band.embed(spectrum), band.shape), np.float32)
+            return np.asarray(scipy.fft.irfft2(band.embed(spectrum), band.shape), np.float32)
 
         places = best_hypothesis(sequence, pair_map, band.shape)
         moved = np.array([places[view] for view in range(len(self._tilts))], float) * self._frame.pixel
@@ -125,7 +125,7 @@ class OutwardPlacement:
 
     def _spectrum(self, view: int, where: ViewGeometry) -> NDArray[np.complex64]:
         image, weight = self._stretched.sample(view, where)
-        return self._band.crop(fft.rfft2(image * weight))
+        return self._band.crop(scipy.fft.rfft2(image * weight))
 
     def _correlated(
         self,
@@ -144,7 +144,7 @@ class OutwardPlacement:
         # Twice: at the place found first more of the field is shared.
         for _ in range(2):
             spectrum = template * self._spectrum(view, where)
-            peak = find_peak(np.asarray(fft.irfft2(band.embed(spectrum), band.shape), np.float32))
+            peak = find_peak(np.asarray(scipy.fft.irfft2(band.embed(spectrum), band.shape), np.float32))
             displacement = np.zeros_like(where.shifts)
             displacement[view] = peak.x * np.cos(self._tilts[view]) * self._frame.pixel, peak.y * self._frame.pixel
             where = where.displaced(displacement)

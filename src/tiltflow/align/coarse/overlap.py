@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
 
 from tiltflow.align.projection.stretched_views import Frame, StretchedViews, ViewGeometry
 from tiltflow.preprocess.binned_views import BinnedViews
@@ -71,13 +71,13 @@ class OverlapCorrelator:
     def __init__(self, views: BinnedViews, where: ViewGeometry) -> None:
         self.frame = Frame.around(views, where.axis_deg, (1.0, _WIDEST))
         stretched = StretchedViews(views, self.frame, _TAPER_PX)
-        ny, nx = (fft.next_fast_len(2 * n, real=True) for n in self.frame.shape)
+        ny, nx = (scipy.fft.next_fast_len(2 * n, real=True) for n in self.frame.shape)
         self._shape = ny, nx
         self._sums = [self._sums_of(*stretched.sample(view, where)) for view in range(len(stretched))]
 
     def _sums_of(self, image: Images, weight: Images) -> _Sums:
         ones, values, squares = (
-            np.asarray(fft.rfft2(each, self._shape), np.complex64) for each in (weight, image * weight, image**2 * weight)
+            np.asarray(scipy.fft.rfft2(each, self._shape), np.complex64) for each in (weight, image * weight, image**2 * weight)
         )
         return _Sums(ones, values, squares, float(weight.sum()))
 
@@ -86,7 +86,7 @@ class OverlapCorrelator:
         a, b = self._sums[one], self._sums[other]
 
         def summed(first: NDArray[np.complex64], second: NDArray[np.complex64]) -> Images:
-            return np.asarray(fft.irfft2(np.conj(first) * second, self._shape), np.float32)
+            return np.asarray(scipy.fft.irfft2(np.conj(first) * second, self._shape), np.float32)
 
         shared = np.maximum(summed(a.weight, b.weight), _NOTHING)
         mean_a, mean_b = summed(a.values, b.weight) / shared, summed(a.weight, b.values) / shared

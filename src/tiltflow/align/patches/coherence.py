@@ -16,9 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize
-from scipy.linalg import lapack
 
 from tiltflow.align.patches.patch_spectra import FrequencyCells, Spectra
 from tiltflow.kernels.patches import fill_covariance
@@ -217,12 +216,12 @@ def _fit_profile(coherence: NDArray[np.complex128], apart: Floats, weight: Float
     rough = _ROUGHNESS * np.sqrt(_HEIGHTS) * (np.eye(_HEIGHTS) - np.eye(_HEIGHTS, k=1))
     system = np.vstack([wave.real, wave.imag, rough])
     right = np.concatenate([target.real, target.imag, np.zeros(_HEIGHTS)])
-    solution = optimize.nnls(system, right)[0]
+    solution = scipy.optimize.nnls(system, right)[0]
     if solution.sum() > 0:
         mirror = np.eye(_HEIGHTS)[:, ::-1]
         middle = round(float(solution @ np.arange(_HEIGHTS) / solution.sum()) * 2) - (_HEIGHTS - 1)
         lopsided = _LOPSIDED * (np.eye(_HEIGHTS) - np.roll(mirror, middle, axis=1))
-        solution = optimize.nnls(np.vstack([system, lopsided]), np.concatenate([right, np.zeros(_HEIGHTS)]))[0]
+        solution = scipy.optimize.nnls(np.vstack([system, lopsided]), np.concatenate([right, np.zeros(_HEIGHTS)]))[0]
     total = float(solution.sum())
     if total <= 0:
         return np.full(_HEIGHTS, 1 / _HEIGHTS), _LEAST_COHERENT
@@ -271,10 +270,10 @@ def inverse(covariance: Covariance) -> Covariance:
     """
     upper = np.empty_like(covariance)
     for bin_, matrix in enumerate(covariance):
-        root, failed = lapack.cpotrf(matrix)
+        root, failed = scipy.linalg.lapack.cpotrf(matrix)
         if failed:
             raise np.linalg.LinAlgError("the covariance of the views is not positive")
-        upper[bin_], _ = lapack.cpotri(root, overwrite_c=1)
+        upper[bin_], _ = scipy.linalg.lapack.cpotri(root, overwrite_c=1)
     upper = np.triu(upper)
     diagonal = np.arange(covariance.shape[1])
     out = upper + np.swapaxes(upper, 1, 2).conj()

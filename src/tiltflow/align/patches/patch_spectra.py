@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
 
 from tiltflow.align.bundle.normal_equations import Geometry
 from tiltflow.align.patches.patch_views import Level
@@ -69,7 +69,7 @@ class FrequencyCells:
 
 def window_shape(size_px: tuple[int, int], binning: int) -> tuple[int, int]:
     """Return `(ny, nx)` of a window of `size_px` (x, y) at a binning: lengths whose transform is fast."""
-    nx, ny = (fft.next_fast_len(max(size // binning, _FEWEST_PIXELS), real=True) for size in size_px)
+    nx, ny = (scipy.fft.next_fast_len(max(size // binning, _FEWEST_PIXELS), real=True) for size in size_px)
     return ny, nx
 
 
@@ -81,7 +81,7 @@ def choose_cells(shape: tuple[int, int], binning: int, lowest: float, highest: f
     StageError
         If there are none, as the windows are too small for the filter.
     """
-    fy, fx = fft.fftfreq(shape[0]) / binning, fft.rfftfreq(shape[1]) / binning
+    fy, fx = scipy.fft.fftfreq(shape[0]) / binning, scipy.fft.rfftfreq(shape[1]) / binning
     radius = np.hypot(fx[None], fy[:, None])
     row, column = np.nonzero((radius >= lowest) & (radius <= highest) & ((fx[None] > 0) | (fy[:, None] > 0)))
     if not len(row):
@@ -123,7 +123,7 @@ def patch_spectra(level: Level, geometry: Geometry, cells: FrequencyCells, shape
         window = np.empty((ny, nx), np.float32)
         for spectra, place in zip(out, predicted, strict=True):
             cut_window(level.images[view], centre + place - plane @ middle, plane, taper_y, taper_x, window)
-            spectra[:, view] = fft.rfft2(window)[cells.row, cells.column] * factor
+            spectra[:, view] = scipy.fft.rfft2(window)[cells.row, cells.column] * factor
 
     for _ in map_threads(work, range(len(jacobians)), threads):
         pass

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 from tiltflow.align.patches.params import PatchParams
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
@@ -102,7 +102,7 @@ def flatten(image: Image, sigma: float, *, light_on_dark: bool = False) -> Image
     Light on dark, these are those of the contrast where there is specimen, and nothing is divided.
     """
     floor = _LEAST_MEAN * max(abs(float(np.median(image))), 1e-6)
-    local = ndimage.gaussian_filter(image, sigma, mode="nearest")
+    local = scipy.ndimage.gaussian_filter(image, sigma, mode="nearest")
     flat = image - local
     if not light_on_dark and float(np.percentile(local, _DARKEST_PERCENTILE)) > floor:
         flat /= local
@@ -119,13 +119,13 @@ def _level(images: NDArray[np.float32], binning: int) -> Level:
     ny, nx = images.shape[1:]
     taper = np.outer(np.hanning(ny), np.hanning(nx)).astype(np.float32)
     rings = min(ny, nx) // 2
-    radius = np.hypot(fft.fftfreq(ny)[:, None], fft.rfftfreq(nx)[None])
+    radius = np.hypot(scipy.fft.fftfreq(ny)[:, None], scipy.fft.rfftfreq(nx)[None])
     ring = np.minimum((radius * 2 * rings).astype(int), rings)
     counts = np.bincount(ring.ravel(), minlength=rings + 1)
     power = np.empty((len(images), rings + 1))
     for view, image in enumerate(images):
-        spectrum = np.abs(fft.rfft2(image * taper)) ** 2
+        spectrum = np.abs(scipy.fft.rfft2(image * taper)) ** 2
         power[view] = np.bincount(ring.ravel(), spectrum.ravel(), rings + 1) / np.maximum(counts, 1)
-    power = ndimage.gaussian_filter1d(power, _SMOOTH_BINS, axis=1) / float((taper**2).sum())
+    power = scipy.ndimage.gaussian_filter1d(power, _SMOOTH_BINS, axis=1) / float((taper**2).sum())
     frequency = (np.arange(rings + 1) + 0.5) / (2 * rings)
     return Level(images, binning, power, frequency)

@@ -25,8 +25,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 
 from tiltflow.align.projection.frequency_band import FrequencyBand
 
@@ -170,11 +170,11 @@ def precisions(model: CovarianceModel, phases: Complexes, groups: NDArray[np.int
     for k in range(len(groups)):
         noisy = np.array(covariance, order="F")
         noisy[np.diag_indices(views)] += noise[k]
-        root, failed = lapack.zpotrf(noisy, lower=1, overwrite_a=1)
+        root, failed = scipy.linalg.lapack.zpotrf(noisy, lower=1, overwrite_a=1)
         if failed:
             raise np.linalg.LinAlgError("the covariance of the views is not positive")
         determinants[k] = -2 * np.sum(np.log(np.real(np.diag(root))))
-        lower[k], _ = lapack.zpotri(root, lower=1, overwrite_c=1)
+        lower[k], _ = scipy.linalg.lapack.zpotri(root, lower=1, overwrite_c=1)
     below = np.tril(lower, -1)
     inverses = below + below.conj().transpose(0, 2, 1)
     inverses[:, np.arange(views), np.arange(views)] = np.real(np.diagonal(lower, axis1=1, axis2=2))

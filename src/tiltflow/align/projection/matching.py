@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
 
 from tiltflow.align.projection.covariance_model import (
     CovarianceModel,
@@ -88,14 +88,14 @@ class Matcher:
                 image *= self._window
             else:
                 image += (1 - weight) * self._image(filling[:, view])
-            out[:, view] = band.crop(fft.rfft2(image))
+            out[:, view] = band.crop(scipy.fft.rfft2(image))
 
         for _ in map_threads(at, range(views), self.threads):
             pass
         return out
 
     def _image(self, values: NDArray[np.complex64]) -> Images:
-        return np.asarray(fft.irfft2(self.band.embed(values), self.band.shape), np.float32)
+        return np.asarray(scipy.fft.irfft2(self.band.embed(values), self.band.shape), np.float32)
 
     def step(
         self, where: ViewGeometry, model: CovarianceModel, spectra: Spectra, prediction: Prediction, *, matrix: Floats | None = None
@@ -113,7 +113,7 @@ class Matcher:
             gradient[:, view], fields, correlation[view] = self._view(view, where, spectra, prediction)
             if matrix is None:
                 for k, field in enumerate(fields):
-                    changes[:, view, k] = band.crop(fft.rfft2(field))[::_STRIDE, ::_STRIDE]
+                    changes[:, view, k] = band.crop(scipy.fft.rfft2(field))[::_STRIDE, ::_STRIDE]
 
         for _ in map_threads(at, range(views), self.threads):
             pass

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft, ndimage
 
 from tiltflow import geometry
 from tiltflow.preprocess.binned_views import BinnedViews
@@ -91,7 +91,7 @@ class Frame:
         ny, nx = views.images.shape[1:]
         c, s = (abs(f(np.deg2rad(axis_angle_deg))) for f in (np.cos, np.sin))
         field = float(np.hypot(ny * c, nx * s)), float(np.hypot(nx * c, ny * s))
-        rows, columns = (fft.next_fast_len(2 * round(n * m / 2), real=True) for n, m in zip(field, margin, strict=True))
+        rows, columns = (scipy.fft.next_fast_len(2 * round(n * m / 2), real=True) for n, m in zip(field, margin, strict=True))
         return cls((rows, columns), float(views.binning), field)
 
     def coordinates(self) -> tuple[Images, Images]:
@@ -112,7 +112,7 @@ class StretchedViews:
         self.frame = frame
         self._views = views
         self._taper = taper_px
-        self._coefficients = np.stack([ndimage.spline_filter(image, 3, np.float32, "mirror") for image in views.images])
+        self._coefficients = np.stack([scipy.ndimage.spline_filter(image, 3, np.float32, "mirror") for image in views.images])
 
     def __len__(self) -> int:
         return len(self._coefficients)

@@ -1,0 +1,98 @@
+"""How a kernel is compiled and what was compiled is kept: imported by the first call of any kernel, with numba."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import pickle
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+_log = logging.getLogger(__name__)
+_SLOT = "_cache"
+"""Where numba's compiled functions have their cache."""
+_CANNOT_BE_READ = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, ValueError)
+"""What reading raises of a file that is broken, as a power cut leaves it: pickle names no fewer."""
+
+
+def compiled(loop: Callable[..., Any], *, fastmath: bool) -> Any:
+    """Return numba's function for a loop: compiled at its first call, and kept on the disk where that is possible."""
+    made = numba.njit(nogil=True, fastmath=fastmath, error_model="numpy")(loop)
+    if (cache := _cache_of(loop)) is not None:
+        setattr(made, _SLOT, cache)
+    return made
+
+
+def folder_of(made: Any) -> Path | None:
+    """Return the folder in which what is compiled is kept; None where nothing can be kept."""
+    place = getattr(getattr(made, _SLOT, None), "cache_path", None)
+    return Path(place) if place else None
+
+
+class _ForgivingCache(FunctionCache):
+    """A cache whose disk may be full or gone: the work goes on without it."""
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled, if that is possible."""
+        try:
+            super().save_overload(sig, data)
+        except _CANNOT_BE_READ as error:  # the index is read before it is written
+            self.disable()
+            _remark(getattr(error, "strerror", None) or str(error))
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return what was compiled before; None where it cannot be read, and is forgotten."""
+        try:
+            return super().load_overload(sig, target_context)
+        except _CANNOT_BE_READ:
+            with contextlib.suppress(OSError):
+                self.flush()
+            return None
+
+
+def _cache_of(loop: Callable[..., Any]) -> FunctionCache | None:
+    try:
+        return _ForgivingCache(loop)
+    except (RuntimeError, OSError):  # numba knows no folder that can be written to: a service has no home
+        pass
+    try:
+        config: Any = numba.config
+        config.CACHE_DIR = str(_private_folder())
+        return _ForgivingCache(loop)
+    except (RuntimeError, OSError) as error:
+        _remark(str(error).partition("cannot cache function")[0] or "no folder can be written to")
+        return None
+
+
+@functools.cache
+def _private_folder() -> Path:
+    """Return a folder of our own among temporary files: what is kept in it is run, so that nobody else may write to it.
+
+    Raises
+    ------
+    OSError
+        If there can be none.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"tiltflow-compiled-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o022:
+        raise PermissionError(f"{folder} belongs to somebody else, or can be written to by others")
+    return folder
+
+
+@functools.cache
+def _remark(why: str) -> None:
+    """Say once that nothing is kept."""
+    _log.warning(
+        "compiled kernels are not kept (%s), so that each start takes a minute longer; set NUMBA_CACHE_DIR to a folder", why
+    )
