@@ -13,7 +13,7 @@ axis angle, 0.4 degrees there, by more than 30 % (benchmarks/sensitivity.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from tiltflow.preprocess.binned_views import BinnedViews
 
 Floats = NDArray[np.float64]
 
+_MOST_VIEWS = 45
+"""Views are thinned out evenly to at most so many: the time grows with the third power of their number."""
 _SCAN_STEP_DEG = 10.0
 """Step of the scan over half a turn; the fine search moves by up to 6 degrees a round and covers what lies
 between.  It divides 90, so that the nominal angle is among those scanned."""
@@ -84,6 +86,11 @@ class Axis:
         return cls(given_deg, np.nan, np.nan, given_deg)
 
 
+def thinned(views: int, most: int) -> NDArray[np.intp]:
+    """Return every view, or every second, third ..., so that there are at most so many."""
+    return np.arange(0, views, -(-views // most))
+
+
 def find_axis(views: BinnedViews, where: ViewGeometry, given_deg: float, *, threads: int = 1) -> Axis:
     """Return the tilt axis angle.
 
@@ -104,6 +111,8 @@ def find_axis(views: BinnedViews, where: ViewGeometry, given_deg: float, *, thre
         The estimate and its standard deviation, degrees, and the angle to use.
     """
     thickness_px = INITIAL_THICKNESS * max(views.raw_shape)
+    some = thinned(len(views.images), _MOST_VIEWS)
+    views, where = replace(views, images=views.images[some]), where.of(some)
     offset = _scan(views, where, thickness_px, threads)
     fit = ProjectionFit(views, turned(where, np.deg2rad(offset)), thickness_px, groups=_GROUPS, threads=threads)
     fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS)

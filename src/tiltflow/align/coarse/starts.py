@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.align.coarse.axis_search import Axis
+from tiltflow.align.coarse.axis_search import Axis, thinned
 from tiltflow.align.projection.posterior import FreeParameters
 from tiltflow.align.projection.projection_fit import INITIAL_THICKNESS, ProjectionFit
 from tiltflow.align.projection.stretched_views import ViewGeometry
@@ -188,7 +188,7 @@ def _finer(views: BinnedViews, place: Place, about_deg: float, threads: int) -> 
 
 def _likelihoods(views: BinnedViews, place: Place, angles_deg: Floats, threads: int) -> Floats:
     """Return the log-likelihood of the views placed under each angle, after one more joint step, `(angles,)`."""
-    some = np.arange(0, len(views.images), -(-len(views.images) // _MOST_VIEWS))
+    some = thinned(len(views.images), _MOST_VIEWS)
     part, size, found = replace(views, images=views.images[some]), max(views.raw_shape), []
     for angle in angles_deg:
         fit = ProjectionFit(part, place(part, some, float(angle)), INITIAL_THICKNESS * size, groups=_GROUPS, threads=threads)
