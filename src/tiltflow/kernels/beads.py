@@ -72,6 +72,31 @@ def ring_scale(response: Image, j: int, i: int, inner: float, outer: float, ceil
 
 
 @kernel()
+def describe_maxima(
+    response: Image, found: NDArray[np.int32], inner: float, outer: float, ceiling: float, farthest: float, out: Floats
+) -> None:
+    """Write x, y (corner-based), height and surroundings of each maximum `(row, column)` to `out`, `(maxima, 4)`.
+
+    Place and height are those of the peak of the paraboloid through its 3 x 3 values, at most `farthest` from its pixel along x and y; the
+    surroundings are :func:`ring_scale`.
+    """
+    for n in range(found.shape[0]):
+        j, i = found[n]
+        p = response[j - 1 : j + 2, i - 1 : i + 2].astype(np.float64)
+        gx, gy = (p[1, 2] - p[1, 0]) / 2, (p[2, 1] - p[0, 1]) / 2
+        hxx, hyy = p[1, 2] - 2 * p[1, 1] + p[1, 0], p[2, 1] - 2 * p[1, 1] + p[0, 1]
+        hxy = (p[2, 2] - p[2, 0] - p[0, 2] + p[0, 0]) / 4
+        det = hxx * hyy - hxy * hxy
+        dx, dy = 0.0, 0.0
+        if det > 0 and hxx < 0:
+            dx = min(max(-(hyy * gx - hxy * gy) / det, -farthest), farthest)
+            dy = min(max(-(hxx * gy - hxy * gx) / det, -farthest), farthest)
+        out[n, 0], out[n, 1] = i + 0.5 + dx, j + 0.5 + dy
+        out[n, 2] = p[1, 1] + (gx * dx + gy * dy) / 2
+        out[n, 3] = ring_scale(response, j, i, inner, outer, ceiling)
+
+
+@kernel()
 def blank_discs(image: Image, xy: Floats, radius: float) -> int:
     """Set the pixels within `radius` of points, corner-based, to zero in place; return how many were set."""
     ny, nx = image.shape

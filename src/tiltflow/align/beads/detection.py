@@ -110,27 +110,11 @@ def find_spots(response: Image, energy: float, diameter_px: float, least_z: floa
     found = np.empty((_MOST_SPOTS, 2), np.int32)
     scale = max(float(np.sqrt(energy)), SD_OF_MEDIAN * float(np.median(np.abs(response[::_SPARSE, ::_SPARSE]))))
     count = kernel.local_maxima(response, least_z * scale, _APART * diameter_px, int(np.ceil(margin_px)), found)
-    xy, z, amplitude = np.empty((count, 2)), np.empty(count), np.empty(count)
     inner, outer = (radius * diameter_px for radius in _RING)
-    for n, (j, i) in enumerate(found[:count]):
-        dx, dy, height = _vertex(response[j - 1 : j + 2, i - 1 : i + 2])
-        around = kernel.ring_scale(response, j, i, inner, outer, _CEILING * scale) / _MEAN_OF_ABSOLUTE_NORMAL
-        xy[n] = i + 0.5 + dx, j + 0.5 + dy
-        z[n] = height / max(around, _LEAST_SCALE * scale)
-        amplitude[n] = height / energy
+    peaks = np.empty((count, 4))
+    kernel.describe_maxima(response, found[:count], inner, outer, _CEILING * scale, _FARTHEST_VERTEX, peaks)
+    xy, height, around = peaks[:, :2], peaks[:, 2], peaks[:, 3] / _MEAN_OF_ABSOLUTE_NORMAL
+    z, amplitude = height / np.maximum(around, _LEAST_SCALE * scale), height / energy
     order = np.argsort(-z)
     order = order[z[order] >= least_z]
     return Spots(xy[order], z[order], amplitude[order])
-
-
-def _vertex(p: NDArray[np.float32]) -> tuple[float, float, float]:
-    """Return offset and height of the peak of the paraboloid through 3 x 3 values."""
-    gx, gy = (p[1, 2] - p[1, 0]) / 2, (p[2, 1] - p[0, 1]) / 2
-    hxx, hyy = p[1, 2] - 2 * p[1, 1] + p[1, 0], p[2, 1] - 2 * p[1, 1] + p[0, 1]
-    hxy = (p[2, 2] - p[2, 0] - p[0, 2] + p[0, 0]) / 4
-    det = hxx * hyy - hxy * hxy
-    if det <= 0 or hxx >= 0:
-        return 0.0, 0.0, float(p[1, 1])
-    dx, dy = -(hyy * gx - hxy * gy) / det, -(hxx * gy - hxy * gx) / det
-    dx, dy = (min(max(offset, -_FARTHEST_VERTEX), _FARTHEST_VERTEX) for offset in (dx, dy))
-    return float(dx), float(dy), float(p[1, 1] + (gx * dx + gy * dy) / 2)

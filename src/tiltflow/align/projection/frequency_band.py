@@ -84,12 +84,12 @@ class FrequencyBand:
         group = np.where(radius < highest, np.floor(radius / highest * groups), -1).astype(np.intp)
         return cls(shape, q, p, columns, rows, group, groups, tuple(map(Rings.of, group)))
 
-    def crop(self, transform: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """Return the band `(q, p)` of a real transform of the frame."""
-        return np.ascontiguousarray(transform[self.rows, self.columns].T)
+    def crop(self, transforms: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """Return the bands `(..., q, p)` of real transforms of the frame, `(..., ny, nx // 2 + 1)`."""
+        return np.ascontiguousarray(transforms[..., self.rows, self.columns].swapaxes(-1, -2))
 
     def embed(self, values: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        """Return the real transform whose band is `values`, `(q, p)`, and 0 elsewhere."""
-        transform = np.zeros((self.shape[0], self.shape[1] // 2 + 1), np.complex64)
-        transform[self.rows, self.columns] = values.T
-        return transform
+        """Return the real transforms whose bands are `values`, `(..., q, p)`, and 0 elsewhere."""
+        transforms = np.zeros((*values.shape[:-2], self.shape[0], self.shape[1] // 2 + 1), np.complex64)
+        transforms[..., self.rows, self.columns] = values.swapaxes(-1, -2)
+        return transforms

@@ -38,6 +38,8 @@ _WORTH_THREADS = 50_000
 """Pixels of a frame from which threads are used: below (224 x 224) starting a thread costs more than it saves."""
 _LOBE_PX = 4
 """Pixels to either side that a peak is wide: finer detail than that is what places a view."""
+_AT_ONCE_PX = 400_000
+"""Pixels of the views that are transformed by one call: what small ones take is mostly the calls."""
 _BLOCKS = 6
 """Blocks along each side of the frame, whose disagreement gives the uncertainty of the result."""
 
@@ -81,20 +83,25 @@ class Matcher:
         band, views = self.band, len(self.stretched)
         out = np.empty((len(band.q), views, len(band.p)), np.complex64)
 
-        def at(view: int) -> None:
-            image, weight = self.stretched.sample(view, where)
-            image *= weight
-            if filling is None:
-                image *= self._window
-            else:
-                image += (1 - weight) * self._image(filling[:, view])
-            out[:, view] = band.crop(scipy.fft.rfft2(image))
+        def at(some: slice) -> None:
+            filled = None if filling is None else self._images(filling[:, some].swapaxes(0, 1))
+            images = np.empty((some.stop - some.start, *band.shape), np.float32)
+            for n, view in enumerate(range(some.start, some.stop)):
+                image, weight = self.stretched.sample(view, where)
+                np.multiply(image, weight, out=images[n])
+                if filled is None:
+                    images[n] *= self._window
+                else:
+                    images[n] += (1 - weight) * filled[n]
+            out[:, some] = band.crop(scipy.fft.rfft2(images)).swapaxes(0, 1)
 
-        for _ in map_threads(at, range(views), self.threads):
+        at_once = max(_AT_ONCE_PX // (band.shape[0] * band.shape[1]), 1)
+        for _ in map_threads(at, (slice(k, min(k + at_once, views)) for k in range(0, views, at_once)), self.threads):
             pass
         return out
 
-    def _image(self, values: NDArray[np.complex64]) -> Images:
+    def _images(self, values: NDArray[np.complex64]) -> Images:
+        """Return the images, `(n, ny, nx)`, whose bands are `values`, `(n, q, p)`."""
         return np.asarray(scipy.fft.irfft2(self.band.embed(values), self.band.shape), np.float32)
 
     def step(
@@ -112,8 +119,7 @@ class Matcher:
         def at(view: int) -> None:
             gradient[:, view], fields, correlation[view] = self._view(view, where, spectra, prediction)
             if matrix is None:
-                for k, field in enumerate(fields):
-                    changes[:, view, k] = band.crop(scipy.fft.rfft2(field))[::_STRIDE, ::_STRIDE]
+                changes[:, view] = band.crop(scipy.fft.rfft2(fields))[:, ::_STRIDE, ::_STRIDE].swapaxes(0, 1)
 
         for _ in map_threads(at, range(views), self.threads):
             pass
@@ -127,7 +133,8 @@ class Matcher:
 
         def at(view: int) -> float:
             _, weight = self.stretched.sample(view, where)
-            return self._agreement(weight * self._window, spectra[:, view], prediction.predicted[:, view])
+            seen, predicted = self._images(np.stack([spectra[:, view], prediction.predicted[:, view]]))
+            return _agreement(weight * self._window, seen, predicted)
 
         return np.array(list(map_threads(at, range(len(self.stretched)), self.threads)))
 
@@ -140,7 +147,7 @@ class Matcher:
 
         def at(view: int) -> tuple[float, float]:
             product = np.conj(prediction.predicted[:, view]) * spectra[:, view] * prediction.precision[:, view]
-            correlation = np.roll(self._image(product), (_LOBE_PX, _LOBE_PX), (0, 1))
+            correlation = np.roll(self._images(product[None])[0], (_LOBE_PX, _LOBE_PX), (0, 1))
             spread = float(correlation.std()) or 1.0
             middle = slice(_LOBE_PX - 1, _LOBE_PX + 2)
             here = max(float(correlation[middle, middle].max()), 0.0)
@@ -148,11 +155,6 @@ class Matcher:
             return here / spread, max(float(correlation.max()), 0.0) / spread
 
         return tuple(np.array(list(map_threads(at, range(len(self.stretched)), self.threads))).T)
-
-    def _agreement(self, weight: Images, seen: NDArray[np.complex64], predicted: NDArray[np.complex64]) -> float:
-        a, b = self._image(seen), self._image(predicted)
-        norm = float(np.sqrt(np.sum(weight * a**2) * np.sum(weight * b**2)))
-        return float(np.sum(weight * a * b)) / norm if norm > 0 else 0.0
 
     def _view(self, view: int, where: ViewGeometry, spectra: Spectra, prediction: Prediction) -> tuple[Floats, Images, float]:
         """Return the gradient by blocks, the view's derivatives by its parameters, and its correlation with its prediction."""
@@ -162,14 +164,19 @@ class Matcher:
         predicted = prediction.predicted[:, view]
         _, weight = self.stretched.sample(view, where)
         weight *= self._window
-        by_x = self._image(np.asarray(2j * np.pi * band.q[:, None] * predicted, np.complex64))
-        by_y = self._image(np.asarray(2j * np.pi * band.p[None, :] * predicted, np.complex64))
-        by_tilt = self._image(prediction.by_tilt[:, view])
-        residual = self._image(prediction.weighted[:, view])
+        parts = (
+            2j * np.pi * band.q[:, None] * predicted,
+            2j * np.pi * band.p[None, :] * predicted,
+            prediction.by_tilt[:, view],
+            prediction.weighted[:, view],
+            spectra[:, view],
+            predicted,
+        )
+        by_x, by_y, by_tilt, residual, seen, expected = self._images(np.array(parts, np.complex64))
         changes = np.empty((PARAMETERS, *by_x.shape), np.float32)
         sums = np.zeros((_BLOCKS**2, PARAMETERS))
         sensitivities(by_x, by_y, by_tilt, weight, residual, float(where.tilts[view]), self._blocks, changes, sums)
-        return sums, changes, self._agreement(weight, spectra[:, view], predicted)
+        return sums, changes, _agreement(weight, seen, expected)
 
     def _matrix(self, model: CovarianceModel, tangents: Floats, changes: NDArray[np.complex64]) -> Floats:
         """Return the curvature of the likelihood over all parameters of all views."""
@@ -192,3 +199,9 @@ class Matcher:
         for part in map_threads(at, range(0, len(band.q), _STRIDE), self.threads):
             matrix += part
         return np.asarray(matrix.transpose(2, 0, 3, 1).reshape(views * PARAMETERS, -1) * (2 * _STRIDE**2))
+
+
+def _agreement(weight: Images, seen: Images, expected: Images) -> float:
+    """Return the correlation of two images under a weight."""
+    norm = float(np.sqrt(np.sum(weight * seen**2) * np.sum(weight * expected**2)))
+    return float(np.sum(weight * seen * expected)) / norm if norm > 0 else 0.0
