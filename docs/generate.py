@@ -80,7 +80,7 @@ def parameters_page() -> str:
     from tiltflow.recipe import PARAMETERS
 
     rows = [
-        f"| `{each.option}` | `{each.imod_name}` | {each.default} | {each.least} to {each.most} | {each.help} |"
+        f"| `{each.option}` | `{each.imod_name}` | {'by the data' if each.default is None else each.default} | {each.least} to {each.most} | {each.help} |"
         for each in PARAMETERS.values()
     ]
     head = [

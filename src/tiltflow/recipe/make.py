@@ -401,7 +401,8 @@ def _oddities(parameters: BrtParameters, source: Template) -> Iterator[Problem]:
     asked = variables_of_template(source.text, source.name)
     for each in PARAMETERS.values():
         value = getattr(parameters, each.name)
-        if not asked & {each.imod_name, each.derived} and value != each.default:
+        without = {each.default, 0 if each.default is None else each.default}
+        if not asked & {each.imod_name, each.derived} and value not in without:
             yield Problem(f"{each.option} {value} has no effect: the template does not use {each.imod_name}", source.name)
     if source.follows_pixel_size:
         yield Problem(
