@@ -1,4 +1,4 @@
-"""Small montaged series: pieces of 32 pixels that are cut from one image a view, with the files in which their coordinates are written."""
+"""Small montaged series: pieces of 32 pixels that are cut from one image, with the files in which their coordinates are written."""
 
 from __future__ import annotations
 

@@ -625,10 +625,13 @@ def _images(series: TiltSeries | ArrayLike) -> Stack:
     from tiltflow.preprocess.preparation import RepairingStack
     from tiltflow.preprocess.series_views import open_views
 
+    stack: Stack
     if not isinstance(series, TiltSeries):
         stack = _as_stack(series)
+    elif series.images is not None:
+        stack = series.images
     else:
-        stack = open_views(series) if series.images is None else series.images
+        stack = open_views(series)
     return stack if isinstance(stack, RepairingStack) else RepairingStack(stack)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.errors import FormatError, LocationError
 from tiltflow.formats.text_files import read_text
+from tiltflow.piece_grid import PieceGrid
 
 ENDING = ".pl"
 _LARGEST = 1 << 24
@@ -74,6 +75,14 @@ def write_piece_list(path: str | os.PathLike[str], coordinates: ArrayLike) -> No
     Path(path).write_text(render_piece_list(coordinates), "utf-8")
 
 
+def coordinates_of(grid: PieceGrid) -> NDArray[np.int64]:
+    """Return x, y, z of each section of a montage, `(sections, 3)`: corners that begin at 0, views that are numbered without gaps."""
+    views, pieces = np.nonzero(grid.taken)
+    coordinates = np.empty((grid.sections, 3), np.int64)
+    coordinates[grid.section[views, pieces]] = np.column_stack((grid.corner_px[pieces], views))
+    return coordinates
+
+
 def _row(line: str, where: str) -> tuple[int, int, int]:
     words = line.split()
     try:
@@ -81,5 +90,7 @@ def _row(line: str, where: str) -> tuple[int, int, int]:
     except ValueError:
         raise FormatError(f"{where}: {line.strip()[:60]!r} is not three whole numbers x y z, as a piece of a montage has") from None
     if max(abs(x), abs(y), abs(z)) > _LARGEST:
-        raise FormatError(f"{where}: {line.strip()[:60]!r} lies outside of any montage; write x, y in pixels and the number z of the view")
+        raise FormatError(
+            f"{where}: {line.strip()[:60]!r} lies outside of any montage; write x, y in pixels and the number z of the view"
+        )
     return x, y, z

@@ -114,6 +114,8 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None, 
     hints = hints or SeriesHints()
     sources = find_sources(Path(path))
     montage = find_montage(sources, hints.montage)
+    if hints.focus and sources.montage is None:
+        sources.report("focus is 1, which concerns the pieces of a montage, and this is none: without effect", sources.path)
     first_increment = (hints.first_tilt_deg, hints.tilt_increment_deg)
     tilts = find_tilt_angles(sources, first_increment=first_increment, use_rawtlt=hints.use_rawtlt, ask_images=ask_images)
     pixel, axis = _pixel_size(sources, hints), _axis_angle(sources, hints)

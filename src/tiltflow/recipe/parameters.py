@@ -172,6 +172,7 @@ class BrtParameters:
 
 
 PARAMETERS: Mapping[str, Parameter] = {
-    each.name: Parameter(name=each.name, default=cast("int | None", each.default), **each.metadata) for each in fields(BrtParameters)
+    each.name: Parameter(name=each.name, default=cast("int | None", each.default), **each.metadata)
+    for each in fields(BrtParameters)
 }
 """The nine by name, in the order of the flow's signature."""
