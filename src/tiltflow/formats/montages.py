@@ -100,18 +100,23 @@ def _listed(sources: Sources, needed: bool) -> Found[PieceGrid] | Absent:
     if not path.is_file():
         return Absent(path.name, "no such file")
     try:
-        coordinates = read_piece_list(path)
-        if len(coordinates) != sources.sections:
-            raise FormatError(
-                f"{path}: has {count_of(len(coordinates), 'line')}, but {sources.path.name} has {count_of(sources.sections, 'section')}; "
-                "write a line x y z for each section, or remove the file"
-            )
+        coordinates = _one_a_section(sources, path)
     except FormatError as error:
         if needed:
             raise
         sources.report(str(error), path)
         return Absent(path.name, "does not fit")
     return _as_grid(sources, coordinates, path.name, needed)
+
+
+def _one_a_section(sources: Sources, path: Path) -> Coordinates:
+    coordinates = read_piece_list(path)
+    if len(coordinates) != sources.sections:
+        raise FormatError(
+            f"{path}: has {count_of(len(coordinates), 'line')}, but {sources.path.name} has {count_of(sources.sections, 'section')}; "
+            "write a line x y z for each section, or remove the file"
+        )
+    return coordinates
 
 
 def _in_header(sources: Sources, needed: bool) -> Found[PieceGrid] | Absent:
@@ -190,8 +195,8 @@ def _unlike(used: PieceGrid, other: Found[PieceGrid]) -> str | None:
 def _is_montage(sources: Sources, found: Found[PieceGrid]) -> str:
     return (
         f"{sources.path}: is it a montage? {_OPTION} is 0, but its {sources.sections} sections have the coordinates of pieces "
-        f"({found.where}), each view of which should become one image. If so, leave montage out or set it to 1; if every section is a view "
-        f"after all, remove the coordinates"
+        f"({found.where}), each view of which should become one image. If so, leave montage out or set it to 1; if every section is a "
+        f"view after all, remove the coordinates"
     )
 
 
