@@ -29,8 +29,8 @@ def write_pieces(path: Path, pieces: NDArray[np.int64], beside: Sequence[str] = 
     with MrcWriter(
         path, (len(pieces), PIECE, PIECE), np.int16, pixel_size_angstrom=10, labels=[LABEL], is_stack=True, tilt_deg=None
     ) as out:
-        for x, y, _ in pieces:
-            out.write(whole[y % (STEP * 4) : y % (STEP * 4) + PIECE, x % (STEP * 4) : x % (STEP * 4) + PIECE])
+        for x, y in (pieces[:, :2] - pieces[:, :2].min(axis=0)) % (STEP * 4):
+            out.write(whole[y : y + PIECE, x : x + PIECE])
     views = np.unique(pieces[:, 2], return_inverse=True)[1]
     if "header" in beside:
         add_serialem_header(path, np.c_[np.rint(TILTS[views % VIEWS] * 100), pieces])
