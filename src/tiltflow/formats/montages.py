@@ -177,10 +177,15 @@ def _require_dense(coordinates: Coordinates) -> None:
     """Raise unless the pieces fill a good part of the grid that they span, which is made in memory."""
     places = len(np.unique(coordinates[:, 2]))
     for axis in (0, 1):
-        levels = np.unique(coordinates[:, axis])
-        places *= int(levels[-1] - levels[0]) // int(np.diff(levels).min()) + 1 if len(levels) > 1 else 1
+        steps = np.diff(np.unique(coordinates[:, axis]))
+        if len(steps) and (steps % steps.min()).any():
+            return  # no grid at all, which PieceGrid says better
+        places *= int(steps.sum() // steps.min()) + 1 if len(steps) else 1
     if places > (_MOST_EMPTY + 1) * len(coordinates):
-        raise FormatError(f"the grid of their corners has {places} places in all views for {len(coordinates)} pieces")
+        raise FormatError(
+            f"they are on no regular grid, as one through them has {places} places in all views for {len(coordinates)} pieces; those that "
+            "an acquisition program has aligned are not meant here, but those before"
+        )
 
 
 def _unlike(used: PieceGrid, other: Found[PieceGrid]) -> str | None:
