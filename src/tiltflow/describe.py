@@ -33,6 +33,7 @@ from tiltflow.record import (
 from tiltflow.version import build
 from tiltflow.work import Asset
 
+_COORDINATES = "piece coordinates"
 _LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr", "tifffile")
 
 
@@ -55,7 +56,7 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
         return ValueEntry(value=value, unit=unit, source=known.provenance.get(field, ""), doubt=known.doubts.get(field, ""))
 
     views, ny, nx = known.shape
-    header = "header of the stack" if known.montage is None else "piece coordinates"
+    header = "header of the stack" if known.montage is None else _COORDINATES
     entries = {
         "container": ValueEntry(value=known.container, source="contents of the file"),
         **(_montage(known.montage, known.provenance.get("montage", "")) if known.montage is not None else {}),
@@ -84,13 +85,12 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
 def _montage(grid: PieceGrid, source: str) -> dict[str, ValueEntry]:
     """Return what is known of the pieces of a montage, and where it was read."""
     (ny, nx), (across, along) = grid.piece_shape, grid.overlap_px
-    shown = {
-        "montage": (f"{grid.columns} x {grid.rows} pieces", ""),
-        "pieces": (grid.sections, ""),
-        "piece_size": (f"{nx} x {ny}", "px"),
-        "overlap": (f"{across} x {along}", "px"),
+    return {
+        "montage": ValueEntry(value=f"{grid.columns} x {grid.rows} pieces", source=source),
+        "pieces": ValueEntry(value=grid.sections, source="header of the stack"),
+        "piece_size": ValueEntry(value=f"{nx} x {ny}", unit="px", source="header of the stack"),
+        "overlap": ValueEntry(value=f"{across} x {along}", unit="px", source=_COORDINATES),
     }
-    return {name: ValueEntry(value=value, unit=unit, source=source) for name, (value, unit) in shown.items()}
 
 
 def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:

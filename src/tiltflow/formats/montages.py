@@ -183,8 +183,8 @@ def _require_dense(coordinates: Coordinates) -> None:
         places *= int(steps.sum() // steps.min()) + 1 if len(steps) else 1
     if places > (_MOST_EMPTY + 1) * len(coordinates):
         raise FormatError(
-            f"they are on no regular grid, as one through them has {places} places in all views for {len(coordinates)} pieces; those that "
-            "an acquisition program has aligned are not meant here, but those before"
+            f"they are on no regular grid, as one through them has {places} places in all views for {len(coordinates)} pieces; those "
+            "that an acquisition program has aligned are not meant here, but those before"
         )
 
 
