@@ -97,7 +97,7 @@ def test_montage_0_on_pieces_is_a_question_for_that_series_only(option, engine, 
     result = call("run", montage.parent, "-o", tmp_path / "out", "--engine", engine, "--file", montage.name, *option)
     assert result.exit_code == NONE_SUCCEEDED
     record = record_of(tmp_path)
-    assert record.stage == "read"
+    assert record.stages[-1].name == "read"
     assert record.message is not None
     assert "is it a montage? " in record.message
     assert "leave montage out or set it to 1" in record.message
