@@ -80,8 +80,9 @@ def parameters_page() -> str:
     from tiltflow.recipe import PARAMETERS
 
     rows = [
-        f"| `{each.option}` | `{each.imod_name}` | {each.default} | {each.least} to {each.most} | {each.help} |"
+        f"| `{each.option}` | `{each.imod_name}` | {default} | {each.least} to {each.most} | {each.help} |"
         for each in PARAMETERS.values()
+        for default in ["by the data" if each.default is None else each.default]
     ]
     head = [
         "# The nine parameters",

@@ -91,7 +91,7 @@ def test_a_series_that_the_fallback_engine_did_is_a_success(tiltflow, small_seri
         (["--file", "no-such-file.st"], "no-such-file.st"),
         (["--two-surfaces", "7"], "7"),
         (["--callback-url", "ftp://portal"], "callback URL"),
-        (["--montage", "1", "--engine", "native"], "montage"),
+        (["--tracking-method", "2", "--engine", "native"], "trackingMethod"),
     ],
 )
 def test_a_wrong_request_is_status_2_before_any_work(tiltflow, small_series, tmp_path, args, said):

@@ -17,6 +17,7 @@ from tiltflow.disk import size_bytes
 from tiltflow.formats.directives import Directive
 from tiltflow.geometry import axis_angles
 from tiltflow.model import Alignment, TiltSeries
+from tiltflow.piece_grid import PieceGrid
 from tiltflow.recipe import Recipe, StageParams
 from tiltflow.recipe.engine_rules import rules_of
 from tiltflow.record import (
@@ -32,6 +33,7 @@ from tiltflow.record import (
 from tiltflow.version import build
 from tiltflow.work import Asset
 
+_COORDINATES = "piece coordinates"
 _LIBRARIES = ("numpy", "scipy", "numba", "pillow", "av", "zarr", "tifffile")
 
 
@@ -54,9 +56,10 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
         return ValueEntry(value=value, unit=unit, source=known.provenance.get(field, ""), doubt=known.doubts.get(field, ""))
 
     views, ny, nx = known.shape
-    header = "header of the stack"
+    header = "header of the stack" if known.montage is None else _COORDINATES
     entries = {
         "container": ValueEntry(value=known.container, source="contents of the file"),
+        **(_montage(known.montage, known.provenance.get("montage", "")) if known.montage is not None else {}),
         "views": ValueEntry(value=views, source=header),
         "width": ValueEntry(value=nx, unit="px", source=header),
         "height": ValueEntry(value=ny, unit="px", source=header),
@@ -79,13 +82,24 @@ def series(known: TiltSeries) -> dict[str, ValueEntry]:
     return entries
 
 
+def _montage(grid: PieceGrid, source: str) -> dict[str, ValueEntry]:
+    """Return what is known of the pieces of a montage, and where it was read."""
+    (ny, nx), (across, along) = grid.piece_shape, grid.overlap_px
+    return {
+        "montage": ValueEntry(value=f"{grid.columns} x {grid.rows} pieces", source=source),
+        "pieces": ValueEntry(value=grid.sections, source="header of the stack"),
+        "piece_size": ValueEntry(value=f"{nx} x {ny}", unit="px", source="header of the stack"),
+        "overlap": ValueEntry(value=f"{across} x {along}", unit="px", source=_COORDINATES),
+    }
+
+
 def recipe(made: Recipe, *, requested: Recipe) -> RecipeEntry:
     """Return the recipe with every directive and its status, and the parameters that no directive sets."""
     return RecipeEntry(
         template=made.template,
         digest=made.digest,
         requested=requested.digest,
-        parameters=asdict(made.parameters),
+        parameters=_given_parameters(made),
         stages={field.name: _stage(getattr(made, field.name)) for field in fields(StageParams)},
         directives=[
             DirectiveEntry(name=row.name, value=row.value, status=row.status, reason=row.reason, origin=row.origin)
@@ -105,7 +119,7 @@ def request(asked: Recipe) -> RequestEntry:
         layers=[[_given(each) for each in layer] for layer in source.layers],
         missing=list(source.missing),
         overrides=[_given(each) for each in source.overrides],
-        parameters=asdict(asked.parameters),
+        parameters=_given_parameters(asked),
         engine=asked.engine,
         fallback_engine=asked.fallback_engine,
         fallback=asked.fallback,
@@ -113,6 +127,10 @@ def request(asked: Recipe) -> RequestEntry:
         pyramid=asdict(asked.pyramid),
         alignment=None if asked.alignment is None else str(asked.alignment.absolute()),
     )
+
+
+def _given_parameters(recipe: Recipe) -> dict[str, int]:
+    return {name: value for name, value in asdict(recipe.parameters).items() if value is not None}
 
 
 def _given(directive: Directive) -> GivenDirective:

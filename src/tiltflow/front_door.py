@@ -96,14 +96,14 @@ def read(path: str | Path, **hints: Any) -> TiltSeries:
     ((5, 64, 64), -8.5, 'extended header (SerialEM), 5 angles from -60.00 to 60.00')
     """
     from tiltflow.formats.series import SeriesHints, read_series
-    from tiltflow.formats.stacks import open_stack
     from tiltflow.preprocess.preparation import RepairingStack
+    from tiltflow.preprocess.series_views import open_views
 
     unknown = sorted(set(hints) - set(SeriesHints.__dataclass_fields__))
     if unknown:
         raise ParameterError(f"read() knows no hint {unknown[0]!r}: there are {', '.join(SeriesHints.__dataclass_fields__)}")
     series = read_series(path, SeriesHints(**hints))
-    return replace(series, images=RepairingStack(open_stack(series.path)))
+    return replace(series, images=RepairingStack(open_views(series)))
 
 
 @_with_own_threads
@@ -621,14 +621,17 @@ def _as_series(
 
 def _images(series: TiltSeries | ArrayLike) -> Stack:
     """Return the raw views of a series, opened if it has none yet, with x-ray hits repaired as they are read."""
-    from tiltflow.formats.stacks import open_stack
     from tiltflow.model import TiltSeries
     from tiltflow.preprocess.preparation import RepairingStack
+    from tiltflow.preprocess.series_views import open_views
 
+    stack: Stack
     if not isinstance(series, TiltSeries):
         stack = _as_stack(series)
+    elif series.images is not None:
+        stack = series.images
     else:
-        stack = open_stack(series.path) if series.images is None else series.images
+        stack = open_views(series)
     return stack if isinstance(stack, RepairingStack) else RepairingStack(stack)
 
 

@@ -68,6 +68,8 @@ class Acquisition:
         Tilt axis from vertical, counter-clockwise positive.
     exposure
         Electrons per square ångström of each view, `(views,)`.
+    piece_coordinates
+        x, y, z of each section: the corner of the piece that it is, pixels, and the number of its view, `(sections, 3)`.
     """
 
     kind: str
@@ -75,6 +77,7 @@ class Acquisition:
     pixel_size_angstrom: float | None = None
     axis_angle_deg: float | None = None
     exposure: NDArray[np.float64] | None = None
+    piece_coordinates: NDArray[np.int64] | None = None
 
 
 class ImageStack(Stack, Protocol):

@@ -23,6 +23,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags, Log
 from prefect.client.schemas.sorting import FlowRunSort, LogSort, TaskRunSort
 from prefect.logging.handlers import APILogHandler, APILogWorker
 from tests.flow.call import NINE
+from tests.montages import coordinates, write_pieces
 
 from em_workflows.brt.flow import brt_flow
 from tiltflow.errors import LocationError, TiltflowError
@@ -351,3 +352,24 @@ def test_a_crash_is_an_error_to_the_portal_too(
         run(callback_url=portal.url, token=TOKEN, x_file_name="ts1.st")
     assert portal.statuses == ["running", "error"]
     assert portal.callbacks == []
+
+
+def test_a_montage_among_series_of_a_call_with_montage_0_is_asked_about_and_the_others_are_done(
+    prefect_server: None, share: Path, sample: Path, fake_imod: Any
+) -> None:
+    (sample / "ts2.mrc").unlink()
+    write_pieces(sample / "ts3.st", coordinates(), ("header",))
+    told = run(x_no_api=True)
+    assert [(entry["title"], entry["status"]) for entry in told["files"]] == [
+        ("ts1", "success"),
+        ("ts3", "error"),
+        ("ts10", "success"),
+    ]
+    assert "is it a montage?" in told["files"][1]["message"]
+
+
+def test_a_call_with_montage_1_does_a_montage(prefect_server: None, share: Path, sample: Path, fake_imod: Any) -> None:
+    write_pieces(sample / "ts3.st", coordinates(), ("header",))
+    told = run(montage=1, x_file_name="ts3.st", x_no_api=True)
+    assert [entry["status"] for entry in told["files"]] == ["success"]
+    assert len(told["files"][0]["imageSet"][0]["assets"]) == len(PRODUCTS)

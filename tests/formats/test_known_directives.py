@@ -255,7 +255,6 @@ def test_the_advice_to_run_with_imod_is_given_only_where_it_works():
     ("name", "why"),
     [
         ("setupset.copyarg.dual", "one series at a time"),
-        ("setupset.copyarg.montage", "pieces are not views"),
         ("comparam.align.tiltalign.FixXYZCoordinates", "nothing is known of the beads before"),
         ("comparam.tilt.tilt.PARALLEL", "the volume would be turned once more"),
         ("comparam.tilt.tilt.LOCALFILE", "the file does not exist before the alignment"),

@@ -130,7 +130,7 @@ def test_when_both_engines_fail_both_are_quoted(work, tmp_path, write_series, fa
 
 
 def test_what_the_fallback_engine_cannot_do_leaves_the_failure(work):
-    result, record, _ = work("abort", montage=1)
+    result, record, _ = work("abort", tracking_method=2)
     assert not result.ok
     assert "NO SEED POINTS FOUND" in record.message
     assert any("cannot do it instead" in text for text in record.warnings)

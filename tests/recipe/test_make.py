@@ -35,14 +35,14 @@ class TestMaking:
             make_recipe(overrides=[override])
 
     def test_while_the_engine_is_open_only_what_no_engine_can_do_is_refused(self):
-        recipe = make_recipe(BrtParameters(montage=1))
+        recipe = make_recipe(BrtParameters(tracking_method=2))
         assert recipe.engine == "auto"
-        assert [row.name for row in recipe.report.wrong] == ["setupset.copyarg.montage"]
+        assert [row.name for row in recipe.report.wrong] == ["runtime.Fiducials.any.trackingMethod"]
         assert recipe.for_engine("imod").engine == "imod"
-        with pytest.raises(UnsupportedError, match=r"setupset\.copyarg\.montage = 1 \(plastic_brt:\d+\): blend the montage first"):
+        with pytest.raises(UnsupportedError, match=r"runtime\.Fiducials\.any\.trackingMethod = 2 \(plastic_brt:\d+\): "):
             recipe.for_engine("native")
         with pytest.raises(UnsupportedError):
-            make_recipe(BrtParameters(montage=1), engine="native")
+            make_recipe(BrtParameters(tracking_method=2), engine="native")
         with pytest.raises(DirectiveError, match="incorrect case"):
             make_recipe(overrides=["setupset.copyarg.Gold=1"])
 

@@ -192,7 +192,7 @@ def test_a_name_that_is_no_series_has_a_remark_with_the_nearest(recipe, tmp_path
             "unknown directive: .*nearest known name is comparam.tilt.tilt.THICKNESS",
         ),
         ("comparam.tilt.tilt.MODE", "much", DirectiveError, "wrong value"),
-        ("montage", "1", UnsupportedError, "montage"),
+        ("tracking_method", "2", UnsupportedError, "trackingMethod"),
     ],
 )
 def test_what_the_engine_cannot_follow_is_refused_with_the_row(

@@ -195,7 +195,6 @@ class TestFates:
     @pytest.mark.parametrize(
         "directive",
         [
-            "setupset.copyarg.montage = 1",
             "setupset.copyarg.distort = field.idf",
             "comparam.ctfplotter.ctfplotter.SearchCutonFrequency = 1",
             "runtime.Fiducials.any.trackingMethod = 2",

@@ -74,6 +74,16 @@ def _mdoc(_: Path) -> bytes:
     return head + b"".join(section % (view, 20 * view - 40, view, view) for view in range(5))
 
 
+def _pieces(_: Path) -> bytes:
+    return b"".join(b"%7d%7d%5d\n" % (24 * (piece // 2), 24 * (piece % 2), view) for view in range(5) for piece in range(4))
+
+
+def _stack_of_pieces(folder: Path) -> bytes:
+    from tests.montages import coordinates, write_pieces
+
+    return write_pieces(folder / "sample.st", coordinates(), ("header",)).read_bytes()
+
+
 def _steps(_: Path) -> bytes:
     entry = {
         "name": "a",
@@ -163,6 +173,24 @@ def _series(path: Path) -> object:
     return read_series(path, ask_images=False)
 
 
+def _series_of_pieces(path: Path) -> object:
+    from tests.montages import coordinates, write_pieces
+
+    stack = path.with_suffix(".st")
+    if not stack.exists():
+        write_pieces(stack, coordinates(), ("rawtlt",))
+    return _series(stack)
+
+
+def _edges(path: Path) -> object:
+    from tiltflow.formats.edge_displacements import read_edge_displacements
+    from tiltflow.formats.piece_lists import read_piece_list
+    from tiltflow.piece_grid import PieceGrid
+
+    pieces = read_piece_list(DATA / "montage" / "n22.pl")
+    return read_edge_displacements(path, PieceGrid.of_sections(pieces, (256, 256)))
+
+
 def _pixels(path: Path) -> object:
     from tiltflow.formats.stacks import open_stack
 
@@ -197,6 +225,10 @@ def _tracks(path: Path) -> object:
 PARSERS: dict[str, Parser] = {
     "MRC header, extended header and views": Parser(_stack, "B.st", _pixels),
     "series of an MRC stack": Parser(_stack, "B.st", _series),
+    "series of a stack of pieces": Parser(_stack_of_pieces, "B.st", _series),
+    "piece list (.pl)": Parser(_pieces, "B.pl", _text("formats.piece_lists.read_piece_list")),
+    "edge displacements (.ecd)": Parser(_of("imod_runs/montage_two_by_two/n22.ecd"), "n22.ecd", _edges),
+    "series with a piece list": Parser(_pieces, "P.pl", _series_of_pieces),
     "TIFF": Parser(_tiff, "B.tif", _pixels),
     "tilt angles (.rawtlt, .tlt)": Parser(_of("formats/sim.rawtlt"), "B.rawtlt", _text("formats.tilts.read_tilts")),
     "transforms (.xf)": Parser(_of("formats/sim.xf"), "B.xf", _text("formats.transforms.read_transforms")),

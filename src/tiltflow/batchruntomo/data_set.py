@@ -64,9 +64,9 @@ from tiltflow.engines.native.volume import make_volume
 from tiltflow.engines.plan import check_room
 from tiltflow.errors import LocationError, ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
-from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, ImageStack, Stack, TiltSeries
 from tiltflow.parallel import one_thread_for_algebra
+from tiltflow.preprocess.series_views import open_views
 from tiltflow.recipe import Recipe
 from tiltflow.record import EngineEntry, Recorder
 from tiltflow.record.recorder import StageNotes
@@ -188,7 +188,7 @@ def _work(path: Path, recipe: Recipe, steps: Steps, site: Site, recorder: Record
         if steps.last > 0:
             log.say("WARNING: nothing but the set-up was done: steps 1 to 4 leave no files, the alignment is made by step 5 or 6")
         return
-    with _scratch(folder) as scratch, open_stack(path) as raw, one_thread_for_algebra():
+    with _scratch(folder) as scratch, open_views(series) as raw, one_thread_for_algebra():
         job = EngineJob(series, recipe, site, scratch, recorder)
         if steps.reach(VOLUME_STEP):
             plan = ENGINE.plan(series, recipe, site.threads)

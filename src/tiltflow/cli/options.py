@@ -170,8 +170,8 @@ class FolderOptions(WorkOptions):
 def takes_options(command: Callable[..., None]) -> Callable[..., None]:
     """Spell a command's parameters out as options, of which it receives what they make.
 
-    A parameter of the type :class:`tiltflow.recipe.BrtParameters` stands for the nine, those that need IMOD last; one of another
-    dataclass, as :class:`FolderOptions`, for its fields; and one called `engine_options` for those that engines put on the command line.
+    A parameter of the type :class:`tiltflow.recipe.BrtParameters` stands for the nine; one of another dataclass, as
+    :class:`FolderOptions`, for its fields; and one called `engine_options` for those that engines put on the command line.
     """
     hints = get_type_hints(command, include_extras=True)
     ours = introspection.signature(command).parameters
@@ -191,7 +191,7 @@ def takes_options(command: Callable[..., None]) -> Callable[..., None]:
 def _spelt_out(declared: introspection.Parameter) -> Iterator[introspection.Parameter]:
     """Yield the options that a parameter of a command stands for."""
     if declared.annotation is BrtParameters:
-        yield from map(_option_of, sorted(PARAMETERS.values(), key=lambda parameter: parameter.imod_only))
+        yield from map(_option_of, PARAMETERS.values())
     elif is_dataclass(declared.annotation):
         hints = get_type_hints(declared.annotation, include_extras=True)
         for field in fields(declared.annotation):
@@ -227,11 +227,15 @@ def _options_of_engines() -> list[EngineOption]:
 def _option_of(parameter: Parameter) -> introspection.Parameter:
     """Return the typer option of one of the nine parameters."""
     declared = parameter.option if not parameter.switch else f"{parameter.option}/--no-{parameter.option.removeprefix('--')}"
-    kind: type[int] = bool if parameter.switch else int
+    kind: Any = bool if parameter.switch else int
+    if parameter.default is None:
+        kind, default = int | None, None
+    else:
+        default = kind(parameter.default)
     return introspection.Parameter(
         parameter.name,
         introspection.Parameter.KEYWORD_ONLY,
-        default=kind(parameter.default),
+        default=default,
         annotation=Annotated[kind, typer.Option(declared, help=parameter.help, rich_help_panel=IMOD)],
     )
 

@@ -139,7 +139,15 @@ def _half_stack_bytes(series: TiltSeries, s: _Sizes) -> int:
 
 
 def raw_copy_bytes(series: TiltSeries) -> int:
-    """Return the bytes of a copy of the raw stack."""
+    """Return the bytes of a copy of the raw stack, of a montage those of its pieces."""
+    if series.montage is not None:
+        ny, nx = series.montage.piece_shape
+        return series.montage.sections * ny * nx * _raw_dtype(series).itemsize
+    return view_copy_bytes(series)
+
+
+def view_copy_bytes(series: TiltSeries) -> int:
+    """Return the bytes of a stack of the views of a series as raw pixels."""
     views, ny, nx = series.shape
     return views * ny * nx * _raw_dtype(series).itemsize
 

@@ -35,7 +35,7 @@ from tiltflow.model import Acquisition
 
 # Bytes that each bit of SerialEM's flags stands for, in the order in which they are stored.
 _SERIALEM_ITEMS = {1: 2, 2: 6, 4: 4, 8: 2, 16: 2, 32: 4, 64: 4, 128: 4, 256: 2, 512: 2, 1024: 4}
-_SERIALEM_TILT, _SERIALEM_DOSE = 1, 32
+_SERIALEM_TILT, _SERIALEM_PIECE, _SERIALEM_DOSE = 1, 2, 32
 
 # Places of the reals in a section of the Agard layout.
 _AGARD_TILT, _AGARD_AXIS, _AGARD_PIXEL = 0, 10, 11
@@ -149,7 +149,17 @@ def _decode_serialem(raw: bytes, sections: int, byte_order: str, nint: int, nrea
 
     tilts = shorts(_SERIALEM_TILT, 1)[:, 0] / 100 if nreal & _SERIALEM_TILT else None
     exposure = _float_of_shorts(*shorts(_SERIALEM_DOSE, 2).T) if nreal & _SERIALEM_DOSE else None
-    return Acquisition("SerialEM", tilt_deg=_plausible_tilts(tilts), exposure=_plausible_exposure(exposure))
+    return Acquisition(
+        "SerialEM",
+        tilt_deg=_plausible_tilts(tilts),
+        exposure=_plausible_exposure(exposure),
+        piece_coordinates=_without_sign(shorts(_SERIALEM_PIECE, 3)) if nreal & _SERIALEM_PIECE else None,
+    )
+
+
+def _without_sign(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return short integers read without their sign: corners of pieces may lie beyond 32767 pixels."""
+    return values.astype(np.int64) % (1 << 16)
 
 
 def _float_of_shorts(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:

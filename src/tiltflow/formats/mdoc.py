@@ -8,6 +8,10 @@ title, which is -(axis + 90), and the axis itself in `RotationAngle` of every vi
 taken.  In a file of SerialEM, `RotationAngle` is the rotation of the image against the stage, some multiple of 90 degrees
 away, so without a sign of Tomography 5 it is not used.
 
+In a montage the sections of the stack are pieces of views: `Montage = 1` in the header, `PieceCoordinates` in every section.  A section
+`[MontSection = n]` tells of a whole view, and is left out, as are results of the microscope's own stitching (`AlignedPieceCoords`,
+`XedgeDxy`).
+
 Sections come by `ZValue`.  Where a number occurs twice, as in two files joined to one, they come in the order of the file.
 A file that ends within a line, without the fields or the decimals that its other sections have, was cut off there, and its
 last value is not believed.
@@ -33,6 +37,8 @@ from tiltflow.model import Problem
 
 _SECTION = re.compile(r"\[\s*(\w+)\s*=")
 _NUMBER = re.compile("[0-9]{1,9}")
+_LARGEST_COORDINATE = 1 << 24
+"""Pixels; greater than the side of any montage."""
 _LEAST_KV, _MOST_KV = 20.0, 3000.0
 """Voltages of electron microscopes."""
 _TURNED_TOLERANCE_DEG = 0.2
@@ -61,6 +67,8 @@ class MdocView:
         `SubFramePath` as written, often with backslashes.
     acquired
         `DateTime` as written.
+    piece
+        `PieceCoordinates`: x and y of the corner of the piece that the section is, pixels, and the number z of its view.
     """
 
     z: int
@@ -73,6 +81,7 @@ class MdocView:
     voltage_kv: float | None = None
     frames: str | None = None
     acquired: str | None = None
+    piece: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,8 @@ class Mdoc:
         Entry that gave the axis.
     voltage_kv
         Accelerating voltage.
+    montage
+        Whether it says that its sections are pieces of a montage (`Montage = 1`).
     problems
         Fields that had to be left out.
     cut
@@ -111,6 +122,7 @@ class Mdoc:
     axis_angle_deg: float | None = None
     axis_source: str = ""
     voltage_kv: float | None = None
+    montage: bool = False
     problems: tuple[Problem, ...] = ()
     cut: str = ""
 
@@ -166,6 +178,17 @@ def _image_size(text: str) -> tuple[int, int]:
     return nx, ny
 
 
+def _piece(text: str) -> tuple[int, int, int]:
+    x, y, z = map(int, text.split())
+    if max(abs(x), abs(y), abs(z)) > _LARGEST_COORDINATE:
+        raise ValueError(text)
+    return x, y, z
+
+
+def _flag(text: str) -> bool:
+    return int(text) != 0
+
+
 def _axis(text: str) -> float:
     """Return the angle at the start of a text that may go on, as a title does."""
     angle = axis_angle_in_labels([f"Tilt axis angle = {text}"])
@@ -181,6 +204,7 @@ _HEADER_FIELDS: _Fields = {
     "ImageSize": ("image_size", _image_size),
     "TiltAxisAngle": ("axis_angle_deg", _axis),
     "Voltage": ("voltage_kv", _voltage),
+    "Montage": ("montage", _flag),
 }
 """Fields of the header: the name of the value, and its parser, whose ValueError leaves the field out."""
 
@@ -194,6 +218,7 @@ _VIEW_FIELDS: _Fields = {
     "Voltage": ("voltage_kv", _voltage),
     "SubFramePath": ("frames", str),
     "DateTime": ("acquired", str),
+    "PieceCoordinates": ("piece", _piece),
 }
 """Fields of the section of a view: the attribute of :class:`MdocView`, and its parser."""
 
@@ -249,6 +274,7 @@ def parse_mdoc(text: str, path: Path = Path("mdoc")) -> Mdoc:
         axis_angle_deg=axis,
         axis_source=source,
         voltage_kv=next((kv for kv in (common.get("voltage_kv"), *(view.voltage_kv for view in views)) if kv), None),
+        montage=common.get("montage", False),
         problems=tuple(problems),
         cut=cut,
     )

@@ -11,6 +11,7 @@ exposure       the `.mdoc`; the extended header; else unknown
 before a view  the `.mdoc`: `PriorRecordDose`, or the exposures in the order of `DateTime`; else unknown
 voltage        the `.mdoc`; else unknown
 half frames    `B_EVN.mrc` and `B_ODD.mrc` (:mod:`tiltflow.formats.frame_stacks`); else none
+pieces         `B.pl`; the extended header; the `.mdoc` (:mod:`tiltflow.formats.montages`); else every section is a view
 =============  =====================================================================================================
 
 The reasons: a directive and a `.rawtlt` are put there by a person, who knows better than the microscope; the `.mdoc` is
@@ -25,6 +26,8 @@ written by the microscope and has more digits than the header; a `.tlt` is the r
 * An `.mdoc` for images of another size gives the pixel size only if the sizes differ by a whole binning, and then last.
 * A pixel of exactly 1 Å in the header is what programs write when they do not know it; it counts as unknown, as does one that no
   microscope has (1e-9 Å, as of metres written for ångström).
+* The sections of a montage are pieces, and everything is counted by views: a `.rawtlt` has one angle a view, and of the values that the
+  `.mdoc` and the header give a section, those of the first piece of a view are the view's.
 * Missing angles are an error; the other values have a default, which is reported.
 """
 
@@ -45,6 +48,7 @@ from tiltflow.formats.disagreements import compare_axes, compare_pixels
 from tiltflow.formats.extended import axis_angle_in_labels, axis_of_tomography, is_pixel_size
 from tiltflow.formats.frame_stacks import read_frame_stacks
 from tiltflow.formats.mdoc import Mdoc
+from tiltflow.formats.montages import find_montage
 from tiltflow.formats.side_axis import AXIS_SUFFIXES, read_side_axis
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of, find_sources
 from tiltflow.formats.tiltangles import FIRSTINC, find_tilt_angles, mdoc_places
@@ -77,6 +81,10 @@ class SeriesHints:
         Tilt axis from vertical, counter-clockwise positive.
     exclude_views
         Views that take no part, counted from 1.
+    montage
+        Whether the sections of the stack are pieces of a montage; None where that is not said, and is noticed from the data.
+    focus
+        Whether focus was changed between the pieces of a view.
     """
 
     first_tilt_deg: float | None = None
@@ -85,6 +93,8 @@ class SeriesHints:
     pixel_size_angstrom: float | None = None
     axis_angle_deg: float | None = None
     exclude_views: tuple[int, ...] = ()
+    montage: bool | None = None
+    focus: bool = False
 
 
 def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None, *, ask_images: bool = True) -> TiltSeries:
@@ -95,14 +105,17 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None, 
     Raises
     ------
     LocationError, FormatError
-        The stack cannot be read, or a `.rawtlt` does not fit it.
+        The stack cannot be read, or a `.rawtlt` or `.pl` does not fit it.
     MissingValueError
-        No source has the tilt angles; the message lists each and what was found there.
+        No source has the tilt angles, or the pieces of what should be a montage; the message lists each and what was found there.
     ParameterError
         The hints contradict themselves or the stack.
     """
     hints = hints or SeriesHints()
     sources = find_sources(Path(path))
+    montage = find_montage(sources, hints.montage)
+    if hints.focus and sources.montage is None:
+        sources.report("focus is 1, which concerns the pieces of a montage, and this is none: without effect", sources.path)
     first_increment = (hints.first_tilt_deg, hints.tilt_increment_deg)
     tilts = find_tilt_angles(sources, first_increment=first_increment, use_rawtlt=hints.use_rawtlt, ask_images=ask_images)
     pixel, axis = _pixel_size(sources, hints), _axis_angle(sources, hints)
@@ -111,7 +124,7 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None, 
     mdoc, frames = sources.mdoc, read_frame_stacks(sources, ask_images=ask_images)
     return TiltSeries(
         path=sources.path,
-        shape=sources.stack.shape,
+        shape=sources.shape,
         tilt_deg=tilts.value,
         pixel_size_angstrom=pixel.value,
         axis_angle_deg=axis.value,
@@ -129,11 +142,13 @@ def read_series(path: str | os.PathLike[str], hints: SeriesHints | None = None, 
             "included": included.where,
             **_of_the_microscope(before, acquired, mdoc),
             **_of_frames(frames),
+            **({"montage": montage} if montage else {}),
         },
         problems=tuple(sources.problems),
         doubts=sources.doubts,
         container=sources.stack.container,
         frame_stacks=frames,
+        montage=sources.montage,
     )
 
 

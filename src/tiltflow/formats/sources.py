@@ -11,9 +11,11 @@ from tiltflow.errors import FormatError
 from tiltflow.formats.disagreements import compare_pixels
 from tiltflow.formats.extended import is_pixel_size
 from tiltflow.formats.mdoc import Mdoc, read_mdoc
+from tiltflow.formats.piece_lists import ENDING as PIECE_LIST
 from tiltflow.formats.side_axis import AXIS_SUFFIXES
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Acquisition, ImageStack, Problem
+from tiltflow.piece_grid import PieceGrid
 
 T = TypeVar("T")
 
@@ -36,13 +38,19 @@ class Absent:
 
 @dataclass(slots=True)
 class Sources:
-    """A closed stack, the contents of its `.mdoc`, and the problems and doubts found so far."""
+    """A closed stack, the contents of its `.mdoc`, and the problems and doubts found so far.
+
+    Of a montage, `montage` says which section is which piece of which view, `mdoc` has a section a view, and `of_views` is what the
+    extended header says of views (:mod:`tiltflow.formats.montages`).
+    """
 
     stack: ImageStack
     mdoc: Mdoc | None = None
     mdoc_reason: str = "no such file"
     problems: list[Problem] = field(default_factory=list)
     doubts: dict[str, str] = field(default_factory=dict)
+    montage: PieceGrid | None = None
+    of_views: Acquisition | None = None
 
     @property
     def path(self) -> Path:
@@ -52,12 +60,22 @@ class Sources:
     @property
     def views(self) -> int:
         """Number of views."""
+        return self.sections if self.montage is None else self.montage.views
+
+    @property
+    def sections(self) -> int:
+        """Number of images in the stack: of views, or of the pieces of a montage."""
         return self.stack.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(views, ny, nx)`; of a montage, that of the frame."""
+        return self.stack.shape if self.montage is None else (self.montage.views, *self.montage.frame_shape)
 
     @property
     def extended(self) -> Acquisition | None:
         """Contents of the extended header."""
-        return self.stack.acquisition
+        return self.stack.acquisition if self.of_views is None else self.of_views
 
     @property
     def mdoc_name(self) -> str:
@@ -84,7 +102,7 @@ ANGLE_SUFFIXES = (".rawtlt", ".tlt")
 
 def side_files(path: Path) -> tuple[Path, ...]:
     """Return the files beside a stack that its reading looks for, whether they exist or not."""
-    return (*_mdocs(path), *(path.with_suffix(suffix) for suffix in (*ANGLE_SUFFIXES, *AXIS_SUFFIXES)))
+    return (*_mdocs(path), *(path.with_suffix(suffix) for suffix in (*ANGLE_SUFFIXES, *AXIS_SUFFIXES, PIECE_LIST)))
 
 
 def _mdocs(path: Path) -> tuple[Path, ...]:

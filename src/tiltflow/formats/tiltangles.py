@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from tiltflow.errors import FormatError, MissingValueError, ParameterError
 from tiltflow.formats.disagreements import REFINED_TILT_TOLERANCE_DEG, TILT_TOLERANCE_DEG, compare_tilts, places_of
+from tiltflow.formats.montages import hint_of_pieces
+from tiltflow.formats.piece_lists import ENDING as PIECE_LIST
 from tiltflow.formats.sources import Absent, Found, Sources, choose, count_of
 from tiltflow.formats.stacks import open_stack
 from tiltflow.formats.tilts import read_tilts_of
 from tiltflow.formats.view_order import Order, order_of_views
 from tiltflow.geometry import edge_on
+from tiltflow.piece_grid import ABSENT
 
 FIRSTINC = "directive setupset.copyarg.firstinc"
 
@@ -57,6 +60,7 @@ def find_tilt_angles(
         raise MissingValueError(
             f"{sources.path}: no tilt angles for {count_of(sources.views, 'view')}. Tried {tried}. Put them into "
             f"{sources.path.with_suffix('.rawtlt').name}, one a line, or give first and increment by setupset.copyarg.firstinc"
+            f"{_or_pieces(sources)}"
         )
     if ask_images and not isinstance(header, Found):
         chosen = _in_order_of_views(sources, chosen)
@@ -107,7 +111,7 @@ def _in_order_of_views(sources: Sources, chosen: Found[Angles]) -> Found[Angles]
     if not ((steps > 0).any() and (steps < 0).any()):
         return chosen
     with open_stack(sources.path) as stack:
-        seen = order_of_views((stack[view] for view in range(sources.views)), chosen.value)
+        seen = order_of_views((stack[section] for section in _one_a_view(sources)), chosen.value)
     of_mdoc = sources.mdoc is not None and chosen.where.startswith(sources.mdoc_name)
     found = (
         f"correlation of likeness and closeness in tilt {seen.by_tilt:.2f} for views sorted by tilt, {seen.listed:.2f} as listed"
@@ -133,6 +137,15 @@ def _in_order_of_views(sources: Sources, chosen: Found[Angles]) -> Found[Angles]
     sources.report(f"{message} ({found}); put the angles in the order of the stack into {rawtlt}", chosen.where.split(",")[0])
     sources.doubt("tilt_deg", message)
     return chosen
+
+
+def _one_a_view(sources: Sources) -> list[int]:
+    """Return a section of each view; of a montage, the same piece of all, where it was taken."""
+    if sources.montage is None:
+        return list(range(sources.views))
+    piece = int(sources.montage.taken.sum(axis=0).argmax())
+    column = sources.montage.section[:, piece]
+    return [int(section) for section in np.where(column != ABSENT, column, sources.montage.first_section)]
 
 
 def _directive(sources: Sources, first: float | None, step: float | None) -> Found[Angles] | Absent:
@@ -173,9 +186,18 @@ def _usable_rawtlt(sources: Sources, path: Path) -> Found[Angles] | Absent:
     if len(angles) != sources.views:
         raise FormatError(
             f"{path}: has {count_of(len(angles), 'angle')}, but {sources.path.name} has {count_of(sources.views, 'view')}; "
-            f"write one angle a view or remove the file"
+            f"write one angle a view or remove the file{_if_pieces(sources, len(angles))}"
         )
     return _usable(sources, _named(path, column), angles)
+
+
+def _if_pieces(sources: Sources, angles: int) -> str:
+    return hint_of_pieces(sources.sections, angles, sources.path) if sources.montage is None else ""
+
+
+def _or_pieces(sources: Sources) -> str:
+    listed = sources.path.with_suffix(PIECE_LIST).name
+    return f"; if the sections are pieces of a montage, give {listed} as well" if sources.montage is None else ""
 
 
 def _named(path: Path, column: str) -> str:

@@ -57,6 +57,8 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
         for problem in series.problems:
             notes.warn(f"{problem.message} ({problem.where})")
         notes.number("views", series.shape[0])
+        if series.montage is not None:
+            notes.number("pieces", series.montage.sections)
     with recorder.stage("picture"), optional(recorder, "the picture of the raw series"):
         gather_view(recorder, series, job.output)
     steps = steps_of(job, recorder)

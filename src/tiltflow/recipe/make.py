@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -264,10 +264,23 @@ def report_directives(
     return draft_recipe(parameters, template, overrides, engine).report
 
 
-def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: str, current_b_stackext: str | None = None) -> str:
+def render_adoc(
+    recipe: Recipe,
+    *,
+    name: str,
+    stackext: str,
+    dataset_directory: str,
+    current_b_stackext: str | None = None,
+    instead: Mapping[str, str | None] | None = None,
+) -> str:
     """Return the directive file of one series for batchruntomo: all layers as one.
 
     Name, ending and folder are the given ones, whatever a template says: batchruntomo works where it is told to, under that name.
+
+    Parameters
+    ----------
+    instead
+        Values that the data decide, in place of the template's; a directive with None is left out, and one that no layer has is added.
 
     Raises
     ------
@@ -292,6 +305,7 @@ def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: 
     ours = tuple(replace(each, value=here.get(each.name, each.value)) for each in directives if not is_own(each.name))
     given = {each.name for each in ours}
     ours += tuple(Directive(each, here[each]) for each in _NAMING if each not in given)
+    ours = _instead(ours, instead or {})
     unlike = {each.name for each in directives} ^ {each.name for each in recipe.directives}
     if unlike := unlike - {"setupset.currentBStackExt"}:
         raise DirectiveError(
@@ -299,6 +313,14 @@ def render_adoc(recipe: Recipe, *, name: str, stackext: str, dataset_directory: 
             f"a template of their own, so that a recipe means one thing"
         )
     return render_directives(ours, f"Made by tiltflow from the template {source.name}; recipe {recipe.digest[:16]}")
+
+
+def _instead(directives: tuple[Directive, ...], values: Mapping[str, str | None]) -> tuple[Directive, ...]:
+    kept = [
+        replace(each, value=values.get(each.name, each.value) or "") for each in directives if values.get(each.name, "") is not None
+    ]
+    given = {each.name for each in directives}
+    return (*kept, *(Directive(name, value) for name, value in values.items() if value is not None and name not in given))
 
 
 def draft_recipe(
@@ -401,7 +423,8 @@ def _oddities(parameters: BrtParameters, source: Template) -> Iterator[Problem]:
     asked = variables_of_template(source.text, source.name)
     for each in PARAMETERS.values():
         value = getattr(parameters, each.name)
-        if not asked & {each.imod_name, each.derived} and value != each.default:
+        without = {each.default, 0 if each.default is None else each.default}
+        if not asked & {each.imod_name, each.derived} and value not in without:
             yield Problem(f"{each.option} {value} has no effect: the template does not use {each.imod_name}", source.name)
     if source.follows_pixel_size:
         yield Problem(

@@ -25,7 +25,7 @@ class Parameter:
     imod_name
         Its name in IMOD, the templates and the Prefect flow.
     default
-        Its value when it is not given; the flow, by contract, requires all nine.
+        Its value when it is not given, None where the data then tell; the flow, by contract, requires all nine.
     least, most
         The values that it may have.
     expected
@@ -34,21 +34,18 @@ class Parameter:
         What it sets, in one line.
     switch
         Whether its option takes no number, but is given or left out.
-    imod_only
-        Whether values other than the default need IMOD.
     derived
         A further variable of the templates that is computed from it; empty for none.
     """
 
     name: str
     imod_name: str
-    default: int
+    default: int | None
     least: int
     most: int
     expected: str
     meaning: str
     switch: bool
-    imod_only: bool
     derived: str
 
     @property
@@ -59,16 +56,18 @@ class Parameter:
     @property
     def help(self) -> str:
         """Help text of the option."""
-        return f"{self.meaning} (IMOD only)." if self.imod_only else f"{self.meaning}."
+        return f"{self.meaning}."
 
-    def checked(self, value: Any) -> int:
-        """Return a plain whole number; True, as a checkbox gives it, is 1.
+    def checked(self, value: Any) -> int | None:
+        """Return a plain whole number; True, as a checkbox gives it, is 1, and None, where that is the default, stays.
 
         Raises
         ------
         ParameterError
             If it is not a whole number, or out of range.
         """
+        if value is None and self.default is None:
+            return None
         try:
             number = operator.index(value)
         except TypeError:
@@ -79,7 +78,7 @@ class Parameter:
 
 
 def _parameter(
-    default: int,
+    default: int | None,
     imod_name: str,
     meaning: str,
     *,
@@ -87,9 +86,8 @@ def _parameter(
     most: int = 1,
     expected: str = "0 or 1",
     switch: bool = False,
-    imod_only: bool = False,
     derived: str = "",
-) -> int:
+) -> Any:
     about = {
         "imod_name": imod_name,
         "meaning": meaning,
@@ -97,7 +95,6 @@ def _parameter(
         "most": most,
         "expected": expected,
         "switch": switch,
-        "imod_only": imod_only,
         "derived": derived,
     }
     return field(default=default, metadata=about)
@@ -107,17 +104,22 @@ def _parameter(
 class BrtParameters:
     """The parameters that a user chooses for a run; whole numbers, as in IMOD.
 
+    `montage` is None where it is not given: the data tell whether the sections of a stack are pieces.  A 0 that is given says that they
+    are not, and a stack of pieces is refused.
+
     Raises
     ------
     ParameterError
         If a value is out of range.
     """
 
-    montage: int = _parameter(0, "montage", "1 when every view is a montage of several images", imod_only=True)
+    montage: int | None = _parameter(
+        None, "montage", "1 when every view is a montage of several pieces, 0 when none is; if not given, the data tell"
+    )
     gold: int = _parameter(
         10, "gold", "Diameter of the gold beads, nm; 0 for none", most=1000, expected="a diameter in nm from 0 (none) to 1000"
     )
-    focus: int = _parameter(0, "focus", "1 when focus was changed between the images of a montage", imod_only=True)
+    focus: int = _parameter(0, "focus", "1 when focus was changed between the pieces of a montage")
     fiducialless: int = _parameter(0, "fiducialless", "Align without markers: neither gold beads nor patches", switch=True)
     tracking_method: int = _parameter(
         0,
@@ -154,20 +156,23 @@ class BrtParameters:
             object.__setattr__(self, parameter.name, parameter.checked(getattr(self, parameter.name)))
 
     def template_variables(self) -> dict[str, str | int | float | None]:
-        """Return the variables that templates may use, the derived ones included.
+        """Return the variables that templates may use, the derived ones included; what is not given is an empty text.
+
+        A directive with an empty value is as if it were not there.
 
         >>> variables = BrtParameters(two_surfaces=1, thickness=101).template_variables()
         >>> variables["SurfacesToAnalyze"], variables["rpa_thickness"]
         (2, 151)
         """
         return {
-            **{PARAMETERS[name].imod_name: value for name, value in asdict(self).items()},
+            **{PARAMETERS[name].imod_name: "" if value is None else value for name, value in asdict(self).items()},
             "SurfacesToAnalyze": self.two_surfaces + 1,
             "rpa_thickness": int(1.5 * self.thickness),
         }
 
 
 PARAMETERS: Mapping[str, Parameter] = {
-    each.name: Parameter(name=each.name, default=cast("int", each.default), **each.metadata) for each in fields(BrtParameters)
+    each.name: Parameter(name=each.name, default=cast("int | None", each.default), **each.metadata)
+    for each in fields(BrtParameters)
 }
 """The nine by name, in the order of the flow's signature."""

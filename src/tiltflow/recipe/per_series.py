@@ -26,7 +26,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tiltflow.errors import DirectiveError, LocationError, ParameterError, UnsupportedError
 from tiltflow.formats.directives import Directive
@@ -351,7 +351,7 @@ def _row(name: str, given: Mapping[str, str], path: Path, line: int, lines: Mapp
 
 def _whole(key: str, value: str, at: str) -> int:
     try:
-        return PARAMETERS[_SETTINGS[key]].checked(int(value))
+        return cast("int", PARAMETERS[_SETTINGS[key]].checked(int(value)))
     except ValueError:
         expected = PARAMETERS[_SETTINGS[key]].expected
         raise ParameterError(f"{at}: {value!r}; give {expected}") from None

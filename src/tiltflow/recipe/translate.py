@@ -13,6 +13,7 @@ from tiltflow.align.coarse.params import CoarseParams
 from tiltflow.align.projection.refinement import RefineParams
 from tiltflow.errors import ParameterError
 from tiltflow.formats.directives import Directive
+from tiltflow.formats.montages import MONTAGE
 from tiltflow.formats.series import SeriesHints
 from tiltflow.position.specimen_search import PositionParams
 from tiltflow.preprocess.bad_views import ViewParams
@@ -76,6 +77,8 @@ def _hints(ask: Lookup) -> SeriesHints:
         pixel_size_angstrom=pixel_nm * 10 if pixel_nm > 0 else None,
         axis_angle_deg=ask.number("setupset.copyarg.rotation", 0.0) if ask.has("setupset.copyarg.rotation") else None,
         exclude_views=ask.wholes("setupset.copyarg.skip", (), least=1),
+        montage=ask.flag(MONTAGE, default=False) if ask.has(MONTAGE) else None,
+        focus=ask.flag("setupset.copyarg.focus", default=False),
     )
 
 

@@ -69,8 +69,16 @@ def _sizes(record: SeriesRecord) -> Iterator[str]:
     width, height = (record.input.get(name) for name in ("width", "height"))
     if width is not None and height is not None:
         yield f"images of {width.value} x {height.value} pixels" + (f" of {pixel_nm:.4g} nm" if pixel_nm else "")
+    yield from _montage(record)
     if seen is not None:
         yield f"volume of {seen.width_px} x {seen.height_px} x {seen.sections} voxels of {seen.voxel_nm:.4g} nm"
+
+
+def _montage(record: SeriesRecord) -> Iterator[str]:
+    known = [record.input.get(name) for name in ("montage", "piece_size", "overlap")]
+    if all(each is not None for each in known):
+        grid, size, overlap = (each.value for each in known if each is not None)
+        yield f"each stitched from {grid} of {size} pixels that overlap by {overlap}"
 
 
 def _tilts(record: SeriesRecord) -> list[float]:

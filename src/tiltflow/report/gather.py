@@ -13,6 +13,7 @@ from tiltflow.filters.deconvolve import DeconvolveParams, deconvolve_section
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Image, TiltSeries
+from tiltflow.preprocess.series_views import place_pieces
 from tiltflow.record import CtfEntry, Recorder, VolumeEntry
 from tiltflow.report.measure import VolumeMeasure, measure_volume
 from tiltflow.report.pictures import write_slices, write_view
@@ -23,7 +24,7 @@ def gather_view(recorder: Recorder, series: TiltSeries, folder: Path) -> None:
     """Put a picture of the view nearest to zero tilt beside the record."""
     flattest = int(np.argmin(np.abs(series.tilt_deg) + 1e3 * ~series.included))
     with open_stack(series.path) as raw:
-        view = raw[flattest]
+        view = raw[flattest] if series.montage is None else place_pieces(raw, series.montage, flattest)
     recorder.record.pictures.append(write_view(folder, view, series.pixel_size_angstrom / 10, float(series.tilt_deg[flattest])))
     recorder.save()
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Stands in for IMOD's batchruntomo: keeps the contract of its command line, its log and its files, as recorded runs show it.
 
-Reads `-di FILE [-cp N] [-gpu G]`, checks that the directive file names the data set beside it, prints log lines and leaves files.
+Reads `-di FILE [-cp N] [-gpu G] [-end 0] [-start 1]`, checks that the directive file names the data set beside it, prints log lines and
+leaves files.
 How it behaves is chosen by FAKE_BATCHRUNTOMO:
 
 `good`
@@ -12,6 +13,9 @@ How it behaves is chosen by FAKE_BATCHRUNTOMO:
     as a recorded run of `tests/data/imod_runs`: its log line by line, its files under the name of this data set, its exit status;
 `abort`, `abort-status-0`, `error-but-completed`, `silent`, `no-volume`, `broken-volume`, `killed`, `hang`
     as `good`, but for what the word says.
+
+Of a montage (`setupset.copyarg.montage = 1`) it counts views by `NAME.pl`, which must have a line a section, and wants one angle a view;
+with `-end 0` it only writes command files, and with `-start 1` leaves those that are there.
 
 Whatever it does, it renames `NAME.mrc` to `NAME.st`, replaces it by a stack without x-rays, and keeps the original as
 `NAME_xray.st.gz`; refuses `-cp 1`; and lets tiltalign refuse to weigh whole tracks of beads.
@@ -66,10 +70,30 @@ class DataSet:
     def __init__(self, directives):
         self.name = directives["setupset.copyarg.name"]
         given = Path(f"{self.name}.{directives['setupset.copyarg.stackext']}")
-        self.nx, self.ny, self.views = struct.unpack("<3i", given.read_bytes()[:12])
         self.stack = self.path(".st")
-        if given != self.stack:
+        self.nx, self.ny, self.views = struct.unpack("<3i", (given if given.exists() else self.stack).read_bytes()[:12])
+        if given != self.stack and given.exists():
             given.rename(self.stack)
+        if directives.get("setupset.copyarg.montage") == "1":
+            self.count_views(directives)
+
+    def count_views(self, directives):
+        """Count views by the piece list, and refuse what montagesize and tiltxcorr refuse."""
+        if not self.path(".pl").exists():
+            say(" There are no piece coordinates in this image file", f"ABORT SET: {self.path('.pl')} DOES NOT EXIST")
+            sys.exit(1)
+        pieces = [line.split() for line in self.path(".pl").read_text().splitlines()]
+        if len(pieces) < self.views:
+            say("ERROR: MONTAGESIZE - The Z size of the image file is larger than the size of the piece list")
+            say(f"ABORT SET: Error getting size of {self.stack}")
+            sys.exit(1)
+        self.views = max(int(z) for _, _, z in pieces) + 1
+        if directives.get("setupset.copyarg.userawtlt") == "1":
+            angles = len(self.path(".rawtlt").read_text().split())
+            if angles != self.views:
+                say(f"ERROR: GET_TILT_ANGLES - end of file reached after reading {angles} tilt angles, expected {self.views}")
+                say("ABORT SET: An error occurred running xcorr.com")
+                sys.exit(1)
 
     def tilts_of_header(self):
         """Return the tilt angles of SerialEM's extended header, degrees."""
@@ -112,17 +136,25 @@ class DataSet:
         write_mrc(self.path(name), (depth, 12 if kind == "full_rec" else self.ny // 4, self.nx // 4), short=short)
 
 
-def replay(run, data):
-    """Do as a recorded run did, under the name of this data set."""
+def replay(run, data, first="0", last=""):
+    """Do as a recorded run did, or as the part of it up to the set-up or after it, under the name of this data set."""
     folder = RUNS / run
     lines = (folder / "batchruntomo.log").read_text().splitlines()
+    set_up = next((at for at, line in enumerate(lines, 1) if line.startswith("Batchruntomo finished")), len(lines))
+    lines = lines[:set_up] if last == "0" else lines[set_up:] if first == "1" else lines
     (recorded,) = {line.rpartition(" ")[2] for line in lines if line.startswith("Starting data set")}
-    this = re.compile(rf"(?<![\w.]){recorded}(?=[._]|fid\b|local\b|$|\s+to\b)")
+    this = re.compile(rf"(?<![\w.]){recorded}(?=[._]|fid\b|local\b|$|\s+to\b)", re.MULTILINE)
+    if first != "1":
+        data.write_command_files()
+        for path in (RUNS / run.removesuffix("_own_ecd")).glob("*.com"):
+            Path(path.name).write_text(this.sub(data.name, path.read_text()))
+    if last == "0":
+        say(*(this.sub(data.name, line) for line in lines))
+        sys.exit(0)
     data.remove_xrays()
-    data.write_command_files()
     completed = any(line.startswith("Completed dataset") for line in lines)
     for path in folder.iterdir():
-        if path.name == "batchruntomo.log":
+        if path.name == "batchruntomo.log" or (path.suffix in {".com", ".rawtlt", ".ecd"} and "montage" in run):
             continue
         name = data.name + path.name.removeprefix(recorded) if path.name.startswith(recorded) else path.name
         text = path.suffix == ".log"
@@ -211,7 +243,7 @@ def main():
         sys.exit(1)
     data = DataSet(directives)
     if behaviour.startswith("replay:"):
-        replay(behaviour.removeprefix("replay:"), data)
+        replay(behaviour.removeprefix("replay:"), data, args.get("-start", "0"), args.get("-end", ""))
     say(f"batchruntomo started on {data.stack} with {cpus or 1} processors")
     data.remove_xrays()
     data.write_command_files()

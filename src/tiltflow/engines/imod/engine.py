@@ -10,17 +10,22 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tiltflow import command
 from tiltflow.disk import copy_file
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod.fit_figures import parse_fit_figures
 from tiltflow.engines.imod.log_reader import LogReader
+from tiltflow.engines.imod.montage import OffsetsOf, blend_by, directives_instead, pieces_offsets, write_piece_files
 from tiltflow.engines.imod.program import LIMIT, PROGRAM, arguments, audits, required_imod, time_limit_s
 from tiltflow.engines.imod.requirements import plan_series
 from tiltflow.engines.imod.result_audit import audit_result
 from tiltflow.engines.imod.stack_copy import copy_stack, safe_name
 from tiltflow.errors import CommandError, EngineError, FormatError
 from tiltflow.formats.mrc import open_mrc
+from tiltflow.formats.stacks import open_stack
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
 from tiltflow.geometry import common_axis_angle
@@ -33,26 +38,45 @@ _log = logging.getLogger(__name__)
 
 _SIDE_FILES = (".rawtlt", ".mdoc", ".pl", ".defocus")
 _OLD_NAMES = {"_ali.mrc": (".ali",), "_rec.mrc": (".rec",)}
+_SET_UP, _AFTER_SET_UP = ("-end", "0"), ("-start", "1")
+"""Steps of batchruntomo.  Of a set-up alone IMOD 4 does not report that the data set is complete."""
 
 
-def reconstruct_series(job: EngineJob) -> Reconstruction:
+def reconstruct_series(job: EngineJob, offsets_of: OffsetsOf = pieces_offsets) -> Reconstruction:
     """Run batchruntomo on a copy of the series and return its outputs.
+
+    Parameters
+    ----------
+    job
+        The series and the work folder.
+    offsets_of
+        Finds where the pieces of a montage were taken.
 
     Raises
     ------
     EngineError
         If batchruntomo failed; the message quotes its own error lines and names the step.
     """
-    return _Batchruntomo().reconstruct(job)
+    return _Batchruntomo(offsets_of).reconstruct(job)
 
 
 class _Batchruntomo:
     """Runs `batchruntomo -di B.adoc -cp N -gpu G` in the work folder."""
 
+    def __init__(self, offsets_of: OffsetsOf) -> None:
+        self._offsets_of = offsets_of
+
     def reconstruct(self, job: EngineJob) -> Reconstruction:
+        offsets = self._offsets(job)
         with job.recorder.stage("batchruntomo") as notes:
             try:
-                reading = self._run(job, self._prepare(job), notes)
+                directives = self._prepare(job)
+                rest: tuple[str, ...] = ()
+                if offsets is not None and job.series.montage is not None:
+                    self._run(job, directives, notes, _SET_UP)
+                    blend_by(job.series.montage, offsets, directives.with_suffix(".st"))
+                    rest = _AFTER_SET_UP
+                reading = self._run(job, directives, notes, rest)
             finally:
                 _name_after_series(job)
             outputs = {suffix: self._output(job, suffix, reading) for suffix in ("_ali.mrc", "_rec.mrc", ".xf", ".tlt")}
@@ -69,6 +93,13 @@ class _Batchruntomo:
             alignment=alignment,
         )
 
+    def _offsets(self, job: EngineJob) -> NDArray[np.float64] | None:
+        """Return the offsets of the pieces of a montage; None where there are none, or nothing finds them."""
+        if job.series.montage is None:
+            return None
+        with open_stack(job.series.path) as raw:
+            return self._offsets_of(job, raw)
+
     def _prepare(self, job: EngineJob) -> Path:
         """Copy the series and the files beside it, because batchruntomo changes (and archives) its input; write the directives."""
         source = job.series.path
@@ -80,20 +111,24 @@ class _Batchruntomo:
             ):
                 if beside.is_file():
                     copy_file(beside, job.workdir / copy)
+        if job.series.montage is not None:
+            write_piece_files(job.series, job.series.montage, stack)
         directives = job.workdir / f"{stack.stem}.adoc"
         text = render_adoc(
             job.recipe,
             name=stack.stem,
             stackext=stack.suffix.lstrip("."),
             dataset_directory=str(job.workdir),
+            instead=directives_instead(job.series, job.recipe),
         )
         directives.write_text(text, encoding="utf-8")
         return directives
 
-    def _run(self, job: EngineJob, directives: Path, notes: StageObserver) -> LogReader:
-        args = ["-di", directives.name, *arguments(job.site)]
+    def _run(self, job: EngineJob, directives: Path, notes: StageObserver, steps: tuple[str, ...] = ()) -> LogReader:
+        """Run all of batchruntomo or some steps; the log of the second call is added to that of the first."""
+        args = ["-di", directives.name, *arguments(job.site), *steps]
         reading = LogReader()
-        with (job.workdir / "batchruntomo.log").open("w", encoding="utf-8") as log:
+        with (job.workdir / "batchruntomo.log").open("a" if steps == _AFTER_SET_UP else "w", encoding="utf-8") as log:
 
             def take(line: str) -> None:
                 log.write(line + "\n")
@@ -116,7 +151,7 @@ class _Batchruntomo:
                 raise self._failure(job, reading, error.last_lines, what) from error
         if reading.aborted:
             raise self._failure(job, reading, result.last_lines, "gave up")
-        if not reading.succeeded:
+        if not reading.succeeded and steps != _SET_UP:
             raise self._failure(job, reading, result.last_lines, "ended without reporting that it completed the data set")
         for complaint in reading.complaints:
             job.recorder.warn(f"{PROGRAM} continued after: {complaint}")

@@ -62,6 +62,8 @@ _FOR_ETOMO = (
     "{name}.3dmod",
     "{name}.prexg",
     "{name}.rawtlt",
+    "{name}.pl",
+    "{name}.ecd",
     "{name}.edf",
     "*.com",
 )

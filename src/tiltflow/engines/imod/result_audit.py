@@ -9,9 +9,9 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod.fit_figures import prealigned_binning
 from tiltflow.engines.imod.tracked_points import read_tracked_points
 from tiltflow.errors import FormatError, LocationError
-from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, Tracks
 from tiltflow.preprocess.preparation import RepairingStack
+from tiltflow.preprocess.series_views import open_views
 
 _KINDS = {"gold": "bead", "patches": "patch"}
 
@@ -29,7 +29,10 @@ def audit_result(job: EngineJob, alignment: Alignment, log: str) -> Alignment:
         Text of `align.log`.
     """
     recipe, series = job.recipe, job.series
-    with open_stack(series.path) as raw:
+    if series.montage is not None:
+        job.recorder.warn("the error of this alignment is not measured: that needs stitched views, and the raw ones are in pieces")
+        return alignment
+    with open_views(series) as raw:
         return audit_alignment(
             RepairingStack(raw, recipe.xrays),
             alignment,

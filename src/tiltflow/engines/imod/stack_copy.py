@@ -44,10 +44,10 @@ def copy_stack(series: TiltSeries, folder: Path) -> Path:
 
 
 def _write_mrc(stack: ImageStack, series: TiltSeries, path: Path) -> None:
-    """Write a stack view by view; numbers keep their type where IMOD knows it, others become 32-bit reals."""
+    """Write a stack section by section; numbers keep their type where IMOD knows it, others become 32-bit reals."""
     with MrcWriter(
         path,
-        series.shape,
+        stack.shape,
         stack.dtype if stack.dtype.name in _MRC_TYPES else np.float32,
         pixel_size_angstrom=series.pixel_size_angstrom,
         labels=[
@@ -56,7 +56,7 @@ def _write_mrc(stack: ImageStack, series: TiltSeries, path: Path) -> None:
             render_label(f"tiltflow: copy of {series.path.name}"),
         ],
         is_stack=True,
-        tilt_deg=series.tilt_deg,
+        tilt_deg=series.tilt_deg if series.montage is None else series.tilt_deg[series.montage.view_of_section],
     ) as out:
-        for view in range(series.shape[0]):
-            out.write(stack[view])
+        for section in range(stack.shape[0]):
+            out.write(stack[section])

@@ -23,9 +23,9 @@ from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.engines.native.viewing import make_viewing_volumes
 from tiltflow.engines.native.volume import make_volume
 from tiltflow.formats.alignment_archive import read_alignment, write_alignment
-from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, ImageStack, Reconstruction, Stack
 from tiltflow.preprocess.preparation import repair_views
+from tiltflow.preprocess.series_views import open_views
 from tiltflow.recipe.make import render_request
 
 
@@ -38,7 +38,7 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
         If a stage finds that these data cannot give a result, with the reason.
     """
     write_directives(job)
-    with open_stack(job.series.path) as raw:
+    with open_views(job.series) as raw:
         views = _Views(job, raw)
         alignment, key = _align_step(job, views)
         corrections = find_corrections(job, lambda: views.repaired, alignment, key)
@@ -65,7 +65,7 @@ def align_series(job: EngineJob) -> Alignment:
     StageError
         If these data cannot be aligned, with the reason.
     """
-    with open_stack(job.series.path) as raw:
+    with open_views(job.series) as raw:
         return _align_step(job, _Views(job, raw))[0]
 
 

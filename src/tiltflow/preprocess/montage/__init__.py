@@ -1,0 +1,21 @@
+"""The pieces of a montaged tilt series become views: where they lie, how bright they are, and how they are blended.
+
+:func:`measure_offsets` finds out, :class:`StitchedViews` shows the result as any other stack, and :func:`blend_view` makes one view,
+straight into the aligned frame if asked.
+"""
+
+from tiltflow.preprocess.montage.blend import BlendedView, StitchedViews, blend_view
+from tiltflow.preprocess.montage.gray_levels import GrayLevels
+from tiltflow.preprocess.montage.offsets import EdgeEvidence, PieceOffsets, measure_offsets
+from tiltflow.preprocess.montage.params import MontageParams
+
+__all__ = [
+    "BlendedView",
+    "EdgeEvidence",
+    "GrayLevels",
+    "MontageParams",
+    "PieceOffsets",
+    "StitchedViews",
+    "blend_view",
+    "measure_offsets",
+]

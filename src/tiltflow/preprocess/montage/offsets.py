@@ -1,0 +1,373 @@
+"""Where the pieces of a montage truly lie, found in their overlaps; how well; and what was wrong.
+
+blendmont of IMOD answers the same question view by view, and ends within half a pixel (:doc:`/explanation/montage`).  Here displacements
+of edges come with standard errors (:mod:`.match`), and all views are solved together (:mod:`.solution`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tiltflow.errors import ParameterError
+from tiltflow.model import Image, Progress, Stack
+from tiltflow.observer import tell
+from tiltflow.parallel import map_threads
+from tiltflow.piece_grid import ABSENT, PieceGrid
+from tiltflow.preprocess.montage.blank_pieces import blank_pieces, levels_of
+from tiltflow.preprocess.montage.gray_levels import GrayLevels, Ratios, ratios_of, solve_gray_levels
+from tiltflow.preprocess.montage.linear_parts import LinearParts, estimate_linear_parts
+from tiltflow.preprocess.montage.match import Match, match
+from tiltflow.preprocess.montage.overlaps import Overlap, overlaps_of, strip_of
+from tiltflow.preprocess.montage.params import MontageParams
+from tiltflow.preprocess.montage.search import binned, find_displacements
+from tiltflow.preprocess.montage.solution import Solution, solve
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+_BLURS_PX = 1.0, 1.5, 2.25, 3.5
+"""Blurs that are tried; the one whose matches have the least standard errors is used: noise asks for more of it."""
+_TRIED = 16
+"""Overlaps that decide about the blur."""
+_SURE = 0.6
+"""Part of the usual correlation from which a match is as clear as others."""
+_DOUBTED = 0.25
+"""Weight below which an edge is doubted."""
+_JUMP_SD, _JUMP_PX = 6.0, 3.0
+"""A piece is told to have jumped from so many standard deviations of the views, and pixels, on."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EdgeEvidence:
+    """What is known of each edge of each view, in the order of the grid's edges; NaN where nothing was measured.
+
+    Attributes
+    ----------
+    displacement_px
+        `(views, edges, 2)`: what is to be added to the written distance of its pieces, as measured.
+    error_px
+        `(views, edges)`: its standard error, the mean of both axes.
+    correlation
+        `(views, edges)` of the matched gray levels.
+    loop_error_px
+        `(views, edges)`: distance of the displacement from that of the solution.
+    doubted
+        `(views, edges)`: measured, and contradicted by the others.
+    """
+
+    displacement_px: Floats
+    error_px: Floats
+    correlation: Floats
+    loop_error_px: Floats
+    doubted: Flags
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PieceOffsets:
+    """Where pieces lie.
+
+    Attributes
+    ----------
+    offset_px
+        `(views, pieces, 2)`: what is to be added to the corner of a piece; mean 0 over the pieces of a view.
+    error_px
+        `(views, pieces, 2)`: standard errors along x and y.
+    covariance
+        `(views, 2, pieces, pieces)`, along x and along y, square pixels.
+    rotation_deg, magnification
+        `(views, pieces)`: of the piece against the frame, counter-clockwise, and as a fraction beyond 1; 0 where none is seen.
+    gray
+        What gray levels are divided by.
+    edges
+        Evidence for each edge.
+    blank
+        `(views, pieces)`: which show nothing; they do not vote.
+    expected_only
+        `(views, pieces)`: which lie where the other views expect them, for want of an edge.
+    deviation_px
+        Standard deviation of what a view adds to what all views share.
+    warnings
+        What is unusual, in sentences.
+    """
+
+    offset_px: Floats
+    error_px: Floats
+    covariance: Floats
+    rotation_deg: Floats
+    magnification: Floats
+    gray: GrayLevels
+    edges: EdgeEvidence
+    blank: Flags
+    expected_only: Flags
+    deviation_px: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def linear(self) -> Floats:
+        """`(views, pieces, 2, 2)`: from the frame to the piece, about the centre of the piece."""
+        scale, angle = 1 + self.magnification, np.deg2rad(self.rotation_deg)
+        c, s = scale * np.cos(angle), scale * np.sin(angle)
+        return np.stack([np.stack([c, -s], axis=-1), np.stack([s, c], axis=-1)], axis=-2)
+
+    @property
+    def view_error_px(self) -> Floats:
+        """`(views,)`: root mean square over the pieces of a view of the standard error, both axes together."""
+        return np.asarray(np.sqrt((self.error_px**2).sum(axis=2).mean(axis=1)))
+
+    def with_offsets(self, offset_px: ArrayLike, error_px: ArrayLike) -> PieceOffsets:
+        """Return the same pieces at offsets that something else has found, `(views, pieces, 2)`, with their standard errors."""
+        offset = np.asarray(offset_px, float)
+        return replace(self, offset_px=offset - offset.mean(axis=1, keepdims=True), error_px=np.asarray(error_px, float))
+
+
+def measure_offsets(
+    pieces: Stack,
+    grid: PieceGrid,
+    tilt_deg: ArrayLike,
+    params: MontageParams,
+    *,
+    axis_deg: float | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> PieceOffsets:
+    """Return where the pieces of all views lie.
+
+    Pieces are read three times, one view at a time; of each view only small binned strips are kept.
+
+    Parameters
+    ----------
+    pieces
+        Sections `(sections, ny, nx)`.
+    grid
+        Which section is which piece.
+    tilt_deg
+        `(views,)`.
+    params
+        What is to be done.
+    axis_deg
+        Angle of the tilt axis from y, degrees, which heights of pieces follow from; None where it is unknown.
+    threads
+        Views at the same time.
+    progress
+        Called with the fraction done.
+
+    Raises
+    ------
+    ParameterError
+        If there is not one tilt for each view, or pieces are not of the size of the grid's.
+    """
+    tilts = np.asarray(tilt_deg, float)
+    if tilts.shape != (grid.views,):
+        raise ParameterError(f"{tilts.size} tilts for a montage of {grid.views} views: there must be one for each view")
+    if tuple(pieces.shape[1:]) != tuple(grid.piece_shape):
+        raise ParameterError(f"pieces of {pieces.shape[2]} x {pieces.shape[1]} pixels where the grid has pieces of "
+                             f"{grid.piece_shape[1]} x {grid.piece_shape[0]}")
+    return _Measurement(pieces, grid, tilts, params, axis_deg, threads, progress).result()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measurement:
+    pieces: Stack
+    grid: PieceGrid
+    tilts: Floats
+    params: MontageParams
+    axis_deg: float | None
+    threads: int
+    progress: Progress | None
+
+    def result(self) -> PieceOffsets:
+        overlaps = overlaps_of(self.grid, self.params)
+        blank, strips = self._first_look(overlaps)
+        start = self._search(overlaps, strips, blank)
+        matches = self._matches(overlaps, start, self._blur(overlaps, start))
+        parts, displacement, variance = self._without_rotation(overlaps, matches)
+        solution = solve(self.grid, displacement, variance, _sure(matches), self._slope)
+        gray = self._gray(overlaps, solution, blank)
+        return self._told(matches, parts, displacement, variance, solution, gray, blank)
+
+    @property
+    def _slope(self) -> Floats:
+        return np.sin(np.deg2rad(self.tilts))
+
+    @property
+    def _height(self) -> Floats | None:
+        """Height of the centres of pieces above the tilt axis, pixels."""
+        if self.axis_deg is None:
+            return None
+        axis = np.deg2rad(self.axis_deg)
+        away = (self.grid.corner_px - self.grid.corner_px.mean(axis=0)) @ np.array([np.cos(axis), np.sin(axis)])
+        return np.asarray(np.tan(np.deg2rad(np.clip(self.tilts, -85, 85)))[:, None] * away)
+
+    def _images(self, view: int, which: list[int]) -> dict[int, NDArray[np.generic]]:
+        return {k: self.pieces[int(self.grid.section[view, k])] for k in which if self.grid.section[view, k] != ABSENT}
+
+    def _strips(self, overlaps: list[Overlap], view: int, wanted: list[int]) -> Iterator[tuple[int, Image, Image]]:
+        """Yield the number and the two strips of the wanted edges of a view, as far as both pieces were taken."""
+        needed = sorted({k for number in wanted for k in overlaps[number].edge[:2]})
+        images = self._images(view, needed)
+        for number in wanted:
+            edge = overlaps[number].edge
+            if edge.lower in images and edge.upper in images:
+                low, high = overlaps[number].strips()
+                yield number, strip_of(images[edge.lower], low), strip_of(images[edge.upper], high)
+
+    def _first_look(self, overlaps: list[Overlap]) -> tuple[Flags, dict[tuple[int, int], tuple[Image, Image]]]:
+        """Return which pieces are blank, and the binned strips by view and edge."""
+        levels = np.full((self.grid.views, self.grid.pieces, 2), np.nan)
+
+        def look(view: int) -> dict[tuple[int, int], tuple[Image, Image]]:
+            images = self._images(view, list(range(self.grid.pieces)))
+            for piece, image in images.items():
+                levels[view, piece] = levels_of(image)
+            found = {}
+            for number, overlap in enumerate(overlaps):
+                edge = overlap.edge
+                if edge.lower in images and edge.upper in images:
+                    parts = zip((images[edge.lower], images[edge.upper]), overlap.strips(), strict=True)
+                    low, high = (binned(strip_of(image, part), overlap.binning) for image, part in parts)
+                    found[view, number] = low, high
+            return found
+
+        strips: dict[tuple[int, int], tuple[Image, Image]] = {}
+        for view, found in enumerate(map_threads(look, range(self.grid.views), self.threads)):
+            strips |= found
+            tell(self.progress, 0.3 * (view + 1) / self.grid.views)
+        return blank_pieces(levels[..., 0], levels[..., 1]), strips
+
+    def _search(self, overlaps: list[Overlap], strips: dict[tuple[int, int], tuple[Image, Image]], blank: Flags) -> Floats:
+        """Return displacements to a pixel, `(views, edges, 2)`; NaN where a piece is missing or blank."""
+        found = np.full((self.grid.views, len(overlaps), 2), np.nan)
+        for number, overlap in enumerate(overlaps):
+            edge = overlap.edge
+            have = [v for v in range(self.grid.views) if (v, number) in strips and not blank[v, [edge.lower, edge.upper]].any()]
+            if not have:
+                continue
+            low, high = (np.stack([strips[v, number][side] for v in have]) for side in (0, 1))
+            found[have, number] = find_displacements(overlap, low, high, self._slope[have]).displacement_px
+        return found
+
+    def _blur(self, overlaps: list[Overlap], start: Floats) -> float:
+        """Return the blur with which overlaps match best."""
+        places = np.argwhere(np.isfinite(start).all(axis=2))
+        if not len(places):
+            return _BLURS_PX[0]
+        chosen = places[np.unique(np.linspace(0, len(places) - 1, _TRIED).astype(int))]
+        errors = np.full((len(_BLURS_PX), len(chosen)), np.inf)
+        for at, (view, number) in enumerate(chosen):
+            for _, low, high in self._strips(overlaps, int(view), [int(number)]):
+                for blur, sigma in enumerate(_BLURS_PX):
+                    found = match(overlaps[number], low, high, start[view, number], sigma)
+                    errors[blur, at] = np.inf if found is None else np.log(found.variance.sum())
+                    if blur and errors[blur, at] > errors[blur - 1, at] + 0.7:
+                        break
+        return _BLURS_PX[int(np.median(errors, axis=1).argmin())]
+
+    def _matches(self, overlaps: list[Overlap], start: Floats, sigma: float) -> list[list[Match | None]]:
+        """Return the matches of all edges of all views, from where they are to be looked for, `(views, edges, 2)`."""
+
+        def look(view: int) -> list[Match | None]:
+            found: list[Match | None] = [None] * len(overlaps)
+            wanted = [int(number) for number in np.flatnonzero(np.isfinite(start[view]).all(axis=1))]
+            for number, low, high in self._strips(overlaps, view, wanted):
+                found[number] = match(overlaps[number], low, high, start[view, number], sigma)
+            return found
+
+        all_ = []
+        for view, found in enumerate(map_threads(look, range(self.grid.views), self.threads)):
+            all_.append(found)
+            tell(self.progress, 0.3 + 0.5 * (view + 1) / self.grid.views)
+        return all_
+
+    def _without_rotation(self, overlaps: list[Overlap], matches: list[list[Match | None]]) -> tuple[LinearParts, Floats, Floats]:
+        """Return rotation and magnification of pieces, and displacements of edges without them, `(views, edges, 2)`, with variances."""
+        shape = (self.grid.views, len(overlaps), 2)
+        displacement, variance, difference, spread = (np.full(shape, np.nan) for _ in range(4))
+        for v, of_view in enumerate(matches):
+            for e, found in enumerate(of_view):
+                if found is not None:
+                    displacement[v, e], variance[v, e] = found.displacement_px, found.variance
+                    difference[v, e], spread[v, e] = found.linear, found.linear_variance
+        parts = estimate_linear_parts(self.grid, difference, spread, self._height, focus=self.params.focus)
+        both = np.stack([parts.magnification, parts.rotation], axis=2)
+        for v, of_view in enumerate(matches):
+            for e, found in enumerate(of_view):
+                if found is not None and both[v].any():
+                    low, high = (_small(both[v, k]) for k in overlaps[e].edge[:2])
+                    displacement[v, e] += (
+                        found.coupling @ (both[v, overlaps[e].edge.upper] - both[v, overlaps[e].edge.lower])
+                        - high @ (overlaps[e].written + displacement[v, e])
+                        + (high - low) @ found.middle
+                    )
+        return parts, displacement, variance
+
+    def _gray(self, overlaps: list[Overlap], solution: Solution, blank: Flags) -> GrayLevels:
+        """Return gains and shading; none where they are not asked for, or pieces are not counts of light."""
+        even = GrayLevels.even(self.grid.views, self.grid.pieces)
+        if not self.params.gray:
+            return even
+
+        def look(view: int) -> list[Ratios]:
+            wanted = [n for n, o in enumerate(overlaps) if not blank[view, [o.edge.lower, o.edge.upper]].any()]
+            of_view = self._strips(overlaps, view, wanted)
+            found = (ratios_of(overlaps[n], low, high, solution.predicted_px[view, n]) for n, low, high in of_view)
+            return [each for each in found if each is not None]
+
+        ratios = []
+        for view, of_view in enumerate(map_threads(look, range(self.grid.views), self.threads)):
+            ratios.append(of_view)
+            tell(self.progress, 0.8 + 0.2 * (view + 1) / self.grid.views)
+        return solve_gray_levels(ratios, self.grid.pieces) if any(ratios) else even
+
+    def _told(
+        self,
+        matches: list[list[Match | None]],
+        parts: LinearParts,
+        displacement: Floats,
+        variance: Floats,
+        solution: Solution,
+        gray: GrayLevels,
+        blank: Flags,
+    ) -> PieceOffsets:
+        have = np.isfinite(displacement).all(axis=2)
+        doubted = have & (solution.weight < _DOUBTED)
+        voted = np.zeros(blank.shape, bool)
+        for number, edge in enumerate(self.grid.edges):
+            for piece in edge[:2]:
+                voted[:, piece] |= solution.weight[:, number] >= _DOUBTED
+        edges = EdgeEvidence(
+            displacement_px=displacement,
+            error_px=np.sqrt(solution.inflation * variance.mean(axis=2)),
+            correlation=np.array([[np.nan if m is None else m.correlation for m in of_view] for of_view in matches]).reshape(have.shape),
+            loop_error_px=np.linalg.norm(displacement - solution.predicted_px, axis=2),
+            doubted=doubted,
+        )
+        found = PieceOffsets(
+            offset_px=solution.offset_px,
+            error_px=np.moveaxis(np.sqrt(np.maximum(np.einsum("vakk->vak", solution.covariance), 0)), 1, 2),
+            covariance=solution.covariance,
+            rotation_deg=np.rad2deg(parts.rotation),
+            magnification=parts.magnification,
+            gray=gray,
+            edges=edges,
+            blank=blank,
+            expected_only=~voted & (self.grid.pieces > 1),
+            deviation_px=solution.deviation_px,
+        )
+        return found
+
+
+def _sure(matches: list[list[Match | None]]) -> Flags:
+    """Return which matches are as clear as others of the series, `(views, edges)`."""
+    correlation = np.array([[np.nan if m is None else m.correlation for m in of_view] for of_view in matches], float)
+    usual = np.nanmedian(correlation) if np.isfinite(correlation).any() else 1.0
+    return np.asarray(np.nan_to_num(correlation, nan=-1.0) > _SURE * usual)
+
+
+def _small(part: Floats) -> Floats:
+    """Return the change of a vector by a magnification and a rotation, `(2, 2)`."""
+    m, r = part
+    return np.array([[m, -r], [r, m]])
