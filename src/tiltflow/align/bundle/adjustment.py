@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from tiltflow.align.bundle.normal_equations import Geometry, adjust, normal_equa
 from tiltflow.align.bundle.params import SolveParams
 from tiltflow.align.bundle.problem import BundleProblem
 from tiltflow.align.bundle.robust_weights import point_weights, track_weights
-from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, TILT, Variables, choose_variables
+from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, TILT, Spread, Variables, choose_variables
 
 Floats = NDArray[np.float64]
 
@@ -202,6 +203,11 @@ def _with_estimated_priors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
     matrix, right = reduced_system(normal, fit.geometry, fit.variables.matrix())
     noise = fit.sigma**2 * residual_autocorrelation(problem, fit)
     spreads = estimate_spreads(matrix / noise, (matrix @ fit.values + right) / noise, fit.variables)
+    return replace(fit, variables=fit.variables.with_spreads(spreads), notes=spread_notes(spreads))
+
+
+def spread_notes(spreads: Mapping[str, Spread]) -> tuple[str, ...]:
+    """Return estimated standard deviations in words."""
     notes = []
     for name, spread in spreads.items():
         scale, unit = (1.0, "") if name in {"magnification", "stretch"} else (180 / np.pi, " degrees")
@@ -209,7 +215,7 @@ def _with_estimated_priors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
             f"{name}: standard deviation {spread.independent_sd * scale:.2g}{unit} from view to view and "
             f"{spread.drift_sd * scale:.2g}{unit} drift per view, estimated from the tracks"
         )
-    return replace(fit, variables=fit.variables.with_spreads(spreads), notes=tuple(notes))
+    return tuple(notes)
 
 
 def residual_autocorrelation(problem: BundleProblem, fit: BundleFit) -> float:

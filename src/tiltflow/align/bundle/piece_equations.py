@@ -106,14 +106,24 @@ class PieceEquations:
         own = self.own + (noise_px / scale) ** 2 * np.eye(len(self.own))
         return np.block([[view_block, self.between], [self.between.T, own]])
 
-    def scatter(self, precision: Floats, values: Floats, t: Floats, sigma: float, noise_px: float) -> tuple[Floats, Floats]:
-        """Return S and b of :mod:`tiltflow.align.bundle.empirical_bayes` for t, the variables of the views eliminated."""
-        view_block = self.views + sigma**2 * precision
-        view_block = view_block + _RIDGE * np.trace(view_block) / len(view_block) * np.eye(len(view_block))
-        through = linalg.solve(view_block, self.between, assume_a="pos")
-        s = self.own - self.between.T @ through
-        b = self.right - through.T @ (self.view_right - sigma**2 * precision @ values) + s @ t
-        return s / noise_px**2, b / noise_px**2
+    def of_views(self, values: Floats, t: Floats, scale: float, noise_px: float) -> tuple[Floats, Floats]:
+        """Return S and b of :mod:`tiltflow.align.bundle.empirical_bayes` for the variables, the t eliminated under their prior."""
+        own = self.own + (noise_px / scale) ** 2 * np.eye(len(self.own))
+        through = linalg.solve(own, self.between.T, assume_a="pos")
+        by_views, by_pieces = self._pulls(values, t)
+        return (self.views - self.between @ through) / noise_px**2, (by_views - through.T @ by_pieces) / noise_px**2
+
+    def of_pieces(self, values: Floats, t: Floats, precision: Floats, noise_px: float) -> tuple[Floats, Floats]:
+        """Return the same for the t, the variables eliminated under their priors."""
+        views = self.views + noise_px**2 * precision
+        views = views + _RIDGE * np.trace(views) / len(views) * np.eye(len(views))
+        through = linalg.solve(views, self.between, assume_a="pos")
+        by_views, by_pieces = self._pulls(values, t)
+        return (self.own - self.between.T @ through) / noise_px**2, (by_pieces - through.T @ by_views) / noise_px**2
+
+    def _pulls(self, values: Floats, t: Floats) -> tuple[Floats, Floats]:
+        """Return the right sides counted from the centre of the priors."""
+        return self.views @ values + self.between @ t + self.view_right, self.between.T @ values + self.own @ t + self.right
 
     def point_steps(self, view_steps: Floats, t_steps: Floats) -> Floats:
         """Return the steps of the points, `(tracks, 3)`, that belong to steps of the views `(7 views,)` and of t `(n,)`."""

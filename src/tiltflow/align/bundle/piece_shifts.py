@@ -27,40 +27,47 @@ from tiltflow.align.bundle.adjustment import (
     residual_autocorrelation,
     residual_noise,
     robust_weights,
+    spread_notes,
 )
+from tiltflow.align.bundle.empirical_bayes import estimate_spreads
 from tiltflow.align.bundle.expected_error import expected_error_of_pieces
 from tiltflow.align.bundle.leave_out import LeaveOut, leave_out, leave_tracks_out, view_covariance
 from tiltflow.align.bundle.normal_equations import Geometry, adjust, normal_equations
 from tiltflow.align.bundle.params import SolveParams
 from tiltflow.align.bundle.piece_equations import PieceEquations, inverse, prior_roots
 from tiltflow.align.bundle.problem import BundleProblem
-from tiltflow.align.bundle.variables import PER_VIEW, ROTATION
+from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, choose_variables
 from tiltflow.align.piece_weights import StitchedPieces
 from tiltflow.model import PieceShifts
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-_ROUNDS = 12
+_ROUNDS = 14
 """Most rounds of solution, robust weights and noise."""
 _SETTLED_PX, _SETTLED_WEIGHT = 1e-3, 0.01
 """The rounds end when no shift and no weight changes by more."""
-_SCALE_ROUNDS = (1, 3)
-"""Rounds after which the factor of the prior is estimated."""
+_PRIOR_ROUNDS = (3, 6)
+"""Rounds after which the priors are estimated: those of the views again, as they were without pieces."""
+_ALTERNATIONS = 3
+"""How often the priors of views and of pieces are estimated in turn."""
 _SCALE_CYCLES, _SCALE_SETTLED = 200, 1e-3
-_LEAST_SCALE, _LARGEST_SCALE = 0.03, 3.0
-"""Bounds of the factor of the prior.  Standard errors of overlaps are right within 10 % where patterns repeat in all views, and may be
-too small by 2 where gray levels are correlated; what is beyond is not the stitching's."""
+"""Most iterations of the factor of the prior, and its relative change that ends them."""
+_TRUST = 50.0
+"""Shifts that the standard errors of the stitching are worth as evidence of the factor of the prior: they are right within 10 %, 1 over
+the root of twice as many.  With few tracks a factor that is estimated from them alone is often near 0, whatever is true."""
+_LARGEST_SCALE = 3.0
+"""Largest factor of the prior: what scatters more is a specimen that deforms, or has not to do with pieces."""
 _WORTH = 0.99
 """Largest leave-out error with the shifts, relative to the one without, for the shifts to be used."""
 _INSIDE = 0.8
 """Weight of a piece from which on a position belongs to it alone."""
-_FEWEST_JUMPED = 3
-"""Positions that must agree on the jump of a piece: two may be wrong in the same way."""
-_AGREE = 0.5
-"""Largest distance of half of them from their median, relative to the jump."""
+_FEWEST_JUMPED = 2
+"""Positions that must agree on the jump of a piece."""
 _DOUBT = 6.0
 """Standard deviations of the stitching, and of the positions, beyond which a piece is doubted: one in 10^8 by chance."""
+_LEAST_JUMP_PX = 0.5
+"""Pixels below which no piece is doubted: the shift takes it up, whatever the standard error was said to be."""
 _TINY = 1e-16
 """Added to the diagonal of a covariance, squared pixels and radians: rounding."""
 _PLACES_PER_PIECE = 3
@@ -87,11 +94,12 @@ def _movable(pieces: StitchedPieces) -> Bools:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _State:
-    """A fit with shifts: `t` `(views r 2,)` and the factor of their prior."""
+    """A fit with shifts: `t` `(views r 2,)`, the factor of their prior, and how many numbers but the views' shifts are determined."""
 
     fit: BundleFit
     t: Floats
     scale: float = 1.0
+    determined: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +119,7 @@ class _PieceAdjustment:
         self._weights = np.where(problem.observations.seen[..., None], weights, 0.0)
         self._movable = _movable(pieces)[problem.view]
         self._sd = np.where(self._movable, np.nan_to_num(pieces.sd_px[problem.view]), 0.0)
+        self._widest = choose_variables(params, problem.used_tilt_deg)
         self._set_prior(self._sd)
 
     def _set_prior(self, sd: Floats) -> None:
@@ -120,91 +129,83 @@ class _PieceAdjustment:
     def fit(self, fit: BundleFit) -> tuple[BundleProblem, BundleFit, PieceShifts]:
         """Return the problem, the fit and the shifts, used or not."""
         self._by_view = np.stack([fit.geometry.view_jacobians(point) for point in fit.geometry.points])
-        self._precision = fit.variables.precision()
-        jumps = self._jumps(fit)
-        jumped = np.hypot(*np.moveaxis(jumps, -1, 0)) > 0
-        weights = fit.weights
-        if jumped.any():
-            # The robust weights have rejected what lies on a piece that jumped.
-            self._set_prior(np.where(jumped, np.hypot(*np.moveaxis(jumps, -1, 0)), self._sd))
-            on_it = (self._weights * jumped).sum(axis=-1) > _INSIDE
-            weights = np.where(on_it & self._problem.observations.seen, 1.0, weights)
-        state = self._iterate(_State(replace(fit, weights=weights), np.zeros(self._phi.shape[1] * self._phi.shape[2] * 2)))
+        state = self._with_jumps(fit)
         moved = self._corrected(state.t)
         equations = self._equations(moved, state.fit)
         with_them = self._left_out(moved, state, equations)
-        without = self._left_out_without(fit, state.fit.weights)
-        errors = self._compared(without, with_them, state.fit.weights)
+        errors = self._compared(self._left_out_without(fit, state.fit.weights), with_them, state.fit.weights)
         used = errors[1] < _WORTH * errors[0]
-        found, doubted = self._shifts(state.t), np.zeros_like(self._movable)
-        doubted |= jumped & (np.hypot(*np.moveaxis(found, -1, 0)) > _DOUBT * self._sd)
-        if used:
-            result = self._finished(moved, state, equations, with_them)
-        else:
-            result = self._unmoved(fit, equations)
-        return (moved if used else self._problem), *self._told(result, found, doubted, errors, state.scale, used=used)
+        result = self._finished(moved, state, equations, with_them) if used else self._unmoved(fit, equations, state.scale)
+        found = self._shifts(state.t)
+        return (moved if used else self._problem), *self._told(result, found, self._doubted(found), errors, state.scale, used=used)
 
-    def _iterate(self, state: _State) -> _State:
-        for number in range(1, _ROUNDS + 1):
+    def _with_jumps(self, fit: BundleFit) -> _State:
+        """Return the fit with shifts, in which pieces that jumped have a prior as wide as their jump."""
+        loose = self._loose(fit)
+        if not loose.any():
+            return self._iterate(self._still(fit))
+        # Robust weights have rejected what lies on a piece that jumped, and the view may have followed it: all start anew.
+        fit = replace(fit, weights=np.where((loose > 0) & self._problem.observations.seen, 1.0, fit.weights))
+        self._set_prior(np.where(loose[:, None] > 0, loose[:, None], self._sd))
+        tried = self._iterate(self._still(fit), estimate=False)
+        found = self._shifts(tried.t)
+        jumped = self._doubted(found) & (loose[:, None] > 0)
+        self._set_prior(np.where(jumped, _from_others(found, self._movable), self._sd))
+        return self._iterate(self._still(tried.fit))
+
+    def _still(self, fit: BundleFit) -> _State:
+        return _State(fit, np.zeros(self._phi.shape[1] * self._phi.shape[2] * 2))
+
+    def _iterate(self, state: _State, *, estimate: bool = True) -> _State:
+        for number in range(_ROUNDS):
             moved = self._corrected(state.t)
             equations = self._equations(moved, state.fit)
-            if number - 1 in _SCALE_ROUNDS:
-                state = replace(state, scale=self._scale(equations, moved, state))
+            if estimate and number in _PRIOR_ROUNDS:
+                state = self._with_estimated_priors(equations, moved, state)
             after = self._step(equations, state)
             moved = self._corrected(after.t)
             geometry, weights = after.fit.geometry, after.fit.weights
             if self._params.robust:
                 weights = robust_weights(moved, geometry.residual(moved.observations), self._params)
-            unknowns = after.fit.variables.count + self._determined(equations, after)
-            sigma = residual_noise(moved, geometry, weights, unknowns)
+            sigma = residual_noise(moved, geometry, weights, round(after.determined))
             change = float(np.abs(self._shifts(after.t) - self._shifts(state.t)).max())
             settled = float(np.abs(weights - after.fit.weights).max()) < _SETTLED_WEIGHT and change < _SETTLED_PX
             state = replace(after, fit=replace(after.fit, weights=weights, sigma=sigma))
-            if settled and number > max(_SCALE_ROUNDS):
+            if settled and number > max(_PRIOR_ROUNDS):
                 break
         return self._step(self._equations(self._corrected(state.t), state.fit), state)
 
+    def _with_estimated_priors(self, equations: PieceEquations, moved: BundleProblem, state: _State) -> _State:
+        """Return the state with the priors of views and pieces estimated together: what pieces explain is no scatter of the views."""
+        fit, scale = state.fit, state.scale
+        noise = fit.sigma * np.sqrt(residual_autocorrelation(moved, fit))
+        variables, notes = fit.variables, fit.notes
+        for _ in range(_ALTERNATIONS):
+            if self._params.adapt and variables.kinds:
+                spreads = estimate_spreads(*equations.of_views(fit.values, state.t, scale, noise), self._widest)
+                variables, notes = variables.with_spreads(spreads), spread_notes(spreads)
+            scale = _most_probable_scale(*equations.of_pieces(fit.values, state.t, variables.precision(), noise))
+        return replace(state, scale=scale, fit=replace(fit, variables=variables, notes=notes))
+
     def _step(self, equations: PieceEquations, state: _State) -> _State:
-        fit, precision = state.fit, self._precision
-        views = len(equations.views)
-        right = np.concatenate(
-            [
-                equations.view_right - fit.sigma**2 * precision @ fit.values,
-                equations.right - (fit.sigma / state.scale) ** 2 * state.t,
-            ]
+        fit, views = state.fit, len(equations.views)
+        prior = linalg.block_diag(
+            fit.sigma**2 * fit.variables.precision(), (fit.sigma / state.scale) ** 2 * np.eye(len(equations.own))
         )
-        step = inverse(equations.system(precision, state.scale, fit.sigma)) @ right
+        values = np.concatenate([fit.values, state.t])
+        covariance = equations.covariance(fit.variables.precision(), state.scale, fit.sigma)
+        step = covariance @ (np.concatenate([equations.view_right, equations.right]) - prior @ values)
         by_view = equations.map_ @ step[:views]
         points = fit.geometry.points + equations.point_steps(by_view, step[views:])
         geometry = Geometry(fit.geometry.views + by_view.reshape(-1, PER_VIEW), points)
-        return replace(state, fit=replace(fit, geometry=geometry, values=fit.values + step[:views]), t=state.t + step[views:])
+        values = values + step
+        determined = len(values) - float(np.sum(covariance * prior)) - 2 * len(fit.geometry.views)
+        return _State(replace(fit, geometry=geometry, values=values[:views]), values[views:], state.scale, determined)
 
     def _equations(self, moved: BundleProblem, fit: BundleFit) -> PieceEquations:
         return PieceEquations.at(
             fit.geometry, moved.observations.weighted(fit.weights), fit.variables, self._by_view, self._phi
         )
-
-    def _scale(self, equations: PieceEquations, moved: BundleProblem, state: _State) -> float:
-        """Return the most probable factor of the prior, by the update of :mod:`tiltflow.align.bundle.empirical_bayes`."""
-        noise = state.fit.sigma * np.sqrt(residual_autocorrelation(moved, state.fit))
-        s, b = equations.scatter(self._precision, state.fit.values, state.t, state.fit.sigma, noise)
-        values, vectors = np.linalg.eigh(s)
-        values, along = np.maximum(values, 0.0), vectors.T @ b
-        scale = 1.0
-        for _ in range(_SCALE_CYCLES):
-            explained = float(np.sum((along / (1 + values * scale**2)) ** 2))
-            expected = float(np.sum(values / (1 + values * scale**2)))
-            before, scale = scale, scale * (explained / max(expected, 1e-300)) ** 0.25
-            scale = min(max(scale, _LEAST_SCALE), _LARGEST_SCALE)
-            if abs(scale - before) < _SCALE_SETTLED * before:
-                break
-        return scale
-
-    def _determined(self, equations: PieceEquations, state: _State) -> int:
-        """Return how many numbers the tracks determine of the shifts, beyond their prior."""
-        ratio = (state.fit.sigma / state.scale) ** 2
-        values = np.maximum(np.diag(equations.own), 0.0)
-        return round(float(np.sum(values / (values + ratio))))
 
     def _shifts(self, t: Floats) -> Floats:
         """Return the shifts of the pieces in the used views, `(views, pieces, 2)`."""
@@ -216,27 +217,39 @@ class _PieceAdjustment:
         displaced = np.einsum("jvr,vra->jva", self._phi, t.reshape(*self._phi.shape[1:], 2))
         return replace(self._problem, observations=replace(observations, xy=observations.xy - displaced))
 
-    def _jumps(self, fit: BundleFit) -> Floats:
-        """Return the jumps of pieces that their positions agree on and their edges exclude, `(views, pieces, 2)`; 0 elsewhere."""
+    def _loose(self, fit: BundleFit) -> Floats:
+        """Return how far pieces seem to have jumped in a view, `(views,)`; 0 where all lie where the stitching put them."""
         observations = self._problem.observations
         residual, seen = fit.geometry.residual(observations), observations.seen
-        out = np.zeros((*self._movable.shape, 2))
-        noise = fit.sigma / np.sqrt(0.5 * float(np.median((observations.information[..., 0] + observations.information[..., 2])[seen])))
-        for view, piece in np.argwhere(self._movable):
-            inside = seen[:, view] & (self._weights[:, view, piece] > _INSIDE)
-            if inside.sum() < _FEWEST_JUMPED:
-                continue
-            off = residual[inside, view]
-            jump = np.median(off, axis=0)
-            far, scatter = float(np.hypot(*jump)), float(np.median(np.hypot(*(off - jump).T)))
-            if far > _DOUBT * np.hypot(self._sd[view, piece], noise) and scatter < _AGREE * far:
-                out[view, piece] = jump
+        information = observations.information[..., 0] + observations.information[..., 2]
+        noise = fit.sigma / np.sqrt(0.5 * float(np.median(information[seen])))
+        out = np.zeros(len(self._movable))
+        for view, piece in np.argwhere(self._movable & self._judged()):
+            jump = np.hypot(*np.median(residual[self._inside()[:, view, piece], view], axis=0))
+            if jump > _DOUBT * np.hypot(self._sd[view, piece], noise):
+                out[view] = max(out[view], jump)
         return out
+
+    def _inside(self) -> Bools:
+        """Return the positions that belong to one piece alone, `(tracks, views, pieces)`."""
+        return np.asarray(self._weights > _INSIDE)
+
+    def _judged(self) -> Bools:
+        """Return the pieces on which so many positions lie that a jump can be told, `(views, pieces)`."""
+        return np.asarray(self._inside().sum(axis=0) >= _FEWEST_JUMPED)
+
+    def _doubted(self, found: Floats) -> Bools:
+        """Return the pieces that lie off the others of their view by more than their overlaps allow, `(views, pieces)`."""
+        off = _from_others(found, self._movable)
+        # Of n independent errors less their mean, each is off the mean of the others by n / (n - 1) as much.
+        count = self._movable.sum(axis=1, keepdims=True)
+        limit = np.maximum(_DOUBT * self._sd * count / np.maximum(count - 1, 1), _LEAST_JUMP_PX)
+        return np.asarray(self._movable & self._judged() & (off > limit))
 
     def _left_out(self, moved: BundleProblem, state: _State, equations: PieceEquations) -> LeaveOut:
         fit = state.fit
         observations = moved.observations.weighted(fit.weights)
-        covariance = equations.covariance(self._precision, state.scale, fit.sigma)
+        covariance = equations.covariance(fit.variables.precision(), state.scale, fit.sigma)
         return equations.leave_out(fit.geometry, observations, self._by_view, self._phi, covariance)
 
     def _left_out_without(self, fit: BundleFit, weights: Floats) -> LeaveOut:
@@ -261,7 +274,7 @@ class _PieceAdjustment:
         fit = state.fit
         autocorrelation = residual_autocorrelation(moved, fit)
         noise = fit.sigma * np.sqrt(autocorrelation)
-        covariance = equations.covariance(self._precision, state.scale, noise) * noise**2
+        covariance = equations.covariance(fit.variables.precision(), state.scale, noise) * noise**2
         views = len(equations.views)
         root = linalg.cholesky(covariance + _TINY * np.eye(len(covariance)), lower=True)
         modes, shift_modes = equations.map_ @ root[:views], self._shift_modes(root[views:])
@@ -277,18 +290,18 @@ class _PieceAdjustment:
         )
         return _Result(fit, self._error(fit, np.zeros_like(modes), shift_modes), _sd_of(shift_modes))
 
-    def _unmoved(self, fit: BundleFit, equations: PieceEquations) -> _Result:
+    def _unmoved(self, fit: BundleFit, equations: PieceEquations, scale: float) -> _Result:
         """Return the fit without shifts, and its error with that of the stitching."""
         noise = fit.sigma * np.sqrt(fit.autocorrelation)
         views = len(equations.views)
-        system = equations.system(self._precision, 1.0, noise)[:views, :views]
+        system = equations.system(fit.variables.precision(), scale, noise)[:views, :views]
         covariance = inverse(system) * noise**2
         by_noise = linalg.cholesky(covariance + _TINY * np.eye(views), lower=True)
         # The views follow pieces that lie off by (covariance without noise) times what joins them.
-        by_pieces = -inverse(system) @ equations.between
+        by_pieces = -scale * inverse(system) @ equations.between
         count = by_pieces.shape[1]
         modes = equations.map_ @ np.concatenate([by_noise, by_pieces], axis=1)
-        t_modes = np.concatenate([np.zeros((count, views)), np.eye(count)], axis=1)
+        t_modes = np.concatenate([np.zeros((count, views)), scale * np.eye(count)], axis=1)
         shift_modes = self._shift_modes(t_modes)
         misfit, _ = misfit_and_motion(self._problem, fit)
         error = float(np.hypot(self._error(fit, modes, shift_modes), misfit))
@@ -326,12 +339,38 @@ class _PieceAdjustment:
             else f"the pieces of the montage stay where they were stitched: shifts do not reduce the leave-out error ({compared})"
         )
         prior = f"the tracks scatter by piece {scale:.2g} times as much as the standard errors of the stitching say"
+        off = _from_others(found, self._movable)
         warnings = tuple(
-            f"piece {piece + 1} of view {view[number] + 1} lies {np.hypot(*found[number, piece]):.3g} px from where its overlaps put it, "
-            f"whose standard error is {self._sd[number, piece]:.2g} px: its edges were matched wrongly"
+            f"piece {piece + 1} of view {view[number] + 1} lies {off[number, piece]:.3g} px from where its overlaps put it, by the tracks, "
+            f"and their standard error is {self._sd[number, piece]:.2g} px: an edge of it was matched wrongly"
             for number, piece in np.argwhere(doubted)
         )
         return result.fit, PieceShifts(every, sd, used, every_doubt, errors, result.placement_px, (note, prior), warnings)
+
+
+def _most_probable_scale(matrix: Floats, right: Floats) -> float:
+    """Return the most probable factor of the prior, by the update of :mod:`tiltflow.align.bundle.empirical_bayes`."""
+    values, vectors = np.linalg.eigh(matrix)
+    values, along = np.maximum(values, 0.0), vectors.T @ right
+    scale = 1.0
+    for _ in range(_SCALE_CYCLES):
+        variance = scale**2
+        explained = float(np.sum((along / (1 + values * variance)) ** 2)) + _TRUST / variance**2
+        expected = float(np.sum(values / (1 + values * variance))) + _TRUST / variance
+        before, scale = scale, min(scale * (explained / expected) ** 0.25, _LARGEST_SCALE)
+        if abs(scale - before) < _SCALE_SETTLED * before:
+            break
+    return scale
+
+
+def _from_others(found: Floats, movable: Bools) -> Floats:
+    """Return how far each piece lies from the median of the others of its view, `(views, pieces)`; 0 for those that cannot move."""
+    out = np.zeros(movable.shape)
+    for view, piece in np.argwhere(movable):
+        others = movable[view].copy()
+        others[piece] = False
+        out[view, piece] = np.hypot(*(found[view, piece] - np.median(found[view, others], axis=0)))
+    return out
 
 
 def _sd_of(shift_modes: Floats) -> Floats:
