@@ -22,7 +22,7 @@ RIM_PX = 2.0
 _NOWHERE = 1e-6
 """Weight, relative to that of one pixel from the edge, of the nearest piece where no piece covers a place."""
 _SAMPLES = (-0.4, -0.2, 0.0, 0.2, 0.4)
-"""Where the weights are taken across a patch, as fractions of its size: its window has faded to a tenth beyond."""
+"""Where the weights are taken across a patch, as fractions of its size from its centre: at its ends its window has faded to a third."""
 
 
 def piece_weights(grid: PieceGrid, offset_px: ArrayLike, present: ArrayLike, xy: ArrayLike) -> Floats:
@@ -104,6 +104,12 @@ class StitchedPieces:
                 f"{self.sd_px[view, piece]}: give numbers, the standard error from 0 on"
             )
 
+    @property
+    def movable(self) -> NDArray[np.bool_]:
+        """The pieces that can lie off in their view, `(views, pieces)`: those that were taken, unless alone, for the view is shifted then."""
+        taken = self.grid.taken
+        return np.asarray(taken & (taken.sum(axis=1, keepdims=True) > 1))
+
     def weights(self, xy: ArrayLike, size_px: Floats | None = None, *, view: NDArray[np.int64] | None = None) -> Floats:
         """Return how much of each piece acts on positions, `(..., views, pieces)`.
 
@@ -112,7 +118,7 @@ class StitchedPieces:
         xy
             `(..., views, 2)`, pixels from the corner of pixel 0; NaN where unseen.
         size_px
-            `(..., 2)`: width and height over which each position is a mean, as that of a patch is; None for points.
+            `(..., 1, 2)`: width and height over which each position is a mean, as that of a patch is; None for points.
         view
             The views that `xy` is of; all by default.
         """
@@ -121,7 +127,7 @@ class StitchedPieces:
             offsets, present = offsets[view], present[view]
         if size_px is None:
             return piece_weights(self.grid, offsets, present, xy)
-        steps = [np.array([x, y]) * size_px[..., None, :] for x in _SAMPLES for y in _SAMPLES]
+        steps = [np.array([x, y]) * size_px for x in _SAMPLES for y in _SAMPLES]
         return np.asarray(np.mean([piece_weights(self.grid, offsets, present, np.asarray(xy) + step) for step in steps], axis=0))
 
     def corrected_offsets(self, shifts: PieceShifts) -> Floats:
@@ -142,9 +148,8 @@ class StitchedPieces:
         used
             `(views,)` views that take part; all by default.
         """
-        there = self.grid.taken if used is None else self.grid.taken & np.asarray(used, bool)[:, None]
-        there &= self.grid.taken.sum(axis=1, keepdims=True) > 1
-        variance = np.where(there, np.nan_to_num(self.sd_px), 0.0) ** 2
-        views = len(there) if used is None else int(np.asarray(used, bool).sum())
-        per_view = variance.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-        return float(np.hypot(error_px, np.sqrt(2 * per_view.sum() / max(views, 1))))
+        rows = np.ones(len(self.sd_px), bool) if used is None else np.asarray(used, bool)
+        variance = np.where(self.movable, np.nan_to_num(self.sd_px), 0.0) ** 2
+        per_view = (variance.sum(axis=1) / np.maximum(self.movable.sum(axis=1), 1))[rows]
+        # Of both coordinates.
+        return float(np.sqrt(error_px**2 + 2 * per_view.mean())) if len(per_view) else error_px

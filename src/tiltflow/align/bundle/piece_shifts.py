@@ -81,15 +81,9 @@ def fit_pieces(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> t
     in one piece is returned as it is, with None.
     """
     pieces, weights = problem.pieces, problem.piece_weights
-    if pieces is None or weights is None or not (_movable(pieces)[problem.view].any()):
+    if pieces is None or weights is None or not pieces.movable[problem.view].any():
         return problem, fit, None
     return _PieceAdjustment(problem, pieces, weights, params).fit(fit)
-
-
-def _movable(pieces: StitchedPieces) -> Bools:
-    """Return the pieces that can lie off in their view, `(views, pieces)`: not those that are alone."""
-    taken = pieces.grid.taken
-    return np.asarray(taken & (taken.sum(axis=1, keepdims=True) > 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +111,7 @@ class _PieceAdjustment:
     def __init__(self, problem: BundleProblem, pieces: StitchedPieces, weights: Floats, params: SolveParams) -> None:
         self._problem, self._pieces, self._params = problem, pieces, params
         self._weights = np.where(problem.observations.seen[..., None], weights, 0.0)
-        self._movable = _movable(pieces)[problem.view]
+        self._movable = pieces.movable[problem.view]
         self._sd = np.where(self._movable, np.nan_to_num(pieces.sd_px[problem.view]), 0.0)
         self._widest = choose_variables(params, problem.used_tilt_deg)
         self._set_prior(self._sd)
@@ -327,7 +321,7 @@ class _PieceAdjustment:
     ) -> tuple[BundleFit, PieceShifts]:
         """Return the fit and the shifts over all views, with words."""
         shape, view = self._pieces.grid.section.shape, self._problem.view
-        sd = np.where(_movable(self._pieces), np.nan_to_num(self._pieces.sd_px), 0.0)
+        sd = np.where(self._pieces.movable, np.nan_to_num(self._pieces.sd_px), 0.0)
         sd[view] = np.where(self._movable, result.sd_px, 0.0)
         every, every_doubt = np.zeros((*shape, 2)), np.zeros(shape, bool)
         every[view], every_doubt[view] = found, doubted
