@@ -106,7 +106,7 @@ class StitchedPieces:
 
     @property
     def movable(self) -> NDArray[np.bool_]:
-        """The pieces that can lie off in their view, `(views, pieces)`: those that were taken, unless alone, for the view is shifted then."""
+        """The pieces that can lie off in their view, `(views, pieces)`: those that were taken, and not alone."""
         taken = self.grid.taken
         return np.asarray(taken & (taken.sum(axis=1, keepdims=True) > 1))
 

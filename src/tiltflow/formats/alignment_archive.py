@@ -111,9 +111,14 @@ def _alignment(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> Alignment
 
 
 def _pieces(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> PieceShifts:
-    tuples = {name: tuple(about[name]) for name in ("leave_out_px", "notes", "warnings")}
+    before, after = about["leave_out_px"]
     return PieceShifts(
-        **{name: arrays[f"pieces_{name}"] for name in _PIECES}, used=about["used"], error_px=about["error_px"], **tuples
+        **{name: arrays[f"pieces_{name}"] for name in _PIECES},
+        used=about["used"],
+        leave_out_px=(before, after),
+        error_px=about["error_px"],
+        notes=tuple(about["notes"]),
+        warnings=tuple(about["warnings"]),
     )
 
 

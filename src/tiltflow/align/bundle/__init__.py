@@ -62,7 +62,8 @@ def solve(
     start
         A coarse alignment, `(views, 2, 3)`: it determines the specimen's origin, and the position of views without points.
     pieces
-        How the views were stitched, if they are those of a montage: every piece then has a shift (:mod:`tiltflow.align.bundle.piece_shifts`).
+        How the views were stitched, if they are those of a montage; every piece then has a shift
+        (:mod:`tiltflow.align.bundle.piece_shifts`).
 
     Returns
     -------
@@ -72,7 +73,7 @@ def solve(
     Raises
     ------
     ParameterError
-        If angles, weights or pieces do not match the tracks; or if there are pieces but no leave-out error, which decides on their shifts.
+        If angles, weights or pieces do not match the tracks; or if there are pieces but no leave-out error, which decides on them.
     StageError
         Fewer than two tracks are seen in three views.
     """

@@ -134,7 +134,9 @@ class PieceEquations:
         """Return the covariance of variables and t, in units of the squared noise, `(m + n, m + n)`."""
         return inverse(self.system(precision, scale, noise_px))
 
-    def leave_out(self, geometry: Geometry, observations: Observations, by_view: Floats, phi: Floats, covariance: Floats) -> LeaveOut:
+    def leave_out(
+        self, geometry: Geometry, observations: Observations, by_view: Floats, phi: Floats, covariance: Floats
+    ) -> LeaveOut:
         """Return the residual of every position as if it, or its whole track where errors are joint, had not been used."""
         if observations.joint is None:
             return self._positions_out(geometry, observations, by_view, phi, covariance)

@@ -55,7 +55,7 @@ class Solution:
     slope
         A sentence on the slope across the tilt axis and what levels it, where the points lie slanted; else empty.
     pieces
-        Where the tracks see the pieces of a montage.  If these shifts are used, geometry and residuals are those of views stitched with them.
+        Where the tracks see the pieces of a montage.  If the shifts are used, geometry and residuals are those of views so stitched.
     """
 
     image_shape: tuple[int, int]
