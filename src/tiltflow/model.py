@@ -273,12 +273,15 @@ class Tracks:
         `bead` or `patch`.
     crowding
         Number of tracks divided by the number of independent ones: above 1 for patches that overlap.
+    size_px
+        `(track, 2)` width and height over which a position is a mean, raw pixels; None for points.
     """
 
     xy: NDArray[np.float64]
     kind: str
     weight: NDArray[np.float64] | None = None
     crowding: float = 1.0
+    size_px: NDArray[np.float64] | None = None
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -288,7 +291,8 @@ class Tracks:
     def without(self, tracks: NDArray[np.bool_]) -> Tracks:
         """Return all tracks but some, `(track,)`."""
         weight = self.weight if self.weight is None else self.weight[~tracks]
-        return Tracks(self.xy[~tracks], self.kind, weight, self.crowding)
+        size = self.size_px if self.size_px is None else self.size_px[~tracks]
+        return Tracks(self.xy[~tracks], self.kind, weight, self.crowding, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +371,44 @@ class LocalAlignment:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PieceShifts:
+    """Where tracks see the pieces of a montage, against where these were stitched.
+
+    Attributes
+    ----------
+    found_px
+        `(views, pieces, 2)` by how much each piece lies off in the stitched view, x and y, raw pixels, as the tracks have it; the sum
+        over the pieces of a view is 0.  0 for missing pieces, and in views without tracks.
+    sd_px
+        `(views, pieces)` standard error of a coordinate of what is left: of the shifts where they are used, else of the stitching.
+    used
+        Whether the shifts are used: the alignment then holds for pieces placed by offsets from which they are subtracted.
+    doubted
+        `(views, pieces)` pieces that lie further off than their edges allow.
+    leave_out_px
+        The leave-out error without the shifts and with them, of the same positions.
+    error_px
+        The part of the alignment's estimated error that is due to the placement of the pieces.
+    notes
+        What was found, in words; `warnings` names the pieces that are doubted.
+    """
+
+    found_px: NDArray[np.float64]
+    sd_px: NDArray[np.float64]
+    used: bool
+    doubted: NDArray[np.bool_]
+    leave_out_px: tuple[float, float]
+    error_px: float
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def shift_px(self) -> NDArray[np.float64]:
+        """What to subtract from the offsets of the pieces, `(views, pieces, 2)`: the shifts found, or 0 if they are not used."""
+        return self.found_px if self.used else np.zeros_like(self.found_px)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Alignment:
     """The alignment of a tilt series: the place of each raw view.
 
@@ -394,6 +436,8 @@ class Alignment:
     tracks, track_weights
         The positions that it was computed from, and the weight of each in the solution, `(track, view)`, 0 for those not used; None for
         methods without tracks.
+    pieces
+        Where the tracks see the pieces of a montage; None for views taken in one piece, and for methods without tracks.
     """
 
     transforms: NDArray[np.float64]
@@ -408,6 +452,7 @@ class Alignment:
     y_per_z: NDArray[np.float64] | None = None
     tracks: Tracks | None = None
     track_weights: NDArray[np.float64] | None = None
+    pieces: PieceShifts | None = None
 
     def __repr__(self) -> str:
         told = (("estimated error", self.evidence.error_px), ("leave-out error", self.evidence.leave_out_px))

@@ -19,6 +19,7 @@ from tiltflow import geometry
 from tiltflow.align.coarse import CoarseResult
 from tiltflow.align.cross_check import check_by_patches
 from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Start, place_coarsely
+from tiltflow.align.piece_weights import StitchedPieces
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Stack
 from tiltflow.observer import SILENT, Observer, StageObserver
@@ -46,6 +47,7 @@ def align_views(
     excluded: Mapping[int, str] | None = None,
     name: str = "the series",
     axis_told: bool = True,
+    pieces: StitchedPieces | None = None,
     observer: Observer = SILENT,
     threads: int = 1,
 ) -> Alignment:
@@ -69,6 +71,9 @@ def align_views(
         What messages call the series.
     axis_told
         Whether a source gives the angle of the axis; if none does it is looked for all over half a turn.
+    pieces
+        How the views were stitched, if they are those of a montage.  Beads and patches then correct the places of the pieces
+        (`pieces` of the result), and the estimated errors include what is uncertain of them.
     observer
         Hears of every stage and every warning.
     threads
@@ -100,7 +105,7 @@ def align_views(
         observer.warn(views.remark)
     coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads, axis_told=axis_told)
     included[list(coarse.lost)] = False
-    start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads)
+    start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads, pieces)
 
     def attempt(method: Method, *, to_check: bool = False) -> Alignment | _Failed:
         try:

@@ -18,10 +18,11 @@ from tiltflow.align.beads import trust_warnings as bead_warnings
 from tiltflow.align.bundle import Solution, SolveParams, solve
 from tiltflow.align.coarse import CoarseParams, CoarseResult, align_coarse
 from tiltflow.align.patches import PatchParams, track_patches
+from tiltflow.align.piece_weights import StitchedPieces
 from tiltflow.align.projection import RefineParams, RefineResult, refine_by_projection
 from tiltflow.align.projection import trust_warnings as match_warnings
 from tiltflow.align.projection.uncertainty import unrecognised
-from tiltflow.model import Alignment, Evidence, Stack, Tracks
+from tiltflow.model import Alignment, Evidence, PieceShifts, Stack, Tracks
 from tiltflow.observer import Observer, StageObserver
 
 Floats = NDArray[np.float64]
@@ -72,7 +73,10 @@ class AlignParams:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
-    """What every method starts from.  Views that the coarse alignment does not recognise are not `included`."""
+    """What every method starts from.  Views that the coarse alignment does not recognise are not `included`.
+
+    `pieces` says how the views were stitched, if they are those of a montage.
+    """
 
     stack: Stack
     tilt_deg: Floats
@@ -81,6 +85,7 @@ class Start:
     coarse: CoarseResult
     params: AlignParams
     threads: int
+    pieces: StitchedPieces | None = None
 
 
 def place_coarsely(
@@ -180,11 +185,13 @@ def _patches(start: Start, notes: StageObserver) -> Alignment:
     for text in result.notes:
         notes.note(text)
     found = _solved(start, "patches", result.tracks, replace(start.params.solve, tilt_drift=False, weight_whole_tracks=True), notes)
-    # The solution takes the likelihood at its word; the patches left out in turn do not.
-    error_px = max(result.error_px, found.evidence.error_px or 0.0)
+    # The solution takes the likelihood at its word; the patches left out in turn do not, but know nothing of pieces.
+    placement_px = found.pieces.error_px if found.pieces else 0.0
+    jackknife_px, limit_px = (float(np.hypot(each, placement_px)) for each in (result.error_px, result.error_limit_px))
+    error_px = max(jackknife_px, found.evidence.error_px or 0.0)
     if start.coarse.place_doubt:
         return _doubted(found, start.coarse.place_doubt)
-    warnings = patch_warnings(result.error_px, result.error_limit_px, start.params.trust_limit_px)
+    warnings = patch_warnings(jackknife_px, limit_px, start.params.trust_limit_px)
     return replace(found, evidence=replace(found.evidence, error_px=error_px, trust_warnings=warnings))
 
 
@@ -200,7 +207,7 @@ def _projection(start: Start, notes: StageObserver) -> Alignment:
     change_deg = (result.tilt_deg - start.tilt_deg)[used]
     warnings = match_warnings(result.recognised[used], result.error_px, change_deg, start.params.trust_limit_px)
     # Of views that may be anywhere no estimate of the error counts.
-    error_px = None if unrecognised(result.recognised[used]) else result.error_px
+    error_px = None if unrecognised(result.recognised[used]) else _claimed(result.error_px, start)
     found = Alignment(
         transforms=result.transforms,
         tilt_deg=result.tilt_deg,
@@ -216,6 +223,11 @@ def _projection(start: Start, notes: StageObserver) -> Alignment:
         ),
     )
     return _doubted(found, start.coarse.place_doubt) if start.coarse.place_doubt else found
+
+
+def _claimed(error_px: float, start: Start) -> float:
+    """Return an error with that of the placement of pieces, which a method without tracks neither sees nor corrects."""
+    return error_px if start.pieces is None else start.pieces.claimed_error(error_px, start.included)
 
 
 def _doubted(found: Alignment, doubt: str) -> Alignment:
@@ -278,15 +290,28 @@ def _solved(start: Start, method: Method, tracks: Tracks, params: SolveParams, n
 
     def solved(kept: Tracks) -> Solution:
         axis = start.coarse.axis_angle_deg
-        return solve(kept, start.tilt_deg, axis, params, image_shape=shape, included=start.included)
+        return solve(kept, start.tilt_deg, axis, params, image_shape=shape, included=start.included, pieces=start.pieces)
 
     solution, tracks = solve_without_wild(tracks, solved, shape, notes)
     for text in solution.evidence.notes:
         notes.note(text)
     if solution.slope:
         notes.warn(solution.slope)
+    if start.pieces is not None and solution.pieces is not None:
+        tracks = _stitched_anew(tracks, start.pieces, solution.pieces, notes)
     evidence = replace(solution.evidence, error_px=solution.evidence.error_px or solution.evidence.leave_out_px)
     return replace(solution.alignment(method), evidence=evidence, tracks=tracks, track_weights=solution.weights)
+
+
+def _stitched_anew(tracks: Tracks, pieces: StitchedPieces, shifts: PieceShifts, notes: StageObserver) -> Tracks:
+    """Return tracks as they are seen once the pieces are moved by their shifts; what was found is told."""
+    for text in shifts.notes:
+        notes.note(text)
+    for text in shifts.warnings:
+        notes.warn(text)
+    notes.number("placement_error", shifts.error_px, "px")
+    size = None if tracks.size_px is None else tracks.size_px[:, None]
+    return replace(tracks, xy=pieces.corrected_positions(tracks.xy, shifts, size))
 
 
 def solve_without_wild(

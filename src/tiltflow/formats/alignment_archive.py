@@ -2,7 +2,7 @@
 
 `B.xf` and `B.tlt` are rounded, and hold no evidence; a step that starts from them would not give the same volume.  NumPy opens
 the file; the arrays have the names of the fields of :class:`tiltflow.model.Alignment`, and `about` is JSON with all that is no array.
-The covariances of patch tracks are left out: nothing after the alignment needs them.
+The covariances of patch tracks and the sizes of the patches are left out: nothing after the alignment needs them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import numpy as np
 
 from tiltflow.atomic_write import write_bytes
 from tiltflow.errors import FormatError, LocationError
-from tiltflow.model import Alignment, Evidence, LocalAlignment, Tracks
+from tiltflow.model import Alignment, Evidence, LocalAlignment, PieceShifts, Tracks
 
 _LOCAL = ("centre_px", "transforms", "delta_tilt_deg", "tracks")
+_PIECES = ("found_px", "sd_px", "doubted")
 _TUPLES = (
     "residual_per_view_px",
     "positions_per_view",
@@ -56,6 +57,9 @@ def write_alignment(path: Path, alignment: Alignment) -> None:
         arrays["tracks_xy"] = alignment.tracks.xy
     if alignment.track_weights is not None:
         arrays["track_weights"] = alignment.track_weights
+    if (pieces := alignment.pieces) is not None:
+        about["pieces"] = {name: getattr(pieces, name) for name in ("used", "leave_out_px", "error_px", "notes", "warnings")}
+        arrays |= {f"pieces_{name}": getattr(pieces, name) for name in _PIECES}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, about=np.array(json.dumps(about, default=_plain)), **arrays)
     write_bytes(path, buffer.getbuffer())
@@ -102,6 +106,19 @@ def _alignment(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> Alignment
         y_per_z=arrays.get("y_per_z"),
         tracks=tracks,
         track_weights=arrays.get("track_weights"),
+        pieces=_pieces(about["pieces"], arrays) if "pieces" in about else None,
+    )
+
+
+def _pieces(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> PieceShifts:
+    before, after = about["leave_out_px"]
+    return PieceShifts(
+        **{name: arrays[f"pieces_{name}"] for name in _PIECES},
+        used=about["used"],
+        leave_out_px=(before, after),
+        error_px=about["error_px"],
+        notes=tuple(about["notes"]),
+        warnings=tuple(about["warnings"]),
     )
 
 

@@ -15,15 +15,20 @@ estimate), as do where an error is evaluated (`_PLACES`), the bound of the autoc
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tiltflow.align.bundle.adjustment import fit_bundle
 from tiltflow.align.bundle.assembly import assemble_solution
 from tiltflow.align.bundle.params import LocalParams, SolveParams
+from tiltflow.align.bundle.piece_shifts import fit_pieces
 from tiltflow.align.bundle.problem import build_problem
 from tiltflow.align.bundle.restriction import restrict
 from tiltflow.align.bundle.solution import Solution, project_solution, triangulate
+from tiltflow.align.piece_weights import StitchedPieces
+from tiltflow.errors import ParameterError
 from tiltflow.model import Tracks
 
 __all__ = ["LocalParams", "Solution", "SolveParams", "project_solution", "solve", "triangulate"]
@@ -38,6 +43,7 @@ def solve(
     image_shape: tuple[int, int],
     included: ArrayLike | None = None,
     start: ArrayLike | None = None,
+    pieces: StitchedPieces | None = None,
 ) -> Solution:
     """Return the geometry that fits the tracks best.
 
@@ -55,6 +61,9 @@ def solve(
         `(views,)` views to use; all by default.
     start
         A coarse alignment, `(views, 2, 3)`: it determines the specimen's origin, and the position of views without points.
+    pieces
+        How the views were stitched, if they are those of a montage; every piece then has a shift
+        (:mod:`tiltflow.align.bundle.piece_shifts`).
 
     Returns
     -------
@@ -64,12 +73,14 @@ def solve(
     Raises
     ------
     ParameterError
-        If angles or weights do not match the tracks.
+        If angles, weights or pieces do not match the tracks; or if there are pieces but no leave-out error, which decides on them.
     StageError
         Fewer than two tracks are seen in three views.
     """
-    problem = build_problem(
-        tracks, np.asarray(tilt_deg, float) + params.tilt_angle_offset_deg, axis_angle_deg, image_shape, included, start
-    )
+    if pieces is not None and not params.leave_out:
+        raise ParameterError("The leave-out error decides whether pieces are shifted: it has to be computed (leave_out)")
+    nominal = np.asarray(tilt_deg, float) + params.tilt_angle_offset_deg
+    problem = build_problem(tracks, nominal, axis_angle_deg, image_shape, included, start, pieces)
     params, notes = restrict(params, len(problem.track), len(problem.view), int(problem.observations.seen.sum()))
-    return assemble_solution(problem, fit_bundle(problem, params), params, notes)
+    problem, fit, shifts = fit_pieces(problem, fit_bundle(problem, params), params)
+    return replace(assemble_solution(problem, fit, params, notes), pieces=shifts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from tiltflow.align.bundle.normal_equations import Geometry, adjust, normal_equa
 from tiltflow.align.bundle.params import SolveParams
 from tiltflow.align.bundle.problem import BundleProblem
 from tiltflow.align.bundle.robust_weights import point_weights, track_weights
-from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, TILT, Variables, choose_variables
+from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, TILT, Spread, Variables, choose_variables
 
 Floats = NDArray[np.float64]
 
@@ -85,7 +86,7 @@ def fit_bundle(problem: BundleProblem, params: SolveParams, start: Geometry | No
     observations = problem.observations
     variables = choose_variables(params, problem.used_tilt_deg)
     weights = np.where(observations.seen, 1.0, 0.0)
-    sigma = _noise(problem, geometry, weights, 0)
+    sigma = residual_noise(problem, geometry, weights, 0)
     values = _values(problem, geometry, variables)
     geometry, values = adjust(geometry, observations, variables, sigma, values=values)
     fit = _weigh(problem, BundleFit(geometry, values, variables, weights, sigma), params)
@@ -123,20 +124,15 @@ def _with_errors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
     normal = normal_equations(fit.geometry, weighted)
     covariance = view_covariance(fit.geometry, normal, fit.variables, fit.sigma)
     ny, nx = problem.image_shape
-    autocorrelation = _autocorrelation(problem, fit)
+    autocorrelation = residual_autocorrelation(problem, fit)
     # Correlated errors increase the variance of the views; the priors are as strong as before.
     noise = fit.sigma * np.sqrt(autocorrelation)
     covariance_px = view_covariance(fit.geometry, normal, fit.variables, noise) * noise**2
     if weighted.joint is None:
         left_out = leave_out(fit.geometry, weighted, normal, covariance)
-        residual = fit.geometry.residual(problem.observations)
-        misfit = view_misfit(fit.geometry, residual, np.where(fit.weights > 0, 1.0, 0.0))
-        order = np.argsort(problem.rank)
-        seen = problem.observations.seen[:, order]
-        motion = 0.0 if problem.drifting else specimen_motion(residual[:, order], seen, fit.sigma)
     else:
-        misfit = motion = 0.0
         left_out = leave_tracks_out(fit.geometry, weighted, normal, fit.variables, fit.sigma)
+    misfit, motion = misfit_and_motion(problem, fit)
     return replace(
         fit,
         autocorrelation=autocorrelation,
@@ -147,6 +143,17 @@ def _with_errors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
     )
 
 
+def misfit_and_motion(problem: BundleProblem, fit: BundleFit) -> tuple[float, float]:
+    """Return what held variables leave wrong, and how a specimen that deforms moves against the fit, px; 0 where errors are joint."""
+    if problem.observations.joint is not None:
+        return 0.0, 0.0
+    residual = fit.geometry.residual(problem.observations)
+    misfit = view_misfit(fit.geometry, residual, np.where(fit.weights > 0, 1.0, 0.0))
+    order = np.argsort(problem.rank)
+    seen = problem.observations.seen[:, order]
+    return misfit, 0.0 if problem.drifting else specimen_motion(residual[:, order], seen, fit.sigma)
+
+
 def _weigh(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> BundleFit:
     """Return the fit with robust weights: fitting and weighting alternate until the weights stay."""
     observations = problem.observations
@@ -155,7 +162,7 @@ def _weigh(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> Bundl
         weights = robust_weights(problem, residual, params) if params.robust else fit.weights
         settled = float(np.abs(weights - fit.weights).max()) < _SETTLED_WEIGHT
         geometry, values = adjust(fit.geometry, observations.weighted(weights), fit.variables, fit.sigma, values=fit.values)
-        sigma = _noise(problem, geometry, weights, fit.variables.count)
+        sigma = residual_noise(problem, geometry, weights, fit.variables.count)
         fit = replace(fit, geometry=geometry, values=values, weights=weights, sigma=sigma)
         if params.robust and settled:
             break
@@ -179,7 +186,7 @@ def robust_weights(problem: BundleProblem, residual: Floats, params: SolveParams
     return weights
 
 
-def _noise(problem: BundleProblem, geometry: Geometry, weights: Floats, view_variables: int) -> float:
+def residual_noise(problem: BundleProblem, geometry: Geometry, weights: Floats, view_variables: int) -> float:
     """Return the standard deviation of a coordinate of unit weight, pixels."""
     observations = problem.observations
     squared = observations.squared(geometry.residual(observations))
@@ -194,8 +201,13 @@ def _with_estimated_priors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
     """Return the fit with the priors' standard deviations estimated from its tracks."""
     normal = normal_equations(fit.geometry, problem.observations.weighted(fit.weights))
     matrix, right = reduced_system(normal, fit.geometry, fit.variables.matrix())
-    noise = fit.sigma**2 * _autocorrelation(problem, fit)
+    noise = fit.sigma**2 * residual_autocorrelation(problem, fit)
     spreads = estimate_spreads(matrix / noise, (matrix @ fit.values + right) / noise, fit.variables)
+    return replace(fit, variables=fit.variables.with_spreads(spreads), notes=spread_notes(spreads))
+
+
+def spread_notes(spreads: Mapping[str, Spread]) -> tuple[str, ...]:
+    """Return estimated standard deviations in words."""
     notes = []
     for name, spread in spreads.items():
         scale, unit = (1.0, "") if name in {"magnification", "stretch"} else (180 / np.pi, " degrees")
@@ -203,10 +215,10 @@ def _with_estimated_priors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
             f"{name}: standard deviation {spread.independent_sd * scale:.2g}{unit} from view to view and "
             f"{spread.drift_sd * scale:.2g}{unit} drift per view, estimated from the tracks"
         )
-    return replace(fit, variables=fit.variables.with_spreads(spreads), notes=tuple(notes))
+    return tuple(notes)
 
 
-def _autocorrelation(problem: BundleProblem, fit: BundleFit) -> float:
+def residual_autocorrelation(problem: BundleProblem, fit: BundleFit) -> float:
     """Return (1 + r) / (1 - r), with r the correlation of the residuals of neighbouring views: the variance ratio of an AR(1) process."""
     if problem.observations.joint is not None:
         return 1.0

@@ -7,6 +7,8 @@ view to view.  Misfits left by variables that were not free are added.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,6 +67,44 @@ def expected_error(fitted: Geometry, covariance: Floats, half_extent: tuple[floa
         total += float((flat**2).sum())
         count += views
     return float(np.sqrt(total / count))
+
+
+def expected_error_of_pieces(
+    fitted: Geometry,
+    modes: Floats,
+    shift_modes: Floats,
+    weights: Callable[[Floats], Floats],
+    half_extent: tuple[float, float],
+    along: tuple[int, int],
+) -> float:
+    """Return the error of :func:`expected_error` for stitched views, with that of the placement of their pieces.
+
+    Parameters
+    ----------
+    fitted
+        The solution.
+    modes, shift_modes
+        A square root of the joint covariance of view parameters, `(7 views, n)`, and of the pieces' shifts, `(views, pieces, 2, n)`.
+    weights
+        Gives how much of each piece is seen at places `(n, views, 2)` from the image centre, `(n, views, pieces)`.
+    half_extent
+        Half the field along x and y.
+    along
+        Places along x and y: several on every piece, as a shift ends where its piece does.
+    """
+    views = len(fitted.views)
+    basis = np.linalg.qr(fitted.point_jacobians().reshape(-1, 3))[0]
+    by_view = modes.reshape(views, PER_VIEW, -1)
+    heights = np.unique(np.percentile(fitted.points[:, 2], _DEPTH_PERCENTILES))
+    steps = [half * ((2 * np.arange(n) + 1) / n - 1) for half, n in zip(half_extent, along, strict=True)]
+    places = np.array([(x, y, z) for x in steps[0] for y in steps[1] for z in heights])
+    acting = weights(np.stack([fitted.positions(place) for place in places]))
+    total = 0.0
+    for place, share in zip(places, acting, strict=True):
+        flat = (fitted.view_jacobians(place) @ by_view + np.einsum("vk,vkan->van", share, shift_modes)).reshape(2 * views, -1)
+        flat -= basis @ (basis.T @ flat)
+        total += float((flat**2).sum())
+    return float(np.sqrt(total / (views * len(places))))
 
 
 def specimen_motion(residual: Floats, seen: NDArray[np.bool_], noise_px: float) -> float:

@@ -49,6 +49,12 @@ class Geometry:
         kernels.predict(self.views, self.points, out)
         return np.where(observations.seen[..., None], observations.xy - out, 0.0)
 
+    def positions(self, point: Floats) -> Floats:
+        """Return where a point is seen, `(views, 2)`."""
+        out = np.empty((1, len(self.views), 2))
+        kernels.predict(self.views, point[None], out)
+        return np.asarray(out[0])
+
     def point_jacobians(self) -> Floats:
         """Return the derivative of positions by their point, the same for all points, `(views, 2, 3)`."""
         out = np.empty((len(self.views), 2, 3))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.align.bundle.observations import Observations
+from tiltflow.align.piece_weights import StitchedPieces
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Tracks
 
@@ -41,6 +42,9 @@ class BundleProblem:
         Number of tracks over the number of independent ones, as patches overlap.
     drifting
         Whether points drift by more than the specimen moves, as patches of texture do.
+    pieces, piece_weights
+        How the views of a montage were stitched, and how much of each piece acts on each position, `(used tracks, used views, pieces)`;
+        None for views taken in one piece.
     """
 
     observations: Observations
@@ -54,6 +58,8 @@ class BundleProblem:
     notes: tuple[str, ...]
     crowding: float = 1.0
     drifting: bool = False
+    pieces: StitchedPieces | None = None
+    piece_weights: Floats | None = None
 
     @property
     def used_tilt_deg(self) -> Floats:
@@ -75,6 +81,7 @@ def build_problem(
     image_shape: tuple[int, int],
     included: ArrayLike | None,
     start: ArrayLike | None,
+    pieces: StitchedPieces | None = None,
 ) -> BundleProblem:
     """Return the problem, or raise StageError when fewer than two tracks can be used."""
     total, views = tracks.xy.shape[:2]
@@ -82,6 +89,8 @@ def build_problem(
     if nominal.shape != (views,):
         raise ParameterError(f"The tracks have {views} views, the tilt angles {nominal.size}: one angle a view is needed")
     use = np.ones(views, bool) if included is None else np.asarray(included, bool)
+    if pieces is not None and pieces.grid.views != views:
+        raise ParameterError(f"The tracks have {views} views, the pieces {pieces.grid.views}: a piece belongs to one of the views")
     seen = tracks.seen & use
     information = np.where(seen[..., None], _information(tracks), 0.0)
     seen &= information[..., 0] + information[..., 2] > 0
@@ -116,7 +125,14 @@ def build_problem(
         notes=tuple(notes),
         crowding=tracks.crowding,
         drifting=tracks.kind == "patch",
+        pieces=pieces,
+        piece_weights=None if pieces is None else _piece_weights(pieces, tracks, track, view),
     )
+
+
+def _piece_weights(pieces: StitchedPieces, tracks: Tracks, track: NDArray[np.int64], view: NDArray[np.int64]) -> Floats:
+    size = None if tracks.size_px is None else tracks.size_px[track, None]
+    return pieces.weights(tracks.xy[np.ix_(track, view)], size, view=view)
 
 
 def _information(tracks: Tracks) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
-from tiltflow.model import Alignment, Evidence, LocalAlignment
+from tiltflow.model import Alignment, Evidence, LocalAlignment, PieceShifts
 
 Floats = NDArray[np.float64]
 
@@ -54,6 +54,8 @@ class Solution:
         Corrections by area, where they were asked for and could be solved.
     slope
         A sentence on the slope across the tilt axis and what levels it, where the points lie slanted; else empty.
+    pieces
+        Where the tracks see the pieces of a montage.  If the shifts are used, geometry and residuals are those of views so stitched.
     """
 
     image_shape: tuple[int, int]
@@ -76,6 +78,7 @@ class Solution:
     evidence: Evidence
     local: LocalAlignment | None = None
     slope: str = ""
+    pieces: PieceShifts | None = None
 
     @property
     def used(self) -> NDArray[np.bool_]:
@@ -103,6 +106,7 @@ class Solution:
             evidence=self.evidence,
             local=self.local,
             y_per_z=self.y_per_z,
+            pieces=self.pieces,
         )
 
 

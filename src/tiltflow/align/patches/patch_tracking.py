@@ -319,6 +319,12 @@ class _Tracker:
             crowding=self.layout.crowding,
         )
 
+    def _sizes(self, tracks: int) -> Floats:
+        """Return width and height of all patches, and last of the field, `(tracks, 2)`."""
+        sizes = np.tile(np.array(self.layout.size_px, float), (tracks, 1))
+        sizes[-1] = self.shape[::-1]
+        return sizes
+
     def result(self, state: _State) -> PatchResult:
         """Return the tracks over all views and the alignment they give."""
         last = state.last
@@ -337,7 +343,7 @@ class _Tracker:
             weight[index] = observations.joint
         error = jackknife_error(last.fit, last.left_out, (self.shape[1] / 2, self.shape[0] / 2))
         return PatchResult(
-            tracks=Tracks(xy=xy, kind="patch", weight=weight, crowding=self.layout.crowding),
+            tracks=Tracks(xy=xy, kind="patch", weight=weight, crowding=self.layout.crowding, size_px=self._sizes(tracks)),
             correlation=correlation,
             transforms=solution.transforms,
             tilt_deg=solution.aligned_tilt_deg,
