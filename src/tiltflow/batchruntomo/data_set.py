@@ -58,15 +58,15 @@ from tiltflow.engines.native.corrections import find_corrections
 from tiltflow.engines.native.engine import align
 from tiltflow.engines.native.halves import HALVES, make_halves
 from tiltflow.engines.native.positioning import position_specimen
-from tiltflow.engines.native.prepared_views import prepare
+from tiltflow.engines.native.prepared_views import PreparedViews
 from tiltflow.engines.native.viewing import DECONVOLVED, DIFFUSED, make_viewing_volumes
 from tiltflow.engines.native.volume import make_volume
 from tiltflow.engines.plan import check_room
 from tiltflow.errors import LocationError, ParameterError, TiltflowError
 from tiltflow.formats.series import read_series
+from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Alignment, ImageStack, Stack, TiltSeries
 from tiltflow.parallel import one_thread_for_algebra
-from tiltflow.preprocess.series_views import open_views
 from tiltflow.recipe import Recipe
 from tiltflow.record import EngineEntry, Recorder
 from tiltflow.record.recorder import StageNotes
@@ -188,7 +188,7 @@ def _work(path: Path, recipe: Recipe, steps: Steps, site: Site, recorder: Record
         if steps.last > 0:
             log.say("WARNING: nothing but the set-up was done: steps 1 to 4 leave no files, the alignment is made by step 5 or 6")
         return
-    with _scratch(folder) as scratch, open_views(series) as raw, one_thread_for_algebra():
+    with _scratch(folder) as scratch, open_stack(series.path) as raw, one_thread_for_algebra():
         job = EngineJob(series, recipe, site, scratch, recorder)
         if steps.reach(VOLUME_STEP):
             plan = ENGINE.plan(series, recipe, site.threads)
@@ -210,14 +210,15 @@ def _read(path: Path, recipe: Recipe, recorder: Recorder) -> TiltSeries:
 
 def _aligned(job: EngineJob, raw: ImageStack, steps: Steps, log: BatchLog) -> tuple[Stack, Alignment]:
     """Return the repaired views and their alignment, made or read; what is made is in its place."""
-    folder = job.series.path.parent
+    folder, views = job.series.path.parent, PreparedViews(job, raw)
     if not steps.align:
         alignment = read_alignment(folder, job.series)
         log.say(f"Using the existing alignment in {job.series.name}.xf and {job.series.name}.tlt")
-        stack, _ = prepare(job, raw)
     else:
         set_aside(folder, job.series)
-        stack, alignment = align(job, raw)
+        alignment = align(job, views)
+    views.follow(alignment)
+    stack = views.repaired
     positioned = position_specimen(job, stack, alignment) if steps.reach(POSITIONING_STEP) else alignment
     job.note_alignment(positioned)
     if steps.align or positioned is not alignment:

@@ -120,13 +120,14 @@ _OTHER_FILES = (
     "_align.json",
     "_local.json",
     "_fid.txt",
+    "_montage.npz",
     ".defocus",
     "_rec_even.mrc",
     "_rec_odd.mrc",
     "_deconv.mrc",
     "_nad.mrc",
 )
-_FOUND = {"engine", "engine_attempts", "recipe", "alignment", "halves", "ctf", "exposure"}
+_FOUND = {"engine", "engine_attempts", "recipe", "alignment", "halves", "ctf", "exposure", "montage"}
 
 
 def _file(job: Job, suffix: str) -> Path:

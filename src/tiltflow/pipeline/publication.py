@@ -30,6 +30,7 @@ _FILES = (
     "{name}_align.json",
     "{name}_align.npz",
     "{name}_levelled.npz",
+    "{name}_montage.npz",
     "{name}_local.json",
     "{name}_fid.txt",
     "{name}.defocus",

@@ -14,6 +14,7 @@ from tiltflow.atomic_write import atomic_write
 from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
 from tiltflow.disk import copy_file
+from tiltflow.engines.stitching import OFFSETS, read_offsets
 from tiltflow.errors import FormatError, InputChangedError, ParameterError
 from tiltflow.formats.identity import identity_of, require_same
 from tiltflow.formats.series import read_series
@@ -31,7 +32,7 @@ from tiltflow.pipeline.standing import FAILED_FOLDER, attempt_of, keep_attempt, 
 from tiltflow.pipeline.step_book import MEASURE, MEASURE_NUMBER, keys_of_inputs, note_identity, step_numbers, steps_of
 from tiltflow.products.catalogue import STEPS, ProductContext, Source
 from tiltflow.record import Recorder, Steps
-from tiltflow.report.gather import gather_view, gather_volume
+from tiltflow.report.gather import gather_seam, gather_view, gather_volume
 from tiltflow.version import __version__
 from tiltflow.work import Asset, AssetType, SeriesResult
 
@@ -68,9 +69,18 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
             require_same(job.source, identity)
             return None
         result = align_and_reconstruct(job, series, recorder, steps, recorder.record.source_key)
+    _picture_of_seam(job, series, recorder)
     require_same(job.source, identity)
     measure(job, recorder, steps, result.volume)
     return result
+
+
+def _picture_of_seam(job: Job, series: TiltSeries, recorder: Recorder) -> None:
+    """Put a picture of the worst seam of a montage beside the record, if its pieces were found."""
+    path = job.workdir / f"{job.name}{OFFSETS}"
+    if series.montage is not None and path.exists():
+        with optional(recorder, "the picture of the worst seam"):
+            gather_seam(recorder, series, read_offsets(path), job.recipe.xrays, job.output)
 
 
 def _enough(series: TiltSeries) -> TiltSeries:

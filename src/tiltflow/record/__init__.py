@@ -7,7 +7,15 @@ rewritten whole (beside, then renamed) after every change, so a killed run leave
 :class:`SeriesRecord` and :class:`RunRecord` are the published schemas.
 """
 
-from tiltflow.record.evidence import AlignmentEntry, CtfEntry, ExposureEntry, HalvesEntry, RingsEntry, VolumeEntry
+from tiltflow.record.evidence import (
+    AlignmentEntry,
+    CtfEntry,
+    ExposureEntry,
+    HalvesEntry,
+    MontageEntry,
+    RingsEntry,
+    VolumeEntry,
+)
 from tiltflow.record.reading import read_record, read_run
 from tiltflow.record.recorder import Recorder, RunRecorder, StageNotes
 from tiltflow.record.schema import (
@@ -55,6 +63,7 @@ __all__ = [
     "GivenAlignmentEntry",
     "GivenDirective",
     "HalvesEntry",
+    "MontageEntry",
     "NumberEntry",
     "PictureEntry",
     "ProductEntry",

@@ -134,6 +134,38 @@ class HalvesEntry(Entry):
     resolution_0500_nm: float | None = None
 
 
+class MontageEntry(Entry):
+    """How the views were stitched from pieces, and how well.
+
+    `error_px` is the root mean square over all pieces of the standard error of their places, both axes together, and `moved_px` how far
+    they were moved from where they were written.  `deviation_px` is what a view adds to what all views share.  Pieces are named by
+    view and number, both from 1, x fastest: those that were never taken, that show nothing, that lie where the other views expect
+    them for want of an edge, and that the tracks contradict.  `moved_by_tracks` says whether beads or patches placed the pieces
+    anew, and `leave_out_px` has the leave-out error without and with that; `placement_error_px` is the part of the alignment's
+    estimated error that is left of the stitching.
+    """
+
+    columns: int
+    rows: int
+    piece_px: tuple[int, int]
+    overlap_px: tuple[int, int]
+    error_px: float
+    error_per_view_px: list[float]
+    moved_px: float
+    deviation_px: float
+    edges_measured: int
+    edges_doubted: int
+    pieces_missing: list[tuple[int, int]] = Field(default_factory=list)
+    pieces_blank: list[tuple[int, int]] = Field(default_factory=list)
+    pieces_expected: list[tuple[int, int]] = Field(default_factory=list)
+    pieces_doubted: list[tuple[int, int]] = Field(default_factory=list)
+    rotation_deg: float = 0.0
+    magnification: float = 0.0
+    moved_by_tracks: bool = False
+    leave_out_px: tuple[float, float] | None = None
+    placement_error_px: float | None = None
+
+
 class RingsEntry(Entry):
     """Rings in the spectrum of a view, counted from 1: power over its smooth part, less 1, as measured and as the CTF has it."""
 

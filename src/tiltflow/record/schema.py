@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field
 
 from tiltflow.record.entry import Entry
-from tiltflow.record.evidence import AlignmentEntry, CtfEntry, ExposureEntry, HalvesEntry, VolumeEntry
+from tiltflow.record.evidence import AlignmentEntry, CtfEntry, ExposureEntry, HalvesEntry, MontageEntry, VolumeEntry
 from tiltflow.work import Quantity, StageRecord, Trust
 
 SCHEMA: Final = "tiltflow/series-record/1"
@@ -171,7 +171,7 @@ class FailedAttemptEntry(Entry):
 class PictureEntry(Entry):
     """A small picture for the report; `path` is relative to the folder of the record."""
 
-    name: Literal["zero_tilt", "slice_xy", "slice_xz", "slice_yz"]
+    name: Literal["zero_tilt", "slice_xy", "slice_xz", "slice_yz", "seam"]
     path: str
     width: int
     height: int
@@ -256,6 +256,7 @@ class SeriesRecord(Entry):
     halves: HalvesEntry | None = None
     ctf: CtfEntry | None = None
     exposure: ExposureEntry | None = None
+    montage: MontageEntry | None = None
     pictures: list[PictureEntry] = Field(default_factory=list)
     products: list[ProductEntry] = Field(default_factory=list)
     files: list[FileEntry] = Field(default_factory=list)

@@ -13,10 +13,13 @@ from tiltflow.filters.deconvolve import DeconvolveParams, deconvolve_section
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Image, TiltSeries
+from tiltflow.preprocess.montage import PieceOffsets, StitchedViews, worst_seam
+from tiltflow.preprocess.preparation import RepairingStack
 from tiltflow.preprocess.series_views import place_pieces
+from tiltflow.preprocess.xrays import XrayParams
 from tiltflow.record import CtfEntry, Recorder, VolumeEntry
 from tiltflow.report.measure import VolumeMeasure, measure_volume
-from tiltflow.report.pictures import write_slices, write_view
+from tiltflow.report.pictures import write_seam, write_slices, write_view
 from tiltflow.report.specimen import positioned
 
 
@@ -27,6 +30,28 @@ def gather_view(recorder: Recorder, series: TiltSeries, folder: Path) -> None:
         view = raw[flattest] if series.montage is None else place_pieces(raw, series.montage, flattest)
     recorder.record.pictures.append(write_view(folder, view, series.pixel_size_angstrom / 10, float(series.tilt_deg[flattest])))
     recorder.save()
+
+
+def gather_seam(recorder: Recorder, series: TiltSeries, offsets: PieceOffsets, xrays: XrayParams, folder: Path) -> None:
+    """Put a picture of the worst seam of a montage beside the record.
+
+    Parameters
+    ----------
+    offsets
+        Where its pieces lie.
+    xrays
+        Criteria of the hits that are repaired in the picture.
+    folder
+        Of the record.
+    """
+    if series.montage is None:
+        return
+    with open_stack(series.path) as raw:
+        seam = worst_seam(StitchedViews(RepairingStack(raw, xrays), series.montage, offsets))
+    if seam is not None:
+        picture = write_seam(folder, seam.written, seam.stitched, series.pixel_size_angstrom / 10, seam.sentence)
+        recorder.record.pictures.append(picture)
+        recorder.save()
 
 
 def gather_volume(recorder: Recorder, volume: Path, folder: Path, *, threads: int = 1) -> None:

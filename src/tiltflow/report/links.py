@@ -36,6 +36,7 @@ _LAST = {
     "{name}_local.json": "Local areas",
     "{name}_fid.txt": "Tracks",
     "{name}.defocus": "Defocus",
+    "{name}_montage.npz": "Places of the pieces",
     "{name}.adoc": "Directives",
     "{name}.log": "Log",
     "batchruntomo.log": "Log of batchruntomo",

@@ -28,15 +28,25 @@ _GREY_SIGMAS = 4.0
 _NORMAL_QUARTILES = 1.349
 _BLACK_WHITE = (0.3, 99.7)
 _BAR_SHARE = 0.25
+_GAP = 40
+"""The pictures of a seam are apart by their width over this."""
 _BEHIND_SIDE, _BEHIND_STEP, _FADED = 320, 8, (24, 168)
 
-Name = Literal["zero_tilt", "slice_xy", "slice_xz", "slice_yz"]
+Name = Literal["zero_tilt", "slice_xy", "slice_xz", "slice_yz", "seam"]
 
 
 def write_view(folder: Path, view: NDArray[Any], pixel_nm: float, tilt_deg: float) -> PictureEntry:
     """Write one raw view, `(y, x)`, as it came from the microscope, into the pictures beside the record in `folder`."""
     text = f"The raw view at {round(tilt_deg, 1) + 0.0:.1f}° tilt"
     return _write(folder, "zero_tilt", np.asarray(view, np.float32), (pixel_nm, pixel_nm), text)
+
+
+def write_seam(folder: Path, written: NDArray[np.float32], stitched: NDArray[np.float32], pixel_nm: float, what: str) -> PictureEntry:
+    """Write a seam of a montage twice, `(y, x)` each: with its pieces where they were written, and stitched."""
+    gap = np.full((written.shape[0], max(written.shape[1] // _GAP, 1)), np.nan, np.float32)
+    both = np.hstack([written, gap, stitched])
+    text = f"The worst seam, {what}; left: pieces where they were written, right: as stitched"
+    return _write(folder, "seam", both, (pixel_nm, pixel_nm), text, LARGEST_SIDE)
 
 
 def write_slices(folder: Path, measured: VolumeMeasure, voxel_nm: float, how: str = "") -> list[PictureEntry]:

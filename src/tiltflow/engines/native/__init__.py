@@ -45,16 +45,7 @@ class NativeEngine:
         return ""
 
     def check(self, job: EngineJob) -> None:
-        """Refuse a montage; what else this engine cannot do is refused when the recipe is made for it.
-
-        Raises
-        ------
-        UnsupportedError
-            If the series is a montage.
-        """
-        from tiltflow.preprocess.series_views import refuse_pieces
-
-        refuse_pieces(job.series)
+        """Accept every series: what this engine cannot do is refused when the recipe is made for it."""
 
     def plan(self, series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
         """Return the memory, disk space and time that the work on a series needs."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.engines.base import EngineJob
-from tiltflow.engines.native.corrections import NO_CORRECTIONS, Corrections, correction_of
+from tiltflow.engines.native.corrections import NO_CORRECTIONS, Correction, Corrections, correction_of
 from tiltflow.engines.native.gold_erasing import gold_in_views
 from tiltflow.engines.native.volume import title
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.stacks import open_stack
-from tiltflow.model import Alignment, ImageStack, Progress, Stack
+from tiltflow.model import Alignment, Image, ImageStack, Progress, Stack
 from tiltflow.observer import SILENT, StageObserver
+from tiltflow.preprocess.montage import StitchedViews, align_pieces
 from tiltflow.preprocess.preparation import repair_alike
 from tiltflow.reconstruct.aligned_stack import align_stack, aligned_dtype, aligned_shape
 
@@ -58,6 +60,8 @@ class AlignedStacks:
         job, params, path = self._job, self._job.recipe.stack, self._job.path("_ali.mrc")
         self.prepare()
         with job.recorder.stage("aligned stack") as notes:
+            if params.linear and isinstance(self._whole, StitchedViews):
+                notes.warn("pieces of a montage are interpolated by cubic convolution: linear interpolation is without effect")
             ny, nx = self._write(path, self._whole, raw, notes, notes.progress)
             notes.number("binning", params.binning)
             notes.number("width", nx, "px")
@@ -83,12 +87,19 @@ class AlignedStacks:
         path = job.path(_HALF_STACKS[which])
         try:
             with open_stack(job.series.frame_stacks[which]) as raw, SILENT.stage("") as silent:
-                stack = repair_alike(raw, self._whole, job.recipe.xrays)
+                stack = self._alike(raw)
                 # Texture in the place of gold is another in every stack: halves that share it would agree.
                 self._write(path, stack, raw, silent, progress, first_texture=(which + 1) * raw.shape[0])
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+    def _alike(self, raw: Stack) -> Stack:
+        """Return other images of the same views, or of their pieces, repaired and stitched as those of all frames are."""
+        whole, xrays = self._whole, self._job.recipe.xrays
+        if isinstance(whole, StitchedViews):
+            return replace(whole, pieces=repair_alike(raw, whole.pieces, xrays))
+        return repair_alike(raw, whole, xrays)
 
     def _write(
         self,
@@ -117,8 +128,21 @@ class AlignedStacks:
                 tilt_deg=self._alignment.tilt_deg,
             ) as out,
         ):
-            for image in align_stack(
-                stack, self._alignment.transforms, params, then=then, threads=job.site.threads, progress=progress
-            ):
+            for image in self._aligned(stack, then, progress):
                 out.write(image)
         return ny, nx
+
+    def _aligned(self, stack: Stack, then: Correction | None, progress: Progress | None) -> Iterator[Image]:
+        """Return the aligned views; the pieces of a montage go straight into the aligned frame."""
+        params, transforms, threads = self._job.recipe.stack, self._alignment.transforms, self._job.site.threads
+        if not isinstance(stack, StitchedViews):
+            return align_stack(stack, transforms, params, then=then, threads=threads, progress=progress)
+        return align_pieces(
+            stack,
+            transforms,
+            binning=params.binning,
+            out_shape=aligned_shape(stack.shape, params),
+            then=then,
+            threads=threads,
+            progress=progress,
+        )

@@ -1,6 +1,6 @@
 """The work of tiltflow's own engine, step by step.
 
-X-rays -> bad views -> alignment (:mod:`tiltflow.align.fallback`) -> CTF -> aligned stack, corrected as it is made -> back-projection
+X-rays -> pieces stitched, if the views are in pieces -> bad views -> alignment (:mod:`tiltflow.align.fallback`) -> CTF -> aligned stack, corrected as it is made -> back-projection
 -> trim.  The raw stack is read view by view and repaired as it is read; slices go straight into the turned and trimmed volume, so
 scratch holds only the aligned stack and the volume.
 """
@@ -18,14 +18,15 @@ from tiltflow.engines.native.corrections import Corrections, find_corrections
 from tiltflow.engines.native.given_alignment import checksums, take_alignment
 from tiltflow.engines.native.halves import HALVES, make_halves
 from tiltflow.engines.native.positioning import position_specimen
-from tiltflow.engines.native.prepared_views import prepare
+from tiltflow.engines.native.prepared_views import PreparedViews
 from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.engines.native.viewing import make_viewing_volumes
 from tiltflow.engines.native.volume import make_volume
+from tiltflow.engines.stitching import stitched_pieces
 from tiltflow.formats.alignment_archive import read_alignment, write_alignment
-from tiltflow.model import Alignment, ImageStack, Reconstruction, Stack
-from tiltflow.preprocess.preparation import repair_views
-from tiltflow.preprocess.series_views import open_views
+from tiltflow.formats.stacks import open_stack
+from tiltflow.model import Alignment, ImageStack, Reconstruction
+from tiltflow.preprocess.montage import StitchedViews
 from tiltflow.recipe.make import render_request
 
 
@@ -38,8 +39,8 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
         If a stage finds that these data cannot give a result, with the reason.
     """
     write_directives(job)
-    with open_views(job.series) as raw:
-        views = _Views(job, raw)
+    with open_stack(job.series.path) as raw:
+        views = PreparedViews(job, raw)
         alignment, key = _align_step(job, views)
         corrections = find_corrections(job, lambda: views.repaired, alignment, key)
         stacks = AlignedStacks(job, lambda: views.repaired, alignment, corrections)
@@ -65,36 +66,18 @@ def align_series(job: EngineJob) -> Alignment:
     StageError
         If these data cannot be aligned, with the reason.
     """
-    with open_views(job.series) as raw:
-        return _align_step(job, _Views(job, raw))[0]
+    with open_stack(job.series.path) as raw:
+        return _align_step(job, PreparedViews(job, raw))[0]
 
 
-class _Views:
-    """The raw views with x-ray hits, faults of the camera and pixels that are not numbers repaired, once they are needed."""
-
-    def __init__(self, job: EngineJob, raw: ImageStack) -> None:
-        self._job, self._raw = job, raw
-        self._repaired: Stack | None = None
-
-    def aligned(self) -> Alignment:
-        """Align the views."""
-        self._repaired, alignment = align(self._job, self._raw)
-        return alignment
-
-    @property
-    def repaired(self) -> Stack:
-        """The views `(view, y, x)`."""
-        if self._repaired is None:
-            job = self._job
-            self._repaired = repair_views(self._raw, job.recipe.xrays, observer=job.recorder, threads=job.site.threads)
-        return self._repaired
-
-
-def _align_step(job: EngineJob, views: _Views) -> tuple[Alignment, str]:
+def _align_step(job: EngineJob, views: PreparedViews) -> tuple[Alignment, str]:
     """Return the alignment, levelled if that is asked for, and the key of it."""
     recipe = job.recipe
-    asked = (recipe.hints, recipe.xrays, recipe.views, recipe.align, checksums(job))
-    alignment, key = _kept_or_made(job, "alignment", "_align.npz", (job.source_key,), asked, views.aligned)
+    asked: tuple[object, ...] = (recipe.hints, recipe.xrays, recipe.views, recipe.align, checksums(job))
+    if job.series.montage is not None:
+        asked = (*asked, STEP_NUMBERS["stitching"])
+    alignment, key = _kept_or_made(job, "alignment", "_align.npz", (job.source_key,), asked, lambda: align(job, views))
+    views.follow(alignment)
     if recipe.position.sample_type != 0:
         asked_position = (recipe.position, recipe.reconstruct, recipe.stack.binning)
         found = alignment
@@ -168,23 +151,21 @@ def _volume_step(job: EngineJob, aligned: Path, stacks: AlignedStacks, alignment
     return path
 
 
-def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
-    """Return the views and their alignment: the one that the recipe gives, or one of our own.
-
-    X-ray hits, faults of the camera and pixels that are not numbers are repaired as views are read.
+def align(job: EngineJob, views: PreparedViews) -> Alignment:
+    """Return the alignment of the views: the one that the recipe gives, or one of our own.
 
     Raises
     ------
     StageError
-        If these data cannot be aligned, with the reason.
+        If a stage finds that these data cannot give a result, with the reason.
     LocationError, FormatError, MissingValueError
         If a given alignment cannot be read, or does not fit them.
     """
     series, recipe = job.series, job.recipe
-    stack, excluded = prepare(job, raw)
+    stack, excluded = views.usable()
     if recipe.alignment is not None:
-        return stack, take_alignment(job, stack, excluded)
-    alignment = align_views(
+        return take_alignment(job, stack, excluded)
+    return align_views(
         stack,
         series.tilt_deg,
         series.axis_angle_deg,
@@ -193,7 +174,7 @@ def align(job: EngineJob, raw: Stack) -> tuple[Stack, Alignment]:
         excluded=excluded,
         name=series.path.name,
         axis_told=series.axis_is_told,
+        pieces=stitched_pieces(stack) if isinstance(stack, StitchedViews) else None,
         observer=job.recorder,
         threads=job.site.threads,
     )
-    return stack, alignment

@@ -1,4 +1,4 @@
-"""The views that this engine works on: repaired, and unusable ones named."""
+"""The views that this engine works on: repaired, stitched if they are in pieces, and unusable ones named."""
 
 from __future__ import annotations
 
@@ -7,24 +7,79 @@ from collections.abc import Mapping
 import numpy as np
 
 from tiltflow.engines.base import EngineJob
-from tiltflow.model import Stack
-from tiltflow.preprocess.preparation import prepare_views
+from tiltflow.engines.native.step_numbers import STEP_NUMBERS
+from tiltflow.engines.stitching import OFFSETS, as_tracks_see, note_tracks, read_offsets, stitch
+from tiltflow.model import Alignment, Stack
+from tiltflow.piece_grid import PieceGrid
+from tiltflow.preprocess.montage import StitchedViews
+from tiltflow.preprocess.preparation import leave_out_bad_views, repair_views
 
 
-def prepare(job: EngineJob, raw: Stack) -> tuple[Stack, Mapping[int, str]]:
-    """Return the views and those that are left out, counted from 0, with the reason.
+class PreparedViews:
+    """The views of a series: x-ray hits, faults of the camera and pixels that are not numbers are repaired as they are read.
 
-    X-ray hits, faults of the camera and pixels that are not numbers are repaired as views are read.
+    Those of a montage are stitched from pieces that are repaired so.  Nothing is searched for before it is needed.
+
+    Parameters
+    ----------
+    raw
+        The sections of the stack, `(section, y, x)`: views, or the pieces of a montage.
     """
-    series, recipe = job.series, job.recipe
-    left_out = {int(view): "is left out by the request" for view in np.flatnonzero(~series.included)}
-    return prepare_views(
-        raw,
-        series.tilt_deg,
-        recipe.xrays,
-        recipe.views,
-        left_out=left_out,
-        name=series.path.name,
-        observer=job.recorder,
-        threads=job.site.threads,
-    )
+
+    def __init__(self, job: EngineJob, raw: Stack) -> None:
+        self._job, self._raw = job, raw
+        self._made: Stack | None = None
+        self._alignment: Alignment | None = None
+
+    @property
+    def repaired(self) -> Stack:
+        """The views `(view, y, x)`."""
+        if self._made is None:
+            grid = self._job.series.montage
+            self._made = self._sections() if grid is None else self._stitched(grid)
+        if self._alignment is not None and isinstance(self._made, StitchedViews):
+            return as_tracks_see(self._made, self._alignment)
+        return self._made
+
+    def usable(self) -> tuple[Stack, Mapping[int, str]]:
+        """Return the views and those that are left out, counted from 0, with the reason.
+
+        Raises
+        ------
+        StageError
+            If fewer than three views are left.
+        """
+        series, recipe, job = self._job.series, self._job.recipe, self._job
+        left_out = {int(view): "is left out by the request" for view in np.flatnonzero(~series.included)}
+        views = self.repaired
+        return views, leave_out_bad_views(
+            views,
+            series.tilt_deg,
+            recipe.views,
+            left_out=left_out,
+            name=series.path.name,
+            observer=job.recorder,
+            threads=job.site.threads,
+        )
+
+    def follow(self, alignment: Alignment) -> None:
+        """Place the pieces of a montage where the tracks of an alignment see them, from now on: its transforms hold for that."""
+        self._alignment = alignment
+        note_tracks(self._job, alignment)
+
+    def _sections(self) -> Stack:
+        job = self._job
+        return repair_views(self._raw, job.recipe.xrays, observer=job.recorder, threads=job.site.threads)
+
+    def _stitched(self, grid: PieceGrid) -> StitchedViews:
+        """Return the views of a montage; where its pieces lie is found, or taken over from an earlier run."""
+        job, path = self._job, self._job.path(OFFSETS)
+        asked = (job.recipe.xrays, job.recipe.hints.focus, job.recipe.hints.axis_angle_deg)
+        step = job.book.begin("stitching", STEP_NUMBERS["stitching"], (job.source_key,), asked)
+        if step.kept is not None:
+            step.bring(job.workdir)
+            return StitchedViews(self._sections(), grid, read_offsets(path))
+        views = stitch(job, self._sections(), grid)
+        entry = job.recorder.record.montage
+        job.book.made(step, {path.name: path}, {"montage": entry.model_dump(mode="json")} if entry is not None else None)
+        return views

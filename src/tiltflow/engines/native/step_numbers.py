@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 STEP_NUMBERS: Mapping[str, int] = {
+    "stitching": 1,
     "alignment": 5,
     "positioning": 1,
     "ctf": 1,
