@@ -17,6 +17,7 @@ from tiltflow.cli.application import NONE_SUCCEEDED, SOME_FAILED
 from tiltflow.errors import UnsupportedError
 from tiltflow.formats.series import read_series
 from tiltflow.formats.stacks import open_stack
+from tiltflow.interchange.series_geometry import read_geometry
 from tiltflow.piece_grid import PieceGrid
 from tiltflow.preprocess.series_views import open_views, place_pieces
 from tiltflow.record import read_record
@@ -81,6 +82,8 @@ def test_a_montage_without_the_option_is_noticed_and_done_by_imod(call, montage,
     assert "each stitched from 2 x 2 pieces of 32 x 32 pixels that overlap by 8 x 8" in facts(record)
     assert "that overlap by 8 x 8" in (tmp_path / "out" / "M" / PAGE_NAME).read_text()
     assert any(picture.path for picture in record.pictures)
+    with pytest.raises(UnsupportedError, match="M is a montage: its raw stack holds pieces"):
+        read_geometry(tmp_path / "out" / "M")
 
 
 def test_what_is_kept_of_a_failed_run_has_the_files_that_blendmont_needs(call, montage, tmp_path, fake_imod):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
-from tiltflow.errors import FormatError, LocationError, ParameterError, StageError
+from tiltflow.errors import FormatError, LocationError, ParameterError, StageError, UnsupportedError
 from tiltflow.formats.acquisition import exposure_before_each_view
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
@@ -192,9 +192,13 @@ def read_geometry(folder: Path, record: SeriesRecord | None = None) -> SeriesGeo
         If one of them cannot be read, or does not fit the others.
     StageError
         If the series has no result.
+    UnsupportedError
+        If its raw stack holds pieces of views.
     """
     if record is None:
         record = _finished_record(folder)
+    if "montage" in record.input:
+        raise UnsupportedError(f"{record.name} is a montage: its raw stack holds pieces, which other programs would take for views")
     found = record.alignment
     if found is None or record.recipe is None:
         raise StageError(f"{record.name}: the record in {folder} holds no alignment; process the series again, then export it")

@@ -74,7 +74,8 @@ class DataSet:
         self.nx, self.ny, self.views = struct.unpack("<3i", (given if given.exists() else self.stack).read_bytes()[:12])
         if given != self.stack and given.exists():
             given.rename(self.stack)
-        if directives.get("setupset.copyarg.montage") == "1":
+        self.montage = directives.get("setupset.copyarg.montage") == "1"
+        if self.montage:
             self.count_views(directives)
 
     def count_views(self, directives):
@@ -115,6 +116,9 @@ class DataSet:
     def write_command_files(self):
         for name in COMMAND_FILES:
             Path(f"{name}.com").write_text(f"# {name} of {self.name}\n")
+        if self.montage:
+            for path in (RUNS / "montage_two_by_two").glob("*.com"):
+                Path(path.name).write_text(re.sub(r"\bn22\b", self.name, path.read_text()))
 
     def write_alignment(self):
         row = f"{1:12.7f}{0:12.7f}{0:12.7f}{1:12.7f}{0:12.3f}{0:12.3f}\n"
@@ -245,8 +249,12 @@ def main():
     if behaviour.startswith("replay:"):
         replay(behaviour.removeprefix("replay:"), data, args.get("-start", "0"), args.get("-end", ""))
     say(f"batchruntomo started on {data.stack} with {cpus or 1} processors")
+    if args.get("-start") != "1":
+        data.write_command_files()
+    if args.get("-end") == "0":
+        say("All command files successfully created", "Batchruntomo finished with data set")
+        return
     data.remove_xrays()
-    data.write_command_files()
     if weighs_whole_tracks_of_beads(directives):
         say(
             "Doing fine alignment with no distortion or local alignments, with robust fitting (running align.com)",

@@ -11,13 +11,16 @@ from tests.montages import LABEL, PIECE, TILTS, VIEWS, coordinates, write_pieces
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod import ENGINE
 from tiltflow.engines.imod.engine import reconstruct_series
-from tiltflow.engines.imod.montage import shift_from_displacements
+from tiltflow.engines.imod.montage import blend_by, shift_from_displacements
 from tiltflow.errors import EngineError
 from tiltflow.formats.edge_displacements import read_edge_displacements
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.piece_lists import read_piece_list, render_piece_list
 from tiltflow.formats.series import read_series
 from tiltflow.formats.tilts import read_tilts, write_tilts
+from tiltflow.model import Stack
+from tiltflow.piece_grid import PieceGrid
+from tiltflow.preprocess.montage import MontageParams, PieceOffsets, measure_offsets
 from tiltflow.recipe import BrtParameters, Recipe, make_recipe
 from tiltflow.record import Recorder
 from tiltflow.work import Site
@@ -25,7 +28,7 @@ from tiltflow.work import Site
 BLENDS = ("xcorr.com", "preblend.com", "blend.com")
 
 
-def job_of(source: Path, folder: Path, recipe: Recipe | None = None) -> EngineJob:
+def job_of(source: Path, folder: Path, recipe: Recipe | None = None, *, audit: bool = True) -> EngineJob:
     workdir = folder / "work"
     workdir.mkdir()
     recipe = recipe or make_recipe(engine="imod")
@@ -34,16 +37,17 @@ def job_of(source: Path, folder: Path, recipe: Recipe | None = None) -> EngineJo
     )
 
 
-def recorded_job(data: Path, name: str, folder: Path) -> EngineJob:
+def recorded_job(data: Path, name: str, folder: Path, *, audit: bool = True) -> EngineJob:
     """Return the work on a series with the pieces of a recorded one, but small images, called `mine`."""
     source = folder / "mine.st"
     pieces = read_piece_list(data / "montage" / f"{name}.pl")
+    noise = np.random.default_rng(1).normal(60, 10, (256, 256)).astype(np.float32)
     with MrcWriter(source, (len(pieces), 256, 256), np.int8, pixel_size_angstrom=10, labels=[LABEL], is_stack=True) as out:
         for _ in pieces:
-            out.write(np.zeros((256, 256), np.float32))
+            out.write(noise)
     source.with_suffix(".pl").write_text(render_piece_list(pieces))
     write_tilts(source.with_suffix(".rawtlt"), np.linspace(-60, 60, 21))
-    return job_of(source, folder)
+    return job_of(source, folder, audit=audit)
 
 
 def directives_of(job: EngineJob) -> dict[str, str]:
@@ -70,7 +74,8 @@ def test_pieces_and_angles_are_written_from_whatever_source_had_them(beside, mon
     }
     assert result.alignment is not None
     assert len(result.alignment.tilt_deg) == VIEWS
-    assert any("not measured" in warning for warning in job.recorder.record.warnings)
+    assert [stage.name for stage in job.recorder.record.stages][:2] == ["montage", "batchruntomo"]
+    assert read_edge_displacements(job.path(".ecd"), PieceGrid.of_sections(coordinates(), (PIECE, PIECE))).shape == (VIEWS, 4, 2)
 
 
 def test_an_ordinary_series_is_given_as_ever(tmp_path, fake_imod, write_series):
@@ -113,26 +118,29 @@ def test_the_copy_of_a_tiff_has_all_pieces_with_the_tilt_of_their_view(tmp_path,
 def test_a_recorded_run_of_a_montage_gives_its_alignment(run, name, mean_px, data, tmp_path, fake_imod):
     fake_imod.setenv("FAKE_BATCHRUNTOMO", f"replay:{run}")
     job = recorded_job(data, name, tmp_path)
-    result = ENGINE.reconstruct(job)
+    result = reconstruct_series(job, lambda job, raw: None)
     assert result.alignment is not None
     np.testing.assert_allclose(result.alignment.tilt_deg, np.loadtxt(data / "imod_runs" / run / f"{name}.tlt"))
     assert result.alignment.evidence.residual_mean_px == mean_px
     assert (job.workdir / "arguments.log").read_text().split() == ["-di", "mine.adoc"]
+    assert any("the error of this alignment is not measured" in warning for warning in job.recorder.record.warnings)
 
 
 def offsets_of(data: Path):
     """Return what finds the offsets by which the recorded run with displacements of its own was made, from these displacements."""
 
-    def found(job: EngineJob, raw: object) -> np.ndarray:
+    def found(job: EngineJob, raw: Stack) -> PieceOffsets:
         grid = job.series.montage
         assert grid is not None
+        blank = measure_offsets(raw, grid, job.series.tilt_deg, MontageParams())
         edges = read_edge_displacements(data / "imod_runs" / "montage_two_by_two_own_ecd" / "n22.ecd", grid)
         differences = np.zeros((len(grid.edges) + 1, grid.pieces))
         differences[-1] = 1  # offsets have the mean 0
         for row, edge in zip(differences, grid.edges, strict=False):
             row[edge.lower], row[edge.upper] = -1, 1
         wanted = np.concatenate([edges, np.zeros((grid.views, 1, 2))], axis=1)
-        return np.einsum("pe,vec->vpc", np.linalg.pinv(differences), wanted)
+        offsets = np.einsum("pe,vec->vpc", np.linalg.pinv(differences), wanted)
+        return blank.with_offsets(offsets, blank.error_px)
 
     return found
 
@@ -142,7 +150,7 @@ def test_with_offsets_the_run_is_made_in_three_steps_and_its_command_files_are_t
 ):
     run = "montage_two_by_two_own_ecd"
     fake_imod.setenv("FAKE_BATCHRUNTOMO", f"replay:{run}")
-    job = recorded_job(data, "n22", tmp_path)
+    job = recorded_job(data, "n22", tmp_path, audit=False)
     result = reconstruct_series(job, offsets_of(data))
     folder = data / "imod_runs" / run
     for name in BLENDS:
@@ -158,11 +166,10 @@ def test_with_offsets_the_run_is_made_in_three_steps_and_its_command_files_are_t
     assert log.index("All command files successfully created") < log.index("Completed dataset mine")
 
 
-def test_a_set_up_without_the_command_files_of_a_montage_is_explained(data, tmp_path, fake_imod):
-    fake_imod.setenv("FAKE_BATCHRUNTOMO", "good")
-    job = recorded_job(data, "n22", tmp_path)
-    with pytest.raises(EngineError, match=r"(preblend|xcorr)\.com"):
-        reconstruct_series(job, offsets_of(data))
+def test_a_set_up_without_the_command_files_of_a_montage_is_explained(tmp_path):
+    grid = PieceGrid.of_sections(coordinates(), (PIECE, PIECE))
+    with pytest.raises(EngineError, match=r"set up the data set without xcorr\.com, by which pieces are blended"):
+        blend_by(grid, np.zeros((grid.views, grid.pieces, 2)), tmp_path / "B.st")
 
 
 @pytest.mark.parametrize("lost", ["ShiftPieces", "ReadInXcorrs"])

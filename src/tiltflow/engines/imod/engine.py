@@ -10,9 +10,6 @@ import logging
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tiltflow import command
 from tiltflow.disk import copy_file
 from tiltflow.engines.base import EngineJob
@@ -31,6 +28,7 @@ from tiltflow.formats.transforms import read_transforms
 from tiltflow.geometry import common_axis_angle
 from tiltflow.model import Alignment, Evidence, Reconstruction
 from tiltflow.observer import StageObserver
+from tiltflow.preprocess.montage import PieceOffsets
 from tiltflow.recipe import render_adoc
 
 _log = logging.getLogger(__name__)
@@ -74,7 +72,7 @@ class _Batchruntomo:
                 rest: tuple[str, ...] = ()
                 if offsets is not None and job.series.montage is not None:
                     self._run(job, directives, notes, _SET_UP)
-                    blend_by(job.series.montage, offsets, directives.with_suffix(".st"))
+                    blend_by(job.series.montage, offsets.offset_px, directives.with_suffix(".st"))
                     rest = _AFTER_SET_UP
                 reading = self._run(job, directives, notes, rest)
             finally:
@@ -84,7 +82,7 @@ class _Batchruntomo:
             for name, value in _numbers(alignment.evidence).items():
                 notes.number(name, value, "px" if name.endswith("_px") else "")
         if audits(job.site):
-            alignment = audit_result(job, alignment, _fit_logs(job))
+            alignment = audit_result(job, alignment, _fit_logs(job), offsets)
         return Reconstruction(
             aligned=outputs["_ali.mrc"],
             volume=outputs["_rec.mrc"],
@@ -93,7 +91,7 @@ class _Batchruntomo:
             alignment=alignment,
         )
 
-    def _offsets(self, job: EngineJob) -> NDArray[np.float64] | None:
+    def _offsets(self, job: EngineJob) -> PieceOffsets | None:
         """Return the offsets of the pieces of a montage; None where there are none, or nothing finds them."""
         if job.series.montage is None:
             return None

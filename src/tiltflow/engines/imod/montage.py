@@ -23,10 +23,11 @@ from tiltflow.formats.piece_lists import coordinates_of, write_piece_list
 from tiltflow.formats.tilts import write_tilts
 from tiltflow.model import ImageStack, TiltSeries
 from tiltflow.piece_grid import PieceGrid
+from tiltflow.preprocess.montage import MontageParams, PieceOffsets, measure_offsets
 from tiltflow.recipe import Recipe
 
-OffsetsOf: TypeAlias = Callable[[EngineJob, ImageStack], NDArray[np.float64] | None]
-"""Returns what is to be added to the corner of each piece, `(views, pieces, 2)` pixels, from the stack of pieces; None for unknown."""
+OffsetsOf: TypeAlias = Callable[[EngineJob, ImageStack], PieceOffsets | None]
+"""Returns where the pieces of a montage lie, from its stack of pieces; None leaves it to IMOD."""
 
 _TILT_SOURCES = ("setupset.copyarg.extract", "setupset.copyarg.firstinc")
 _FIRST_BLEND = "xcorr.com"
@@ -37,17 +38,33 @@ _SAMPLES = "sample.com"
 _SHIFTS, _FROM_XCORRS, _READS = "ShiftPieces", "ShiftFromXcorrs", "ReadInXcorrs"
 
 
-def pieces_offsets(job: EngineJob, raw: ImageStack) -> NDArray[np.float64] | None:  # noqa: ARG001  what finds them takes both
-    """Return what is to be added to the written corner of each piece, `(views, pieces, 2)`, x and y in pixels; None leaves it to IMOD.
+def pieces_offsets(job: EngineJob, raw: ImageStack) -> PieceOffsets | None:
+    """Return where the pieces of a montage lie; None for an ordinary series.
 
     Parameters
     ----------
     job
-        The work on a montage.
+        The work on it.
     raw
         Its pieces, `(section, y, x)`.
     """
-    return None
+    series = job.series
+    if series.montage is None:
+        return None
+    with job.recorder.stage("montage") as notes:
+        found = measure_offsets(
+            raw,
+            series.montage,
+            series.tilt_deg,
+            MontageParams(focus=job.recipe.hints.focus),
+            axis_deg=series.axis_angle_deg if series.axis_is_told else None,
+            threads=job.site.threads,
+            progress=notes.progress,
+        )
+        notes.number("error_of_pieces", round(float(np.median(found.view_error_px)), 3), "px")
+        for warning in found.warnings:
+            notes.warn(warning)
+    return found
 
 
 def directives_instead(series: TiltSeries, recipe: Recipe) -> Mapping[str, str | None]:

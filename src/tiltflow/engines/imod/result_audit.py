@@ -9,14 +9,15 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.engines.imod.fit_figures import prealigned_binning
 from tiltflow.engines.imod.tracked_points import read_tracked_points
 from tiltflow.errors import FormatError, LocationError
-from tiltflow.model import Alignment, Tracks
+from tiltflow.formats.stacks import open_stack
+from tiltflow.model import Alignment, Stack, Tracks
+from tiltflow.preprocess.montage import PieceOffsets, StitchedViews
 from tiltflow.preprocess.preparation import RepairingStack
-from tiltflow.preprocess.series_views import open_views
 
 _KINDS = {"gold": "bead", "patches": "patch"}
 
 
-def audit_result(job: EngineJob, alignment: Alignment, log: str) -> Alignment:
+def audit_result(job: EngineJob, alignment: Alignment, log: str, pieces: PieceOffsets | None = None) -> Alignment:
     """Return the alignment with tiltflow's evidence on it.
 
     Parameters
@@ -27,14 +28,19 @@ def audit_result(job: EngineJob, alignment: Alignment, log: str) -> Alignment:
         As read from them.
     log
         Text of `align.log`.
+    pieces
+        Where the pieces of a montage lie; None for an ordinary series, or where it is not known.
     """
     recipe, series = job.recipe, job.series
-    if series.montage is not None:
-        job.recorder.warn("the error of this alignment is not measured: that needs stitched views, and the raw ones are in pieces")
+    if series.montage is not None and pieces is None:
+        job.recorder.warn(
+            "the error of this alignment is not measured: its views are in pieces, and it is not known where these lie"
+        )
         return alignment
-    with open_views(series) as raw:
+    with open_stack(series.path) as raw:
+        repaired: Stack = RepairingStack(raw, recipe.xrays)
         return audit_alignment(
-            RepairingStack(raw, recipe.xrays),
+            repaired if pieces is None or series.montage is None else StitchedViews(repaired, series.montage, pieces),
             alignment,
             series.tilt_deg,
             series.axis_angle_deg,
