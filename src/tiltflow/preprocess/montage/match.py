@@ -34,7 +34,7 @@ _LEAST_GAIN = 0.1
 """Of a match: below, the images have next to nothing in common."""
 _RAMP_PX = 4
 """Pixels over which the weight rises at the rim of the overlap."""
-_LEAST_SHARE = 0.1
+_LEAST_SHARE = 0.02
 """Part of the gradients' power that both images share, at least."""
 
 
