@@ -141,7 +141,7 @@ class SimulatedMontage:
         """Return how far pieces are from where they truly were, `(views, pieces)` pixels, the mean of each view aside; NaN if missing."""
         taken = self.grid.taken[..., None]
         away = np.where(taken, np.asarray(offset_px, float) - self.offset_px, np.nan)
-        return np.linalg.norm(away - np.nanmean(away, axis=1, keepdims=True), axis=2)
+        return np.asarray(np.linalg.norm(away - np.nanmean(away, axis=1, keepdims=True), axis=2))
 
     def truth_as_stitched(self, offset_px: ArrayLike, linear: ArrayLike | None = None) -> Truth:
         """Return the truth with every bead where it is seen in the stitched views, so that an alignment of them can be scored.
@@ -175,7 +175,7 @@ class SimulatedMontage:
     def _in_square(self) -> Floats:
         """Corner of the nominal whole in the square of the truth."""
         height, width = self.grid.nominal_shape
-        return (self.truth.size - np.array([width, height])) / 2
+        return np.asarray((self.truth.size - np.array([width, height])) / 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,7 +220,9 @@ def simulate_montage(
         Called with the fraction done.
     """
     fault = PieceFaults() if faults is None else faults
-    geometry, body, wrong, noise, whole_noise = (np.random.default_rng(s) for s in np.random.SeedSequence(params.seed).spawn(_STREAMS))
+    geometry, body, wrong, noise, whole_noise = (
+        np.random.default_rng(s) for s in np.random.SeedSequence(params.seed).spawn(_STREAMS)
+    )
     step = params.size - overlap_px
     frame = np.array([params.size + (n - 1) * step for n in (columns, rows)])
     corners = np.array([(i * step, j * step) for i in range(columns) for j in range(rows)])

@@ -23,6 +23,7 @@ from tiltflow.preprocess.montage.linear_parts import LinearParts, estimate_linea
 from tiltflow.preprocess.montage.match import Match, match
 from tiltflow.preprocess.montage.overlaps import Overlap, overlaps_of, strip_of
 from tiltflow.preprocess.montage.params import MontageParams
+from tiltflow.preprocess.montage.remarks import remarks
 from tiltflow.preprocess.montage.search import binned, evidence_of, look_up, shared_places
 from tiltflow.preprocess.montage.solution import Solution, solve
 
@@ -39,8 +40,6 @@ _SURE = 0.6
 """Part of the usual correlation from which a match is as clear as others."""
 _DOUBTED = 0.25
 """Weight below which an edge is doubted."""
-_JUMP_SD, _JUMP_PX = 6.0, 3.0
-"""A piece is told to have jumped from so many standard deviations of the views, and pixels, on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,8 +165,10 @@ def measure_offsets(
     if tilts.shape != (grid.views,):
         raise ParameterError(f"{tilts.size} tilts for a montage of {grid.views} views: there must be one for each view")
     if tuple(pieces.shape[1:]) != tuple(grid.piece_shape):
-        raise ParameterError(f"pieces of {pieces.shape[2]} x {pieces.shape[1]} pixels where the grid has pieces of "
-                             f"{grid.piece_shape[1]} x {grid.piece_shape[0]}")
+        raise ParameterError(
+            f"pieces of {pieces.shape[2]} x {pieces.shape[1]} pixels where the grid has pieces of "
+            f"{grid.piece_shape[1]} x {grid.piece_shape[0]}"
+        )
     return _Measurement(pieces, grid, tilts, params, axis_deg, threads, progress).result()
 
 
@@ -202,7 +203,10 @@ class _Measurement:
         parts, displacement, variance = self._without_rotation(overlaps, matches)
         sure = _sure(matches)
         faint = self._faint(displacement, variance, start)
-        displacement, variance = np.where(faint[..., None], start.mean, displacement), np.where(faint[..., None], start.variance, variance)
+        displacement, variance = (
+            np.where(faint[..., None], start.mean, displacement),
+            np.where(faint[..., None], start.variance, variance),
+        )
         solution = solve(self.grid, displacement, variance, sure | faint, self._slope)
         gray = self._gray(overlaps, solution, blank)
         return self._told(matches, parts, displacement, variance, solution, gray, blank)
@@ -329,7 +333,7 @@ class _Measurement:
 
     @staticmethod
     def _faint(displacement: Floats, variance: Floats, start: _Start) -> Flags:
-        """Return which edges the search tells more about than the match, `(views, edges)`: those whose match ran away, or is no better."""
+        """Return the edges that the search tells more about than the match, `(views, edges)`: whose match ran away, or is no better."""
         told = np.isfinite(start.variance).all(axis=2)
         away = np.abs(displacement - start.mean) > _ASTRAY_SD * np.sqrt(start.variance) + 1
         worse = ~(variance.sum(axis=2) < start.variance.sum(axis=2))
@@ -369,26 +373,40 @@ class _Measurement:
         for number, edge in enumerate(self.grid.edges):
             for piece in edge[:2]:
                 voted[:, piece] |= solution.weight[:, number] >= _DOUBTED
+        correlation = np.array([[np.nan if m is None else m.correlation for m in of_view] for of_view in matches], float)
         edges = EdgeEvidence(
             displacement_px=displacement,
-            error_px=np.sqrt(solution.inflation * variance.mean(axis=2)),
-            correlation=np.array([[np.nan if m is None else m.correlation for m in of_view] for of_view in matches]).reshape(have.shape),
+            error_px=np.sqrt(solution.inflation * np.where(have, variance.mean(axis=2), np.nan)),
+            correlation=correlation.reshape(have.shape),
             loop_error_px=np.linalg.norm(displacement - solution.predicted_px, axis=2),
             doubted=doubted,
         )
-        found = PieceOffsets(
+        error = np.moveaxis(np.sqrt(np.maximum(np.einsum("vakk->vak", solution.covariance), 0)), 1, 2)
+        expected_only = ~voted & (self.grid.pieces > 1)
+        told = remarks(
+            self.grid,
+            blank=blank,
+            expected_only=expected_only,
+            doubted=doubted,
+            misplaced_px=edges.loop_error_px,
+            away_px=solution.away_px,
+            deviation_px=solution.deviation_px,
+            error_px=np.linalg.norm(error, axis=2),
+            correlation=edges.correlation,
+        )
+        return PieceOffsets(
             offset_px=solution.offset_px,
-            error_px=np.moveaxis(np.sqrt(np.maximum(np.einsum("vakk->vak", solution.covariance), 0)), 1, 2),
+            error_px=error,
             covariance=solution.covariance,
             rotation_deg=np.rad2deg(parts.rotation),
             magnification=parts.magnification,
             gray=gray,
             edges=edges,
             blank=blank,
-            expected_only=~voted & (self.grid.pieces > 1),
+            expected_only=expected_only,
             deviation_px=solution.deviation_px,
+            warnings=told,
         )
-        return found
 
 
 def _sure(matches: list[list[Match | None]]) -> Flags:

@@ -8,8 +8,10 @@ it is known how pieces lie within each.  Groups are joined one by one, the clear
 found, and what its map says of the place is kept as a mean and a variance, for edges that are too faint to be matched by their gray
 levels.
 """
+
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -254,31 +256,31 @@ def _joined(
     return found[0][0] - max(apart, default=found[0][0] - 1e3), found[0][1]
 
 
-def _refined(value: object, start: Floats, step: float) -> tuple[float, Floats]:
+def _refined(value: Callable[[Floats, Floats], Floats], start: Floats, step: float) -> tuple[float, Floats]:
     """Return the best constant and slope about a start, and how likely they are."""
     place, slopes, best = start, np.zeros(2), -np.inf
     around = np.stack(np.meshgrid(*2 * (step * np.arange(-1.5, 2, 0.5),)), axis=-1).reshape(-1, 2)
     tried = np.stack(np.meshgrid(_SLOPES_PX, _SLOPES_PX), axis=-1).reshape(-1, 2)
     for factor in (1.0, 0.5, 0.25):
-        values = value(np.broadcast_to(place, tried.shape), slopes + factor * tried)  # type: ignore[operator]
+        values = value(np.broadcast_to(place, tried.shape), slopes + factor * tried)
         slopes = slopes + factor * tried[int(values.argmax())]
-        values = value(place + around, np.broadcast_to(slopes, around.shape))  # type: ignore[operator]
+        values = value(place + around, np.broadcast_to(slopes, around.shape))
         place, best = place + around[int(values.argmax())], float(values.max())
     return best, np.stack([place, slopes])
 
 
 def look_up(overlap: Overlap, maps: Maps, expected: Floats, slope: Floats) -> Found:
-    """Return the displacement of an edge in each view, near where it is expected, `(views, 2)`, or elsewhere if that is far more likely."""
+    """Return the displacement of an edge in each view, near where it is expected `(views, 2)`, or elsewhere if that is far likelier."""
     views = len(expected)
     design = np.stack([np.ones(views), slope], axis=1)
-    trend, spread, found, height = expected, 1.5 * _VIEW_PX, expected, np.zeros(views)
+    trend, spread, found = expected, 1.5 * _VIEW_PX, expected
     n, c = (maps.at(each, expected[:, None])[:, 0] for each in (maps.samples, _blurred(maps, overlap).correlation))
     evidence = maps.evidence(float(np.clip((n * c).sum() / n.sum(), *_CORRELATION)))
     likely = evidence
     for _ in range(_ROUNDS):
         far = (maps.dx[None, None] - trend[:, None, None, 0]) ** 2 + (maps.dy[None, :, None] - trend[:, None, None, 1]) ** 2
         likely = np.asarray(evidence - 0.5 * far / spread**2, np.float32)
-        found, height = _peaks(likely, maps.dx, maps.dy)
+        found, _ = _peaks(likely, maps.dx, maps.dy)
         away = found - expected
         for _ in range(3):
             w = 1 / (1 + ((found - trend) ** 2).sum(axis=1) / (2 * _VIEW_PX) ** 2)
@@ -305,12 +307,11 @@ def _moments(likely: NDArray[np.float32], maps: Maps, found: Floats, trend: Floa
         middle = marginal @ values
         spreads = (marginal * (values - middle[:, None]) ** 2).sum(axis=1)
         # Within a cell a parabola tells more than the mean of few.
-        middle, spreads = np.where(spreads < cell**2, found[:, axis], middle), np.maximum(spreads, (_CELL * cell) ** 2)
-        gained = 1 / spreads - 1 / spread**2
-        told = gained > _LEAST_NEWS / spread**2
-        gained = np.where(told, gained, 1.0)
-        mean[:, axis] = np.where(told, (middle / spreads - trend[:, axis] / spread**2) / gained, middle)
-        variance[:, axis] = np.where(told, 1 / gained, np.inf)
+        middle = np.where(spreads < cell**2, found[:, axis], middle)
+        told = spreads < spread**2 / (1 + _LEAST_NEWS)
+        left = np.where(told, spread**2 - spreads, 1.0)
+        mean[:, axis] = np.where(told, middle + (middle - trend[:, axis]) * spreads / left, middle)
+        variance[:, axis] = np.where(told, np.maximum(spreads * spread**2 / left, (_CELL * cell) ** 2), np.inf)
     return mean, variance
 
 
