@@ -35,8 +35,8 @@ def median_3x3(image: NDArray[np.float32], out: NDArray[np.float32]) -> None:
                 _sort(v, r, r + 1)
                 _sort(v, r + 1, r + 2)
                 _sort(v, r, r + 1)
-            least = max(max(v[0], v[3]), v[6])
-            largest = min(min(v[2], v[5]), v[8])
+            least = max(v[0], v[3], v[6])
+            largest = min(v[2], v[5], v[8])
             middle = max(min(v[1], v[4]), min(max(v[1], v[4]), v[7]))
             out[j, i] = max(min(least, middle), min(max(least, middle), largest))
 
@@ -55,7 +55,9 @@ def _spline_weights(f: np.float32) -> tuple[np.float32, np.float32, np.float32, 
 
 
 @kernel(fastmath=True)
-def shift_spline(coefficients: NDArray[np.float32], dx: float, dy: float, scratch: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+def shift_spline(
+    coefficients: NDArray[np.float32], dx: float, dy: float, scratch: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
     """Write the cubic spline of `coefficients` at `(i + dx, j + dy)` to `out[j, i]`; beyond the edge they are repeated."""
     ny, nx = out.shape
     p, q = int(np.floor(dx)), int(np.floor(dy))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _DARK = 0.2
-"""Brightness below this part of that of the brighter pieces of the view is no specimen: neighbours of one view differ less in thickness."""
+"""Brightness below this part of that of the brighter pieces of the view is no specimen: neighbours differ less in thickness."""
 _DARK_VIEW = 0.05
 """Brightness that pieces have at least in a view that has a beam, as a part of the usual one of the series: at 70 degrees a section
 attenuates three times as much as at zero."""

@@ -30,6 +30,7 @@ _UNUSED_PX = 2.0
 _REACH_PX = 16.0
 """Pixels over which the edge of what was seen goes over into the mean of the view."""
 _IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+"""The transform that leaves everything where it is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,9 +85,26 @@ def blend_view(
     for place in np.flatnonzero(grid.section[view] != ABSENT):
         piece = _evened(pieces[int(grid.section[view, place])], beam, float(offsets.gray.log_gain[view, place]))
         padded, first = _padded(piece, binning)
-        matrix, origin = _into_piece(grid, offsets.offset_px[view, place], int(place), linear[place], geometry.invert(xf), shape, binning, first)
-        ramps = [max(width or size, 2 * _UNUSED_PX + 1) - 2 * _UNUSED_PX for width, size in zip(grid.overlap_px, piece.shape[::-1], strict=True)]
-        lay_piece(padded, _PAD, origin, matrix, _UNUSED_PX / binning, ramps[0] / binning, ramps[1] / binning, _REACH_PX / binning, total, weight, covered)
+        matrix, origin = _into_piece(
+            grid, offsets.offset_px[view, place], int(place), linear[place], geometry.invert(xf), shape, binning, first
+        )
+        ramps = [
+            max(width or size, 2 * _UNUSED_PX + 1) - 2 * _UNUSED_PX
+            for width, size in zip(grid.overlap_px, piece.shape[::-1], strict=True)
+        ]
+        lay_piece(
+            padded,
+            _PAD,
+            origin,
+            matrix,
+            _UNUSED_PX / binning,
+            ramps[0] / binning,
+            ramps[1] / binning,
+            _REACH_PX / binning,
+            total,
+            weight,
+            covered,
+        )
         inner = padded[_PAD:-_PAD, _PAD:-_PAD]
         sums.append((float(inner.mean(dtype=np.float64)), float(inner.min())))
     if not sums:

@@ -116,7 +116,9 @@ def solve_gray_levels(ratios: list[list[Ratios]], pieces: int) -> GrayLevels:
     weights = [np.ones(len(values)) for values, _, _ in tables]
     prior_own = np.concatenate([np.full(pieces, _VIEW_GAIN**-2.0), np.full(2, _SLOPE**-2.0)])
     prior_shared = np.concatenate([np.full(pieces, _GAIN**-2.0), np.full(3, _FALL**-2.0)])
-    noise, shared, own = 0.01**2, np.zeros(pieces + 3), [np.zeros(pieces + 2)] * views
+    noise = 0.01**2
+    shared: Floats = np.zeros(pieces + 3)
+    own: list[Floats] = [np.zeros(pieces + 2)] * views
     for _ in range(_ROUNDS):
         normal, right, kept = np.diag(prior_shared), np.zeros(pieces + 3), []
         for (values, of_view, of_all), w in zip(tables, weights, strict=True):

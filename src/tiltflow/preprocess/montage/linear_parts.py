@@ -29,7 +29,15 @@ _HUBER = 2.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinearParts:
-    """`magnification`, a fraction, and `rotation`, radians counter-clockwise, of each piece, `(views, pieces)`; whether they were found."""
+    """Of each piece, `(views, pieces)`: magnification, a fraction, and rotation, radians counter-clockwise; and what was found.
+
+    Attributes
+    ----------
+    magnification, rotation
+        `(views, pieces)`, mean 0 in a view.
+    constant, along_height
+        Whether pieces have any in all views alike, and any that follows their height.
+    """
 
     magnification: Floats
     rotation: Floats
@@ -68,9 +76,13 @@ def estimate_linear_parts(
         edge = np.broadcast_to(b, (views, *b.shape))[good]
         slope = np.zeros((len(edge), 0)) if rise is None else (rise @ b.T)[good][:, None]
         w = 1 / var[good]
-        shown = {name: _fit(design, y[good], w, least) for name, design, least in (
-            ("constant", edge, _SURE), ("height", slope, _ASKED if focus else _SURE),
-        )}
+        shown = {
+            name: _fit(design, y[good], w, least)
+            for name, design, least in (
+                ("constant", edge, _SURE),
+                ("height", slope, _ASKED if focus else _SURE),
+            )
+        }
         use = [name for name, fit in shown.items() if fit]
         if not use:
             continue

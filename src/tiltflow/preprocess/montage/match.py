@@ -34,7 +34,7 @@ _LEAST_GAIN = 0.1
 """Of a match: below, the images have next to nothing in common."""
 _RAMP_PX = 4
 """Pixels over which the weight rises at the rim of the overlap."""
-_LEAST_SHARE = 0.1
+_LEAST_SHARE = 0.02
 """Part of the gradients' power that both images share, at least."""
 
 
@@ -85,6 +85,7 @@ def match(overlap: Overlap, lower: Image, upper: Image, start: Floats, sigma: fl
     """
     whole = np.rint(start).astype(np.int64)
     rest = start - whole
+    fit: _Fit | None = None
     for _ in range(_RECUTS):
         parts = overlap.common(whole)
         if parts is None:
@@ -101,6 +102,8 @@ def match(overlap: Overlap, lower: Image, upper: Image, start: Floats, sigma: fl
             break
         step = np.rint(rest).astype(np.int64)
         whole, rest = whole + step, rest - step
+    if fit is None:
+        return None
     return Match(whole + rest, fit.variance, fit.correlation, fit.linear, fit.linear_variance, fit.coupling, overlap.middle(whole))
 
 
@@ -153,7 +156,9 @@ def _solved(moments: Floats, which: NDArray[np.int64]) -> Floats | None:
     normal = moments[np.ix_(which, which)]
     scale = np.sqrt(np.maximum(np.diag(normal), 1e-30))
     try:
-        return np.asarray(np.linalg.solve(normal / np.outer(scale, scale) + 1e-9 * np.eye(len(which)), moments[which, 6] / scale) / scale)
+        return np.asarray(
+            np.linalg.solve(normal / np.outer(scale, scale) + 1e-9 * np.eye(len(which)), moments[which, 6] / scale) / scale
+        )
     except np.linalg.LinAlgError:
         return None
 
@@ -187,7 +192,7 @@ def _finished(moments: Floats, moved: Floats, few: NDArray[np.int64], gain: floa
     covariance = shared @ narrow[:2, :2] @ shared.T * noise / gain**2
     part = float(np.trace(shared)) / 2
     # What a change of magnification or rotation takes from the displacement when the others are fitted again.
-    coupling = -narrow[:2] @ moments[np.ix_(few, [2, 3])]
+    coupling = -narrow[:2] @ moments[few][:, 2:4]
     w, sa, sb = moments[5, 5], moments[5, 6], moments[4, 5]
     va, vb = moments[6, 6] - sa * sa / w, moments[4, 4] - sb * sb / w
     correlation = (moments[4, 6] - sa * sb / w) / np.sqrt(max(va * vb, 1e-30))

@@ -23,22 +23,23 @@ from tiltflow.preprocess.montage.linear_parts import LinearParts, estimate_linea
 from tiltflow.preprocess.montage.match import Match, match
 from tiltflow.preprocess.montage.overlaps import Overlap, overlaps_of, strip_of
 from tiltflow.preprocess.montage.params import MontageParams
-from tiltflow.preprocess.montage.search import binned, find_displacements
+from tiltflow.preprocess.montage.remarks import remarks
+from tiltflow.preprocess.montage.search import binned, evidence_of, look_up, shared_places
 from tiltflow.preprocess.montage.solution import Solution, solve
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-_BLURS_PX = 1.0, 1.5, 2.25, 3.5
+_BLURS_PX = 1.0, 1.75, 3.0
 """Blurs that are tried; the one whose matches have the least standard errors is used: noise asks for more of it."""
-_TRIED = 16
+_TRIED = 8
 """Overlaps that decide about the blur."""
+_ASTRAY_SD = 3.0
+"""Standard deviations of the search, and a pixel, beyond which a match has run to something else."""
 _SURE = 0.6
 """Part of the usual correlation from which a match is as clear as others."""
 _DOUBTED = 0.25
 """Weight below which an edge is doubted."""
-_JUMP_SD, _JUMP_PX = 6.0, 3.0
-"""A piece is told to have jumped from so many standard deviations of the views, and pixels, on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,9 +165,24 @@ def measure_offsets(
     if tilts.shape != (grid.views,):
         raise ParameterError(f"{tilts.size} tilts for a montage of {grid.views} views: there must be one for each view")
     if tuple(pieces.shape[1:]) != tuple(grid.piece_shape):
-        raise ParameterError(f"pieces of {pieces.shape[2]} x {pieces.shape[1]} pixels where the grid has pieces of "
-                             f"{grid.piece_shape[1]} x {grid.piece_shape[0]}")
+        raise ParameterError(
+            f"pieces of {pieces.shape[2]} x {pieces.shape[1]} pixels where the grid has pieces of "
+            f"{grid.piece_shape[1]} x {grid.piece_shape[0]}"
+        )
     return _Measurement(pieces, grid, tilts, params, axis_deg, threads, progress).result()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Start:
+    """What the search tells of edges, `(views, edges, 2)`: the place, and what correlation says of it as a mean and a variance."""
+
+    place: Floats
+    mean: Floats
+    variance: Floats
+
+    @classmethod
+    def nothing(cls, views: int, edges: int) -> _Start:
+        return cls(*(np.full((views, edges, 2), value) for value in (np.nan, np.nan, np.inf)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,9 +199,15 @@ class _Measurement:
         overlaps = overlaps_of(self.grid, self.params)
         blank, strips = self._first_look(overlaps)
         start = self._search(overlaps, strips, blank)
-        matches = self._matches(overlaps, start, self._blur(overlaps, start))
+        matches = self._matches(overlaps, start.place, self._blur(overlaps, start.place))
         parts, displacement, variance = self._without_rotation(overlaps, matches)
-        solution = solve(self.grid, displacement, variance, _sure(matches), self._slope)
+        sure = _sure(matches)
+        faint = self._faint(displacement, variance, start)
+        displacement, variance = (
+            np.where(faint[..., None], start.mean, displacement),
+            np.where(faint[..., None], start.variance, variance),
+        )
+        solution = solve(self.grid, displacement, variance, sure | faint, self._slope)
         gray = self._gray(overlaps, solution, blank)
         return self._told(matches, parts, displacement, variance, solution, gray, blank)
 
@@ -238,17 +260,24 @@ class _Measurement:
             tell(self.progress, 0.3 * (view + 1) / self.grid.views)
         return blank_pieces(levels[..., 0], levels[..., 1]), strips
 
-    def _search(self, overlaps: list[Overlap], strips: dict[tuple[int, int], tuple[Image, Image]], blank: Flags) -> Floats:
-        """Return displacements to a pixel, `(views, edges, 2)`; NaN where a piece is missing or blank."""
-        found = np.full((self.grid.views, len(overlaps), 2), np.nan)
+    def _search(self, overlaps: list[Overlap], strips: dict[tuple[int, int], tuple[Image, Image]], blank: Flags) -> _Start:
+        """Return where edges lie to a pixel; nothing where a piece is missing or blank."""
+        views, maps = [], []
         for number, overlap in enumerate(overlaps):
-            edge = overlap.edge
-            have = [v for v in range(self.grid.views) if (v, number) in strips and not blank[v, [edge.lower, edge.upper]].any()]
-            if not have:
-                continue
-            low, high = (np.stack([strips[v, number][side] for v in have]) for side in (0, 1))
-            found[have, number] = find_displacements(overlap, low, high, self._slope[have]).displacement_px
-        return found
+            pair = [overlap.edge.lower, overlap.edge.upper]
+            have = [v for v in range(self.grid.views) if (v, number) in strips and not blank[v, pair].any()]
+            low, high = ([strips[v, number][side] for v in have] for side in (0, 1))
+            views.append(have)
+            maps.append(evidence_of(overlap, np.stack(low), np.stack(high)) if have else None)
+        place = shared_places(overlaps, maps, views, self._slope, self.grid.pieces)
+        start = _Start.nothing(self.grid.views, len(overlaps))
+        for number, (overlap, have, of_edge) in enumerate(zip(overlaps, views, maps, strict=True)):
+            if of_edge is not None:
+                expected = place[have, overlap.edge.upper] - place[have, overlap.edge.lower]
+                found = look_up(overlap, of_edge, expected, self._slope[have])
+                start.place[have, number], start.mean[have, number] = found.place_px, found.mean_px
+                start.variance[have, number] = found.variance
+        return start
 
     def _blur(self, overlaps: list[Overlap], start: Floats) -> float:
         """Return the blur with which overlaps match best."""
@@ -262,8 +291,6 @@ class _Measurement:
                 for blur, sigma in enumerate(_BLURS_PX):
                     found = match(overlaps[number], low, high, start[view, number], sigma)
                     errors[blur, at] = np.inf if found is None else np.log(found.variance.sum())
-                    if blur and errors[blur, at] > errors[blur - 1, at] + 0.7:
-                        break
         return _BLURS_PX[int(np.median(errors, axis=1).argmin())]
 
     def _matches(self, overlaps: list[Overlap], start: Floats, sigma: float) -> list[list[Match | None]]:
@@ -304,6 +331,14 @@ class _Measurement:
                     )
         return parts, displacement, variance
 
+    @staticmethod
+    def _faint(displacement: Floats, variance: Floats, start: _Start) -> Flags:
+        """Return the edges that the search tells more about than the match, `(views, edges)`: whose match ran away, or is no better."""
+        told = np.isfinite(start.variance).all(axis=2)
+        away = np.abs(displacement - start.mean) > _ASTRAY_SD * np.sqrt(start.variance) + 1
+        worse = ~(variance.sum(axis=2) < start.variance.sum(axis=2))
+        return np.asarray(told & (away.any(axis=2) | worse | ~np.isfinite(displacement).all(axis=2)))
+
     def _gray(self, overlaps: list[Overlap], solution: Solution, blank: Flags) -> GrayLevels:
         """Return gains and shading; none where they are not asked for, or pieces are not counts of light."""
         even = GrayLevels.even(self.grid.views, self.grid.pieces)
@@ -338,26 +373,40 @@ class _Measurement:
         for number, edge in enumerate(self.grid.edges):
             for piece in edge[:2]:
                 voted[:, piece] |= solution.weight[:, number] >= _DOUBTED
+        correlation = np.array([[np.nan if m is None else m.correlation for m in of_view] for of_view in matches], float)
         edges = EdgeEvidence(
             displacement_px=displacement,
-            error_px=np.sqrt(solution.inflation * variance.mean(axis=2)),
-            correlation=np.array([[np.nan if m is None else m.correlation for m in of_view] for of_view in matches]).reshape(have.shape),
+            error_px=np.sqrt(solution.inflation * np.where(have, variance.mean(axis=2), np.nan)),
+            correlation=correlation.reshape(have.shape),
             loop_error_px=np.linalg.norm(displacement - solution.predicted_px, axis=2),
             doubted=doubted,
         )
-        found = PieceOffsets(
+        error = np.moveaxis(np.sqrt(np.maximum(np.einsum("vakk->vak", solution.covariance), 0)), 1, 2)
+        expected_only = ~voted & (self.grid.pieces > 1)
+        told = remarks(
+            self.grid,
+            blank=blank,
+            expected_only=expected_only,
+            doubted=doubted,
+            misplaced_px=edges.loop_error_px,
+            away_px=solution.away_px,
+            deviation_px=solution.deviation_px,
+            error_px=np.linalg.norm(error, axis=2),
+            correlation=edges.correlation,
+        )
+        return PieceOffsets(
             offset_px=solution.offset_px,
-            error_px=np.moveaxis(np.sqrt(np.maximum(np.einsum("vakk->vak", solution.covariance), 0)), 1, 2),
+            error_px=error,
             covariance=solution.covariance,
             rotation_deg=np.rad2deg(parts.rotation),
             magnification=parts.magnification,
             gray=gray,
             edges=edges,
             blank=blank,
-            expected_only=~voted & (self.grid.pieces > 1),
+            expected_only=expected_only,
             deviation_px=solution.deviation_px,
+            warnings=told,
         )
-        return found
 
 
 def _sure(matches: list[list[Match | None]]) -> Flags:

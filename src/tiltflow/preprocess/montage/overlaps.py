@@ -80,7 +80,7 @@ class Overlap:
         return ((along, low), (along, high)) if self.edge.axis == 0 else ((low, along), (high, along))
 
     def common(self, displacement: NDArray[np.int64]) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
-        """Return the parts, within their strips, that both pieces show if the upper lies so much further from the lower; None for too few."""
+        """Return the parts, within their strips, that both pieces show if the upper lies so much further; None where these are too small."""
         lag = self.written + displacement
         low, high = np.maximum(lag, 0), np.minimum(self.size, self.size + lag)
         first = np.zeros(2, np.int64)
@@ -121,7 +121,9 @@ def strip_of(piece: NDArray[np.generic], part: tuple[slice, slice]) -> Image:
     """Return a part of a piece with x-ray hits and pixels that are not numbers replaced by the median of their surroundings."""
     image = np.ascontiguousarray(piece[part], np.float32)
     if piece.dtype.kind == "f" and not np.isfinite(image).all():
-        image = np.where(np.isfinite(image), image, np.float32(np.median(image[np.isfinite(image)]) if np.isfinite(image).any() else 0))
+        image = np.where(
+            np.isfinite(image), image, np.float32(np.median(image[np.isfinite(image)]) if np.isfinite(image).any() else 0)
+        )
     median = np.empty_like(image)
     median_3x3(image, median)
     away = np.abs(image - median)

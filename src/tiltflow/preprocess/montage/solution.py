@@ -60,6 +60,8 @@ class Solution:
         `(views, edges)`: squared misfit of an edge to what all others predict, in variances.
     predicted_px
         `(views, edges, 2)`: displacements of the solution.
+    away_px
+        `(views, pieces)`: how far pieces are from where all views expect them.
     deviation_px
         Standard deviation of a view from what all views share.
     inflation
@@ -71,6 +73,7 @@ class Solution:
     weight: Floats
     misfit: Floats
     predicted_px: Floats
+    away_px: Floats
     deviation_px: float
     inflation: float
 
@@ -99,7 +102,7 @@ def solve(grid: PieceGrid, displacement: Floats, variance: Floats, sure: Flags, 
     slope
         `(views,)`: sine of the tilt.
     """
-    have = np.isfinite(displacement).all(axis=2)
+    have = np.asarray(np.isfinite(displacement).all(axis=2))
     y = np.where(have[..., None], displacement, 0.0)
     inflation = _inflation(grid, y, variance, have & sure)
     var = np.where(have[..., None], inflation * variance + _FLOOR_PX**2, 1.0)
@@ -116,7 +119,14 @@ def solve(grid: PieceGrid, displacement: Floats, variance: Floats, sure: Flags, 
         deviation = _deviation(state, loose)
         state = model.state(weight, loose, deviation)
     return Solution(
-        state.offset, state.covariance(), weight, state.misfit * have, state.predicted, deviation, inflation
+        offset_px=state.offset,
+        covariance=state.covariance(),
+        weight=weight,
+        misfit=state.misfit * have,
+        predicted_px=state.predicted,
+        away_px=np.linalg.norm(state.x, axis=2),
+        deviation_px=deviation,
+        inflation=inflation,
     )
 
 
@@ -130,7 +140,7 @@ class _Model:
 
     def state(self, weight: Floats, loose: Floats, deviation: float) -> _State:
         """Return the solution with given weights of edges, and looseness of pieces."""
-        b, (views, _, _) = self.incidence, self.y.shape
+        b = self.incidence
         pieces = b.shape[1]
         w = np.moveaxis(weight[..., None] / self.variance, 2, 1)
         prior = loose / deviation**2
@@ -174,12 +184,12 @@ class _State:
     def offset(self) -> Floats:
         """Offsets with mean 0, `(views, pieces, 2)`."""
         whole = self.expected + self.deviation
-        return np.moveaxis(whole - whole.mean(axis=2, keepdims=True), 1, 2)
+        return np.asarray(np.moveaxis(whole - whole.mean(axis=2, keepdims=True), 1, 2))
 
     @property
     def predicted(self) -> Floats:
         """Displacements of all edges, `(views, edges, 2)`."""
-        return np.einsum("ek,vka->vea", self.b, self.offset)
+        return np.asarray(np.einsum("ek,vka->vea", self.b, self.offset))
 
     @property
     def misfit(self) -> Floats:
@@ -202,7 +212,7 @@ class _State:
 
     @property
     def _prior(self) -> Floats:
-        return np.linalg.inv(self.inner) - np.einsum("vaek,el->vakl", self.wb, self.b)
+        return np.asarray(np.linalg.inv(self.inner) - np.einsum("vaek,el->vakl", self.wb, self.b))
 
     def covariance(self) -> Floats:
         """Covariance of the offsets of a view with their mean taken out, `(views, 2, pieces, pieces)`."""
@@ -252,7 +262,12 @@ def _inflation(grid: PieceGrid, y: Floats, variance: Floats, good: Flags) -> flo
     for edge in grid.edges:
         if edge.axis or (edge.lower, above := edge.lower + grid.columns) not in number:
             continue
-        loop = [number[edge.lower, edge.upper], number[edge.upper, edge.upper + grid.columns], number[above, above + 1], number[edge.lower, above]]
+        loop = [
+            number[edge.lower, edge.upper],
+            number[edge.upper, edge.upper + grid.columns],
+            number[above, above + 1],
+            number[edge.lower, above],
+        ]
         closed = good[:, loop].all(axis=1)
         rest = y[closed][:, loop].transpose(0, 2, 1) @ np.array([1.0, 1, -1, -1])
         ratios.append((rest**2 / variance[closed][:, loop].sum(axis=1)).ravel())
