@@ -193,9 +193,16 @@ class PieceEquations:
 
 def inverse(matrix: Floats) -> Floats:
     """Return the inverse of a positive matrix of variables of different units: scaled to a unit diagonal first."""
+    root = root_of_inverse(matrix)
+    return np.asarray(root @ root.T)
+
+
+def root_of_inverse(matrix: Floats) -> Floats:
+    """Return a square root `R` of the inverse, `R R'`, of such a matrix."""
     scale = 1 / np.sqrt(np.diag(matrix))
     scaled = matrix * scale * scale[:, None] + _RIDGE * np.eye(len(matrix))
-    return np.asarray(scale * linalg.inv(scaled) * scale[:, None])
+    lower = linalg.cholesky(scaled, lower=True)
+    return np.asarray(scale[:, None] * linalg.solve_triangular(lower, np.eye(len(matrix)), lower=True).T)
 
 
 def _independent(
