@@ -59,7 +59,7 @@ def stitched_case(
     rows: int = 2,
     missing_pieces: tuple[tuple[int, int], ...] = (),
     jumps: Mapping[tuple[int, int], tuple[float, float]] | None = None,
-    views: int = 41,
+    views: int = 21,
     **points: Any,
 ) -> StitchedCase:
     """Return points in views whose pieces lie off by `sd` px a coordinate, where `said` is the standard error that is told.

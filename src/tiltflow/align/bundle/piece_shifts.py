@@ -55,7 +55,7 @@ def fit_pieces(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> t
     found = adjustment.fit()
     moved = adjustment.corrected(found.t)
     equations = adjustment.equations(moved, found.fit)
-    with_them = _left_out(adjustment, moved, found, equations)
+    with_them = _left_out(moved, found, equations)
     leave_out_px = _compared(_left_out_without(problem, fit, found.fit.weights), with_them, found.fit.weights)
     used = leave_out_px[1] < _WORTH * leave_out_px[0]
     errors = _Errors(problem, pieces, adjustment, equations, found.scale)
@@ -64,12 +64,10 @@ def fit_pieces(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> t
     return moved if used else problem, result.fit, shifts
 
 
-def _left_out(adjustment: PieceAdjustment, moved: BundleProblem, found: PieceFit, equations: PieceEquations) -> LeaveOut:
+def _left_out(moved: BundleProblem, found: PieceFit, equations: PieceEquations) -> LeaveOut:
     fit = found.fit
     covariance = equations.covariance(fit.variables.precision(), found.scale, fit.sigma)
-    return equations.leave_out(
-        fit.geometry, moved.observations.weighted(fit.weights), adjustment.by_view, adjustment.phi, covariance
-    )
+    return equations.leave_out(fit.geometry, moved.observations.weighted(fit.weights), covariance)
 
 
 def _left_out_without(problem: BundleProblem, fit: BundleFit, weights: Floats) -> LeaveOut:
