@@ -75,9 +75,8 @@ class PieceFit:
 class PieceAdjustment:
     """The adjustment of a problem that starts from its fit without shifts.
 
-    `root` `(views, pieces, r)` and `phi` `(tracks, views, r)` are B and phi of :mod:`tiltflow.align.bundle.piece_equations`; `by_view`
-    `(tracks, views, 2, 7)` the derivatives of positions by their view; `movable` and `sd_px` `(views, pieces)` the pieces that can lie
-    off in the used views, and the standard errors of the stitching.
+    `root` `(views, pieces, r)` and `phi` `(tracks, views, r)` are B and phi of :mod:`tiltflow.align.bundle.piece_equations`.  `movable`
+    and `sd_px`, `(views, pieces)`, are the pieces that can lie off in the used views, and the standard errors of the stitching.
     """
 
     def __init__(
@@ -88,7 +87,6 @@ class PieceAdjustment:
         self.movable = pieces.movable[problem.view]
         self.sd_px = np.where(self.movable, np.nan_to_num(pieces.sd_px[problem.view]), 0.0)
         self._widest = choose_variables(params, problem.used_tilt_deg)
-        self.by_view = np.stack([fit.geometry.view_jacobians(point) for point in fit.geometry.points])
         self._fit = fit
         self._set_prior(self.sd_px)
 
@@ -162,7 +160,7 @@ class PieceAdjustment:
 
     def equations(self, moved: BundleProblem, fit: BundleFit) -> PieceEquations:
         """Return the equations of positions that are moved back, at a fit."""
-        return PieceEquations.at(fit.geometry, moved.observations.weighted(fit.weights), fit.variables, self.by_view, self.phi)
+        return PieceEquations.at(fit.geometry, moved.observations.weighted(fit.weights), fit.variables, self.phi)
 
     def shifts(self, t: Floats) -> Floats:
         """Return the shifts of the pieces in the used views, `(views, pieces, 2)`."""

@@ -66,6 +66,8 @@ class PieceEquations:
         Of the t, without prior, `(n, n)` and `(n,)`.
     cross
         `(tracks, 3, n)`: L^-1 W' of the t.
+    by_view, phi
+        `(tracks, views, 2, 7)` and `(tracks, views, r)`: derivatives of positions by their view, and by t.
     """
 
     normal: Normal
@@ -76,12 +78,13 @@ class PieceEquations:
     own: Floats
     right: Floats
     cross: Floats
+    by_view: Floats
+    phi: Floats
 
     @classmethod
-    def at(
-        cls, geometry: Geometry, observations: Observations, variables: Variables, by_view: Floats, phi: Floats
-    ) -> PieceEquations:
-        """Return the equations at a geometry; `by_view` `(tracks, views, 2, 7)` are the derivatives of positions by their view."""
+    def at(cls, geometry: Geometry, observations: Observations, variables: Variables, phi: Floats) -> PieceEquations:
+        """Return the equations at a geometry."""
+        by_view = np.stack([geometry.view_jacobians(point) for point in geometry.points])
         normal, map_ = normal_equations(geometry, observations), variables.matrix()
         views, view_right = reduced_system(normal, geometry, map_)
         residual, by_point = geometry.residual(observations), geometry.point_jacobians()
@@ -98,6 +101,8 @@ class PieceEquations:
             own=own - flat.T @ flat,
             right=right - flat.T @ normal.point_right.ravel(),
             cross=cross,
+            by_view=by_view,
+            phi=phi,
         )
 
     def system(self, precision: Floats, scale: float, noise_px: float) -> Floats:
@@ -134,17 +139,14 @@ class PieceEquations:
         """Return the covariance of variables and t, in units of the squared noise, `(m + n, m + n)`."""
         return inverse(self.system(precision, scale, noise_px))
 
-    def leave_out(
-        self, geometry: Geometry, observations: Observations, by_view: Floats, phi: Floats, covariance: Floats
-    ) -> LeaveOut:
+    def leave_out(self, geometry: Geometry, observations: Observations, covariance: Floats) -> LeaveOut:
         """Return the residual of every position as if it, or its whole track where errors are joint, had not been used."""
         if observations.joint is None:
-            return self._positions_out(geometry, observations, by_view, phi, covariance)
-        return self._tracks_out(geometry, observations, by_view, phi, covariance)
+            return self._positions_out(geometry, observations, covariance)
+        return self._tracks_out(geometry, observations, covariance)
 
-    def _positions_out(
-        self, geometry: Geometry, observations: Observations, by_view: Floats, phi: Floats, covariance: Floats
-    ) -> LeaveOut:
+    def _positions_out(self, geometry: Geometry, observations: Observations, covariance: Floats) -> LeaveOut:
+        by_view, phi = self.by_view, self.phi
         tracks, views, shapes = phi.shape
         spread_map = linalg.block_diag(self.map_, np.eye(len(self.own)))
         of_all = congruent(covariance, spread_map.T)
@@ -170,11 +172,10 @@ class PieceEquations:
             out[seen, view] = np.where(determined[:, None], left, np.nan)
         return LeaveOut(out, trace)
 
-    def _tracks_out(
-        self, geometry: Geometry, observations: Observations, by_view: Floats, phi: Floats, covariance: Floats
-    ) -> LeaveOut:
+    def _tracks_out(self, geometry: Geometry, observations: Observations, covariance: Floats) -> LeaveOut:
         if observations.joint is None:
             raise TypeError("positions without joint weights")
+        by_view, phi = self.by_view, self.phi
         tracks, views, _ = phi.shape
         by_point, residual = geometry.point_jacobians().reshape(-1, 3), geometry.residual(observations)
         out, trace = np.full_like(residual, np.nan), 3.0 * tracks
@@ -193,9 +194,16 @@ class PieceEquations:
 
 def inverse(matrix: Floats) -> Floats:
     """Return the inverse of a positive matrix of variables of different units: scaled to a unit diagonal first."""
+    root = root_of_inverse(matrix)
+    return np.asarray(root @ root.T)
+
+
+def root_of_inverse(matrix: Floats) -> Floats:
+    """Return a square root `R` of the inverse, `R R'`, of such a matrix."""
     scale = 1 / np.sqrt(np.diag(matrix))
     scaled = matrix * scale * scale[:, None] + _RIDGE * np.eye(len(matrix))
-    return np.asarray(scale * linalg.inv(scaled) * scale[:, None])
+    lower = linalg.cholesky(scaled, lower=True)
+    return np.asarray(scale[:, None] * linalg.solve_triangular(lower, np.eye(len(matrix)), lower=True).T)
 
 
 def _independent(

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 from tiltflow.align.bundle.adjustment import BundleFit, misfit_and_motion, residual_autocorrelation
 from tiltflow.align.bundle.expected_error import expected_error_of_pieces
@@ -26,7 +25,7 @@ from tiltflow.align.bundle.leave_out import LeaveOut, leave_out, leave_tracks_ou
 from tiltflow.align.bundle.normal_equations import adjust, normal_equations
 from tiltflow.align.bundle.params import SolveParams
 from tiltflow.align.bundle.piece_adjustment import PieceAdjustment, PieceFit, from_others
-from tiltflow.align.bundle.piece_equations import PieceEquations, inverse
+from tiltflow.align.bundle.piece_equations import PieceEquations, root_of_inverse
 from tiltflow.align.bundle.problem import BundleProblem
 from tiltflow.align.bundle.variables import PER_VIEW, ROTATION
 from tiltflow.align.piece_weights import StitchedPieces
@@ -37,8 +36,6 @@ Floats = NDArray[np.float64]
 _WORTH = 0.99
 """Largest leave-out error with the shifts, relative to the one without, for the shifts to be used: shifts of pieces that lie right change
 it by less than half of that (simulated tracks)."""
-_TINY = 1e-16
-"""Added to the diagonal of a covariance, squared pixels and radians: rounding."""
 _PLACES_PER_PIECE = 3
 """Places on a piece, along each side, at which the error is evaluated: a field that grows evenly has 97 % of its mean square there."""
 _MOST_NAMED = 5
@@ -58,7 +55,7 @@ def fit_pieces(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> t
     found = adjustment.fit()
     moved = adjustment.corrected(found.t)
     equations = adjustment.equations(moved, found.fit)
-    with_them = _left_out(adjustment, moved, found, equations)
+    with_them = _left_out(moved, found, equations)
     leave_out_px = _compared(_left_out_without(problem, fit, found.fit.weights), with_them, found.fit.weights)
     used = leave_out_px[1] < _WORTH * leave_out_px[0]
     errors = _Errors(problem, pieces, adjustment, equations, found.scale)
@@ -67,12 +64,10 @@ def fit_pieces(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> t
     return moved if used else problem, result.fit, shifts
 
 
-def _left_out(adjustment: PieceAdjustment, moved: BundleProblem, found: PieceFit, equations: PieceEquations) -> LeaveOut:
+def _left_out(moved: BundleProblem, found: PieceFit, equations: PieceEquations) -> LeaveOut:
     fit = found.fit
     covariance = equations.covariance(fit.variables.precision(), found.scale, fit.sigma)
-    return equations.leave_out(
-        fit.geometry, moved.observations.weighted(fit.weights), adjustment.by_view, adjustment.phi, covariance
-    )
+    return equations.leave_out(fit.geometry, moved.observations.weighted(fit.weights), covariance)
 
 
 def _left_out_without(problem: BundleProblem, fit: BundleFit, weights: Floats) -> LeaveOut:
@@ -116,9 +111,8 @@ class _Errors:
         """Return the fit with shifts, its error and that of the shifts, by their joint covariance."""
         autocorrelation = residual_autocorrelation(moved, fit)
         noise = fit.sigma * np.sqrt(autocorrelation)
-        covariance = self.equations.covariance(fit.variables.precision(), self.scale, noise) * noise**2
+        root = noise * root_of_inverse(self.equations.system(fit.variables.precision(), self.scale, noise))
         views = len(self.equations.views)
-        root = linalg.cholesky(covariance + _TINY * np.eye(len(covariance)), lower=True)
         modes, shift_modes = self.equations.map_ @ root[:views], self._of_shifts(root[views:])
         misfit, motion = misfit_and_motion(moved, fit)
         fit = replace(
@@ -136,11 +130,10 @@ class _Errors:
         noise = fit.sigma * np.sqrt(fit.autocorrelation)
         views, count = self.equations.between.shape
         # The prior of the pieces has no part in the block of the views.
-        covariance = inverse(self.equations.system(fit.variables.precision(), self.scale, noise)[:views, :views])
-        by_noise = noise * linalg.cholesky(covariance + _TINY / noise**2 * np.eye(views), lower=True)
+        root = root_of_inverse(self.equations.system(fit.variables.precision(), self.scale, noise)[:views, :views])
         # Views follow pieces that lie off.
-        by_pieces = -self.scale * covariance @ self.equations.between
-        modes = self.equations.map_ @ np.concatenate([by_noise, by_pieces], axis=1)
+        by_pieces = -self.scale * root @ (root.T @ self.equations.between)
+        modes = self.equations.map_ @ np.concatenate([noise * root, by_pieces], axis=1)
         shift_modes = self._of_shifts(np.concatenate([np.zeros((count, views)), self.scale * np.eye(count)], axis=1))
         misfit, _ = misfit_and_motion(self.problem, fit)
         error = float(np.hypot(self._error(fit, modes, shift_modes), misfit))
