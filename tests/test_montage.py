@@ -19,7 +19,7 @@ from tiltflow.formats.series import read_series
 from tiltflow.formats.stacks import open_stack
 from tiltflow.interchange.series_geometry import read_geometry
 from tiltflow.piece_grid import PieceGrid
-from tiltflow.preprocess.series_views import open_views, place_pieces
+from tiltflow.preprocess.montage.quick_look import open_views, place_pieces
 from tiltflow.record import read_record
 from tiltflow.report import PAGE_NAME
 from tiltflow.report.facts import facts

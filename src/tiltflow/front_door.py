@@ -72,7 +72,7 @@ def read(path: str | Path, **hints: Any) -> TiltSeries:
     Returns
     -------
     TiltSeries
-        `images` is `(view, y, x)` with x-ray hits repaired as views are read; `provenance` says where each value was read, and
+        `images` is `(view, y, x)` with x-ray hits repaired as views are read, and stitched where they are in pieces; `provenance` says where each value was read, and
         `problems` what was odd.
 
     Raises
@@ -96,14 +96,12 @@ def read(path: str | Path, **hints: Any) -> TiltSeries:
     ((5, 64, 64), -8.5, 'extended header (SerialEM), 5 angles from -60.00 to 60.00')
     """
     from tiltflow.formats.series import SeriesHints, read_series
-    from tiltflow.preprocess.preparation import RepairingStack
-    from tiltflow.preprocess.series_views import open_views
 
     unknown = sorted(set(hints) - set(SeriesHints.__dataclass_fields__))
     if unknown:
         raise ParameterError(f"read() knows no hint {unknown[0]!r}: there are {', '.join(SeriesHints.__dataclass_fields__)}")
     series = read_series(path, SeriesHints(**hints))
-    return replace(series, images=RepairingStack(open_views(series)))
+    return replace(series, images=_opened(series))
 
 
 @_with_own_threads
@@ -173,7 +171,9 @@ def align(
 
     from tiltflow.align.fallback import align_views
     from tiltflow.align.methods import AlignParams
+    from tiltflow.engines.stitching import stitched_pieces
     from tiltflow.preprocess.bad_views import ViewParams
+    from tiltflow.preprocess.montage import StitchedViews
     from tiltflow.preprocess.preparation import leave_out_bad_views
 
     if method == "gold" and not gold_nm > 0:
@@ -194,6 +194,7 @@ def align(
         ),
         name=known.name,
         axis_told=known.axis_is_told,
+        pieces=stitched_pieces(images) if isinstance(images, StitchedViews) else None,
         observer=observer,
         threads=threads,
     )
@@ -243,7 +244,7 @@ def apply(
     from tiltflow.reconstruct.aligned_stack import StackParams, align_stack, aligned_shape
 
     pixel = series.pixel_size_angstrom if isinstance(series, TiltSeries) else None
-    images = _images(series)
+    images = _images(series, alignment)
     params = StackParams(binning=binning, linear=linear)
     out = np.empty((images.shape[0], *aligned_shape(images.shape, params)), np.float32)
     for view, image in enumerate(align_stack(images, alignment.transforms, params, threads=threads or usable_cores())):
@@ -299,7 +300,7 @@ def locate_specimen(
     from tiltflow.position.specimen_search import small_binning
     from tiltflow.reconstruct.wbp import ReconstructParams, follow_alignment
 
-    images: Any = _images(series)
+    images: Any = _images(series, alignment)
     binning = small_binning(images.shape)
     threads = threads or usable_cores()
     return position_section(
@@ -619,20 +620,39 @@ def _as_series(
     return replace(given, **changes)
 
 
-def _images(series: TiltSeries | ArrayLike) -> Stack:
-    """Return the raw views of a series, opened if it has none yet, with x-ray hits repaired as they are read."""
-    from tiltflow.model import TiltSeries
-    from tiltflow.preprocess.preparation import RepairingStack
-    from tiltflow.preprocess.series_views import open_views
+def _images(series: TiltSeries | ArrayLike, alignment: Alignment | None = None) -> Stack:
+    """Return the raw views of a series, opened if it has none yet, with x-ray hits repaired as they are read.
 
-    stack: Stack
+    Pieces of a montage are where an alignment sees them, if one is given.
+    """
+    from tiltflow.engines.stitching import as_tracks_see
+    from tiltflow.model import TiltSeries
+    from tiltflow.preprocess.montage import StitchedViews
+    from tiltflow.preprocess.preparation import RepairingStack
+
     if not isinstance(series, TiltSeries):
         stack = _as_stack(series)
     elif series.images is not None:
         stack = series.images
     else:
-        stack = open_views(series)
+        stack = _opened(series)
+    if isinstance(stack, StitchedViews):
+        return stack if alignment is None else as_tracks_see(stack, alignment)
     return stack if isinstance(stack, RepairingStack) else RepairingStack(stack)
+
+
+def _opened(series: TiltSeries) -> Stack:
+    """Return the views of a series on the disk, repaired, and stitched if they are in pieces."""
+    from tiltflow.formats.stacks import open_stack
+    from tiltflow.preprocess.montage import MontageParams, StitchedViews, measure_offsets
+    from tiltflow.preprocess.preparation import RepairingStack
+
+    sections = RepairingStack(open_stack(series.path))
+    if series.montage is None:
+        return sections
+    axis_deg = series.axis_angle_deg if series.axis_is_told else None
+    offsets = measure_offsets(sections, series.montage, series.tilt_deg, MontageParams(), axis_deg=axis_deg)
+    return StitchedViews(sections, series.montage, offsets)
 
 
 def _as_stack(images: Any) -> Stack:
