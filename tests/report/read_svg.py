@@ -52,11 +52,9 @@ class Drawing:
 
     def paths(self, style: str, **attributes: str) -> list[list[np.ndarray]]:
         """Return what is drawn over the axes in a style, such as `stroke:var(--ink)`: of each path its parts, `(n, 2)`, in data."""
-        found = []
-        for path in self.axes.iter("path"):
-            if style in path.get("style") and all(path.get(name.replace("_", "-")) == value for name, value in attributes.items()):
-                found.append([self._in_data(part) for part in parts(path.get("d"))])
-        return found
+        asked = {name.replace("_", "-"): value for name, value in attributes.items()}
+        found = [path for path in self.axes.iter("path") if style in path.get("style") and asked.items() <= path.attrib.items()]
+        return [[self._in_data(part) for part in parts(path.get("d"))] for path in found]
 
     def _in_data(self, part: np.ndarray) -> np.ndarray:
         return np.column_stack((self.values("x", part[:, 0] + self.left), self.values("y", part[:, 1] + self.top)))
