@@ -85,7 +85,7 @@ def _exposure(known: ExposureEntry, tilt: list[float]) -> Plot:
         taken = np.array(known.order) - 1
         axes.plot(np.array(tilt)[taken], np.array(known.before)[taken], SOFT, width=0.6)
         axes.plot(tilt, known.before, FIRST, mark="o", line=False)
-        axes.set(xlabel=_TILT, ylabel="exposure before, e/Å²", ylim=(0, None))
+        axes.set(xlabel=_TILT, ylabel="exposure before, e/Å²")
 
     assumed = " No source tells this order." if known.order_assumed else ""
     return make_plot("exposure", paint, f"From {known.reason}.{assumed}")
