@@ -281,7 +281,7 @@ def write_cryo_pictures(results: Path, folder: Path) -> None:
 
 def standing_alone(svg: str) -> str:
     """Return a drawing of a page, which has its colours from there, as one that stands alone, on white."""
-    colours = {"--ink": "#222", "--line": "#ccc", "--plot-1": "#2f6db3", "--plot-2": "#c4572a"}
+    colours = {"--ink": "#222", "--soft": "#666", "--line": "#ccc", "--plot-1": "#2f6db3", "--plot-2": "#c4572a"}
     svg = re.sub(r"var\((--[\w-]+)\)", lambda found: colours[found[1]], svg)
     alone = 'xmlns="http://www.w3.org/2000/svg" width="480" style="background:#fff; font-family:sans-serif"'
     return svg.replace("<svg ", f"<svg {alone} ", 1)

@@ -4,7 +4,9 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
+from tests.report.read_svg import Drawing
 
 from tiltflow.record import StageEntry
 from tiltflow.report.captions import CAPTIONS
@@ -33,10 +35,6 @@ def texts(plot):
     return [element.text for element in ET.fromstring(plot.svg).iter() if element.tag.endswith("text")]
 
 
-def count(plot, pattern):
-    return len(re.findall(pattern, plot.svg))
-
-
 def test_a_full_record_gives_every_plot_that_has_a_caption(drawn):
     assert set(drawn) | {"rings", "defocus", "exposure"} == set(CAPTIONS)  # those have a module of their own
 
@@ -51,26 +49,63 @@ def test_plots_are_well_formed_and_say_what_they_show(drawn):
 
 def test_plots_take_every_colour_from_the_page(drawn):
     for plot in drawn.values():
-        assert not re.findall(r"#[0-9a-fA-F]{6}\b|rgb\(", re.sub(r"(url\(|href=\")#[\w-]+", "", plot.svg)), plot.name
+        colours = re.findall(r'(?:fill|stroke)(?:="|:)([^;"]+)', plot.svg)
+        assert all(re.fullmatch(r"none|var\(--[a-z0-9-]+\)", colour) for colour in colours), plot.name
         assert "var(--ink)" in plot.svg
 
 
-def test_no_name_within_a_plot_is_used_by_another(drawn):
-    names = [name for plot in drawn.values() for name in re.findall(r'\bid="([^"]+)"', plot.svg)]
-    assert len(names) == len(set(names))
-    for plot in drawn.values():
-        own = set(re.findall(r'\bid="([^"]+)"', plot.svg))
-        assert set(re.findall(r'(?:url\(#|href="#)([\w-]+)', plot.svg)) <= own
+def test_nothing_within_a_plot_has_a_name_that_another_could_have_too(drawn):
+    assert not [plot.name for plot in drawn.values() if re.search(r'\bid="|url\(|href="#', plot.svg)]
 
 
 def test_the_style_of_a_plot_does_not_leak_into_the_page(drawn):
     assert all("<style" not in plot.svg for plot in drawn.values())
 
 
-def test_there_is_a_bar_for_every_view_that_is_used_and_a_line_for_the_one_left_out(drawn):
-    assert count(drawn["residuals"], r"fill: var\(--plot-1\)") == 20
-    assert count(drawn["residuals"], r"stroke: var\(--poor\)") == 1
+def test_there_is_a_bar_for_every_view_that_is_used_and_a_line_for_the_one_left_out(drawn, record):
+    seen = Drawing(drawn["residuals"].svg)
+    tilt, used = np.array(record.input["tilt_angles"].value), np.array(record.alignment.included)
+    (bars,), (lines,) = seen.paths("fill:var(--plot-1)"), seen.paths("stroke:var(--poor)")
+    assert [bar[:, 0].mean() for bar in bars] == pytest.approx(tilt[used], abs=0.1)
+    assert [bar[:, 1].max() for bar in bars] == pytest.approx([0.24] * 20, abs=0.005)
+    assert [line[0, 0] for line in lines] == pytest.approx(tilt[~used], abs=0.1)
     assert "left out" in drawn["residuals"].remark
+
+
+def test_shifts_refined_tilts_and_axis_angles_are_those_of_the_record(drawn, record):
+    tilt, used = np.array(record.input["tilt_angles"].value), np.array(record.alignment.included)
+    shifts = np.array(record.alignment.shift_px)
+    expected = {
+        ("shifts", "var(--plot-1)"): shifts[:, 0],
+        ("shifts", "var(--plot-2)"): shifts[:, 1],
+        ("tilts", "var(--plot-1)"): np.array(record.alignment.tilt_deg) - tilt,
+        ("axis", "var(--plot-1)"): np.array(record.alignment.rotation_deg),
+    }
+    for (name, color), numbers in expected.items():
+        seen = Drawing(drawn[name].svg)
+        ((line,), points) = seen.paths(f"stroke:{color}")[:2]
+        for found in (line, np.array([point[0] for point in points])):
+            assert found[:, 0] == pytest.approx(tilt[used], abs=0.1)
+            assert found[:, 1] == pytest.approx(numbers[used], abs=0.2 / seen.unit("y"))
+
+
+def test_arrows_are_where_the_tracks_are_and_point_where_the_residuals_do(drawn, record):
+    seen = Drawing(drawn["vectors"].svg)
+    vectors = np.array(record.alignment.residual_vectors_px)
+    ((points,), (arrows,)) = (seen.paths(f"stroke:var(--plot-{number})") for number in (2, 1))
+    assert np.array([point[0] for point in points]) == pytest.approx(vectors[:, :2], abs=1)
+    tips = np.array([arrow[3] for arrow in arrows])
+    assert tips - vectors[:, :2] == pytest.approx(vectors[:, 2:] * 0.12 * 512 / np.hypot(0.1, 0.1), abs=1.5)
+
+
+def test_the_histogram_and_its_window_are_those_of_the_volume(drawn, record, measured, make):
+    seen, volume = Drawing(drawn["histogram"].svg), describe_volume(measured, make.voxel_nm)
+    ((outline,),) = seen.paths("fill:var(--plot-1)")
+    share = 100 * np.array(volume.histogram_counts) / sum(volume.histogram_counts)
+    assert outline[1:-1:2, 1] == pytest.approx(share, abs=0.2 / seen.unit("y"))
+    ((black, white),) = seen.paths("stroke:var(--plot-3)")
+    assert [black[0, 0], white[0, 0]] == pytest.approx([volume.window_low, volume.window_high], abs=0.2 / seen.unit("x"))
+    assert {"black", "white"} <= set(seen.texts)
 
 
 def one(record, name, thresholds=LIMITS):

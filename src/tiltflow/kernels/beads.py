@@ -77,8 +77,8 @@ def describe_maxima(
 ) -> None:
     """Write x, y (corner-based), height and surroundings of each maximum `(row, column)` to `out`, `(maxima, 4)`.
 
-    Place and height are those of the peak of the paraboloid through its 3 x 3 values, at most `farthest` from its pixel along x and y; the
-    surroundings are :func:`ring_scale`.
+    Place and height are those of the peak of the paraboloid through its 3 x 3 values, at most `farthest` from its pixel along x and y;
+    the surroundings are :func:`ring_scale`.
     """
     for n in range(found.shape[0]):
         j, i = found[n]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tiltflow.record import CtfEntry, ExposureEntry, SeriesRecord
-from tiltflow.report.figures import FAINT, FIRST, INK, SECOND
+from tiltflow.report.charts import FIRST, INK, SECOND, SOFT, Axes
 from tiltflow.report.plots import WIDE, Plot, make_plot
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from tiltflow.report.scales import with_minus
 
 _TILT = "tilt, degrees"
 _MOST_RINGS = 2.0
@@ -36,18 +33,20 @@ def _rings(ctf: CtfEntry, tilt: list[float]) -> Plot:
     def paint(axes: Axes) -> None:
         for place, rings in enumerate(ctf.rings):
             shown = np.clip(rings.measured, -0.75 * step, 0.75 * step) + place * step
-            axes.plot(rings.frequency_per_nm, shown, color=SECOND, linewidth=0.9)
-            axes.plot(rings.frequency_per_nm, np.array(rings.fitted) + place * step, color=FIRST, linewidth=1.2)
-            if rings.view <= len(tilt):
-                axes.annotate(
-                    f"{tilt[rings.view - 1]:.0f}° ", (rings.frequency_per_nm[0], place * step), ha="right", va="center", color=INK
-                )
+            axes.plot(rings.frequency_per_nm, shown, SECOND, width=0.9)
+            axes.plot(rings.frequency_per_nm, np.array(rings.fitted) + place * step, FIRST, width=1.2)
             found = ctf.spacing_angstrom[rings.view - 1] if rings.view <= len(ctf.spacing_angstrom) else None
             if found:
-                axes.plot([10 / found] * 2, [(place - 0.35) * step, (place + 0.35) * step], color=INK, linewidth=1)
-        axes.set(xlabel="spatial frequency, 1/nm", xlim=(0.8 * ctf.rings[0].frequency_per_nm[0], None), yticks=[])
+                axes.plot([10 / found] * 2, [(place - 0.35) * step, (place + 0.35) * step], INK, width=1.2)
+        known = [
+            (place * step, f"{with_minus(f'{tilt[rings.view - 1]:.0f}')}°")
+            for place, rings in enumerate(ctf.rings)
+            if rings.view <= len(tilt)
+        ]
+        axes.set_yticks([place for place, _ in known], [label for _, label in known])
+        axes.set(xlabel="spatial frequency, 1/nm", ylabel="tilt")
 
-    return make_plot("rings", paint, f"{ctf.reason[:1].upper()}{ctf.reason[1:]}.", size=(WIDE, 0.9 + 0.75 * len(ctf.rings)))
+    return make_plot("rings", paint, f"{ctf.reason[:1].upper()}{ctf.reason[1:]}.", size=(WIDE, 65 + 54 * len(ctf.rings)))
 
 
 def _defocus(ctf: CtfEntry, tilt: list[float]) -> Plot:
@@ -56,12 +55,11 @@ def _defocus(ctf: CtfEntry, tilt: list[float]) -> Plot:
 
     def paint(axes: Axes) -> None:
         if len(ctf.error_nm) == len(tilt):
-            axes.errorbar(at, defocus, yerr=np.array(ctf.error_nm)[order], fmt="o-", color=FIRST, ecolor=FAINT)
-        else:
-            axes.plot(at, defocus, "o-", color=FIRST)
+            axes.errorbar(at, defocus, np.array(ctf.error_nm)[order], SOFT)
+        axes.plot(at, defocus, FIRST, mark="o")
         axes.set(xlabel=_TILT, ylabel="defocus, nm")
 
-    return make_plot("defocus", paint, describe_hand(ctf), left=0.8)
+    return make_plot("defocus", paint, describe_hand(ctf))
 
 
 def describe_hand(ctf: CtfEntry) -> str:
@@ -85,9 +83,9 @@ def describe_hand(ctf: CtfEntry) -> str:
 def _exposure(known: ExposureEntry, tilt: list[float]) -> Plot:
     def paint(axes: Axes) -> None:
         taken = np.array(known.order) - 1
-        axes.plot(np.array(tilt)[taken], np.array(known.before)[taken], "-", color=FAINT, linewidth=0.8)
-        axes.plot(tilt, known.before, "o", color=FIRST)
-        axes.set(xlabel=_TILT, ylabel="exposure before, e/Å²", ylim=(0, None))
+        axes.plot(np.array(tilt)[taken], np.array(known.before)[taken], SOFT, width=0.6)
+        axes.plot(tilt, known.before, FIRST, mark="o", line=False)
+        axes.set(xlabel=_TILT, ylabel="exposure before, e/Å²")
 
     assumed = " No source tells this order." if known.order_assumed else ""
-    return make_plot("exposure", paint, f"From {known.reason}.{assumed}", left=0.8)
+    return make_plot("exposure", paint, f"From {known.reason}.{assumed}")

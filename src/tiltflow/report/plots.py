@@ -8,29 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.record import AlignmentEntry, HalvesEntry, SeriesRecord, VolumeEntry
 from tiltflow.report.captions import CAPTIONS, Caption
+from tiltflow.report.charts import BAD, FAINT, FIRST, GOOD, INK, SECOND, THIRD, Axes, draw
 from tiltflow.report.checks import residual_limits
 from tiltflow.report.facts import axis_is_assumed
-from tiltflow.report.figures import BAD, FAINT, FIRST, GOOD, INK, SECOND, THIRD, draw
 from tiltflow.report.lengths import pixel_size_nm
 from tiltflow.report.pictures import small_view
 from tiltflow.report.specimen import Specimen, specimen_of
 from tiltflow.work import Thresholds
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 Floats = NDArray[np.float64]
 
 _TILT = "tilt, degrees"
-WIDE = 5.6
-"""Of a plot, inches."""
+WIDE = 400.0
+"""Of a plot, units of the drawing."""
 _SMALLEST_BAR_S = 0.05
 _MOST_STAGES = 24
 _ON_PICTURE = ("#ffd23f", "#ff5d5d")
@@ -82,12 +78,12 @@ def time_plot(record: SeriesRecord) -> Plot | None:
 
     def paint(axes: Axes) -> None:
         places = np.arange(len(stages))[::-1]
-        axes.barh(places, [seconds for _, seconds in stages], color=FIRST, height=0.7)
+        axes.barh(places, [seconds for _, seconds in stages], 0.7, FIRST)
         axes.set_yticks(places, [name for name, _ in stages])
         axes.set(xlabel="seconds", ylim=(-0.6, len(stages) - 0.4))
-        axes.grid(visible=False, axis="y")
+        axes.grid(x=True, y=False)
 
-    return make_plot("time", paint, size=(WIDE, 0.6 + 0.22 * len(stages)), left=1.6)
+    return make_plot("time", paint, size=(WIDE, 44 + 16 * len(stages)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,15 +120,10 @@ class _Views:
         values = np.array([np.nan if number is None else number for number in numbers], float)
         return None if np.isnan(values).all() else values
 
-    def finish(self, axes: Axes, ylabel: str, *, columns: int = 0) -> None:
-        """Name the axes, mark the views that are left out, and make room for a legend of so many columns."""
-        for tilt in self.tilt[~self.used]:
-            axes.axvline(float(tilt), color=BAD, linewidth=1, linestyle=":")
-        axes.set(xlabel=_TILT, ylabel=ylabel)
-        if columns:
-            low, high = axes.get_ylim()
-            axes.set_ylim(low, high + 0.22 * (high - low))
-            axes.legend(loc="upper right", ncols=columns)
+    def finish(self, axes: Axes, ylabel: str, *, least_height: float = 0.0) -> None:
+        """Name the axes, and mark the views that are left out."""
+        axes.axvline(self.tilt[~self.used], BAD, dash="dotted")
+        axes.set(xlabel=_TILT, ylabel=ylabel, least_height=least_height)
 
     @property
     def remark(self) -> str:
@@ -147,9 +138,9 @@ def _residuals(views: _Views) -> Plot | None:
 
     def paint(axes: Axes) -> None:
         there = views.order[~np.isnan(values[views.order])]
-        axes.bar(views.tilt[there], values[there], width=0.7 * views.step, color=FIRST)
-        axes.axhline(good, color=GOOD, linestyle="--", label=f"good up to {good:g} px on average")
-        views.finish(axes, "mean residual, px", columns=1)
+        axes.bar(views.tilt[there], values[there], 0.7 * views.step, FIRST)
+        axes.axhline(good, GOOD, dash="dashed", width=1.4, label=f"good up to {good:g} px on average")
+        views.finish(axes, "mean residual, px")
 
     rejected = views.found.positions_rejected
     over = f"Over the {views.found.positions_used} positions that carry weight; {rejected} were rejected." if rejected else ""
@@ -163,9 +154,9 @@ def _tracks(views: _Views) -> Plot | None:
     missing = np.zeros_like(kept) if lost is None else lost
 
     def paint(axes: Axes) -> None:
-        axes.bar(views.tilt, kept, width=0.8 * views.step, color=FIRST, label="used")
-        axes.bar(views.tilt, missing, width=0.8 * views.step, bottom=kept, color=FAINT, label="lost or rejected")
-        views.finish(axes, "tracks", columns=2)
+        axes.bar(views.tilt, kept, 0.8 * views.step, FIRST, label="used")
+        axes.bar(views.tilt, missing, 0.8 * views.step, FAINT, bottom=kept, label="lost or rejected")
+        views.finish(axes, "tracks")
 
     return make_plot("tracks", paint, views.remark)
 
@@ -176,7 +167,7 @@ def _correlation(views: _Views) -> Plot | None:
         return None
 
     def paint(axes: Axes) -> None:
-        axes.plot(views.tilt[views.order], values[views.order], "o-", color=FIRST)
+        axes.plot(views.tilt[views.order], values[views.order], FIRST, mark="o")
         views.finish(axes, "correlation")
 
     return make_plot("correlation", paint, views.remark)
@@ -188,9 +179,9 @@ def _shifts(views: _Views) -> Plot | None:
     shifts = np.asarray(views.found.shift_px, float)
 
     def paint(axes: Axes) -> None:
-        axes.plot(views.tilt[views.order], shifts[views.order, 0], "o-", color=FIRST, label="x, across the axis")
-        axes.plot(views.tilt[views.order], shifts[views.order, 1], "s-", color=SECOND, label="y, along the axis")
-        views.finish(axes, "shift, px", columns=2)
+        axes.plot(views.tilt[views.order], shifts[views.order, 0], FIRST, mark="o", label="x, across the axis")
+        axes.plot(views.tilt[views.order], shifts[views.order, 1], SECOND, mark="s", label="y, along the axis")
+        views.finish(axes, "shift, px")
 
     size = f"One pixel is {views.pixel_nm:.3g} nm. " if views.pixel_nm else ""
     return make_plot("shifts", paint, size + views.remark)
@@ -204,11 +195,11 @@ def _refined_tilts(views: _Views) -> Plot | None:
         return None
 
     def paint(axes: Axes) -> None:
-        axes.plot(views.tilt[views.order], change[views.order], "o-", color=FIRST)
-        axes.axhline(0, color=INK, linewidth=0.8)
-        views.finish(axes, "refined - nominal tilt, degrees")
+        axes.axhline(0, INK, width=0.8)
+        axes.plot(views.tilt[views.order], change[views.order], FIRST, mark="o")
+        views.finish(axes, "refined − nominal tilt, degrees")
 
-    return make_plot("tilts", paint, views.remark, left=0.75)
+    return make_plot("tilts", paint, views.remark)
 
 
 def _axis(views: _Views) -> Plot | None:
@@ -222,17 +213,14 @@ def _axis(views: _Views) -> Plot | None:
     )
 
     def paint(axes: Axes) -> None:
-        axes.plot(views.tilt[views.order], values[views.order], "o-", color=FIRST, label="used")
+        if found is not None and error is not None:
+            axes.axhspan(found - error, found + error, SECOND)
+        axes.plot(views.tilt[views.order], values[views.order], FIRST, mark="o", label="used")
         if read is not None:
-            axes.axhline(read, color=INK, linestyle="--", linewidth=1, label="as read")
+            axes.axhline(read, INK, dash="dashed", label="as read")
         if found is not None:
-            axes.axhline(found, color=SECOND, linewidth=1, label="from the data")
-            if error is not None:
-                axes.axhspan(found - error, found + error, color=SECOND, alpha=0.15)
-        low, high = axes.get_ylim()
-        half = max((high - low) / 2, 0.5)
-        axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
-        views.finish(axes, "tilt axis angle, degrees", columns=3)
+            axes.axhline(found, SECOND, label="from the data")
+        views.finish(axes, "tilt axis angle, degrees", least_height=1.0)
 
     said = [f"As read: {read:.2f}°."] if read is not None else []
     if found is not None:
@@ -253,24 +241,22 @@ def _vectors(found: AlignmentEntry, field: tuple[float, float], view: Path | Non
 
     def paint(axes: Axes) -> None:
         if behind is not None:
-            axes.imshow(behind, cmap="gray", vmin=0, vmax=255, extent=(0, width, 0, height), interpolation="none", resample=False)
-            axes.grid(visible=False)
-        axes.quiver(x, y, dx * scale, dy * scale, angles="xy", scale_units="xy", scale=1, color=arrows, width=0.006)
-        axes.plot(x, y, "o", color=points, markersize=3)
-        axes.set(xlim=(0, width), ylim=(0, height), aspect="equal", xlabel="x, px", ylabel="y, px")
-        axes.spines[["top", "right"]].set_visible(True)
+            axes.imshow(behind, (0, width, 0, height))
+            axes.grid(x=False, y=False)
+        axes.quiver(x, y, dx * scale, dy * scale, arrows)
+        axes.plot(x, y, points, mark="o", line=False)
+        axes.set(xlabel="x, px", ylabel="y, px", xlim=(0, width), ylim=(0, height), equal=True, box=True)
 
     remark = f"Arrows are drawn {scale:.0f} times as long as the residuals; the longest residual is {largest:.2f} px."
-    return make_plot("vectors", paint, remark, size=(WIDE, 0.6 + 3.7 * min(height / width, 1.0)))
+    return make_plot("vectors", paint, remark, size=(WIDE, 43 + 266 * min(height / width, 1.0)))
 
 
 def _texture(seen: VolumeEntry, specimen: Specimen | None) -> Plot:
     def paint(axes: Axes) -> None:
-        axes.plot(seen.texture_z_nm, seen.texture, color=FIRST)
         if specimen is not None:
-            axes.axvspan(specimen.low_nm, specimen.high_nm, color=SECOND, alpha=0.15, label="specimen")
-            axes.legend(loc="upper right")
-        axes.set(xlabel="z from the middle of the volume, nm", ylabel="texture", ylim=(0, 1.25 * max(seen.texture)))
+            axes.axvspan(specimen.low_nm, specimen.high_nm, SECOND, label="specimen")
+        axes.plot(seen.texture_z_nm, seen.texture, FIRST)
+        axes.set(xlabel="z from the middle of the volume, nm", ylabel="texture", ylim=(0, None))
 
     return make_plot("texture", paint, f"Specimen: {specimen.thickness} thick, by {specimen.source}." if specimen else "")
 
@@ -280,7 +266,7 @@ def _spectrum(seen: VolumeEntry) -> Plot:
     decades = np.log10(np.maximum(power, 1e-12 * power.max() or 1.0))
 
     def paint(axes: Axes) -> None:
-        axes.plot(seen.spectrum_per_nm, decades, color=FIRST)
+        axes.plot(seen.spectrum_per_nm, decades, FIRST)
         axes.set(xlabel="spatial frequency, 1/nm", ylabel="power, powers of ten", xlim=(0, None))
 
     return make_plot("spectrum", paint, f"The right edge corresponds to two voxels, {2 * seen.voxel_nm:.3g} nm.")
@@ -291,11 +277,11 @@ def _histogram(seen: VolumeEntry) -> Plot:
     share = 100 * np.asarray(seen.histogram_counts) / max(1, sum(seen.histogram_counts))
 
     def paint(axes: Axes) -> None:
-        axes.stairs(share, edges, color=FIRST, fill=True)
-        for value, name, side in ((seen.window_low, " black ", "right"), (seen.window_high, " white ", "left")):
-            axes.axvline(value, color=THIRD, linewidth=1)
-            axes.annotate(name, (value, 1), xycoords=("data", "axes fraction"), ha=side, va="top")
-        axes.set(xlabel="grey value", ylabel="voxels, %", ylim=(0, 1.1 * share.max()))
+        axes.stairs(share, edges, FIRST)
+        axes.axvline([seen.window_low, seen.window_high], THIRD)
+        axes.note_above("black", seen.window_low, "end")
+        axes.note_above("white", seen.window_high, "start")
+        axes.set(xlabel="grey value", ylabel="voxels, %")
 
     return make_plot("histogram", paint)
 
@@ -308,12 +294,11 @@ _HALVES = {
 
 def _halves(seen: HalvesEntry) -> Plot:
     def paint(axes: Axes) -> None:
-        axes.plot(seen.frequency_per_nm, seen.correlation, color=FIRST)
-        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.axhline(0, INK, width=0.8)
         for level, color in ((0.5, SECOND), (0.143, THIRD)):
-            axes.axhline(level, color=color, linestyle="--", linewidth=1, label=f"{level:g}")
+            axes.axhline(level, color, dash="dashed", label=f"{level:g}")
+        axes.plot(seen.frequency_per_nm, seen.correlation, FIRST)
         axes.set(xlabel="spatial frequency, 1/nm", ylabel="correlation", xlim=(0, None), ylim=(min(-0.1, *seen.correlation), 1.05))
-        axes.legend(loc="upper right", ncols=2)
 
     found = [
         f"{detail:.3g} nm at {level}"
@@ -328,11 +313,9 @@ def _halves(seen: HalvesEntry) -> Plot:
     return make_plot("halves", paint, f"{_HALVES[seen.of]} {resolution}")
 
 
-def make_plot(
-    name: str, paint: Callable[[Axes], None], remark: str = "", *, size: tuple[float, float] = (WIDE, 2.7), left: float = 0.7
-) -> Plot:
+def make_plot(name: str, paint: Callable[[Axes], None], remark: str = "", *, size: tuple[float, float] = (WIDE, 194.0)) -> Plot:
     """Return a plot whose words are those of its name."""
-    return Plot(name, draw(name, CAPTIONS[name].shows, paint, size=size, left=left), remark.strip())
+    return Plot(name, draw(CAPTIONS[name].shows, paint, size=size), remark.strip())
 
 
 def _nominal_tilts(record: SeriesRecord) -> Floats | None:
