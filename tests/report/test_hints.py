@@ -3,7 +3,7 @@
 import pytest
 
 from tiltflow.record import FailureEntry
-from tiltflow.report.checks import Check
+from tiltflow.report.check import Check
 from tiltflow.report.hints import AGAIN, what_may_help, what_to_try
 from tiltflow.work import Trust
 

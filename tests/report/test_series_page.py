@@ -146,7 +146,7 @@ def test_every_check_stands_with_its_limits(full):
     rows = full.find("table", class_="checks").tbody.find_all("tr")
     first = [heading(cell) for cell in rows[0].find_all("td")]
     assert first == ["✓ good", "The estimated alignment error is 0.12 px (0.12 nm).", "good up to 0.5 px, poor above 1 px"]
-    assert len(rows) == 11
+    assert len(rows) == 12
 
 
 def test_thresholds_of_the_site_change_the_verdict_and_are_shown(page, record):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tiltflow.model import ASSUMED
 from tiltflow.record import AlignmentEntry, SeriesRecord
@@ -42,6 +43,12 @@ def tilt_offset_deg(record: SeriesRecord) -> float | None:
         return None
     changes = [now - before for now, before, used in zip(found.tilt_deg, read, found.included, strict=False) if used]
     return median(changes) if changes else None
+
+
+def nominal_tilts(record: SeriesRecord) -> NDArray[np.float64] | None:
+    """Return the tilt of each view as it was read, `(views,)`; None where the record has none, or they are assumed."""
+    tilts = _tilts(record)
+    return np.asarray(tilts, float) if tilts and not record.input["tilt_angles"].source.startswith(ASSUMED) else None
 
 
 def _views(record: SeriesRecord) -> Iterator[str]:

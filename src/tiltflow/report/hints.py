@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tiltflow.record import FailureEntry, FailureKind
-from tiltflow.report.checks import Check
+from tiltflow.report.check import Check
 from tiltflow.work import Trust
 
 

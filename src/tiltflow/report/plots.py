@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tiltflow.record import AlignmentEntry, HalvesEntry, SeriesRecord, VolumeEntry
 from tiltflow.report.captions import CAPTIONS, Caption
 from tiltflow.report.checks import residual_limits
-from tiltflow.report.facts import axis_is_assumed
+from tiltflow.report.facts import axis_is_assumed, nominal_tilts
 from tiltflow.report.figures import BAD, FAINT, FIRST, GOOD, INK, SECOND, THIRD, draw
 from tiltflow.report.lengths import pixel_size_nm
 from tiltflow.report.pictures import small_view
@@ -52,7 +52,7 @@ class Plot:
 
 def alignment_plots(record: SeriesRecord, thresholds: Thresholds, view: Path | None = None) -> Iterator[Plot]:
     """Yield the plots that tell whether the alignment is right; `view` is the picture of the view nearest to zero tilt."""
-    found, tilt = record.alignment, _nominal_tilts(record)
+    found, tilt = record.alignment, nominal_tilts(record)
     if found is None or tilt is None or len(found.included) != len(tilt):
         return
     views = _Views(found, tilt, thresholds, pixel_size_nm(record), axis_is_assumed(record))
@@ -333,12 +333,6 @@ def make_plot(
 ) -> Plot:
     """Return a plot whose words are those of its name."""
     return Plot(name, draw(name, CAPTIONS[name].shows, paint, size=size, left=left), remark.strip())
-
-
-def _nominal_tilts(record: SeriesRecord) -> Floats | None:
-    """Return the tilt of each view as it was read, if the record has them."""
-    known = record.input.get("tilt_angles")
-    return np.asarray(known.value, float) if known is not None and isinstance(known.value, list) and known.value else None
 
 
 def _number(record: SeriesRecord, name: str) -> float:

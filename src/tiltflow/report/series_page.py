@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiltflow.record import SeriesRecord
-from tiltflow.report.checks import Check, examine
+from tiltflow.report.check import Check
+from tiltflow.report.checks import examine
 from tiltflow.report.ctf_plots import ctf_plots
 from tiltflow.report.embed import Embedded, Embedder
 from tiltflow.report.facts import facts
