@@ -134,6 +134,8 @@ def _exposure(job: EngineJob) -> ExposureEntry | None:
             job.recorder.warn(
                 f"frequencies are weighted in an order of the views that nothing tells ({known.source}): a wrong one weights wrong views"
             )
+        if known.doubt:
+            job.recorder.warn(f"frequencies are weighted by exposure, and {known.doubt}")
     job.recorder.record.exposure = entry
     return entry
 
@@ -143,6 +145,7 @@ def _entry(known: ExposureHistory, voltage_kv: float | None) -> ExposureEntry:
         applied=True,
         reason=known.source,
         order_assumed=known.assumed,
+        doubt=known.doubt,
         each=np.round(known.each, 4).tolist(),
         before=np.round(known.before, 4).tolist(),
         order=(known.order + 1).tolist(),
