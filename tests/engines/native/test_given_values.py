@@ -11,7 +11,7 @@ import pytest
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native import ENGINE
 from tiltflow.engines.native.ctf import find_ctf
-from tiltflow.errors import FormatError, LocationError, ParameterError
+from tiltflow.errors import FormatError, LocationError, ParameterError, StageError
 from tiltflow.model import Alignment, TiltSeries
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import Recorder
@@ -117,3 +117,8 @@ def test_a_defocus_from_a_file_is_compared_with_the_one_aimed_at_too(tmp_path: P
     entry = find_ctf(job, np.zeros((len(TILTS), 8, 8), np.float32), Alignment(transforms, TILTS, np.ones(len(TILTS), bool), "gold"))
     (doubt,) = entry.doubts
     assert "9000 nm, read from B.defocus, on average, and 3000 nm were aimed at" in doubt
+
+
+def test_weighting_that_is_required_and_cannot_be_done_fails_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"weighting by exposure is required .*filterStack.* no source gives the exposures"):
+        ENGINE.check(job_of(tmp_path, FILTER, f"{DOSE}TypeOfDoseFile=4"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tiltflow.ctf.history import exposure_history
 from tiltflow.engines.base import EngineJob
+from tiltflow.engines.native.corrections import known_exposures
 from tiltflow.engines.native.given_defocus import check_given_defocus
 from tiltflow.errors import InputError
 
@@ -24,12 +24,14 @@ def check_given_values(job: EngineJob) -> None:
         If a file cannot be read, or does not fit the series.
     ParameterError
         If a number that is stated is not possible for this series.
+    StageError
+        If weighting by exposure is required, and the exposures are not known.
     """
     recipe, series = job.recipe, job.series
     if recipe.ctf.correct != "no" and recipe.ctf.file:
         _named(_DEFOCUS, lambda: check_given_defocus(Path(recipe.ctf.file), series))
     if recipe.exposure.weight != "no":
-        _named(_EXPOSURES, lambda: exposure_history(series, recipe.exposure))
+        _named(_EXPOSURES, lambda: known_exposures(series, recipe.exposure))
     if recipe.filter is not None and recipe.filter.mtf_file:
         _named(_MTF, recipe.filter.params)
 
