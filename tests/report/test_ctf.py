@@ -38,7 +38,7 @@ def test_a_plastic_series_says_nothing_of_either(record: SeriesRecord) -> None:
 def test_what_is_known_is_drawn(cryo: SeriesRecord) -> None:
     plots = {plot.name: plot for plot in ctf_plots(cryo)}
     assert list(plots) == ["rings", "defocus", "exposure"]
-    assert "rings to 15 Å" in plots["rings"].remark
+    assert "rings seen to a spacing of 15 Å" in plots["rings"].remark
     assert "to the right at positive tilts (hand +1: gradient 0.95 ± 0.05)" in plots["defocus"].remark
     cryo.ctf.measured, cryo.ctf.rings, cryo.exposure = False, [], None  # type: ignore[union-attr]
     assert list(ctf_plots(cryo)) == []

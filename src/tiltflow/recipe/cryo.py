@@ -183,7 +183,10 @@ def erase_request(ask: Lookup) -> EraseRequest | None:
     eraser, step, default = "comparam.golderaser.ccderaser.", "runtime.GoldErasing.any.", EraseRequest()
     which = ask.whole(_STACK + "eraseGold", 0)
     if which and not ask.number(_GOLD, 0.0):
-        ask.reject(_STACK + "eraseGold", f"{_GOLD} is to say how large the beads are")
+        ask.reject(
+            _STACK + "eraseGold",
+            f"{_GOLD} (--gold, nm) is to say how large the beads are, which it needs whatever aligns the views",
+        )
         which = 0
     order = ask.whole(eraser + "PolynomialOrder", -1)
     request = EraseRequest(
