@@ -84,5 +84,9 @@ def test_the_plain_demo_is_a_plastic_section_without_an_mdoc(demo: Callable[...,
     assert "a plastic section with gold beads" in done.output
     assert "Defocus" not in done.output
     assert [path.name for path in (tmp_path / "demo" / "input").iterdir()] == ["demo.st"]
+    results = tmp_path / "demo" / "results"
+    for name, path in (("page", results / "demo" / "report.html"), ("index", results / "index.html")):
+        assert re.search(rf"^\W*{name}\W+{re.escape(str(path))}", done.output, re.MULTILINE)
+        assert path.is_file()
     record = read_record(tmp_path / "demo" / "results" / "demo" / "run.json")
     assert (record.ctf, record.exposure) == (None, None)

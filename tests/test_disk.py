@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tiltflow import disk, stopping
-from tiltflow.disk import copy_file, named_if_full, new_folders_kept, no_room, remove
+from tiltflow.disk import copy_file, named_if_full, new_folders_kept, no_room, remove, size_text
 
 
 def test_a_copy_holds_what_the_file_holds(tmp_path: Path) -> None:
@@ -107,3 +107,23 @@ def test_no_room_is_told_with_the_file_or_the_fullest_folder_and_what_to_do(
     assert f"no room for {error.filename}" in no_room(error, *free)
     assert "7.0 MB are free" in no_room(error, *free)
     assert "make room and run the same command again" in no_room(full())
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1_500, "1.5 kB"),
+        (16_384, "16 kB"),
+        (1_500_000, "1.5 MB"),
+        (99_000_000, "99 MB"),
+        (100_000_000, "0.1 GB"),
+        (149_000_000, "0.1 GB"),
+        (2_340_000_000, "2.3 GB"),
+        (40_000_000_000, "40.0 GB"),
+        (900_000_000_000, "900 GB"),
+    ],
+)
+def test_a_size_is_said_in_a_unit_of_which_it_has_a_few(size: int, text: str) -> None:
+    assert size_text(size) == text

@@ -20,6 +20,7 @@ from tiltflow.formats.transforms import read_transforms
 from tiltflow.pipeline import run
 from tiltflow.recipe import BrtParameters, Recipe, make_recipe
 from tiltflow.record import CtfEntry, read_record
+from tiltflow.report import INDEX_NAME, PAGE_NAME
 from tiltflow.settings import load_site
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.scoring import score
@@ -164,6 +165,8 @@ def run_demo(output: Path, *, seed: int, size: int, views: int, cryo: bool = Fal
     _compare_with_truth(demo, series, result.output)
     rows = [(str(asset.type), str(result.output / asset.path)) for asset in result.assets]
     rows += [
+        ("page", str(result.output / PAGE_NAME)),
+        ("index", str(results / INDEX_NAME)),
         ("reconstruction", str(result.output / f"{demo.name}_rec.mrc")),
         ("aligned stack", str(result.output / f"{demo.name}_ali.mrc")),
         ("record", str(result.output / "run.json")),

@@ -19,8 +19,23 @@ _SYNCED_AT_ONCE = 16
 """Files that are brought to the disk together: a file system writes what several threads wait for in one go, ten times as fast as one
 after the other for the small files of a pyramid."""
 
+_UNITS = (("GB", 1e8, 1e9, 100), ("MB", 1e6, 1e6, 10), ("kB", 1e3, 1e3, 10))
+"""Units of sizes, from which size on each is used, its bytes, and below how many of it tenths are said."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors of the system when the disk or the quota is full."""
+
+
+def size_text(size: float) -> str:
+    """Return a size in bytes with a unit of which it has a few, from 0.1 GB on in GB.
+
+    >>> size_text(16_000), size_text(2_500_000), size_text(340_000_000), size_text(0)
+    ('16 kB', '2.5 MB', '0.3 GB', '0 B')
+    """
+    for unit, least, factor, most_tenths in _UNITS:
+        if size >= least:
+            shown = size / factor
+            return f"{shown:.{int(shown < most_tenths)}f} {unit}"
+    return f"{size:.0f} B"
 
 
 @contextmanager
@@ -51,7 +66,7 @@ def no_room(error: OSError, *places: Path) -> str:
     else:
         return f"no room left on a disk ({error.strerror}); make room and run the same command again"
     return (
-        f"no room for {what} ({error.strerror}): {_free_bytes(place) / 1e6:.1f} MB are free there; "
+        f"no room for {what} ({error.strerror}): {size_text(_free_bytes(place))} are free there; "
         "make room and run the same command again"
     )
 

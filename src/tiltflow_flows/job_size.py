@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from dask.utils import parse_bytes
 
-from tiltflow.engines.plan import Plan, duration, gigabytes
+from tiltflow.disk import size_text
+from tiltflow.engines.plan import Plan, duration
 from tiltflow.settings import SlurmSettings
 
 _WORTH_S = 60.0
@@ -48,7 +49,7 @@ class JobSize:
 
     def __str__(self) -> str:
         time = "" if self.seconds is None else f", {duration(self.seconds)}"
-        return f"{self.cores} {'core' if self.cores == 1 else 'cores'}, {gigabytes(self.memory)} of memory{time}"
+        return f"{self.cores} {'core' if self.cores == 1 else 'cores'}, {size_text(self.memory)} of memory{time}"
 
     @property
     def walltime(self) -> str | None:

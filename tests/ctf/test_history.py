@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tiltflow.ctf.history import ExposureHistory, bidirectional_order, dose_symmetric_order, exposure_history
 from tiltflow.ctf.requests import ExposureRequest
-from tiltflow.errors import FormatError, LocationError
+from tiltflow.errors import FormatError, LocationError, ParameterError
 from tiltflow.model import TiltSeries
 
 TILT = np.array([-6.0, -3.0, 0.0, 3.0, 6.0])
@@ -134,3 +134,45 @@ def test_the_stated_scheme_of_a_real_series_is_right_to_two_views() -> None:
     found = exposure_history(known, ExposureRequest(weight="yes", each=3.0, scheme="dose-symmetric"))
     assert isinstance(found, ExposureHistory)
     assert np.abs(found.before - np.array(real)).max() <= 6.0
+
+
+@pytest.mark.parametrize(("first", "refused"), [(4, False), (5, False), (6, True), (50, True)])
+def test_a_first_branch_of_more_views_than_there_are_is_refused_by_its_directive(first: int, refused: bool) -> None:
+    asked = ExposureRequest(weight="yes", each=3.0, scheme="bidirectional", first_views=first)
+    if not refused:
+        assert isinstance(exposure_history(series(), asked), ExposureHistory)
+        return
+    with pytest.raises(ParameterError, match=rf"mtffilter\.BidirectionalNumViews = {first}: series has 5 views"):
+        exposure_history(series(), asked)
+
+
+def of_41(order: Any) -> TiltSeries:
+    tilts = np.linspace(-60, 60, 41)
+    made = TiltSeries.from_images(np.zeros((41, 8, 8), np.float32), tilts, pixel_size_angstrom=3.0)
+    return replace(made, acquired=np.asarray(order), provenance={**made.provenance, "acquired": "TS.mdoc (DateTime)"})
+
+
+SYMMETRIC = dose_symmetric_order(np.linspace(-60, 60, 41))
+IN_FIVES = np.concatenate([[20], *(np.concatenate([np.arange(21, 26) + 5 * k, np.arange(19, 14, -1) - 5 * k]) for k in range(4))])
+
+
+@pytest.mark.parametrize(
+    ("taken", "asked", "doubted"),
+    [
+        (SYMMETRIC, {"scheme": "dose-symmetric"}, False),
+        (40 - SYMMETRIC, {"scheme": "dose-symmetric"}, False),  # the negative side first
+        (IN_FIVES, {"scheme": "dose-symmetric"}, False),
+        (bidirectional_order(41, 21), {"scheme": "dose-symmetric"}, True),
+        (SYMMETRIC, {"scheme": "bidirectional", "first_views": 21}, True),
+        (bidirectional_order(41, 19), {"scheme": "bidirectional", "first_views": 21}, False),
+        (np.arange(41), {"scheme": "bidirectional", "first_views": 21}, True),
+        (np.arange(41), {"scheme": "told"}, False),
+    ],
+)
+def test_a_stated_order_is_followed_and_doubted_where_the_series_tells_another(
+    taken: Any, asked: dict[str, Any], doubted: bool
+) -> None:
+    found = exposure_history(of_41(taken), ExposureRequest(weight="yes", each=3.0, **asked))
+    assert isinstance(found, ExposureHistory)
+    assert bool(found.doubt) is doubted
+    assert ("is not that of TS.mdoc (DateTime): views are" in found.doubt) is doubted

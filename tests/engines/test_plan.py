@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tiltflow.engines import plan as planning
-from tiltflow.engines.plan import Plan, check_room, duration, gigabytes
+from tiltflow.engines.plan import Plan, check_room, duration
 from tiltflow.engines.registry import find_engine
 from tiltflow.engines.requirements import plan_series
 from tiltflow.engines.thickness import whole_voxels
@@ -224,22 +224,6 @@ def test_it_is_said_in_one_line():
     assert str(PLAN) == "up to 1.0 GB of memory (raw views), 3.0 GB of scratch, 4.0 GB of results, about 2 min"
     longer = replace(PLAN, fallback_seconds=200.0)
     assert str(longer) == f"{PLAN!s} (5 min with the fallback methods)"
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 GB"),
-        (1_500_000, "0.0015 GB"),
-        (99_000_000, "0.099 GB"),
-        (100_000_000, "0.1 GB"),
-        (149_000_000, "0.1 GB"),
-        (2_340_000_000, "2.3 GB"),
-        (40_000_000_000, "40.0 GB"),
-    ],
-)
-def test_a_size_is_said_in_gigabytes(size, text):
-    assert gigabytes(size) == text
 
 
 @pytest.mark.parametrize(

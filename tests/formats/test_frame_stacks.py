@@ -80,16 +80,20 @@ def the_whole_as_a_half(stack: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "where", "said"),
     [
-        (one_is_missing, "B_ODD.mrc", "there is no B_EVN with the other: not used"),
+        (
+            one_is_missing,
+            "B_ODD.mrc",
+            "by its name B_ODD.mrc holds one half of the frames of B.st, and there is no B_EVN with the other: it is not used",
+        ),
         (
             fewer_views,
             "B_ODD.mrc",
-            "it has 4 views of 32 x 24 pixels instead of the 5 views of 32 x 24 pixels of B.st: B_EVN.mrc and",
+            "B_ODD.mrc has 4 views of 32 x 24 pixels instead of the 5 views of 32 x 24 pixels of B.st: B_EVN.mrc and",
         ),
-        (another_size, "B_EVN.mrc", "it has 5 views of 24 x 32 pixels instead of the 5 views of 32 x 24 pixels"),
+        (another_size, "B_EVN.mrc", "B_EVN.mrc has 5 views of 24 x 32 pixels instead of the 5 views of 32 x 24 pixels"),
         (no_images, "B_EVN.mrc", "B_EVN.mrc and B_ODD.mrc are not used"),
-        (one_twice, "B_ODD.mrc", "its images are those of B_EVN.mrc, so that the halves would share their noise"),
-        (the_whole_as_a_half, "B_EVN.mrc", "its images are those of B.st"),
+        (one_twice, "B_ODD.mrc", "the images of B_ODD.mrc are those of B_EVN.mrc, so that the halves would share their noise"),
+        (the_whole_as_a_half, "B_EVN.mrc", "the images of B_EVN.mrc are those of B.st"),
     ],
 )
 def test_stacks_that_do_not_fit_are_not_used_and_named(stack: Path, make: Callable[[Path], None], where: str, said: str) -> None:

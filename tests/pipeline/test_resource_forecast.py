@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tiltflow.engines.plan import Plan, expected_time, gigabytes
+from tiltflow.disk import size_text
+from tiltflow.engines.plan import Plan, expected_time
 from tiltflow.engines.registry import find_engine
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.series import read_series
@@ -57,7 +58,7 @@ def test_as_many_as_work_at_once_count_the_largest_of_them_and_all_results(sourc
     further = sum(plan.fallback_seconds for plan in plans) / together
     told = forecast(sources, RECIPE, Site(threads=3), tmp_path, jobs=jobs)
     assert told.line == (
-        f"3 series to do: up to {gigabytes(memory)} of memory, {gigabytes(scratch)} of scratch, {gigabytes(results)} of results, "
+        f"3 series to do: up to {size_text(memory)} of memory, {size_text(scratch)} of scratch, {size_text(results)} of results, "
         f"{expected_time(seconds, further)}"
     )
     assert told.shortages == ()
@@ -81,11 +82,11 @@ def test_what_there_is_just_enough_of_is_not_short_and_a_byte_less_is(sources, m
     setattr(machine, what, needed - 1)
     (short,) = forecast(sources[:1], RECIPE, site, new).shortages
     if what == "memory":
-        assert short.startswith(f"{gigabytes(needed - 1)} of memory are available: run fewer series at once (--jobs)")
+        assert short.startswith(f"{size_text(needed - 1)} of memory are available: run fewer series at once (--jobs)")
     else:
         assert (
             short
-            == f"{tmp_path} has {gigabytes(needed - 1)} free for the results, so that the last series may fail: make room there"
+            == f"{tmp_path} has {size_text(needed - 1)} free for the results, so that the last series may fail: make room there"
         )
 
 

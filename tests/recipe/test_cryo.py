@@ -97,12 +97,23 @@ def test_the_scheme_of_the_acquisition(lines: tuple[str, ...], scheme: str) -> N
         f"{DOSE}TypeOfDoseFile = 2",
         f"{DOSE}FixedImageDose = 0",
         f"{DOSE}OptimalDoseScaling = 0",
+        "comparam.ctfcorrection.ctfphaseflip.AmplitudeContrast = 7",
+        "comparam.ctfcorrection.ctfphaseflip.AmplitudeContrast = -0.1",
+        "comparam.ctfplotter.ctfplotter.AmplitudeContrast = 1.1",
         "runtime.Tiltflow.any.ctfMethod = better",
     ],
 )
 def test_a_value_that_means_nothing_stops_a_run_before_any_work(line: str) -> None:
     with pytest.raises(ParameterError, match=line.split(" = ", maxsplit=1)[0].replace(".", r"\.")):
         translate(line)
+
+
+def test_the_amplitude_contrast_of_the_correction_comes_before_that_of_the_fit() -> None:
+    fit, correction = (
+        "comparam.ctfplotter.ctfplotter.AmplitudeContrast = 0.1",
+        "comparam.ctfcorrection.ctfphaseflip.AmplitudeContrast = 1",
+    )
+    assert [translate(*lines).ctf.amplitude_contrast for lines in ((), (fit,), (fit, correction))] == [0.07, 0.1, 1.0]
 
 
 def test_cryo_brt_asks_for_what_the_data_support_and_plastic_brt_for_nothing() -> None:

@@ -238,3 +238,10 @@ class TestPixelSize:
     def test_the_report_says_that_it_depends_on_the_series(self):
         messages = [problem.message for problem in report_directives(template="cryo_brt").problems]
         assert messages == ["trackingBinning is 1 here; for each series it is set so that binned pixels are about 10 Å"]
+
+    def test_and_says_nothing_of_it_once_the_series_is_known(self):
+        recipe = make_recipe(BrtParameters(local_alignments=1, tracking_method=1), template="cryo_brt", engine="native")
+        before = [problem.message for problem in recipe.report.problems]
+        after = [problem.message for problem in recipe.for_series(2.6).report.problems]
+        assert after == [message for message in before if not message.startswith("trackingBinning")]
+        assert len(after) == len(before) - 1

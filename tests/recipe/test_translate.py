@@ -276,6 +276,12 @@ class TestFates:
         row = status_of(text, "comparam.autofidseed.autofidseed.TargetNumberOfBeads")
         assert (row.status, row.reason) == ("ignored", "patches are tracked, not beads")
 
+    @pytest.mark.parametrize("method", ["runtime.Fiducials.any.trackingMethod = 1", "runtime.Fiducials.any.fiducialless = 1"])
+    @pytest.mark.parametrize(("erase", "status"), [("", "ignored"), ("0", "ignored"), ("1", "used"), ("2", "used")])
+    def test_the_size_of_the_beads_is_used_where_gold_is_erased_whatever_aligns_the_views(self, method, erase, status):
+        text = f"{method}\n" + (f"runtime.AlignedStack.any.eraseGold = {erase}\n" if erase else "")
+        assert status_of(text, "setupset.copyarg.gold").status == status
+
     def test_without_tracks_the_fine_alignment_says_so(self):
         text = "runtime.Fiducials.any.fiducialless = 1\ncomparam.align.tiltalign.LocalAlignments = 1\n"
         assert status_of(text, "comparam.align.tiltalign.LocalAlignments").reason.startswith("nothing is tracked")

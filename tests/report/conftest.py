@@ -206,7 +206,7 @@ def make_ctf() -> CtfEntry:
     rings = np.sin(2.5 * np.pi * frequency**2 * 4) * 0.3
     return CtfEntry(
         applied=True,
-        reason="mean defocus 4000 nm to 8 nm, single views to 17 nm, rings to 15 Å",
+        reason="mean defocus 4000 ± 8 nm (single views ± 17 nm), rings seen to a spacing of 15 Å",
         voltage_kv=300.0,
         cs_mm=2.7,
         amplitude_contrast=0.07,

@@ -8,9 +8,12 @@ import pytest
 from tests.report.conftest import VIEWS, make_ctf, make_exposure
 
 from tiltflow.record import SeriesRecord
-from tiltflow.report.checks import Check, defocus_scatter_nm, examine
-from tiltflow.report.ctf_plots import ctf_plots, describe_hand
+from tiltflow.report.check import Check
+from tiltflow.report.checks import examine
+from tiltflow.report.ctf_checks import defocus_scatter_nm, describe_hand
+from tiltflow.report.ctf_plots import ctf_plots
 from tiltflow.report.methods import describe_methods
+from tiltflow.report.rows import row_of
 from tiltflow.report.verdict import judge
 from tiltflow.work import Thresholds, Trust
 
@@ -35,7 +38,7 @@ def test_a_plastic_series_says_nothing_of_either(record: SeriesRecord) -> None:
 def test_what_is_known_is_drawn(cryo: SeriesRecord) -> None:
     plots = {plot.name: plot for plot in ctf_plots(cryo)}
     assert list(plots) == ["rings", "defocus", "exposure"]
-    assert "rings to 15 Å" in plots["rings"].remark
+    assert "rings seen to a spacing of 15 Å" in plots["rings"].remark
     assert "to the right at positive tilts (hand +1: gradient 0.95 ± 0.05)" in plots["defocus"].remark
     cryo.ctf.measured, cryo.ctf.rings, cryo.exposure = False, [], None  # type: ignore[union-attr]
     assert list(ctf_plots(cryo)) == []
@@ -122,3 +125,49 @@ def test_the_text_for_a_paper_says_what_was_done(cryo: SeriesRecord) -> None:
     cryo.ctf.applied = cryo.exposure.applied = False  # type: ignore[union-attr]
     assert "contrast transfer" not in describe_methods(cryo).text
     assert "Grant" not in describe_methods(cryo).text
+
+
+@pytest.mark.parametrize(
+    ("hand", "measured", "level", "judged", "said"),
+    [
+        (1, 1, Trust.GOOD, False, "rises to the right"),
+        (-1, -1, Trust.GOOD, False, "only in the first case is the tomogram mirrored"),
+        (1, -1, Trust.DOUBTFUL, True, "against what was stated"),
+        (-1, 1, Trust.DOUBTFUL, True, "against what was stated"),
+        (0, None, Trust.GOOD, False, "the images do not decide"),
+    ],
+)
+def test_the_hand_is_told_and_doubted_where_images_and_statement_disagree(
+    cryo: SeriesRecord, hand: int, measured: int | None, level: Trust, judged: bool, said: str
+) -> None:
+    cryo.ctf.hand, cryo.ctf.hand_measured = hand, measured  # type: ignore[union-attr]
+    check = checks(cryo)["hand"]
+    assert (check.level, check.judged) == (level, judged)
+    assert said in check.finding
+    assert not check.finding.endswith(".")
+
+
+def test_a_hand_that_was_not_measured_is_not_called_undecided(cryo: SeriesRecord) -> None:
+    cryo.ctf.measured, cryo.ctf.hand, cryo.ctf.hand_measured = False, -1, None  # type: ignore[union-attr]
+    assert checks(cryo)["hand"].finding.startswith("it was not measured to which side the defocus rises")
+    assert checks(cryo)["hand"].finding.endswith("it is taken to rise to the left")
+
+
+def test_what_speaks_against_a_given_defocus_or_a_stated_order_is_a_doubt(cryo: SeriesRecord) -> None:
+    cryo.ctf.measured, cryo.ctf.doubts = False, ["4000 nm were aimed at"]  # type: ignore[union-attr]
+    cryo.exposure.doubt = "the order that is stated is not that of TS_01.mdoc"  # type: ignore[union-attr]
+    found = checks(cryo)
+    assert (found["given defocus"].level, found["given defocus"].finding) == (Trust.DOUBTFUL, "4000 nm were aimed at")
+    assert found["exposure"].level is Trust.DOUBTFUL
+    assert found["exposure"].finding.endswith("the order that is stated is not that of TS_01.mdoc")
+
+
+def test_what_was_asked_for_and_left_out_is_seen_in_the_index_of_a_good_series(cryo: SeriesRecord) -> None:
+    assert row_of(cryo, LIMITS, "TS_01").trouble == ""
+    cryo.ctf.applied, cryo.ctf.reason = False, "no source gives the voltage"  # type: ignore[union-attr]
+    cryo.exposure.applied, cryo.exposure.reason = False, "nothing tells the order"  # type: ignore[union-attr]
+    row = row_of(cryo, LIMITS, "TS_01")
+    assert row.verdict.level is Trust.GOOD
+    assert row.trouble == (
+        "the CTF is not corrected: no source gives the voltage; frequencies are not weighted by exposure: nothing tells the order"
+    )

@@ -3,8 +3,8 @@
 import pytest
 
 from tiltflow.engines.imod.methods import KREMER
-from tiltflow.engines.native.methods import GILBERT, MASTRONARDE, RADERMACHER, ZENG
-from tiltflow.record import ProductEntry
+from tiltflow.engines.native.methods import FRANGAKIS, GILBERT, MASTRONARDE, RADERMACHER, TEGUNOV, ZENG
+from tiltflow.record import NumberEntry, ProductEntry, StageEntry
 from tiltflow.report.gather import describe_volume
 from tiltflow.report.methods import MOORE, describe_methods
 
@@ -88,3 +88,78 @@ def test_half_volumes_are_told_with_what_they_were_made_of(record, make, update,
     assert "half volumes" not in describe_methods(record).text
     record.halves = make.halves().model_copy(update=update)
     assert words in describe_methods(record).text
+
+
+def corrected(record, **params):
+    """Let a recipe ask for what is done to aligned views and volume."""
+    record.recipe.stages.update(params)
+    return record
+
+
+def done(record, stage, **numbers):
+    """Let a stage be done, with these numbers."""
+    entries = {name: NumberEntry(value=value) for name, value in numbers.items()}
+    record.stages.append(StageEntry(name=stage, status="done", started=record.started, numbers=entries))
+
+
+@pytest.mark.parametrize(
+    ("which", "fill", "beads", "said"),
+    [
+        (
+            "tracked",
+            "texture",
+            11.6,
+            "Gold beads tracked, 12 in each view on average, were erased from the aligned views and replaced by the texture",
+        ),
+        (
+            "found",
+            "flat",
+            22,
+            "Gold beads found in a preliminary volume, 22 in each view on average, were erased from the aligned views and replaced by",
+        ),
+        ("found", "texture", 0, ""),
+        ("found", "texture", None, ""),
+    ],
+)
+def test_erased_gold_is_told(record, which, fill, beads, said):
+    corrected(record, erase={"which": which, "fill": fill})
+    if beads is not None:
+        done(record, "aligned stack", beads_erased_per_view=beads)
+    text = describe_methods(record).text
+    assert ("erased" in text) is bool(said)
+    assert said in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (None, ""),
+        ({"low_pass": None, "high_pass_sigma": 0.0, "mtf_file": ""}, ""),
+        (
+            {"low_pass": [0.35, 0.05], "high_pass_sigma": 0.0, "mtf_file": ""},
+            "a low pass up to 0.35 cycles per pixel with a fall-off of 0.05.",
+        ),
+        (
+            {"low_pass": [0.35, 0.05], "high_pass_sigma": 0.01, "mtf_file": "K2.mtf"},
+            "0.05 and a high pass with a standard deviation of 0.01 cycles per pixel and the inverse of the modulation transfer function",
+        ),
+    ],
+)
+def test_the_filter_of_the_views_is_told(record, asked, said):
+    text = describe_methods(corrected(record, filter=asked)).text
+    assert ("The aligned views were filtered by" in text) is bool(said)
+    assert said in text
+
+
+def test_volumes_for_viewing_are_told_where_they_were_made(record):
+    corrected(record, deconvolve={"strength": 1.0, "falloff": 0.8}, diffuse={"k": 8.0, "iterations": 10})
+    assert "For viewing" not in describe_methods(record).text
+    done(record, "deconvolved volume")
+    done(record, "diffused volume")
+    methods = describe_methods(record)
+    assert (
+        "deconvolved with its contrast transfer function, with the filter of Warp (Tegunov and Cramer, 2019; strength 1, falloff 0.8)"
+        in methods.text
+    )
+    assert "10 iterations of edge-enhancing diffusion (Frangakis and Hegerl, 2001; K 8)" in methods.text
+    assert {TEGUNOV, FRANGAKIS} <= set(methods.citations)

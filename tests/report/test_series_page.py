@@ -8,7 +8,7 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
-from tiltflow.record import DirectiveEntry, FailureEntry, PictureEntry, ProductEntry
+from tiltflow.record import DirectiveEntry, FailureEntry, NumberEntry, PictureEntry, ProductEntry, StageEntry
 from tiltflow.report.measure import measure_volume
 from tiltflow.report.series_page import MOST_BYTES, write_series_page
 from tiltflow.work import Thresholds
@@ -146,7 +146,7 @@ def test_every_check_stands_with_its_limits(full):
     rows = full.find("table", class_="checks").tbody.find_all("tr")
     first = [heading(cell) for cell in rows[0].find_all("td")]
     assert first == ["✓ good", "The estimated alignment error is 0.12 px (0.12 nm).", "good up to 0.5 px, poor above 1 px"]
-    assert len(rows) == 11
+    assert len(rows) == 12
 
 
 def test_thresholds_of_the_site_change_the_verdict_and_are_shown(page, record):
@@ -370,3 +370,14 @@ def test_the_document_is_complete_and_names_its_language(full):
     assert full.html["lang"] == "en"
     assert full.find("meta", attrs={"name": "viewport"})
     assert re.match(r"TS_01: good", full.title.get_text())
+
+
+@pytest.mark.parametrize(("beads", "said"), [(12, "The gold was erased"), (0, "symmetric beads")])
+def test_beads_are_not_asked_for_where_gold_was_erased(tmp_path, measured, make, beads, said):
+    record = make.files(make.record(), tmp_path, measured)
+    record.recipe.stages["erase"] = {"which": "tracked", "fill": "texture"}
+    numbers = {"beads_erased_per_view": NumberEntry(value=beads)}
+    record.stages.append(StageEntry(name="aligned stack", status="done", started=record.started, numbers=numbers))
+    text = write_series_page(tmp_path, record, Thresholds()).read_text()
+    assert said in text
+    assert ("symmetric beads" in text) is (beads == 0)

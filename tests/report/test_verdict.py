@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiltflow.record import ValueEntry
-from tiltflow.report.checks import Check, axis_off_deg, examine
+from tiltflow.report.check import Check
+from tiltflow.report.checks import axis_off_deg, examine
 from tiltflow.report.gather import describe_volume
 from tiltflow.report.lengths import pixel_size_nm
 from tiltflow.report.verdict import entry, faults, from_entry, headline, judge, leading_figures
@@ -508,8 +510,8 @@ def test_the_worst_reason_is_that_of_the_worst_check(record):
 @pytest.mark.parametrize(
     ("tilt_deg", "error_deg", "method", "level", "said"),
     [
-        (-1.5, 0.4, "gold", Trust.GOOD, "an x-axis tilt of -1.5°, known to ± 0.4°, levels the specimen"),
-        (6.0, 2.5, "gold", Trust.DOUBTFUL, "an x-axis tilt of 6.0°, known to ± 2.5°, levels the specimen"),
+        (-1.5, 0.4, "gold", Trust.GOOD, "an x-axis tilt of -1.5°, known to ± 0.4°, levels the specimen along the tilt axis"),
+        (6.0, 2.5, "gold", Trust.DOUBTFUL, "an x-axis tilt of 6.0°, known to ± 2.5°, levels the specimen along the tilt axis"),
         (0.0, None, "patches", Trust.GOOD, "the x-axis tilt is not known and 0 is taken"),
         (3.0, None, "gold", None, ""),
         (0.0, None, "projection", None, ""),
@@ -521,3 +523,70 @@ def test_the_verdict_knows_how_well_the_specimen_is_levelled(record, tilt_deg, e
     checks = [check for check in examine(record, LIMITS) if check.name == "x-axis tilt"]
     assert [check.level for check in checks] == ([level] if level else [])
     assert all(said in check.finding for check in checks)
+
+
+def jagged(record, size_deg, seed=5):
+    """Let the refined tilts lie up to `size_deg` to either side of the nominal ones."""
+    nominal = np.array(record.input["tilt_angles"].value)
+    record.alignment.tilt_deg = (nominal + np.random.default_rng(seed).uniform(-size_deg, size_deg, len(nominal))).tolist()
+    return record
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda tilt: tilt + 6.0, None),  # the tilt of the specimen, and no refinement
+        (lambda tilt: 1.05 * tilt + 0.002 * tilt**2 + 2.0, Trust.GOOD),
+        (lambda tilt: -tilt, Trust.GOOD),  # tilts of an alignment that counts the other way
+        (lambda tilt: tilt + 1.4 * (-1) ** np.arange(len(tilt)), Trust.GOOD),
+        (lambda tilt: tilt + 1.7 * (-1) ** np.arange(len(tilt)), Trust.DOUBTFUL),
+    ],
+)
+def test_refined_tilts_may_differ_from_the_nominal_ones_smoothly_and_not_by_jumps(record, change, expected):
+    record.alignment.tilt_deg = change(np.array(record.input["tilt_angles"].value)).tolist()
+    levels = [check.level for check in examine(record, LIMITS) if check.name == "tilt scatter"]
+    assert levels == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(("size_deg", "expected"), [(0.2, Trust.GOOD), (1.5, Trust.GOOD), (3.5, Trust.DOUBTFUL)])
+def test_tilts_that_jump_make_a_result_doubtful_and_the_view_is_named(record, size_deg, expected):
+    verdict = judge(jagged(record, size_deg), LIMITS)
+    assert verdict.level is expected
+    assert ("the refined tilts scatter by" in verdict.reasons[0] and "most in view" in verdict.reasons[0]) is (
+        expected is Trust.DOUBTFUL
+    )
+
+
+def test_the_view_that_jumps_is_counted_among_all_views(record):
+    jagged(record, 0.0).alignment.tilt_deg[10] += 12.0
+    reason = judge(record, LIMITS).reasons[0]
+    assert "most in view 11 (+1" in reason
+
+
+def test_tilts_that_nobody_read_or_that_are_not_used_are_compared_with_nothing(record):
+    jagged(record, 3.5).input["tilt_angles"].source = "assumed: -60 to 60 degrees"
+    assert "tilt scatter" not in judge(record, LIMITS).numbers
+    record.input["tilt_angles"].source = "extended header"
+    record.alignment.included = [view < 4 for view in range(21)]
+    assert "tilt scatter" not in judge(record, LIMITS).numbers
+    del record.input["tilt_angles"]
+    assert "tilt scatter" not in judge(record, LIMITS).numbers
+
+
+@pytest.mark.parametrize(
+    ("sd", "whole_numbers", "expected"),
+    [
+        (1.9, True, Trust.DOUBTFUL),
+        (2.0, True, Trust.GOOD),
+        (9.9, True, Trust.GOOD),
+        (10.0, True, None),
+        (1.0, False, None),
+    ],
+)
+def test_a_volume_of_few_grey_values_says_what_gives_more(record, measured, make, sd, whole_numbers, expected):
+    record.volume = describe_volume(measured, make.voxel_nm)
+    record.volume.sd, record.volume.whole_numbers = sd, whole_numbers
+    found = [check for check in examine(record, LIMITS) if check.name == "grey values"]
+    assert [check.level for check in found] == ([expected] if expected else [])
+    assert all("comparam.tilt.tilt.SCALE" in check.finding for check in found)
+    assert [check.judged for check in found] == [True] * (expected is Trust.DOUBTFUL) + [False] * (expected is Trust.GOOD)

@@ -13,6 +13,7 @@ from typing import Any
 from tiltflow.check_site.finding import Finding, Site, failed, good, note
 from tiltflow.delivery.cleanup import require_writable
 from tiltflow.delivery.layout import ASSETS, PROJECTS, Layout, refuse_inputs
+from tiltflow.disk import size_text
 from tiltflow.kernels import kept_in
 from tiltflow.kernels.warp import warp
 
@@ -65,10 +66,10 @@ def check_scratch(site: Site) -> Finding:
     free = shutil.disk_usage(scratch).free
     if not there:
         scratch.rmdir()
-    found = f"{scratch} can be written to, {_gigabytes(free)} free"
+    found = f"{scratch} can be written to, {size_text(free)} free"
     if free < ROOM_BYTES:
         return note(
-            f"{found}: less than a large series needs ({_gigabytes(ROOM_BYTES)})", "make room, or set scratch to a larger disk"
+            f"{found}: less than a large series needs ({size_text(ROOM_BYTES)})", "make room, or set scratch to a larger disk"
         )
     if given is None:
         return note(
@@ -89,8 +90,4 @@ def check_compiled_kernels(_site: Site, kernel: Any = warp) -> Finding:
 
 
 def _free(folder: Path) -> str:
-    return _gigabytes(shutil.disk_usage(folder).free)
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.3g} GB"
+    return size_text(shutil.disk_usage(folder).free)

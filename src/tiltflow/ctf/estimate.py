@@ -271,5 +271,5 @@ def _judged(found: Found, known: Posterior, rings: Rings, params: CtfParams) -> 
     if error > _WORST_ERROR * mean:
         return False, f"the defocus, {mean:.0f} nm, has a standard error of {error:.0f} nm"
     seen = rings.spacing_angstrom[np.isfinite(rings.spacing_angstrom)]
-    to = f", rings to {np.median(seen):.0f} Å" if seen.size else ""
-    return True, f"mean defocus {mean:.0f} nm to {error:.0f} nm, single views to {np.median(known.error_nm):.0f} nm{to}"
+    to = f", rings seen to a spacing of {np.median(seen):.0f} Å" if seen.size else ""
+    return True, f"mean defocus {mean:.0f} ± {error:.0f} nm (single views ± {np.median(known.error_nm):.0f} nm){to}"

@@ -15,12 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.ctf.exposure import exposures_at_views
 from tiltflow.ctf.requests import ExposureRequest
-from tiltflow.errors import FormatError
+from tiltflow.errors import FormatError, ParameterError
 from tiltflow.formats.exposures import read_exposures
 from tiltflow.model import TiltSeries
 
 Floats = NDArray[np.float64]
 
+BIDIRECTIONAL = "comparam.mtffilter.mtffilter.BidirectionalNumViews"
+_MOST_APART, _FEWEST_PLACES = 0.1, 2.0
+"""Places, as part of the views and in views, by which a stated order is on average from the one that was told where it is another one: a
+dose-symmetric order in groups of five differs from one in single steps by two, a bidirectional one of 41 views by ten."""
 _IN_FILE_ORDER = "the order of the file: nothing tells when each view was taken"
 
 
@@ -40,6 +44,8 @@ class ExposureHistory:
         Where exposures and order are from, in words.
     assumed
         Whether the order is only assumed.
+    doubt
+        What the series tells against an order that is stated; empty where it agrees, or tells none.
     """
 
     each: Floats
@@ -47,6 +53,7 @@ class ExposureHistory:
     order: NDArray[np.int64]
     source: str
     assumed: bool = False
+    doubt: str = ""
 
     @property
     def at_views(self) -> Floats:
@@ -61,10 +68,16 @@ def exposure_history(series: TiltSeries, asked: ExposureRequest) -> ExposureHist
     ------
     LocationError, FormatError
         If the file of exposures cannot be read, or does not fit the series.
+    ParameterError
+        If the first branch of a bidirectional series has more views than there are.
     """
     views = series.shape[0]
     if asked.file:
         return _from_file(Path(asked.file), asked.columns, views, asked.initial)
+    if asked.scheme == "bidirectional" and asked.first_views > views:
+        raise ParameterError(
+            f"{BIDIRECTIONAL} = {asked.first_views}: {series.path.name} has {views} views; give the number of views of its first branch"
+        )
     if asked.each is not None:
         each, where = np.full(views, asked.each), f"{asked.each:g} electrons per square ångström for each view, as stated"
     elif series.exposure is not None:
@@ -80,13 +93,10 @@ def exposure_history(series: TiltSeries, asked: ExposureRequest) -> ExposureHist
         return ExposureHistory(each, before, order, f"{where}; before each: {series.provenance.get('exposure_before', 'given')}")
     told, how = _order(series, asked)
     if told is None and asked.weight != "yes":
-        return (
-            "nothing tells the order in which the views were taken: state it (setupset.copyarg.dosesym, "
-            "comparam.mtffilter.mtffilter.BidirectionalNumViews)"
-        )
+        return f"nothing tells the order in which the views were taken: state it (setupset.copyarg.dosesym, {BIDIRECTIONAL})"
     order = np.arange(views) if told is None else told
     at = exposures_at_views(each, order) - each / 2 + asked.initial
-    return ExposureHistory(each, at, order, f"{where}, in {how}", assumed=told is None)
+    return ExposureHistory(each, at, order, f"{where}, in {how}", assumed=told is None, doubt=_contradiction(series, asked, order))
 
 
 def _order(series: TiltSeries, asked: ExposureRequest) -> tuple[NDArray[np.int64] | None, str]:
@@ -94,11 +104,28 @@ def _order(series: TiltSeries, asked: ExposureRequest) -> tuple[NDArray[np.int64
     if asked.scheme == "dose-symmetric":
         return dose_symmetric_order(series.tilt_deg), "dose-symmetric order, as stated, which is right to within two views"
     if asked.scheme == "bidirectional":
-        first = min(asked.first_views, series.shape[0])
+        first = asked.first_views
         return bidirectional_order(series.shape[0], first), f"bidirectional order from view {first}, as stated"
     if series.acquired is not None:
         return series.acquired, f"the order of {series.provenance.get('acquired', 'acquisition, as given')}"
     return None, _IN_FILE_ORDER
+
+
+def _contradiction(series: TiltSeries, asked: ExposureRequest, order: NDArray[np.int64]) -> str:
+    """Return in words that the series tells another order than the scheme that is stated; empty where it does not."""
+    known, source = series.acquired, "acquired"
+    if known is None and series.exposure_before is not None:
+        known, source = np.argsort(series.exposure_before, kind="stable"), "exposure_before"
+    if asked.scheme == "told" or known is None:
+        return ""
+    views = len(order)
+    places = np.empty((2, views))
+    places[0, known] = places[1, order] = np.arange(views)
+    apart = float(np.abs(places[0] - places[1]).mean())
+    if apart <= max(_FEWEST_PLACES, _MOST_APART * views):
+        return ""
+    told = series.provenance.get(source, "the acquisition, as given")
+    return f"the {asked.scheme} order that is stated is not that of {told}: views are {apart:.0f} places apart on average"
 
 
 def dose_symmetric_order(tilt_deg: ArrayLike) -> NDArray[np.int64]:

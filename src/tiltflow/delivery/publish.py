@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tiltflow import stopping
 from tiltflow.atomic_write import remove_left_behind, write_text
-from tiltflow.disk import NO_SPACE, copy_file, remove, size_bytes, sync, sync_folder
+from tiltflow.disk import NO_SPACE, copy_file, remove, size_bytes, size_text, sync, sync_folder
 from tiltflow.errors import DeliveryError, ResourceError
 from tiltflow.owner import new_token
 
@@ -138,7 +138,7 @@ def _require_space(paths: Sequence[Path], destination: Path) -> None:
     free = shutil.disk_usage(destination).free
     if needed > free:
         raise ResourceError(
-            f"Publishing needs {needed / 1e9:.3g} GB in {destination}, where {free / 1e9:.3g} GB are free; "
+            f"Publishing needs {size_text(needed)} in {destination}, where {size_text(free)} are free; "
             "make room and run the same command again; what is there already is unchanged."
         )
 

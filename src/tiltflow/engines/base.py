@@ -82,6 +82,8 @@ class Engine(EngineInfo, Protocol):
             If a request is valid but beyond this engine.
         ResourceError
             If the work does not fit this machine.
+        InputError, ParameterError
+            If a file that a directive names, or a number, does not fit the series.
         """
 
     def align(self, job: EngineJob) -> Alignment:

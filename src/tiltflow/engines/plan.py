@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tiltflow.disk import size_text
 from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import MemoryShortageError, ResourceError
 
@@ -46,8 +47,8 @@ class Plan:
     def __str__(self) -> str:
         largest = max(self.memory_by_stage, key=lambda stage: self.memory_by_stage[stage])
         return (
-            f"up to {gigabytes(self.memory)} of memory ({largest}), {gigabytes(self.scratch)} of scratch, "
-            f"{gigabytes(self.results)} of results, {expected_time(self.seconds, self.fallback_seconds)}"
+            f"up to {size_text(self.memory)} of memory ({largest}), {size_text(self.scratch)} of scratch, "
+            f"{size_text(self.results)} of results, {expected_time(self.seconds, self.fallback_seconds)}"
         )
 
 
@@ -71,7 +72,7 @@ def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
     memory = available_memory()
     if memory is not None and plan.memory > memory:
         raise MemoryShortageError(
-            f"{name}: the work needs {gigabytes(plan.memory)} of memory, and {gigabytes(memory)} are available: use fewer threads "
+            f"{name}: the work needs {size_text(plan.memory)} of memory, and {size_text(memory)} are available: use fewer threads "
             "(--threads) or series at once (--jobs), give the job more, or bin the aligned stack "
             "(runtime.AlignedStack.any.binByFactor)"
         )
@@ -83,14 +84,9 @@ def check_room(plan: Plan, name: str, scratch: Path, results: Path) -> None:
         free = shutil.disk_usage(folder).free
         if size * _DISK_RESERVE > free:
             raise ResourceError(
-                f"{name}: {what} {gigabytes(size)} in {folder}, which has {gigabytes(free)} free: give another folder, a larger "
+                f"{name}: {what} {size_text(size)} in {folder}, which has {size_text(free)} free: give another folder, a larger "
                 "aligned binning (runtime.AlignedStack.any.binByFactor) or a smaller thickness"
             )
-
-
-def gigabytes(size: int) -> str:
-    """Return a size in bytes as text, in GB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 
 def expected_time(seconds: float, fallback_seconds: float) -> str:

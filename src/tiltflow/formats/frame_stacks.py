@@ -43,15 +43,14 @@ def read_frame_stacks(sources: Sources, *, ask_images: bool = True) -> tuple[Pat
         Whether a view of each is compared with those of the others: stacks that share one are not independent.
     """
     even, odd = (next((each for each in _candidates(sources.path, ending) if each.is_file()), None) for ending in FRAME_ENDINGS)
-    if even is None and odd is None:
-        return None
     if even is None or odd is None:
-        there, lacks = (even, FRAME_ENDINGS[1]) if even is not None else (odd, FRAME_ENDINGS[0])
-        sources.report(
-            f"it should hold one half of the frames of {sources.path.name}, and there is no {sources.path.stem}{lacks} with the other: "
-            f"not used; {_INSTEAD}",
-            there,
-        )
+        for there, lacks in ((even, FRAME_ENDINGS[1]), (odd, FRAME_ENDINGS[0])):
+            if there is not None:
+                sources.report(
+                    f"by its name {there.name} holds one half of the frames of {sources.path.name}, and there is no "
+                    f"{sources.path.stem}{lacks} with the other: it is not used; {_INSTEAD}",
+                    there,
+                )
         return None
     against = _against(sources, even, odd, ask_images=ask_images)
     if against is not None:
@@ -76,7 +75,7 @@ def _against(sources: Sources, even: Path, odd: Path, *, ask_images: bool) -> tu
                 return path, str(error)
             if stack.shape != sources.stack.shape:
                 of = f"{_size(stack.shape)} instead of the {_size(sources.stack.shape)} of {sources.path.name}"
-                return path, f"it has {of}"
+                return path, f"{path.name} has {of}"
             stacks.append(stack)
         if ask_images:
             stacks.append(opened.enter_context(open_stack(sources.path)))
@@ -93,7 +92,6 @@ def _shared(stacks: list[ImageStack]) -> tuple[Path, str] | None:
     images = [np.asarray(stack[stack.shape[0] // 2]) for stack in stacks]
     for one, other in ((1, 0), (0, 2), (1, 2)):
         if np.array_equal(images[one], images[other]) and np.ptp(images[one]) > 0:  # a view may be blank
-            return stacks[
-                one
-            ].path, f"its images are those of {stacks[other].path.name}, so that the halves would share their noise"
+            path, same = stacks[one].path, stacks[other].path.name
+            return path, f"the images of {path.name} are those of {same}, so that the halves would share their noise"
     return None

@@ -193,6 +193,8 @@ def _prepare(job: Job, series: TiltSeries, recorder: Recorder, engine: Engine, r
         frames = frames_key(recorder.record.frame_stacks)
         work = EngineJob(series, recipe, job.site, folder, recorder, frames_key=frames)
         recorder.record.recipe = describe.recipe(recipe, requested=job.recipe)
+        if recipe.source.follows_pixel_size:
+            _log.info("%s: trackingBinning of %s is %d for these pixels", job.name, recipe.source.name, recipe.tracking_binning)
         for problem in recipe.report.problems:
             recorder.warn(f"{problem.message} ({problem.where})")
         engine.check(work)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tiltflow.engines.plan import Plan, expected_time, gigabytes
+from tiltflow.disk import size_text
+from tiltflow.engines.plan import Plan, expected_time
 from tiltflow.engines.registry import choose_engine, find_engine
 from tiltflow.engines.system_memory import available_memory
 from tiltflow.errors import TiltflowError
@@ -49,7 +50,7 @@ def forecast(
         sum(each) / together for each in zip(*((plan.seconds, plan.fallback_seconds) for plan in plans), strict=True)
     )
     line = (
-        f"{len(plans)} series to do: up to {gigabytes(memory)} of memory, {gigabytes(scratch)} of scratch, {gigabytes(results)} of "
+        f"{len(plans)} series to do: up to {size_text(memory)} of memory, {size_text(scratch)} of scratch, {size_text(results)} of "
         f"results, {expected_time(seconds, further)}"
     )
     return Forecast(line, tuple(_shortages(memory, scratch, results, site.scratch, output)))
@@ -111,9 +112,9 @@ def _plans(sources: Sequence[Path], recipes: SeriesRecipes, site: Site, output: 
 def _shortages(memory: int, scratch: int, results: int, scratch_folder: Path | None, output: Path) -> Iterator[str]:
     available = available_memory()
     if available is not None and memory > available:
-        yield f"{gigabytes(available)} of memory are available: run fewer series at once (--jobs) or use fewer threads (--threads)"
+        yield f"{size_text(available)} of memory are available: run fewer series at once (--jobs) or use fewer threads (--threads)"
     for what, size, folder in (("scratch", scratch, scratch_folder or Path(tempfile.gettempdir())), ("results", results, output)):
         place = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
         free = shutil.disk_usage(place).free
         if size > free:
-            yield f"{place} has {gigabytes(free)} free for the {what}, so that the last series may fail: make room there"
+            yield f"{place} has {size_text(free)} free for the {what}, so that the last series may fail: make room there"

@@ -41,7 +41,6 @@ def ctf_request(ask: Lookup) -> CtfRequest:
     if fit_range and fit_range[0] >= fit_range[1]:
         ask.reject(_PLOTTER + "FrequencyRangeToFit", "two numbers that rise were expected, in cycles per pixel")
         fit_range = ()
-    contrast = ask.number(_PLOTTER + "AmplitudeContrast", default.amplitude_contrast, least=0)
     return CtfRequest(
         correct=correct,
         file=ask.text(_OWN + "defocusFile"),
@@ -49,7 +48,7 @@ def ctf_request(ask: Lookup) -> CtfRequest:
         voltage_kv=_voltage(ask),
         defocus_nm=_positive(ask, "setupset.copyarg.defocus"),
         cs_mm=ask.number("setupset.copyarg.Cs", default.cs_mm, least=0),
-        amplitude_contrast=ask.number(_FLIP + "AmplitudeContrast", contrast, least=0),
+        amplitude_contrast=_amplitude_contrast(ask, default.amplitude_contrast),
         span_nm=(span[0], span[1]),
         fit_range=(fit_range[0], fit_range[1]) if fit_range else None,
         astigmatism=ask.flag(_PLOTTER + "SearchAstigmatism", default.astigmatism),
@@ -115,6 +114,17 @@ def _positive(ask: Lookup, name: str) -> float | None:
     return value
 
 
+def _amplitude_contrast(ask: Lookup, default: float) -> float:
+    """Return the part of the contrast that is absorption: that of the correction, or else that of the fit."""
+    for program in (_PLOTTER, _FLIP):
+        value = ask.number(program + "AmplitudeContrast", default, least=0)
+        if value > 1:
+            ask.reject(program + "AmplitudeContrast", "a part of the contrast from 0 to 1 was expected")
+        else:
+            default = value
+    return default
+
+
 def _hand(ask: Lookup) -> int | None:
     """Return the stated sign of the gradient: that of the correction, or else that of the fit."""
     for program in (_FLIP, _PLOTTER):
@@ -173,7 +183,10 @@ def erase_request(ask: Lookup) -> EraseRequest | None:
     eraser, step, default = "comparam.golderaser.ccderaser.", "runtime.GoldErasing.any.", EraseRequest()
     which = ask.whole(_STACK + "eraseGold", 0)
     if which and not ask.number(_GOLD, 0.0):
-        ask.reject(_STACK + "eraseGold", f"{_GOLD} is to say how large the beads are")
+        ask.reject(
+            _STACK + "eraseGold",
+            f"{_GOLD} (--gold, nm) is to say how large the beads are, which it needs whatever aligns the views",
+        )
         which = 0
     order = ask.whole(eraser + "PolynomialOrder", -1)
     request = EraseRequest(

@@ -26,6 +26,9 @@ _UNNEEDED: Mapping[str, tuple[frozenset[str], str]] = {
 }
 """Stages that a method of alignment does not need, and the reason."""
 
+_ERASE = "runtime.AlignedStack.any.eraseGold"
+"""Needs the size of the beads whatever aligns the views."""
+
 _BLANK: Mapping[str, str] = {
     "comparam.tilt.tilt.LOG": "no logarithm is taken: the data are linear already",
     "comparam.newst.newstack.TaperAtFill": "no taper at the edges of a view",
@@ -73,6 +76,8 @@ def _status_in_steps(known: Known, lookup: Lookup, method: str, status: Status, 
     if known.name in lookup.refused:
         return "refused", lookup.refused[known.name]
     unneeded, why = _UNNEEDED.get(method, (frozenset(), ""))
+    if lookup.whole(_ERASE, 0):
+        unneeded -= {"gold_nm"}
     if known.sets and unneeded.issuperset(name.partition(".")[0] for name in known.sets):
         return "ignored", why
     return status, reason

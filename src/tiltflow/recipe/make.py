@@ -169,11 +169,12 @@ class Recipe(StageParams):
         binning = max(1, round(_TRACKED_PIXEL_ANGSTROM / pixel_size_angstrom))
         directives = self.source.directives(self.parameters, {"trackingBinning": binning}).directives
         params, _ = from_directives(directives)
+        without_series = tuple(each for each in self.report.problems if each not in _of_any_series(self.source))
         return replace(
             self,
             **_stage_values(params),
             directives=directives,
-            report=_judge(self.source, directives, self.engine, self.report.problems),
+            report=_judge(self.source, directives, self.engine, without_series),
             tracking_binning=binning,
         )
 
@@ -426,11 +427,15 @@ def _oddities(parameters: BrtParameters, source: Template) -> Iterator[Problem]:
         without = {each.default, 0 if each.default is None else each.default}
         if not asked & {each.imod_name, each.derived} and value not in without:
             yield Problem(f"{each.option} {value} has no effect: the template does not use {each.imod_name}", source.name)
-    if source.follows_pixel_size:
-        yield Problem(
-            f"trackingBinning is 1 here; for each series it is set so that binned pixels are about {_TRACKED_PIXEL_ANGSTROM:g} Å",
-            source.name,
-        )
+    yield from _of_any_series(source)
+
+
+def _of_any_series(source: Template) -> tuple[Problem, ...]:
+    """Return the remark that a parameter follows the series, which says nothing any more once the series is known."""
+    if not source.follows_pixel_size:
+        return ()
+    said = f"trackingBinning is 1 here; for each series it is set so that binned pixels are about {_TRACKED_PIXEL_ANGSTROM:g} Å"
+    return (Problem(said, source.name),)
 
 
 def _stage_values(params: StageParams) -> dict[str, Any]:

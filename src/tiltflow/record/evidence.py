@@ -93,6 +93,7 @@ class VolumeEntry(Entry):
     The histogram has equal bins from `histogram_low` to `histogram_high`; `window_low` and `window_high` are the grey values shown
     as black and white.  `spectrum_power` is the radially averaged power of sections at the frequencies beside it.
     `texture` is the spread of grey values in sections at the heights `texture_z_nm`, from the middle of the volume.
+    With `whole_numbers`, grey values were rounded to those of 16 bits.
     `section_*` is where the specimen lies by its texture: null where it does not stand out.  With `section_least`, noise hides its
     surfaces, so that it may be thicker.
     """
@@ -117,6 +118,7 @@ class VolumeEntry(Entry):
     section_high_nm: float | None = None
     section_cut: bool = False
     section_least: bool = False
+    whole_numbers: bool = False
 
 
 class HalvesEntry(Entry):
@@ -182,7 +184,8 @@ class CtfEntry(Entry):
     stated.  Of the astigmatism, `deg` is the direction of the largest defocus in the aligned views, counter-clockwise from x.  `hand` is
     the sign of the defocus gradient that was used: 1 if at positive tilts the right side is more underfocused, 0 for no gradient;
     `hand_measured` is what the images say, null where they do not decide, and `gradient` is that which they show, in parts of the one
-    of a flat specimen.  `spacing_angstrom` is the finest to which rings are seen, null where none are.
+    of a flat specimen.  `spacing_angstrom` is the finest to which rings are seen, null where none are.  `doubts` speak against a defocus
+    that was not measured.
     """
 
     applied: bool = False
@@ -208,18 +211,20 @@ class CtfEntry(Entry):
     score: list[float] = Field(default_factory=list)
     spacing_angstrom: list[float | None] = Field(default_factory=list)
     rings: list[RingsEntry] = Field(default_factory=list)
+    doubts: list[str] = Field(default_factory=list)
 
 
 class ExposureEntry(Entry):
     """The exposure of each view and before it, electrons per square ångström, and whether frequencies were weighted by it.
 
     `order` has the views, counted from 1, in the order in which they were taken, as believed; `order_assumed` if nothing tells it.
-    `reason` is where all that is known from, or why it is not.
+    `reason` is where all that is known from, or why it is not; `doubt` is what speaks against a stated order.
     """
 
     applied: bool = False
     reason: str = ""
     order_assumed: bool = False
+    doubt: str = ""
     each: list[float] = Field(default_factory=list)
     before: list[float] = Field(default_factory=list)
     order: list[int] = Field(default_factory=list)

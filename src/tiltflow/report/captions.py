@@ -69,7 +69,8 @@ CAPTIONS: Mapping[str, Caption] = {
     "rings": Caption(
         "Rings of the contrast transfer",
         "Power of some views over its smooth part (orange), and the contrast transfer function that was fitted (blue); the mark is the "
-        "finest spacing to which both agree.",
+        "finest spacing to which both agree in a view, and the one below the plot its median: the smaller, the finer the detail that the "
+        "correction is known to hold for; two pixels are the least.",
         "orange and blue rise and fall together, for two rings or more, at high tilts too.",
         "A blue curve without rings is a defocus that nothing supports; coarse pixels show only one ring.",
     ),

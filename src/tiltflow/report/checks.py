@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
 
-from tiltflow.record import AlignmentEntry, SeriesRecord
-from tiltflow.report.facts import axis_is_assumed
+from tiltflow.record import AlignmentEntry, SeriesRecord, VolumeEntry
+from tiltflow.report.check import Check, falling, rising, told
+from tiltflow.report.ctf_checks import ctf_checks, exposure_checks
+from tiltflow.report.facts import axis_is_assumed, nominal_tilts
 from tiltflow.report.lengths import length, pixel_size_nm
 from tiltflow.report.specimen import Specimen, specimen_of
 from tiltflow.report.tilts import coverage_of
+from tiltflow.report.trend import beside_parabola
 from tiltflow.work import Quantity, Thresholds, Trust
 
 _ORDER = (Trust.GOOD, Trust.DOUBTFUL, Trust.POOR)
@@ -25,47 +28,20 @@ _PATCH_DRIFT = 2.0
 0.3 px both are 0.6 to 1 px, mostly drift of the patches; with gold in the patches they are 0.2 px (`benchmarks/verdicts.py`)."""
 _MOST_PITCH_ERROR_DEG = 2.0
 """Error of the x-axis tilt up to which levelling is an improvement: most sections lie within it of their grid's plane."""
-_FEWEST_FOR_SCATTER = 5
-"""Views from which a scatter about a parabola means anything."""
+_MOST_TILT_SCATTER_DEG = 1.5
+"""Scatter of refined about nominal tilts up to which they may both be right.  Stages are reproducible to a tenth of a degree, and gold
+refines tilts to 0.06 to 0.16; 2 degrees, the step of many series, would put views in each other's place."""
+_FEW_GREYS, _TOO_FEW_GREYS = 10.0, 2.0
+"""Standard deviation of a volume of whole numbers, in grey values, below which there are few of them, and below which their rounding adds
+more than 2 % to its variance, 1/12."""
 _FULL = 0.75
 """Share of a volume above which no level of empty volume is seen beside the specimen.  Simulated sections that end inside their volumes
 fill up to 0.60 of it, real series whose volumes end in the specimen 0.78 to 0.82."""
+_SAME_TILT_DEG = 1e-3
+"""Tilts that differ by less, but for an offset, are the nominal ones."""
 _WITHHELD = ("patches", "projection")
 """Methods that always estimate their error, so that they withhold it where there is none."""
 _TRACKING = {"gold": "beads", "patches": "patches"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One number that was looked at.
-
-    Attributes
-    ----------
-    name
-        What it is, in a few words.
-    level
-        What it says about the result.
-    finding
-        A sentence with the number.
-    limits
-        What would be good, and what poor.
-    number
-        The number itself, if there is one.
-    judged
-        Whether the level is a judgement; what is only told says nothing for or against the result.
-    """
-
-    name: str
-    level: Trust
-    finding: str
-    limits: str = ""
-    number: Quantity | None = None
-    judged: bool = True
-
-
-def _told(name: str, finding: str, number: Quantity | None = None) -> Check:
-    """Return what is worth knowing, and is no judgement."""
-    return Check(name, Trust.GOOD, finding, number=number, judged=False)
 
 
 def examine(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
@@ -91,9 +67,10 @@ def _checks(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
         *_axis(record, found, thresholds),
         *_support(found, thresholds),
         *_tilts(found, thresholds),
+        *_refined_tilts(record, found),
         *_pitch(found),
-        *_ctf(record, found, thresholds),
-        *_exposure(record),
+        *ctf_checks(record, found, thresholds),
+        *exposure_checks(record),
         *_volume(record, thresholds),
     )
 
@@ -237,14 +214,14 @@ def _support(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
     """Yield how many tracks and views the alignment is based on."""
     if found.tracks_used is not None:
         kind = _TRACKING.get(found.method, "tracks")
-        level = _rising(found.tracks_used, limits.tracks_good, limits.tracks_poor)
+        level = rising(found.tracks_used, limits.tracks_good, limits.tracks_poor)
         text = f"good from {limits.tracks_good}, poor below {limits.tracks_poor}"
         yield Check("tracks", level, f"the alignment is based on {found.tracks_used} {kind}", text, Quantity(found.tracks_used))
     views = len(found.included)
     if views:
         out = views - sum(found.included)
         share = out / views
-        level = _falling(share, limits.excluded_good, limits.excluded_poor)
+        level = falling(share, limits.excluded_good, limits.excluded_poor)
         text = f"good up to {100 * limits.excluded_good:g} %, poor above {100 * limits.excluded_poor:g} %"
         said = "no view was left out" if not out else f"{out} of {views} views {'was' if out == 1 else 'were'} left out"
         yield Check("views left out", level, said, text, Quantity(out))
@@ -255,7 +232,7 @@ def _tilts(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
     seen = coverage_of(found)
     if seen is None:
         return
-    level = _rising(seen.range_deg, limits.tilt_range_good_deg, limits.tilt_range_poor_deg)
+    level = rising(seen.range_deg, limits.tilt_range_good_deg, limits.tilt_range_poor_deg)
     low, high = (round(tilt) for tilt in (seen.low_deg, seen.high_deg))
     said = f"the tilts range from {low}° to {high}°, {seen.range_deg:.0f}° in all"
     if seen.elongation is not None:
@@ -265,15 +242,37 @@ def _tilts(found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
     text = f"good from {limits.tilt_range_good_deg:g}°, poor below {limits.tilt_range_poor_deg:g}°"
     yield Check("tilt range", level, said, text, Quantity(round(seen.range_deg, 1), "deg"))
 
-    level = _falling(seen.gap_deg, limits.tilt_gap_good_deg, limits.tilt_gap_poor_deg)
+    level = falling(seen.gap_deg, limits.tilt_gap_good_deg, limits.tilt_gap_poor_deg)
     said = f"the largest gap between tilts is {seen.gap_deg:.1f}°, at {seen.gap_at_deg:.0f}°"
     text = f"good up to {limits.tilt_gap_good_deg:g}°, poor above {limits.tilt_gap_poor_deg:g}°"
     yield Check("tilt gap", level, said, text, Quantity(round(seen.gap_deg, 1), "deg"))
 
-    level = _rising(seen.views, limits.views_good, limits.views_poor)
+    level = rising(seen.views, limits.views_good, limits.views_poor)
     text = f"good from {limits.views_good}, poor below {limits.views_poor}"
     said = "one view is used" if seen.views == 1 else f"{seen.views} views are used"
     yield Check("views", level, said, text, Quantity(seen.views))
+
+
+def _refined_tilts(record: SeriesRecord, found: AlignmentEntry) -> Iterator[Check]:
+    """Yield how the refined tilts scatter about a smooth change of the nominal ones; nothing where tilts are not refined or assumed.
+
+    An offset is the tilt of the specimen, and slow changes are what alignments leave open; jumps from view to view are neither.
+    """
+    nominal = nominal_tilts(record)
+    if nominal is None or len(nominal) != len(found.tilt_deg):
+        return
+    change = np.asarray(found.tilt_deg) - nominal
+    left = beside_parabola(change.tolist(), nominal.tolist(), found.included)
+    if left is None or np.ptp(change) < _SAME_TILT_DEG:
+        return
+    scatter, worst = float(np.sqrt(np.mean(left**2))), int(np.argmax(np.abs(left)))
+    level = Trust.GOOD if scatter <= _MOST_TILT_SCATTER_DEG else Trust.DOUBTFUL
+    said = f"the refined tilts scatter by {scatter:.1f}° about a smooth change of the nominal ones"
+    if level is Trust.DOUBTFUL:
+        view = int(np.flatnonzero(found.included)[worst]) + 1
+        said += f", most in view {view} ({left[worst]:+.1f}°): the nominal tilts are wrong or in another order, or the alignment is"
+    text = f"good up to {_MOST_TILT_SCATTER_DEG:g}°"
+    yield Check("tilt scatter", level, said, text, Quantity(round(scatter, 2), "deg"))
 
 
 def _pitch(found: AlignmentEntry) -> Iterator[Check]:
@@ -282,74 +281,40 @@ def _pitch(found: AlignmentEntry) -> Iterator[Check]:
     if error is not None:
         tilt = found.x_axis_tilt_deg or 0.0
         level = Trust.GOOD if error <= _MOST_PITCH_ERROR_DEG else Trust.DOUBTFUL
-        said = f"an x-axis tilt of {tilt:.1f}°, known to ± {error:.1f}°, levels the specimen"
+        said = f"an x-axis tilt of {tilt:.1f}°, known to ± {error:.1f}°, levels the specimen along the tilt axis"
         yield Check("x-axis tilt", level, said, f"good when known to ± {_MOST_PITCH_ERROR_DEG:g}°", Quantity(round(tilt, 2), "deg"))
     elif found.method in _TRACKING and not found.x_axis_tilt_deg:
-        yield _told("x-axis tilt", "the x-axis tilt is not known and 0 is taken: the specimen may slant as its grid does")
-
-
-def _ctf(record: SeriesRecord, found: AlignmentEntry, limits: Thresholds) -> Iterator[Check]:
-    """Yield how well the CTF is known that was corrected, or why it was not."""
-    ctf = record.ctf
-    if ctf is None:
-        return
-    if not ctf.applied:
-        yield _told("CTF", f"the CTF is not corrected: {ctf.reason}")
-        return
-    defocus = Quantity(round(median(ctf.defocus_nm), 1), "nm")
-    if not ctf.measured:
-        yield _told("defocus", ctf.reason, defocus)
-        return
-    score = median(ctf.score)
-    text = f"good from {limits.ctf_score_good:g}, poor below {limits.ctf_score_poor:g}"
-    said = f"the rings of the CTF correlate with their fit by {score:.2f}; {ctf.reason}"
-    yield Check("CTF score", _rising(score, limits.ctf_score_good, limits.ctf_score_poor), said, text, Quantity(round(score, 3)))
-    scatter = defocus_scatter_nm(ctf.defocus_nm, found.tilt_deg, found.included)
-    if scatter is not None:
-        level = _falling(scatter, limits.defocus_scatter_good_nm, limits.defocus_scatter_poor_nm)
-        text = f"good up to {limits.defocus_scatter_good_nm:g} nm, poor above {limits.defocus_scatter_poor_nm:g} nm"
-        said = f"the defocus of the views, {defocus.value:.0f} nm, scatters by {scatter:.0f} nm"
-        yield Check("defocus scatter", level, said, text, Quantity(round(scatter, 1), "nm"))
-
-
-def defocus_scatter_nm(defocus_nm: Sequence[float], tilt_deg: Sequence[float], included: Sequence[bool]) -> float | None:
-    """Return the root mean square of the defocus of the views that are used about a parabola over their tilts; None for few."""
-    if len(defocus_nm) != len(tilt_deg):
-        return None
-    used = np.flatnonzero(included)
-    if len(used) < _FEWEST_FOR_SCATTER:
-        return None
-    tilt, defocus = np.array(tilt_deg)[used], np.array(defocus_nm)[used]
-    return float(np.sqrt(np.mean((defocus - np.polynomial.Polynomial.fit(tilt, defocus, 2)(tilt)) ** 2)))
-
-
-def _exposure(record: SeriesRecord) -> Iterator[Check]:
-    """Yield whether frequencies were weighted by exposure, and in which order the views are believed to have been taken."""
-    known = record.exposure
-    if known is None:
-        return
-    if not known.applied:
-        yield _told("exposure", f"frequencies are not weighted by exposure: {known.reason}")
-    elif known.order_assumed:
-        said = f"frequencies are weighted by exposure in an order of the views that nothing tells: {known.reason}"
-        yield Check("exposure", Trust.DOUBTFUL, said, "good where the order is known")
-    else:
-        total = max(before + each for before, each in zip(known.before, known.each, strict=True))
-        said = f"frequencies are weighted by exposure, up to {total:.0f} electrons per Å²; {known.reason}"
-        yield _told("exposure", said, Quantity(round(total, 2), "e/angstrom^2"))
+        yield told("x-axis tilt", "the x-axis tilt is not known and 0 is taken: the specimen may slant as its grid does")
 
 
 def _volume(record: SeriesRecord, limits: Thresholds) -> Iterator[Check]:
     """Yield what the volume shows of the specimen."""
     seen, specimen = record.volume, specimen_of(record)
     if seen is not None and seen.contrast is not None:
-        level = _rising(seen.contrast, limits.contrast_good, limits.contrast_poor)
+        level = rising(seen.contrast, limits.contrast_good, limits.contrast_poor)
         text = f"good from {limits.contrast_good:g}, poor below {limits.contrast_poor:g}"
         stands = "the texture of the specimen" if seen.section_low_nm is not None else "the specimen hardly stands out: its texture"
         said = f"{stands} is {seen.contrast:.2f} times that of the empty volume"
         yield Check("contrast", level, said, text, Quantity(seen.contrast))
+    if seen is not None and seen.whole_numbers:
+        yield from _greys(seen)
     if specimen is not None:
         yield _thickness(record, specimen)
+
+
+def _greys(seen: VolumeEntry) -> Iterator[Check]:
+    """Yield whether a volume of whole numbers has few of them; nothing where it has many."""
+    if seen.sd >= _FEW_GREYS:
+        return
+    said = (
+        f"the volume has few grey values: it is stored in whole numbers, whose standard deviation is {seen.sd:.1f}; a larger factor in "
+        "comparam.tilt.tilt.SCALE, or comparam.tilt.tilt.MODE = 2 (reals), keeps more"
+    )
+    number = Quantity(round(seen.sd, 2))
+    if seen.sd < _TOO_FEW_GREYS:
+        yield Check("grey values", Trust.DOUBTFUL, said, f"good from {_TOO_FEW_GREYS:g}", number)
+    else:
+        yield told("grey values", said, number)
 
 
 def _thickness(record: SeriesRecord, specimen: Specimen) -> Check:
@@ -366,13 +331,5 @@ def _thickness(record: SeriesRecord, specimen: Specimen) -> Check:
     share = specimen.thickness_nm / (seen.sections * seen.voxel_nm) if seen is not None else 0.0
     if specimen.source == "texture" and share > _FULL:
         said = f"the specimen seems to fill {100 * share:.0f} % of the volume, {specimen.thickness_nm:.0f} nm"
-        return _told("thickness", f"{said}: whether it ends there would be seen in a thicker volume", number)
+        return told("thickness", f"{said}: whether it ends there would be seen in a thicker volume", number)
     return Check("thickness", Trust.GOOD, said, "good when inside the volume", number)
-
-
-def _rising(value: float, good: float, poor: float) -> Trust:
-    return Trust.GOOD if value >= good else Trust.POOR if value < poor else Trust.DOUBTFUL
-
-
-def _falling(value: float, good: float, poor: float) -> Trust:
-    return Trust.POOR if value > poor else Trust.GOOD if value <= good else Trust.DOUBTFUL

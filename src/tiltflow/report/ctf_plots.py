@@ -8,6 +8,7 @@ import numpy as np
 
 from tiltflow.record import CtfEntry, ExposureEntry, SeriesRecord
 from tiltflow.report.charts import FIRST, INK, SECOND, SOFT, Axes
+from tiltflow.report.ctf_checks import describe_hand
 from tiltflow.report.plots import WIDE, Plot, make_plot
 from tiltflow.report.scales import with_minus
 
@@ -60,24 +61,6 @@ def _defocus(ctf: CtfEntry, tilt: list[float]) -> Plot:
         axes.set(xlabel=_TILT, ylabel="defocus, nm")
 
     return make_plot("defocus", paint, describe_hand(ctf))
-
-
-def describe_hand(ctf: CtfEntry) -> str:
-    """Return which way the defocus runs, and how sure that is, in a sentence."""
-    if ctf.hand_measured is None:
-        used = {1: "to the right", -1: "to the left"}.get(ctf.hand or 0)
-        followed = f"as stated, it is taken to rise {used}" if used else "it is taken to be the same all over a view"
-        return f"The images do not decide to which side the defocus rises at positive tilts; {followed}."
-    side = "right" if ctf.hand_measured > 0 else "left"
-    slope = f": gradient {ctf.gradient:.2f} ± {ctf.gradient_error:.2f}" if ctf.gradient is not None and ctf.gradient_error else ""
-    other = ", against what was stated" if ctf.hand not in (None, ctf.hand_measured) else ""
-    said = f"With the tilts as read, the defocus rises to the {side} at positive tilts (hand {ctf.hand_measured:+d}{slope}){other}."
-    if ctf.hand_measured > 0:
-        return said
-    return (
-        f"{said} IMOD calls that InvertTiltAngles = 1: the tilts have the other sign than in its convention, or the axis is turned by "
-        "180°; only in the first case is the tomogram mirrored."
-    )
 
 
 def _exposure(known: ExposureEntry, tilt: list[float]) -> Plot:

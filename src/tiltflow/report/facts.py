@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tiltflow.model import ASSUMED
 from tiltflow.record import AlignmentEntry, SeriesRecord
+from tiltflow.record.sentences import stage_number, stage_params
 from tiltflow.report.lengths import pixel_size_nm
 from tiltflow.report.tilts import scheme_of
 
@@ -42,6 +44,17 @@ def tilt_offset_deg(record: SeriesRecord) -> float | None:
         return None
     changes = [now - before for now, before, used in zip(found.tilt_deg, read, found.included, strict=False) if used]
     return median(changes) if changes else None
+
+
+def gold_is_erased(record: SeriesRecord) -> bool:
+    """Return whether beads were erased, so that they tell nothing of the alignment."""
+    return stage_params(record, "erase") is not None and stage_number(record, "aligned stack", "beads_erased_per_view") != 0
+
+
+def nominal_tilts(record: SeriesRecord) -> NDArray[np.float64] | None:
+    """Return the tilt of each view as it was read, `(views,)`; None where the record has none, or they are assumed."""
+    tilts = _tilts(record)
+    return np.asarray(tilts, float) if tilts and not record.input["tilt_angles"].source.startswith(ASSUMED) else None
 
 
 def _views(record: SeriesRecord) -> Iterator[str]:

@@ -61,7 +61,9 @@ def gather_volume(recorder: Recorder, volume: Path, folder: Path, *, threads: in
         specimen = positioned(recorder.record)
         within = (specimen.low_nm, specimen.high_nm) if specimen is not None else None
         measured = measure_volume(voxels, voxel_nm, within_nm=within, threads=threads)
+        rounded = np.issubdtype(voxels.dtype, np.integer) and voxels.dtype.itemsize > 1
     recorder.record.volume = describe_volume(measured, voxel_nm)
+    recorder.record.volume.whole_numbers = rounded
     shown = for_viewing(measured, recorder.record.ctf, voxel_nm)
     recorder.record.pictures += write_slices(folder, shown or measured, voxel_nm, "deconvolved" if shown is not None else "")
     recorder.save()

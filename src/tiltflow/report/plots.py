@@ -16,7 +16,7 @@ from tiltflow.record import AlignmentEntry, HalvesEntry, SeriesRecord, VolumeEnt
 from tiltflow.report.captions import CAPTIONS, Caption
 from tiltflow.report.charts import BAD, FAINT, FIRST, GOOD, INK, SECOND, THIRD, Axes, draw
 from tiltflow.report.checks import residual_limits
-from tiltflow.report.facts import axis_is_assumed
+from tiltflow.report.facts import axis_is_assumed, nominal_tilts
 from tiltflow.report.lengths import pixel_size_nm
 from tiltflow.report.pictures import small_view
 from tiltflow.report.specimen import Specimen, specimen_of
@@ -48,7 +48,7 @@ class Plot:
 
 def alignment_plots(record: SeriesRecord, thresholds: Thresholds, view: Path | None = None) -> Iterator[Plot]:
     """Yield the plots that tell whether the alignment is right; `view` is the picture of the view nearest to zero tilt."""
-    found, tilt = record.alignment, _nominal_tilts(record)
+    found, tilt = record.alignment, nominal_tilts(record)
     if found is None or tilt is None or len(found.included) != len(tilt):
         return
     views = _Views(found, tilt, thresholds, pixel_size_nm(record), axis_is_assumed(record))
@@ -316,12 +316,6 @@ def _halves(seen: HalvesEntry) -> Plot:
 def make_plot(name: str, paint: Callable[[Axes], None], remark: str = "", *, size: tuple[float, float] = (WIDE, 194.0)) -> Plot:
     """Return a plot whose words are those of its name."""
     return Plot(name, draw(CAPTIONS[name].shows, paint, size=size), remark.strip())
-
-
-def _nominal_tilts(record: SeriesRecord) -> Floats | None:
-    """Return the tilt of each view as it was read, if the record has them."""
-    known = record.input.get("tilt_angles")
-    return np.asarray(known.value, float) if known is not None and isinstance(known.value, list) and known.value else None
 
 
 def _number(record: SeriesRecord, name: str) -> float:

@@ -32,12 +32,15 @@ class Row:
         Its folder, relative to that of the run.
     faults
         How many of the reasons for the verdict, which come first, are not good ones.
+    left_out
+        What was asked for and not done, in sentences, whatever the verdict.
     """
 
     record: SeriesRecord
     verdict: Verdict
     folder: str
     faults: int = 0
+    left_out: tuple[str, ...] = ()
 
     @property
     def urgency(self) -> int:
@@ -51,8 +54,8 @@ class Row:
 
     @property
     def trouble(self) -> str:
-        """All that is not good; the file is called by its name alone."""
-        faults = "; ".join(self.verdict.reasons[: self.faults])
+        """All that is not good, or was left out; the file is called by its name alone."""
+        faults = "; ".join((*self.verdict.reasons[: self.faults], *self.left_out))
         newer = self.record.failed_attempt
         if newer is not None:
             when = f"a newer attempt, of {newer.started:%Y-%m-%d %H:%M} UTC, failed at {newer.stage}: {newer.reason}"
@@ -72,7 +75,8 @@ class Row:
 def row_of(record: SeriesRecord, thresholds: Thresholds, folder: str) -> Row:
     """Return the row of a series."""
     verdict = judge(record, thresholds)
-    return Row(record, verdict, folder, faults(verdict, examine(record, thresholds) if record.status == "success" else ()))
+    checks = examine(record, thresholds) if record.status == "success" else ()
+    return Row(record, verdict, folder, faults(verdict, checks), tuple(check.finding for check in checks if check.left_out))
 
 
 def _of_alignment(name: str) -> Callable[[Row], Value]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiltflow.record import SeriesRecord
-from tiltflow.report.checks import Check, examine
+from tiltflow.report.check import Check
+from tiltflow.report.checks import examine
 from tiltflow.report.ctf_plots import ctf_plots
 from tiltflow.report.embed import Embedded, Embedder
-from tiltflow.report.facts import facts
+from tiltflow.report.facts import facts, gold_is_erased
 from tiltflow.report.hints import AGAIN, what_may_help, what_to_try
 from tiltflow.report.links import links
 from tiltflow.report.methods import describe_methods
@@ -79,8 +80,11 @@ def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds
         methods=describe_methods(record) if checks else None,
         troubled=record.failure is not None or bool(record.warnings) or record.status == "running",
         hints=what_to_try(record.failure) if record.failure is not None else (),
-        helps=what_may_help(record.alignment.method, checks) if record.alignment is not None else (),
+        helps=what_may_help(record.alignment.method, checks, gold_erased=gold_is_erased(record))
+        if record.alignment is not None
+        else (),
         again=AGAIN,
+        gold_erased=gold_is_erased(record),
         source_name=Path(record.source).name,
         seconds=sum(stage.seconds or 0.0 for stage in record.stages),
         index=(folder.parent / "index.html").name if (folder.parent / "run.json").is_file() else None,
@@ -88,10 +92,10 @@ def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds
 
 
 def _told(verdict: Verdict, checks: Sequence[Check]) -> tuple[str, ...]:
-    """Return the reasons shown beside the two decisive numbers: all that is not good, or else what the numbers do not say."""
+    """Return the reasons shown beside the two decisive numbers: all that is not good or was left out, or else what they do not say."""
     bad = faults(verdict, checks)
     if bad:
-        return verdict.reasons[:bad]
+        return (*verdict.reasons[:bad], *(check.finding for check in checks if check.left_out))
     decisive = leading_figures(verdict)
     return tuple(check.finding for check in checks if check.name not in decisive)
 

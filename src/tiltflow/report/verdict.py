@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from tiltflow.record import NumberEntry, SeriesRecord, VerdictEntry
-from tiltflow.report.checks import Check, examine
+from tiltflow.report.check import Check
+from tiltflow.report.checks import examine
 from tiltflow.report.render import figure
 from tiltflow.work import Quantity, Thresholds, Trust, Verdict
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tiltflow import geometry
-from tiltflow.engines.native.given_defocus import checksums_of_defocus, given_defocus
+from tiltflow.engines.native.given_defocus import check_given_defocus, checksums_of_defocus, given_defocus
 from tiltflow.errors import FormatError, LocationError
 from tiltflow.formats.defocus import DefocusTable, write_defocus
 from tiltflow.formats.foreign_defocus import render_ctffind
@@ -187,3 +187,55 @@ def test_the_key_is_that_of_the_content(tmp_path):
     first = checksums_of_defocus(str(path), "S")
     path.write_text(render_ctffind(table_of(astigmatism=1)))
     assert checksums_of_defocus(str(path), "S") != first
+
+
+FORTY_ONE = np.linspace(-60, 60, 41)
+
+
+def lines_of(*ranges) -> str:
+    """Return a `.defocus` file of version 2 with these views, counted from 1, first to last, all at 3000 nm."""
+    lines = [f"{a} {b} {FORTY_ONE[a - 1]:.2f} {FORTY_ONE[b - 1]:.2f} 3000" for a, b in ranges]
+    return "\n".join([f"{lines[0]} 2", *lines[1:]]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("ranges", "doubt"),
+    [
+        ([(1, 41)], ""),
+        ([(1, 8), (9, 16), (17, 24), (25, 32), (33, 41)], ""),
+        ([(1, 12), (10, 20), (18, 30), (28, 41)], ""),  # ranges that overlap
+        ([(4, 4), (11, 11), (18, 18), (25, 25), (32, 32), (38, 38)], ""),  # steps of 21 degrees
+        (
+            [(1, 1), (11, 11), (21, 21), (31, 31), (41, 41)],
+            "5 of 41 views, and 12 are more than 10 degrees from any of them (up to 15)",
+        ),
+        ([(5, 5), (21, 21), (37, 37)], "3 of 41 views, and 20 are more than"),
+        ([(1, 30), (31, 36)], "36 of 41 views, and 2 are more than 10 degrees"),
+    ],
+)
+def test_views_far_from_all_that_a_file_names_are_a_doubt(tmp_path, ranges, doubt):
+    path, series = tmp_path / "S.defocus", series_of(FORTY_ONE)
+    path.write_text(lines_of(*ranges))
+    doubts = given_defocus(path, series, alignment_of(series)).doubts
+    assert len(doubts) == bool(doubt)
+    assert all(doubt in each for each in doubts)
+
+
+@pytest.mark.parametrize(("last", "refused"), [(20, True), (21, False), (5, True)])
+def test_a_file_that_ends_before_most_views_is_refused(tmp_path, last, refused):
+    path, series = tmp_path / "S.defocus", series_of(FORTY_ONE)
+    path.write_text(lines_of(*((view, view) for view in range(1, last + 1))))
+    if not refused:
+        check_given_defocus(path, series)
+        return
+    with pytest.raises(
+        FormatError, match=rf"its {last} rows hold views from -60 to .* {41 - last} of the 41 views of S\.st lie beyond"
+    ):
+        check_given_defocus(path, series)
+
+
+def test_views_that_take_no_part_are_not_far(tmp_path):
+    path, series = tmp_path / "S.defocus", series_of(FORTY_ONE)
+    path.write_text(lines_of((1, 30), (31, 36)))
+    series.included[36:] = False
+    assert given_defocus(path, series, alignment_of(series)).doubts == ()

@@ -45,7 +45,16 @@ class NativeEngine:
         return ""
 
     def check(self, job: EngineJob) -> None:
-        """Accept every series: what this engine cannot do is refused when the recipe is made for it."""
+        """Refuse files and numbers of directives that cannot be right for a series; what is beyond this engine, its recipe refuses.
+
+        Raises
+        ------
+        LocationError, FormatError, MissingValueError, ParameterError
+            If a file that a directive names, or a number, does not fit the series.
+        """
+        from tiltflow.engines.native.given_values import check_given_values
+
+        check_given_values(job)
 
     def plan(self, series: TiltSeries, recipe: Recipe, threads: int, *, keep_volumes: bool = True) -> Plan:
         """Return the memory, disk space and time that the work on a series needs."""

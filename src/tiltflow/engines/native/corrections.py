@@ -17,6 +17,7 @@ from tiltflow.ctf.correct import ViewCtf, correct_view
 from tiltflow.ctf.exposure import ExposureParams, weight_view
 from tiltflow.ctf.history import ExposureHistory, exposure_history
 from tiltflow.ctf.recorded import ctf_of_views
+from tiltflow.ctf.requests import ExposureRequest
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.ctf import correct_params, find_ctf
 from tiltflow.engines.native.given_defocus import checksums_of_defocus
@@ -24,7 +25,7 @@ from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.erase.views import EraseParams, erase_view
 from tiltflow.errors import StageError
 from tiltflow.filters.radial import FilterParams, filter_view
-from tiltflow.model import Alignment, Image, Stack
+from tiltflow.model import Alignment, Image, Stack, TiltSeries
 from tiltflow.observer import StageObserver
 from tiltflow.record import CtfEntry, ExposureEntry
 
@@ -117,15 +118,29 @@ def _ctf_step(job: EngineJob, views: Callable[[], Stack], alignment: Alignment, 
     return entry, step.key
 
 
+def known_exposures(series: TiltSeries, asked: ExposureRequest) -> ExposureHistory | str:
+    """Return the exposures of a series, or in words why they are not known where that is no failure.
+
+    Raises
+    ------
+    StageError
+        If weighting is required, and they are not known.
+    LocationError, FormatError, ParameterError
+        If the file of exposures cannot be read, or it or a stated order does not fit the series.
+    """
+    known = exposure_history(series, asked)
+    if isinstance(known, str) and asked.weight == "yes":
+        raise StageError(f"{series.path.name}: weighting by exposure is required ({_SWITCH}), but {known}")
+    return known
+
+
 def _exposure(job: EngineJob) -> ExposureEntry | None:
     asked, series = job.recipe.exposure, job.series
     if asked.weight == "no":
         return None
-    known = exposure_history(series, asked)
+    known = known_exposures(series, asked)
     voltage = asked.voltage_kv or series.voltage_kv
     if isinstance(known, str):
-        if asked.weight == "yes":
-            raise StageError(f"{series.path.name}: weighting by exposure is required ({_SWITCH}), but {known}")
         job.recorder.warn(f"frequencies are not weighted by exposure: {known}")
         entry = ExposureEntry(reason=known)
     else:
@@ -134,6 +149,8 @@ def _exposure(job: EngineJob) -> ExposureEntry | None:
             job.recorder.warn(
                 f"frequencies are weighted in an order of the views that nothing tells ({known.source}): a wrong one weights wrong views"
             )
+        if known.doubt:
+            job.recorder.warn(f"frequencies are weighted by exposure, and {known.doubt}")
     job.recorder.record.exposure = entry
     return entry
 
@@ -143,6 +160,7 @@ def _entry(known: ExposureHistory, voltage_kv: float | None) -> ExposureEntry:
         applied=True,
         reason=known.source,
         order_assumed=known.assumed,
+        doubt=known.doubt,
         each=np.round(known.each, 4).tolist(),
         before=np.round(known.before, 4).tolist(),
         order=(known.order + 1).tolist(),

@@ -18,16 +18,23 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.given_defocus import given_defocus
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.formats.defocus import write_defocus
-from tiltflow.model import ASSUMED, Alignment, Stack
+from tiltflow.model import ASSUMED, Alignment, Stack, TiltSeries
 from tiltflow.observer import StageObserver
 from tiltflow.record import CtfEntry, RingsEntry
 
 _ASSUMED_KV = 300.0
 """Voltage that is taken if a correction is asked for and nothing tells it: that of most microscopes for cryo tomography."""
 _SWITCH = "runtime.AlignedStack.any.correctCTF"
+_STATE_IT = "state it (setupset.copyarg.voltage, in kV)"
+_NO_VOLTAGE = f"no source gives the voltage: {_STATE_IT}; {_SWITCH} = 1 takes {_ASSUMED_KV:g} kV"
+_FILE = "runtime.Tiltflow.any.defocusFile"
+_FIT = "runtime.CTFplotting.any.autoFitRangeAndStep"
 _HAND = "comparam.ctfcorrection.ctfphaseflip.InvertTiltAngles"
 _OTHER_DEFOCUS = 0.3
 """Part by which a defocus differs from the one that was aimed at to be worth a remark: stages and lenses are off by a tenth."""
+_WRONG_DEFOCUS, _WRONG_NM = 0.5, 1000.0
+"""Part and length by which a defocus that was not measured must both differ from the one that was aimed at to be doubted: focusing is off
+by less, and a defocus that wrong puts the rings of the CTF elsewhere."""
 
 
 def find_ctf(job: EngineJob, views: Stack, alignment: Alignment) -> CtfEntry:
@@ -65,14 +72,16 @@ def _find(job: EngineJob, views: Stack, alignment: Alignment, notes: StageObserv
         method=asked.method,
     )
     if voltage is None:
-        return entry.model_copy(update={"reason": "no source gives the voltage: state it (setupset.copyarg.voltage, in kV)"})
+        return entry.model_copy(update={"reason": _NO_VOLTAGE})
     if series.provenance.get("pixel_size_angstrom", "").startswith(ASSUMED):
         return entry.model_copy(update={"reason": "no source gives the pixel size: state it (setupset.copyarg.pixel, in nm)"})
+    if source.startswith(ASSUMED):
+        notes.warn(f"no source gives the voltage: {voltage:g} kV are taken, as the correction is required; {_STATE_IT}")
     scope = Microscope(voltage_kv=voltage, cs_mm=asked.cs_mm, amplitude_contrast=asked.amplitude_contrast)
     if asked.file:
         return entry.model_copy(update=_given(job, alignment, notes))
     if not asked.fit and asked.defocus_nm is not None:
-        return entry.model_copy(update=_stated(asked, asked.defocus_nm, len(series.tilt_deg)))
+        return entry.model_copy(update=_stated(job, asked.defocus_nm, notes))
     try:
         found = estimate_ctf(
             views,
@@ -123,6 +132,9 @@ def _given(job: EngineJob, alignment: Alignment, notes: StageObserver) -> dict[s
     for remark in found.remarks:
         notes.warn(f"{path.name}: {remark}")
     mean = float(np.mean(found.defocus_nm))
+    doubts = [*found.doubts, *_far_from_aim(job.series, mean, f"read from {path.name}, on average", f"without {_FILE}")]
+    for doubt in doubts:
+        notes.warn(doubt)
     return {
         "applied": True,
         "measured": False,
@@ -132,16 +144,31 @@ def _given(job: EngineJob, alignment: Alignment, notes: StageObserver) -> dict[s
         "astigmatism_deg": round(found.astigmatism.deg, 1),
         "phase_shift_deg": round(found.phase_shift_deg, 1),
         "hand": hand or 0,
+        "doubts": doubts,
     }
 
 
-def _stated(asked: CtfRequest, defocus_nm: float, views: int) -> dict[str, object]:
+def _far_from_aim(series: TiltSeries, defocus_nm: float, how: str, otherwise: str) -> list[str]:
+    """Return what the defocus that was aimed at says against one that was not measured; empty where that is not known, or agrees."""
+    aim = series.target_defocus_nm
+    if aim is None or abs(defocus_nm - aim) <= max(_WRONG_DEFOCUS * abs(aim), _WRONG_NM):
+        return []
+    source = series.provenance.get("target_defocus_nm", "given by the caller")
+    said = f"the defocus is {defocus_nm:.0f} nm, {how}, and {aim:.0f} nm were aimed at ({source}): one of the two is wrong"
+    return [f"{said}; {otherwise} it is estimated from the images"]
+
+
+def _stated(job: EngineJob, defocus_nm: float, notes: StageObserver) -> dict[str, object]:
+    doubts = _far_from_aim(job.series, defocus_nm, "as stated", f"with {_FIT} = 12,6")
+    for doubt in doubts:
+        notes.warn(doubt)
     return {
         "applied": True,
         "measured": False,
         "reason": f"the defocus of {defocus_nm:.0f} nm is stated for all views, and was not measured",
-        "defocus_nm": [defocus_nm] * views,
-        "hand": asked.hand or 1,
+        "defocus_nm": [defocus_nm] * len(job.series.tilt_deg),
+        "hand": job.recipe.ctf.hand or 1,
+        "doubts": doubts,
     }
 
 

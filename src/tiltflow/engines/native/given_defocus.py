@@ -7,6 +7,7 @@ where ours run the other way, and where our axis points the other way.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +31,11 @@ _BY_TILT = ("Warp", "RELION")
 _QUARTER_TURN_DEG = 90.0
 _WORTH_SAYING_DEG = 5.0
 _WORTH_SAYING_NM = 30.0
+_FAR_DEG = 10.0
+"""Tilt between a view and the nearest one that a file names from which on its defocus is little more than a guess: fits of groups of
+views, as ctfplotter makes them, begin every 5 to 10 degrees, and overlap."""
+_MOST_BEYOND = 0.5
+"""Part of the views that may lie beyond all that a file names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -50,6 +56,8 @@ class GivenDefocus:
         Sign of the gradient for the tilts of the alignment; None where the file does not tell.
     remarks
         What one value for all views leaves out.
+    doubts
+        Which views the file hardly tells anything of.
     """
 
     program: str
@@ -58,6 +66,7 @@ class GivenDefocus:
     phase_shift_deg: float
     hand: int | None
     remarks: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def checksums_of_defocus(file: str, name: str) -> tuple[str, ...]:
@@ -84,12 +93,7 @@ def given_defocus(path: Path, series: TiltSeries, alignment: Alignment) -> Given
     LocationError, FormatError, MissingValueError
         If it cannot be read, or does not fit the series.
     """
-    table = read_given_defocus(path, series.name)
-    table, sign = _of_tilts(table, path, series) if table.program in _BY_TILT else _of_sections(table, path, series)
-    try:
-        each = table.per_view(series.tilt_deg)
-    except FormatError as error:
-        raise FormatError(f"{path}: {error}") from error
+    table, each, sign = _fitting(path, series)
     axis = float(np.median(geometry.axis_angles(alignment.transforms)[alignment.included]))
     double = np.deg2rad(2 * each.astigmatism_deg)
     along, across = (float(np.mean(each.astigmatism_nm * part)) for part in (np.cos(double), np.sin(double)))
@@ -101,7 +105,66 @@ def given_defocus(path: Path, series: TiltSeries, alignment: Alignment) -> Given
         phase_shift_deg=float(np.mean(each.phase_shift_deg)),
         hand=_hand(table, sign * sign_of_tilts(alignment.tilt_deg, series.tilt_deg), axis),
         remarks=tuple(_left_out(each, mean)),
+        doubts=tuple(_far_views(table, path, series)),
     )
+
+
+def check_given_defocus(path: Path, series: TiltSeries) -> None:
+    """Read a file of defocus and compare it with the series, as :func:`given_defocus` does before there is an alignment.
+
+    Raises
+    ------
+    LocationError, FormatError, MissingValueError
+        If it cannot be read, or does not fit the series.
+    """
+    _fitting(path, series)
+
+
+def _fitting(path: Path, series: TiltSeries) -> tuple[DefocusTable, DefocusTable, float]:
+    """Return the table whose rows are those of the views of a series, one with a row for each view, and the sign of its tilts."""
+    table = read_given_defocus(path, series.name)
+    table, sign = _of_tilts(table, path, series) if table.program in _BY_TILT else _of_sections(table, path, series)
+    try:
+        each = table.per_view(series.tilt_deg)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
+    _check_coverage(table, path, series)
+    return table, each, sign
+
+
+def _named_views(table: DefocusTable) -> NDArray[np.int64]:
+    """Return the views that the rows of a table hold, counted from 0; none where its only row holds for all."""
+    if len(table.views) == 1:
+        return np.empty(0, np.int64)
+    return np.unique(np.concatenate([np.arange(first, last + 1) for first, last in table.views]))
+
+
+def _check_coverage(table: DefocusTable, path: Path, series: TiltSeries) -> None:
+    """Refuse a table that leaves most views beyond its ends, where a defocus only stays the same."""
+    named, tilts = _named_views(table), series.tilt_deg
+    if not len(named):
+        return
+    low, high = tilts[named].min(), tilts[named].max()
+    beyond = int(np.count_nonzero((tilts < low) | (tilts > high)))
+    if beyond > _MOST_BEYOND * len(tilts):
+        raise FormatError(
+            f"{path}: its {len(table.views)} rows hold views from {low:.0f} to {high:.0f} degrees, and {beyond} of the {len(tilts)} "
+            f"views of {series.path.name} lie beyond: it belongs to another series, or is not complete"
+        )
+
+
+def _far_views(table: DefocusTable, path: Path, series: TiltSeries) -> Iterator[str]:
+    """Yield which views are far from all that a file names."""
+    named, tilts = _named_views(table), series.tilt_deg
+    if not len(named):
+        return
+    away = np.abs(tilts[:, None] - tilts[named]).min(axis=1)
+    far = int(np.count_nonzero(series.included & (away > _FAR_DEG)))
+    if far:
+        yield (
+            f"{path.name} has the defocus of {len(named)} of {len(tilts)} views, and {far} {'is' if far == 1 else 'are'} more than "
+            f"{_FAR_DEG:g} degrees from any of them (up to {away[series.included].max():.0f}): theirs is read between or beyond its rows"
+        )
 
 
 def _hand(table: DefocusTable, sign: float, axis_deg: float) -> int | None:

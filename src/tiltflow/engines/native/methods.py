@@ -41,6 +41,19 @@ GRANT = Citation(
 )
 
 
+TEGUNOV = Citation(
+    "Tegunov and Cramer, 2019",
+    "Tegunov D, Cramer P (2019) Real-time cryo-electron microscopy data preprocessing with Warp. Nat Methods 16:1146-1152",
+    "10.1038/s41592-019-0580-y",
+)
+FRANGAKIS = Citation(
+    "Frangakis and Hegerl, 2001",
+    "Frangakis AS, Hegerl R (2001) Noise reduction in electron tomographic reconstructions using nonlinear anisotropic diffusion. "
+    "J Struct Biol 135:239-250",
+    "10.1006/jsbi.2001.4406",
+)
+
+
 def describe(record: SeriesRecord) -> EngineMethods:
     """Return the sentences on x-ray hits, alignment and reconstruction."""
     hits = stage_number(record, "x-rays", "pixels_replaced")
@@ -51,7 +64,15 @@ def describe(record: SeriesRecord) -> EngineMethods:
         (f"was {done} with tiltflow {record.tiltflow} (its native engine{{recipe}})", ()),
         before=(*_repairs("X-ray hits", hits), *_repairs("Hot and dead pixels of the camera", camera)),
         alignment=tuple(_alignment(record, found)) if found is not None else (),
-        volume=(*_transfer(record), *_exposure(record), _volume(record), *_halves(record))
+        volume=(
+            *_transfer(record),
+            *_erased(record),
+            *_filtered(record),
+            *_exposure(record),
+            _volume(record),
+            *_halves(record),
+            *_for_viewing(record),
+        )
         if record.volume is not None or record.given_alignment is None
         else (),
     )
@@ -112,6 +133,43 @@ def _transfer(record: SeriesRecord) -> Iterator[Sentence]:
         known = f"was taken to be that of a defocus of {mean} nm ({scope})"
     gradient = ", allowing for the gradient of the defocus across the tilt axis" if ctf.hand else ""
     yield f"The contrast transfer function {known} and corrected in the aligned views {_METHODS[ctf.method]}{gradient}.", ()
+
+
+_FOUND = {"tracked": "tracked", "found": "found in a preliminary volume"}
+_FILLED = {"texture": "the texture of their surroundings", "flat": "one grey value each"}
+
+
+def _erased(record: SeriesRecord) -> Iterator[Sentence]:
+    asked, beads = stage_params(record, "erase"), stage_number(record, "aligned stack", "beads_erased_per_view")
+    if asked and beads:
+        where, by = _FOUND[asked["which"]], _FILLED[asked["fill"]]
+        yield (
+            f"Gold beads {where}, {beads:.0f} in each view on average, were erased from the aligned views and replaced by {by}.",
+            (),
+        )
+
+
+def _filtered(record: SeriesRecord) -> Iterator[Sentence]:
+    asked = stage_params(record, "filter")
+    if not asked:
+        return
+    low, high = asked["low_pass"], asked["high_pass_sigma"]
+    steps = [f"a low pass up to {low[0]:g} cycles per pixel with a fall-off of {low[1]:g}"] if low else []
+    steps += [f"a high pass with a standard deviation of {high:g} cycles per pixel"] if high else []
+    steps += ["the inverse of the modulation transfer function of the camera"] if asked["mtf_file"] else []
+    if steps:
+        yield f"The aligned views were filtered by {' and '.join(steps)}.", ()
+
+
+def _for_viewing(record: SeriesRecord) -> Iterator[Sentence]:
+    """Yield what was made of the volume to look at: the volume itself stays as it is."""
+    made = {stage.name for stage in record.stages}
+    if (asked := stage_params(record, "deconvolve")) and "deconvolved volume" in made:
+        how = f"with the filter of Warp ({TEGUNOV.short}; strength {asked['strength']:g}, falloff {asked['falloff']:g})"
+        yield f"For viewing, the volume was deconvolved with its contrast transfer function, {how}.", (TEGUNOV,)
+    if (asked := stage_params(record, "diffuse")) and "diffused volume" in made:
+        how = f"{asked['iterations']} iterations of edge-enhancing diffusion ({FRANGAKIS.short}; K {asked['k']:g})"
+        yield f"For viewing, noise of the volume was reduced by {how}.", (FRANGAKIS,)
 
 
 def _exposure(record: SeriesRecord) -> Iterator[Sentence]:
