@@ -72,8 +72,8 @@ def read(path: str | Path, **hints: Any) -> TiltSeries:
     Returns
     -------
     TiltSeries
-        `images` is `(view, y, x)` with x-ray hits repaired as views are read, and stitched where they are in pieces; `provenance` says where each value was read, and
-        `problems` what was odd.
+        `images` is `(view, y, x)` with x-ray hits repaired as views are read, and stitched where they are in pieces; `provenance` says
+        where each value was read, and `problems` what was odd.
 
     Raises
     ------

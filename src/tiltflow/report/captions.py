@@ -41,6 +41,12 @@ CAPTIONS: Mapping[str, Caption] = {
         "a smooth arch, highest at low tilt.",
         "A single dip is a view that is blurred, blocked or misaligned.",
     ),
+    "stitching": Caption(
+        "Error of the stitching",
+        "Standard error of the places of the pieces in each view, both directions together, as their overlaps have it.",
+        "below a quarter of a pixel, and even.",
+        "A single high point is a view with a blank or missing piece, or whose overlaps show nothing.",
+    ),
     "shifts": Caption(
         "Shift of each view",
         "How far each view was moved to align it with the others.",

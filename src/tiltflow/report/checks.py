@@ -13,6 +13,7 @@ from tiltflow.report.check import Check, falling, rising, told
 from tiltflow.report.ctf_checks import ctf_checks, exposure_checks
 from tiltflow.report.facts import axis_is_assumed, nominal_tilts
 from tiltflow.report.lengths import length, pixel_size_nm
+from tiltflow.report.montage_checks import montage_checks
 from tiltflow.report.specimen import Specimen, specimen_of
 from tiltflow.report.tilts import coverage_of
 from tiltflow.report.trend import beside_parabola
@@ -69,6 +70,7 @@ def _checks(record: SeriesRecord, thresholds: Thresholds) -> tuple[Check, ...]:
         *_tilts(found, thresholds),
         *_refined_tilts(record, found),
         *_pitch(found),
+        *montage_checks(record, thresholds),
         *ctf_checks(record, found, thresholds),
         *exposure_checks(record),
         *_volume(record, thresholds),

@@ -14,8 +14,8 @@ from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.stacks import open_stack
 from tiltflow.model import Image, TiltSeries
 from tiltflow.preprocess.montage import PieceOffsets, StitchedViews, worst_seam
-from tiltflow.preprocess.preparation import RepairingStack
 from tiltflow.preprocess.montage.quick_look import place_pieces
+from tiltflow.preprocess.preparation import RepairingStack
 from tiltflow.preprocess.xrays import XrayParams
 from tiltflow.record import CtfEntry, Recorder, VolumeEntry
 from tiltflow.report.measure import VolumeMeasure, measure_volume

@@ -41,7 +41,9 @@ def write_view(folder: Path, view: NDArray[Any], pixel_nm: float, tilt_deg: floa
     return _write(folder, "zero_tilt", np.asarray(view, np.float32), (pixel_nm, pixel_nm), text)
 
 
-def write_seam(folder: Path, written: NDArray[np.float32], stitched: NDArray[np.float32], pixel_nm: float, what: str) -> PictureEntry:
+def write_seam(
+    folder: Path, written: NDArray[np.float32], stitched: NDArray[np.float32], pixel_nm: float, what: str
+) -> PictureEntry:
     """Write a seam of a montage twice, `(y, x)` each: with its pieces where they were written, and stitched."""
     gap = np.full((written.shape[0], max(written.shape[1] // _GAP, 1)), np.nan, np.float32)
     both = np.hstack([written, gap, stitched])

@@ -15,6 +15,7 @@ from tiltflow.report.facts import facts, gold_is_erased
 from tiltflow.report.hints import AGAIN, what_may_help, what_to_try
 from tiltflow.report.links import links
 from tiltflow.report.methods import describe_methods
+from tiltflow.report.montage_plots import montage_plots
 from tiltflow.report.plots import alignment_plots, time_plot, volume_plots
 from tiltflow.report.previews import preview_path
 from tiltflow.report.render import render
@@ -55,7 +56,7 @@ def write_series_page(folder: Path, record: SeriesRecord, thresholds: Thresholds
     made = {picture.name: picture.path for picture in record.pictures}
     view = embedder.find(made["zero_tilt"]) if "zero_tilt" in made else None
     alignment, volume = list(alignment_plots(record, thresholds, view)), list(volume_plots(record))
-    transfer = list(ctf_plots(record))
+    transfer = [*montage_plots(record), *ctf_plots(record)]
     embedder.spend(sum(len(plot.svg) for plot in [*alignment, *transfer, *volume]))
     pictures = {shown.name: shown for shown in _pictures(record, embedder)}
     lead = next((pictures.pop(name) for name in _LEADS if name in pictures), None)

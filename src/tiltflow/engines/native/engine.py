@@ -1,8 +1,8 @@
 """The work of tiltflow's own engine, step by step.
 
-X-rays -> pieces stitched, if the views are in pieces -> bad views -> alignment (:mod:`tiltflow.align.fallback`) -> CTF -> aligned stack, corrected as it is made -> back-projection
--> trim.  The raw stack is read view by view and repaired as it is read; slices go straight into the turned and trimmed volume, so
-scratch holds only the aligned stack and the volume.
+X-rays -> pieces stitched, if the views are in pieces -> bad views -> alignment (:mod:`tiltflow.align.fallback`) -> CTF -> aligned stack,
+corrected as it is made -> back-projection -> trim.  The raw stack is read view by view and repaired as it is read; slices go straight
+into the turned and trimmed volume, so scratch holds only the aligned stack and the volume.
 """
 
 from __future__ import annotations

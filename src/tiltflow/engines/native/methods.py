@@ -62,7 +62,11 @@ def describe(record: SeriesRecord) -> EngineMethods:
     done = "aligned and reconstructed" if record.given_alignment is None else "processed"
     return EngineMethods(
         (f"was {done} with tiltflow {record.tiltflow} (its native engine{{recipe}})", ()),
-        before=(*_repairs("X-ray hits", hits), *_repairs("Hot and dead pixels of the camera", camera)),
+        before=(
+            *_repairs("X-ray hits", hits),
+            *_repairs("Hot and dead pixels of the camera", camera),
+            *_stitching(record),
+        ),
         alignment=tuple(_alignment(record, found)) if found is not None else (),
         volume=(
             *_transfer(record),
@@ -76,6 +80,21 @@ def describe(record: SeriesRecord) -> EngineMethods:
         if record.volume is not None or record.given_alignment is None
         else (),
     )
+
+
+def _stitching(record: SeriesRecord) -> tuple[Sentence, ...]:
+    """Return how the views of a montage were put together."""
+    entry = record.montage
+    if entry is None:
+        return ()
+    width, height = entry.piece_px
+    moved = ", and placed anew by the bundle adjustment" if entry.moved_by_tracks else ""
+    said = (
+        f"Each view was stitched from {entry.columns} x {entry.rows} pieces of {width} x {height} pixels: displacements were measured in "
+        f"all overlaps by least squares on the grey values and solved for over all views together (standard error "
+        f"{entry.error_px:.2f} pixels){moved}."
+    )
+    return ((said, ()),)
 
 
 def _repairs(what: str, pixels: float | None) -> tuple[Sentence, ...]:
