@@ -80,8 +80,10 @@ def test_a_montage_without_the_option_is_noticed_and_done_by_imod(call, montage,
     assert record.alignment is not None
     assert len(record.alignment.tilt_deg) == VIEWS
     assert "each stitched from 2 x 2 pieces of 32 x 32 pixels that overlap by 8 x 8" in facts(record)
-    assert "that overlap by 8 x 8" in (tmp_path / "out" / "M" / PAGE_NAME).read_text()
+    page = (tmp_path / "out" / "M" / PAGE_NAME).read_text()
+    assert "that overlap by 8 x 8" in page
     assert any(picture.path for picture in record.pictures)
+    assert "Every view was blended from 2 x 2 pieces by blendmont" in page
     with pytest.raises(UnsupportedError, match="M is a montage: its raw stack holds pieces"):
         read_geometry(tmp_path / "out" / "M")
 

@@ -91,14 +91,28 @@ def test_a_montage_that_is_asked_for_without_coordinates_says_where_they_were_lo
 
 @pytest.mark.parametrize("montage", [0, 1])
 @pytest.mark.parametrize("asked", [None, False])
-def test_pieces_that_all_lie_at_one_corner_are_views(montage, asked, stack):
+@pytest.mark.parametrize("listed", [(), ("pl",)])
+def test_pieces_that_all_lie_at_one_corner_are_views(montage, asked, listed, stack):
     alone = np.array([(0, 0, view) for view in range(VIEWS)])
-    write_pieces(stack, alone, ("pl", "header", "mdoc"))
+    write_pieces(stack, alone, ("header", "mdoc", *listed))
     Path(f"{stack}.mdoc").write_text(mdoc_text(alone, TILTS, montage))
     series = read_series(stack, SeriesHints(montage=asked))
     assert (series.montage, series.shape) == (None, (VIEWS, PIECE, PIECE))
     assert "montage" not in series.provenance
-    assert bool(series.problems) == (montage == 1 and asked is None)
+    assert bool(series.problems) == (montage == 1 and asked is None and not listed)
+
+
+@pytest.mark.parametrize("asked", [None, False, True])
+def test_a_piece_list_of_one_corner_says_that_there_are_no_pieces_whatever_a_header_says(asked, stack):
+    write_pieces(stack, coordinates(), ("header",))
+    write_piece_list(stack.with_suffix(".pl"), [(0, 0, section) for section in range(20)])
+    if asked:
+        with pytest.raises(MissingValueError, match=r"Tried B\.pl: all sections have the same corner; extended header"):
+            read_series(stack, SeriesHints(montage=True))
+        return
+    series = read_series(stack, SeriesHints(montage=asked))
+    assert (series.montage, series.shape[0]) == (None, 20)
+    assert "make another grid; used: 20 views of 1 x 1 pieces of 32 x 32 pixels from B.pl" in messages(series)
 
 
 def test_montage_1_in_the_mdoc_without_coordinates_is_doubted(stack):

@@ -2,7 +2,7 @@
 
 Piece coordinates are looked for in `B.pl`, in the extended header of SerialEM and in the `.mdoc`, in that order; a file beside the stack
 was put there by a person.  They make a montage if they give sections more than one corner.  SerialEM numbers the pieces of ordinary
-series too, all at the corner 0 0, and that is no montage.
+series too, all at the corner 0 0, and that is no montage.  A `B.pl` with one corner says that a stack is none, whatever the others say.
 
 Of a montage, angles, exposures and all else are counted by views: the values of a section become those of its view, of which the first
 section in the file speaks for all.  The exposure of a view is that of one piece, since every spot of the specimen is exposed once but
@@ -27,6 +27,7 @@ from tiltflow.piece_grid import PieceGrid
 
 MONTAGE = "setupset.copyarg.montage"
 _OPTION = f"montage (--montage, {MONTAGE})"
+_ONE_CORNER = "all sections have the same corner"
 _MOST_EMPTY = 8
 """Places of a grid without a piece, for each piece that there is: more are coordinates of something else."""
 _SAME_TILT_DEG = 1.0
@@ -59,10 +60,11 @@ def find_montage(sources: Sources, asked: bool | None) -> str:
         needed = asked is not False and not any(isinstance(reading, Found) for reading in readings)
         readings.append(read(sources, needed))
     found = choose(sources, "piece coordinates", readings, _unlike, describe_grid)
-    if found is None:
+    if found is None or found.value.pieces == 1:
         if asked:
             raise MissingValueError(_no_pieces(sources, readings))
-        _report_signs(sources, asked)
+        if found is None:
+            _report_signs(sources, asked)
         return ""
     if asked is False:
         raise ParameterError(_is_montage(sources, found))
@@ -148,8 +150,8 @@ def _of_sections(sources: Sources, coordinates: Coordinates, where: str, needed:
 
 
 def _as_grid(sources: Sources, coordinates: Coordinates, where: str, needed: bool) -> Found[PieceGrid] | Absent:
-    if _corners(coordinates) < 2:
-        return Absent(where, "all sections have the same corner")
+    if _corners(coordinates) < 2 and where != sources.path.with_suffix(ENDING).name:
+        return Absent(where, _ONE_CORNER)
     try:
         _require_dense(coordinates)
         grid = PieceGrid.of_sections(coordinates, sources.stack.shape[1:])
@@ -201,12 +203,12 @@ def _is_montage(sources: Sources, found: Found[PieceGrid]) -> str:
     return (
         f"{sources.path}: is it a montage? {_OPTION} is 0, but its {sources.sections} sections have the coordinates of pieces "
         f"({found.where}), each view of which should become one image. If so, leave montage out or set it to 1; if every section is a "
-        f"view after all, remove the coordinates"
+        f"view after all, give {sources.path.with_suffix(ENDING).name} with a line 0 0 z for each, z being its number from 0"
     )
 
 
 def _no_pieces(sources: Sources, readings: Sequence[Found[PieceGrid] | Absent]) -> str:
-    tried = "; ".join(f"{reading.where}: {reading.reason}" for reading in readings if isinstance(reading, Absent))
+    tried = "; ".join(f"{each.where}: {each.reason if isinstance(each, Absent) else _ONE_CORNER}" for each in readings)
     return (
         f"{sources.path}: {_OPTION} is 1, but nothing tells which of its {count_of(sources.sections, 'section')} is which piece. Tried "
         f"{tried}. Put the coordinates into {sources.path.with_suffix(ENDING).name}, a line x y z for each section (corner in pixels and "

@@ -36,4 +36,16 @@ def describe(record: SeriesRecord) -> EngineMethods:
     )
     found = record.alignment
     aligned = () if found is None else ((_BY_METHOD.get(found.method, "Views were aligned by IMOD."), ()),)
-    return EngineMethods((done, (KREMER, MASTRONARDE)), alignment=aligned)
+    return EngineMethods((done, (KREMER, MASTRONARDE)), alignment=(*_pieces(record), *aligned))
+
+
+def _pieces(record: SeriesRecord) -> tuple[tuple[str, tuple[Citation, ...]], ...]:
+    known = record.input.get("montage")
+    if known is None:
+        return ()
+    return (
+        (
+            f"Every view was blended from {known.value} by blendmont, which placed them by their overlaps as tiltflow matched them.",
+            (),
+        ),
+    )
