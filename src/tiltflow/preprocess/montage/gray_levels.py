@@ -113,7 +113,7 @@ def solve_gray_levels(ratios: list[list[Ratios]], pieces: int) -> GrayLevels:
     """Return gains and the beam from the ratios of all overlaps of each view: least squares with weights for outliers."""
     views = len(ratios)
     tables = [_table(each, pieces) for each in ratios]
-    weights = [np.ones(len(values)) for values, _, _ in tables]
+    weights: list[Floats] = [np.ones(len(values)) for values, _, _ in tables]
     prior_own = np.concatenate([np.full(pieces, _VIEW_GAIN**-2.0), np.full(2, _SLOPE**-2.0)])
     prior_shared = np.concatenate([np.full(pieces, _GAIN**-2.0), np.full(3, _FALL**-2.0)])
     noise = 0.01**2
@@ -128,11 +128,11 @@ def solve_gray_levels(ratios: list[list[Ratios]], pieces: int) -> GrayLevels:
             normal += of_all.T @ (ww * of_all) - cross.T @ inner @ cross
             right += of_all.T @ (ww[:, 0] * values) - cross.T @ inner @ own_right
             kept.append((inner, cross, own_right))
-        shared = np.linalg.solve(normal, right)
+        shared = np.asarray(np.linalg.solve(normal, right))
         own = [inner @ (own_right - cross @ shared) for inner, cross, own_right in kept]
         rest = [values - of_view @ x - of_all @ shared for (values, of_view, of_all), x in zip(tables, own, strict=True)]
         noise = max((1.4826 * float(np.median(np.abs(np.concatenate(rest))))) ** 2, 1e-8) if sum(map(len, rest)) else noise
-        weights = [np.minimum(1.0, _HUBER * np.sqrt(noise) / np.maximum(np.abs(r), 1e-12)) for r in rest]
+        weights = [np.asarray(np.minimum(1.0, _HUBER * np.sqrt(noise) / np.maximum(np.abs(r), 1e-12))) for r in rest]
     gain = shared[:pieces] + np.array([x[:pieces] for x in own])
     return GrayLevels(gain - gain.mean(axis=1, keepdims=True), np.array([x[pieces:] for x in own]), shared[pieces:])
 

@@ -80,7 +80,7 @@ class Overlap:
         return ((along, low), (along, high)) if self.edge.axis == 0 else ((low, along), (high, along))
 
     def common(self, displacement: NDArray[np.int64]) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
-        """Return the parts, within their strips, that both pieces show if the upper lies so much further; None where these are too small."""
+        """Return the parts, within their strips, that both pieces show if the upper lies so much further; None for too few."""
         lag = self.written + displacement
         low, high = np.maximum(lag, 0), np.minimum(self.size, self.size + lag)
         first = np.zeros(2, np.int64)

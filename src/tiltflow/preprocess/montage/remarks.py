@@ -47,12 +47,12 @@ def remarks(
         Standard deviation of views from what all share.
     """
     return (
-            *_missing(grid),
-            *_blank(blank, error_px),
-            *_alone(expected_only & ~blank & grid.taken, error_px),
-            *_jumped(away_px, max(_JUMP_SD * deviation_px, _JUMP_PX), grid.taken & ~expected_only),
-            *_doubted(grid, doubted, misplaced_px),
-            *_faint(correlation, error_px),
+        *_missing(grid),
+        *_blank(blank, error_px),
+        *_alone(expected_only & ~blank & grid.taken, error_px),
+        *_jumped(away_px, max(_JUMP_SD * deviation_px, _JUMP_PX), grid.taken & ~expected_only),
+        *_doubted(grid, doubted, misplaced_px),
+        *_faint(correlation, error_px),
     )
 
 
