@@ -538,8 +538,8 @@ def jagged(record, size_deg, seed=5):
         (lambda tilt: tilt + 6.0, None),  # the tilt of the specimen, and no refinement
         (lambda tilt: 1.05 * tilt + 0.002 * tilt**2 + 2.0, Trust.GOOD),
         (lambda tilt: -tilt, Trust.GOOD),  # tilts of an alignment that counts the other way
-        (lambda tilt: tilt + 1.4 * (-1) ** np.arange(len(tilt)), Trust.GOOD),
-        (lambda tilt: tilt + 1.7 * (-1) ** np.arange(len(tilt)), Trust.DOUBTFUL),
+        (lambda tilt: tilt + 0.95 * (-1) ** np.arange(len(tilt)), Trust.GOOD),
+        (lambda tilt: tilt + 1.1 * (-1) ** np.arange(len(tilt)), Trust.DOUBTFUL),
     ],
 )
 def test_refined_tilts_may_differ_from_the_nominal_ones_smoothly_and_not_by_jumps(record, change, expected):
@@ -548,7 +548,9 @@ def test_refined_tilts_may_differ_from_the_nominal_ones_smoothly_and_not_by_jump
     assert levels == ([expected] if expected else [])
 
 
-@pytest.mark.parametrize(("size_deg", "expected"), [(0.2, Trust.GOOD), (1.5, Trust.GOOD), (3.5, Trust.DOUBTFUL)])
+@pytest.mark.parametrize(
+    ("size_deg", "expected"), [(0.2, Trust.GOOD), (1.2, Trust.GOOD), (2.5, Trust.DOUBTFUL), (3.5, Trust.DOUBTFUL)]
+)
 def test_tilts_that_jump_make_a_result_doubtful_and_the_view_is_named(record, size_deg, expected):
     verdict = judge(jagged(record, size_deg), LIMITS)
     assert verdict.level is expected
