@@ -10,8 +10,6 @@ import pytest
 from tests.montages import PIECE, STEP, VIEWS, coordinates, write_pieces
 from typer.testing import CliRunner
 
-import tiltflow
-from tiltflow.batchruntomo import main
 from tiltflow.cli import app
 from tiltflow.cli.application import NONE_SUCCEEDED, SOME_FAILED
 from tiltflow.errors import UnsupportedError
@@ -19,7 +17,7 @@ from tiltflow.formats.series import read_series
 from tiltflow.formats.stacks import open_stack
 from tiltflow.interchange.series_geometry import read_geometry
 from tiltflow.piece_grid import PieceGrid
-from tiltflow.preprocess.montage.quick_look import open_views, place_pieces
+from tiltflow.preprocess.montage.quick_look import place_pieces
 from tiltflow.record import read_record
 from tiltflow.report import PAGE_NAME
 from tiltflow.report.facts import facts
@@ -132,24 +130,6 @@ def test_a_template_that_says_1_or_0_follows_the_same_rules(call, montage, tmp_p
         )
         out = tmp_path / f"out{value}"
         assert call("run", montage.parent, "-o", out, "--engine", "imod", "--template", template).exit_code == code
-
-
-def test_the_native_engine_refuses_pieces_in_one_sentence(call, montage, tmp_path):
-    result = call("run", montage.parent, "-o", tmp_path / "out", "--engine", "native")
-    assert result.exit_code == NONE_SUCCEEDED
-    said = "M.st is a montage, whose pieces only IMOD stitches: run with --engine imod, or blend it first"
-    assert said in " ".join(result.output.split())
-    with pytest.raises(UnsupportedError, match=said):
-        tiltflow.read(montage)
-    with pytest.raises(UnsupportedError, match=said):
-        open_views(read_series(montage))
-
-
-def test_the_stand_in_for_batchruntomo_refuses_pieces_too(montage, tmp_path, capsys):
-    adoc = tmp_path / "a.adoc"
-    adoc.write_text("setupset.copyarg.montage = 1\nsetupset.copyarg.gold = 10\ncomparam.tilt.tilt.THICKNESS = 20\n")
-    assert main(["-di", str(adoc), "-cu", str(montage.parent), "-ro", "M"]) == 1
-    assert "is a montage, whose pieces only IMOD stitches" in capsys.readouterr().out
 
 
 def test_a_forecast_counts_views(montage, tmp_path, write_series):

@@ -74,7 +74,7 @@ def test_pieces_and_angles_are_written_from_whatever_source_had_them(beside, mon
     }
     assert result.alignment is not None
     assert len(result.alignment.tilt_deg) == VIEWS
-    assert [stage.name for stage in job.recorder.record.stages][:2] == ["montage", "batchruntomo"]
+    assert [stage.name for stage in job.recorder.record.stages][:2] == ["stitching", "batchruntomo"]
     assert read_edge_displacements(job.path(".ecd"), PieceGrid.of_sections(coordinates(), (PIECE, PIECE))).shape == (VIEWS, 4, 2)
 
 

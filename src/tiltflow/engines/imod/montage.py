@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.engines.base import EngineJob
+from tiltflow.engines.stitching import stitch
 from tiltflow.errors import EngineError
 from tiltflow.formats.edge_displacements import write_edge_displacements
 from tiltflow.formats.montages import MONTAGE
@@ -23,7 +24,8 @@ from tiltflow.formats.piece_lists import coordinates_of, write_piece_list
 from tiltflow.formats.tilts import write_tilts
 from tiltflow.model import ImageStack, TiltSeries
 from tiltflow.piece_grid import PieceGrid
-from tiltflow.preprocess.montage import MontageParams, PieceOffsets, measure_offsets
+from tiltflow.preprocess.montage import PieceOffsets
+from tiltflow.preprocess.preparation import RepairingStack
 from tiltflow.recipe import Recipe
 
 OffsetsOf: TypeAlias = Callable[[EngineJob, ImageStack], PieceOffsets | None]
@@ -48,23 +50,8 @@ def pieces_offsets(job: EngineJob, raw: ImageStack) -> PieceOffsets | None:
     raw
         Its pieces, `(section, y, x)`.
     """
-    series = job.series
-    if series.montage is None:
-        return None
-    with job.recorder.stage("montage") as notes:
-        found = measure_offsets(
-            raw,
-            series.montage,
-            series.tilt_deg,
-            MontageParams(focus=job.recipe.hints.focus),
-            axis_deg=series.axis_angle_deg if series.axis_is_told else None,
-            threads=job.site.threads,
-            progress=notes.progress,
-        )
-        notes.number("error_of_pieces", round(float(np.median(found.view_error_px)), 3), "px")
-        for warning in found.warnings:
-            notes.warn(warning)
-    return found
+    grid = job.series.montage
+    return None if grid is None else stitch(job, RepairingStack(raw, job.recipe.xrays), grid).offsets
 
 
 def directives_instead(series: TiltSeries, recipe: Recipe) -> Mapping[str, str | None]:

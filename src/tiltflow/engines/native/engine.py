@@ -73,6 +73,7 @@ def align_series(job: EngineJob) -> Alignment:
 def _align_step(job: EngineJob, views: PreparedViews) -> tuple[Alignment, str]:
     """Return the alignment, levelled if that is asked for, and the key of it."""
     recipe = job.recipe
+    views.place_pieces()
     asked: tuple[object, ...] = (recipe.hints, recipe.xrays, recipe.views, recipe.align, checksums(job))
     if job.series.montage is not None:
         asked = (*asked, STEP_NUMBERS["stitching"])

@@ -10,8 +10,7 @@ from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.engines.stitching import OFFSETS, as_tracks_see, note_tracks, read_offsets, stitch
 from tiltflow.model import Alignment, Stack
-from tiltflow.piece_grid import PieceGrid
-from tiltflow.preprocess.montage import StitchedViews
+from tiltflow.preprocess.montage import PieceOffsets, StitchedViews
 from tiltflow.preprocess.preparation import leave_out_bad_views, repair_views
 
 
@@ -29,14 +28,16 @@ class PreparedViews:
     def __init__(self, job: EngineJob, raw: Stack) -> None:
         self._job, self._raw = job, raw
         self._made: Stack | None = None
+        self._offsets: PieceOffsets | None = None
         self._alignment: Alignment | None = None
 
     @property
     def repaired(self) -> Stack:
         """The views `(view, y, x)`."""
+        self.place_pieces()
         if self._made is None:
-            grid = self._job.series.montage
-            self._made = self._sections() if grid is None else self._stitched(grid)
+            grid, sections = self._job.series.montage, self._sections()
+            self._made = sections if grid is None or self._offsets is None else StitchedViews(sections, grid, self._offsets)
         if self._alignment is not None and isinstance(self._made, StitchedViews):
             return as_tracks_see(self._made, self._alignment)
         return self._made
@@ -71,15 +72,17 @@ class PreparedViews:
         job = self._job
         return repair_views(self._raw, job.recipe.xrays, observer=job.recorder, threads=job.site.threads)
 
-    def _stitched(self, grid: PieceGrid) -> StitchedViews:
-        """Return the views of a montage; where its pieces lie is found, or taken over from an earlier run."""
-        job, path = self._job, self._job.path(OFFSETS)
-        asked = (job.recipe.xrays, job.recipe.hints.focus, job.recipe.hints.axis_angle_deg)
+    def place_pieces(self) -> None:
+        """Find where the pieces of a montage lie, or take it over from an earlier run; nothing for other series."""
+        grid, job = self._job.series.montage, self._job
+        if grid is None or self._made is not None:
+            return
+        path, asked = job.path(OFFSETS), (job.recipe.xrays, job.recipe.hints.focus, job.recipe.hints.axis_angle_deg)
         step = job.book.begin("stitching", STEP_NUMBERS["stitching"], (job.source_key,), asked)
         if step.kept is not None:
             step.bring(job.workdir)
-            return StitchedViews(self._sections(), grid, read_offsets(path))
-        views = stitch(job, self._sections(), grid)
+            self._offsets = read_offsets(path)
+            return
+        self._made = stitch(job, self._sections(), grid)
         entry = job.recorder.record.montage
         job.book.made(step, {path.name: path}, {"montage": entry.model_dump(mode="json")} if entry is not None else None)
-        return views

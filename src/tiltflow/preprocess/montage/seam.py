@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tiltflow.model import Image
-from tiltflow.piece_grid import ABSENT
 from tiltflow.preprocess.montage.blend import StitchedViews
+from tiltflow.preprocess.montage.quick_look import place_pieces
 
 _ALONG_PX, _ACROSS_PX = 320, 160
 """Most pixels of the pictures along the seam and across it."""
@@ -41,21 +41,9 @@ def worst_seam(views: StitchedViews) -> Seam | None:
     frame = np.array(grid.frame_shape[::-1])
     first, last = np.maximum(middle - reach, 0), np.minimum(middle + reach, frame)
     area = slice(int(first[1]), int(last[1])), slice(int(first[0]), int(last[0]))
-    written = _as_written(views, view, (edge.lower, edge.upper))[area]
+    written = place_pieces(views.pieces, grid, view)[area]
     what = (
         f"pieces {edge.lower + 1} and {edge.upper + 1} of view {view + 1}: "
         f"measured to {edges.error_px[view, number]:.2f} px, {edges.loop_error_px[view, number]:.2f} px from the solution"
     )
     return Seam(np.ascontiguousarray(written), np.ascontiguousarray(views[view][area]), what)
-
-
-def _as_written(views: StitchedViews, view: int, pieces: tuple[int, int]) -> Image:
-    """Return the frame of a view with two pieces at their written places, the second on top, and the mean of both elsewhere."""
-    grid, (ny, nx) = views.grid, views.grid.piece_shape
-    frame = np.full(grid.frame_shape, np.nan, np.float32)
-    for piece in pieces:
-        section = int(grid.section[view, piece])
-        if section != ABSENT:
-            x, y = grid.corner_px[piece] + grid.margin_px
-            frame[y : y + ny, x : x + nx] = views.pieces[section]
-    return np.asarray(np.nan_to_num(frame, nan=float(np.nanmean(frame))), np.float32)
