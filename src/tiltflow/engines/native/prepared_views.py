@@ -75,7 +75,7 @@ class PreparedViews:
     def place_pieces(self) -> None:
         """Find where the pieces of a montage lie, or take it over from an earlier run; nothing for other series."""
         grid, job = self._job.series.montage, self._job
-        if grid is None or self._made is not None:
+        if grid is None or self._made is not None or self._offsets is not None:
             return
         path, asked = job.path(OFFSETS), (job.recipe.xrays, job.recipe.hints.focus, job.recipe.hints.axis_angle_deg)
         step = job.book.begin("stitching", STEP_NUMBERS["stitching"], (job.source_key,), asked)
