@@ -30,6 +30,8 @@ _RECUTS = 3
 """Times that the overlap is cut anew where the match was found half a pixel off."""
 _HUBER = 3.0
 """Residuals above so many standard deviations count less."""
+_NO_LIMIT = 1e30
+"""Of residuals: before the match is near, large ones say nothing of outliers."""
 _LEAST_GAIN = 0.1
 """Of a match: below, the images have next to nothing in common."""
 _RAMP_PX = 4
@@ -133,7 +135,7 @@ def _least_squares(a: Image, b: Image, start: Floats, sigma: float) -> _Fit | No
     taper_y, taper_x = (_taper(n, sigma) for n in a.shape)
     coefficients = ndimage.spline_filter(b, 3, output=np.float32)
     shifted, scratch, moments = np.empty_like(b), np.empty_like(b), np.empty((9, 9))
-    moved, gain, offset, limit = np.array(start, float), 1.0, 0.0, np.inf
+    moved, gain, offset, limit = np.array(start, float), 1.0, 0.0, _NO_LIMIT
     few = np.array([0, 1, 4, 5])
     for _ in range(_STEPS):
         shift_spline(coefficients, moved[0], moved[1], scratch, shifted)
@@ -142,7 +144,7 @@ def _least_squares(a: Image, b: Image, start: Floats, sigma: float) -> _Fit | No
         if fit is None:
             return None
         gain, offset, variance = fit[2], fit[3], _residual(moments, few, fit)
-        limit = _HUBER * np.sqrt(variance) if np.isfinite(limit) or np.abs(fit[:2] / gain).max() < 0.3 else np.inf
+        limit = _HUBER * np.sqrt(variance) if limit < _NO_LIMIT or np.abs(fit[:2] / gain).max() < 0.3 else _NO_LIMIT
         step = np.linalg.solve(_shared(moments), fit[:2]) / max(gain, _LEAST_GAIN)
         moved += np.clip(step, -_LONGEST_PX, _LONGEST_PX)
         if np.abs(moved - start).max() > _FAR_PX:

@@ -25,7 +25,7 @@ from tiltflow.preprocess.montage.overlaps import Overlap, overlaps_of, strip_of
 from tiltflow.preprocess.montage.params import MontageParams
 from tiltflow.preprocess.montage.remarks import remarks
 from tiltflow.preprocess.montage.search import binned, evidence_of, look_up, shared_places
-from tiltflow.preprocess.montage.solution import Solution, solve
+from tiltflow.preprocess.montage.solution import DOUBTED, Solution, solve
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -38,8 +38,6 @@ _ASTRAY_SD = 3.0
 """Standard deviations of the search, and a pixel, beyond which a match has run to something else."""
 _SURE = 0.6
 """Part of the usual correlation from which a match is as clear as others."""
-_DOUBTED = 0.25
-"""Weight below which an edge is doubted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -368,11 +366,11 @@ class _Measurement:
         blank: Flags,
     ) -> PieceOffsets:
         have = np.isfinite(displacement).all(axis=2)
-        doubted = have & (solution.weight < _DOUBTED)
+        doubted = have & (solution.weight < DOUBTED)
         voted = np.zeros(blank.shape, bool)
         for number, edge in enumerate(self.grid.edges):
             for piece in edge[:2]:
-                voted[:, piece] |= solution.weight[:, number] >= _DOUBTED
+                voted[:, piece] |= solution.weight[:, number] >= DOUBTED
         correlation = np.array([[np.nan if m is None else m.correlation for m in of_view] for of_view in matches], float)
         edges = EdgeEvidence(
             displacement_px=displacement,
