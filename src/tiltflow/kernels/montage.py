@@ -10,6 +10,8 @@ from tiltflow.kernels.warp import cubic_at
 
 FAINT = np.float32(1e-4)
 """Weight of a pixel that lies in a piece but at its very edge: where another piece has it, that one decides."""
+OUTSIDE = np.float32(1e-8)
+"""Weight of what continues a piece beyond its edge: it counts only where there is no piece."""
 
 
 @kernel(fastmath=True)
@@ -165,8 +167,9 @@ def lay_piece(
     """Add a piece at `origin + matrix @ (i, j)`, in pixel coordinates of the padded piece, to `total[j, i]`, and its weight to `weight`.
 
     The weight grows with the distance to the edge of the piece, from `unused` pixels on, along x over `ramp_x` and along y over `ramp_y`,
-    to 1.  Within `unused` pixels of the edge it is :data:`FAINT`; so it is outside, where the nearest pixel counts, falling to 0 over
-    `reach` pixels.  `covered` is set where the piece is.  `piece` is bordered by `pad` (at least 3) pixels that repeat its edge.
+    to 1.  Within `unused` pixels of the edge it is :data:`FAINT`.  Outside, the nearest pixel counts: with :data:`OUTSIDE` at the edge,
+    and less up to `reach` pixels from it.  `covered` is set where the piece is.  `piece` is bordered by `pad` (at least 3) pixels that
+    repeat its edge.
     """
     ny, nx = total.shape
     height, width = piece.shape[0] - 2 * pad, piece.shape[1] - 2 * pad
@@ -184,7 +187,7 @@ def lay_piece(
                 value = cubic_at(piece, np.float32(x), np.float32(y))
                 covered[j, i] = True
             else:
-                w = FAINT * np.float32(1 - np.hypot(min(dx, 0.0), min(dy, 0.0)) / reach)
+                w = OUTSIDE * np.float32(1 - np.hypot(min(dx, 0.0), min(dy, 0.0)) / reach)
                 if w <= 0:
                     continue
                 value = piece[int(min(max(y, y_low), y_high - 0.5) + 0.5), int(min(max(x, x_low), x_high - 0.5) + 0.5)]

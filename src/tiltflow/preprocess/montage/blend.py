@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
-from tiltflow.kernels.montage import FAINT, lay_piece
+from tiltflow.kernels.montage import OUTSIDE, lay_piece
 from tiltflow.kernels.warp import bin_mean
 from tiltflow.model import Image, Stack
 from tiltflow.piece_grid import ABSENT, PieceGrid
@@ -110,9 +110,9 @@ def blend_view(
     if not sums:
         return BlendedView(total, covered)
     fill, lowest = np.float32(np.mean([mean for mean, _ in sums])), np.float32(min(least for _, least in sums))
-    # Beyond the pieces the weight falls from FAINT to 0; what lacks of FAINT is the fill.
-    total += np.maximum(FAINT - weight, 0) * fill
-    total /= np.maximum(weight, FAINT)
+    # Beyond the pieces the weight falls from OUTSIDE to 0; what lacks of OUTSIDE is the fill.
+    total += np.maximum(OUTSIDE - weight, 0) * fill
+    total /= np.maximum(weight, OUTSIDE)
     if lowest >= 0:
         np.maximum(total, 0, out=total)
     return BlendedView(total, covered)

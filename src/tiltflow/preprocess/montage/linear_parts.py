@@ -21,6 +21,8 @@ _SURE = 4.0
 """Standard deviations by which the sum of squares has to fall beyond chance for rotations and magnifications to be believed."""
 _ASKED = 2.0
 """The same for those along the height, where focus is said to follow it."""
+_LEAST_VALUES = 5
+"""Overlaps for each piece: with fewer, what is left says nothing of the noise."""
 _ROUNDS = 6
 """Of robust weights."""
 _HUBER = 2.0
@@ -71,7 +73,7 @@ def estimate_linear_parts(
     for kind in (0, 1):
         y, var = difference[..., kind], variance[..., kind]
         good = np.isfinite(y) & np.isfinite(var)
-        if good.sum() < 2 * pieces:
+        if good.sum() < _LEAST_VALUES * pieces:
             continue
         edge = np.broadcast_to(b, (views, *b.shape))[good]
         slope = np.zeros((len(edge), 0)) if rise is None else (rise @ b.T)[good][:, None]

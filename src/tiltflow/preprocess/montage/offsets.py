@@ -25,21 +25,15 @@ from tiltflow.preprocess.montage.overlaps import Overlap, overlaps_of, strip_of
 from tiltflow.preprocess.montage.params import MontageParams
 from tiltflow.preprocess.montage.remarks import remarks
 from tiltflow.preprocess.montage.search import binned, evidence_of, look_up, shared_places
-from tiltflow.preprocess.montage.solution import Solution, solve
+from tiltflow.preprocess.montage.solution import DOUBTED, Solution, solve
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-_BLURS_PX = 1.0, 1.75, 3.0
-"""Blurs that are tried; the one whose matches have the least standard errors is used: noise asks for more of it."""
-_TRIED = 8
-"""Overlaps that decide about the blur."""
 _ASTRAY_SD = 3.0
 """Standard deviations of the search, and a pixel, beyond which a match has run to something else."""
 _SURE = 0.6
 """Part of the usual correlation from which a match is as clear as others."""
-_DOUBTED = 0.25
-"""Weight below which an edge is doubted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,7 +193,7 @@ class _Measurement:
         overlaps = overlaps_of(self.grid, self.params)
         blank, strips = self._first_look(overlaps)
         start = self._search(overlaps, strips, blank)
-        matches = self._matches(overlaps, start.place, self._blur(overlaps, start.place))
+        matches = self._matches(overlaps, start.place)
         parts, displacement, variance = self._without_rotation(overlaps, matches)
         sure = _sure(matches)
         faint = self._faint(displacement, variance, start)
@@ -279,28 +273,14 @@ class _Measurement:
                 start.variance[have, number] = found.variance
         return start
 
-    def _blur(self, overlaps: list[Overlap], start: Floats) -> float:
-        """Return the blur with which overlaps match best."""
-        places = np.argwhere(np.isfinite(start).all(axis=2))
-        if not len(places):
-            return _BLURS_PX[0]
-        chosen = places[np.unique(np.linspace(0, len(places) - 1, _TRIED).astype(int))]
-        errors = np.full((len(_BLURS_PX), len(chosen)), np.inf)
-        for at, (view, number) in enumerate(chosen):
-            for _, low, high in self._strips(overlaps, int(view), [int(number)]):
-                for blur, sigma in enumerate(_BLURS_PX):
-                    found = match(overlaps[number], low, high, start[view, number], sigma)
-                    errors[blur, at] = np.inf if found is None else np.log(found.variance.sum())
-        return _BLURS_PX[int(np.median(errors, axis=1).argmin())]
-
-    def _matches(self, overlaps: list[Overlap], start: Floats, sigma: float) -> list[list[Match | None]]:
+    def _matches(self, overlaps: list[Overlap], start: Floats) -> list[list[Match | None]]:
         """Return the matches of all edges of all views, from where they are to be looked for, `(views, edges, 2)`."""
 
         def look(view: int) -> list[Match | None]:
             found: list[Match | None] = [None] * len(overlaps)
             wanted = [int(number) for number in np.flatnonzero(np.isfinite(start[view]).all(axis=1))]
             for number, low, high in self._strips(overlaps, view, wanted):
-                found[number] = match(overlaps[number], low, high, start[view, number], sigma)
+                found[number] = match(overlaps[number], low, high, start[view, number])
             return found
 
         all_ = []
@@ -368,11 +348,11 @@ class _Measurement:
         blank: Flags,
     ) -> PieceOffsets:
         have = np.isfinite(displacement).all(axis=2)
-        doubted = have & (solution.weight < _DOUBTED)
+        doubted = have & (solution.weight < DOUBTED)
         voted = np.zeros(blank.shape, bool)
         for number, edge in enumerate(self.grid.edges):
             for piece in edge[:2]:
-                voted[:, piece] |= solution.weight[:, number] >= _DOUBTED
+                voted[:, piece] |= solution.weight[:, number] >= DOUBTED
         correlation = np.array([[np.nan if m is None else m.correlation for m in of_view] for of_view in matches], float)
         edges = EdgeEvidence(
             displacement_px=displacement,

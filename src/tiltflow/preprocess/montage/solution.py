@@ -32,9 +32,9 @@ _ROUNDS = 25
 """Of weights and variances in turn; they change by less than a thousandth then."""
 _DOUBT = 16.0
 """Squared misfit, in variances and summed over x and y, from which an edge loses weight: one in 3000 by chance."""
-_DOUBTED = 0.25
-"""Weight below which an edge is called doubted."""
-_UNSURE = 1e-3
+DOUBTED = 0.25
+"""Weight below which an edge is doubted, and left out."""
+_UNSURE = 1e-6
 """Weight of an edge without a clear match until others agree with it."""
 _FAR = 3.0
 """Standard deviations from where a piece is expected, beyond which it is believed to have moved by itself."""
@@ -110,12 +110,14 @@ def solve(grid: PieceGrid, displacement: Floats, variance: Floats, sure: Flags, 
     weight = np.where(sure, 1.0, _UNSURE) * have
     loose, deviation = np.ones((len(y), grid.pieces)), _first_deviation(model, weight)
     state = model.state(weight, loose, deviation)
-    for turn in range(_ROUNDS):
+    # Only what matches clearly can tell that a piece has moved.
+    clear = np.einsum("ve,ek->vk", (sure & have).astype(float), np.abs(model.incidence)) > 0
+    for turn in range(_ROUNDS if len(grid.edges) else 0):
         weight = _weights(state, model, weight, sure)
         state = model.state(weight, loose, deviation)
         if turn > _ROUNDS // 3:
             away = np.sqrt((state.x**2).sum(axis=2))
-            loose = np.minimum(1.0, _FAR * deviation / np.maximum(away, 1e-9)) ** 2
+            loose = np.where(clear, np.minimum(1.0, _FAR * deviation / np.maximum(away, 1e-9)) ** 2, 1.0)
         deviation = _deviation(state, loose)
         state = model.state(weight, loose, deviation)
     return Solution(
@@ -235,13 +237,15 @@ def _weights(state: _State, model: _Model, weight: Floats, sure: Flags) -> Float
     """Return new weights of edges; of those of a view that lose weight only the least likely one does."""
     misfit = state.misfit
     wanted = np.minimum(1.0, _DOUBT / np.maximum(misfit, 1e-9)) ** 2
+    # What is doubted is left out: a little of something wrong adds to the spread of views, and is then no longer so wrong.
+    wanted = np.where(wanted < DOUBTED, _UNSURE, wanted)
     # What only the other views speak against is a piece that moved, if its edge is clear.
     wanted = np.where(sure & ~state.told_by_others, 1.0, wanted)
     falling = wanted < 0.9 * weight
     worst = np.where(falling, misfit, -1).argmax(axis=1)
-    new = np.where(falling, weight, np.maximum(wanted, 1e-6))
+    new = np.where(falling, weight, np.maximum(wanted, _UNSURE))
     rows = np.flatnonzero(falling.any(axis=1))
-    new[rows, worst[rows]] = np.maximum(wanted[rows, worst[rows]], 1e-6)
+    new[rows, worst[rows]] = np.maximum(wanted[rows, worst[rows]], _UNSURE)
     return np.where(model.have, new, 0.0)
 
 
