@@ -81,9 +81,11 @@ def _left_out_without(problem: BundleProblem, fit: BundleFit, weights: Floats) -
 
 
 def _compared(without: LeaveOut, with_them: LeaveOut, weights: Floats) -> tuple[float, float]:
-    """Return the mean distances without and with the shifts, over positions that have both."""
+    """Return the mean distances without and with the shifts, over positions that have both; NaN where none has."""
     distances = [np.hypot(each.residual[..., 0], each.residual[..., 1]) for each in (without, with_them)]
     known = ~np.isnan(distances[0]) & ~np.isnan(distances[1]) & (weights > 0)
+    if not known.any():
+        return np.nan, np.nan
     before, after = (float(np.average(each[known], weights=weights[known])) for each in distances)
     return before, after
 
@@ -195,6 +197,8 @@ def _over_all_views(
 
 def _sentence(shifts: Floats, leave_out_px: tuple[float, float], *, used: bool) -> str:
     before, after = leave_out_px
+    if np.isnan(before):
+        return "the pieces of the montage stay where they were stitched: the tracks are too few to tell whether shifts are right"
     if not used:
         return (
             "the pieces of the montage stay where they were stitched: with a shift for each the leave-out error is "
