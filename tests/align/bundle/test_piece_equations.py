@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -46,8 +44,7 @@ class Dense:
         self.equations: PieceEquations = self.adjustment.equations(self.moved, self.found.fit)
         self.views, self.pieces = self.equations.between.shape
         self.design, self.weight = self._design(), self._weight()
-        fit, prior = self.found.fit, np.zeros(self.design.shape[1])
-        self.prior = np.diag(prior)
+        fit, self.prior = self.found.fit, np.zeros((self.design.shape[1], self.design.shape[1]))
         self.prior[: self.views, : self.views] = fit.sigma**2 * fit.variables.precision()
         at = slice(self.views, self.views + self.pieces)
         self.prior[at, at] = (fit.sigma / self.found.scale) ** 2 * np.eye(self.pieces)
@@ -58,7 +55,7 @@ class Dense:
         geometry = Geometry(
             fit.geometry.views + (fit.variables.matrix() @ by_view).reshape(-1, 7), fit.geometry.points + points.reshape(-1, 3)
         )
-        projected = self.problem.observations.xy - replace(geometry, points=geometry.points).residual(self.problem.observations)
+        projected = self.problem.observations.xy - geometry.residual(self.problem.observations)
         shifts = self.adjustment.shifts(self.found.t + t)
         seen = self.problem.observations.seen[..., None]
         return np.where(seen, projected + np.einsum("jvk,vka->jva", self.problem.piece_weights, shifts), 0.0).ravel()

@@ -137,6 +137,30 @@ def test_a_piece_without_beads_keeps_its_prior():
     assert np.abs(found.shift_px[20, 3]).max() < 0.2
 
 
+def without(tracks_lost: int, view: int = 9, piece: int = 2, *, everywhere: float = 0.0) -> StitchedCase:
+    """Return a case whose first tracks on a piece are lost, and a share of all positions."""
+    made = stitched_case(tracks=40, missing=everywhere, seed=3)
+    xy = made.tracks.xy.copy()
+    on_it = np.flatnonzero(made.pieces.weights(xy)[:, view, piece] > 0.8)
+    xy[on_it[:tracks_lost], view] = np.nan
+    return replace(made, tracks=Tracks(xy, "bead"))
+
+
+@pytest.mark.parametrize(
+    ("lost", "everywhere", "doubted"),
+    [
+        pytest.param(100, 0.02, [(9, 2)], id="all of a piece"),
+        pytest.param(4, 0.02, [], id="some"),
+        pytest.param(100, 0.5, [], id="all, where every second position is missing"),
+    ],
+)
+def test_a_piece_is_doubted_on_which_no_track_is_seen_that_belongs_there(lost, everywhere, doubted):
+    found = without(lost, everywhere=everywhere).solve().pieces
+    assert [tuple(place) for place in np.argwhere(found.doubted).tolist()] == doubted
+    assert len(found.warnings) == len(doubted)
+    assert all("is seen on piece 3 of view 10: it may lie far from where it was stitched" in text for text in found.warnings)
+
+
 def test_a_view_without_tracks_keeps_what_the_stitching_says():
     made = stitched_case()
     made.tracks.xy[:, 7] = np.nan

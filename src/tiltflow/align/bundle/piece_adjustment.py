@@ -42,7 +42,7 @@ _TRUST = 50.0
 the root of twice as many.  With few tracks a factor that is estimated from them alone is often near 0, whatever is true."""
 _LARGEST_SCALE = 3.0
 """Largest factor of the prior: what scatters more is a specimen that deforms, or has not to do with pieces."""
-_INSIDE = 0.8
+INSIDE = 0.8
 """Weight of a piece from which on a position belongs to it alone."""
 _FEWEST_JUMPED = 2
 """Positions that must agree on the jump of a piece."""
@@ -198,7 +198,7 @@ class PieceAdjustment:
 
     def _inside(self) -> Bools:
         """Return the positions that belong to one piece alone, `(tracks, views, pieces)`."""
-        return np.asarray(self._weights > _INSIDE)
+        return np.asarray(self._weights > INSIDE)
 
     def _judged(self) -> Bools:
         """Return the pieces on which so many positions lie that a jump can be told, `(views, pieces)`."""
