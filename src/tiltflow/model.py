@@ -384,7 +384,7 @@ class PieceShifts:
     used
         Whether the shifts are used: the alignment then holds for pieces placed by offsets from which they are subtracted.
     doubted
-        `(views, pieces)` pieces that lie further off than their edges allow.
+        `(views, pieces)` pieces that lie further off than their edges allow, or on which no track is seen that belongs there.
     leave_out_px
         The leave-out error without the shifts and with them, of the same positions.
     error_px

@@ -29,6 +29,8 @@ _ROUNDS = 14
 """Most rounds of solution, robust weights and noise."""
 _SETTLED_PX, _SETTLED_WEIGHT = 1e-3, 0.01
 """The rounds end when no shift and no weight changes by more."""
+_LEAST_FREEDOM = 0.2
+"""Degrees of freedom, as a fraction of the measurements, below which the noise is not estimated."""
 _PRIOR_ROUNDS = (3, 6)
 """Rounds after which the priors are estimated: those of the views again, as they were without pieces."""
 _ALTERNATIONS = 3
@@ -40,7 +42,7 @@ _TRUST = 50.0
 the root of twice as many.  With few tracks a factor that is estimated from them alone is often near 0, whatever is true."""
 _LARGEST_SCALE = 3.0
 """Largest factor of the prior: what scatters more is a specimen that deforms, or has not to do with pieces."""
-_INSIDE = 0.8
+INSIDE = 0.8
 """Weight of a piece from which on a position belongs to it alone."""
 _FEWEST_JUMPED = 2
 """Positions that must agree on the jump of a piece."""
@@ -123,13 +125,22 @@ class PieceAdjustment:
             geometry, weights = after.fit.geometry, after.fit.weights
             if self._params.robust:
                 weights = robust_weights(moved, geometry.residual(moved.observations), self._params)
-            sigma = residual_noise(moved, geometry, weights, round(after.determined))
+            sigma = self._noise(moved, replace(after, fit=replace(after.fit, weights=weights)))
             change = float(np.abs(self.shifts(after.t) - self.shifts(state.t)).max())
             settled = float(np.abs(weights - after.fit.weights).max()) < _SETTLED_WEIGHT and change < _SETTLED_PX
             state = replace(after, fit=replace(after.fit, weights=weights, sigma=sigma))
             if settled and number > max(_PRIOR_ROUNDS):
                 break
         return self._step(self.equations(self.corrected(state.t), state.fit), state)
+
+    def _noise(self, moved: BundleProblem, state: PieceFit) -> float:
+        """Return the noise; what it was where shifts can follow nearly all measurements, whose residuals then say nothing."""
+        fit = state.fit
+        measured, used = moved.observations.measured(fit.weights), int((fit.weights.sum(axis=1) > 0).sum())
+        free = measured - state.determined - 2 * len(self.movable) - 3 * used
+        if free < _LEAST_FREEDOM * measured:
+            return fit.sigma
+        return residual_noise(moved, fit.geometry, fit.weights, round(state.determined))
 
     def _with_estimated_priors(self, equations: PieceEquations, moved: BundleProblem, state: PieceFit) -> PieceFit:
         """Return the state with the priors of views and pieces estimated together: what pieces explain is no scatter of the views."""
@@ -187,7 +198,7 @@ class PieceAdjustment:
 
     def _inside(self) -> Bools:
         """Return the positions that belong to one piece alone, `(tracks, views, pieces)`."""
-        return np.asarray(self._weights > _INSIDE)
+        return np.asarray(self._weights > INSIDE)
 
     def _judged(self) -> Bools:
         """Return the pieces on which so many positions lie that a jump can be told, `(views, pieces)`."""

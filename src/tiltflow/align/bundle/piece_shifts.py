@@ -6,7 +6,8 @@ A stitched view is made of pieces whose places are known to the standard error o
 
 and the shifts are solved together with views and points (:mod:`tiltflow.align.bundle.piece_adjustment`); over the pieces of a view they
 have the sum 0, as their mean is the view's own shift.  They are used if they reduce the leave-out error.  A piece that lies further off
-than its overlaps allow is named: an edge of it was matched wrongly.
+than its overlaps allow is named: an edge of it was matched wrongly.  So is one on which no track is seen that belongs there: beads are
+lost where a piece lies further off than they are looked for.
 
 What remains uncertain of the pieces' places is part of the estimated error.  Without the shifts that is the error of the stitching, less
 what the views take up of it.
@@ -24,7 +25,7 @@ from tiltflow.align.bundle.expected_error import expected_error_of_pieces
 from tiltflow.align.bundle.leave_out import LeaveOut, leave_out, leave_tracks_out, view_covariance
 from tiltflow.align.bundle.normal_equations import adjust, normal_equations
 from tiltflow.align.bundle.params import SolveParams
-from tiltflow.align.bundle.piece_adjustment import PieceAdjustment, PieceFit, from_others
+from tiltflow.align.bundle.piece_adjustment import INSIDE, PieceAdjustment, PieceFit, from_others
 from tiltflow.align.bundle.piece_equations import PieceEquations, root_of_inverse
 from tiltflow.align.bundle.problem import BundleProblem
 from tiltflow.align.bundle.variables import PER_VIEW, ROTATION
@@ -38,6 +39,10 @@ _WORTH = 0.99
 it by less than half of that (simulated tracks)."""
 _PLACES_PER_PIECE = 3
 """Places on a piece, along each side, at which the error is evaluated: a field that grows evenly has 97 % of its mean square there."""
+_FEWEST_LOST = 3
+"""Tracks that belong on a piece and are not seen there, for the piece to be doubted."""
+_BY_CHANCE = 0.05
+"""Most pieces of a series on which no track is seen by chance, as tracks are lost here and there: these are not doubted."""
 _MOST_NAMED = 5
 """Pieces that are named one by one."""
 
@@ -61,6 +66,7 @@ def fit_pieces(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> t
     errors = _Errors(problem, pieces, adjustment, equations, found.scale)
     result = errors.with_shifts(moved, found.fit, with_them) if used else errors.without(fit)
     shifts = _over_all_views(problem, pieces, adjustment, found, result, leave_out_px, used=used)
+    shifts = _with_lost(shifts, moved if used else problem, result.fit, pieces)
     return moved if used else problem, result.fit, shifts
 
 
@@ -81,9 +87,11 @@ def _left_out_without(problem: BundleProblem, fit: BundleFit, weights: Floats) -
 
 
 def _compared(without: LeaveOut, with_them: LeaveOut, weights: Floats) -> tuple[float, float]:
-    """Return the mean distances without and with the shifts, over positions that have both."""
+    """Return the mean distances without and with the shifts, over positions that have both; NaN where none has."""
     distances = [np.hypot(each.residual[..., 0], each.residual[..., 1]) for each in (without, with_them)]
     known = ~np.isnan(distances[0]) & ~np.isnan(distances[1]) & (weights > 0)
+    if not known.any():
+        return np.nan, np.nan
     before, after = (float(np.average(each[known], weights=weights[known])) for each in distances)
     return before, after
 
@@ -193,8 +201,33 @@ def _over_all_views(
     )
 
 
+def _with_lost(shifts: PieceShifts, problem: BundleProblem, fit: BundleFit, pieces: StitchedPieces) -> PieceShifts:
+    """Return the shifts with a doubt about pieces on which the tracks that belong there are not seen."""
+    ny, nx = problem.image_shape
+    places = np.stack([fit.geometry.positions(point) for point in fit.geometry.points]) + np.array([nx / 2, ny / 2])
+    field = ((places > 0) & (places < [nx, ny])).all(axis=-1)
+    inside = field[..., None] & (pieces.weights(places, view=problem.view) > INSIDE) & (fit.weights.max(axis=1) > 0)[:, None, None]
+    expected, seen = inside.sum(axis=0), (inside & problem.observations.seen[..., None]).sum(axis=0)
+    loss = (expected.sum() - seen.sum() + 1) / (expected.sum() + 2)
+    lost = pieces.movable[problem.view] & (seen == 0) & (expected >= _FEWEST_LOST)
+    lost &= inside.shape[1] * inside.shape[2] * loss**expected < _BY_CHANCE
+    places_lost = np.argwhere(lost)
+    named = tuple(
+        f"none of the {expected[view, piece]} tracks that belong there is seen on piece {piece + 1} of view {problem.view[view] + 1}: "
+        "it may lie far from where it was stitched"
+        for view, piece in places_lost[:_MOST_NAMED]
+    )
+    if (more := len(places_lost) - len(named)) > 0:
+        named = (*named, f"nor is any on {more} more pieces")
+    doubted = shifts.doubted.copy()
+    doubted[problem.view] |= lost
+    return replace(shifts, doubted=doubted, warnings=(*shifts.warnings, *named))
+
+
 def _sentence(shifts: Floats, leave_out_px: tuple[float, float], *, used: bool) -> str:
     before, after = leave_out_px
+    if np.isnan(before):
+        return "the pieces of the montage stay where they were stitched: the tracks are too few to tell whether shifts are right"
     if not used:
         return (
             "the pieces of the montage stay where they were stitched: with a shift for each the leave-out error is "
