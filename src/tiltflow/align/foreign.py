@@ -222,7 +222,7 @@ def apart_deg(tilt_deg: Floats, nominal_deg: Floats) -> float:
     """Return how far tilts are from the nominal ones at most, in either sign and besides a common offset, degrees.
 
     >>> apart_deg(np.array([58.0, 1.0, -61.0]), np.array([-60.0, 0.0, 60.0]))
-    3.0
+    2.0
     """
     differences = hand(tilt_deg, nominal_deg) * tilt_deg - nominal_deg
     return float(np.abs(differences - np.median(differences)).max())
