@@ -11,8 +11,9 @@ process between the ends of two stages, as wall time depends on what else is run
 costs that are all done.
 
 With `--against` the command, from its call to its end, is run in turn with the package of another checkout, and with `--imod` in turn
-with batchruntomo and the documented commands for the products.  With `--record` the ratios go into the history of the releases
-(`docs/figures/speed_history.json`); where one is worse than in its last entry, this is said.
+with batchruntomo and the documented commands for the products.  With `--record` the ratios of the standard case, the one without
+any options of size, go into the history of the releases (`docs/figures/speed_history.json`); where one is worse than in its last entry,
+this is said.
 """
 
 from __future__ import annotations
@@ -127,14 +128,14 @@ def main() -> None:
 
 
 def run_one(asked: argparse.Namespace, name: str, case: Case, work: Callable[[Figures], dict[str, float]]) -> None:
-    """Do one of the comparisons, say whether a ratio has become worse, and record it if that is asked."""
-    figures = Figures(name, script="whole_run")
+    """Do one of the comparisons, say whether a ratio is worse than before, and record it if asked: the standard case in the history."""
+    figures = Figures(name if case.size == Case().size else f"{name}_{case.size}", script="whole_run")
     with figures.printed():
         ratios = work(figures)
     if ratios:
         tell_regressions(ratios, str(case))
     figures.save(asked)
-    if asked.record and ratios:
+    if asked.record and ratios and case == Case():
         keep_release(__version__, ratios, str(case))
 
 

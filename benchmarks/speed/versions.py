@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import statistics
@@ -119,10 +120,10 @@ def known_methods(text: str) -> list[str]:
 
     Raises
     ------
-    ValueError
+    ArgumentTypeError
         If one is unknown.
     """
     methods = text.split(",")
     if unknown := [name for name in methods if name not in METHODS]:
-        raise ValueError(f"no such method: {', '.join(unknown)}; there are {', '.join(METHODS)}")
+        raise argparse.ArgumentTypeError(f"no such method: {', '.join(unknown)}; there are {', '.join(METHODS)}")
     return methods
