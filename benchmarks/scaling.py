@@ -4,8 +4,8 @@
 
 One simulated series is run with one thread and with several in turn, by processes that have everything compiled.  By Amdahl a stage of
 which a share s is serial takes s + (1 - s) / n of its time on n cores, from which s follows; CPU seconds beside it tell waiting from
-work.  With `--jobs` eight series of 512 x 512 x 41 are run by one command each way: one after the other on one thread, several at once
-on all cores, and one after the other on all cores.
+work.  With `--jobs` eight series of 512 x 512 x 41 are run each way: one after the other on one thread, several at once on all cores,
+one after the other on all cores, and by several commands with a share of the series and of the cores each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -76,9 +77,9 @@ def stages_of(one: Sequence[Measured], several: Sequence[Measured]) -> list[Stag
     """Return the medians of every stage of runs with one thread and with several."""
 
     def medians(runs: Sequence[Measured]) -> dict[str, tuple[float, float]]:
-        names = [name for name, *_ in runs[0].stages]
         times = [{name: (wall, cpu) for name, wall, cpu in run.stages} for run in runs]
-        return {name: tuple(statistics.median(run[name][k] for run in times) for k in (0, 1)) for name in names}  # type: ignore[misc]
+        middle = statistics.median
+        return {name: (middle(run[name][0] for run in times), middle(run[name][1] for run in times)) for name in times[0]}
 
     first, then = medians(one), medians(several)
     return [Stage(name, *first[name], *then[name]) for name in first if name in then]
@@ -138,37 +139,51 @@ def measure_stages(case: Case, rounds: int, root: Path, figures: Figures) -> Non
 
 def measure_jobs(case: Case, series: int, jobs: int, rounds: int, root: Path, figures: Figures) -> None:
     """Run several series each way, and print what each cost."""
-    folder, cache = root / "series", root / "cache"
-    folder.mkdir()
+    folder, cache, cores = root / "series", root / "cache", len(os.sched_getaffinity(0))
+    parts = [root / f"part_{part}" for part in range(jobs)]
+    for each in (folder, *parts):
+        each.mkdir()
     for index in range(series):
-        simulated(folder / f"s{index}.st", case, seed=index + 1)
-    cores = len(os.sched_getaffinity(0))
+        source = simulated(folder / f"s{index}.st", case, seed=index + 1)
+        os.link(source, parts[index % jobs] / source.name)
+
+    def command(folders: Sequence[Path], threads: int, at_once: int) -> Cost:
+        return together(folders, Path(tempfile.mkdtemp(dir=root)), replace(case, threads=threads), at_once, cache)
+
     ways = {
-        "one after the other, 1 thread": (replace(case, threads=1), "1"),
-        f"{jobs} at once, all cores": (replace(case, threads=0), str(jobs)),
-        "one after the other, all cores": (replace(case, threads=0), "1"),
+        "one after the other, 1 thread": partial(command, [folder], 1, 1),
+        f"{jobs} at once, all cores": partial(command, [folder], 0, jobs),
+        "one after the other, all cores": partial(command, [folder], 0, 1),
+        f"{jobs} commands, a share each": partial(command, parts, max(1, cores // jobs), 1),
     }
-
-    def run(name: str) -> Cost:
-        how, at_once = ways[name]
-        output = Path(tempfile.mkdtemp(dir=root))
-        return cost_of(run_command(folder, output, how, "gold", "--jobs", at_once), with_caches(cache))
-
     cost_of(run_command(folder, root / "warm", replace(case, threads=cores), "gold", "--file", "s0.st"), with_caches(cache))
-    costs = {
-        name: median(each) for name, each in alternating({name: partial(run, name) for name in ways}, rounds, warm_up=False).items()
-    }
-    alone, at_once, together = costs.values()
-    print(f"\n{series} series of {case.size} x {case.size} x {case.views} by one command on {cores} cores")
+    costs = {name: median(each) for name, each in alternating(ways, rounds, warm_up=False).items()}
+    alone, at_once, after, apart = costs.values()
+    print(f"\n{series} series of {case.size} x {case.size} x {case.views} on {cores} cores")
     print(f"{'':34}{'wall s':>9}{'CPU s':>9}{'cores busy':>12}{'MB':>7}{'of the first':>14}")
     for name, cost in costs.items():
         print(
             f"{name:34}{cost.wall:9.1f}{cost.cpu:9.1f}{cost.cores_busy:12.2f}{cost.resident_mb:7.0f}{cost.wall / alone.wall:14.2f}"
         )
-    print(f"{jobs} at once take {at_once.wall / together.wall:.2f} of one after the other with all cores", end="; ")
-    print(f"aims: at most 1.00, and {AIM_AT_ONCE} of one thread" if jobs == cores == 2 else "aim: at most 1.00")
-    figures.keep("at_once", at_once.wall / alone.wall, "times", 2)
-    figures.keep("at_once_of_all_cores", at_once.wall / together.wall, "times", 2)
+    print(f"{jobs} at once take {at_once.wall / after.wall:.2f} of one after the other with all cores, ", end="")
+    print(f"and {at_once.wall / apart.wall:.2f} of {jobs} commands: what they lose by sharing one interpreter")
+    print(
+        f"aims: {jobs} at once in at most "
+        + (f"{AIM_AT_ONCE} of one thread, and " if jobs == cores == 2 else "")
+        + "1.00 of all cores"
+    )
+    for name, ratio in (("", alone), ("_of_all_cores", after), ("_of_commands", apart)):
+        figures.keep(f"at_once{name}", at_once.wall / ratio.wall, "times", 2)
+
+
+def together(folders: Sequence[Path], output: Path, case: Case, at_once: int, cache: Path) -> Cost:
+    """Run a command for each folder, all at the same time, and return what they cost together."""
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(len(folders)) as pool:
+        commands = [run_command(folder, output / folder.name, case, "gold", "--jobs", str(at_once)) for folder in folders]
+        costs = list(pool.map(lambda command: cost_of(command, with_caches(cache)), commands))
+    wall = time.perf_counter() - begin
+    return Cost(wall, *(sum(figure) for figure in list(zip(*map(astuple, costs), strict=True))[1:]))
 
 
 def main() -> None:

@@ -231,3 +231,18 @@ def test_what_stays_on_disk_is_told_apart(tmp_path):
     for name, count in {"B_rec.mrc": 3, "B_rec.zarr/.zattrs.json": 2, "ave_B.mrc": 1, "report.html": 4, "run.json": 1}.items():
         (tmp_path / name).write_bytes(bytes(count * 1_000_000))
     assert sizes(tmp_path) == {"volumes": 3.0, "products": 3.0, "pages": 5.0}
+
+
+@pytest.mark.whole
+def test_the_stages_of_a_process_make_up_its_time_and_a_second_series_compiles_nothing(tmp_path):
+    from scaling import in_a_process, stages_of
+    from speed.processes import Case, simulated
+
+    case = Case(256, 21)
+    sources = [simulated(tmp_path / f"s{seed}.st", case, seed) for seed in (1, 2)]
+    (first, second), wall = in_a_process(sources, tmp_path / "out", tmp_path / "cache", case)
+    assert first.compiled > 0
+    assert second.compiled == 0
+    assert {"coarse alignment", "align: gold", "reconstruction", "report"} <= {name for name, *_ in second.stages}
+    assert 0 < wall - first.wall - second.wall < 10.0
+    assert [stage.name for stage in stages_of([second], [second])] == [name for name, *_ in second.stages]
