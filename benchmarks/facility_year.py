@@ -1,6 +1,7 @@
 """What a facility-year costs: cores, disk and network, from what one series costs, and how long series wait for a machine.
 
-    python benchmarks/facility_year.py [--microscopes 10] [--series-a-day 40] [--measure] [--size 4096] [--views 61] [--record]
+    python benchmarks/facility_year.py [--microscopes 10] [--series-a-day 40] [--record]
+                                       [--measure] [--series FILE] [--size 4096] [--views 61]
 
 One series is measured with `--measure` (CPU and wall seconds on two threads, bytes read and written, sizes of what stays); without it the
 figures recorded last are used.  The queue is simulated: microscopes end a series every 36 minutes on average, give or take half of that,
@@ -20,7 +21,7 @@ import numpy as np
 
 import record
 from record import Figures, add_option
-from speed.processes import Case, cost_of, run_command, simulated, with_caches
+from speed.processes import Case, cost_of, put_series, run_command, with_caches
 
 DAY_S = 86_400.0
 DAYS = 365
@@ -57,11 +58,11 @@ class Site:
         return self.microscopes * self.series_a_day
 
 
-def measure(case: Case, root: Path) -> dict[str, float]:
-    """Run one series after one that fills the caches, and return what it costs."""
+def measure(case: Case, series: Path | None, root: Path) -> dict[str, float]:
+    """Run one series, simulated unless it is given, after a run that fills the caches, and return what it costs."""
     folder, cache = root / "series", with_caches(root / "cache")
-    folder.mkdir()
-    source = simulated(folder / "gold.st", case)
+    source, case = put_series(folder, case, series)
+    print(f"measured: {case}")
     cost_of(run_command(folder, root / "warm", case), cache)
     cost = cost_of(run_command(folder, root / "out", case), cache)
     return {
@@ -191,6 +192,7 @@ def main() -> None:
     parser.add_argument("--microscopes", type=int, default=10)
     parser.add_argument("--series-a-day", type=int, default=40, help="of each microscope")
     parser.add_argument("--measure", action="store_true", help="run a series instead of using the recorded figures")
+    parser.add_argument("--series", type=Path, default=None, help="the series of --measure, instead of a simulated one")
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--views", type=int, default=61)
     add_option(parser)
@@ -198,12 +200,10 @@ def main() -> None:
     site, figures = Site(a.microscopes, a.series_a_day), Figures("facility_year")
     with figures.printed(), tempfile.TemporaryDirectory() as folder:
         case = Case(a.size, a.views)
-        each = measure(case, Path(folder)) if a.measure else recorded()
+        each = measure(case, a.series, Path(folder)) if a.measure else recorded()
         if each is None:
             print("no figures of a series are recorded: --measure --record runs one")
             return
-        if a.measure:
-            print(f"measured: {case}")
         show_year(site, each)
         show_queue(site, each["wall"])
         show_growth(site, each)

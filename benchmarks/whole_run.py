@@ -28,7 +28,7 @@ from scaling import in_a_process
 from speed import beside_imod, versions
 from speed.history import BASE, keep_release, tell_regressions
 from speed.in_process import Measured
-from speed.processes import Case, simulated
+from speed.processes import Case, put_series
 from speed.start_up import show_all_done, show_start_up, yardstick
 from tiltflow.version import __version__
 
@@ -112,13 +112,7 @@ def main() -> None:
         parser.error(f"--against {a.against}: no checkout of tiltflow, which has src/tiltflow")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        case = Case(a.size, a.views, a.thickness, a.binning, a.threads)
-        (root / "series").mkdir()
-        source = root / "series" / (a.series.name if a.series else "gold.st")
-        if a.series:
-            source.symlink_to(a.series.resolve())
-        else:
-            simulated(source, case)
+        source, case = put_series(root / "series", Case(a.size, a.views, a.thickness, a.binning, a.threads), a.series)
         if not (a.against or a.imod):
             run_one(a, "whole_run", case, lambda figures: measure(source, case, a.done, root, figures))
         if a.against:
@@ -135,7 +129,7 @@ def run_one(asked: argparse.Namespace, name: str, case: Case, work: Callable[[Fi
     if ratios:
         tell_regressions(ratios, str(case))
     figures.save(asked)
-    if asked.record and ratios and case == Case():
+    if asked.record and ratios and case == Case() and asked.series is None:
         keep_release(__version__, ratios, str(case))
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).parents[2]
@@ -117,6 +117,20 @@ def run_command(folder: Path, output: Path, case: Case, method: str = "gold", *m
     command += ["--gold", "10", "--thickness", str(case.thickness)]
     threads = ["--threads", str(case.threads)] if case.threads else []
     return [*command, *threads, "--set", f"runtime.AlignedStack.any.binByFactor={case.binning}", *METHODS[method], *more]
+
+
+def put_series(folder: Path, case: Case, given: Path | None = None) -> tuple[Path, Case]:
+    """Make a folder with one series, simulated unless a file is given; return it, and the case with the sizes that it has."""
+    from tiltflow.formats.mrc import open_mrc
+
+    folder.mkdir()
+    if given is None:
+        return simulated(folder / "gold.st", case), case
+    source = folder / given.name
+    source.symlink_to(given.resolve())
+    with open_mrc(source) as file:
+        views, _, size = file.shape
+    return source, replace(case, size=size, views=views)
 
 
 def simulated(path: Path, case: Case, seed: int = 1, beads: int | None = None) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -95,7 +94,7 @@ def yardstick(root: Path) -> float:
     """
     script = root / "yardstick.py"
     script.write_text(_YARDSTICK)
-    return min(cost_of([sys.executable, str(script)], with_caches(Path(tempfile.gettempdir()))).cpu for _ in range(5))
+    return min(cost_of([sys.executable, str(script)], with_caches(root / "cache")).cpu for _ in range(5))
 
 
 _YARDSTICK = """
