@@ -49,7 +49,7 @@ lint: $(VENV)/.dev  ## ruff, mypy, import floors, spelling
 	@$(BIN)/lint-imports --no-cache | tail -n 4
 	@$(BIN)/codespell src door tests docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md && echo "codespell: clean"
 
-bench: $(VENV)/.dev  ## print the benchmark tables, one seed each (GOLDEN=folder adds IMOD's volumes)
+bench: $(VENV)/.dev  ## print the benchmark tables, one seed each (GOLDEN=folder adds IMOD's volumes), and what has become slower
 	@for script in benchmarks/*.py; do \
 	    case $$script in \
 	        */record.py) continue ;; \
@@ -58,6 +58,7 @@ bench: $(VENV)/.dev  ## print the benchmark tables, one seed each (GOLDEN=folder
 	        */sensitivity_volume.py) options="--package position --constant THICKNESS_CORRECTION" ;; \
 	        */positioning.py) options="--series 6 --own 1" ;; \
 	        */load.py) options="--series 20 --window 5" ;; \
+	        */scaling.py) options="--rounds 1" ;; \
 	        */golden.py) test -n "$(GOLDEN)" || continue; options="$(GOLDEN)/tilt" ;; \
 	        *) options= ;; \
 	    esac; \

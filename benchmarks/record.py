@@ -29,16 +29,19 @@ class Figures:
     Attributes
     ----------
     name
-        Of the benchmark: its file without the ending.
+        Of the file that they are kept in, and of the benchmark unless `script` is given: its file without the ending.
     kept
         Name to value and unit.
     table
         What was printed within :meth:`printed`.
+    script
+        Name of the benchmark, where that keeps several files.
     """
 
     name: str
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     table: str = ""
+    script: str = ""
 
     def keep(self, name: str, value: float | str, unit: str, digits: int = 1) -> None:
         """Keep a figure, written with so many digits after the point; words stay as they are."""
@@ -58,7 +61,9 @@ class Figures:
             return
         lines = [line.rstrip() for line in self.table.strip("\n").splitlines()]
         text = {
-            "command": " ".join(["python", f"benchmarks/{self.name}.py", *(word for word in sys.argv[1:] if word != "--record")]),
+            "command": " ".join(
+                ["python", f"benchmarks/{self.script or self.name}.py", *(word for word in sys.argv[1:] if word != "--record")]
+            ),
             "date": datetime.now(UTC).date().isoformat(),
             "machine": machine(),
             "figures": self.kept,

@@ -1,156 +1,94 @@
-"""The whole run, from a series on disk to its products and report: seconds and share of each stage, memory, compilation.
+"""The whole run, from a series on disk to its products and report: seconds and share of each stage, memory, compilation, start-up.
 
-    python benchmarks/whole_run.py [--size 1024] [--views 61] [--thickness 120] [--binning 4] [--threads 2] [--series FILE] [--record]
+    python benchmarks/whole_run.py [--size 1024] [--views 61] [--thickness 120] [--binning 4] [--threads 2] [--series FILE]
+                                   [--done 100] [--record]
+    python benchmarks/whole_run.py --against CHECKOUT [--methods gold,patches,markerless] [--rounds 3] [--record]
+    python benchmarks/whole_run.py --imod [--rounds 3] [--record]
 
-A simulated series with gold beads is run twice, each time by a process of its own as `tiltflow run` would: first with nothing compiled,
-neither kernels nor Python's own files, then with what the first has left.  CPU seconds are those of the process between the ends of two
-stages, as wall time depends on what else is running.
+A simulated series with gold beads is run by processes of their own, as `tiltflow run` would: first with nothing compiled, neither
+kernels nor Python's own files, then with what the first has left, then a second one in the same process.  CPU seconds are those of the
+process between the ends of two stages, as wall time depends on what else is running.  `--done` adds what a folder of so many tiny series
+costs that are all done.
+
+With `--against` the command, from its call to its end, is run in turn with the package of another checkout, and with `--imod` in turn
+with batchruntomo and the documented commands for the products.  With `--record` the ratios of the standard case, the one without
+any options of size, go into the history of the releases (`docs/figures/speed_history.json`); where one is worse than in its last entry,
+this is said.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
-import os
-import resource
-import subprocess
-import sys
 import tempfile
-import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from numba.core import event
 
 from record import Figures, add_option
+from scaling import in_a_process
+from speed import beside_imod, versions
+from speed.history import BASE, keep_release, tell_regressions
+from speed.in_process import Measured
+from speed.processes import Case, put_series
+from speed.start_up import show_all_done, show_start_up, yardstick
+from tiltflow.version import __version__
 
 IMOD_WALL = 51.0
 """Seconds that batchruntomo (IMOD 4.8.2) alone took for the default series on 2 cores, without any product."""
 
-
-@dataclass
-class Measured:
-    """What one process took; `stages` are names, wall seconds and CPU seconds."""
-
-    stages: list[tuple[str, float, float]] = field(default_factory=list)
-    wall: float = 0.0
-    cpu: float = 0.0
-    resident_mb: float = 0.0
-    compiled: int = 0
-    compile_seconds: float = 0.0
-    verdict: str = ""
+LONGER_FIRST = 8.0
+"""Aim: the first run ever takes at most so many seconds more than a later one."""
 
 
-class _CompileClock(event.Listener):
-    """Counts the functions that numba compiles, and the CPU seconds of the threads that do, callers and callees once."""
-
-    def __init__(self) -> None:
-        self.compiled, self.seconds = 0, 0.0
-        self._depth, self._since = 0, 0.0
-
-    def on_start(self, _event: Any) -> None:
-        """Hear of a beginning; numba's lock lets one thread compile at a time."""
-        self._since = time.thread_time() if self._depth == 0 else self._since
-        self.compiled, self._depth = self.compiled + 1, self._depth + 1
-
-    def on_end(self, _event: Any) -> None:
-        """Hear of an end."""
-        self._depth -= 1
-        self.seconds += time.thread_time() - self._since if self._depth == 0 else 0.0
-
-
-class _StageClock(logging.Handler):
-    """Takes the time whenever a stage says that it is done."""
-
-    def __init__(self, stages: list[tuple[str, float, float]]) -> None:
-        super().__init__(logging.INFO)
-        self._stages = stages
-        self._last = time.perf_counter(), 0.0
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if " done in " in str(record.msg) and isinstance(record.args, tuple):
-            self.lap(str(record.args[1]))
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter(), time.process_time()
-        self._stages.append((name, now[0] - self._last[0], now[1] - self._last[1]))
-        self._last = now
-
-
-def run_here(source: Path, output: Path, thickness: int, binning: int, threads: int) -> Measured:
-    """Do what `tiltflow run` does, and return what it took."""
-    measured = Measured()
-    clock = _StageClock(measured.stages)
-    from tiltflow.pipeline import run
-    from tiltflow.recipe import BrtParameters, make_recipe
-    from tiltflow.work import Site
-
-    compiling = _CompileClock()
-    event.register("numba:compile", compiling)
-    logging.getLogger("tiltflow").setLevel(logging.INFO)
-    logging.getLogger("tiltflow").addHandler(clock)
-    recipe = make_recipe(
-        BrtParameters(gold=10, thickness=thickness),
-        overrides=[f"runtime.AlignedStack.any.binByFactor={binning}"],
-        engine="native",
+def show(first: Measured, then: Measured, second: Measured) -> None:
+    """Print the table of the stages."""
+    print(
+        f"{'stage':24}{'first, wall':>12}{'CPU':>8}{'then, wall':>12}{'CPU':>8}{'share of CPU':>14}{'second, wall':>14}{'CPU':>8}"
     )
-    clock.lap("start and imports")
-    result = run([source], recipe, Site(threads=threads), output).results[0]
-    clock.lap("report")
-    if not result.ok:
-        raise SystemExit(result.message)
-    measured.cpu = time.process_time()
-    measured.resident_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    measured.compiled, measured.compile_seconds = compiling.compiled, compiling.seconds
-    measured.verdict = result.verdict.level if result.verdict else ""
-    return measured
+    once, again = ({name: (wall, cpu) for name, wall, cpu in run.stages} for run in (first, second))
+    for name, wall, cpu in then.stages:
+        row = f"{name:24}{_pair(once.get(name))}{_pair((wall, cpu))}{cpu / then.cpu:14.1%}"
+        print(f"{row}  {_pair(again[name])}" if name in again else row)
+    wholes = [_pair((run.wall, run.cpu)) for run in (first, then, second)]
+    print(f"{'whole run':24}{wholes[0]}{wholes[1]}{'s':>14}  {wholes[2]}")
+    print(
+        f"{'peak resident memory':24}{first.resident_mb:12.0f}{'':8}{then.resident_mb:12.0f}{'':8}{'MB':>14}{second.resident_mb:14.0f}"
+    )
+    print(
+        f"compilation: {first.compiled} functions in {first.compile_seconds:.1f} CPU s at first, {then.compiled} after that, ",
+        end="",
+    )
+    print(f"{second.compiled} for a second series of a process")
+    longer = first.wall - then.wall, first.cpu - then.cpu
+    print(
+        f"the first run ever: {longer[0]:.1f} s and {longer[1]:.1f} CPU s more than a later one (aim: at most {LONGER_FIRST:.0f})"
+    )
 
 
-def in_a_process(arguments: argparse.Namespace, source: Path, output: Path, cache: Path) -> Measured:
-    """Return what a process of its own measured."""
-    command = [sys.executable, __file__, "--child", str(source), str(output)]
-    command += [f"--{name}={getattr(arguments, name)}" for name in ("thickness", "binning", "threads")]
-    begin = time.perf_counter()
-    done = subprocess.run(command, env=with_caches(cache), check=True, stdout=subprocess.PIPE, text=True)
-    wall = time.perf_counter() - begin
-    measured = Measured(**json.loads(done.stdout.splitlines()[-1]), wall=wall)
-    name, _, cpu = measured.stages[0]
-    measured.stages[0] = name, wall - sum(stage[1] for stage in measured.stages[1:]), cpu
-    return measured
+def _pair(seconds: tuple[float, float] | None) -> str:
+    return f"{seconds[0]:12.2f}{seconds[1]:8.2f}" if seconds else f"{'-':>12}{'-':>8}"
 
 
-def start_up(cache: Path) -> tuple[float, float]:
-    """Return the wall and the CPU seconds of `tiltflow --help`, the quickest of three."""
-    measured = []
-    for _ in range(3):
-        before, begin = os.times(), time.perf_counter()
-        command = [sys.executable, "-m", "tiltflow", "--help"]
-        subprocess.run(command, env=with_caches(cache), check=True, stdout=subprocess.DEVNULL)
-        after = os.times()
-        cpu = after.children_user + after.children_system - before.children_user - before.children_system
-        measured.append((time.perf_counter() - begin, cpu))
-    return min(measured)
-
-
-def with_caches(cache: Path) -> dict[str, str]:
-    """Return the environment of a process that keeps what it compiles in a folder."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    caches = {"NUMBA_CACHE_DIR": str(cache / "numba"), "PYTHONPYCACHEPREFIX": str(cache / "python")}
-    return {**environment, **caches, "OPENBLAS_NUM_THREADS": "1"}
-
-
-def show(first: Measured, second: Measured, help_seconds: tuple[float, float]) -> None:
-    """Print the table."""
-    print(f"{'stage':24}{'first, wall':>12}{'CPU':>8}{'then, wall':>12}{'CPU':>8}{'share of CPU':>14}")
-    once = {name: (wall, cpu) for name, wall, cpu in first.stages}
-    for name, wall, cpu in second.stages:
-        print(f"{name:24}{once[name][0]:12.2f}{once[name][1]:8.2f}{wall:12.2f}{cpu:8.2f}{cpu / second.cpu:14.1%}")
-    print(f"{'whole run':24}{first.wall:12.2f}{first.cpu:8.2f}{second.wall:12.2f}{second.cpu:8.2f}{'s':>14}")
-    print(f"{'peak resident memory':24}{first.resident_mb:12.0f}{'':8}{second.resident_mb:12.0f}{'':8}{'MB':>14}")
-    print(f"compilation: {first.compiled} functions in {first.compile_seconds:.1f} CPU s at first, {second.compiled} after that")
-    print(f"start-up: `tiltflow --help` takes {help_seconds[0]:.2f} s, {help_seconds[1]:.2f} CPU s")
+def measure(source: Path, case: Case, done: int, root: Path, figures: Figures) -> dict[str, float]:
+    """Print the stages and what is paid before any work, and return the ratio to the yardstick."""
+    cache = root / "cache"
+    twin = root / f"twin_{source.name}"
+    twin.symlink_to(source.resolve())
+    (first,), first_wall = in_a_process([source], root / "first", cache, case)
+    (then,), then_wall = in_a_process([source], root / "then", cache, case)
+    for run, wall in ((first, first_wall), (then, then_wall)):
+        run.stages.append(("end of the process", wall - run.wall, 0.0))
+    (_, second), _ = in_a_process([source, twin], root / "both", cache, case)
+    print(case)
+    show(first, then, second)
+    show_start_up(cache, root, figures)
+    show_all_done(source, case, done, cache, root, figures)
+    in_yardsticks = then.cpu / yardstick(root)
+    print(f"CPU time in yardsticks: {in_yardsticks:.1f}")
+    print(f"verdict: {then.verdict}; batchruntomo alone, quoted: {IMOD_WALL:.0f} s; ratio {IMOD_WALL / then.wall:.1f}")
+    figures.keep("batchruntomo", IMOD_WALL, "s", 0)
+    for name, run in (("first", first), ("later", then), ("second", second)):
+        figures.keep(name, run.wall, "s")
+    return {"cpu_yardsticks": in_yardsticks}
 
 
 def main() -> None:
@@ -161,35 +99,46 @@ def main() -> None:
     parser.add_argument("--binning", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--series", type=Path, default=None, help="a series to run instead of a simulated one")
+    parser.add_argument(
+        "--done", type=int, default=0, metavar="N", help="run a folder of N tiny series, and again when all are done"
+    )
+    parser.add_argument("--against", type=Path, default=None, metavar="CHECKOUT", help="run another version in turn")
+    parser.add_argument("--methods", type=versions.known_methods, default=["gold"], help="of --against: gold,patches,markerless")
+    parser.add_argument("--rounds", type=int, default=3, help="of --against and --imod")
+    parser.add_argument("--imod", action="store_true", help="run batchruntomo and the documented commands in turn")
     add_option(parser)
-    parser.add_argument("--child", nargs=2, type=Path, default=None, help=argparse.SUPPRESS)
     a = parser.parse_args()
-    if a.child:
-        measured = asdict(run_here(*a.child, a.thickness, a.binning, a.threads))
-        print(json.dumps({name: value for name, value in measured.items() if name != "wall"}))
-        return
-    figures = Figures("whole_run")
-    figures.keep("batchruntomo", IMOD_WALL, "s", 0)
-    with figures.printed(), tempfile.TemporaryDirectory() as folder:
-        source = a.series or simulated(Path(folder) / "gold.st", a.size, a.views, a.threads)
-        print(f"{source.name}, thickness {a.thickness}, aligned binning {a.binning}, {a.threads} threads")
-        cache = Path(folder) / "cache"
-        runs = [in_a_process(a, source, Path(folder) / output, cache) for output in ("first", "second")]
-        show(*runs, start_up(cache))
-        print(f"verdict: {runs[1].verdict}; batchruntomo alone, quoted: {IMOD_WALL:.0f} s; ratio {IMOD_WALL / runs[1].wall:.1f}")
-        figures.keep("first", runs[0].wall, "s")
-        figures.keep("later", runs[1].wall, "s")
-    figures.save(a)
+    if a.against and not (a.against / "src" / "tiltflow").is_dir():
+        parser.error(f"--against {a.against}: no checkout of tiltflow, which has src/tiltflow")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        source, case = put_series(root / "series", Case(a.size, a.views, a.thickness, a.binning, a.threads), a.series)
+        if not (a.against or a.imod):
+            run_one(a, "whole_run", case, lambda figures: measure(source, case, a.done, root, figures))
+        if a.against:
+            run_one(a, "versions", case, lambda figures: against(a, source, case, root, figures))
+        if a.imod:
+            run_one(a, "beside_imod", case, lambda figures: beside_imod.compare(source, case, a.rounds, root / "imod", figures))
 
 
-def simulated(path: Path, size: int, views: int, threads: int) -> Path:
-    """Write a simulated series."""
-    from tiltflow.demo import write_series
-    from tiltflow.simulate.parameters import SimulationParams
-    from tiltflow.simulate.simulated_series import simulate
+def run_one(asked: argparse.Namespace, name: str, case: Case, work: Callable[[Figures], dict[str, float]]) -> None:
+    """Do one of the comparisons, say whether a ratio is worse than before, and record it if asked: the standard case in the history."""
+    figures = Figures(name if case.size == Case().size else f"{name}_{case.size}", script="whole_run")
+    with figures.printed():
+        ratios = work(figures)
+    if ratios:
+        tell_regressions(ratios, str(case))
+    figures.save(asked)
+    if asked.record and ratios and case == Case() and asked.series is None:
+        keep_release(__version__, ratios, str(case))
 
-    write_series(path, simulate(SimulationParams(size=size, views=views), threads=threads))
-    return path
+
+def against(asked: argparse.Namespace, source: Path, case: Case, root: Path, figures: Figures) -> dict[str, float]:
+    """Compare with another checkout; return the ratios for the history, which knows those to version 0.1 alone."""
+    other, ratios = versions.compare(asked.against.resolve(), source.parent, case, asked.methods, asked.rounds, root, figures)
+    if not other.startswith(BASE):
+        print(f"\nthe history keeps ratios to {BASE}, not to {other}")
+    return ratios if other.startswith(BASE) else {}
 
 
 if __name__ == "__main__":
