@@ -14,6 +14,7 @@ IMOD has no counterpart.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -192,11 +193,14 @@ def place_on_lattice(views: BinnedViews, where: ViewGeometry) -> tuple[LatticePl
     folded = geometry.folded_tilts(np.rad2deg(where.tilts))
     order = np.argsort(folded, kind="stable")
     correlator = OverlapCorrelator(views, where)
-    steps = [find_peaks(correlator.correlate(int(one), int(other))) for one, other in pairwise(order)]
-    ratio, spacing = _second_peak(steps, min(correlator.frame.field))
+
+    def peaks(pairs: Iterable[tuple[np.intp, np.intp]]) -> Iterator[Peaks]:
+        return (find_peaks(correlator.correlate(int(one), int(other))) for one, other in pairs)
+
+    ratio, spacing = _second_peak(peaks(pairwise(order)), min(correlator.frame.field))
     if ratio < _PERIODIC:
         return None, _suspicion(ratio)
-    leaps = [find_peaks(correlator.correlate(int(one), int(other))) for one, other in zip(order[:-2], order[2:], strict=True)]
+    steps, leaps = list(peaks(pairwise(order))), list(peaks(zip(order[:-2], order[2:], strict=True)))
     chosen, margin = choose_steps(steps, leaps)
     places = _positions(steps, leaps, chosen)
     middle = int(np.argmin(np.abs(folded[order])))
@@ -244,9 +248,13 @@ def _signed(places: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.intp
     return np.asarray((places + half) % shape - half)
 
 
-def _second_peak(steps: list[Peaks], field: float) -> tuple[float, float]:
+def _second_peak(steps: Iterable[Peaks], field: float) -> tuple[float, float]:
     """Return the height of the second peak of the mean map over that of the first, and its distance, pixels; 0 and 0 without a first."""
-    mean = np.mean([np.roll(np.maximum(each.coefficients, 0), -each.places[0], (0, 1)) for each in steps], axis=0)
+    total, count = np.zeros((1, 1), np.float32), 0
+    for each in steps:
+        total = total + np.roll(np.maximum(each.coefficients, 0), -each.places[0], (0, 1))
+        count += 1
+    mean = total / np.float32(count)
     height = float(mean[0, 0])
     if height < _LEAST_HEIGHT:
         return 0.0, 0.0

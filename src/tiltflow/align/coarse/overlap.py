@@ -8,6 +8,7 @@ doi:10.1109/TIP.2011.2181402).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy
@@ -25,6 +26,8 @@ _TAPER_PX = 3.0
 """Width of the tapered edge of each view."""
 _LEAST_SHARED = 0.3
 """Part of the smaller view that both must show: the coefficient of a few pixels is high by chance."""
+_KEPT = 3
+"""Views whose transforms are kept: a view is paired with the next one and the one after."""
 _NOTHING = 1e-3
 """Pixels, and products of variances, below which rounding of the transforms is all there is."""
 
@@ -70,12 +73,15 @@ class OverlapCorrelator:
 
     def __init__(self, views: BinnedViews, where: ViewGeometry) -> None:
         self.frame = Frame.around(views, where.axis_deg, (1.0, _WIDEST))
-        stretched = StretchedViews(views, self.frame, _TAPER_PX)
+        self._stretched = StretchedViews(views, self.frame, _TAPER_PX)
+        self._where = where
         ny, nx = (scipy.fft.next_fast_len(2 * n, real=True) for n in self.frame.shape)
         self._shape = ny, nx
-        self._sums = [self._sums_of(*stretched.sample(view, where)) for view in range(len(stretched))]
+        # Pairs are asked for along the series: those of all views at once would be the largest of what an alignment holds.
+        self._sums = lru_cache(maxsize=_KEPT)(self._sums_of)
 
-    def _sums_of(self, image: Images, weight: Images) -> _Sums:
+    def _sums_of(self, view: int) -> _Sums:
+        image, weight = self._stretched.sample(view, self._where)
         ones, values, squares = (
             np.asarray(scipy.fft.rfft2(each, self._shape), np.complex64) for each in (weight, image * weight, image**2 * weight)
         )
@@ -83,7 +89,7 @@ class OverlapCorrelator:
 
     def correlate(self, one: int, other: int) -> Overlap:
         """Return the correlation of two views, numbers of which are given, by the displacement of the other."""
-        a, b = self._sums[one], self._sums[other]
+        a, b = self._sums(one), self._sums(other)
 
         def summed(first: NDArray[np.complex64], second: NDArray[np.complex64]) -> Images:
             return np.asarray(scipy.fft.irfft2(np.conj(first) * second, self._shape), np.float32)

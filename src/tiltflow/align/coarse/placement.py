@@ -265,7 +265,8 @@ def _place(
 ) -> _Placed:
     """Return the geometry that aligns the views under one angle of the tilt axis.
 
-    `thoroughly` says whether the points of a lattice are looked for, and several hypotheses followed where peaks are weak.
+    `thoroughly` says whether the points of a lattice are looked for, several hypotheses followed where peaks are weak, and views refined
+    on larger images than they were found on.
     """
     turn = np.broadcast_to(geometry.rotation(axis_angle_deg), (len(tilts), 2, 2))
     start = ViewGeometry(np.array(turn), np.zeros((len(tilts), 2)), np.deg2rad(tilts))
@@ -277,7 +278,9 @@ def _place(
         # The smallest images may not resolve the lattice, and a search over the field would find another of its points.
         fit = ProjectionFit(small, lattice.where, thickness_px, threads=threads)
     else:
-        where, thickness_px, height = _searched(views, small, start, params, threads, thoroughly=thoroughly)
+        where, thickness_px, height, correlation = _searched(views, small, start, params, threads, thoroughly=thoroughly)
+        if not thoroughly:
+            return _Placed(where, correlation, np.zeros(0, np.intp), height=height)
         fit = ProjectionFit(small, where, _ROOM * thickness_px, threads=threads)
     for _ in range(_STEPS):
         correlation = fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS).correlation
@@ -290,8 +293,8 @@ def _place(
 
 def _searched(
     views: BinnedViews, small: BinnedViews, start: ViewGeometry, params: CoarseParams, threads: int, *, thoroughly: bool
-) -> tuple[ViewGeometry, float, float]:
-    """Return where views are found by searching the whole field, the thickness, raw pixels, and the median height of the peaks."""
+) -> tuple[ViewGeometry, float, float, Floats]:
+    """Return where views are found by searching the whole field, the thickness, raw pixels, the height of peaks, and correlations."""
     placement, thickness_px = OutwardPlacement(small, start.axis_deg, start.tilts, params), INITIAL_THICKNESS * max(views.raw_shape)
     where, heights = placement.outward(start)
     height = float(np.median(heights))
@@ -306,8 +309,8 @@ def _searched(
     lost = np.flatnonzero(correlation < _MISFIT * _median_around(correlation, start.tilts))
     if lost.size:
         fit.where = placement.search_again(fit.where, lost)
-        fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS)
-    return fit.where, fit.thickness_px, height
+        correlation = fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS).correlation
+    return fit.where, fit.thickness_px, height, correlation
 
 
 def _median_around(correlation: Floats, tilts: Floats) -> Floats:
