@@ -86,10 +86,9 @@ def test_a_view_blended_into_the_aligned_frame_is_the_stitched_view_transformed(
     twice = align_view(StitchedViews(pieces, grid, found)[0], TURNED, StackParams(binning=binning), shape)
     inside = ndimage.binary_erosion(straight.covered, iterations=8)
     assert inside.sum() > 1000
-    assert (
-        np.sqrt(np.mean((straight.image - twice)[inside] ** 2))
-        < (0.001 if binning == 1 and not offset.any() else 0.02) * picture.std()
-    )
+    away = np.sqrt(np.mean((straight.image - twice)[inside] ** 2)) / picture.std()
+    # Pieces on other pixels than the frame are interpolated once more in what it is compared to.
+    assert away < (0.001 if binning == 1 and not offset.any() else 0.05)
 
 
 def test_gains_and_the_beam_are_divided_out(picture):
