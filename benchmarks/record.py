@@ -58,7 +58,9 @@ class Figures:
             return
         lines = [line.rstrip() for line in self.table.strip("\n").splitlines()]
         text = {
-            "command": " ".join(["python", f"benchmarks/{self.name}.py", *(_named(word) for word in sys.argv[1:] if word != "--record")]),
+            "command": " ".join(
+                ["python", f"benchmarks/{self.name}.py", *(_named(word) for word in sys.argv[1:] if word != "--record")]
+            ),
             "date": datetime.now(UTC).date().isoformat(),
             "machine": machine(),
             "figures": self.kept,
