@@ -1,6 +1,6 @@
 """How well the pieces of a montage are put together: against the truth, over faults and seeds.
 
-    python benchmarks/montage.py [--seeds 1 3 5] [--cases all cryo] [--against OTHER.py] [--record]
+    python benchmarks/montage.py [--seeds 1 3 5] [--cases all cryo] [--against OTHER.py] [--record] [--plot FILE] [--picture FILE]
 
 Series of 21 views of 2 x 2 pieces of 256 pixels with an overlap of 32, unless the case says otherwise.  The error of a piece is where it
 was put less where it truly was, less the mean of its view, which any alignment takes up: rms over pieces and views of a series, both axes
@@ -10,6 +10,9 @@ view's mean and plane aside; 0.5 % of it is noise.  Time is that of finding offs
 
 `--against` takes a Python file with `stitch(stack, piece_list, tilts, level=False)` whose first three results are an object with the
 corners as written (`nominal`), offsets `(views, pieces, 2)` and standard errors `(views, pieces)`.
+
+`--plot` draws the true error of every view against the claimed one.  `--picture` draws the middle of a view as written, stitched, and
+taken in one piece, and ends.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from scipy import ndimage
 
 from record import Figures, add_option
 from tiltflow.piece_grid import ABSENT
-from tiltflow.preprocess.montage import MontageParams, StitchedViews, measure_offsets
+from tiltflow.preprocess.montage import GrayLevels, MontageParams, StitchedViews, measure_offsets
 from tiltflow.simulate.montage import PieceFaults, SimulatedMontage, simulate_montage
 from tiltflow.simulate.parameters import SimulationParams
 
@@ -84,6 +87,8 @@ class Measured:
     claimed: float
     seconds: float
     gray: float = np.nan
+    views: Floats = field(default_factory=lambda: np.zeros((0, 2)))
+    """Claimed and true error of each view."""
 
 
 def main() -> None:
@@ -92,8 +97,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--against", type=Path, help="Python file with another way of stitching")
+    parser.add_argument("--plot", type=Path, help="where to draw true against claimed errors")
+    parser.add_argument("--picture", type=Path, help="where to draw a seam before and after")
     add_option(parser)
     asked = parser.parse_args()
+    if asked.picture:
+        draw_seam(asked.picture)
+        return
     figures, other = Figures("montage"), loaded(asked.against) if asked.against else None
     ours(drawn(CASES["all"], 1, whole=False), CASES["all"])  # compiled before time is taken
     heads = ["case", "as written", "tiltflow", "worst", "claimed", "gray, %", "CPU s"]
@@ -102,10 +112,14 @@ def main() -> None:
         print(f"| {' | '.join(heads)} |")
         print(f"|---|{'---:|' * (len(heads) - 1)}")
     figures.keep("seeds", len(asked.seeds), "series", 0)
+    views: dict[str, Floats] = {}
     for name in asked.cases:
         with figures.printed():
-            print(row(name, asked.seeds, other, figures), flush=True)
+            text, views[name] = row(name, asked.seeds, other, figures)
+            print(text, flush=True)
         figures.save(asked)
+    if asked.plot:
+        draw_claims(views, asked.plot)
 
 
 def loaded(path: Path) -> Callable[..., Any]:
@@ -119,8 +133,8 @@ def loaded(path: Path) -> Callable[..., Any]:
     return module.stitch  # type: ignore[no-any-return]
 
 
-def row(name: str, seeds: list[int], other: Callable[..., Any] | None, figures: Figures) -> str:
-    """Return a row of the table."""
+def row(name: str, seeds: list[int], other: Callable[..., Any] | None, figures: Figures) -> tuple[str, Floats]:
+    """Return a row of the table, and the claimed and true errors of all views."""
     case, written, mine, theirs = CASES[name], [], [], []
     for number, seed in enumerate(seeds):
         whole = number < GRAY_SEEDS and case.series.get("size", 256) <= GRAY_LARGEST
@@ -145,7 +159,7 @@ def row(name: str, seeds: list[int], other: Callable[..., Any] | None, figures: 
     if theirs:
         figures.keep(f"other_{name}", float(np.median([each.error for each in theirs])), "px", 3)
         cells += cells_of(theirs)
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cells)} |", np.concatenate([each.views for each in mine])
 
 
 def cells_of(series: list[Measured]) -> list[str]:
@@ -173,12 +187,14 @@ def ours(montage: SimulatedMontage, case: Case) -> Measured:
     tilts = montage.truth.nominal_deg
     axis = SimulationParams().axis_deg
     found = measure_offsets(montage.images, montage.grid, tilts, MontageParams(focus=case.focus), axis_deg=axis)
-    views = StitchedViews(montage.images, montage.grid, found)
-    stitched = [views[view] for view in range(montage.grid.views)]
+    stack = StitchedViews(montage.images, montage.grid, found)
+    stitched = [stack[view] for view in range(montage.grid.views)]
     seconds = time.process_time() - began
     error = montage.placement_error(found.offset_px)
     claimed = np.linalg.norm(found.error_px, axis=2)
-    return Measured(rms(error), rms(error / np.maximum(claimed, 1e-9)), seconds, gray_error(montage, stitched))
+    seen = np.where(found.blank, np.nan, error)
+    views = np.stack([found.view_error_px, np.sqrt(np.nanmean(seen**2, axis=1))], axis=1)
+    return Measured(rms(error), rms(error / np.maximum(claimed, 1e-9)), seconds, gray_error(montage, stitched), views)
 
 
 def others(montage: SimulatedMontage, stitch: Callable[..., Any]) -> Measured:
@@ -214,6 +230,47 @@ def gray_error(montage: SimulatedMontage, stitched: list[NDArray[np.float32]]) -
         plane = np.linalg.lstsq(design[keep], flat[keep], rcond=None)[0]
         errors.append(rms(flat[keep] - design[keep] @ plane))
     return 100 * rms(np.array(errors))
+
+
+def draw_claims(views: dict[str, Floats], path: Path) -> None:
+    """Draw the true error of every view against the claimed one."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 5.2), dpi=120, layout="tight")
+    axes = figure.subplots()
+    ends = np.array([0.01, 4])
+    axes.fill_between(ends, ends / 2, ends * 2, color="0.9", label="within a factor of 2")
+    axes.plot(ends, ends, color="0.5", linewidth=1)
+    colours = iter(
+        ["tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan"] * 2
+    )
+    for name, pairs in views.items():
+        axes.plot(*pairs.T, ".", markersize=4, alpha=0.6, label=CASES[name].words, color=next(colours))
+    axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="claimed error of a view, px", ylabel="true error, px")
+    axes.legend(fontsize=7, loc="upper left")
+    figure.savefig(path)
+
+
+def draw_seam(path: Path) -> None:
+    """Draw the middle of a view: pieces as written, stitched, and the view taken in one piece."""
+    from matplotlib.figure import Figure
+
+    montage = drawn(replace(CASES["all"], faults=PieceFaults(gain=0.05)), 5, whole=True)
+    assert montage.whole is not None
+    found = measure_offsets(montage.images, montage.grid, montage.truth.nominal_deg, MontageParams())
+    even = GrayLevels.even(*montage.grid.section.shape)
+    written = replace(found.with_offsets(np.zeros_like(found.offset_px), found.error_px), gray=even)
+    view, side = montage.grid.views // 2, 110
+    (mx, my), (ny, nx) = montage.grid.margin_px, montage.grid.nominal_shape
+    images = [StitchedViews(montage.images, montage.grid, each)[view][my : my + ny, mx : mx + nx] for each in (written, found)]
+    figure = Figure(figsize=(9, 3.3), dpi=120, layout="tight")
+    titles = "as written", "stitched", "taken in one piece"
+    for axes, image, title in zip(figure.subplots(1, 3), [*images, montage.whole[view].astype(float)], titles, strict=True):
+        cut = ndimage.gaussian_filter(image, 0.7)[ny // 2 - side : ny // 2 + side, nx // 2 - side : nx // 2 + side]
+        axes.imshow(cut, cmap="gray", origin="lower", vmin=np.quantile(cut, 0.005), vmax=np.quantile(cut, 0.995))
+        axes.set_title(title, fontsize=10)
+        axes.set_axis_off()
+    figure.savefig(path)
 
 
 def rms(values: Floats) -> float:

@@ -62,7 +62,11 @@ class Figures:
         lines = [line.rstrip() for line in self.table.strip("\n").splitlines()]
         text = {
             "command": " ".join(
-                ["python", f"benchmarks/{self.script or self.name}.py", *(word for word in sys.argv[1:] if word != "--record")]
+                [
+                    "python",
+                    f"benchmarks/{self.script or self.name}.py",
+                    *(_named(word) for word in sys.argv[1:] if word != "--record"),
+                ]
             ),
             "date": datetime.now(UTC).date().isoformat(),
             "machine": machine(),
@@ -71,6 +75,11 @@ class Figures:
         }
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / f"{self.name}.json").write_text(json.dumps(text, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _named(word: str) -> str:
+    """Return a word of the command; of a file elsewhere on this machine its name alone."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 class _Copy(io.TextIOBase):

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.kernels import kernel
-from tiltflow.kernels.warp import cubic_at
 
 FAINT = np.float32(1e-4)
 """Weight of a pixel that lies in a piece but at its very edge: where another piece has it, that one decides."""
@@ -151,6 +150,24 @@ def match_moments(
 
 
 @kernel(fastmath=True)
+def _cubic_at(image: NDArray[np.float32], x: float, y: float) -> np.float32:
+    """Return the cubic convolution (a = -1/2) at pixel coordinates; the 4 x 4 pixels around must exist."""
+    half, one = np.float32(0.5), np.float32(1)
+    p, q = int(x), int(y)
+    fx, fy = np.float32(x - p), np.float32(y - q)
+    gx, gy = one - fx, one - fy
+    u0, u3 = -half * fx * gx * gx, -half * gx * fx * fx
+    u1, u2 = one - half * fx * fx * (5 - 3 * fx), one - half * gx * gx * (5 - 3 * gx)
+    v0, v3 = -half * fy * gy * gy, -half * gy * fy * fy
+    v1, v2 = one - half * fy * fy * (5 - 3 * fy), one - half * gy * gy * (5 - 3 * gy)
+    a = u0 * image[q - 1, p - 1] + u1 * image[q - 1, p] + u2 * image[q - 1, p + 1] + u3 * image[q - 1, p + 2]
+    b = u0 * image[q, p - 1] + u1 * image[q, p] + u2 * image[q, p + 1] + u3 * image[q, p + 2]
+    c = u0 * image[q + 1, p - 1] + u1 * image[q + 1, p] + u2 * image[q + 1, p + 1] + u3 * image[q + 1, p + 2]
+    d = u0 * image[q + 2, p - 1] + u1 * image[q + 2, p] + u2 * image[q + 2, p + 1] + u3 * image[q + 2, p + 2]
+    return np.float32(v0 * a + v1 * b + v2 * c + v3 * d)
+
+
+@kernel(fastmath=True)
 def lay_piece(
     piece: NDArray[np.float32],
     pad: int,
@@ -184,7 +201,7 @@ def lay_piece(
             dx, dy = min(x - x_low, x_high - x), min(y - y_low, y_high - y)
             if dx >= 0 and dy >= 0:
                 w = np.float32(min(max((dx - unused) / ramp_x, 0.0), 1.0) * min(max((dy - unused) / ramp_y, 0.0), 1.0)) + FAINT
-                value = cubic_at(piece, np.float32(x), np.float32(y))
+                value = _cubic_at(piece, x, y)
                 covered[j, i] = True
             else:
                 w = OUTSIDE * np.float32(1 - np.hypot(min(dx, 0.0), min(dy, 0.0)) / reach)

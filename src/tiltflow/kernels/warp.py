@@ -12,7 +12,7 @@ LEVEL = 1e-12
 
 
 @kernel(fastmath=True)
-def cubic_at(image: NDArray[np.float32], x: np.float32, y: np.float32) -> np.float32:
+def _cubic_at(image: NDArray[np.float32], x: np.float32, y: np.float32) -> np.float32:
     """Return the cubic convolution (a = -1) at pixel coordinates; the 4 x 4 pixels around must exist."""
     one, two = np.float32(1), np.float32(2)
     i, j = np.int32(x), np.int32(y)
@@ -84,7 +84,7 @@ def warp(
                 out[j, i] = max(_linear_at(image, np.float32(x0 + matrix[0, 0] * i), np.float32(y0 + matrix[1, 0] * i)), lowest)
         else:
             for i in range(first, last):
-                out[j, i] = max(cubic_at(image, np.float32(x0 + matrix[0, 0] * i), np.float32(y0 + matrix[1, 0] * i)), lowest)
+                out[j, i] = max(_cubic_at(image, np.float32(x0 + matrix[0, 0] * i), np.float32(y0 + matrix[1, 0] * i)), lowest)
         for i in range(nx):
             in_frame = first <= i < last
             if in_frame and not inside:

@@ -86,10 +86,21 @@ def test_a_view_blended_into_the_aligned_frame_is_the_stitched_view_transformed(
     twice = align_view(StitchedViews(pieces, grid, found)[0], TURNED, StackParams(binning=binning), shape)
     inside = ndimage.binary_erosion(straight.covered, iterations=8)
     assert inside.sum() > 1000
-    assert (
-        np.sqrt(np.mean((straight.image - twice)[inside] ** 2))
-        < (0.001 if binning == 1 and not offset.any() else 0.02) * picture.std()
-    )
+    away = np.sqrt(np.mean((straight.image - twice)[inside] ** 2)) / picture.std()
+    # What it is compared to is interpolated otherwise, and once more where pieces lie between the pixels of the frame.
+    assert away < (0.03 if binning == 1 and not offset.any() else 0.05)
+
+
+@pytest.mark.parametrize("shift", [(0.25, 0.0), (-0.3, 0.6), (0.5, -0.75)])
+def test_structures_lie_where_the_offset_puts_them(shift):
+    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    piece = (100 * np.exp(-((x - 30) ** 2 + (y - 33) ** 2) / (2 * 2.5**2))).astype(np.float32)
+    grid = PieceGrid.of_sections([(0, 0, 0)], (SIDE, SIDE))
+    found = measure_offsets(piece[None], grid, [0.0], MontageParams(gray=False))
+    image = blend_view(piece[None], grid, replace(found, offset_px=np.array([[shift]])), 0).image
+    image = np.where(np.hypot(x - 30, y - 33) < 15, image, 0)
+    centre = np.array([(image * x).sum(), (image * y).sum()]) / image.sum()
+    assert np.abs(centre - (30 + shift[0], 33 + shift[1])).max() < 0.005
 
 
 def test_gains_and_the_beam_are_divided_out(picture):

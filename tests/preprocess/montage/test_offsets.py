@@ -85,6 +85,24 @@ def test_a_piece_that_jumped_is_believed_and_told():
     )
 
 
+def test_pieces_that_have_nothing_in_common_are_left_as_written_and_told(rng):
+    coordinates = [(x * 108, y * 108, view) for view in range(7) for y in range(2) for x in range(2)]
+    grid = PieceGrid.of_sections(coordinates, (128, 128))
+    found = measure_offsets(rng.poisson(400, (28, 128, 128)).astype(np.int16), grid, np.linspace(-60, 60, 7), MontageParams())
+    assert np.abs(found.offset_px).max() < 1
+    assert found.view_error_px.min() > 5
+    assert any("left as written, which may be" in each for each in found.warnings)
+
+
+@pytest.mark.parametrize("value", [0, 100, np.nan])
+def test_pieces_without_any_structure_do_no_harm(value):
+    coordinates = [(x * 52, y * 52, view) for view in range(3) for y in range(2) for x in range(2)]
+    images = np.full((12, 64, 64), value, np.float32)
+    found = measure_offsets(images, PieceGrid.of_sections(coordinates, (64, 64)), [-40, 0, 40], MontageParams())
+    assert np.isfinite(found.offset_px).all()
+    assert np.isfinite(found.error_px).all()
+
+
 def test_a_missing_piece_is_told_and_the_others_are_placed():
     montage, found = stitched(PieceFaults(missing=((2, 3),)))
     assert np.isnan(montage.placement_error(found.offset_px)[2]).sum() == 1

@@ -1,8 +1,11 @@
 """A view made of its pieces: each piece is interpolated once, straight into the frame or into the aligned image.
 
 The weight of a piece grows from its edge on, over the width of the overlap, so that those of two neighbours add up to 1.  The last two
-pixels count only where nothing else is.  Where no piece reaches, the nearest edge goes over into the mean of the view.  The
-interpolation is that of the aligned stack (Keys 1981, doi:10.1109/TASSP.1981.1163711, with a = -1), as IMOD's.
+pixels count only where nothing else is.  Where no piece reaches, the nearest edge goes over into the mean of the view.
+
+The interpolation is cubic convolution (Keys 1981, doi:10.1109/TASSP.1981.1163711) with a = -1/2.  That of IMOD, a = -1, places structures
+by up to 0.09 pixels away from where the shift says, as it does not reproduce a straight line; for pieces with a shift each, this would be
+as much as the error of stitching.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def _least_squares(a: Image, b: Image, start: Floats) -> _Fit | None:
         shift_spline(coefficients, moved[0], moved[1], scratch, shifted)
         match_moments(a, shifted, taper_y, taper_x, gain, offset, limit, moments)
         fit = _solved(moments, few)
-        if fit is None:
+        if fit is None or not fit[2] > 0:
             return None
         gain, offset, variance = fit[2], fit[3], _residual(moments, few, fit)
         limit = _HUBER * np.sqrt(variance) if limit < _NO_LIMIT or np.abs(fit[:2] / gain).max() < 0.3 else _NO_LIMIT

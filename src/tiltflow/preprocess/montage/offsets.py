@@ -79,8 +79,8 @@ class PieceOffsets:
         What gray levels are divided by.
     edges
         Evidence for each edge.
-    blank
-        `(views, pieces)`: which show nothing; they do not vote.
+    taken, blank
+        `(views, pieces)`: which were taken, and which of these show nothing; these do not vote.
     expected_only
         `(views, pieces)`: which lie where the other views expect them, for want of an edge.
     deviation_px
@@ -96,6 +96,7 @@ class PieceOffsets:
     magnification: Floats
     gray: GrayLevels
     edges: EdgeEvidence
+    taken: Flags
     blank: Flags
     expected_only: Flags
     deviation_px: float
@@ -110,8 +111,10 @@ class PieceOffsets:
 
     @property
     def view_error_px(self) -> Floats:
-        """`(views,)`: root mean square over the pieces of a view of the standard error, both axes together."""
-        return np.asarray(np.sqrt((self.error_px**2).sum(axis=2).mean(axis=1)))
+        """`(views,)`: root mean square of the standard errors of the pieces of a view that show anything, both axes together."""
+        seen = self.taken & ~self.blank
+        squares = np.where(seen, (self.error_px**2).sum(axis=2), 0.0)
+        return np.asarray(np.sqrt(squares.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)))
 
     def with_offsets(self, offset_px: ArrayLike, error_px: ArrayLike) -> PieceOffsets:
         """Return the same pieces at offsets that something else has found, `(views, pieces, 2)`, with their standard errors."""
@@ -168,15 +171,20 @@ def measure_offsets(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Start:
-    """What the search tells of edges, `(views, edges, 2)`: the place, and what correlation says of it as a mean and a variance."""
+    """What the search tells of edges, `(views, edges, 2)`: the place, and what correlation says of it as a mean and a variance.
+
+    `faint` are the edges that it tells nothing of, in any view.
+    """
 
     place: Floats
     mean: Floats
     variance: Floats
+    faint: list[int]
 
     @classmethod
-    def nothing(cls, views: int, edges: int) -> _Start:
-        return cls(*(np.full((views, edges, 2), value) for value in (np.nan, np.nan, np.inf)))
+    def nothing(cls, views: int, edges: int, faint: list[int]) -> _Start:
+        shape = (views, edges, 2)
+        return cls(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.inf), faint)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,7 +211,7 @@ class _Measurement:
         )
         solution = solve(self.grid, displacement, variance, sure | faint, self._slope)
         gray = self._gray(overlaps, solution, blank)
-        return self._told(matches, parts, displacement, variance, solution, gray, blank)
+        return self._told(matches, parts, displacement, variance, solution, gray, blank, start.faint)
 
     @property
     def _slope(self) -> Floats:
@@ -263,10 +271,10 @@ class _Measurement:
             low, high = ([strips[v, number][side] for v in have] for side in (0, 1))
             views.append(have)
             maps.append(evidence_of(overlap, np.stack(low), np.stack(high)) if have else None)
-        place = shared_places(overlaps, maps, views, self._slope, self.grid.pieces)
-        start = _Start.nothing(self.grid.views, len(overlaps))
+        place, faint = shared_places(overlaps, maps, views, self._slope, self.grid.pieces)
+        start = _Start.nothing(self.grid.views, len(overlaps), faint)
         for number, (overlap, have, of_edge) in enumerate(zip(overlaps, views, maps, strict=True)):
-            if of_edge is not None:
+            if of_edge is not None and number not in faint:
                 expected = place[have, overlap.edge.upper] - place[have, overlap.edge.lower]
                 found = look_up(overlap, of_edge, expected, self._slope[have])
                 start.place[have, number], start.mean[have, number] = found.place_px, found.mean_px
@@ -346,6 +354,7 @@ class _Measurement:
         solution: Solution,
         gray: GrayLevels,
         blank: Flags,
+        faint: list[int],
     ) -> PieceOffsets:
         have = np.isfinite(displacement).all(axis=2)
         doubted = have & (solution.weight < DOUBTED)
@@ -373,6 +382,7 @@ class _Measurement:
             deviation_px=solution.deviation_px,
             error_px=np.linalg.norm(error, axis=2),
             correlation=edges.correlation,
+            faint=faint,
         )
         return PieceOffsets(
             offset_px=solution.offset_px,
@@ -382,6 +392,7 @@ class _Measurement:
             magnification=parts.magnification,
             gray=gray,
             edges=edges,
+            taken=self.grid.taken,
             blank=blank,
             expected_only=expected_only,
             deviation_px=solution.deviation_px,

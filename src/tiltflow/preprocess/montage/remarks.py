@@ -31,6 +31,7 @@ def remarks(
     deviation_px: float,
     error_px: Floats,
     correlation: Floats,
+    faint: list[int],
 ) -> tuple[str, ...]:
     """Return sentences about missing, blank and jumped pieces, doubted overlaps, and faint ones.
 
@@ -45,6 +46,8 @@ def remarks(
         `(views, edges)`: which overlaps are doubted, how far they are from the solution, and how they correlate.
     deviation_px
         Standard deviation of views from what all share.
+    faint
+        Edges that tell nothing in any view.
     """
     return (
         *_missing(grid),
@@ -53,6 +56,7 @@ def remarks(
         *_jumped(away_px, max(_JUMP_SD * deviation_px, _JUMP_PX), grid.taken & ~expected_only),
         *_doubted(grid, doubted, misplaced_px),
         *_faint(correlation, error_px),
+        *_untold(grid, faint, error_px),
     )
 
 
@@ -89,6 +93,15 @@ def _faint(correlation: Floats, error_px: Floats) -> Iterator[str]:
     found = correlation[np.isfinite(correlation)]
     if found.size and (usual := float(np.median(found))) < _FAINT:
         yield f"the overlaps are faint (correlation {usual:.2f}): pieces are placed within {float(np.sqrt(np.mean(error_px**2))):.2g} px"
+
+
+def _untold(grid: PieceGrid, faint: list[int], error_px: Floats) -> Iterator[str]:
+    if faint:
+        edges = ", ".join(f"{grid.edges[number].lower + 1} and {grid.edges[number].upper + 1}" for number in sorted(faint)[:_NAMED])
+        yield (
+            f"the overlaps of pieces {edges} show too little, in all views together, to tell how these lie from one another: they are "
+            f"left as written, which may be {float(np.sqrt(np.mean(error_px**2))):.2g} px off"
+        )
 
 
 def _named(flags: Flags, names: list[str] | None = None) -> str:

@@ -22,8 +22,9 @@ from tiltflow.piece_grid import PieceGrid
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-_CONSTANT_PX, _SLOPE_PX = 30.0, 10.0
-"""Standard deviations of what is shared, before anything was measured."""
+_CONSTANT_PX, _SLOPE_PX = 10.0, 3.0
+"""Standard deviations of what is shared, before anything was measured: errors of image shift
+and stage are mostly within."""
 _LEAST_DEVIATION_PX = 0.01
 """Of a view from what is shared: below what any edge can tell."""
 _FLOOR_PX = 0.01
