@@ -49,7 +49,7 @@ def test_moments_are_those_of_weighted_columns(rng, limit):
 
 def laid(piece, origin, matrix=((1.0, 0.0), (0.0, 1.0)), shape=(30, 40), ramp=6.0):
     total, weight, covered = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, bool)
-    padded = np.pad(piece, 3, mode="edge").astype(np.float32)
+    padded = ndimage.spline_filter(np.pad(piece, 3, mode="edge").astype(np.float32), 3, np.float32)
     place = np.array(origin, float) + 3
     lay_piece(padded, 3, place, np.array(matrix), 2.0, ramp, ramp, 5.0, total, weight, covered)
     return total, weight, covered

@@ -150,26 +150,22 @@ def match_moments(
 
 
 @kernel(fastmath=True)
-def _cubic_at(image: NDArray[np.float32], x: float, y: float) -> np.float32:
-    """Return the cubic convolution (a = -1/2) at pixel coordinates; the 4 x 4 pixels around must exist."""
-    half, one = np.float32(0.5), np.float32(1)
+def _spline_at(coefficients: NDArray[np.float32], x: float, y: float) -> np.float32:
+    """Return the cubic spline at pixel coordinates; the 4 x 4 coefficients around must exist."""
     p, q = int(x), int(y)
-    fx, fy = np.float32(x - p), np.float32(y - q)
-    gx, gy = one - fx, one - fy
-    u0, u3 = -half * fx * gx * gx, -half * gx * fx * fx
-    u1, u2 = one - half * fx * fx * (5 - 3 * fx), one - half * gx * gx * (5 - 3 * gx)
-    v0, v3 = -half * fy * gy * gy, -half * gy * fy * fy
-    v1, v2 = one - half * fy * fy * (5 - 3 * fy), one - half * gy * gy * (5 - 3 * gy)
-    a = u0 * image[q - 1, p - 1] + u1 * image[q - 1, p] + u2 * image[q - 1, p + 1] + u3 * image[q - 1, p + 2]
-    b = u0 * image[q, p - 1] + u1 * image[q, p] + u2 * image[q, p + 1] + u3 * image[q, p + 2]
-    c = u0 * image[q + 1, p - 1] + u1 * image[q + 1, p] + u2 * image[q + 1, p + 1] + u3 * image[q + 1, p + 2]
-    d = u0 * image[q + 2, p - 1] + u1 * image[q + 2, p] + u2 * image[q + 2, p + 1] + u3 * image[q + 2, p + 2]
-    return np.float32(v0 * a + v1 * b + v2 * c + v3 * d)
+    u0, u1, u2, u3 = _spline_weights(np.float32(x - p))
+    v0, v1, v2, v3 = _spline_weights(np.float32(y - q))
+    b = coefficients
+    low = u0 * b[q - 1, p - 1] + u1 * b[q - 1, p] + u2 * b[q - 1, p + 1] + u3 * b[q - 1, p + 2]
+    here = u0 * b[q, p - 1] + u1 * b[q, p] + u2 * b[q, p + 1] + u3 * b[q, p + 2]
+    next_ = u0 * b[q + 1, p - 1] + u1 * b[q + 1, p] + u2 * b[q + 1, p + 1] + u3 * b[q + 1, p + 2]
+    high = u0 * b[q + 2, p - 1] + u1 * b[q + 2, p] + u2 * b[q + 2, p + 1] + u3 * b[q + 2, p + 2]
+    return np.float32(v0 * low + v1 * here + v2 * next_ + v3 * high)
 
 
 @kernel(fastmath=True)
 def lay_piece(
-    piece: NDArray[np.float32],
+    coefficients: NDArray[np.float32],
     pad: int,
     origin: NDArray[np.float64],
     matrix: NDArray[np.float64],
@@ -185,11 +181,11 @@ def lay_piece(
 
     The weight grows with the distance to the edge of the piece, from `unused` pixels on, along x over `ramp_x` and along y over `ramp_y`,
     to 1.  Within `unused` pixels of the edge it is :data:`FAINT`.  Outside, the nearest pixel counts: with :data:`OUTSIDE` at the edge,
-    and less up to `reach` pixels from it.  `covered` is set where the piece is.  `piece` is bordered by `pad` (at least 3) pixels that
-    repeat its edge.
+    and less up to `reach` pixels from it.  `covered` is set where the piece is.  `coefficients` are those of the cubic spline through
+    the piece, bordered by `pad` (at least 3) pixels that repeat its edge.
     """
     ny, nx = total.shape
-    height, width = piece.shape[0] - 2 * pad, piece.shape[1] - 2 * pad
+    height, width = coefficients.shape[0] - 2 * pad, coefficients.shape[1] - 2 * pad
     x_low, y_low = pad - 0.5, pad - 0.5
     x_high, y_high = x_low + width, y_low + height
     for j in range(ny):
@@ -201,13 +197,15 @@ def lay_piece(
             dx, dy = min(x - x_low, x_high - x), min(y - y_low, y_high - y)
             if dx >= 0 and dy >= 0:
                 w = np.float32(min(max((dx - unused) / ramp_x, 0.0), 1.0) * min(max((dy - unused) / ramp_y, 0.0), 1.0)) + FAINT
-                value = _cubic_at(piece, x, y)
+                value = _spline_at(coefficients, x, y)
                 covered[j, i] = True
             else:
                 w = OUTSIDE * np.float32(1 - np.hypot(min(dx, 0.0), min(dy, 0.0)) / reach)
                 if w <= 0:
                     continue
-                value = piece[int(min(max(y, y_low), y_high - 0.5) + 0.5), int(min(max(x, x_low), x_high - 0.5) + 0.5)]
+                value = _spline_at(
+                    coefficients, int(min(max(x, x_low), x_high - 0.5) + 0.5), int(min(max(y, y_low), y_high - 0.5) + 0.5)
+                )
             total[j, i] += w * value
             weight[j, i] += w
 

@@ -64,7 +64,8 @@ def test_an_ordinary_image_goes_through_unchanged(picture):
     grid = PieceGrid.of_sections([(0, 0, 0)], (60, 80))
     piece = picture[:60, :80]
     found = measure_offsets(piece[None], grid, [0.0], MontageParams())
-    assert np.allclose(StitchedViews(piece[None], grid, found)[0], piece, rtol=1e-6)
+    # But for the rounding of the spline, which goes through every pixel.
+    assert np.abs(StitchedViews(piece[None], grid, found)[0] - piece).max() < 1e-6 * np.abs(piece).max()
 
 
 def test_a_hole_goes_over_from_its_rim_into_the_mean_of_the_view(picture):

@@ -3,9 +3,9 @@
 The weight of a piece grows from its edge on, over the width of the overlap, so that those of two neighbours add up to 1.  The last two
 pixels count only where nothing else is.  Where no piece reaches, the nearest edge goes over into the mean of the view.
 
-The interpolation is cubic convolution (Keys 1981, doi:10.1109/TASSP.1981.1163711) with a = -1/2.  That of IMOD, a = -1, places structures
-by up to 0.09 pixels away from where the shift says, as it does not reproduce a straight line; for pieces with a shift each, this would be
-as much as the error of stitching.
+The interpolation is a cubic spline through all pixels (Unser 1999, doi:10.1109/79.799930).  IMOD's cubic convolution (a = -1) places
+structures by up to 0.09 pixels away from where the shift says, as it does not reproduce a straight line; for pieces with a shift each,
+this would be as much as the error of stitching.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
@@ -27,7 +28,7 @@ from tiltflow.preprocess.montage.offsets import PieceOffsets
 Floats = NDArray[np.float64]
 
 _PAD = 3
-"""Pixels of repeated edge around a piece: cubic convolution reads two beyond the edge, and positions are rounded."""
+"""Pixels of repeated edge around a piece: the spline reads two beyond the edge, and positions are rounded."""
 _UNUSED_PX = 2.0
 """Pixels at the edge of a piece that are not used where another piece is: cameras and gain references are at their worst there."""
 _REACH_PX = 16.0
@@ -96,7 +97,7 @@ def blend_view(
             for width, size in zip(grid.overlap_px, piece.shape[::-1], strict=True)
         ]
         lay_piece(
-            padded,
+            scipy.ndimage.spline_filter(padded, 3, np.float32, "mirror"),
             _PAD,
             origin,
             matrix,
