@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.formats.mrc import MrcWriter
-from tiltflow.formats.piece_lists import write_piece_list
+from tiltflow.formats.piece_lists import coordinates_of, write_piece_list
 from tiltflow.formats.tilts import write_tilts
+from tiltflow.simulate.montage import SimulatedMontage
 
 PIECE, STEP, VIEWS = 32, 24, 5
 TILTS = np.linspace(-40, 40, VIEWS)
@@ -69,3 +70,14 @@ def mdoc_text(pieces: NDArray[np.int64], tilts: NDArray[np.float64], montage: in
         if section + 1 == len(pieces) or pieces[section + 1, 2] != z:
             lines.append(f"[MontSection = {z}]\nTiltAngle = 99\nFullMontSize = 56 56\n")
     return "\n".join(lines)
+
+
+def write_simulated(path: Path, made: SimulatedMontage) -> Path:
+    """Write a stack of pieces with its piece list and a tilt a view."""
+    label = f"    Tilt axis angle = {float(np.mean(made.truth.axis_deg)):.1f}, binning = 1  spot = 8  camera = 0"
+    with MrcWriter(path, made.images.shape, np.int16, pixel_size_angstrom=10, labels=[label], is_stack=True, tilt_deg=None) as out:
+        for image in made.images:
+            out.write(image)
+    write_piece_list(path.with_suffix(".pl"), coordinates_of(made.grid))
+    write_tilts(path.with_suffix(".rawtlt"), made.truth.nominal_deg)
+    return path

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.montages import write_simulated
 from typer.testing import CliRunner
 
 import tiltflow
@@ -13,9 +14,7 @@ from tiltflow.cli import app
 from tiltflow.engines.stitching import read_offsets, write_offsets
 from tiltflow.errors import FormatError
 from tiltflow.formats.alignment_archive import read_alignment
-from tiltflow.formats.mrc import MrcWriter, open_mrc
-from tiltflow.formats.piece_lists import coordinates_of, write_piece_list
-from tiltflow.formats.tilts import write_tilts
+from tiltflow.formats.mrc import open_mrc
 from tiltflow.preprocess.montage import PieceOffsets
 from tiltflow.record import SeriesRecord, read_record
 from tiltflow.report import PAGE_NAME
@@ -24,17 +23,6 @@ from tiltflow.simulate.parameters import SimulationParams
 
 VIEWS, PIECE, OVERLAP = 13, 160, 32
 MISSING, BLANK = (3, 1), (8, 2)
-
-
-def write_montage(path: Path, made: SimulatedMontage) -> Path:
-    """Write a stack of pieces with its piece list and a tilt a view."""
-    label = f"    Tilt axis angle = {float(np.mean(made.truth.axis_deg)):.1f}, binning = 1  spot = 8  camera = 0"
-    with MrcWriter(path, made.images.shape, np.int16, pixel_size_angstrom=10, labels=[label], is_stack=True, tilt_deg=None) as out:
-        for image in made.images:
-            out.write(image)
-    write_piece_list(path.with_suffix(".pl"), coordinates_of(made.grid))
-    write_tilts(path.with_suffix(".rawtlt"), made.truth.nominal_deg)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +36,7 @@ def folder(simulated: SimulatedMontage, tmp_path_factory: pytest.TempPathFactory
     """A folder with the series in `in`, and its result, made by the command, in `out`."""
     folder = tmp_path_factory.mktemp("montage")
     (folder / "in").mkdir()
-    write_montage(folder / "in" / "M.st", simulated)
+    write_simulated(folder / "in" / "M.st", simulated)
     result = run(folder)
     assert result.exit_code == 0, result.output
     return folder

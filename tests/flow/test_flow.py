@@ -23,13 +23,15 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags, Log
 from prefect.client.schemas.sorting import FlowRunSort, LogSort, TaskRunSort
 from prefect.logging.handlers import APILogHandler, APILogWorker
 from tests.flow.call import NINE
-from tests.montages import coordinates, write_pieces
+from tests.montages import coordinates, write_pieces, write_simulated
 
 from em_workflows.brt.flow import brt_flow
 from tiltflow.errors import LocationError, TiltflowError
 from tiltflow.products.catalogue import PRODUCTS, STEPS
 from tiltflow.recipe import PARAMETERS
 from tiltflow.record import read_record
+from tiltflow.simulate.montage import simulate_montage
+from tiltflow.simulate.parameters import SimulationParams
 from tiltflow_flows.artifacts import ARTIFACT_KEY
 from tiltflow_flows.logs import show_on_the_page
 from tiltflow_flows.tasks import PRODUCT_TASKS
@@ -373,3 +375,16 @@ def test_a_call_with_montage_1_does_a_montage(prefect_server: None, share: Path,
     told = run(montage=1, x_file_name="ts3.st", x_no_api=True)
     assert [entry["status"] for entry in told["files"]] == ["success"]
     assert len(told["files"][0]["imageSet"][0]["assets"]) == len(PRODUCTS)
+
+
+def test_a_call_with_montage_1_stitches_natively_where_there_is_no_imod(prefect_server: None, share: Path, sample: Path) -> None:
+    params = SimulationParams(size=112, views=9, beads=14, bead_nm=10, thickness_px=50, max_tilt_deg=48, seed=2)
+    write_simulated(sample / "ts3.st", simulate_montage(params, overlap_px=32))
+    told = run(montage=1, fiducialless=0, x_file_name="ts3.st", x_no_api=True)
+    assert [entry["status"] for entry in told["files"]] == ["success"]
+    assert len(told["files"][0]["imageSet"][0]["assets"]) == len(PRODUCTS)
+    record = read_record(next((share / "Assets").rglob("ts3/run.json"), share))
+    assert record.engine is not None
+    assert record.engine.name == "native"
+    assert record.montage is not None
+    assert record.montage.error_px < 0.5
