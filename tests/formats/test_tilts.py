@@ -24,7 +24,7 @@ def test_a_file_of_imod_is_written_back_to_the_byte(data: Path, tmp_path: Path, 
 
 
 def test_every_tilt_file_of_the_references_is_written_back_to_the_byte(data: Path) -> None:
-    files = sorted(data.glob("*/*tlt"))
+    files = [file for file in sorted(data.glob("*/*tlt")) if file.parent.name != "montage"]  # that of a simulator
     assert len(files) >= 6
     for file in files:
         assert render_tilts(read_tilts(file)) == file.read_text()

@@ -36,7 +36,7 @@ def texts(plot):
 
 
 def test_a_full_record_gives_every_plot_that_has_a_caption(drawn):
-    assert set(drawn) | {"rings", "defocus", "exposure"} == set(CAPTIONS)  # those have a module of their own
+    assert set(drawn) | {"rings", "defocus", "exposure", "stitching"} == set(CAPTIONS)  # those have modules of their own
 
 
 def test_plots_are_well_formed_and_say_what_they_show(drawn):
