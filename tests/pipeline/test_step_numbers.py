@@ -20,8 +20,10 @@ import numpy as np
 import pytest
 import zarr
 from PIL import Image
+from tests.montages import write_simulated
 
 from tiltflow.demo import write_series
+from tiltflow.engines.stitching import read_offsets
 from tiltflow.formats.alignment_archive import read_alignment
 from tiltflow.formats.defocus import read_defocus
 from tiltflow.formats.mrc import open_mrc
@@ -31,6 +33,7 @@ from tiltflow.pipeline import process
 from tiltflow.pipeline.step_book import step_numbers
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import read_record
+from tiltflow.simulate.montage import simulate_montage
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
 from tiltflow.work import Site
@@ -40,6 +43,7 @@ SIMULATED = SimulationParams(size=192, views=21, beads=12, thickness_px=50, pixe
 ICE = SimulationParams(
     regime="cryo", size=256, views=13, particle_px=1.0, beads=0, ice=8.0, dose=200.0, pixel_nm=0.5, hot_pixels=0, thickness_px=60
 )
+PIECES = SimulationParams(size=112, views=9, beads=14, bead_nm=10, thickness_px=50, max_tilt_deg=48, seed=2)
 WITHOUT_OUTPUT = {"source", "engine", "given volumes"}
 """Steps of which there is nothing to look at here: keys of inputs, and the work of a program that is not installed."""
 TOLERANCE = 5e-3
@@ -58,6 +62,7 @@ def fingerprints() -> dict[str, list[float]]:
         assert process(folder / "B.st", recipe, Site(scratch=folder / "scratch"), output=out).ok
         volume, ice = read_record(out / "run.json").volume, processed_ice(folder / "ice")
         return {
+            "stitching": of_stitching(stitched_montage(folder / "pieces")),
             "alignment": of_alignment(out / "B_align.npz"),
             "positioning": of_alignment(out / "B_levelled.npz"),
             "ctf": [*of_array(read_defocus(ice / "B.defocus").defocus_nm), *of_mrc(ice / "B_ali.mrc")],
@@ -91,6 +96,20 @@ def processed_ice(folder: Path) -> Path:
     out = folder / "out"
     assert process(folder / "B.st", recipe, Site(scratch=folder / "scratch"), output=out).ok
     return out
+
+
+def stitched_montage(folder: Path) -> Path:
+    """Return where the pieces of a montage lie, as a run found it."""
+    folder.mkdir()
+    source = write_simulated(folder / "B.st", simulate_montage(PIECES, overlap_px=32))
+    recipe = make_recipe(BrtParameters(gold=10, thickness=60), engine="native")
+    assert process(source, recipe, Site(scratch=folder / "scratch"), output=folder / "out").ok
+    return folder / "out" / "B_montage.npz"
+
+
+def of_stitching(path: Path) -> list[float]:
+    found = read_offsets(path)
+    return [figure for each in (found.offset_px, found.error_px, found.gray.log_gain) for figure in of_array(each)]
 
 
 def of_array(values: Iterable[float]) -> list[float]:
