@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import subprocess
 import sys
 
@@ -131,7 +132,7 @@ def test_what_is_said_to_need_imod_is_what_the_native_engine_refuses(asked, imod
 
 def test_every_name_of_the_package_is_found_and_no_other():
     assert all(getattr(recipe, name) is not None for name in recipe.__all__)
-    assert set(recipe._MODULES) == set(recipe.__all__)
+    assert set(inspect.getclosurevars(recipe.__getattr__).nonlocals["modules"]) == set(recipe.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Recipes'"):
         recipe.Recipes  # noqa: B018
 

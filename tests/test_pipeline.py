@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -290,7 +291,7 @@ def test_a_full_disk_is_told_with_the_stage_that_ran_a_path_and_what_to_do(small
     assert result.stage == "align: patches"
     message = result.message or ""
     assert message.startswith(f"no room for {job.output / 'B_align.npz'} (No space left on device): ")
-    assert message.endswith(" MB are free there; make room and run the same command again")
+    assert re.search(r" [kMG]B are free there; make room and run the same command again$", message)
     assert any("is not kept" in warning for warning in read_record(job.record_path).warnings)
 
 

@@ -71,6 +71,7 @@ def stitch(job: EngineJob, pieces: Stack, grid: PieceGrid) -> StitchedViews:
 def montage_entry(grid: PieceGrid, found: PieceOffsets) -> MontageEntry:
     """Return what the record says of a stitching."""
     edges, ny_nx = found.edges, grid.piece_shape
+    places = np.where(grid.taken[..., None], found.offset_px, np.nan)
     rms = np.sqrt(np.nanmean((np.where(grid.taken[..., None], found.error_px, np.nan) ** 2).sum(axis=2)))
     return MontageEntry(
         columns=grid.columns,
@@ -79,7 +80,7 @@ def montage_entry(grid: PieceGrid, found: PieceOffsets) -> MontageEntry:
         overlap_px=grid.overlap_px,
         error_px=round(float(rms), 4),
         error_per_view_px=[round(float(each), 4) for each in found.view_error_px],
-        moved_px=round(float(np.sqrt(np.mean((found.offset_px[grid.taken] ** 2).sum(axis=-1)))), 3),
+        moved_px=round(float(np.sqrt(np.nanmean(((places - np.nanmean(places, axis=1, keepdims=True)) ** 2).sum(axis=2)))), 3),
         deviation_px=round(found.deviation_px, 4),
         edges_measured=int(np.isfinite(edges.error_px).sum()),
         edges_doubted=int(edges.doubted.sum()),

@@ -15,7 +15,7 @@ def beside_parabola(values: Sequence[float], tilt_deg: Sequence[float], included
     """Return the distances of the views that are used from a parabola over their tilts, in their order; None for few views.
 
     >>> beside_parabola([1.0, 4.0, 9.0, 16.0, 27.0], [1, 2, 3, 4, 5], [True] * 5).round(2)
-    array([-0.06,  0.23, -0.34,  0.23, -0.06])
+    array([-0.17,  0.29,  0.17, -0.51,  0.23])
     """
     used = np.flatnonzero(included)
     if len(values) != len(tilt_deg) or len(used) < _FEWEST:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tiltflow.piece_grid import PieceGrid
+from tiltflow.preprocess.montage.offsets import about_those_seen
 from tiltflow.preprocess.montage.solution import incidence, solve
 
 VIEWS = 9
@@ -101,3 +102,14 @@ def test_variances_grow_where_loops_do_not_close(rng):
     d = np.einsum("ek,vka->vea", incidence(grid), true) + rng.normal(0, 0.3, (VIEWS, 4, 2))
     result = solve(grid, d, np.full(d.shape, 0.1**2), np.ones((VIEWS, 4), bool), SLOPE)
     assert 4 < result.inflation < 20
+
+
+def test_a_piece_that_was_never_taken_makes_the_places_of_the_others_no_less_sure():
+    known = np.diag([0.01, 0.02, 0.03])
+    covariance = np.zeros((1, 2, 4, 4))
+    covariance[:, :, :3, :3], covariance[:, :, 3, 3] = known, 100.0
+    about = about_those_seen(covariance, np.array([[True, True, True, False]]))
+    centre = np.eye(3) - 1 / 3
+    assert np.allclose(about[0, 0, :3, :3], centre @ known @ centre.T)
+    assert about[0, 1, 3, 3] > 99
+    assert np.isfinite(about_those_seen(covariance, np.zeros((1, 4), bool))).all(), "a view that shows nothing"

@@ -70,7 +70,7 @@ class PieceOffsets:
     offset_px
         `(views, pieces, 2)`: what is to be added to the corner of a piece; mean 0 over the pieces of a view.
     error_px
-        `(views, pieces, 2)`: standard errors along x and y.
+        `(views, pieces, 2)`: standard errors along x and y, about the mean of the pieces of a view that are seen.
     covariance
         `(views, 2, pieces, pieces)`, along x and along y, square pixels.
     rotation_deg, magnification
@@ -370,7 +370,8 @@ class _Measurement:
             loop_error_px=np.linalg.norm(displacement - solution.predicted_px, axis=2),
             doubted=doubted,
         )
-        error = np.moveaxis(np.sqrt(np.maximum(np.einsum("vakk->vak", solution.covariance), 0)), 1, 2)
+        covariance = about_those_seen(solution.covariance, self.grid.taken & ~blank)
+        error = np.moveaxis(np.sqrt(np.maximum(np.einsum("vakk->vak", covariance), 0)), 1, 2)
         expected_only = ~voted & (self.grid.pieces > 1)
         told = remarks(
             self.grid,
@@ -387,7 +388,7 @@ class _Measurement:
         return PieceOffsets(
             offset_px=solution.offset_px,
             error_px=error,
-            covariance=solution.covariance,
+            covariance=covariance,
             rotation_deg=np.rad2deg(parts.rotation),
             magnification=parts.magnification,
             gray=gray,
@@ -398,6 +399,17 @@ class _Measurement:
             deviation_px=solution.deviation_px,
             warnings=told,
         )
+
+
+def about_those_seen(covariance: Floats, seen: Flags) -> Floats:
+    """Return the covariance of offsets, `(views, 2, pieces, pieces)`, about the mean of the pieces that are seen, `(views, pieces)`.
+
+    An alignment takes up the mean of what a view shows; a piece that is missing says nothing of the places of the others.
+    """
+    share = np.where(seen.any(axis=1, keepdims=True), seen, True).astype(float)
+    share /= share.sum(axis=1, keepdims=True)
+    centre = np.eye(seen.shape[1]) - share[:, None, :]
+    return np.asarray(np.einsum("vij,vajk,vlk->vail", centre, covariance, centre))
 
 
 def _sure(matches: list[list[Match | None]]) -> Flags:
