@@ -16,7 +16,7 @@ from tiltflow.cli import NONE_SUCCEEDED, NOT_TOLD, SOME_FAILED, USAGE_ERROR
 
 STATUSES = {0, SOME_FAILED, USAGE_ERROR, NONE_SUCCEEDED, NOT_TOLD}
 WORDS = {
-    errno.ENOSPC: ("No space left", "No room", "no room", "disk full", "GB free"),
+    errno.ENOSPC: ("No space left", "No room", "no room", "disk full", "kB free", "MB free", "GB free"),
     errno.EIO: ("Input/output error", "I/O error"),
 }
 ATTACKS = {

@@ -14,6 +14,7 @@ from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.alignment_files import write_alignment_files
 from tiltflow.engines.native.engine import align
+from tiltflow.engines.native.prepared_views import PreparedViews
 from tiltflow.errors import StageError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
@@ -48,7 +49,7 @@ def run(folder: Path, series: SimulatedSeries, *overrides: str, fallback: bool =
     recipe = made.for_engine("native").for_series(known.pixel_size_angstrom)
     job = EngineJob(known, recipe, Site(), folder, Recorder.start(folder / "run.json", source, "test"))
     with one_thread_for_algebra(), open_mrc(source) as raw:
-        alignment = align(job, raw)[1]
+        alignment = align(job, PreparedViews(job, raw))
     job.note_alignment(alignment)
     write_alignment_files(folder, known, alignment)
     return job, alignment

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.engine import align
+from tiltflow.engines.native.prepared_views import PreparedViews
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
 from tiltflow.model import Alignment
@@ -47,7 +48,7 @@ def aligned(folder: Path, *, local: bool) -> Alignment:
     series = read_series(source, recipe.hints)
     job = EngineJob(series, recipe, Site(), folder, Recorder.start(folder / "run.json", source, "test"))
     with open_mrc(source) as raw:
-        return align(job, raw)[1]
+        return align(job, PreparedViews(job, raw))
 
 
 @pytest.mark.slow
