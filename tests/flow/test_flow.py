@@ -349,7 +349,8 @@ def test_a_crash_is_an_error_to_the_portal_too(
     prefect_server: None, portal: Any, sample: Path, fake_imod: Any, tmp_path: Path
 ) -> None:
     program = tmp_path / "imod" / "bin" / "batchruntomo"
-    program.write_text(f"#!/bin/sh\nkill -INT {os.getpid()}\nsleep 2\n")
+    # Long enough for the interrupt to be seen while IMOD works: a failure of IMOD would be made good by the native engine in a second.
+    program.write_text(f"#!/bin/sh\nkill -INT {os.getpid()}\nexec sleep 20\n")
     with pytest.raises(KeyboardInterrupt):
         run(callback_url=portal.url, token=TOKEN, x_file_name="ts1.st")
     assert portal.statuses == ["running", "error"]
