@@ -33,9 +33,11 @@ gc.disable()  # until all is imported
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
-# Tests send Ctrl-C to programs; a suite that a shell started in the background would hand on that it is ignored.
+# Tests send Ctrl-C and SIGHUP to programs; a suite that a shell started in the background, or nohup, would hand on that they are ignored.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 DATA = Path(__file__).parent / "data"
