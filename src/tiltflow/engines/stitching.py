@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.align.piece_weights import StitchedPieces
-from tiltflow.atomic_write import write_bytes
 from tiltflow.engines.base import EngineJob
-from tiltflow.errors import FormatError, LocationError
+from tiltflow.formats.array_archive import read_archive, write_archive
 from tiltflow.model import Alignment, Stack
 from tiltflow.piece_grid import PieceGrid
 from tiltflow.preprocess.montage import (
@@ -128,10 +124,7 @@ def write_offsets(path: Path, found: PieceOffsets) -> None:
     arrays: dict[str, Any] = {name: getattr(found, name) for name in _arrays(PieceOffsets)}
     arrays |= {f"gray_{name}": getattr(found.gray, name) for name in _arrays(GrayLevels)}
     arrays |= {f"edges_{name}": getattr(found.edges, name) for name in _arrays(EdgeEvidence)}
-    about = json.dumps({"deviation_px": found.deviation_px, "warnings": list(found.warnings)})
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, about=np.array(about), **arrays)
-    write_bytes(path, buffer.getbuffer())
+    write_archive(path, {"deviation_px": found.deviation_px, "warnings": list(found.warnings)}, arrays)
 
 
 def read_offsets(path: Path) -> PieceOffsets:
@@ -144,21 +137,17 @@ def read_offsets(path: Path) -> PieceOffsets:
     FormatError
         If it is not one that :func:`write_offsets` made.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(str(arrays["about"]))
-        return PieceOffsets(
-            **{name: arrays[name] for name in _arrays(PieceOffsets)},
-            gray=GrayLevels(**{name: arrays[f"gray_{name}"] for name in _arrays(GrayLevels)}),
-            edges=EdgeEvidence(**{name: arrays[f"edges_{name}"] for name in _arrays(EdgeEvidence)}),
-            deviation_px=float(about["deviation_px"]),
-            warnings=tuple(about["warnings"]),
-        )
-    except OSError as error:
-        raise LocationError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{path}: does not hold the pieces of a montage as tiltflow writes them ({error})") from error
+    return read_archive(path, _offsets, "does not hold the pieces of a montage as tiltflow writes them")
+
+
+def _offsets(about: dict[str, Any], arrays: dict[str, Any]) -> PieceOffsets:
+    return PieceOffsets(
+        **{name: arrays[name] for name in _arrays(PieceOffsets)},
+        gray=GrayLevels(**{name: arrays[f"gray_{name}"] for name in _arrays(GrayLevels)}),
+        edges=EdgeEvidence(**{name: arrays[f"edges_{name}"] for name in _arrays(EdgeEvidence)}),
+        deviation_px=float(about["deviation_px"]),
+        warnings=tuple(about["warnings"]),
+    )
 
 
 def _arrays(kind: type) -> tuple[str, ...]:

@@ -7,9 +7,6 @@ The covariances of patch tracks and the sizes of the patches are left out: nothi
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tiltflow.atomic_write import write_bytes
-from tiltflow.errors import FormatError, LocationError
+from tiltflow.formats.array_archive import read_archive, write_archive
 from tiltflow.model import Alignment, Evidence, LocalAlignment, PieceShifts, Tracks
 
 _LOCAL = ("centre_px", "transforms", "delta_tilt_deg", "tracks")
@@ -60,9 +56,7 @@ def write_alignment(path: Path, alignment: Alignment) -> None:
     if (pieces := alignment.pieces) is not None:
         about["pieces"] = {name: getattr(pieces, name) for name in ("used", "leave_out_px", "error_px", "notes", "warnings")}
         arrays |= {f"pieces_{name}": getattr(pieces, name) for name in _PIECES}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, about=np.array(json.dumps(about, default=_plain)), **arrays)
-    write_bytes(path, buffer.getbuffer())
+    write_archive(path, about, arrays, _plain)
 
 
 def read_alignment(path: Path) -> Alignment:
@@ -75,15 +69,7 @@ def read_alignment(path: Path) -> Alignment:
     FormatError
         If it is not one that :func:`write_alignment` made.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(str(arrays.pop("about")))
-        return _alignment(about, arrays)
-    except OSError as error:
-        raise LocationError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{path}: is not an alignment that tiltflow wrote ({error})") from error
+    return read_archive(path, _alignment, "is not an alignment that tiltflow wrote")
 
 
 def _alignment(about: Mapping[str, Any], arrays: Mapping[str, Any]) -> Alignment:
