@@ -14,10 +14,13 @@ from typing import Any, TypeVar, cast
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
+REORDERED = frozenset({"reassoc", "contract", "arcp", "nsz"})
+"""Of what `fastmath` allows: sums and products in the order that is quickest, while what is no number stays none."""
+
 _making = threading.RLock()
 
 
-def kernel(*, fastmath: bool = False) -> Callable[[Loop], Loop]:
+def kernel(*, fastmath: bool | frozenset[str] = False) -> Callable[[Loop], Loop]:
     """Return the decorator that compiles a kernel and keeps it; with `fastmath` sums are taken in the order that is quickest.
 
     Division by zero gives infinity, as in NumPy.  What is compiled is kept where numba keeps it (beside the module, else in the home
@@ -41,7 +44,7 @@ def kept_in(loop: Callable[..., Any]) -> Path | None:
 class _Kernel:
     """A loop that becomes numba's function when it is first called."""
 
-    def __init__(self, loop: Callable[..., Any], fastmath: bool) -> None:
+    def __init__(self, loop: Callable[..., Any], fastmath: bool | frozenset[str]) -> None:
         self._loop, self._fastmath = loop, fastmath
         self._made: Any = None
 

@@ -23,9 +23,9 @@ _CANNOT_BE_READ = (OSError, EOFError, pickle.UnpicklingError, AttributeError, Im
 """What reading raises of a file that is broken, as a power cut leaves it: pickle names no fewer."""
 
 
-def compiled(loop: Callable[..., Any], *, fastmath: bool) -> Any:
+def compiled(loop: Callable[..., Any], *, fastmath: bool | frozenset[str]) -> Any:
     """Return numba's function for a loop: compiled at its first call, and kept on the disk where that is possible."""
-    made = numba.njit(nogil=True, fastmath=fastmath, error_model="numpy")(loop)
+    made = numba.njit(nogil=True, fastmath=fastmath if isinstance(fastmath, bool) else set(fastmath), error_model="numpy")(loop)
     if (cache := _cache_of(loop)) is not None:
         setattr(made, _SLOT, cache)
     return made

@@ -116,8 +116,8 @@ def read_binned(
         images[place] = image
         tell(progress, (place + 1) / len(views))
     light = is_light_on_dark(images)
-    for image in images:
-        image[...] = _flatten(image, light_on_dark=light)
+    for place, image in enumerate(map_threads(lambda image: _flatten(image, light_on_dark=light), images, threads)):
+        images[place] = image
     pattern = find_pattern(images) if take_out_pattern else None
     if pattern is not None:
         images -= pattern.image

@@ -1,8 +1,8 @@
 """The tilt axis angle, estimated from the images alone.
 
 Views stretched along the wrong direction disagree with the covariance model: its likelihood, with the variances estimated anew for
-each angle, has one broad maximum at the true angle, to a fraction of a degree even at low doses.  A scan over half a turn checks
-that the nominal angle is near the maximum at all (its sign may be wrong, or a quarter turn missing); a fine search follows.
+each angle, has one broad maximum at the true angle, to a fraction of a degree even at low doses.  That the nominal angle is near the
+maximum at all (its sign may be wrong, or a quarter turn missing) is checked before, by :mod:`tiltflow.align.coarse.starts`.
 
 The images of a tilt series cannot determine the handedness: turning the axis by half a turn is equivalent to changing the sign of
 all tilts, and shows the specimen mirrored.
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.align.projection.posterior import FreeParameters
-from tiltflow.align.projection.projection_fit import INITIAL_THICKNESS, ProjectionFit, turned
+from tiltflow.align.projection.projection_fit import INITIAL_THICKNESS, ProjectionFit
 from tiltflow.align.projection.stretched_views import ViewGeometry
 from tiltflow.preprocess.binned_views import BinnedViews
 
@@ -27,13 +27,6 @@ Floats = NDArray[np.float64]
 
 _MOST_VIEWS = 45
 """Views are thinned out evenly to at most so many: the time grows with the third power of their number."""
-_SCAN_STEP_DEG = 10.0
-"""Step of the scan over half a turn; the fine search moves by up to 6 degrees a round and covers what lies
-between.  It divides 90, so that the nominal angle is among those scanned."""
-_SCAN_SIZE = 32
-"""Pixels along a side of the images of the scan: its maximum is broad, and 18 likelihoods are computed."""
-_SCAN_GROUPS = 4
-"""Rings of frequencies of the scan: images of 32 px have few frequencies a ring."""
 _GROUPS = 6
 """Rings of frequencies of the fine search."""
 _EM_ITERATIONS = 3
@@ -61,9 +54,6 @@ _RECOGNISED = 6.0
 _OVERRULED = 3.0
 """The nominal angle is replaced when the estimate lies this many standard deviations away; smaller differences are left to the
 alignment that follows."""
-_CLEAR = 4.0
-"""By how much an angle of the scan must be more likely than the nominal one, in units of the roughness of the likelihood (median
-second difference)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +103,9 @@ def find_axis(views: BinnedViews, where: ViewGeometry, given_deg: float, *, thre
     thickness_px = INITIAL_THICKNESS * max(views.raw_shape)
     some = thinned(len(views.images), _MOST_VIEWS)
     views, where = replace(views, images=views.images[some]), where.of(some)
-    offset = _scan(views, where, thickness_px, threads)
-    fit = ProjectionFit(views, turned(where, np.deg2rad(offset)), thickness_px, groups=_GROUPS, threads=threads)
+    fit = ProjectionFit(views, where, thickness_px, groups=_GROUPS, threads=threads)
     fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS)
-    width, found, spread = _WIDTH_DEG, where.axis_deg + offset, np.inf
+    width, found, spread = _WIDTH_DEG, where.axis_deg, np.inf
     for _ in range(_ROUNDS):
         search = fit.search(np.deg2rad(width), _SLOPE_WIDTH)
         move, spread = float(np.rad2deg(search.turn)), float(np.rad2deg(search.spread))
@@ -135,18 +124,3 @@ def find_axis(views: BinnedViews, where: ViewGeometry, given_deg: float, *, thre
         "the header: the estimate is used"
     )
     return Axis(given_deg, found, error, found, (note,))
-
-
-def _scan(views: BinnedViews, where: ViewGeometry, thickness_px: float, threads: int) -> float:
-    """Return the offset from the nominal angle, degrees, of the likelihood's maximum over half a turn; 0 where it is near or unclear."""
-    small = views.binned(max(max(views.images.shape[1:]) // _SCAN_SIZE, 1))
-    fit = ProjectionFit(small, where, thickness_px, groups=_SCAN_GROUPS, threads=threads)
-    fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS)
-    offsets = np.arange(-90.0, 90.0, _SCAN_STEP_DEG)
-    likelihoods = np.array(
-        [fit.likelihood(turned(fit.where, np.deg2rad(offset)), em_iterations=_EM_ITERATIONS) for offset in offsets]
-    )
-    best = int(np.argmax(likelihoods))
-    rough = float(np.median(np.abs(np.diff(likelihoods, 2))))
-    clear = likelihoods[best] - likelihoods[offsets == 0].item() > _CLEAR * rough
-    return float(offsets[best]) if abs(offsets[best]) > _SCAN_STEP_DEG and clear else 0.0

@@ -167,7 +167,7 @@ def align_coarse(
     least, axis = views.binned(_factor(views, _SMALL_SIZE_PX)), Axis.unknown(axis_angle_deg)
 
     def under(part: BinnedViews, some: NDArray[np.intp], angle_deg: float) -> ViewGeometry:
-        return _place(part, tilts[chosen][some], angle_deg, params, threads, thoroughly=False).where
+        return _place(part, tilts[chosen][some], angle_deg, params, 1, thoroughly=False).where  # several starts at once
 
     searched = params.find_axis and len(chosen) >= _FEWEST_FOR_AXIS
     if searched and not axis_told:

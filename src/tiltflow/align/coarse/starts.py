@@ -18,6 +18,7 @@ from tiltflow.align.coarse.axis_search import Axis, thinned
 from tiltflow.align.projection.posterior import FreeParameters
 from tiltflow.align.projection.projection_fit import INITIAL_THICKNESS, ProjectionFit
 from tiltflow.align.projection.stretched_views import ViewGeometry
+from tiltflow.parallel import map_threads
 from tiltflow.preprocess.binned_views import BinnedViews
 
 Floats = NDArray[np.float64]
@@ -98,7 +99,7 @@ def from_starts(views: BinnedViews, place: Place, assumed_deg: float, *, threads
     assumed_deg
         The angle that is used where nothing is found, degrees; what is found is within a quarter turn of it.
     threads
-        Views worked on at the same time.
+        Starts worked on at the same time.
     """
     starts = all_over(views, place, threads=threads)
     if not starts.decided:
@@ -189,12 +190,14 @@ def _finer(views: BinnedViews, place: Place, about_deg: float, threads: int) -> 
 def _likelihoods(views: BinnedViews, place: Place, angles_deg: Floats, threads: int) -> Floats:
     """Return the log-likelihood of the views placed under each angle, after one more joint step, `(angles,)`."""
     some = thinned(len(views.images), _MOST_VIEWS)
-    part, size, found = replace(views, images=views.images[some]), max(views.raw_shape), []
-    for angle in angles_deg:
-        fit = ProjectionFit(part, place(part, some, float(angle)), INITIAL_THICKNESS * size, groups=_GROUPS, threads=threads)
+    part, size = replace(views, images=views.images[some]), max(views.raw_shape)
+
+    def at(angle_deg: float) -> float:
+        fit = ProjectionFit(part, place(part, some, angle_deg), INITIAL_THICKNESS * size, groups=_GROUPS)
         fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS)
-        found.append(fit.assess(fit.where).likelihood)
-    return np.array(found)
+        return fit.assess(fit.where).likelihood
+
+    return np.array(list(map_threads(at, map(float, angles_deg), threads)))
 
 
 def _nearest(angle_deg: float, about_deg: float) -> float:

@@ -16,8 +16,6 @@ thickness of the section and layers of gold appear in the profile.
 
 The leave-out prediction of view i, from `a = C^-1 g` alone: `g_i - a_i / (C^-1)_ii` (Rasmussen and Williams, Gaussian Processes for
 Machine Learning, 2006, eq. 5.12).  IMOD has no counterpart.
-
-The many small systems are solved one after the other: threads would wait for the interpreter, and take longer than one alone.
 """
 
 from __future__ import annotations
@@ -25,10 +23,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.align.projection.frequency_band import FrequencyBand
+from tiltflow.parallel import map_threads
 
 Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
@@ -64,6 +62,11 @@ _TAILS = 0.05
 """Share of the power left out at each side when the thickness is measured."""
 _NOISE_BOUNDS = 1e-4, 1e3
 """Bounds of the noise over signal of a ring."""
+_PARTS = 8
+"""Parts that the frequencies along x are shared out in: threads that are of use."""
+_WORTH_THREADS = 1_000_000
+"""Frequencies times the third power of the views from which threads are used: about a millisecond of work."""
+_NOT_POSITIVE = "the covariance of the views is not positive"
 _VIEW_NOISE_BOUNDS = 0.05, 1e4
 """Bounds of the noise of a view relative to the typical one; a view of something else must be able to lose all weight."""
 
@@ -75,7 +78,7 @@ class CovarianceModel:
     Attributes
     ----------
     z
-        Depths, pixels of the frame.
+        Depths, pixels of the frame: whole numbers from minus the last to the last.
     profile
         Share of the power at each depth; adds up to 1.
     signal, noise
@@ -106,6 +109,19 @@ class CovarianceModel:
         profile = _REMEMBERED * self.profile + (1 - _REMEMBERED) * even / even.sum()
         noise = np.maximum(self.noise, _LEAST_NOISE_BROADENED)
         return replace(self, profile=profile, noise=noise, view_noise=np.sqrt(self.view_noise))
+
+    @property
+    def sums(self) -> Floats:
+        """The profile as even and odd sums over depth, `(4, half + 1)`: of the phases' cosines and sines, then of their derivatives by q.
+
+        The sum over z of `w(z) exp(-i z t)` is that of `even cos(z t) + i odd sin(z t)` over z from 0; the last two are, for the sum of
+        `z w(z) exp(-i z t)`, what stands before the cosine and, but for the factor i, the sine.
+        """
+        half = len(self.z) // 2
+        above, below = self.profile[half:], self.profile[half::-1]
+        even, odd = above + below, below - above
+        even[0] = above[0]
+        return np.stack([even, odd, -self.z[half:] * odd, -self.z[half:] * even])
 
     @property
     def thickness(self) -> float:
@@ -144,57 +160,76 @@ class Prediction:
     precision: NDArray[np.float32]
 
 
-def depth_phases(q: float, tangents: Floats, z: Floats) -> Complexes:
-    """Return `exp(-2 pi i z q tan t)`, `(views, z)`: the phase of content at each depth in each view, at the frequency q along x."""
-    return np.asarray(np.exp(-2j * np.pi * q * tangents[:, None] * z[None, :]))
-
-
-def resolution_noise(q: float, tangents: Floats) -> Floats:
-    """Return the noise relative to the signal, `(views,)`, that stands for the limited resolution of stretched views at q."""
+def resolution_noise(q: ArrayLike, tangents: Floats) -> Floats:
+    """Return the noise relative to the signal, `(..., views)`, that stands for the limited resolution of stretched views at each q."""
     cosine = 1 / np.sqrt(1 + tangents**2)
-    return np.asarray((q / (_RESOLVED * cosine)) ** _STEEPNESS)
+    return np.asarray((np.asarray(q)[..., None] / (_RESOLVED * cosine)) ** _STEEPNESS)
 
 
-def precisions(model: CovarianceModel, phases: Complexes, groups: NDArray[np.intp], unresolved: Floats) -> tuple[Complexes, Floats]:
-    """Return the inverses of the covariances in some rings over the signal's power, `(groups, views, views)`, and their log-determinants.
+def precisions(model: CovarianceModel, q: float, tangents: Floats, groups: NDArray[np.intp]) -> tuple[Complexes, Floats]:
+    """Return the inverses of the covariances in some rings over the signal's power, and the log-determinants of the inverses.
+
+    Parameters
+    ----------
+    model
+        The variances.
+    q
+        Frequency along x, cycles per pixel of the frame.
+    tangents
+        Of the tilts, `(views,)`.
+    groups
+        Numbers of the rings.
+
+    Returns
+    -------
+    inverses, determinants
+        `(groups, views, views)` and `(groups,)`.
 
     Raises
     ------
     LinAlgError
         If a covariance is not positive definite.
     """
-    covariance = (phases * model.profile) @ phases.conj().T
-    views = len(covariance)
-    noise = model.noise[groups][:, None] * model.view_noise + unresolved + _LEAST
-    lower, determinants = np.empty((len(groups), views, views), np.complex128), np.empty(len(groups))
-    for k in range(len(groups)):
-        noisy = np.array(covariance, order="F")
-        noisy[np.diag_indices(views)] += noise[k]
-        root, failed = scipy.linalg.lapack.zpotrf(noisy, lower=1, overwrite_a=1)
-        if failed:
-            raise np.linalg.LinAlgError("the covariance of the views is not positive")
-        determinants[k] = -2 * np.sum(np.log(np.real(np.diag(root))))
-        lower[k], _ = scipy.linalg.lapack.zpotri(root, lower=1, overwrite_c=1)
-    below = np.tril(lower, -1)
-    inverses = below + below.conj().transpose(0, 2, 1)
-    inverses[:, np.arange(views), np.arange(views)] = np.real(np.diagonal(lower, axis1=1, axis2=2))
-    return inverses, determinants
+    from tiltflow.kernels import covariance  # numba is slow to import
+
+    views = len(tangents)
+    noise = model.noise[groups][:, None] * model.view_noise + resolution_noise(q, tangents) + _LEAST
+    inverses, logarithms = np.empty((len(groups), views, views), np.complex128), np.empty(len(groups))
+    even, odd, _, _ = model.sums
+    covariance.invert_rings(2 * np.pi * q * tangents, even, odd, noise, inverses, logarithms, *_room(views))
+    if not np.all(np.isfinite(logarithms)):
+        raise np.linalg.LinAlgError(_NOT_POSITIVE)
+    return inverses, -logarithms
 
 
 def em_step(
-    model: CovarianceModel, band: FrequencyBand, spectra: Spectra, tangents: Floats, *, depth: bool = True
+    model: CovarianceModel, band: FrequencyBand, spectra: Spectra, tangents: Floats, *, depth: bool = True, threads: int = 1
 ) -> tuple[CovarianceModel, float]:
     """Return the model after one EM iteration, and the log-likelihood of the one given.
 
     Each variance is multiplied by the power that its component explains over the power it is expected to explain.  `depth` says
     whether the profile is estimated too.
     """
-    sums = [np.zeros(()) for _ in ("depth", "noise", "power")]
-    for index in range(0, len(band.q), _STRIDE):
-        parts = _explained(model, band, index, spectra[index], tangents)
-        sums = [total + part for total, part in zip(sums, parts, strict=True)]
-    by_depth, noise, power = sums
-    # Rows of `power`: squares of whitened data, their number, log-determinants.
+    from tiltflow.kernels import covariance  # numba is slow to import
+
+    chosen = np.arange(0, len(band.q), _STRIDE)
+    terms = _Terms.of(model, band, tangents)
+    even, odd, _, _ = model.sums
+
+    def at(some: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
+        by_depth, noise = np.zeros((2, len(model.z))), np.zeros((2, band.groups, len(tangents)))
+        power, room = np.zeros((3, band.groups)), _room(len(tangents))
+        for q in some:
+            sums, angles, seen = (by_depth, noise, power), terms.angles[q], terms.unresolved[q] < _RESOLVED_NOISE
+            where = band.order[q], band.starts[q], spectra[q]
+            if not covariance.explain(
+                angles, even, odd, terms.noise + terms.unresolved[q], seen, model.signal, *where, *sums, *room
+            ):
+                raise np.linalg.LinAlgError(_NOT_POSITIVE)
+        return by_depth, noise, power
+
+    parts = map_threads(at, _shared(chosen), _worth(threads, len(chosen), len(tangents)))
+    by_depth, noise, power = (np.sum(sums, axis=0) for sums in zip(*parts, strict=True))
     signal = model.signal * np.where(power[1] > 0, power[0] / np.maximum(power[1], 1), 1.0)
     profile = model.profile * (_ratio(*by_depth) if depth else 1.0)
     by_group, by_view = noise.sum(axis=2), noise.sum(axis=1)
@@ -209,6 +244,41 @@ def em_step(
         view_noise=view_noise,
     )
     return updated, likelihood
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Terms:
+    """What the covariances of all q are made of, beside the profile.
+
+    `angles` and `unresolved` are `(q, views)`: the phase of each view at the depth of one pixel, and the noise of what it does not
+    resolve; `noise` is `(groups, views)`.
+    """
+
+    angles: Floats
+    unresolved: Floats
+    noise: Floats
+
+    @classmethod
+    def of(cls, model: CovarianceModel, band: FrequencyBand, tangents: Floats) -> _Terms:
+        angles = 2 * np.pi * band.q[:, None] * tangents
+        return cls(angles, resolution_noise(band.q, tangents), model.noise[:, None] * model.view_noise + _LEAST)
+
+
+def _room(views: int) -> tuple[Floats, Floats]:
+    """Return arrays for kernels to work in."""
+    from tiltflow.kernels import covariance  # numba is slow to import
+
+    return np.empty((covariance.MATRICES, views, views)), np.empty((covariance.VECTORS, views))
+
+
+def _shared(chosen: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Return numbers in parts of about equal work, as high q meet fewer rings; always as many, so that sums do not depend on threads."""
+    return [chosen[k::_PARTS] for k in range(min(_PARTS, len(chosen)))]
+
+
+def _worth(threads: int, frequencies: int, views: int) -> int:
+    """Return the number of threads to use: one where starting others costs more than they save."""
+    return threads if frequencies * views**3 >= _WORTH_THREADS else 1
 
 
 def independent_log_likelihood(band: FrequencyBand, spectra: Spectra) -> float:
@@ -233,56 +303,26 @@ def _ratio(explained: Floats, expected: Floats) -> Floats:
     return np.asarray(np.where(expected > 0, explained / np.maximum(expected, 1e-300), 1.0))
 
 
-def _explained(
-    model: CovarianceModel, band: FrequencyBand, index: int, data: NDArray[np.complex64], tangents: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Return, for one q, the power explained by depths, noise and signal, and the power they are expected to explain."""
-    rings = band.rings[index]
-    depth, noise, power = np.zeros((2, len(model.z))), np.zeros((2, band.groups, len(tangents))), np.zeros((3, band.groups))
-    if not rings.groups.size:
-        return depth, noise, power
-    phases = depth_phases(band.q[index], tangents, model.z)
-    unresolved = resolution_noise(band.q[index], tangents)
-    inverses, determinants = precisions(model, phases, rings.groups, unresolved)
-    given = data[:, rings.order] / np.sqrt(np.repeat(model.signal[rings.groups], rings.counts))
-    weighted = np.empty(given.shape, np.complex128)
-    for k, part in rings:
-        weighted[:, part] = inverses[k] @ given[:, part]
-    seen, counts = unresolved < _RESOLVED_NOISE, rings.counts[:, None]
-    # The power explained by a depth z is the quadratic form of its phases; those of all rings add up.
-    for row, form in enumerate((weighted @ weighted.conj().T, np.tensordot(rings.counts, inverses, 1))):
-        depth[row] = np.real(np.sum(phases.conj() * (form @ phases), axis=0))
-    squares = weighted.real**2 + weighted.imag**2
-    noise[0, rings.groups] = np.where(seen, np.add.reduceat(squares, rings.starts, axis=1).T, 0)
-    noise[1, rings.groups] = np.where(seen, counts * np.real(np.diagonal(inverses, axis1=1, axis2=2)), 0)
-    power[0, rings.groups] = np.add.reduceat(np.real(np.sum(given.conj() * weighted, axis=0)), rings.starts)
-    power[1, rings.groups] = rings.counts * len(tangents)
-    power[2, rings.groups] = rings.counts * -determinants
-    return depth, noise, power
-
-
-def predict(model: CovarianceModel, band: FrequencyBand, spectra: Spectra, tangents: Floats) -> Prediction:
+def predict(model: CovarianceModel, band: FrequencyBand, spectra: Spectra, tangents: Floats, *, threads: int = 1) -> Prediction:
     """Return each view as predicted from the others, the derivative by its tilt, and the weighted residual."""
+    from tiltflow.kernels import covariance  # numba is slow to import
+
     predicted, by_tilt, weighted = (np.zeros_like(spectra) for _ in range(3))
     precision = np.zeros(spectra.shape, np.float32)
-    for index, rings in enumerate(band.rings):
-        if not rings.groups.size:
-            continue
-        phases = depth_phases(band.q[index], tangents, model.z)
-        inverses, _ = precisions(model, phases, rings.groups, resolution_noise(band.q[index], tangents))
-        # A change of tilt by dt moves content at depth z by z / cos^2 t dt.
-        moved = (phases * (-2j * np.pi * band.q[index] * model.z * model.profile)) @ phases.conj().T * (1 + tangents**2)[:, None]
-        np.fill_diagonal(moved, 0)
-        alone = np.real(np.diagonal(inverses, axis1=1, axis2=2))
-        own = np.sum(moved * inverses.transpose(0, 2, 1), axis=2)
-        for k, part in rings:
-            members = rings.order[part]
-            data = spectra[index][:, members]
-            solved = inverses[k] @ data
-            predicted[index][:, members] = data - solved / alone[k][:, None]
-            by_tilt[index][:, members] = moved @ solved - (own[k] / alone[k])[:, None] * solved
-            weighted[index][:, members] = solved / model.signal[rings.groups[k]]
-            precision[index][:, members] = alone[k][:, None] / model.signal[rings.groups[k]]
+    terms = _Terms.of(model, band, tangents)
+
+    def at(some: NDArray[np.intp]) -> None:
+        room = _room(len(tangents))
+        for q in some:
+            # A change of tilt by dt moves content at depth z by z / cos^2 t dt.
+            to_tilt, noise = 2 * np.pi * band.q[q] * (1 + tangents**2), terms.noise + terms.unresolved[q]
+            given = terms.angles[q], model.sums, noise, to_tilt, model.signal, band.order[q], band.starts[q], spectra[q]
+            if not covariance.foretell(*given, predicted[q], by_tilt[q], weighted[q], precision[q], *room):
+                raise np.linalg.LinAlgError(_NOT_POSITIVE)
+
+    every = np.arange(len(band.q))
+    for _ in map_threads(at, _shared(every), _worth(threads, len(every), len(tangents))):
+        pass
     return Prediction(predicted, by_tilt, weighted, precision)
 
 

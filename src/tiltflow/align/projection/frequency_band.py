@@ -62,6 +62,8 @@ class FrequencyBand:
         Number of rings.
     rings
         For each q, its frequencies ring by ring.
+    order, starts
+        The same in two arrays, `(q, p)` and `(q, groups + 1)`: frequencies along y by ring, and where each ring begins among them.
     """
 
     shape: tuple[int, int]
@@ -72,6 +74,8 @@ class FrequencyBand:
     group: NDArray[np.intp]
     groups: int
     rings: tuple[Rings, ...]
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
 
     @classmethod
     def up_to(cls, shape: tuple[int, int], highest: float, groups: int) -> FrequencyBand:
@@ -82,7 +86,9 @@ class FrequencyBand:
         q, p = q[columns], p[rows]
         radius = np.hypot(q[:, None], p[None, :])
         group = np.where(radius < highest, np.floor(radius / highest * groups), -1).astype(np.intp)
-        return cls(shape, q, p, columns, rows, group, groups, tuple(map(Rings.of, group)))
+        order = np.argsort(group, axis=1, kind="stable")
+        starts = np.stack([np.count_nonzero(group < ring, axis=1) for ring in range(groups + 1)], axis=1)
+        return cls(shape, q, p, columns, rows, group, groups, tuple(map(Rings.of, group)), order, starts)
 
     def crop(self, transforms: NDArray[np.complex64]) -> NDArray[np.complex64]:
         """Return the bands `(..., q, p)` of real transforms of the frame, `(..., ny, nx // 2 + 1)`."""

@@ -19,9 +19,7 @@ from tiltflow.align.projection.covariance_model import (
     CovarianceModel,
     Prediction,
     Spectra,
-    depth_phases,
     precisions,
-    resolution_noise,
 )
 from tiltflow.align.projection.frequency_band import FrequencyBand, Rings
 from tiltflow.align.projection.stretched_views import StretchedViews, ViewGeometry
@@ -36,6 +34,8 @@ _STRIDE = 2
 """The matrix is computed from every second frequency along x and y: the window has smoothed the spectra."""
 _WORTH_THREADS = 50_000
 """Pixels of a frame from which threads are used: below (224 x 224) starting a thread costs more than it saves."""
+_KEPT_PX = 4_000_000
+"""Pixels of all frames up to which the weights of the views are kept from one use of a geometry to the next: 16 MB."""
 _LOBE_PX = 4
 """Pixels to either side that a peak is wide: finer detail than that is what places a view."""
 _AT_ONCE_PX = 400_000
@@ -74,6 +74,7 @@ class Matcher:
         self.threads = threads if ny * nx >= _WORTH_THREADS else 1
         rows, columns = (np.minimum(np.arange(n) * _BLOCKS // n, _BLOCKS - 1) for n in (ny, nx))
         self._blocks = np.ascontiguousarray(rows[:, None] * _BLOCKS + columns[None, :], np.int32)
+        self._weighed: tuple[ViewGeometry | None, dict[int, Images]] = None, {}
 
     def spectra(self, where: ViewGeometry, filling: Spectra | None) -> Spectra:
         """Return the transforms of all views, `(q, views, p)`; what lies outside a view is filled from `filling`, its prediction.
@@ -87,7 +88,7 @@ class Matcher:
             filled = None if filling is None else self._images(filling[:, some].swapaxes(0, 1))
             images = np.empty((some.stop - some.start, *band.shape), np.float32)
             for n, view in enumerate(range(some.start, some.stop)):
-                image, weight = self.stretched.sample(view, where)
+                image, weight = self._sample(view, where)
                 np.multiply(image, weight, out=images[n])
                 if filled is None:
                     images[n] *= self._window
@@ -99,6 +100,20 @@ class Matcher:
         for _ in map_threads(at, (slice(k, min(k + at_once, views)) for k in range(0, views, at_once)), self.threads):
             pass
         return out
+
+    def _sample(self, view: int, where: ViewGeometry) -> tuple[Images, Images]:
+        """Return a view and its weight, and keep the latter where that takes little memory."""
+        image, weight = self.stretched.sample(view, where)
+        if self.band.shape[0] * self.band.shape[1] * len(self.stretched) <= _KEPT_PX:
+            if self._weighed[0] is not where:
+                self._weighed = where, {}
+            self._weighed[1][view] = weight
+        return image, weight
+
+    def _weight(self, view: int, where: ViewGeometry) -> Images:
+        """Return the weight of a view, which is not to be changed."""
+        at, weights = self._weighed
+        return weights[view] if at is where and view in weights else self._sample(view, where)[1]
 
     def _images(self, values: NDArray[np.complex64]) -> Images:
         """Return the images, `(n, ny, nx)`, whose bands are `values`, `(n, q, p)`."""
@@ -132,7 +147,7 @@ class Matcher:
         """Return the correlation of each view with its prediction, `(views,)`, where it has data."""
 
         def at(view: int) -> float:
-            _, weight = self.stretched.sample(view, where)
+            weight = self._weight(view, where)
             seen, predicted = self._images(np.stack([spectra[:, view], prediction.predicted[:, view]]))
             return _agreement(weight * self._window, seen, predicted)
 
@@ -162,8 +177,7 @@ class Matcher:
 
         band = self.band
         predicted = prediction.predicted[:, view]
-        _, weight = self.stretched.sample(view, where)
-        weight *= self._window
+        weight = self._weight(view, where) * self._window
         parts = (
             2j * np.pi * band.q[:, None] * predicted,
             2j * np.pi * band.p[None, :] * predicted,
@@ -185,19 +199,28 @@ class Matcher:
         def at(index: int) -> Images:
             total = np.zeros((PARAMETERS, PARAMETERS, views, views), np.float32)
             rings = Rings.of(band.group[index][::_STRIDE])
-            phases = depth_phases(band.q[index], tangents, model.z)
-            inverses, _ = precisions(model, phases, rings.groups, resolution_noise(band.q[index], tangents))
-            links = np.asarray(inverses / model.signal[rings.groups][:, None, None], np.complex64)
-            for k, ring in rings:
+            inverses, _ = precisions(model, float(band.q[index]), tangents, rings.groups)
+            inverses /= model.signal[rings.groups][:, None, None]
+            for links, (_, ring) in zip(inverses, rings, strict=True):
                 part = changes[index // _STRIDE][:, :, rings.order[ring]].transpose(1, 0, 2)
-                # Many small products: one large one would start threads of its own.
-                products = np.matmul(part.conj()[:, None], part.transpose(0, 2, 1)[None, :])
-                total += products.real * links[k].real - products.imag * links[k].imag
+                # Real products are the quickest, and many small ones: one large one would start threads of its own.
+                flat, turned = np.concatenate([part.real, part.imag], axis=2), np.concatenate([-part.imag, part.real], axis=2)
+                by, across = np.asarray(links.real, np.float32), np.asarray(links.imag, np.float32)
+                for a in range(PARAMETERS):
+                    along = np.matmul(flat[a], flat[a:].transpose(0, 2, 1))
+                    along *= by
+                    aside = np.matmul(flat[a], turned[a:].transpose(0, 2, 1))
+                    aside *= across
+                    along += aside
+                    total[a, a:] += along
             return total
 
         matrix = np.zeros((PARAMETERS, PARAMETERS, views, views))
         for part in map_threads(at, range(0, len(band.q), _STRIDE), self.threads):
             matrix += part
+        for a in range(PARAMETERS):
+            for b in range(a):
+                matrix[a, b] = matrix[b, a].T
         return np.asarray(matrix.transpose(2, 0, 3, 1).reshape(views * PARAMETERS, -1) * (2 * _STRIDE**2))
 
 

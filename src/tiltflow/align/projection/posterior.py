@@ -129,17 +129,18 @@ def solve_posterior(step: MatchStep, free: FreeParameters, deviation: Floats, ti
     information, gradient = information / dispersion, gradients.sum(axis=0) / dispersion
     spread = prior.spread.copy()
     ties = {kind: _ties(kind, np.flatnonzero(kinds == kind), len(kinds), tilts) for kind in range(PARAMETERS)}
-    for _ in range(_EM_ITERATIONS):
+    estimated = [kind for kind in _ESTIMATED if np.any(kinds == kind)]
+    ranks = {kind: np.linalg.matrix_rank(ties[kind], hermitian=True) for kind in estimated}
+    for _ in range(_EM_ITERATIONS if estimated else 1):
         precision = np.sum([tie / spread[kind] ** 2 for kind, tie in ties.items()], axis=0)
         covariance = np.asarray(np.linalg.inv(information + precision), np.float64)
         change = covariance @ (gradient - precision @ now)
         total = now + change
-        for kind in _ESTIMATED:
+        for kind in estimated:
             tie = ties[kind]
-            determined = np.linalg.matrix_rank(tie, hermitian=True) - np.sum(tie * covariance) / spread[kind] ** 2
-            if np.any(kinds == kind):
-                square = max(float(total @ tie @ total), 0.0) / max(float(determined), 1.0)
-                spread[kind] = np.clip(np.sqrt(square), _LOWEST[kind], _HIGHEST[kind])
+            determined = ranks[kind] - np.sum(tie * covariance) / spread[kind] ** 2
+            square = max(float(total @ tie @ total), 0.0) / max(float(determined), 1.0)
+            spread[kind] = np.clip(np.sqrt(square), _LOWEST[kind], _HIGHEST[kind])
     return Posterior((design @ change).reshape(views, PARAMETERS), Prior(spread), covariance, design, dispersion)
 
 

@@ -127,6 +127,7 @@ class ProjectionFit:
         self._nominal = where.tilts if nominal is None else nominal
         self.prior = Prior.initial()
         self._matcher = Matcher(StretchedViews(views, frame, _TAPER_PX), band, frame.window(_WINDOW), threads=threads)
+        self._threads = threads
         self._filling: Spectra | None = None
         self._matrix: Floats | None = None
 
@@ -162,8 +163,8 @@ class ProjectionFit:
         matcher, tangents = self._matcher, np.tan(self.where.tilts)
         spectra = matcher.spectra(self.where, self._filling)
         for _ in range(em_iterations):
-            self.model, _ = em_step(self.model, matcher.band, spectra, tangents, depth=depth)
-        prediction = predict(self.model, matcher.band, spectra, tangents)
+            self.model, _ = em_step(self.model, matcher.band, spectra, tangents, depth=depth, threads=self._threads)
+        prediction = predict(self.model, matcher.band, spectra, tangents, threads=self._threads)
         step = matcher.step(self.where, self.model, spectra, prediction, matrix=None if renew else self._matrix)
         self._matrix, self._filling = step.matrix, prediction.predicted
         found = self.solve_posterior(step, free)
@@ -189,8 +190,8 @@ class ProjectionFit:
         spectra = matcher.spectra(where, None)
         model, value = CovarianceModel.initial(self.model.thickness, matcher.band.groups, len(tangents)), 0.0
         for _ in range(em_iterations):
-            model, value = em_step(model, matcher.band, spectra, tangents)
-        prediction = predict(model, matcher.band, spectra, tangents)
+            model, value = em_step(model, matcher.band, spectra, tangents, threads=self._threads)
+        prediction = predict(model, matcher.band, spectra, tangents, threads=self._threads)
         value -= independent_log_likelihood(matcher.band, spectra)
         return Assessment(value, matcher.correlation(where, spectra, prediction), *matcher.heights(spectra, prediction))
 
@@ -202,7 +203,7 @@ class ProjectionFit:
         spectra, tangents = self._matcher.spectra(where, None), np.tan(where.tilts)
         model, value = self.model.broadened(), 0.0
         for _ in range(em_iterations + 1):
-            model, value = em_step(model, self._matcher.band, spectra, tangents)
+            model, value = em_step(model, self._matcher.band, spectra, tangents, threads=self._threads)
         return value - independent_log_likelihood(self._matcher.band, spectra)
 
     def search(self, width: float, slope_width: float) -> Search:

@@ -131,7 +131,7 @@ class StretchedViews:
         step_y = matrix @ [where.slope * sine, 1.0] * scale
         ny, nx = self.frame.shape
         corner = (np.array(self._views.raw_shape[::-1]) / 2 + where.shifts[view]) / self._views.binning
-        out, weight = np.empty((2, ny, nx), np.float32)
+        out, weight = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32)  # one may be kept without the other
         sample_view(
             self._coefficients[view],
             corner + step_x * (0.5 - nx / 2) + step_y * (0.5 - ny / 2),
