@@ -158,17 +158,19 @@ def invert_rings(
     matrices: Floats,
     vectors: Floats,
 ) -> None:
-    """Write the inverse of the covariance of every ring to `out`, `(groups, views, views)`, and its log-determinant, NaN without one.
+    """Write the inverse of the covariance of every frequency along x and ring, and its log-determinant, NaN where it is not positive.
 
-    Parameters are those of :func:`explain`.
+    `angles` is `(q, views)`, `noise` `(q, groups, views)`, `out` `(q, groups, views, views)` and `logarithms` `(q, groups)`; the other
+    parameters are those of :func:`explain`.
     """
     inverse = matrices[2:4]
-    sums_over_depth(angles, even, odd, matrices[:2], vectors[2:])
-    for group in range(len(noise)):
-        logarithms[group] = invert_ring(matrices[:2], noise[group], inverse, vectors[2:])
-        for i in range(len(angles)):
-            for j in range(len(angles)):
-                out[group, i, j] = complex(inverse[0, i, j], inverse[1, i, j])
+    for q in range(len(angles)):
+        sums_over_depth(angles[q], even, odd, matrices[:2], vectors[2:])
+        for group in range(noise.shape[1]):
+            logarithms[q, group] = invert_ring(matrices[:2], noise[q, group], inverse, vectors[2:])
+            for i in range(angles.shape[1]):
+                for j in range(angles.shape[1]):
+                    out[q, group, i, j] = complex(inverse[0, i, j], inverse[1, i, j])
 
 
 @kernel(fastmath=REORDERED)

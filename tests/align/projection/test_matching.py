@@ -104,8 +104,8 @@ def test_the_parts_of_the_gradient_add_up_whatever_the_threads(fitted):
     matcher, where = fitted._matcher, fitted.where
     spectra = matcher.spectra(where, None)
     prediction = predict(fitted.model, matcher.band, spectra, np.tan(where.tilts))
-    matcher.threads, threads = 1, matcher.threads
+    matcher._threads, threads = 1, 2
     alone = matcher.step(where, fitted.model, spectra, prediction)
-    matcher.threads = threads
+    matcher._threads = threads
     np.testing.assert_array_equal(alone.gradient, matcher.step(where, fitted.model, spectra, prediction).gradient)
     assert alone.correlation.min() > 0.5

@@ -190,13 +190,19 @@ def precisions(model: CovarianceModel, q: float, tangents: Floats, groups: NDArr
     LinAlgError
         If a covariance is not positive definite.
     """
+    noise = model.noise[groups][:, None] * model.view_noise + _LEAST
+    inverses, determinants = _inverses(model, np.array([q]), tangents, noise)
+    return inverses[0], determinants[0]
+
+
+def _inverses(model: CovarianceModel, q: Floats, tangents: Floats, noise: Floats) -> tuple[Complexes, Floats]:
+    """Return :func:`precisions` for several q, `(q, groups, views, views)` and `(q, groups)`; `noise` is `(groups, views)`."""
     from tiltflow.kernels import covariance  # numba is slow to import
 
-    views = len(tangents)
-    noise = model.noise[groups][:, None] * model.view_noise + resolution_noise(q, tangents) + _LEAST
-    inverses, logarithms = np.empty((len(groups), views, views), np.complex128), np.empty(len(groups))
+    noise = noise + resolution_noise(q, tangents)[:, None]
     even, odd, _, _ = model.sums
-    covariance.invert_rings(2 * np.pi * q * tangents, even, odd, noise, inverses, logarithms, *_room(views))
+    inverses, logarithms = np.empty((*noise.shape, len(tangents)), np.complex128), np.empty(noise.shape[:2])
+    covariance.invert_rings(2 * np.pi * q[:, None] * tangents, even, odd, noise, inverses, logarithms, *_room(len(tangents)))
     if not np.all(np.isfinite(logarithms)):
         raise np.linalg.LinAlgError(_NOT_POSITIVE)
     return inverses, -logarithms
@@ -341,13 +347,10 @@ def predict_unseen(
         Of the tilt of the view to predict.
     """
     tilts = np.append(tangents, tangent)
-    phases = np.exp(-2j * np.pi * band.q[:, None, None] * tilts[:, None] * model.z)
-    covariance = (phases * model.profile) @ phases.conj().transpose(0, 2, 1)
-    unresolved = np.array([resolution_noise(float(q), tilts) for q in band.q])
-    known, sought = covariance[:, None, :-1, :-1], covariance[:, None, :-1, -1]
-    noise = model.noise[:, None] / reliability + unresolved[:, None, :-1]
-    weights = np.linalg.solve(known + noise[..., None] * np.eye(len(tangents)), sought[..., None])[..., 0].conj()
-    left = 1 + model.noise + unresolved[:, -1:] - np.real(np.sum(weights * sought, axis=2))
+    inverses, _ = _inverses(model, band.q, tilts, model.noise[:, None] / np.append(reliability, 1.0) + _LEAST)
+    # The conditional mean and variance of the last from the inverse of the covariance of all.
+    left = 1 / np.real(inverses[..., -1, -1])
+    weights = -inverses[..., -1, :-1] * left[..., None]
     columns = np.arange(len(band.q))[:, None]
     inside = band.group >= 0
     predicted = np.where(inside, np.einsum("qpv,qvp->qp", weights[columns, band.group], spectra), 0)

@@ -9,7 +9,10 @@ one step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import scipy
@@ -27,19 +30,20 @@ from tiltflow.parallel import map_threads
 
 Floats = NDArray[np.float64]
 Images = NDArray[np.float32]
+T = TypeVar("T")
 
 PARAMETERS = 6
 """Of each view: displacement along x and y (pixels of the frame), rotation, magnification, tilt (radians), and the slope."""
 _STRIDE = 2
 """The matrix is computed from every second frequency along x and y: the window has smoothed the spectra."""
-_WORTH_THREADS = 50_000
-"""Pixels of a frame from which threads are used: below (224 x 224) starting a thread costs more than it saves."""
+_WORTH_THREADS = 800_000
+"""Pixels of all frames from which threads are used: with fewer, starting them costs more than it saves."""
 _KEPT_PX = 4_000_000
 """Pixels of all frames up to which the weights of the views are kept from one use of a geometry to the next: 16 MB."""
 _LOBE_PX = 4
 """Pixels to either side that a peak is wide: finer detail than that is what places a view."""
 _AT_ONCE_PX = 400_000
-"""Pixels of the views that are transformed by one call: what small ones take is mostly the calls."""
+"""Pixels of the views that are transformed by one call, or that a thread takes at a time: what small ones take is mostly the calls."""
 _BLOCKS = 6
 """Blocks along each side of the frame, whose disagreement gives the uncertainty of the result."""
 
@@ -71,7 +75,8 @@ class Matcher:
         self.band = band
         self._window = window
         ny, nx = stretched.frame.shape
-        self.threads = threads if ny * nx >= _WORTH_THREADS else 1
+        self._threads = threads if ny * nx * len(stretched) >= _WORTH_THREADS else 1
+        self._at_once = max(_AT_ONCE_PX // (ny * nx), 1)
         rows, columns = (np.minimum(np.arange(n) * _BLOCKS // n, _BLOCKS - 1) for n in (ny, nx))
         self._blocks = np.ascontiguousarray(rows[:, None] * _BLOCKS + columns[None, :], np.int32)
         self._weighed: tuple[ViewGeometry | None, dict[int, Images]] = None, {}
@@ -96,10 +101,22 @@ class Matcher:
                     images[n] += (1 - weight) * filled[n]
             out[:, some] = band.crop(scipy.fft.rfft2(images)).swapaxes(0, 1)
 
-        at_once = max(_AT_ONCE_PX // (band.shape[0] * band.shape[1]), 1)
-        for _ in map_threads(at, (slice(k, min(k + at_once, views)) for k in range(0, views, at_once)), self.threads):
+        for _ in map_threads(at, self._parts(), self._threads):
             pass
         return out
+
+    def _parts(self) -> list[slice]:
+        """Return the views in parts that are worked on one after the other."""
+        views = len(self.stretched)
+        return [slice(k, min(k + self._at_once, views)) for k in range(0, views, self._at_once)]
+
+    def _of_each(self, at: Callable[[int], T]) -> list[T]:
+        """Return a function of each view."""
+
+        def of_some(some: slice) -> list[T]:
+            return [at(view) for view in range(some.start, some.stop)]
+
+        return list(chain.from_iterable(map_threads(of_some, self._parts(), self._threads)))
 
     def _sample(self, view: int, where: ViewGeometry) -> tuple[Images, Images]:
         """Return a view and its weight, and keep the latter where that takes little memory."""
@@ -136,8 +153,7 @@ class Matcher:
             if matrix is None:
                 changes[:, view] = band.crop(scipy.fft.rfft2(fields))[:, ::_STRIDE, ::_STRIDE].swapaxes(0, 1)
 
-        for _ in map_threads(at, range(views), self.threads):
-            pass
+        self._of_each(at)
         if matrix is None:
             matrix = self._matrix(model, np.tan(where.tilts), changes)
         ny, nx = band.shape
@@ -151,7 +167,7 @@ class Matcher:
             seen, predicted = self._images(np.stack([spectra[:, view], prediction.predicted[:, view]]))
             return _agreement(weight * self._window, seen, predicted)
 
-        return np.array(list(map_threads(at, range(len(self.stretched)), self.threads)))
+        return np.array(self._of_each(at))
 
     def heights(self, spectra: Spectra, prediction: Prediction) -> tuple[Floats, Floats]:
         """Return the height of each view's correlation peak with its prediction, and of the highest elsewhere, both `(views,)`.
@@ -169,7 +185,7 @@ class Matcher:
             correlation[: 2 * _LOBE_PX + 1, : 2 * _LOBE_PX + 1] = -np.inf
             return here / spread, max(float(correlation.max()), 0.0) / spread
 
-        return tuple(np.array(list(map_threads(at, range(len(self.stretched)), self.threads))).T)
+        return tuple(np.array(self._of_each(at)).T)
 
     def _view(self, view: int, where: ViewGeometry, spectra: Spectra, prediction: Prediction) -> tuple[Floats, Images, float]:
         """Return the gradient by blocks, the view's derivatives by its parameters, and its correlation with its prediction."""
@@ -216,7 +232,7 @@ class Matcher:
             return total
 
         matrix = np.zeros((PARAMETERS, PARAMETERS, views, views))
-        for part in map_threads(at, range(0, len(band.q), _STRIDE), self.threads):
+        for part in map_threads(at, range(0, len(band.q), _STRIDE), self._threads):
             matrix += part
         for a in range(PARAMETERS):
             for b in range(a):

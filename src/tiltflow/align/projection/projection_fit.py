@@ -19,6 +19,7 @@ from tiltflow.align.projection.lost_views import lost_views
 from tiltflow.align.projection.matching import PARAMETERS, Matcher, MatchStep
 from tiltflow.align.projection.posterior import FreeParameters, Posterior, Prior, solve_posterior
 from tiltflow.align.projection.stretched_views import Frame, StretchedViews, ViewGeometry
+from tiltflow.parallel import map_threads
 from tiltflow.preprocess.binned_views import BinnedViews
 
 Floats = NDArray[np.float64]
@@ -41,6 +42,8 @@ _LONGEST = np.array([3.0, 3.0, 0.02, 0.01, 0.02, 0.05])
 predicted view changes about linearly."""
 HIGHEST = 0.4
 """Highest frequency compared, cycles per pixel: interpolation distorts above (:mod:`tiltflow.align.projection.covariance_model`)."""
+_SMALL_PX = 4_000_000
+"""Pixels of all frames below which the places of a search are tried at the same time."""
 _GROUPS = 8
 """Rings of frequencies that have a power of their own."""
 
@@ -195,7 +198,7 @@ class ProjectionFit:
         value -= independent_log_likelihood(matcher.band, spectra)
         return Assessment(value, matcher.correlation(where, spectra, prediction), *matcher.heights(spectra, prediction))
 
-    def likelihood(self, where: ViewGeometry, *, em_iterations: int = 2) -> float:
+    def likelihood(self, where: ViewGeometry, *, em_iterations: int = 2, threads: int = 1) -> float:
         """Return the log-likelihood of a geometry, minus that of independent views, with the model broadened and estimated again.
 
         Nothing is filled in outside the views: the predictions would favour the geometry that they were made at.
@@ -203,7 +206,7 @@ class ProjectionFit:
         spectra, tangents = self._matcher.spectra(where, None), np.tan(where.tilts)
         model, value = self.model.broadened(), 0.0
         for _ in range(em_iterations + 1):
-            model, value = em_step(model, self._matcher.band, spectra, tangents, threads=self._threads)
+            model, value = em_step(model, self._matcher.band, spectra, tangents, threads=threads)
         return value - independent_log_likelihood(self._matcher.band, spectra)
 
     def search(self, width: float, slope_width: float) -> Search:
@@ -214,7 +217,11 @@ class ProjectionFit:
         """
         scale = np.array([width, slope_width])
         places = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1], [1, 1]])
-        values = np.array([self.likelihood(sloped(turned(self.where, x), y)) for x, y in places * scale])
+        around = (sloped(turned(self.where, float(x)), float(y)) for x, y in places * scale)
+        # Small series gain most by a place on each thread; large ones take memory for each, and fill the threads by themselves.
+        small = np.prod(self.frame.shape) * len(self.where.tilts) < _SMALL_PX
+        at_once, each = (self._threads, 1) if small else (1, self._threads)
+        values = np.array(list(map_threads(lambda where: self.likelihood(where, threads=each), around, at_once)))
         x, y = places.T
         design = np.stack([np.ones(6), x, y, x * x / 2, x * y, y * y / 2], axis=1)
         _, *slopes, xx, xy, yy = np.linalg.solve(design, values)
