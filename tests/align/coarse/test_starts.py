@@ -61,6 +61,10 @@ def test_an_axis_that_is_told_rightly_is_kept_as_it_was_given(true_deg):
     ("true_deg", "told_deg"),
     [
         (84.0, 0.0),
+        (-8.0, 8.0),
+        pytest.param(84.0, 66.0, marks=pytest.mark.whole),
+        pytest.param(45.0, 58.0, marks=pytest.mark.whole),
+        pytest.param(-8.0, 17.0, marks=pytest.mark.whole),
         pytest.param(45.0, -45.0, marks=pytest.mark.whole),
         pytest.param(-8.0, 82.0, marks=pytest.mark.whole),
         pytest.param(135.0, 90.0, marks=pytest.mark.whole),
@@ -95,6 +99,12 @@ def doubted(series, given_deg: float, found_deg: float):
 def test_a_right_axis_that_a_search_would_overrule_is_kept():
     found = doubted(section(84.0), 84.0, 48.8)
     assert (found.used_deg, found.notes, found.doubt) == (84.0, (), "")
+
+
+def test_an_axis_that_starts_all_over_and_a_search_both_find_is_used_however_near_the_told_one():
+    found = doubted(section(84.0), 78.0, 94.5)
+    assert off_deg(found.used_deg, 84.0) < 4
+    assert "78.0 degrees of the header: the estimate is used" in found.notes[0]
 
 
 def test_a_told_axis_is_kept_with_a_doubt_where_the_images_do_not_decide(rng):

@@ -117,7 +117,9 @@ def from_starts(views: BinnedViews, place: Place, assumed_deg: float, *, threads
 
 
 def checked_by_starts(views: BinnedViews, place: Place, doubted: Axis, *, threads: int = 1) -> Axis:
-    """Return the tilt axis angle where a search from the told one ended far from it: that is kept unless the starts clearly disagree.
+    """Return the tilt axis angle where a search from the told one ended far from it.
+
+    The told one is kept unless the starts clearly disagree, or lie nearer to what the search found.
 
     Parameters
     ----------
@@ -134,8 +136,9 @@ def checked_by_starts(views: BinnedViews, place: Place, doubted: Axis, *, thread
             "placed under angles all over half a turn do not decide; that of the header is kept"
         )
         return replace(Axis.unknown(given), notes=(doubt,), doubt=doubt)
-    if abs(_nearest(starts.best_deg, given) - given) <= STEP_DEG:
-        return Axis(given, _nearest(starts.best_deg, given), _ERROR_DEG, given)
+    best = _nearest(starts.best_deg, given)
+    if abs(best - given) <= min(STEP_DEG, abs(best - _nearest(doubted.found_deg, best))):
+        return Axis(given, best, _ERROR_DEG, given)
     return _overruled(views, place, starts, given, threads)
 
 
