@@ -69,22 +69,28 @@ def accumulate(
     points: Floats,
     residual: Floats,
     information: Floats,
-    view_normal: Floats,
-    view_right: Floats,
+    first: NDArray[np.int64],
+    column: NDArray[np.int64],
+    share: Floats,
+    normal: Floats,
+    right: Floats,
     cross: Floats,
     point_normal: Floats,
     point_right: Floats,
 ) -> None:
-    """Add the normal equations of all points: blocks of views, blocks of tracks, and what joins them.
+    """Add the normal equations of all points: of the variables, of the points, and what joins them.
 
-    `residual` is `(tracks, views, 2)`, `information` `(tracks, views, 3)` the weights xx, xy, yy, all 0 where unseen.  Adds to
-    `view_normal` `(views, 7, 7)`, `view_right` `(views, 7)`, `cross` `(tracks, 3, views, 7)`, `point_normal` `(tracks, 3, 3)` and
+    `residual` is `(tracks, views, 2)`, `information` `(tracks, views, 3)` the weights xx, xy, yy, all 0 where unseen.  Parameter a of
+    view i is the sum over k, from `first[7 i + a]` to `first[7 i + a + 1]`, of `share[k]` times variable `column[k]`.  Adds to `normal`
+    `(variables, variables)`, `right` `(variables,)`, `cross` `(tracks, 3, variables)`, `point_normal` `(tracks, 3, 3)` and
     `point_right` `(tracks, 3)`.
     """
     jv, jp = np.empty((2, 7)), np.empty((2, 3))
     wv, wp = np.empty((2, 7)), np.empty((2, 3))
+    block, pull = np.empty((7, 7)), np.empty(7)
     for i in range(views.shape[0]):
         point_jacobian(views[i], jp)
+        block[:], pull[:] = 0.0, 0.0
         for j in range(points.shape[0]):
             xx, xy, yy = information[j, i, 0], information[j, i, 1], information[j, i, 2]
             if xx + yy <= 0.0:
@@ -98,19 +104,22 @@ def accumulate(
                 wp[1, b] = xy * jp[0, b] + yy * jp[1, b]
             rx, ry = residual[j, i, 0], residual[j, i, 1]
             for a in range(7):
-                view_right[i, a] += wv[0, a] * rx + wv[1, a] * ry
-                for b in range(a + 1):
-                    view_normal[i, a, b] += wv[0, a] * jv[0, b] + wv[1, a] * jv[1, b]
-                for b in range(3):
-                    cross[j, b, i, a] += wv[0, a] * jp[0, b] + wv[1, a] * jp[1, b]
+                pull[a] += wv[0, a] * rx + wv[1, a] * ry
+                for b in range(7):
+                    block[a, b] += wv[0, a] * jv[0, b] + wv[1, a] * jv[1, b]
+                for k in range(first[7 * i + a], first[7 * i + a + 1]):
+                    for b in range(3):
+                        cross[j, b, column[k]] += share[k] * (wv[0, a] * jp[0, b] + wv[1, a] * jp[1, b])
             for a in range(3):
                 point_right[j, a] += wp[0, a] * rx + wp[1, a] * ry
                 for b in range(3):
                     point_normal[j, a, b] += wp[0, a] * jp[0, b] + wp[1, a] * jp[1, b]
-    for i in range(views.shape[0]):
         for a in range(7):
-            for b in range(a):
-                view_normal[i, b, a] = view_normal[i, a, b]
+            for k in range(first[7 * i + a], first[7 * i + a + 1]):
+                right[column[k]] += share[k] * pull[a]
+                for b in range(7):
+                    for n in range(first[7 * i + b], first[7 * i + b + 1]):
+                        normal[column[k], column[n]] += share[k] * share[n] * block[a, b]
 
 
 @kernel()
