@@ -14,7 +14,7 @@ from tiltflow.align.bundle.leave_out import LeaveOut, leave_out, leave_tracks_ou
 from tiltflow.align.bundle.normal_equations import Geometry, adjust, normal_equations, reduced_system
 from tiltflow.align.bundle.params import SolveParams
 from tiltflow.align.bundle.problem import BundleProblem
-from tiltflow.align.bundle.robust_weights import point_weights, track_weights
+from tiltflow.align.bundle.robust_weights import track_weights
 from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, TILT, Spread, Variables, choose_variables
 
 Floats = NDArray[np.float64]
@@ -157,11 +157,15 @@ def misfit_and_motion(problem: BundleProblem, fit: BundleFit) -> tuple[float, fl
 def _weigh(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> BundleFit:
     """Return the fit with robust weights: fitting and weighting alternate until the weights stay."""
     observations = problem.observations
-    for _ in range(_WEIGHT_CYCLES if params.robust else _NOISE_CYCLES):
+    cycles = _WEIGHT_CYCLES if params.robust else _NOISE_CYCLES
+    for cycle in range(cycles):
         residual = fit.geometry.residual(observations)
         weights = robust_weights(problem, residual, params) if params.robust else fit.weights
         settled = float(np.abs(weights - fit.weights).max()) < _SETTLED_WEIGHT
-        geometry, values = adjust(fit.geometry, observations.weighted(weights), fit.variables, fit.sigma, values=fit.values)
+        # While weights still change one step serves as well as the least squares of these weights.
+        steps = 1 if params.robust and not settled and cycle < cycles - 1 else None
+        weighted = observations.weighted(weights)
+        geometry, values = adjust(fit.geometry, weighted, fit.variables, fit.sigma, values=fit.values, cycles=steps)
         sigma = residual_noise(problem, geometry, weights, fit.variables.count)
         fit = replace(fit, geometry=geometry, values=values, weights=weights, sigma=sigma)
         if params.robust and settled:
@@ -179,8 +183,7 @@ def robust_weights(problem: BundleProblem, residual: Floats, params: SolveParams
         whole = track_weights(np.where(seen, typical[:, None], np.nan), params.k_factor)
         return np.where(seen, whole[:, None], 0.0)
     length = np.where(seen, np.sqrt(squared), np.nan)
-    radius = np.where(seen, np.hypot(observations.xy[..., 0], observations.xy[..., 1]), np.nan)
-    weights = point_weights(length, radius, problem.rank, params.k_factor)
+    weights = problem.point_groups.weights(length, params.k_factor)
     if params.weight_whole_tracks:
         weights = weights * track_weights(length, params.k_factor)[:, None]
     return weights

@@ -58,8 +58,7 @@ class Geometry:
     def point_jacobians(self) -> Floats:
         """Return the derivative of positions by their point, the same for all points, `(views, 2, 3)`."""
         out = np.empty((len(self.views), 2, 3))
-        for view, jacobian in zip(self.views, out, strict=True):
-            kernels.point_jacobian(view, jacobian)
+        kernels.point_jacobians(self.views, out)
         return out
 
     def view_jacobians(self, point: Floats) -> Floats:
@@ -197,18 +196,18 @@ def adjust(
     sigma: float,
     *,
     values: Floats | None = None,
-    cycles: int = _CYCLES,
+    cycles: int | None = None,
 ) -> tuple[Geometry, Floats]:
     """Return the geometry of least squares and the values of the variables: Gauss-Newton, damped (Levenberg) when a step fails.
 
     `sigma` is the standard deviation of a coordinate, pixels, which the priors are weighted by.  `values` are those of the variables
-    at `geometry`, counted from the centre of their priors.
+    at `geometry`, counted from the centre of their priors; `cycles` are the most steps, by default as many as it takes.
     """
     map_, precision = variables.matrix(), sigma**2 * variables.precision()
     values = np.zeros(map_.shape[1]) if values is None else values
     damping = 0.0
     objective = _cost(geometry, observations) + float(values @ precision @ values)
-    for _ in range(cycles):
+    for _ in range(cycles or _CYCLES):
         normal = normal_equations(geometry, observations, variables.rows)
         matrix = normal.matrix
         _hold_translations(matrix, geometry)
