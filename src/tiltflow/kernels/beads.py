@@ -77,12 +77,15 @@ def describe_maxima(
 ) -> None:
     """Write x, y (corner-based), height and surroundings of each maximum `(row, column)` to `out`, `(maxima, 4)`.
 
-    Place and height are those of the peak of the paraboloid through its 3 x 3 values, at most `farthest` from its pixel along x and y;
-    the surroundings are :func:`ring_scale`.
+    Place and height are those of the peak of the paraboloid through its 3 x 3 values, or through their logarithms where all are above 0,
+    at most `farthest` from its pixel along x and y; the surroundings are :func:`ring_scale`.
     """
     for n in range(found.shape[0]):
         j, i = found[n]
         p = response[j - 1 : j + 2, i - 1 : i + 2].astype(np.float64)
+        positive = p.min() > 0
+        if positive:
+            p = np.log(p)
         gx, gy = (p[1, 2] - p[1, 0]) / 2, (p[2, 1] - p[0, 1]) / 2
         hxx, hyy = p[1, 2] - 2 * p[1, 1] + p[1, 0], p[2, 1] - 2 * p[1, 1] + p[0, 1]
         hxy = (p[2, 2] - p[2, 0] - p[0, 2] + p[0, 0]) / 4
@@ -93,6 +96,8 @@ def describe_maxima(
             dy = min(max(-(hxx * gy - hxy * gx) / det, -farthest), farthest)
         out[n, 0], out[n, 1] = i + 0.5 + dx, j + 0.5 + dy
         out[n, 2] = p[1, 1] + (gx * dx + gy * dy) / 2
+        if positive:
+            out[n, 2] = np.exp(out[n, 2])
         out[n, 3] = ring_scale(response, j, i, inner, outer, ceiling)
 
 

@@ -118,7 +118,7 @@ class _CentralView:
         filter_ = matched_filter(sphere_profile(size, 2 * size), self.noise, self.grid)
         response = respond(self.spectrum, filter_, self.grid)
         turned = (response if sign > 0 else -response for sign in signs)
-        return tuple(find_spots(each, filter_.energy, size, _LEAST_Z, size / 2) for each in turned)
+        return tuple(find_spots(each, filter_, self.grid, size, _LEAST_Z, size / 2) for each in turned)
 
     def without(self, spots: Spots, size: float) -> _CentralView:
         """Return the view with the noise measured between the spots."""

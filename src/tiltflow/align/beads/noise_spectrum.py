@@ -27,6 +27,9 @@ _PAD = 2.0
 _PROFILE_REACH = 4.0
 """Views are mirrored by the former, diameters, at every side, so that the filter does not wrap around; profiles have at most the latter
 as their radius."""
+_SAMPLED = 6.0
+"""Width of a bead in samples of a filtered view: its spectrum has fallen off before the highest frequency of these, and spots are
+measured anew at every pixel."""
 BLANKED = 0.8
 """Radius around a bead, diameters, that is left out of the noise spectrum: a bead and its Fresnel fringe."""
 _MOST_BLANKED = 0.9
@@ -58,6 +61,10 @@ class Grid:
         Number of frequencies of the whole spectrum in each bin, and its radius, cycles per pixel.
     hankel
         `(bins, radii)`: the matrix from a profile to its Fourier transform by radial bin.
+    sampled
+        `(ny, nx)` of the samples of a padded view that is filtered: a bead is six of them wide, or as many as it has pixels.
+    low_bins, low_counts
+        `bins` and `counts` of the frequencies that these samples determine.
     """
 
     shape: tuple[int, int]
@@ -67,6 +74,24 @@ class Grid:
     counts: Floats
     frequency: Floats
     hankel: Floats
+    sampled: tuple[int, int]
+    low_bins: NDArray[np.int32]
+    low_counts: Floats
+
+    @property
+    def step(self) -> Floats:
+        """Pixels from one sample of a filtered view to the next, y and x."""
+        return np.array(self.padded) / self.sampled
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """The first sample that lies in the view, y and x; sample 0 is the first pixel of the padded view."""
+        return np.ceil(self.pad / self.step).astype(np.int64)
+
+    def low(self, spectrum: Spectrum) -> Spectrum:
+        """Return a copy of the frequencies of a half spectrum that the samples of a view determine."""
+        rows, columns = self.low_bins.shape
+        return np.concatenate([spectrum[: rows - rows // 2, :columns], spectrum[len(spectrum) - rows // 2 :, :columns]])
 
     def transform(self, profile: Floats) -> Floats:
         """Return the Fourier transform of a round function by radial bin."""
@@ -78,14 +103,23 @@ def make_grid(shape: tuple[int, int], diameter: float) -> Grid:
     """Return the grid of views of `shape` `(ny, nx)`, padded for filters of beads of a diameter, working pixels."""
     pad = min(int(np.ceil(_PAD * diameter)), min(shape) - 1)
     ny, nx = (scipy.fft.next_fast_len(n + 2 * pad, real=True) for n in shape)
+    finest = min(_SAMPLED / diameter, 1.0)
+    my, mx = (min(scipy.fft.next_fast_len(int(np.ceil(n * finest)), real=True), n) for n in (ny, nx))
     steps = max(ny, nx)
     radius = np.hypot(scipy.fft.fftfreq(ny)[:, None], scipy.fft.rfftfreq(nx)[None])
     bins = np.rint(radius * steps).astype(np.int32)
+    counts = _counts(bins)
+    frequency = np.arange(len(counts), dtype=np.float64) / steps
+    hankel = hankel_matrix(frequency, _PROFILE_REACH * diameter)
+    low_bins = np.concatenate([bins[: my - my // 2, : mx // 2 + 1], bins[ny - my // 2 :, : mx // 2 + 1]])
+    return Grid(shape, (ny, nx), pad, bins, counts, frequency, hankel, (my, mx), low_bins, _counts(low_bins, len(counts)))
+
+
+def _counts(bins: NDArray[np.int32], length: int = 0) -> Floats:
+    """Return the number of frequencies of the whole spectrum in each radial bin, from the bins of the half spectrum."""
     doubled = np.full(bins.shape, 2.0)
     doubled[:, 0] = 1.0
-    counts = np.bincount(bins.ravel(), doubled.ravel()).astype(np.float64)
-    frequency = np.arange(len(counts), dtype=np.float64) / steps
-    return Grid(shape, (ny, nx), pad, bins, counts, frequency, hankel_matrix(frequency, _PROFILE_REACH * diameter))
+    return np.bincount(bins.ravel(), doubled.ravel(), length).astype(np.float64)
 
 
 def read_view(stack: Stack, view: int, binning: int) -> Image:

@@ -61,4 +61,4 @@ def _scan_anchor(image: Image, model: BeadModel, grid: Grid) -> tuple[Spots, Flo
 
 def _filtered(spectrum: Spectrum, noise: Floats, model: BeadModel, grid: Grid) -> Spots:
     filter_ = matched_filter(model.sign * model.profile, noise, grid)
-    return find_spots(respond(spectrum, filter_, grid), filter_.energy, model.diameter, LEAST_Z, _MARGIN * model.diameter)
+    return find_spots(respond(spectrum, filter_, grid), filter_, grid, model.diameter, LEAST_Z, _MARGIN * model.diameter)

@@ -15,7 +15,7 @@ from tiltflow.align.bundle.normal_equations import Geometry, adjust, normal_equa
 from tiltflow.align.bundle.params import SolveParams
 from tiltflow.align.bundle.problem import BundleProblem
 from tiltflow.align.bundle.robust_weights import track_weights
-from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, TILT, Spread, Variables, choose_variables
+from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, SHIFT_X, SHIFT_Y, TILT, Spread, Variables, choose_variables
 
 Floats = NDArray[np.float64]
 
@@ -114,8 +114,9 @@ def _nominal(problem: BundleProblem) -> Floats:
 
 def _values(problem: BundleProblem, geometry: Geometry, variables: Variables) -> Floats:
     """Return the values of the variables that `geometry` holds, counted from the nominal."""
-    change = (geometry.views - _nominal(problem)).ravel()
-    return np.asarray(np.linalg.lstsq(variables.matrix(), change, rcond=None)[0])
+    change = geometry.views - _nominal(problem)
+    shifts = change[:, [SHIFT_X, SHIFT_Y]].ravel()
+    return np.concatenate([shifts, *(np.linalg.lstsq(kind.map, change[:, kind.parameter])[0] for kind in variables.kinds)])
 
 
 def _with_errors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
