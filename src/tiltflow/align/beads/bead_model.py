@@ -138,8 +138,7 @@ def _top(sizes: Floats, scores: Floats) -> float:
 def mean_profile(images: Sequence[Image], spots: Sequence[Spots], sign: int, diameter: float, count: int) -> Floats:
     """Return the mean profile of the clearest isolated beads."""
     reach = REACH * diameter
-    rings = int(np.ceil(reach / RING)) + 1
-    sums, squares, counts = np.zeros(rings), np.zeros(rings), np.zeros(rings)
+    rings = np.zeros((3, int(np.ceil(reach / RING)) + 1))
     for image, found in zip(images, spots, strict=True):
         clear = found.z > _CLEAR * float(np.mean(found.z[:_CLEAREST])) if len(found) else np.zeros(0, bool)
         clear[count:] = False
@@ -149,8 +148,8 @@ def mean_profile(images: Sequence[Image], spots: Sequence[Spots], sign: int, dia
             nearest = gaps[found.z > _RIVAL * found.z[n]].min(initial=np.inf)
             if nearest < _APART * diameter:
                 continue
-            kernel.add_to_rings(image, found.xy[n, 0], found.xy[n, 1], float(sign), reach, RING, sums, squares, counts)
-    return profile_of_rings(np.stack([sums, squares, counts]), diameter)
+            kernel.add_to_rings(image, found.xy[n : n + 1], float(sign), reach, RING, rings)
+    return profile_of_rings(rings, diameter)
 
 
 def profile_of_rings(rings: Floats, diameter: float) -> Floats:
