@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tiltflow.align.beads.bead_views import BeadViews
 from tiltflow.align.beads.detection import Spots, find_spots, matched_filter, respond, strong
-from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, Spectrum, noise_spectrum, transform_view
+from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, ViewSpectrum, noise_spectrum, transform_view
 from tiltflow.align.beads.params import BeadParams
 from tiltflow.align.beads.radial_profile import radii, sphere_profile
 from tiltflow.kernels import beads as kernel
@@ -106,7 +106,7 @@ class _CentralView:
 
     image: Image
     grid: Grid
-    spectrum: Spectrum
+    spectrum: ViewSpectrum
     noise: Floats
 
     @classmethod

@@ -18,7 +18,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from tiltflow.align.beads.noise_spectrum import Grid, Spectrum, counting_power
+from tiltflow.align.beads.noise_spectrum import Grid, ViewSpectrum, counting_power
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
 from tiltflow.kernels import beads as kernel
 from tiltflow.model import Image
@@ -95,10 +95,9 @@ def matched_filter(profile: Floats, noise: Floats, grid: Grid) -> MatchedFilter:
     return MatchedFilter(gain * ny * nx, energy)
 
 
-def respond(spectrum: Spectrum, filter_: MatchedFilter, grid: Grid) -> Image:
+def respond(spectrum: ViewSpectrum, filter_: MatchedFilter, grid: Grid) -> Image:
     """Return R at the samples of a view that lie in it."""
-    low = grid.low(spectrum)
-    low *= filter_.gain.astype(np.float32).take(grid.low_bins)
+    low = spectrum.low * filter_.gain.astype(np.float32).take(grid.low_bins)
     full = scipy.fft.irfft2(low, grid.sampled, overwrite_x=True)
     (y, x), (ny, nx) = grid.first, ((grid.pad + np.array(grid.shape) - 1) // grid.step).astype(int)
     return np.ascontiguousarray(full[y : ny + 1, x : nx + 1], np.float32)

@@ -88,11 +88,6 @@ class Grid:
         """The first sample that lies in the view, y and x; sample 0 is the first pixel of the padded view."""
         return np.ceil(self.pad / self.step).astype(np.int64)
 
-    def low(self, spectrum: Spectrum) -> Spectrum:
-        """Return a copy of the frequencies of a half spectrum that the samples of a view determine."""
-        rows, columns = self.low_bins.shape
-        return np.concatenate([spectrum[: rows - rows // 2, :columns], spectrum[len(spectrum) - rows // 2 :, :columns]])
-
     def transform(self, profile: Floats) -> Floats:
         """Return the Fourier transform of a round function by radial bin."""
         samples = min(len(profile), self.hankel.shape[1])
@@ -132,11 +127,43 @@ def read_view(stack: Stack, view: int, binning: int) -> Image:
     return out
 
 
-def transform_view(image: Image, grid: Grid) -> Spectrum:
-    """Return the spectrum of a view, mirrored at its edges, without its mean."""
-    widths = [(grid.pad, padded - size - grid.pad) for padded, size in zip(grid.padded, grid.shape, strict=True)]
-    mirrored = np.pad(image - np.float32(image.mean()), widths, mode="symmetric")
-    return np.asarray(scipy.fft.rfft2(mirrored), np.complex64)
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewSpectrum:
+    """The spectrum of a view, mirrored at its edges, without its mean.
+
+    Attributes
+    ----------
+    low
+        The half spectrum at the frequencies that the samples of the view determine, those of `Grid.low_bins`.
+    fine_power
+        Mean power at the finest frequencies along x, where there is little but the noise of counting.
+    """
+
+    low: Spectrum
+    fine_power: float
+
+
+def transform_view(image: Image, grid: Grid) -> ViewSpectrum:
+    """Return the spectrum of a view."""
+    (ny, nx), (my, mx) = grid.padded, grid.sampled
+    rows = scipy.fft.rfft(_mirrored(image, grid), axis=1, overwrite_x=True)
+    fine = rows[::_SPARSE, int(_FINE * nx) :]
+    columns = scipy.fft.fft(rows[:, : mx // 2 + 1], axis=0)
+    low = np.concatenate([columns[: my - my // 2], columns[ny - my // 2 :]])
+    # By Parseval's theorem, the power of rows is that of the frequencies along y.
+    return ViewSpectrum(low, ny * float(np.mean(fine.real**2 + fine.imag**2)))
+
+
+def _mirrored(image: Image, grid: Grid) -> Image:
+    """Return a view without its mean, padded by its mirror images."""
+    (ny, nx), pad = image.shape, grid.pad
+    out = np.empty(grid.padded, np.float32)
+    np.subtract(image, np.float32(image.mean()), out=out[pad : pad + ny, pad : pad + nx])
+    for padded, n in ((out[:, pad : pad + nx], ny), (out.T, nx)):
+        padded[:pad] = padded[pad : 2 * pad][::-1]
+        end = pad + n
+        padded[end:] = padded[2 * end - len(padded) : end][::-1]
+    return out
 
 
 def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px: float) -> Floats:
@@ -144,19 +171,18 @@ def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px:
 
     Known beads are blanked; where none are known yet, values far from the mean are clipped.
     """
-    flat = image - np.float32(image.mean())
-    share = 0.0
+    flat, share = image - np.float32(image.mean()), 0.0
     if spots_xy is None:
         sample = flat[::_SPARSE, ::_SPARSE]
         middle = np.median(sample)
         limit = _CLIP_SD * SD_OF_MEDIAN * np.median(np.abs(sample - middle))
         np.clip(flat, middle - limit, middle + limit, out=flat)
     elif len(spots_xy):
-        keep = np.ones(image.shape, np.float32)
-        share = kernel.blank_discs(keep, spots_xy, radius_px) / keep.size
-        flat -= np.float32((flat * keep).sum() / max(keep.sum(), 1))
-        flat *= keep
-    spectrum = transform_view(flat, grid)
+        blanked = kernel.blank_discs(flat, spots_xy, radius_px)
+        share = blanked / flat.size
+        flat -= np.float32(flat.sum() / max(flat.size - blanked, 1))
+        kernel.blank_discs(flat, spots_xy, radius_px)
+    spectrum = np.asarray(scipy.fft.rfft2(_mirrored(flat, grid), overwrite_x=True), np.complex64)
     power = np.zeros(len(grid.counts))
     kernel.radial_power(spectrum, grid.bins, power)
     power /= np.maximum(grid.counts, 1) * (1 - min(share, _MOST_BLANKED))
@@ -177,14 +203,6 @@ def counting_power(power: Floats, grid: Grid) -> float:
     end = np.rint((begin + first) * _FLAT).astype(np.int64) - first
     flattest = int(np.argmax(falling[end] / falling[begin]))
     return float(np.median(falling[begin[flattest] : end[flattest] + 1]))
-
-
-def fine_power(spectrum: Spectrum, grid: Grid) -> float:
-    """Return the mean power of a view at the finest frequencies, where there is little but the noise of counting."""
-    columns = grid.bins.shape[1]
-    first = int(_FINE * 2 * (columns - 1))
-    sample = spectrum[::_SPARSE, first:]
-    return float(np.mean(sample.real**2 + sample.imag**2))
 
 
 def _smooth(power: Floats) -> Floats:
