@@ -56,8 +56,8 @@ def test_discs_are_blanked_once(image: np.ndarray) -> None:
     for px, py in xy:
         inside |= (x - px) ** 2 + (y - py) ** 2 <= 4.2**2
     blanked = image.copy()
-    assert kernel.blank_discs(blanked, xy, 4.2) == inside.sum()
-    np.testing.assert_array_equal(blanked, np.where(inside, 0, image))
+    assert kernel.blank_discs(blanked, xy, 4.2, np.float32(2.5)) == inside.sum()
+    np.testing.assert_array_equal(blanked, np.where(inside, 2.5, image))
 
 
 def test_radial_power_counts_the_hidden_half_of_the_spectrum(image: np.ndarray) -> None:

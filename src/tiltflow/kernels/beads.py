@@ -102,16 +102,16 @@ def describe_maxima(
 
 
 @kernel()
-def blank_discs(image: Image, xy: Floats, radius: float) -> int:
-    """Set the pixels within `radius` of points, corner-based, to zero in place; return how many were set."""
+def blank_discs(image: Image, xy: Floats, radius: float, value: np.float32) -> int:
+    """Set the pixels within `radius` of points, corner-based, to a value in place; return how many were changed."""
     ny, nx = image.shape
     count = 0
     for n in range(xy.shape[0]):
         x, y = xy[n, 0] - 0.5, xy[n, 1] - 0.5
         for j in range(max(int(np.ceil(y - radius)), 0), min(int(np.floor(y + radius)) + 1, ny)):
             for i in range(max(int(np.ceil(x - radius)), 0), min(int(np.floor(x + radius)) + 1, nx)):
-                if (i - x) ** 2 + (j - y) ** 2 <= radius * radius and image[j, i] != 0:
-                    image[j, i] = 0
+                if (i - x) ** 2 + (j - y) ** 2 <= radius * radius and image[j, i] != value:
+                    image[j, i] = value
                     count += 1
     return count
 
