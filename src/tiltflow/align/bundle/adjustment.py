@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tiltflow.align.bundle.empirical_bayes import estimate_spreads
 from tiltflow.align.bundle.expected_error import expected_error, specimen_motion, view_misfit
 from tiltflow.align.bundle.leave_out import LeaveOut, leave_out, leave_tracks_out, view_covariance
-from tiltflow.align.bundle.normal_equations import Geometry, adjust, normal_equations, reduced_system
+from tiltflow.align.bundle.normal_equations import Geometry, adjust, hold_translations, normal_equations
 from tiltflow.align.bundle.params import SolveParams
 from tiltflow.align.bundle.problem import BundleProblem
 from tiltflow.align.bundle.robust_weights import track_weights
@@ -203,8 +203,9 @@ def residual_noise(problem: BundleProblem, geometry: Geometry, weights: Floats, 
 
 def _with_estimated_priors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
     """Return the fit with the priors' standard deviations estimated from its tracks."""
-    normal = normal_equations(fit.geometry, problem.observations.weighted(fit.weights))
-    matrix, right = reduced_system(normal, fit.geometry, fit.variables.matrix())
+    normal = normal_equations(fit.geometry, problem.observations.weighted(fit.weights), fit.variables.rows)
+    matrix, right = normal.matrix, normal.right
+    hold_translations(matrix, fit.geometry)
     noise = fit.sigma**2 * residual_autocorrelation(problem, fit)
     spreads = estimate_spreads(matrix / noise, (matrix @ fit.values + right) / noise, fit.variables)
     return replace(fit, variables=fit.variables.with_spreads(spreads), notes=spread_notes(spreads))

@@ -210,7 +210,7 @@ def adjust(
     for _ in range(cycles or _CYCLES):
         normal = normal_equations(geometry, observations, variables.rows)
         matrix = normal.matrix
-        _hold_translations(matrix, geometry)
+        hold_translations(matrix, geometry)
         matrix += precision
         # Variables of different units, and priors: damped as if they were scaled to a unit diagonal.
         diagonal = matrix.diagonal() + _RIDGE * np.trace(matrix) / len(matrix)
@@ -237,7 +237,7 @@ def _cost(geometry: Geometry, observations: Observations) -> float:
     return float(observations.squared(geometry.residual(observations)).sum())
 
 
-def _hold_translations(matrix: Floats, geometry: Geometry) -> None:
+def hold_translations(matrix: Floats, geometry: Geometry) -> None:
     """Hold a translation of the whole specimen at zero in a normal matrix whose first variables are the shifts, in place."""
     null = np.linalg.qr(geometry.point_jacobians().reshape(-1, 3))[0]
     matrix[: len(null), : len(null)] += null @ null.T * (np.trace(matrix) / len(matrix))

@@ -34,7 +34,7 @@ class Spread:
     mean_sd: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """One kind of variable: `map` `(views, nodes)` gives each view its value, `rank` `(nodes,)` where the nodes lie.
 
@@ -56,9 +56,15 @@ class Kind:
         return np.asarray(scatter + drift + spread.mean_sd**2)
 
     def drift(self) -> Floats:
-        """Return the covariance of a random walk of unit steps, up to a constant, `(nodes, nodes)`."""
+        """Return the covariance of a random walk of unit steps, up to a constant, `(nodes, nodes)`, not to be written to."""
+        return self._drift
+
+    @cached_property
+    def _drift(self) -> Floats:
         distance = np.abs(self.rank[:, None] - self.rank[None])
-        return np.asarray(0.5 * (max(float(distance.max()), 1.0) - distance))
+        walk = np.asarray(0.5 * (max(float(distance.max()), 1.0) - distance))
+        walk.setflags(write=False)
+        return walk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
