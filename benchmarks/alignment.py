@@ -28,6 +28,7 @@ from record import Figures, add_option
 from tiltflow.demo import write_series
 from tiltflow.engines.base import EngineJob
 from tiltflow.engines.native.engine import align
+from tiltflow.engines.native.prepared_views import PreparedViews
 from tiltflow.errors import TiltflowError
 from tiltflow.formats.mrc import open_mrc
 from tiltflow.formats.series import read_series
@@ -146,7 +147,8 @@ def align_series(
     recorder = Recorder.start(work / "run.json", source, "")
     recipe = recipe.for_engine("native").for_series(series.pixel_size_angstrom)
     with one_thread_for_algebra(), open_mrc(source) as raw:
-        return align(EngineJob(series, recipe, Site(threads=threads), work, recorder), raw)[1]
+        job = EngineJob(series, recipe, Site(threads=threads), work, recorder)
+        return align(job, PreparedViews(job, raw))
 
 
 def _series(kind: str, seed: int, size: int, folder: Path | None, work: Path) -> tuple[Path, Truth]:

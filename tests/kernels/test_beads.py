@@ -56,8 +56,8 @@ def test_discs_are_blanked_once(image: np.ndarray) -> None:
     for px, py in xy:
         inside |= (x - px) ** 2 + (y - py) ** 2 <= 4.2**2
     blanked = image.copy()
-    assert kernel.blank_discs(blanked, xy, 4.2) == inside.sum()
-    np.testing.assert_array_equal(blanked, np.where(inside, 0, image))
+    assert kernel.blank_discs(blanked, xy, 4.2, np.float32(2.5)) == inside.sum()
+    np.testing.assert_array_equal(blanked, np.where(inside, 2.5, image))
 
 
 def test_radial_power_counts_the_hidden_half_of_the_spectrum(image: np.ndarray) -> None:
@@ -71,8 +71,9 @@ def test_radial_power_counts_the_hidden_half_of_the_spectrum(image: np.ndarray) 
 
 
 def test_rings_hold_the_sums_of_their_pixels(image: np.ndarray) -> None:
-    sums, squares, counts = np.zeros(17), np.zeros(17), np.zeros(17)
-    kernel.add_to_rings(image, 30.2, 25.9, -1.0, 8.0, 0.5, sums, squares, counts)
+    rings = np.zeros((3, 17))
+    kernel.add_to_rings(image, np.array([[30.2, 25.9], [5.0, 25.0]]), -1.0, 8.0, 0.5, rings)
+    sums, squares, counts = rings
     y, x = np.mgrid[:60, :75] + 0.5
     r = np.hypot(x - 30.2, y - 25.9)
     base = image[(r >= 0.65 * 8.0) & (r < 8.0)].mean()
@@ -83,28 +84,29 @@ def test_rings_hold_the_sums_of_their_pixels(image: np.ndarray) -> None:
 
 
 def test_rings_that_an_edge_cuts_get_nothing(image: np.ndarray) -> None:
-    counts = np.zeros(17)
-    kernel.add_to_rings(image, 5.0, 25.0, 1.0, 8.0, 0.5, np.zeros(17), np.zeros(17), counts)
-    assert not counts.any()
+    rings = np.zeros((3, 17))
+    kernel.add_to_rings(image, np.array([[5.0, 25.0]]), 1.0, 8.0, 0.5, rings)
+    assert not rings.any()
 
 
 def test_the_sweep_counts_each_view_once_at_the_depths_that_explain_a_spot(rng: np.random.Generator) -> None:
-    views, half = 6, np.array([50.0, 40.0])
-    base, step = rng.uniform(-30, 30, (views, 2)), rng.uniform(-0.6, 0.6, (views, 2))
+    points, views, half = 3, 6, np.array([50.0, 40.0])
+    base, step = rng.uniform(-30, 30, (points, views, 2)), rng.uniform(-0.6, 0.6, (views, 2))
     step[2] = 0
     xy = rng.uniform(-40, 40, (120, 2))
     first = np.arange(views + 1) * 20
     free = rng.random(120) < 0.8
     depths = np.linspace(-40, 40, 33)
-    hits, possible = np.zeros(33, np.int32), np.zeros(33, np.int32)
+    hits, possible = np.zeros((points, 33), np.int32), np.zeros((points, 33), np.int32)
     used = np.array([0, 1, 2, 4, 5])
-    kernel.sweep_depth(base, step, half, xy, first, free, used, depths, 5.0, hits, possible)
-    expected_hits, expected_possible = np.zeros(33, int), np.zeros(33, int)
-    for v in used:
-        seen = base[v] + depths[:, None] * step[v]
-        expected_possible += (np.abs(seen) < half).all(axis=1)
-        spots = xy[first[v] : first[v + 1]][free[first[v] : first[v + 1]]]
-        expected_hits += (np.hypot(*(seen[:, None] - spots[None]).T) <= 5.0).any(axis=0)
+    kernel.sweep_depths(base, step, half, xy, first, free, used, depths, 5.0, hits, possible)
+    expected_hits, expected_possible = np.zeros((points, 33), int), np.zeros((points, 33), int)
+    for m in range(points):
+        for v in used:
+            seen = base[m, v] + depths[:, None] * step[v]
+            expected_possible[m] += (np.abs(seen) < half).all(axis=1)
+            spots = xy[first[v] : first[v + 1]][free[first[v] : first[v + 1]]]
+            expected_hits[m] += (np.hypot(*(seen[:, None] - spots[None]).T) <= 5.0).any(axis=0)
     np.testing.assert_array_equal(hits, expected_hits)
     np.testing.assert_array_equal(possible, expected_possible)
 
@@ -166,3 +168,17 @@ def test_a_painted_profile_is_the_round_function_it_samples() -> None:
     y, x = np.mgrid[:40, :40] + 0.5
     expected = 3 * np.maximum(1 - np.hypot(x - 20.3, y - 2.2) / 5, 0)
     np.testing.assert_allclose(image, expected, atol=1e-5)
+
+
+def test_beads_in_turn_are_centred_with_those_found_before_subtracted() -> None:
+    y, x = np.mgrid[:60, :75] + 0.5
+    centres, table = np.array([[30.3, 27.7], [44.0, 30.2], [3.0, 3.0]]), _gaussian_table(2.5, 9.0, 0.05)
+    profile = np.exp(-((np.arange(140) * 0.1) ** 2) / (2 * 2.5**2))
+    image = 2 * sum(np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * 2.5**2)) for cx, cy in centres[:2]).astype(np.float32)
+    found, energy, ascent = np.full((3, 3), np.nan), np.pi * 2.5**2, (table, 0.05, 9.0, 3.0, 1 / (2 * 2.5**2), 3.0)
+    for turns in (np.arange(3), np.array([1, 0])):
+        kernel.centre_in_turn(image, centres + 0.4, turns, *ascent, profile, 0.1, energy, found)
+    np.testing.assert_allclose(found[:2, :2], centres[:2], atol=0.02)
+    np.testing.assert_allclose(found[:2, 2] / energy, 2.0, rtol=0.03)
+    assert np.isnan(found[2]).all()
+    assert np.abs(image).max() < 0.1

@@ -77,12 +77,15 @@ def describe_maxima(
 ) -> None:
     """Write x, y (corner-based), height and surroundings of each maximum `(row, column)` to `out`, `(maxima, 4)`.
 
-    Place and height are those of the peak of the paraboloid through its 3 x 3 values, at most `farthest` from its pixel along x and y;
-    the surroundings are :func:`ring_scale`.
+    Place and height are those of the peak of the paraboloid through its 3 x 3 values, or through their logarithms where all are above 0,
+    at most `farthest` from its pixel along x and y; the surroundings are :func:`ring_scale`.
     """
     for n in range(found.shape[0]):
         j, i = found[n]
         p = response[j - 1 : j + 2, i - 1 : i + 2].astype(np.float64)
+        positive = p.min() > 0
+        if positive:
+            p = np.log(p)
         gx, gy = (p[1, 2] - p[1, 0]) / 2, (p[2, 1] - p[0, 1]) / 2
         hxx, hyy = p[1, 2] - 2 * p[1, 1] + p[1, 0], p[2, 1] - 2 * p[1, 1] + p[0, 1]
         hxy = (p[2, 2] - p[2, 0] - p[0, 2] + p[0, 0]) / 4
@@ -93,20 +96,22 @@ def describe_maxima(
             dy = min(max(-(hxx * gy - hxy * gx) / det, -farthest), farthest)
         out[n, 0], out[n, 1] = i + 0.5 + dx, j + 0.5 + dy
         out[n, 2] = p[1, 1] + (gx * dx + gy * dy) / 2
+        if positive:
+            out[n, 2] = np.exp(out[n, 2])
         out[n, 3] = ring_scale(response, j, i, inner, outer, ceiling)
 
 
 @kernel()
-def blank_discs(image: Image, xy: Floats, radius: float) -> int:
-    """Set the pixels within `radius` of points, corner-based, to zero in place; return how many were set."""
+def blank_discs(image: Image, xy: Floats, radius: float, value: np.float32) -> int:
+    """Set the pixels within `radius` of points, corner-based, to a value in place; return how many were changed."""
     ny, nx = image.shape
     count = 0
     for n in range(xy.shape[0]):
         x, y = xy[n, 0] - 0.5, xy[n, 1] - 0.5
         for j in range(max(int(np.ceil(y - radius)), 0), min(int(np.floor(y + radius)) + 1, ny)):
             for i in range(max(int(np.ceil(x - radius)), 0), min(int(np.floor(x + radius)) + 1, nx)):
-                if (i - x) ** 2 + (j - y) ** 2 <= radius * radius and image[j, i] != 0:
-                    image[j, i] = 0
+                if (i - x) ** 2 + (j - y) ** 2 <= radius * radius and image[j, i] != value:
+                    image[j, i] = value
                     count += 1
     return count
 
@@ -123,40 +128,39 @@ def radial_power(spectrum: NDArray[np.complex64], bins: NDArray[np.int32], out: 
 
 
 @kernel()
-def add_to_rings(
-    image: Image, x: float, y: float, sign: float, reach: float, width: float, sums: Floats, squares: Floats, counts: Floats
-) -> None:
-    """Add the pixels around a point, corner-based, to rings of `width` pixels, relative to the mean of the outermost ones.
+def add_to_rings(image: Image, xy: Floats, sign: float, reach: float, width: float, out: Floats) -> None:
+    """Add the pixels around points `(n, 2)`, corner-based, to rings of `width` pixels, relative to the mean of the outermost ones.
 
-    A box that is cut by the edge of the image adds nothing.
+    Sums, squares and counts are added to `out` `(3, rings)`.  A box that is cut by the edge of the image adds nothing.
     """
     ny, nx = image.shape
-    x, y = x - 0.5, y - 0.5
-    j0, j1 = int(np.ceil(y - reach)), int(np.floor(y + reach)) + 1
-    i0, i1 = int(np.ceil(x - reach)), int(np.floor(x + reach)) + 1
-    if j0 < 0 or i0 < 0 or j1 > ny or i1 > nx:
-        return
-    base, pixels = 0.0, 0
-    for j in range(j0, j1):
-        for i in range(i0, i1):
-            r = np.sqrt((i - x) ** 2 + (j - y) ** 2)
-            if _BACKGROUND_RING * reach <= r < reach:
-                base += image[j, i]
-                pixels += 1
-    base /= max(pixels, 1)
-    for j in range(j0, j1):
-        for i in range(i0, i1):
-            r = np.sqrt((i - x) ** 2 + (j - y) ** 2)
-            ring = int(r / width)
-            if r < reach and ring < sums.shape[0]:
-                value = sign * (image[j, i] - base)
-                sums[ring] += value
-                squares[ring] += value * value
-                counts[ring] += 1
+    for n in range(xy.shape[0]):
+        x, y = xy[n, 0] - 0.5, xy[n, 1] - 0.5
+        j0, j1 = int(np.ceil(y - reach)), int(np.floor(y + reach)) + 1
+        i0, i1 = int(np.ceil(x - reach)), int(np.floor(x + reach)) + 1
+        if j0 < 0 or i0 < 0 or j1 > ny or i1 > nx:
+            continue
+        base, pixels = 0.0, 0
+        for j in range(j0, j1):
+            for i in range(i0, i1):
+                r = np.sqrt((i - x) ** 2 + (j - y) ** 2)
+                if _BACKGROUND_RING * reach <= r < reach:
+                    base += image[j, i]
+                    pixels += 1
+        base /= max(pixels, 1)
+        for j in range(j0, j1):
+            for i in range(i0, i1):
+                r = np.sqrt((i - x) ** 2 + (j - y) ** 2)
+                ring = int(r / width)
+                if r < reach and ring < out.shape[1]:
+                    value = sign * (image[j, i] - base)
+                    out[0, ring] += value
+                    out[1, ring] += value * value
+                    out[2, ring] += 1
 
 
 @kernel()
-def sweep_depth(
+def sweep_depths(
     base: Floats,
     step: Floats,
     half: Floats,
@@ -169,44 +173,45 @@ def sweep_depth(
     hits: NDArray[np.int32],
     possible: NDArray[np.int32],
 ) -> None:
-    """Count, for each depth of a point, the views in which a free spot lies where the point would be seen.
+    """Count, for each depth of points, the views in which a free spot lies where the point would be seen.
 
-    In view v the point at depth z is seen at `base[v] + z step[v]`, from the centre of a field that reaches `half` to each side.
-    The spots of view v are `xy[first[v] : first[v + 1]]`.  `hits` and `possible` (views in which the point is in the field)
-    are added to.
+    In view v point m at depth z is seen at `base[m, v] + z step[v]`, from the centre of a field that reaches `half` to each side.
+    The spots of view v are `xy[first[v] : first[v + 1]]`.  `hits` and `possible` (views in which the point is in the field),
+    `(points, depths)`, are added to.
     """
     last = depths.shape[0] - 1
     dz = (depths[last] - depths[0]) / max(last, 1)
     marked = np.empty(last + 1, np.int64)
-    marked[:] = -1
-    for v in views:
-        bx, by, sx, sy = base[v, 0], base[v, 1], step[v, 0], step[v, 1]
-        length2 = sx * sx + sy * sy
-        for k in range(last + 1):
-            x, y = bx + depths[k] * sx, by + depths[k] * sy
-            if abs(x) < half[0] and abs(y) < half[1]:
-                possible[k] += 1
-        for n in range(first[v], first[v + 1]):
-            if not free[n]:
-                continue
-            dx, dy = xy[n, 0] - bx, xy[n, 1] - by
-            along = 0.0
-            if length2 > 0:
-                along = (dx * sx + dy * sy) / length2
-            px, py = dx - along * sx, dy - along * sy
-            if length2 * dz * dz < _NO_DEPTH:
-                a, b = (0, last) if dx * dx + dy * dy <= tolerance * tolerance else (1, 0)
-            else:
-                left2 = tolerance * tolerance - px * px - py * py
-                if left2 <= 0:
+    for m in range(base.shape[0]):
+        marked[:] = -1
+        for v in views:
+            bx, by, sx, sy = base[m, v, 0], base[m, v, 1], step[v, 0], step[v, 1]
+            length2 = sx * sx + sy * sy
+            for k in range(last + 1):
+                x, y = bx + depths[k] * sx, by + depths[k] * sy
+                if abs(x) < half[0] and abs(y) < half[1]:
+                    possible[m, k] += 1
+            for n in range(first[v], first[v + 1]):
+                if not free[n]:
                     continue
-                reach = np.sqrt(left2 / length2)
-                a = max(int(np.ceil((along - reach - depths[0]) / dz)), 0)
-                b = min(int(np.floor((along + reach - depths[0]) / dz)), last)
-            for k in range(a, b + 1):
-                if marked[k] != v:
-                    marked[k] = v
-                    hits[k] += 1
+                dx, dy = xy[n, 0] - bx, xy[n, 1] - by
+                along = 0.0
+                if length2 > 0:
+                    along = (dx * sx + dy * sy) / length2
+                px, py = dx - along * sx, dy - along * sy
+                if length2 * dz * dz < _NO_DEPTH:
+                    a, b = (0, last) if dx * dx + dy * dy <= tolerance * tolerance else (1, 0)
+                else:
+                    left2 = tolerance * tolerance - px * px - py * py
+                    if left2 <= 0:
+                        continue
+                    reach = np.sqrt(left2 / length2)
+                    a = max(int(np.ceil((along - reach - depths[0]) / dz)), 0)
+                    b = min(int(np.floor((along + reach - depths[0]) / dz)), last)
+                for k in range(a, b + 1):
+                    if marked[k] != v:
+                        marked[k] = v
+                        hits[m, k] += 1
 
 
 @kernel()
@@ -306,3 +311,34 @@ def add_profile(image: Image, x: float, y: float, amplitude: float, profile: Flo
                 k = int(s)
                 f = s - k
                 image[j, i] += amplitude * (profile[k] + f * (profile[k + 1] - profile[k]))
+
+
+@kernel()
+def centre_in_turn(
+    image: Image,
+    beads: Floats,
+    turns: NDArray[np.int64],
+    table: Floats,
+    spacing: float,
+    reach: float,
+    margin: float,
+    curvature: float,
+    limit: float,
+    profile: Floats,
+    profile_spacing: float,
+    energy: float,
+    found: Floats,
+) -> None:
+    """Centre beads one after the other, with those found subtracted from the image, in place.
+
+    `turns` are the indices of the beads, which start from `beads` `(beads, 2)` or from where they were found before; `found`
+    `(beads, 3)` holds the results of :func:`ascend`, and `energy` is the response to a bead of amplitude 1.
+    """
+    for n in turns:
+        x, y = beads[n, 0], beads[n, 1]
+        if np.isfinite(found[n, 2]):
+            x, y = found[n, 0], found[n, 1]
+            add_profile(image, x, y, found[n, 2] / energy, profile, profile_spacing)
+        ascend(image, x, y, table, spacing, reach, margin, curvature, limit, found[n])
+        if np.isfinite(found[n, 2]):
+            add_profile(image, found[n, 0], found[n, 1], -found[n, 2] / energy, profile, profile_spacing)

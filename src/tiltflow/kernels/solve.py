@@ -24,9 +24,10 @@ _UNDETERMINED = 1e-9
 @kernel()
 def predict(views: Floats, points: Floats, out: Floats) -> None:
     """Write where `points` `(tracks, 3)` are seen under `views` `(views, 7)` to `out` `(tracks, views, 2)`."""
-    jacobian = np.empty((2, 3))
+    jacobians = np.empty((views.shape[0], 2, 3))
+    point_jacobians(views, jacobians)
     for i in range(views.shape[0]):
-        point_jacobian(views[i], jacobian)
+        jacobian = jacobians[i]
         for j in range(points.shape[0]):
             for a in range(2):
                 along = jacobian[a, 0] * points[j, 0] + jacobian[a, 1] * points[j, 1] + jacobian[a, 2] * points[j, 2]
@@ -34,15 +35,16 @@ def predict(views: Floats, points: Floats, out: Floats) -> None:
 
 
 @kernel()
-def point_jacobian(view: Floats, out: Floats) -> None:
-    """Write the derivative of a position by the point's x, y and z to `out` `(2, 3)`."""
-    c, s = math.cos(view[3]), math.sin(view[3])
-    m = math.exp(view[4])
-    ca, sa = m * math.cos(view[2]), m * math.sin(view[2])
-    wide = (1.0 + view[5]) * c
-    out[0, 0], out[1, 0] = ca * wide - sa * view[6], sa * wide + ca * view[6]
-    out[0, 1], out[1, 1] = -sa, ca
-    out[0, 2], out[1, 2] = ca * s, sa * s
+def point_jacobians(views: Floats, out: Floats) -> None:
+    """Write the derivatives of positions by the point's x, y and z to `out` `(views, 2, 3)`."""
+    for i in range(views.shape[0]):
+        c, s = math.cos(views[i, 3]), math.sin(views[i, 3])
+        m = math.exp(views[i, 4])
+        ca, sa = m * math.cos(views[i, 2]), m * math.sin(views[i, 2])
+        wide, skew = (1.0 + views[i, 5]) * c, views[i, 6]
+        out[i, 0, 0], out[i, 1, 0] = ca * wide - sa * skew, sa * wide + ca * skew
+        out[i, 0, 1], out[i, 1, 1] = -sa, ca
+        out[i, 0, 2], out[i, 1, 2] = ca * s, sa * s
 
 
 @kernel()
@@ -69,22 +71,29 @@ def accumulate(
     points: Floats,
     residual: Floats,
     information: Floats,
-    view_normal: Floats,
-    view_right: Floats,
+    first: NDArray[np.int64],
+    column: NDArray[np.int64],
+    share: Floats,
+    normal: Floats,
+    right: Floats,
     cross: Floats,
     point_normal: Floats,
     point_right: Floats,
 ) -> None:
-    """Add the normal equations of all points: blocks of views, blocks of tracks, and what joins them.
+    """Add the normal equations of all points: of the variables, of the points, and what joins them.
 
-    `residual` is `(tracks, views, 2)`, `information` `(tracks, views, 3)` the weights xx, xy, yy, all 0 where unseen.  Adds to
-    `view_normal` `(views, 7, 7)`, `view_right` `(views, 7)`, `cross` `(tracks, 3, views, 7)`, `point_normal` `(tracks, 3, 3)` and
+    `residual` is `(tracks, views, 2)`, `information` `(tracks, views, 3)` the weights xx, xy, yy, all 0 where unseen.  Parameter a of
+    view i is the sum over k, from `first[7 i + a]` to `first[7 i + a + 1]`, of `share[k]` times variable `column[k]`.  Adds to `normal`
+    `(variables, variables)`, `right` `(variables,)`, `cross` `(tracks, 3, variables)`, `point_normal` `(tracks, 3, 3)` and
     `point_right` `(tracks, 3)`.
     """
-    jv, jp = np.empty((2, 7)), np.empty((2, 3))
+    jv, by_point = np.empty((2, 7)), np.empty((views.shape[0], 2, 3))
+    point_jacobians(views, by_point)
     wv, wp = np.empty((2, 7)), np.empty((2, 3))
+    block, pull = np.empty((7, 7)), np.empty(7)
     for i in range(views.shape[0]):
-        point_jacobian(views[i], jp)
+        jp = by_point[i]
+        block[:], pull[:] = 0.0, 0.0
         for j in range(points.shape[0]):
             xx, xy, yy = information[j, i, 0], information[j, i, 1], information[j, i, 2]
             if xx + yy <= 0.0:
@@ -98,19 +107,22 @@ def accumulate(
                 wp[1, b] = xy * jp[0, b] + yy * jp[1, b]
             rx, ry = residual[j, i, 0], residual[j, i, 1]
             for a in range(7):
-                view_right[i, a] += wv[0, a] * rx + wv[1, a] * ry
-                for b in range(a + 1):
-                    view_normal[i, a, b] += wv[0, a] * jv[0, b] + wv[1, a] * jv[1, b]
-                for b in range(3):
-                    cross[j, b, i, a] += wv[0, a] * jp[0, b] + wv[1, a] * jp[1, b]
+                pull[a] += wv[0, a] * rx + wv[1, a] * ry
+                for b in range(7):
+                    block[a, b] += wv[0, a] * jv[0, b] + wv[1, a] * jv[1, b]
+                for k in range(first[7 * i + a], first[7 * i + a + 1]):
+                    for b in range(3):
+                        cross[j, b, column[k]] += share[k] * (wv[0, a] * jp[0, b] + wv[1, a] * jp[1, b])
             for a in range(3):
                 point_right[j, a] += wp[0, a] * rx + wp[1, a] * ry
                 for b in range(3):
                     point_normal[j, a, b] += wp[0, a] * jp[0, b] + wp[1, a] * jp[1, b]
-    for i in range(views.shape[0]):
         for a in range(7):
-            for b in range(a):
-                view_normal[i, b, a] = view_normal[i, a, b]
+            for k in range(first[7 * i + a], first[7 * i + a + 1]):
+                right[column[k]] += share[k] * pull[a]
+                for b in range(7):
+                    for n in range(first[7 * i + b], first[7 * i + b + 1]):
+                        normal[column[k], column[n]] += share[k] * share[n] * block[a, b]
 
 
 @kernel()
@@ -145,11 +157,12 @@ def leave_out(
     `view_covariance` `(views, 7, 7)`, `point_covariance` `(tracks, 3, 3)` and `joint` `(tracks, 3, views, 7)`, minus the covariance
     of a point with its views, are those of the fit in units of sigma squared.
     """
-    jv, jp = np.empty((2, 7)), np.empty((2, 3))
+    jv, by_point = np.empty((2, 7)), np.empty((views.shape[0], 2, 3))
+    point_jacobians(views, by_point)
     spread = np.empty((2, 2))
     trace = 0.0
     for i in range(views.shape[0]):
-        point_jacobian(views[i], jp)
+        jp = by_point[i]
         for j in range(points.shape[0]):
             xx, xy, yy = information[j, i, 0], information[j, i, 1], information[j, i, 2]
             if xx + yy <= 0.0:

@@ -27,7 +27,7 @@ def test_spots_have_the_place_and_amplitude_of_the_beads(draw, coloured_noise):
     image = (draw((220, 220), xy, 80.0) + 10 * coloured_noise((220, 220))).astype(np.float32)
     grid = make_grid(image.shape, DIAMETER)
     filter_ = matched_filter(PROFILE, noise_spectrum(image, grid, xy, 8.0), grid)
-    spots = find_spots(respond(transform_view(image, grid), filter_, grid), filter_.energy, DIAMETER, 4.5, 6.0)
+    spots = find_spots(respond(transform_view(image, grid), filter_, grid), filter_, grid, DIAMETER, 4.5, 6.0)
     assert len(spots) >= 4
     assert (np.diff(spots.z) <= 0).all()
     found = spots.xy[:4]

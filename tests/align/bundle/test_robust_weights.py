@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tiltflow.align.bundle import SolveParams
-from tiltflow.align.bundle.robust_weights import point_weights, track_weights
+from tiltflow.align.bundle.robust_weights import PointGroups, track_weights
 from tiltflow.errors import ParameterError
 
 PLAIN = SolveParams(robust=False)
@@ -70,14 +70,14 @@ def test_residuals_are_judged_by_what_is_usual_in_their_views():
     rng = np.random.default_rng(4)
     length = np.abs(rng.rayleigh(0.1, (40, 30)))
     length[:, 20:] *= 3
-    weights = point_weights(length, np.ones_like(length), np.arange(30), 4.685)
+    weights = PointGroups.of(np.ones_like(length), np.arange(30)).weights(length, 4.685)
     assert weights[:, 23:].mean() == pytest.approx(weights[:, :17].mean(), abs=0.05)
 
 
 def test_a_view_is_never_left_without_weight():
     length = np.full((3, 12), 0.1)
     length[:, 7] = 50.0
-    weights = point_weights(length, np.ones_like(length), np.arange(12), 4.685)
+    weights = PointGroups.of(np.ones_like(length), np.arange(12)).weights(length, 4.685)
     assert (weights[:, 7] >= 0.1).all()
 
 

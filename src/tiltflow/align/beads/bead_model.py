@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tiltflow.align.beads.bead_views import BeadViews
 from tiltflow.align.beads.detection import Spots, find_spots, matched_filter, respond, strong
-from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, Spectrum, noise_spectrum, transform_view
+from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, ViewSpectrum, noise_spectrum, transform_view
 from tiltflow.align.beads.params import BeadParams
 from tiltflow.align.beads.radial_profile import radii, sphere_profile
 from tiltflow.kernels import beads as kernel
@@ -106,7 +106,7 @@ class _CentralView:
 
     image: Image
     grid: Grid
-    spectrum: Spectrum
+    spectrum: ViewSpectrum
     noise: Floats
 
     @classmethod
@@ -118,7 +118,7 @@ class _CentralView:
         filter_ = matched_filter(sphere_profile(size, 2 * size), self.noise, self.grid)
         response = respond(self.spectrum, filter_, self.grid)
         turned = (response if sign > 0 else -response for sign in signs)
-        return tuple(find_spots(each, filter_.energy, size, _LEAST_Z, size / 2) for each in turned)
+        return tuple(find_spots(each, filter_, self.grid, size, _LEAST_Z, size / 2) for each in turned)
 
     def without(self, spots: Spots, size: float) -> _CentralView:
         """Return the view with the noise measured between the spots."""
@@ -138,8 +138,7 @@ def _top(sizes: Floats, scores: Floats) -> float:
 def mean_profile(images: Sequence[Image], spots: Sequence[Spots], sign: int, diameter: float, count: int) -> Floats:
     """Return the mean profile of the clearest isolated beads."""
     reach = REACH * diameter
-    rings = int(np.ceil(reach / RING)) + 1
-    sums, squares, counts = np.zeros(rings), np.zeros(rings), np.zeros(rings)
+    rings = np.zeros((3, int(np.ceil(reach / RING)) + 1))
     for image, found in zip(images, spots, strict=True):
         clear = found.z > _CLEAR * float(np.mean(found.z[:_CLEAREST])) if len(found) else np.zeros(0, bool)
         clear[count:] = False
@@ -149,8 +148,8 @@ def mean_profile(images: Sequence[Image], spots: Sequence[Spots], sign: int, dia
             nearest = gaps[found.z > _RIVAL * found.z[n]].min(initial=np.inf)
             if nearest < _APART * diameter:
                 continue
-            kernel.add_to_rings(image, found.xy[n, 0], found.xy[n, 1], float(sign), reach, RING, sums, squares, counts)
-    return profile_of_rings(np.stack([sums, squares, counts]), diameter)
+            kernel.add_to_rings(image, found.xy[n : n + 1], float(sign), reach, RING, rings)
+    return profile_of_rings(rings, diameter)
 
 
 def profile_of_rings(rings: Floats, diameter: float) -> Floats:

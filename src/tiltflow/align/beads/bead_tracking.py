@@ -87,11 +87,14 @@ def track_beads(
     tell(_LINKED)
     track_set = begin(field, links)
     for turn in range(params.rounds):
-        before = track_set
-        track_set = reject_tracks(series, measure(series, model, noises, spots, track_set, params, threads), params)
-        _expect_gold(len(track_set.points), params, spots, track_set.rejected)
+        measured = measure(series, model, noises, spots, track_set, params, threads)
+        if settled := _settled(track_set, measured):
+            track_set = measured
+        else:
+            track_set = reject_tracks(series, measured, params)
+            _expect_gold(len(track_set.points), params, spots, track_set.rejected)
         tell(_LINKED + (1 - _LINKED) * (turn + 1) / params.rounds)
-        if _settled(before, track_set):
+        if settled:
             break
     return _result(series, model, spots, len(links.points), track_set, params)
 
@@ -114,7 +117,7 @@ def _expect_gold(found: int, params: BeadParams, spots: Sequence[Spots], rejecte
 
 
 def _settled(before: TrackSet, after: TrackSet) -> bool:
-    """Return whether another round would hardly change the positions."""
+    """Return whether positions measured anew are those that the tracks were solved from."""
     if before.template is None or before.xy.shape != after.xy.shape:
         return False
     if (np.isnan(before.xy) != np.isnan(after.xy)).any():

@@ -143,18 +143,23 @@ def centre_beads(image: Image, start: Floats, others: Floats, filter_: RadialFil
     beads = np.concatenate([start, others])
     found = np.full((len(beads), 3), np.nan)
     curvature = filter_.information / filter_.energy
-
-    def paint(n: int, factor: float) -> None:
-        if np.isfinite(found[n, 2]):
-            kernel.add_profile(work, found[n, 0], found[n, 1], factor * found[n, 2] / filter_.energy, filter_.profile, STEP)
-
-    crowded = _nearest(beads) < _COMPANY * filter_.diameter
-    for sweep in range(_SWEEPS):
-        for n in np.flatnonzero(crowded).tolist() if sweep else range(len(beads)):
-            paint(n, 1.0)
-            x, y = found[n, :2] if np.isfinite(found[n, 0]) else beads[n]
-            kernel.ascend(work, x, y, filter_.table, _SPACING, filter_.reach, MARGIN * filter_.diameter, curvature, limit, found[n])
-            paint(n, -1.0)
+    crowded = np.flatnonzero(_nearest(beads) < _COMPANY * filter_.diameter)
+    for turns in (np.arange(len(beads)), *[crowded] * (_SWEEPS - 1)):
+        kernel.centre_in_turn(
+            work,
+            beads,
+            turns,
+            filter_.table,
+            _SPACING,
+            filter_.reach,
+            MARGIN * filter_.diameter,
+            curvature,
+            limit,
+            filter_.profile,
+            STEP,
+            filter_.energy,
+            found,
+        )
     own = found[:count]
     own[np.hypot(*(own[:, :2] - start).T) > limit] = np.nan
     gap = _nearest(np.where(np.isfinite(found[:, :2]), found[:, :2], beads))[:count]

@@ -18,7 +18,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from tiltflow.align.beads.noise_spectrum import Grid, Spectrum, counting_power
+from tiltflow.align.beads.noise_spectrum import Grid, ViewSpectrum, counting_power
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
 from tiltflow.kernels import beads as kernel
 from tiltflow.model import Image
@@ -89,31 +89,35 @@ def matched_filter(profile: Floats, noise: Floats, grid: Grid) -> MatchedFilter:
     transform = grid.transform(profile)
     gain = transform / np.maximum(noise, _LEAST_NOISE * counting_power(noise, grid))
     gain[0] = 0.0
-    # The inverse transform divides by the number of pixels; the noise is the power of the whole padded view.
-    energy = float(np.sum(grid.counts * gain * transform))
-    pixels = grid.padded[0] * grid.padded[1]
-    return MatchedFilter(gain * pixels, energy)
+    # The inverse transform divides by the number of samples; the noise is the power of the whole padded view.
+    energy = float(np.sum(grid.low_counts * gain * transform))
+    ny, nx = grid.sampled
+    return MatchedFilter(gain * ny * nx, energy)
 
 
-def respond(spectrum: Spectrum, filter_: MatchedFilter, grid: Grid) -> Image:
-    """Return R, `(ny, nx)`."""
-    full = scipy.fft.irfft2(spectrum * filter_.gain.astype(np.float32).take(grid.bins), grid.padded)
-    (ny, nx), pad = grid.shape, grid.pad
-    return np.ascontiguousarray(full[pad : pad + ny, pad : pad + nx], np.float32)
+def respond(spectrum: ViewSpectrum, filter_: MatchedFilter, grid: Grid) -> Image:
+    """Return R at the samples of a view that lie in it."""
+    low = spectrum.low * filter_.gain.astype(np.float32).take(grid.low_bins)
+    full = scipy.fft.irfft2(low, grid.sampled, overwrite_x=True)
+    (y, x), (ny, nx) = grid.first, ((grid.pad + np.array(grid.shape) - 1) // grid.step).astype(int)
+    return np.ascontiguousarray(full[y : ny + 1, x : nx + 1], np.float32)
 
 
-def find_spots(response: Image, energy: float, diameter_px: float, least_z: float, margin_px: float) -> Spots:
+def find_spots(response: Image, filter_: MatchedFilter, grid: Grid, diameter_px: float, least_z: float, margin_px: float) -> Spots:
     """Return the maxima of a response, with their signal to noise relative to the fluctuations around each.
 
     Where the specimen has more structure than elsewhere, as at the edge of a hole, the signal to noise of a spot is lower.
     """
+    step, energy = grid.step[::-1], filter_.energy
+    diameter, margin = diameter_px / step.max(), margin_px / step.min()
     found = np.empty((_MOST_SPOTS, 2), np.int32)
     scale = max(float(np.sqrt(energy)), SD_OF_MEDIAN * float(np.median(np.abs(response[::_SPARSE, ::_SPARSE]))))
-    count = kernel.local_maxima(response, least_z * scale, _APART * diameter_px, int(np.ceil(margin_px)), found)
-    inner, outer = (radius * diameter_px for radius in _RING)
+    count = kernel.local_maxima(response, least_z * scale, _APART * diameter, int(np.ceil(margin)), found)
+    inner, outer = (radius * diameter for radius in _RING)
     peaks = np.empty((count, 4))
     kernel.describe_maxima(response, found[:count], inner, outer, _CEILING * scale, _FARTHEST_VERTEX, peaks)
-    xy, height, around = peaks[:, :2], peaks[:, 2], peaks[:, 3] / _MEAN_OF_ABSOLUTE_NORMAL
+    xy = (peaks[:, :2] - 0.5 + grid.first[::-1]) * step - grid.pad + 0.5
+    height, around = peaks[:, 2], peaks[:, 3] / _MEAN_OF_ABSOLUTE_NORMAL
     z, amplitude = height / np.maximum(around, _LEAST_SCALE * scale), height / energy
     order = np.argsort(-z)
     order = order[z[order] >= least_z]

@@ -49,6 +49,8 @@ _LEAST_NEIGHBOURS, _MOST_NEIGHBOURS = 4, 8
 _DEPTH_STEP, _LEAST_DEPTH_STEP_PX = 0.5, 0.5
 _DEPTHS = 16, 1000
 """Step between depths of a ray as a part of the tolerance, and at least, raw pixels; and the bounds of the number of depths."""
+_POINTS_SWEPT = 256
+"""Points whose depths are swept at a time, which bounds memory."""
 _DOUBLE = 0.5
 """Tracks whose points are nearer than this, diameters, are the same bead."""
 
@@ -179,9 +181,14 @@ def local_drift(xy: Floats, predicted: Floats, points: Floats, tilt_deg: Floats,
     beside = np.stack([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=1)
     distance, nearest = scipy.spatial.cKDTree(points[:, :2]).query(points[:, :2], k=_MOST_NEIGHBOURS)
     for track, near in enumerate(distance <= area_px / 2):
-        sample = beside[nearest[track, near]].reshape(-1, *predicted.shape[1:])
-        counted = np.isfinite(sample[..., 0]).sum(axis=0) >= _LEAST_NEIGHBOURS
-        drift[track, order[counted]] = np.nanmedian(sample[:, counted], axis=0)
+        if not near.any():
+            continue
+        # NaN sorts last.
+        sample = np.sort(beside[nearest[track, near]].reshape(-1, *predicted.shape[1:]), axis=0)
+        known = np.isfinite(sample[..., 0]).sum(axis=0)
+        counted = np.flatnonzero(known >= _LEAST_NEIGHBOURS)
+        lower, upper = sample[(known[counted] - 1) // 2, counted], sample[known[counted] // 2, counted]
+        drift[track, order[counted]] = (lower + upper) / 2
     return drift
 
 
@@ -223,17 +230,20 @@ def _add_seeds(
     depths = np.linspace(-limits.depth, limits.depth, steps)
     proposals: list[tuple[float, float, int, Floats]] = []
     for view in seed_views:
-        members = np.arange(field.first[view], field.first[view + 1])
-        members = members[free[members]]
-        base, step = cameras.ray(int(view), field.xy[members])
-        for n, member in enumerate(members):
-            hits, possible = np.zeros(steps, np.int32), np.zeros(steps, np.int32)
-            kernel.sweep_depth(base[n], step, field.half, field.xy, field.first, free, views, depths, tolerance, hits, possible)
+        candidates = np.arange(field.first[view], field.first[view + 1])
+        candidates = candidates[free[candidates]]
+        for begin in range(0, len(candidates), _POINTS_SWEPT):
+            members = candidates[begin : begin + _POINTS_SWEPT]
+            base, step = cameras.ray(int(view), field.xy[members])
+            hits, possible = np.zeros((2, len(members), steps), np.int32)
+            kernel.sweep_depths(base, step, field.half, field.xy, field.first, free, views, depths, tolerance, hits, possible)
             gain = hits - _LEAST_SHARE * possible
-            best = np.flatnonzero(gain == gain.max())
-            k = int(best[len(best) // 2])
-            if hits[k] >= _LEAST_VIEWS and gain[k] >= 0:
-                proposals.append((float(gain[k]), -float(possible[k]), int(member), base[n] + depths[k] * step))
+            most = gain.max(axis=1)
+            for n in np.flatnonzero(most >= 0):
+                best = np.flatnonzero(gain[n] == most[n])
+                k = int(best[len(best) // 2])
+                if hits[n, k] >= _LEAST_VIEWS:
+                    proposals.append((float(most[n]), -float(possible[n, k]), int(members[n]), base[n] + depths[k] * step))
     rows = []
     for _, _, member, seen in sorted(proposals, key=lambda p: p[:2], reverse=True):
         if not free[member]:

@@ -160,8 +160,8 @@ def _measure_view(image: Image, start: Floats, spots: Floats, filter_: RadialFil
     limit = max(_LIMIT * model.diameter, _LEAST_LIMIT_PX)
     centres = centre_beads(image, start, spots[~own], filter_, model.sign, limit)
     sums = np.zeros((3, _rings(model)))
-    for x, y in centres.xy[centres.lone & (centres.z > LEAST_Z)]:
-        kernel.add_to_rings(image, x, y, float(model.sign), REACH * model.diameter, RING, sums[0], sums[1], sums[2])
+    lone = centres.xy[centres.lone & (centres.z > LEAST_Z)]
+    kernel.add_to_rings(image, lone, float(model.sign), REACH * model.diameter, RING, sums)
     return centres, sums
 
 

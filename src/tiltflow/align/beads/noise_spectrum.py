@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy
@@ -23,10 +24,15 @@ _SPARSE = 3
 """Every third row and column suffices for a median, and for the mean power."""
 _FINE = 0.35
 """Frequency along x, cycles per pixel, from which on the power is that of counting alone."""
+_ROWS = 64
+"""Rows that are transformed at a time, which stay in the cache of a processor."""
 _PAD = 2.0
 _PROFILE_REACH = 4.0
 """Views are mirrored by the former, diameters, at every side, so that the filter does not wrap around; profiles have at most the latter
 as their radius."""
+_SAMPLED = 6.0
+"""Width of a bead in samples of a filtered view: its spectrum has fallen off before the highest frequency of these, and spots are
+measured anew at every pixel."""
 BLANKED = 0.8
 """Radius around a bead, diameters, that is left out of the noise spectrum: a bead and its Fresnel fringe."""
 _MOST_BLANKED = 0.9
@@ -58,6 +64,10 @@ class Grid:
         Number of frequencies of the whole spectrum in each bin, and its radius, cycles per pixel.
     hankel
         `(bins, radii)`: the matrix from a profile to its Fourier transform by radial bin.
+    sampled
+        `(ny, nx)` of the samples of a padded view that is filtered: a bead is six of them wide, or as many as it has pixels.
+    low_bins, low_counts
+        `bins` and `counts` of the frequencies that these samples determine.
     """
 
     shape: tuple[int, int]
@@ -67,6 +77,19 @@ class Grid:
     counts: Floats
     frequency: Floats
     hankel: Floats
+    sampled: tuple[int, int]
+    low_bins: NDArray[np.int32]
+    low_counts: Floats
+
+    @property
+    def step(self) -> Floats:
+        """Pixels from one sample of a filtered view to the next, y and x."""
+        return np.array(self.padded) / self.sampled
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """The first sample that lies in the view, y and x; sample 0 is the first pixel of the padded view."""
+        return np.ceil(self.pad / self.step).astype(np.int64)
 
     def transform(self, profile: Floats) -> Floats:
         """Return the Fourier transform of a round function by radial bin."""
@@ -78,14 +101,23 @@ def make_grid(shape: tuple[int, int], diameter: float) -> Grid:
     """Return the grid of views of `shape` `(ny, nx)`, padded for filters of beads of a diameter, working pixels."""
     pad = min(int(np.ceil(_PAD * diameter)), min(shape) - 1)
     ny, nx = (scipy.fft.next_fast_len(n + 2 * pad, real=True) for n in shape)
+    finest = min(_SAMPLED / diameter, 1.0)
+    my, mx = (min(scipy.fft.next_fast_len(int(np.ceil(n * finest)), real=True), n) for n in (ny, nx))
     steps = max(ny, nx)
     radius = np.hypot(scipy.fft.fftfreq(ny)[:, None], scipy.fft.rfftfreq(nx)[None])
     bins = np.rint(radius * steps).astype(np.int32)
+    counts = _counts(bins)
+    frequency = np.arange(len(counts), dtype=np.float64) / steps
+    hankel = hankel_matrix(frequency, _PROFILE_REACH * diameter)
+    low_bins = np.concatenate([bins[: my - my // 2, : mx // 2 + 1], bins[ny - my // 2 :, : mx // 2 + 1]])
+    return Grid(shape, (ny, nx), pad, bins, counts, frequency, hankel, (my, mx), low_bins, _counts(low_bins, len(counts)))
+
+
+def _counts(bins: NDArray[np.int32], length: int = 0) -> Floats:
+    """Return the number of frequencies of the whole spectrum in each radial bin, from the bins of the half spectrum."""
     doubled = np.full(bins.shape, 2.0)
     doubled[:, 0] = 1.0
-    counts = np.bincount(bins.ravel(), doubled.ravel()).astype(np.float64)
-    frequency = np.arange(len(counts), dtype=np.float64) / steps
-    return Grid(shape, (ny, nx), pad, bins, counts, frequency, hankel_matrix(frequency, _PROFILE_REACH * diameter))
+    return np.bincount(bins.ravel(), doubled.ravel(), length).astype(np.float64)
 
 
 def read_view(stack: Stack, view: int, binning: int) -> Image:
@@ -98,11 +130,54 @@ def read_view(stack: Stack, view: int, binning: int) -> Image:
     return out
 
 
-def transform_view(image: Image, grid: Grid) -> Spectrum:
-    """Return the spectrum of a view, mirrored at its edges, without its mean."""
-    widths = [(grid.pad, padded - size - grid.pad) for padded, size in zip(grid.padded, grid.shape, strict=True)]
-    mirrored = np.pad(image - np.float32(image.mean()), widths, mode="symmetric")
-    return np.asarray(scipy.fft.rfft2(mirrored), np.complex64)
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewSpectrum:
+    """The spectrum of a view, mirrored at its edges, without its mean.
+
+    Attributes
+    ----------
+    low
+        The half spectrum at the frequencies that the samples of the view determine, those of `Grid.low_bins`.
+    fine_power
+        Mean power at the finest frequencies along x, where there is little but the noise of counting.
+    """
+
+    low: Spectrum
+    fine_power: float
+
+
+def transform_view(image: Image, grid: Grid) -> ViewSpectrum:
+    """Return the spectrum of a view."""
+    my, mx = grid.sampled
+    columns, fine_power = _half_spectrum(image, grid, mx // 2 + 1)
+    return ViewSpectrum(np.concatenate([columns[: my - my // 2], columns[len(columns) - my // 2 :]]), fine_power)
+
+
+def _half_spectrum(image: Image, grid: Grid, columns: int) -> tuple[Spectrum, float]:
+    """Return the first columns of the half spectrum of a view, mirrored at its edges, and the mean power at the finest frequencies."""
+    (ny, nx), (padded_y, padded_x), pad = grid.shape, grid.padded, grid.pad
+    out, block = np.empty((padded_y, columns), np.complex64), np.empty((_ROWS, padded_x), np.float32)
+    # Only rounding depends on the mean, as a constant has no frequency but 0.
+    mean, fine, power = np.float32(image[::_SPARSE].mean()), int(_FINE * padded_x), 0.0
+    for begin in range(0, ny, _ROWS):
+        rows = image[begin : begin + _ROWS]
+        padded = block[: len(rows)]
+        np.subtract(rows, mean, out=padded[:, pad : pad + nx])
+        _mirror(padded.T, pad, nx)
+        spectrum = scipy.fft.rfft(padded, axis=1)
+        out[pad + begin : pad + begin + len(rows)] = spectrum[:, :columns]
+        sample = spectrum[::_SPARSE, fine:]
+        power += len(rows) * float(np.mean(sample.real**2 + sample.imag**2))
+    _mirror(out, pad, ny)
+    # By Parseval's theorem, the mean power of the rows is that of the frequencies along y.
+    return np.asarray(scipy.fft.fft(out, axis=0, overwrite_x=True), np.complex64), power / ny * padded_y
+
+
+def _mirror(padded: NDArray[Any], pad: int, size: int) -> None:
+    """Fill the ends of the first axis with mirror images of what lies between, in place."""
+    end = pad + size
+    padded[:pad] = padded[pad : 2 * pad][::-1]
+    padded[end:] = padded[2 * end - len(padded) : end][::-1]
 
 
 def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px: float) -> Floats:
@@ -110,19 +185,17 @@ def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px:
 
     Known beads are blanked; where none are known yet, values far from the mean are clipped.
     """
-    flat = image - np.float32(image.mean())
-    share = 0.0
+    flat, share = image - np.float32(image.mean()), 0.0
     if spots_xy is None:
         sample = flat[::_SPARSE, ::_SPARSE]
         middle = np.median(sample)
         limit = _CLIP_SD * SD_OF_MEDIAN * np.median(np.abs(sample - middle))
         np.clip(flat, middle - limit, middle + limit, out=flat)
     elif len(spots_xy):
-        keep = np.ones(image.shape, np.float32)
-        share = kernel.blank_discs(keep, spots_xy, radius_px) / keep.size
-        flat -= np.float32((flat * keep).sum() / max(keep.sum(), 1))
-        flat *= keep
-    spectrum = transform_view(flat, grid)
+        blanked = kernel.blank_discs(flat, spots_xy, radius_px, np.float32(0))
+        share = blanked / flat.size
+        kernel.blank_discs(flat, spots_xy, radius_px, np.float32(flat.sum() / max(flat.size - blanked, 1)))
+    spectrum, _ = _half_spectrum(flat, grid, grid.bins.shape[1])
     power = np.zeros(len(grid.counts))
     kernel.radial_power(spectrum, grid.bins, power)
     power /= np.maximum(grid.counts, 1) * (1 - min(share, _MOST_BLANKED))
@@ -143,14 +216,6 @@ def counting_power(power: Floats, grid: Grid) -> float:
     end = np.rint((begin + first) * _FLAT).astype(np.int64) - first
     flattest = int(np.argmax(falling[end] / falling[begin]))
     return float(np.median(falling[begin[flattest] : end[flattest] + 1]))
-
-
-def fine_power(spectrum: Spectrum, grid: Grid) -> float:
-    """Return the mean power of a view at the finest frequencies, where there is little but the noise of counting."""
-    columns = grid.bins.shape[1]
-    first = int(_FINE * 2 * (columns - 1))
-    sample = spectrum[::_SPARSE, first:]
-    return float(np.mean(sample.real**2 + sample.imag**2))
 
 
 def _smooth(power: Floats) -> Floats:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tiltflow.align.beads.bead_model import BeadModel
 from tiltflow.align.beads.bead_views import BeadViews
 from tiltflow.align.beads.detection import LEAST_Z, NO_SPOTS, Spots, find_spots, matched_filter, respond, strong
-from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, Spectrum, fine_power, noise_spectrum, transform_view
+from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, ViewSpectrum, noise_spectrum, transform_view
 from tiltflow.model import Image, Progress
 from tiltflow.parallel import map_threads
 
@@ -36,7 +36,7 @@ def scan(series: BeadViews, model: BeadModel, threads: int, progress: Progress) 
     def scan_other(view: int) -> tuple[Spots, Floats]:
         nearest = anchors[np.argmin(np.abs(series.tilt_deg[anchors] - series.tilt_deg[view]))]
         spectrum = transform_view(series.read(view), series.grid)
-        level = fine_power(spectrum, series.grid)
+        level = spectrum.fine_power
         if level <= 0 or levels[nearest] <= 0:  # a blank view
             return (NO_SPOTS if level <= 0 else _filtered(spectrum, model.noise, model, series.grid)), model.noise
         noise = noises[nearest] * (level / levels[nearest])
@@ -56,9 +56,9 @@ def _scan_anchor(image: Image, model: BeadModel, grid: Grid) -> tuple[Spots, Flo
     spectrum = transform_view(image, grid)
     beads = strong(_filtered(spectrum, model.noise, model, grid))
     noise = noise_spectrum(image, grid, beads, BLANKED * model.diameter)
-    return _filtered(spectrum, noise, model, grid), noise, fine_power(spectrum, grid)
+    return _filtered(spectrum, noise, model, grid), noise, spectrum.fine_power
 
 
-def _filtered(spectrum: Spectrum, noise: Floats, model: BeadModel, grid: Grid) -> Spots:
+def _filtered(spectrum: ViewSpectrum, noise: Floats, model: BeadModel, grid: Grid) -> Spots:
     filter_ = matched_filter(model.sign * model.profile, noise, grid)
-    return find_spots(respond(spectrum, filter_, grid), filter_.energy, model.diameter, LEAST_Z, _MARGIN * model.diameter)
+    return find_spots(respond(spectrum, filter_, grid), filter_, grid, model.diameter, LEAST_Z, _MARGIN * model.diameter)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from tiltflow.align.bundle.empirical_bayes import estimate_spreads
 from tiltflow.align.bundle.expected_error import expected_error, specimen_motion, view_misfit
 from tiltflow.align.bundle.leave_out import LeaveOut, leave_out, leave_tracks_out, view_covariance
-from tiltflow.align.bundle.normal_equations import Geometry, adjust, normal_equations, reduced_system
+from tiltflow.align.bundle.normal_equations import Geometry, adjust, hold_translations, normal_equations
 from tiltflow.align.bundle.params import SolveParams
 from tiltflow.align.bundle.problem import BundleProblem
-from tiltflow.align.bundle.robust_weights import point_weights, track_weights
-from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, TILT, Spread, Variables, choose_variables
+from tiltflow.align.bundle.robust_weights import track_weights
+from tiltflow.align.bundle.variables import PER_VIEW, ROTATION, SHIFT_X, SHIFT_Y, TILT, Spread, Variables, choose_variables
 
 Floats = NDArray[np.float64]
 
@@ -114,8 +114,9 @@ def _nominal(problem: BundleProblem) -> Floats:
 
 def _values(problem: BundleProblem, geometry: Geometry, variables: Variables) -> Floats:
     """Return the values of the variables that `geometry` holds, counted from the nominal."""
-    change = (geometry.views - _nominal(problem)).ravel()
-    return np.asarray(np.linalg.lstsq(variables.matrix(), change, rcond=None)[0])
+    change = geometry.views - _nominal(problem)
+    shifts = change[:, [SHIFT_X, SHIFT_Y]].ravel()
+    return np.concatenate([shifts, *(np.linalg.lstsq(kind.map, change[:, kind.parameter])[0] for kind in variables.kinds)])
 
 
 def _with_errors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
@@ -157,11 +158,15 @@ def misfit_and_motion(problem: BundleProblem, fit: BundleFit) -> tuple[float, fl
 def _weigh(problem: BundleProblem, fit: BundleFit, params: SolveParams) -> BundleFit:
     """Return the fit with robust weights: fitting and weighting alternate until the weights stay."""
     observations = problem.observations
-    for _ in range(_WEIGHT_CYCLES if params.robust else _NOISE_CYCLES):
+    cycles = _WEIGHT_CYCLES if params.robust else _NOISE_CYCLES
+    for cycle in range(cycles):
         residual = fit.geometry.residual(observations)
         weights = robust_weights(problem, residual, params) if params.robust else fit.weights
         settled = float(np.abs(weights - fit.weights).max()) < _SETTLED_WEIGHT
-        geometry, values = adjust(fit.geometry, observations.weighted(weights), fit.variables, fit.sigma, values=fit.values)
+        # While weights still change one step serves as well as the least squares of these weights.
+        steps = 1 if params.robust and not settled and cycle < cycles - 1 else None
+        weighted = observations.weighted(weights)
+        geometry, values = adjust(fit.geometry, weighted, fit.variables, fit.sigma, values=fit.values, cycles=steps)
         sigma = residual_noise(problem, geometry, weights, fit.variables.count)
         fit = replace(fit, geometry=geometry, values=values, weights=weights, sigma=sigma)
         if params.robust and settled:
@@ -179,8 +184,7 @@ def robust_weights(problem: BundleProblem, residual: Floats, params: SolveParams
         whole = track_weights(np.where(seen, typical[:, None], np.nan), params.k_factor)
         return np.where(seen, whole[:, None], 0.0)
     length = np.where(seen, np.sqrt(squared), np.nan)
-    radius = np.where(seen, np.hypot(observations.xy[..., 0], observations.xy[..., 1]), np.nan)
-    weights = point_weights(length, radius, problem.rank, params.k_factor)
+    weights = problem.point_groups.weights(length, params.k_factor)
     if params.weight_whole_tracks:
         weights = weights * track_weights(length, params.k_factor)[:, None]
     return weights
@@ -199,8 +203,9 @@ def residual_noise(problem: BundleProblem, geometry: Geometry, weights: Floats, 
 
 def _with_estimated_priors(problem: BundleProblem, fit: BundleFit) -> BundleFit:
     """Return the fit with the priors' standard deviations estimated from its tracks."""
-    normal = normal_equations(fit.geometry, problem.observations.weighted(fit.weights))
-    matrix, right = reduced_system(normal, fit.geometry, fit.variables.matrix())
+    normal = normal_equations(fit.geometry, problem.observations.weighted(fit.weights), fit.variables.rows)
+    matrix, right = normal.matrix, normal.right
+    hold_translations(matrix, fit.geometry)
     noise = fit.sigma**2 * residual_autocorrelation(problem, fit)
     spreads = estimate_spreads(matrix / noise, (matrix @ fit.values + right) / noise, fit.variables)
     return replace(fit, variables=fit.variables.with_spreads(spreads), notes=spread_notes(spreads))

@@ -8,7 +8,7 @@ surface and on the right of the other is inclined by degrees, whatever the resid
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,30 +94,34 @@ def fit_surfaces(points: Floats, surfaces: int) -> Surfaces:
     """
     single = _fit(points, np.zeros(len(points), np.int64), 1)
     if len(points) < (_ENOUGH_POINTS if surfaces == 1 else _FEWEST_FOR_TWO):
-        return single
+        return _with_errors(points, single)
     two = _fit_two(points, single)
-    return two if surfaces == 2 or two.clearly_two else single
+    return _with_errors(points, two if surfaces == 2 or two.clearly_two else single)
 
 
 def _fit_two(points: Floats, single: Surfaces) -> Surfaces:
     best = single
+    tried: set[bytes] = set()
     for slopes in _starting_slopes(single):
         height = points[:, 2] - points[:, :2] @ slopes
         member = _split(height)
         for _ in range(_CYCLES):
+            if member.tobytes() in tried:
+                break
+            tried.add(member.tobytes())
             fit = _fit(points, member, 2)
             height = points[:, 2] - fit.slope_x * points[:, 0] - fit.slope_y * points[:, 1]
             nearer = np.abs(height[:, None] - np.array(fit.heights)[None]).argmin(axis=1)
-            if (nearer == member).all() or len(np.unique(nearer)) < 2:
+            if fit.residual_sd < best.residual_sd:
+                best = fit
+            if len(np.unique(nearer)) < 2:
                 break
             member = nearer
-        if fit.residual_sd < best.residual_sd:
-            best = fit
     return best
 
 
 def _fit(points: Floats, member: NDArray[np.int64], planes: int) -> Surfaces:
-    design = np.column_stack([points[:, :2], np.eye(planes)[member]])
+    design = _design(points, member, planes)
     scale = np.sqrt(_RIDGE * max(float((points[:, :2] ** 2).sum()), 1e-12))
     ridge = np.zeros((2, 2 + planes))
     ridge[0, 0] = ridge[1, 1] = scale
@@ -125,7 +129,17 @@ def _fit(points: Floats, member: NDArray[np.int64], planes: int) -> Surfaces:
     residual = points[:, 2] - design @ solution
     heights = tuple(float(h) for h in solution[2:])
     sd = float(np.sqrt(np.mean(residual**2)))
-    return Surfaces(float(solution[0]), float(solution[1]), heights, member, sd, *_slope_errors(design, sd)[::-1])
+    return Surfaces(float(solution[0]), float(solution[1]), heights, member, sd)
+
+
+def _design(points: Floats, member: NDArray[np.int64], planes: int) -> Floats:
+    return np.column_stack([points[:, :2], np.eye(planes)[member]])
+
+
+def _with_errors(points: Floats, fit: Surfaces) -> Surfaces:
+    """Return the planes with the standard errors of their slopes."""
+    tilt, pitch = _slope_errors(_design(points, fit.member, len(fit.heights)), fit.residual_sd)
+    return replace(fit, pitch_error_deg=pitch, tilt_error_deg=tilt)
 
 
 def _slope_errors(design: Floats, residual_sd: float) -> tuple[float, float]:

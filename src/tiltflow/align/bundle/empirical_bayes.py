@@ -50,27 +50,36 @@ def estimate_spreads(matrix: Floats, right: Floats, variables: Variables) -> dic
     spreads = {kind.name: _start(kind) for kind in variables.kinds}
     blocks = {name: slice(block.start - shifts, block.stop - shifts) for name, block in variables.blocks.items()}
     for _ in range(_CYCLES):
-        covariance = np.zeros_like(s)
-        for kind in variables.kinds:
-            covariance[blocks[kind.name], blocks[kind.name]] = kind.covariance(spreads[kind.name])
-        solution: Floats = np.asarray(np.linalg.solve(np.eye(len(s)) + s @ covariance, np.column_stack([b, s])), np.float64)
-        alpha, p = solution[:, 0], solution[:, 1:]
+        # With Q = C^-1, block by block: alpha = Q (S + Q)^-1 b and P = Q - Q (S + Q)^-1 Q.
+        precision = {kind.name: np.linalg.inv(kind.covariance(spreads[kind.name])) for kind in variables.kinds}
+        posterior = _inverse(s + scipy.linalg.block_diag(*precision.values()))
+        mean = posterior @ b
         change = 0.0
         for kind in variables.kinds:
             if not kind.learnable:
                 continue
             block = blocks[kind.name]
-            now = spreads[kind.name]
-            scatter = _updated(now.independent_sd, alpha[block], p[block, block], np.eye(len(alpha[block]), dtype=np.float64))
+            now, q = spreads[kind.name], precision[kind.name]
+            alpha, p = q @ mean[block], q - q @ posterior[block, block] @ q
+            scatter = _updated(now.independent_sd, alpha, p, np.eye(len(alpha), dtype=np.float64))
             change = max(change, abs(scatter - now.independent_sd) / scatter)
             spreads[kind.name] = replace(now, independent_sd=min(scatter, kind.spread.independent_sd))
             if kind.drifts:
-                drift = _updated(now.drift_sd, alpha[block], p[block, block], kind.drift())
+                drift = _updated(now.drift_sd, alpha, p, kind.drift())
                 change = max(change, abs(drift - now.drift_sd) / drift)
                 spreads[kind.name] = replace(spreads[kind.name], drift_sd=drift)
         if change < _SETTLED:
             break
     return {kind.name: spreads[kind.name] for kind in variables.kinds if kind.learnable}
+
+
+def _inverse(matrix: Floats) -> Floats:
+    """Return the inverse of a positive definite matrix."""
+    factor, failed = scipy.linalg.lapack.dpotrf(matrix, lower=True)
+    if failed:
+        raise np.linalg.LinAlgError("the precision of the variables is not positive definite")
+    half = scipy.linalg.lapack.dpotri(factor, lower=True)[0]
+    return np.asarray(np.tril(half) + np.tril(half, -1).T)
 
 
 def _start(kind: Kind) -> Spread:

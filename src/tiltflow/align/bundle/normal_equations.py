@@ -7,14 +7,14 @@ With U, W, V the blocks of the normal equations of views, of views with points, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
 from tiltflow.align.bundle.observations import Observations
-from tiltflow.align.bundle.variables import PER_VIEW, SHIFT_X, SHIFT_Y, Variables
+from tiltflow.align.bundle.variables import PER_VIEW, SHIFT_X, SHIFT_Y, Rows, Variables
 from tiltflow.kernels import solve as kernels
 
 Floats = NDArray[np.float64]
@@ -58,8 +58,7 @@ class Geometry:
     def point_jacobians(self) -> Floats:
         """Return the derivative of positions by their point, the same for all points, `(views, 2, 3)`."""
         out = np.empty((len(self.views), 2, 3))
-        for view, jacobian in zip(self.views, out, strict=True):
-            kernels.point_jacobian(view, jacobian)
+        kernels.point_jacobians(self.views, out)
         return out
 
     def view_jacobians(self, point: Floats) -> Floats:
@@ -72,10 +71,10 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Normal:
-    """Normal equations at a geometry, points eliminated.
+    """Normal equations of n variables at a geometry, points eliminated.
 
-    `matrix` `(7 views, 7 views)` and `right` `(7 views,)` are the Schur complement; `factor`, `cross` and `point_right`
-    (the Cholesky factor L of each V, L^-1 W' and L^-1 h) lead back to the points; `cost` is the weighted sum of squares.
+    `matrix` `(n, n)` and `right` `(n,)` are the Schur complement; `factor`, `cross` and `point_right` (the Cholesky factor L of
+    each V, L^-1 W' and L^-1 h) lead back to the points.
     """
 
     matrix: Floats
@@ -83,17 +82,16 @@ class Normal:
     factor: Floats
     cross: Floats
     point_right: Floats
-    cost: float
 
-    def point_steps(self, view_steps: Floats) -> Floats:
-        """Return the step of the points, `(tracks, 3)`, that belongs to a step of the views `(7 views,)`."""
-        right = self.point_right - self.cross @ view_steps
+    def point_steps(self, steps: Floats) -> Floats:
+        """Return the step of the points, `(tracks, 3)`, that belongs to a step of the variables `(n,)`."""
+        right = self.point_right - self.cross @ steps
         return np.asarray(np.linalg.solve(np.swapaxes(self.factor, 1, 2), right[..., None])[..., 0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Blocks:
-    """U `(7 views, 7 views)`, g, W' `(tracks, 3, 7 views)`, V `(tracks, 3, 3)` and h of the module's formula."""
+    """U `(n, n)`, g, W' `(tracks, 3, n)`, V `(tracks, 3, 3)` and h of the module's formula."""
 
     views: Floats
     view_right: Floats
@@ -102,51 +100,46 @@ class _Blocks:
     point_right: Floats
 
 
-def normal_equations(geometry: Geometry, observations: Observations) -> Normal:
-    """Return the normal equations at `geometry`."""
+def normal_equations(geometry: Geometry, observations: Observations, rows: Rows | None = None) -> Normal:
+    """Return the normal equations at `geometry`, of variables whose map is given by rows; by default of the parameters of the views."""
     residual = geometry.residual(observations)
-    blocks = (
-        _independent(geometry, observations, residual) if observations.joint is None else _joint(geometry, observations, residual)
-    )
+    collect = _independent if observations.joint is None else _joint
+    blocks = collect(geometry, observations, residual, rows)
     scale = np.trace(blocks.points, axis1=1, axis2=2)
     factor = np.asarray(
         np.linalg.cholesky(blocks.points + (_POINT_RIDGE[0] * scale + _POINT_RIDGE[1])[:, None, None] * np.eye(3)), np.float64
     )
     cross, point_right = blocks.cross, blocks.point_right
     kernels.whiten(factor, cross, point_right)
-    flat = cross.reshape(-1, cross.shape[2])
-    return Normal(
-        matrix=blocks.views - flat.T @ flat,
-        right=blocks.view_right - flat.T @ point_right.ravel(),
-        factor=factor,
-        cross=cross,
-        point_right=point_right,
-        cost=float(observations.squared(residual).sum()),
-    )
+    flat, matrix, right = cross.reshape(-1, cross.shape[2]), blocks.views, blocks.view_right
+    matrix -= flat.T @ flat
+    right -= flat.T @ point_right.ravel()
+    return Normal(matrix, right, factor, cross, point_right)
 
 
-def _independent(geometry: Geometry, observations: Observations, residual: Floats) -> _Blocks:
+def _independent(geometry: Geometry, observations: Observations, residual: Floats, rows: Rows | None) -> _Blocks:
     tracks, views = observations.xy.shape[:2]
-    view_normal, view_right = np.zeros((views, PER_VIEW, PER_VIEW)), np.zeros((views, PER_VIEW))
-    cross, points, point_right = np.zeros((tracks, 3, views, PER_VIEW)), np.zeros((tracks, 3, 3)), np.zeros((tracks, 3))
+    rows = Rows.of_parameters(views) if rows is None else rows
+    n = rows.variables
+    blocks = _Blocks(np.zeros((n, n)), np.zeros(n), np.zeros((tracks, 3, n)), np.zeros((tracks, 3, 3)), np.zeros((tracks, 3)))
     kernels.accumulate(
         geometry.views,
         geometry.points,
         residual,
         observations.information,
-        view_normal,
-        view_right,
-        cross,
-        points,
-        point_right,
+        rows.first,
+        rows.column,
+        rows.share,
+        blocks.views,
+        blocks.view_right,
+        blocks.cross,
+        blocks.points,
+        blocks.point_right,
     )
-    diagonal = np.zeros((views, PER_VIEW, views, PER_VIEW))
-    diagonal[np.arange(views), :, np.arange(views)] = view_normal
-    size = views * PER_VIEW
-    return _Blocks(diagonal.reshape(size, size), view_right.ravel(), cross.reshape(tracks, 3, size), points, point_right)
+    return blocks
 
 
-def _joint(geometry: Geometry, observations: Observations, residual: Floats) -> _Blocks:
+def _joint(geometry: Geometry, observations: Observations, residual: Floats, rows: Rows | None) -> _Blocks:
     if observations.joint is None:
         raise TypeError("positions without joint weights")
     tracks, views = observations.xy.shape[:2]
@@ -166,7 +159,15 @@ def _joint(geometry: Geometry, observations: Observations, residual: Floats) -> 
         blocks.cross[track] = by_point.T @ weighed
         blocks.points[track] = by_point.T @ weight @ by_point
         blocks.point_right[track] = by_point.T @ (weight @ errors)
-    return blocks
+    if rows is None:
+        return blocks
+    map_ = scipy.sparse.csr_array((rows.share, rows.column, rows.first), (size, rows.variables)).T.tocsr()
+    return replace(
+        blocks,
+        views=np.asarray(map_ @ (map_ @ blocks.views).T),
+        view_right=map_ @ blocks.view_right,
+        cross=np.ascontiguousarray((map_ @ blocks.cross.reshape(-1, size).T).T).reshape(tracks, 3, -1),
+    )
 
 
 def reduced_system(normal: Normal, geometry: Geometry, map_: Floats) -> tuple[Floats, Floats]:
@@ -195,30 +196,30 @@ def adjust(
     sigma: float,
     *,
     values: Floats | None = None,
-    cycles: int = _CYCLES,
+    cycles: int | None = None,
 ) -> tuple[Geometry, Floats]:
     """Return the geometry of least squares and the values of the variables: Gauss-Newton, damped (Levenberg) when a step fails.
 
     `sigma` is the standard deviation of a coordinate, pixels, which the priors are weighted by.  `values` are those of the variables
-    at `geometry`, counted from the centre of their priors.
+    at `geometry`, counted from the centre of their priors; `cycles` are the most steps, by default as many as it takes.
     """
     map_, precision = variables.matrix(), sigma**2 * variables.precision()
     values = np.zeros(map_.shape[1]) if values is None else values
     damping = 0.0
-    normal = normal_equations(geometry, observations)
-    objective = normal.cost + float(values @ precision @ values)
-    for _ in range(cycles):
-        matrix, right = reduced_system(normal, geometry, map_)
-        matrix += precision + _RIDGE * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
+    objective = _cost(geometry, observations) + float(values @ precision @ values)
+    for _ in range(cycles or _CYCLES):
+        normal = normal_equations(geometry, observations, variables.rows)
+        matrix = normal.matrix
+        hold_translations(matrix, geometry)
+        matrix += precision
+        # Variables of different units, and priors: damped as if they were scaled to a unit diagonal.
+        diagonal = matrix.diagonal() + _RIDGE * np.trace(matrix) / len(matrix)
+        right = normal.right - precision @ values
         while True:
-            # Variables of different units, and priors: scaled to a unit diagonal first.
-            scale = 1 / np.sqrt(np.diag(matrix))
-            damped = matrix * scale * scale[:, None] + (damping + _UNIT_RIDGE) * np.eye(len(matrix))
-            step = scale * scipy.linalg.solve(damped, scale * (right - precision @ values), assume_a="pos")
-            view_steps = map_ @ step
-            trial = Geometry(geometry.views + view_steps.reshape(-1, PER_VIEW), geometry.points + normal.point_steps(view_steps))
-            trial_cost = float(observations.squared(trial.residual(observations)).sum())
-            trial_objective = trial_cost + float((values + step) @ precision @ (values + step))
+            step = _solved(matrix, diagonal * (1 + damping + _UNIT_RIDGE), right)
+            changed = geometry.views + (map_ @ step).reshape(-1, PER_VIEW)
+            trial = Geometry(changed, geometry.points + normal.point_steps(step))
+            trial_objective = _cost(trial, observations) + float((values + step) @ precision @ (values + step))
             if trial_objective <= objective * (1 + _ROUNDING) or damping > _MOST_DAMPING:
                 break
             damping = max(_MORE_DAMPING * damping, _FIRST_DAMPING)
@@ -229,5 +230,24 @@ def adjust(
         damping = _LESS_DAMPING * damping if damping > _LEAST_DAMPING else 0.0
         if gain <= _CONVERGED[0] * objective + _CONVERGED[1]:
             break
-        normal = normal_equations(geometry, observations)
     return geometry, values
+
+
+def _cost(geometry: Geometry, observations: Observations) -> float:
+    return float(observations.squared(geometry.residual(observations)).sum())
+
+
+def hold_translations(matrix: Floats, geometry: Geometry) -> None:
+    """Hold a translation of the whole specimen at zero in a normal matrix whose first variables are the shifts, in place."""
+    null = np.linalg.qr(geometry.point_jacobians().reshape(-1, 3))[0]
+    matrix[: len(null), : len(null)] += null @ null.T * (np.trace(matrix) / len(matrix))
+
+
+def _solved(matrix: Floats, diagonal: Floats, right: Floats) -> Floats:
+    """Return the solution of a positive definite system whose diagonal is replaced."""
+    work = matrix.copy()
+    np.fill_diagonal(work, diagonal)
+    _, step, failed = scipy.linalg.lapack.dposv(work.T, right, overwrite_a=True)
+    if failed:
+        raise np.linalg.LinAlgError(f"the normal matrix is not positive definite: its leading minor of order {failed} is not")
+    return np.asarray(step)

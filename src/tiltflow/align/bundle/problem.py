@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.align.bundle.observations import Observations
+from tiltflow.align.bundle.robust_weights import PointGroups
 from tiltflow.align.piece_weights import StitchedPieces
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Tracks
@@ -18,7 +20,7 @@ _MINIMUM_VIEWS = 3
 """Views that a track must be seen in: two determine its point and check nothing."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class BundleProblem:
     """Observations of the usable tracks in the usable views, and where both lie among all.
 
@@ -66,12 +68,18 @@ class BundleProblem:
         """Nominal tilts of the used views."""
         return np.asarray(self.tilt_deg[self.view])
 
-    @property
+    @cached_property
     def rank(self) -> NDArray[np.int64]:
         """The order of the used views in tilt."""
         rank = np.empty(len(self.view), np.int64)
         rank[np.argsort(self.used_tilt_deg, kind="stable")] = np.arange(len(self.view))
         return rank
+
+    @cached_property
+    def point_groups(self) -> PointGroups:
+        """The groups within which residuals are judged."""
+        xy = self.observations.xy
+        return PointGroups.of(np.where(self.observations.seen, np.hypot(xy[..., 0], xy[..., 1]), np.nan), self.rank)
 
 
 def build_problem(

@@ -7,6 +7,8 @@ each group has its own robust scale.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,20 +38,56 @@ def tukey(ratio: Floats, k: float) -> Floats:
     return np.where(ratio < k, (1 - np.minimum(ratio / k, 1.0) ** 2) ** 2, 0.0)
 
 
-def point_weights(length: Floats, radius: Floats, rank: NDArray[np.int64], k: float) -> Floats:
-    """Return weights `(tracks, views)` from residual lengths and distances from the centre.
+@dataclass(frozen=True, slots=True, eq=False)
+class PointGroups:
+    """The points of a series by groups whose residuals are comparable, and how the medians of views are smoothed.
 
-    Both are `(tracks, views)`, NaN where unseen; `rank` is the order of the views in tilt.
+    Attributes
+    ----------
+    seen
+        `(tracks, views)`.
+    tracks, views, group
+        Track, view and group of each point, `(points,)`, group after group.
+    first
+        Where each group begins, `(groups,)`, and the end of the last.
+    smoothing
+        The matrix from the medians of views to smooth ones, `(views, views)`.
     """
-    relative = length / np.maximum(_smoothed_medians(length, rank), 1e-12)
-    weights = np.zeros_like(length)
-    for tracks, views in _groups(radius, rank):
-        values = relative[tracks, views]
-        scale = max(float(np.median(values)) / _MEDIAN_OF_RAYLEIGH, 1e-12)
-        weights[tracks, views] = tukey(values / scale, k)
-    lonely = weights.sum(axis=0) < _LONELY
-    weights[:, lonely] = np.where(np.isnan(length[:, lonely]), 0.0, np.maximum(weights[:, lonely], _LEAST_WEIGHT))
-    return weights
+
+    seen: NDArray[np.bool_]
+    tracks: NDArray[np.int64]
+    views: NDArray[np.int64]
+    group: NDArray[np.int64]
+    first: NDArray[np.int64]
+    smoothing: Floats
+
+    @classmethod
+    def of(cls, radius: Floats, rank: NDArray[np.int64]) -> PointGroups:
+        """Return the groups of points at distances from the centre `(tracks, views)`, NaN where unseen.
+
+        `rank` is the order of the views in tilt.
+        """
+        seen = ~np.isnan(radius)
+        groups = _groups(radius, rank)
+        counts = [len(tracks) for tracks, _ in groups]
+        tracks, views = (np.concatenate([group[k] for group in groups] or [np.empty(0, np.int64)]) for k in range(2))
+        group = np.repeat(np.arange(len(groups)), counts)
+        return cls(seen, tracks, views, group, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), _smoothing(seen, rank))
+
+    def weights(self, length: Floats, k: float) -> Floats:
+        """Return weights `(tracks, views)` from residual lengths `(tracks, views)`, NaN where unseen."""
+        medians = _medians(length, self.seen.sum(axis=0))
+        relative = length / np.maximum(self.smoothing @ medians, 1e-12)
+        values = relative[self.tracks, self.views]
+        ordered = values[np.lexsort((values, self.group))]
+        begin, count = self.first[:-1], np.diff(self.first)
+        middle = (ordered[begin + (count - 1) // 2] + ordered[begin + count // 2]) / 2
+        scale = np.maximum(middle / _MEDIAN_OF_RAYLEIGH, 1e-12)
+        weights = np.zeros_like(length)
+        weights[self.tracks, self.views] = tukey(values / scale[self.group], k)
+        lonely = weights.sum(axis=0) < _LONELY
+        weights[:, lonely] = np.where(self.seen[:, lonely], np.maximum(weights[:, lonely], _LEAST_WEIGHT), 0.0)
+        return weights
 
 
 def track_weights(length: Floats, k: float) -> Floats:
@@ -63,23 +101,19 @@ def track_weights(length: Floats, k: float) -> Floats:
     return tukey(np.maximum(typical - centre, 0.0) / spread, k)
 
 
-def _smoothed_medians(length: Floats, rank: NDArray[np.int64]) -> Floats:
-    """Return the median of each view, smoothed over its neighbours in tilt, `(views,)`."""
-    counts = np.sum(~np.isnan(length), axis=0)
+def _medians(length: Floats, counts: NDArray[np.int64]) -> Floats:
+    """Return the median of each view, `(views,)`, of which `counts` are not NaN; 0 where there are none."""
     # NaN sorts last.
     ordered, view = np.sort(length, axis=0), np.arange(length.shape[1])
     medians = (ordered[np.maximum(counts - 1, 0) // 2, view] + ordered[np.minimum(counts // 2, len(length) - 1), view]) / 2
-    order = np.argsort(rank)
-    sorted_medians, sorted_counts = medians[order], counts[order].astype(float)
-    smooth = np.empty(len(order))
-    for i in range(len(order)):
-        near = np.arange(max(i - _NEAR, 0), min(i + _NEAR + 1, len(order)))
-        near = near[sorted_counts[near] > 0]
-        weight = sorted_counts[near] * (1 - (np.abs(near - i) / _REACH) ** 2)
-        smooth[i] = np.average(sorted_medians[near], weights=weight) if len(near) else np.nan
-    out = np.empty(len(order))
-    out[order] = smooth
-    return out
+    return np.where(counts > 0, medians, 0.0)
+
+
+def _smoothing(seen: NDArray[np.bool_], rank: NDArray[np.int64]) -> Floats:
+    """Return the matrix that smooths medians of views over their neighbours in tilt, by their number of points, `(views, views)`."""
+    apart = np.abs(rank[:, None] - rank)
+    weight = np.where(apart <= _NEAR, seen.sum(axis=0) * (1 - (apart / _REACH) ** 2), 0.0)
+    return np.asarray(weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-300))
 
 
 def _groups(radius: Floats, rank: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

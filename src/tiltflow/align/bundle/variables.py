@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ class Spread:
     mean_sd: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """One kind of variable: `map` `(views, nodes)` gives each view its value, `rank` `(nodes,)` where the nodes lie.
 
@@ -55,12 +56,44 @@ class Kind:
         return np.asarray(scatter + drift + spread.mean_sd**2)
 
     def drift(self) -> Floats:
-        """Return the covariance of a random walk of unit steps, up to a constant, `(nodes, nodes)`."""
+        """Return the covariance of a random walk of unit steps, up to a constant, `(nodes, nodes)`, not to be written to."""
+        return self._drift
+
+    @cached_property
+    def _drift(self) -> Floats:
         distance = np.abs(self.rank[:, None] - self.rank[None])
-        return np.asarray(0.5 * (max(float(distance.max()), 1.0) - distance))
+        walk = np.asarray(0.5 * (max(float(distance.max()), 1.0) - distance))
+        walk.setflags(write=False)
+        return walk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The map from variables to the seven parameters of every view by rows, of which most entries are zero.
+
+    Parameter a of view i is the sum over k, from `first[7 i + a]` to `first[7 i + a + 1]`, of `share[k]` times variable `column[k]`.
+    """
+
+    first: NDArray[np.int64]
+    column: NDArray[np.int64]
+    share: Floats
+    variables: int
+
+    @classmethod
+    def of(cls, matrix: Floats) -> Rows:
+        """Return the rows of a map, `(7 views, variables)`."""
+        row, column = np.nonzero(matrix)
+        first = np.searchsorted(row, np.arange(len(matrix) + 1)).astype(np.int64)
+        return cls(first, column.astype(np.int64), matrix[row, column], matrix.shape[1])
+
+    @classmethod
+    def of_parameters(cls, views: int) -> Rows:
+        """Return those of variables that are the parameters themselves."""
+        size = views * PER_VIEW
+        return cls(np.arange(size + 1, dtype=np.int64), np.arange(size, dtype=np.int64), np.ones(size), size)
+
+
+@dataclass(frozen=True, eq=False)
 class Variables:
     """All free numbers: two shifts a view, then the kinds one after the other."""
 
@@ -82,21 +115,36 @@ class Variables:
         return blocks
 
     def matrix(self) -> Floats:
-        """Return the map `(7 views, variables)`."""
+        """Return the map `(7 views, variables)`, not to be written to."""
+        return self._matrix
+
+    def precision(self) -> Floats:
+        """Return the inverse prior covariance of all variables, not to be written to; zero for the shifts."""
+        return self._precision
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The map by rows."""
+        return Rows.of(self._matrix)
+
+    @cached_property
+    def _matrix(self) -> Floats:
         out = np.zeros((self.views, PER_VIEW, 2 * self.views + self.count))
         index = np.arange(self.views)
         out[index, SHIFT_X, 2 * index] = 1.0
         out[index, SHIFT_Y, 2 * index + 1] = 1.0
         for kind, block in zip(self.kinds, self.blocks.values(), strict=True):
             out[:, kind.parameter, block] = kind.map
+        out.setflags(write=False)
         return out.reshape(self.views * PER_VIEW, -1)
 
-    def precision(self) -> Floats:
-        """Return the inverse prior covariance of all variables; zero for the shifts."""
+    @cached_property
+    def _precision(self) -> Floats:
         n = 2 * self.views + self.count
         out = np.zeros((n, n))
         for kind, block in zip(self.kinds, self.blocks.values(), strict=True):
             out[block, block] = np.linalg.inv(kind.covariance())
+        out.setflags(write=False)
         return out
 
     def with_spreads(self, spreads: Mapping[str, Spread]) -> Variables:
