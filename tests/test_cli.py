@@ -7,16 +7,19 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import typer
 from tests.listening import listening
+from typer.main import get_group
 from typer.testing import CliRunner
 
-from tiltflow import console, describe
+from tiltflow import cli, console, describe
 from tiltflow.cli import app
 from tiltflow.cli.application import usage_errors
+from tiltflow.cli.command_list import COMMANDS, commands, find_command
 from tiltflow.cli.options import Alignment, FolderOptions, takes_options
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.record import RunRecord, read_record
@@ -406,3 +409,21 @@ def test_a_request_that_is_interrupted_says_so(capfd):
         raise KeyboardInterrupt
     assert ended.value.exit_code == INTERRUPTED
     assert capfd.readouterr().err == "interrupted\n"
+
+
+def test_the_list_of_commands_says_of_each_what_its_own_help_says_first():
+    said = {name: find_command(name).help.split("\n\n")[0].replace("\n", " ") for name in COMMANDS}
+    assert said == {name: listed.summary for name, listed in COMMANDS.items()}
+
+
+def test_every_command_is_in_the_list():
+    for module in (Path(cli.__file__).parent).glob("*_command*.py"):
+        import_module(f"tiltflow.cli.{module.stem}")
+    assert set(get_group(commands).commands) == set(COMMANDS)
+
+
+def test_the_help_of_all_commands_imports_none_of_them():
+    script = "import sys; sys.argv[1:] = ['--help']; from tiltflow.cli import app; app(standalone_mode=False); print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {f"tiltflow.cli.{listed.module}" for listed in COMMANDS.values()}.intersection(imported)
+    assert not {"numpy", "tiltflow.recipe", "importlib.metadata"}.intersection(imported)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tiltflow import console
 from tiltflow.ctf.history import dose_symmetric_order
-from tiltflow.delivery.callback import build_callback, write_callback
+from tiltflow.delivery.body import build_callback, write_callback
 from tiltflow.delivery.layout import plain_layout
 from tiltflow.formats.mrc import MrcWriter
 from tiltflow.formats.tilts import read_tilts

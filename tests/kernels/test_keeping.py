@@ -78,3 +78,21 @@ def test_what_was_kept_and_cannot_be_read_is_compiled_anew_and_kept(tmp_path, br
         assert broken not in [path.read_bytes() for path in files]
         for path in files:
             path.write_bytes(broken)
+
+
+def test_what_was_compiled_before_is_called_without_the_compiler(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "import numpy as np\n"
+        "from tiltflow.kernels.grey import statistics\n"
+        "low, high, total = np.zeros((3, 2), np.float32)\n"
+        "statistics(np.array([[1, -2], [3, -4]], np.float32), low, high, total)\n"
+        "print(*low, *high, *total, 'numba.np.arraymath' in sys.modules)\n"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    said = [
+        subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert said == ["0.0 -4.0 3.0 0.0 4.0 -6.0 True\n", "0.0 -4.0 3.0 0.0 4.0 -6.0 False\n"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tiltflow import stopping
+from tiltflow.cli.command_list import ListedCommands
 from tiltflow.cli.streams import forgive_whatever
 from tiltflow.errors import TiltflowError
 from tiltflow.version import __version__, build
@@ -29,6 +30,7 @@ EXIT_STATUSES = (
 
 app = typer.Typer(
     name="tiltflow",
+    cls=ListedCommands,
     help="Tilt series to tomograms, movies, pictures and pyramids: one command for a folder, evidence with every result.",
     no_args_is_help=True,
     add_completion=False,

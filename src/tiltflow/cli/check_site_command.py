@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tiltflow.cli.application import SOME_FAILED, app
+from tiltflow.cli.application import SOME_FAILED
+from tiltflow.cli.command_list import commands
 from tiltflow.cli.options import CallbackUrl, TokenFile
 
 
-@app.command("check-site", epilog="Exit status: 0 nothing has to be put right; 1 a check failed.")
+@commands.command("check-site", epilog="Exit status: 0 nothing has to be put right; 1 a check failed.")
 def check_site(
     *,
     callback_url: CallbackUrl = None,

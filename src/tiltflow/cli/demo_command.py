@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from tiltflow.cli.application import app, begin_work, stoppable, usage_errors
+from tiltflow.cli.application import begin_work, stoppable, usage_errors
+from tiltflow.cli.command_list import commands
 
 
-@app.command()
+@commands.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the series and its results.")] = Path("tiltflow-demo"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated specimen.")] = 1,

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tiltflow.cli.application import NONE_SUCCEEDED, SOME_FAILED, app, folder_of, usage_errors
+from tiltflow.cli.application import NONE_SUCCEEDED, SOME_FAILED, folder_of, usage_errors
+from tiltflow.cli.command_list import commands
 from tiltflow.errors import TiltflowError
 from tiltflow.interchange.targets import target_names
 
 
-@app.command()
+@commands.command()
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results of `tiltflow run`, or the folder of one series in them.")],
     to: Annotated[

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tiltflow.cli.application import app, begin_work, status_of, stoppable, usage_errors
+from tiltflow.cli.application import begin_work, status_of, stoppable, usage_errors
+from tiltflow.cli.command_list import commands
 from tiltflow.cli.options import WHERE, Overrides
 
 
-@app.command("import")
+@commands.command("import")
 def import_alignment(
     series: Annotated[Path, typer.Argument(metavar="SERIES", help="The stack of raw views that the alignment is of.")],
     alignment: Annotated[

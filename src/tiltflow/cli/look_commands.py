@@ -8,14 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from tiltflow.cli.application import NONE_SUCCEEDED, SOME_FAILED, app, folder_of, usage_errors
+from tiltflow.cli.application import NONE_SUCCEEDED, SOME_FAILED, folder_of, usage_errors
+from tiltflow.cli.command_list import commands
 from tiltflow.cli.options import Engine, Overrides, takes_options
 from tiltflow.errors import TiltflowError
 from tiltflow.recipe.engine_rules import AUTO
 from tiltflow.recipe.parameters import BrtParameters
 
 
-@app.command()
+@commands.command()
 def inspect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Tilt series to look at.")],
 ) -> None:
@@ -33,7 +34,7 @@ def inspect(
         raise typer.Exit(NONE_SUCCEEDED if failed == len(files) else SOME_FAILED)
 
 
-@app.command()
+@commands.command()
 @takes_options
 def directives(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file of directives, or plastic_brt or cryo_brt.")],
@@ -61,7 +62,7 @@ def directives(
         raise typer.Exit(SOME_FAILED)
 
 
-@app.command()
+@commands.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results of `tiltflow run`, or the folder of one series in them.")],
 ) -> None:

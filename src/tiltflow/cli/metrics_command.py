@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from tiltflow.cli.application import app, folder_of, stoppable, usage_errors
+from tiltflow.cli.application import folder_of, stoppable, usage_errors
+from tiltflow.cli.command_list import commands
 
 
-@app.command()
+@commands.command()
 def metrics(
     folders: Annotated[
         list[Path] | None, typer.Argument(metavar="[DIR]...", help="Results of `tiltflow run`, at any depth.")

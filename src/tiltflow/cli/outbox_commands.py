@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiltflow.cli.application import NOT_TOLD, SOME_FAILED, app, begin_work, stoppable, usage_errors
+from tiltflow.cli.application import NOT_TOLD, SOME_FAILED, begin_work, stoppable, usage_errors
+from tiltflow.cli.command_list import commands
 
 if TYPE_CHECKING:
     from tiltflow.delivery.outbox import Message, Outbox
@@ -21,7 +22,7 @@ _ROUND_S = 30.0
 """How often `send --wait` looks for what is due."""
 
 outbox_app = typer.Typer(no_args_is_help=True, help="What the portal is to be told: kept until it was told.")
-app.add_typer(outbox_app, name="outbox")
+commands.add_typer(outbox_app, name="outbox")
 
 Numbers = Annotated[list[int] | None, typer.Argument(metavar="NUMBER...", help="Of messages, as `list` has them.")]
 Every = Annotated[bool, typer.Option("--all", help="All that are refused or wait.")]
@@ -79,7 +80,7 @@ def drop(numbers: Numbers = None, *, every: Every = False) -> None:
         _report("dropped", outbox.drop(_chosen(outbox, numbers, every=every)), numbers)
 
 
-@app.command()
+@commands.command()
 def reconcile(
     resume: Annotated[bool, typer.Option("--resume", help="Call the commands of such runs again, one after the other.")] = False,
     grace: Annotated[

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tiltflow.cli.application import EXIT_STATUSES, app, begin_work, folder_of, status_of, stoppable, usage_errors
+from tiltflow.cli.application import EXIT_STATUSES, begin_work, folder_of, status_of, stoppable, usage_errors
+from tiltflow.cli.command_list import commands
 from tiltflow.cli.options import (
     WHERE,
     Alignment,
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     from tiltflow.pipeline.job import Part
 
 
-@app.command()
+@commands.command()
 @takes_options
 def align(*, asked: FolderOptions) -> None:
     """Align every tilt series in a folder, without reconstructing; tiltflow run goes on from there."""
     _do(("alignment",), asked)
 
 
-@app.command()
+@commands.command()
 @takes_options
 def reconstruct(*, asked: FolderOptions, alignment: Alignment = None) -> None:
     """Reconstruct every tilt series in a folder, from a given alignment or from one that is made or there already; no products."""
@@ -75,7 +76,7 @@ def _do(parts: tuple[Part, ...], asked: FolderOptions, alignment: Path | None = 
     raise typer.Exit(status_of(done.results))
 
 
-@app.command(epilog=EXIT_STATUSES)
+@commands.command(epilog=EXIT_STATUSES)
 def products(
     folder: Annotated[
         Path,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from tiltflow.cli.application import EXIT_STATUSES, app, begin_work, folder_of, stoppable, usage_errors
+from tiltflow.cli.application import EXIT_STATUSES, begin_work, folder_of, stoppable, usage_errors
+from tiltflow.cli.command_list import commands
 from tiltflow.cli.options import (
     Alignment,
     CallbackUrl,
@@ -21,7 +22,7 @@ from tiltflow.cli.options import (
 from tiltflow.cli.recipes import recipes_asked
 
 
-@app.command(epilog=EXIT_STATUSES)
+@commands.command(epilog=EXIT_STATUSES)
 @takes_options
 def run(
     context: typer.Context,

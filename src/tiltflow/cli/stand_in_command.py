@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from tiltflow.cli.application import app
+from tiltflow.cli.command_list import commands
 
 
-@app.command(
+@commands.command(
     add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 )
 def batchruntomo(context: typer.Context) -> None:

@@ -7,20 +7,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiltflow import console
 from tiltflow.cli.application import NOT_TOLD, SOME_FAILED, status_of
-from tiltflow.delivery import callback
+from tiltflow.delivery.body import CALLBACK_NAME, build_callback, write_callback
 from tiltflow.delivery.layout import Layout
-from tiltflow.delivery.outbox import RunEntry, open_outbox
-from tiltflow.delivery.portal import Address, Portal, new_run
 from tiltflow.errors import CallbackDelayError, TiltflowError
 from tiltflow.pipeline import OnProgress, RunPlan, SeriesProgress, dead_run_like
 from tiltflow.recipe import SeriesRecipes
 from tiltflow.report import evidence_metadata, record_of
 from tiltflow.settings import Settings, load_certificates, load_token
 from tiltflow.work import SeriesResult
+
+if TYPE_CHECKING:
+    from tiltflow.delivery.portal import Portal
 
 
 def portal_of(settings: Settings, url: str | None, token_file: Path | None, plan: dict[str, Any] | None = None) -> Portal | None:
@@ -37,6 +38,9 @@ def portal_of(settings: Settings, url: str | None, token_file: Path | None, plan
     """
     if url is None:
         return None
+    from tiltflow.delivery.outbox import RunEntry, open_outbox
+    from tiltflow.delivery.portal import Address, Portal, new_run
+
     if token_file is not None:
         address = Address(url=url, token=load_token(settings, token_file))
     else:
@@ -86,7 +90,7 @@ def following(
         if progress.result is None or portal.mode != "series":
             return
         try:
-            body = callback.build_callback([progress.result], layout, _evidence([progress.result], wanted=evidence))
+            body = build_callback([progress.result], layout, _evidence([progress.result], wanted=evidence))
         except TiltflowError as error:  # no message is worth the other series
             console.err.print(f"error: {progress.name} is not told: {error}", style="red", markup=False)
         else:
@@ -115,13 +119,13 @@ def tell(results: Sequence[SeriesResult], layout: Layout, output: Path, portal: 
     """
     status = status_of(tuple(results))
     try:
-        body = callback.build_callback(results, layout, _evidence(results, wanted=evidence))
+        body = build_callback(results, layout, _evidence(results, wanted=evidence))
     except TiltflowError as error:
-        console.err.print(f"error: {callback.CALLBACK_NAME} was not written, and nothing told: {error}", style="red", markup=False)
+        console.err.print(f"error: {CALLBACK_NAME} was not written, and nothing told: {error}", style="red", markup=False)
         return status or SOME_FAILED
-    kept, written = output / callback.CALLBACK_NAME, True
+    kept, written = output / CALLBACK_NAME, True
     try:
-        callback.write_callback(body, kept)
+        write_callback(body, kept)
     except TiltflowError as error:
         written = False
         console.err.print(f"error: {kept.name} was not written: {error}", style="red", markup=False)

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from tiltflow.cli.application import SOME_FAILED, app, folder_of, usage_errors
+from tiltflow.cli.application import SOME_FAILED, folder_of, usage_errors
+from tiltflow.cli.command_list import commands
 
 
-@app.command()
+@commands.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results of `tiltflow run`, or the folder of one series in them.")],
 ) -> None:

@@ -13,12 +13,12 @@ from tiltflow.cli.application import (
     EXIT_STATUSES,
     NONE_SUCCEEDED,
     SOME_FAILED,
-    app,
     begin_work,
     folder_of,
     stoppable,
     usage_errors,
 )
+from tiltflow.cli.command_list import commands
 from tiltflow.cli.options import (
     WHERE,
     Export,
@@ -115,7 +115,7 @@ class WatchOptions(WorkOptions):
     ledger: LedgerFile = None
 
 
-@app.command(epilog=EXIT_STATUSES)
+@commands.command(epilog=EXIT_STATUSES)
 @takes_options
 def watch(
     context: typer.Context,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,9 @@ from tiltflow.errors import DeliveryError
 from tiltflow.work import Asset, AssetType, SeriesResult
 
 CALLBACK_NAME = "callback.json"
+
+Mode: TypeAlias = Literal["run", "series"]
+"""Whether the results are told all together at the end of a run, or each as its series ends."""
 
 
 def _encodable(text: Any) -> Any:

@@ -12,18 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from pydantic import SecretStr
 
 from tiltflow import stopping
-from tiltflow.delivery.body import CallbackBody, Status, StatusBody
+from tiltflow.delivery.body import CallbackBody, Mode, Status, StatusBody
 from tiltflow.delivery.callback import NOTICE_POLICY, RetryPolicy, check_token, check_url
 from tiltflow.delivery.outbox import Courier, Delivered, Kind, Message, Outbox, RunEntry, deliver
 from tiltflow.errors import CallbackDelayError, CallbackError, DeliveryError, SettingsError
-
-Mode: TypeAlias = Literal["run", "series"]
-"""Whether the results are told all together at the end of a run, or each as its series ends."""
 
 _LOOK_S = 0.2
 """How often it is looked whether another process has sent what it took."""

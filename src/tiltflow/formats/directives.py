@@ -21,6 +21,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -267,6 +268,7 @@ def render_template(text: str, variables: Mapping[str, str | int | float | None]
         raise DirectiveError(f"{where}: the template cannot be filled in: {error}") from error
 
 
+@lru_cache(maxsize=32)
 def variables_of_template(text: str, where: str = "template") -> frozenset[str]:
     """Return the names of the variables that a template refers to.
 

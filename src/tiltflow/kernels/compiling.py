@@ -15,6 +15,7 @@ from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 
 _log = logging.getLogger(__name__)
 _SLOT = "_cache"
@@ -49,9 +50,17 @@ class _ForgivingCache(FunctionCache):
             _remark(getattr(error, "strerror", None) or str(error))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return what was compiled before; None where it cannot be read, and is forgotten."""
+        """Return what was compiled before; None where it cannot be read, and is forgotten.
+
+        Notes
+        -----
+        numba's own first loads what its compiler knows of Python and NumPy (a quarter of a second), which compiled code does not need: it
+        calls the memory manager of numba's runtime at most.  A compilation loads it by itself.
+        """
+        rtsys.initialize(target_context)
         try:
-            return super().load_overload(sig, target_context)
+            with self._guard_against_spurious_io_errors():
+                return self._load_overload(sig, target_context)
         except _CANNOT_BE_READ:
             with contextlib.suppress(OSError):
                 self.flush()

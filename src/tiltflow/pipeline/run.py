@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import tempfile
 import threading
@@ -42,6 +43,8 @@ from tiltflow.work import SeriesResult, Site
 
 _KEPT = "already done by this recipe, nothing to do"
 _REFRESH_S = 60.0
+_MAY_BE_OVER_S = 2.0
+"""For so long a run may have nothing to do but to find that all is done, and its end writes the pages."""
 RUN_FILES = frozenset({RECORD_NAME, CALLBACK_NAME, INDEX_NAME, METRICS_NAME})
 """What a run writes beside the folders of its series."""
 _log = logging.getLogger(__name__)
@@ -77,8 +80,9 @@ def run(
     require_places(output, site)
     stop = threading.Event()
     results: dict[Path, SeriesResult] = {}
-    pages = RunPages(output, site)
+    pages = RunPages(output, site, not_before_s=_MAY_BE_OVER_S)
     recipes = SeriesRecipes.of_all(recipe)
+    to_do = itertools.count(len(sources), -1)
 
     def report(progress: SeriesProgress) -> None:
         if stop.is_set() and progress.result is None:
@@ -100,7 +104,8 @@ def run(
             on_progress=report,
         )
         recorder.done(result)
-        pages.refresh()
+        if next(to_do) > 1:  # after the last one the end of the run writes them
+            pages.refresh()
         return result
 
     with recorded_run(sources, recipes, output, site, jobs) as recorder:
@@ -300,11 +305,11 @@ def entry_of(source: Path, name: str = "") -> RunSeriesEntry:
 class RunPages:
     """The pages of a run in progress: written again when a series is done, but not too often."""
 
-    def __init__(self, output: Path, site: Site) -> None:
+    def __init__(self, output: Path, site: Site, *, not_before_s: float = 0.0) -> None:
         self._output = output
         self._site = site
         self._lock = threading.Lock()
-        self._next = 0.0
+        self._next = time.monotonic() + not_before_s
         self._behind = False
 
     def refresh(self) -> None:

@@ -13,7 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
@@ -101,6 +100,8 @@ def write_preview(movie: Path, target: Path, images: Path | None = None, *, leve
 
 
 def _of_movie(movie: Path) -> _Frames:
+    import av
+
     with av.open(str(movie)) as source:
         shown = source.streams.video[0]
         count, rate = shown.frames, Fraction(shown.average_rate or 8)
@@ -147,6 +148,8 @@ def _luma(plane: Plane, black: float, white: float) -> NDArray[np.uint8]:
 
 
 def _encode(path: Path, planes: Iterator[NDArray[np.uint8]], rate: Fraction, factor: int) -> None:
+    import av
+
     options = {"crf": str(factor), "preset": "superfast"}
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as out:
         stream = out.add_stream("libx264", rate=rate, options=options)

@@ -30,7 +30,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from tiltflow.delivery.portal import Mode
+from tiltflow.delivery.body import Mode
 from tiltflow.errors import SettingsError
 from tiltflow.formats.zarrlayout import PyramidLayout, ZarrAxes, ZarrVersion
 from tiltflow.interchange.targets import target_names

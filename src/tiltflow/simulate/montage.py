@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import fft, ndimage
 
 from tiltflow.ctf.model import Microscope
 from tiltflow.kernels.phantom import add_ellipsoid
@@ -298,7 +298,7 @@ def _errors(
     calibration = fault.calibration_px / max(float(np.abs(centres).max()), 1.0) * rng.normal(0, 1, (2, 2))
     pattern += centres @ calibration.T
     with_tilt = rng.normal(0, 1, (pieces, 2)) * fault.tilt_px
-    rate = ndimage.gaussian_filter1d(rng.normal(0, 1, (views, 2)), _DRIFT_VIEWS, axis=0, mode="nearest")
+    rate = scipy.ndimage.gaussian_filter1d(rng.normal(0, 1, (views, 2)), _DRIFT_VIEWS, axis=0, mode="nearest")
     rate *= fault.drift_px / max(float(rate.std()), 1e-9)
     order = np.arange(pieces) - (pieces - 1) / 2
     offset = pattern + np.sin(np.deg2rad(tilts))[:, None, None] * with_tilt + rate[:, None] * order[None, :, None]
@@ -349,7 +349,7 @@ def _exposure(
     else:
         absorbed, over = _PLASTIC
         electrons = params.dose * beam * np.exp(-absorbed * path / over - _PLASTIC_CONTRAST * image)
-    electrons = ndimage.gaussian_filter(electrons, _CAMERA_BLUR_PX)
+    electrons = scipy.ndimage.gaussian_filter(electrons, _CAMERA_BLUR_PX)
     counts = rng.poisson(np.maximum(electrons, 0)) * (_COUNTS / params.dose) + rng.normal(0, _READOUT_NOISE, (ny, nx))
     hits = round(params.hot_pixels * nx * ny / _HIT_AREA)
     counts[rng.integers(ny, size=hits), rng.integers(nx, size=hits)] += rng.uniform(*_HIT_COUNTS, hits)
@@ -361,6 +361,6 @@ def _phase_contrast(image: Floats, pixel_nm: float, defocus_um: float) -> Floats
     ny, nx = image.shape
     side = 2 * max(ny, nx)
     padded = np.pad(image - image.mean(), [(0, side - ny), (0, side - nx)], mode="reflect")
-    fy, fx = fft.fftfreq(side, pixel_nm)[:, None], fft.rfftfreq(side, pixel_nm)
-    wave: NDArray[Any] = fft.irfft2(fft.rfft2(padded) * _MICROSCOPE.ctf(fx**2 + fy**2, 1e3 * defocus_um), (side, side))
+    fy, fx = scipy.fft.fftfreq(side, pixel_nm)[:, None], scipy.fft.rfftfreq(side, pixel_nm)
+    wave: NDArray[Any] = scipy.fft.irfft2(scipy.fft.rfft2(padded) * _MICROSCOPE.ctf(fx**2 + fy**2, 1e3 * defocus_um), (side, side))
     return np.asarray(wave[:ny, :nx])

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import linalg
 
 from tiltflow.align.bundle.adjustment import BundleFit, residual_autocorrelation, residual_noise, robust_weights, spread_notes
 from tiltflow.align.bundle.empirical_bayes import estimate_spreads
@@ -156,7 +156,7 @@ class PieceAdjustment:
 
     def _step(self, equations: PieceEquations, state: PieceFit) -> PieceFit:
         fit, views = state.fit, len(equations.views)
-        prior = linalg.block_diag(
+        prior = scipy.linalg.block_diag(
             fit.sigma**2 * fit.variables.precision(), (fit.sigma / state.scale) ** 2 * np.eye(len(equations.own))
         )
         values = np.concatenate([fit.values, state.t])

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import linalg
 
 from tiltflow.align.bundle.leave_out import LeaveOut
 from tiltflow.align.bundle.normal_equations import Geometry, Normal, congruent, normal_equations, reduced_system
@@ -114,7 +114,7 @@ class PieceEquations:
     def of_views(self, values: Floats, t: Floats, scale: float, noise_px: float) -> tuple[Floats, Floats]:
         """Return S and b of :mod:`tiltflow.align.bundle.empirical_bayes` for the variables, the t eliminated under their prior."""
         own = self.own + (noise_px / scale) ** 2 * np.eye(len(self.own))
-        through = linalg.solve(own, self.between.T, assume_a="pos")
+        through = scipy.linalg.solve(own, self.between.T, assume_a="pos")
         by_views, by_pieces = self._pulls(values, t)
         return (self.views - self.between @ through) / noise_px**2, (by_views - through.T @ by_pieces) / noise_px**2
 
@@ -122,7 +122,7 @@ class PieceEquations:
         """Return the same for the t, the variables eliminated under their priors."""
         views = self.views + noise_px**2 * precision
         views = views + _RIDGE * np.trace(views) / len(views) * np.eye(len(views))
-        through = linalg.solve(views, self.between, assume_a="pos")
+        through = scipy.linalg.solve(views, self.between, assume_a="pos")
         by_views, by_pieces = self._pulls(values, t)
         return (self.own - self.between.T @ through) / noise_px**2, (by_pieces - through.T @ by_views) / noise_px**2
 
@@ -148,7 +148,7 @@ class PieceEquations:
     def _positions_out(self, geometry: Geometry, observations: Observations, covariance: Floats) -> LeaveOut:
         by_view, phi = self.by_view, self.phi
         tracks, views, shapes = phi.shape
-        spread_map = linalg.block_diag(self.map_, np.eye(len(self.own)))
+        spread_map = scipy.linalg.block_diag(self.map_, np.eye(len(self.own)))
         of_all = congruent(covariance, spread_map.T)
         inverse_factor = np.linalg.inv(self.normal.factor)
         to_point = np.einsum("jba,jbk->jak", inverse_factor, np.concatenate([self.normal.cross, self.cross], axis=2))
@@ -202,8 +202,8 @@ def root_of_inverse(matrix: Floats) -> Floats:
     """Return a square root `R` of the inverse, `R R'`, of such a matrix."""
     scale = 1 / np.sqrt(np.diag(matrix))
     scaled = matrix * scale * scale[:, None] + _RIDGE * np.eye(len(matrix))
-    lower = linalg.cholesky(scaled, lower=True)
-    return np.asarray(scale[:, None] * linalg.solve_triangular(lower, np.eye(len(matrix)), lower=True).T)
+    lower = scipy.linalg.cholesky(scaled, lower=True)
+    return np.asarray(scale[:, None] * scipy.linalg.solve_triangular(lower, np.eye(len(matrix)), lower=True).T)
 
 
 def _independent(

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from tiltflow.kernels.montage import match_moments, shift_spline
 from tiltflow.model import Image
@@ -110,7 +110,7 @@ def match(overlap: Overlap, lower: Image, upper: Image, start: Floats) -> Match 
 
 
 def _smoothed(strip: Image) -> Image:
-    return np.asarray(ndimage.gaussian_filter(flattened(strip), _BLUR_PX, mode="nearest", truncate=3.0), np.float32)
+    return np.asarray(scipy.ndimage.gaussian_filter(flattened(strip), _BLUR_PX, mode="nearest", truncate=3.0), np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +133,7 @@ def _taper(n: int) -> Image:
 def _least_squares(a: Image, b: Image, start: Floats) -> _Fit | None:
     """Return where b continues a."""
     taper_y, taper_x = (_taper(n) for n in a.shape)
-    coefficients = ndimage.spline_filter(b, 3, output=np.float32)
+    coefficients = scipy.ndimage.spline_filter(b, 3, output=np.float32)
     shifted, scratch, moments = np.empty_like(b), np.empty_like(b), np.empty((9, 9))
     moved, gain, offset, limit = np.array(start, float), 1.0, 0.0, _NO_LIMIT
     few = np.array([0, 1, 4, 5])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from tiltflow.kernels.montage import median_3x3
 from tiltflow.model import Image, Stack
@@ -136,5 +136,5 @@ def flattened(strip: Image) -> Image:
     broad = strip
     for _ in range(2):
         for axis in (0, 1):
-            broad = ndimage.uniform_filter1d(broad, min(_BOX, strip.shape[axis] | 1), axis=axis, mode="nearest")
+            broad = scipy.ndimage.uniform_filter1d(broad, min(_BOX, strip.shape[axis] | 1), axis=axis, mode="nearest")
     return np.asarray(strip - broad, np.float32)

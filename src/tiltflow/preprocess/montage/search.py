@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 from tiltflow.model import Image
 from tiltflow.preprocess.montage.overlaps import LEAST_OVERLAP_PX, Overlap
@@ -85,7 +85,7 @@ class Maps:
         y = (where[..., 1] - self.dy[0]) / (self.dy[1] - self.dy[0])
         x = (where[..., 0] - self.dx[0]) / (self.dx[1] - self.dx[0])
         v = np.broadcast_to(np.arange(views)[:, None], (views, points))
-        return np.asarray(ndimage.map_coordinates(maps, [v, y, x], order=1, mode="nearest", prefilter=False))
+        return np.asarray(scipy.ndimage.map_coordinates(maps, [v, y, x], order=1, mode="nearest", prefilter=False))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,10 +109,10 @@ def binned(strip: Image, factor: int) -> Image:
     """Return a strip averaged in blocks, blurred and flattened."""
     ny, nx = (n // factor for n in strip.shape)
     small = strip[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).mean(axis=(1, 3))
-    small = ndimage.gaussian_filter(small, _SMOOTH_CELLS, mode="nearest")
+    small = scipy.ndimage.gaussian_filter(small, _SMOOTH_CELLS, mode="nearest")
     broad = small
     for _ in range(2):
-        broad = ndimage.uniform_filter(broad, _BOX_CELLS, mode="nearest")
+        broad = scipy.ndimage.uniform_filter(broad, _BOX_CELLS, mode="nearest")
     return np.asarray(small - broad, np.float32)
 
 
@@ -147,9 +147,9 @@ def _lags(overlap: Overlap, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], 
 def _correlations(a: Image, b: Image, lags_y: NDArray[np.int64], lags_x: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Return the correlation of b(x + lag) with a(x), and of how many independent pixels, `(views, lags_y, lags_x)`."""
     ny, nx = a.shape[1:]
-    shape = tuple(fft.next_fast_len(n + int(np.abs(lag).max()) + 1, real=True) for n, lag in ((ny, lags_y), (nx, lags_x)))
-    fa, fb = fft.rfft2(a, shape), fft.rfft2(b, shape)
-    product = fft.irfft2(np.conj(fa) * fb, shape)[:, lags_y[:, None] % shape[0], lags_x % shape[1]]
+    shape = tuple(scipy.fft.next_fast_len(n + int(np.abs(lag).max()) + 1, real=True) for n, lag in ((ny, lags_y), (nx, lags_x)))
+    fa, fb = scipy.fft.rfft2(a, shape), scipy.fft.rfft2(b, shape)
+    product = scipy.fft.irfft2(np.conj(fa) * fb, shape)[:, lags_y[:, None] % shape[0], lags_x % shape[1]]
     pa, pb = np.abs(fa) ** 2, np.abs(fb) ** 2
     # Two unrelated images correlate the more, the fewer frequencies both are made of.
     grain = shape[0] * (shape[1] // 2 + 1) * (pa * pb).sum((1, 2)) / np.maximum(pa.sum((1, 2)) * pb.sum((1, 2)), 1e-30)
@@ -223,7 +223,7 @@ def shared_places(
 
 def _blurred(maps: Maps, overlap: Overlap) -> Maps:
     """Return the same, for a place that views are scattered about."""
-    blur = ndimage.gaussian_filter(maps.correlation, (0, *(2 * (_VIEW_PX / overlap.binning,))), mode="nearest")
+    blur = scipy.ndimage.gaussian_filter(maps.correlation, (0, *(2 * (_VIEW_PX / overlap.binning,))), mode="nearest")
     return Maps(blur, maps.samples, maps.dx, maps.dy)
 
 
