@@ -76,6 +76,17 @@ def test_an_axis_that_is_told_wrongly_is_overruled_and_the_user_hears_of_it(true
     assert any(f"{told_deg:.1f} degrees" in note and "the estimate is used" in note for note in result.notes)
 
 
+@pytest.mark.whole
+@pytest.mark.parametrize(("off", "doubted"), [(0.0, False), (90.0, True)])
+def test_a_wrong_axis_of_faint_ice_is_doubted_though_the_images_do_not_decide(off, doubted):
+    series = simulate(SimulationParams(size=384, views=41, beads=0, regime="cryo"), threads=2)
+    told = float(series.truth.axis_deg.mean()) + off
+    result = align_coarse(series.images, series.nominal_deg, told, axis_told=True, threads=2)
+    assert result.axis_angle_deg == told
+    assert bool(result.axis_doubt) == doubted
+    assert not doubted or "views agree better under one of about" in result.axis_doubt
+
+
 def test_of_an_empty_section_the_axis_is_unknown():
     result = aligned(section(45.0, 0.0), 0.0, told=False)
     assert result.axis_angle_deg == 0

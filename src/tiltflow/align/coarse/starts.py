@@ -43,6 +43,9 @@ _EM_ITERATIONS = 3
 _CLEAR = 3.0
 """How far the best start must lie above the median of all, in units of the roughness of the curve (median second difference).  Series
 without a specimen have 0.2 to 0.9, simulated sections 3 to 8, real ones 7 to 17 (those of `benchmarks/foreign.py`)."""
+_HINTS = 1.2
+"""How far at least, where that is not clear, for a told angle to be doubted that is not the likeliest: ice without gold has 1.5 to
+3.4."""
 _ERROR_DEG = 2.5
 """Least standard deviation of an angle from starts: root mean square of what the tops of the curves are off on ten real and simulated
 series, 4.7 at most.  The alignment that follows goes on from there."""
@@ -143,18 +146,26 @@ def checked_by_starts(views: BinnedViews, place: Place, doubted: Axis, *, thread
 
 
 def refuted_by_starts(views: BinnedViews, place: Place, given_deg: float, *, threads: int = 1) -> Axis | None:
-    """Return the tilt axis angle that overrules a told one, where a start across from that one is likelier; else None.
+    """Return the tilt axis angle that overrules a told one, or that one and a doubt, where a start across from it is likelier.
 
-    Three starts are tried beside the told angle, and all of them only if one is likelier.  Parameters are those of :func:`from_starts`.
+    Else None is returned.  Three starts are tried beside the told angle, and all of them only if one is likelier: of sixteen series
+    with a true angle, ice without gold among them, none has a likelier one.  Parameters are those of :func:`from_starts`.
     """
     small = _small(views)
     told, *others = _likelihoods(small, place, given_deg + np.array(_ACROSS_DEG), threads)
     if told >= max(others):
         return None
     starts = all_over(views, place, threads=threads)
-    if not starts.decided or abs(_nearest(starts.best_deg, given_deg) - given_deg) <= STEP_DEG:
+    best = _nearest(starts.best_deg, given_deg)
+    if starts.clearness <= _HINTS or abs(best - given_deg) <= STEP_DEG:
         return None
-    return _overruled(views, place, starts, given_deg, threads)
+    if starts.decided:
+        return _overruled(views, place, starts, given_deg, threads)
+    doubt = (
+        f"the tilt axis angle of the header, {given_deg:.1f} degrees, may be wrong: views agree better under one of about {best:.0f}, "
+        "but starts from angles all over half a turn do not decide; that of the header is kept"
+    )
+    return replace(Axis.unknown(given_deg), notes=(doubt,), doubt=doubt)
 
 
 def _overruled(views: BinnedViews, place: Place, starts: Starts, given: float, threads: int) -> Axis:
