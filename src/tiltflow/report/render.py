@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tiltflow.atomic_write import write_text
+from tiltflow.report.compiled_templates import CompiledTemplates
 from tiltflow.work import Quantity, Trust
 
 MARKS = {Trust.GOOD: "✓", Trust.DOUBTFUL: "?", Trust.POOR: "✗", Trust.FAILED: "✗", Trust.UNFINISHED: "…"}
@@ -39,7 +40,12 @@ def render(template: str, path: Path, **context: Any) -> Path:
 @cache
 def _environment() -> Environment:
     made = Environment(
-        loader=PackageLoader("tiltflow.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("tiltflow.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        bytecode_cache=CompiledTemplates(Path(__file__).with_name("templates")),
     )
     made.globals.update(marks=MARKS, sentences=SENTENCES, style=_asset("style.css"), **_script())
     made.filters.update(bytes=size_text, seconds=time_text, plain=plain, code=_code, figure=figure, shorten=_shorten)
