@@ -1,5 +1,5 @@
 """`python -m tiltflow` is the `tiltflow` command."""
 
-from tiltflow.cli import main
+from tiltflow.cli import process
 
-main()
+process()

@@ -11,9 +11,10 @@ from __future__ import annotations
 import sys
 
 from tiltflow.cli.application import INTERRUPTED, NONE_SUCCEEDED, NOT_TOLD, SOME_FAILED, USAGE_ERROR, app
+from tiltflow.cli.ending import without_taking_apart
 from tiltflow.cli.streams import forgive_output
 
-__all__ = ["INTERRUPTED", "NONE_SUCCEEDED", "NOT_TOLD", "SOME_FAILED", "USAGE_ERROR", "app", "main"]
+__all__ = ["INTERRUPTED", "NONE_SUCCEEDED", "NOT_TOLD", "SOME_FAILED", "USAGE_ERROR", "app", "main", "process"]
 
 
 def main() -> None:
@@ -26,3 +27,9 @@ def main() -> None:
         sys.stderr.write(f"error: the output could not be written: {error.strerror or error}\n")
         status = SOME_FAILED
     sys.exit(status)
+
+
+def process() -> None:
+    """Run the command line as all that this process does."""
+    with without_taking_apart():
+        main()
