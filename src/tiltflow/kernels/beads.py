@@ -257,32 +257,39 @@ def ascend(
     for _ in range(_MOST_CLIMBS):
         if x < margin - 0.5 or y < margin - 0.5 or x > nx - 0.5 - margin or y > ny - 0.5 - margin:
             return
-        j0, j1 = max(int(np.ceil(y - reach)), 0), min(int(np.floor(y + reach)) + 1, ny)
-        i0, i1 = max(int(np.ceil(x - reach)), 0), min(int(np.floor(x + reach)) + 1, nx)
+        # With the background b, sum (v - b) w = sum v w - b sum w: both in one pass.
         base, pixels = 0.0, 0
-        for j in range(j0, j1):
-            for i in range(i0, i1):
-                d2 = (i - x) ** 2 + (j - y) ** 2
-                if _BACKGROUND_RING_SQUARED * reach * reach <= d2 < reach * reach:
-                    base += image[j, i]
-                    pixels += 1
-        base /= max(pixels, 1)
         response, gx, gy = 0.0, 0.0, 0.0
-        for j in range(j0, j1):
-            for i in range(i0, i1):
-                dx, dy = i - x, j - y
-                r = np.sqrt(dx * dx + dy * dy)
-                if r >= reach:
+        weight, wx, wy = 0.0, 0.0, 0.0
+        for j in range(max(int(np.ceil(y - reach)), 0), min(int(np.floor(y + reach)) + 1, ny)):
+            dy = j - y
+            half = np.sqrt(max(reach * reach - dy * dy, 0.0))
+            for i in range(max(int(np.ceil(x - half)), 0), min(int(np.floor(x + half)) + 1, nx)):
+                dx = i - x
+                r2 = dx * dx + dy * dy
+                if r2 >= reach * reach:
                     continue
+                r = np.sqrt(r2)
                 s = r / spacing
                 k = int(s)
                 f = s - k
-                value = image[j, i] - base
-                response += value * (table[0, k] + f * (table[0, k + 1] - table[0, k]))
+                value = image[j, i]
+                if r2 >= _BACKGROUND_RING_SQUARED * reach * reach:
+                    base += value
+                    pixels += 1
+                filtered = table[0, k] + f * (table[0, k + 1] - table[0, k])
+                response += value * filtered
+                weight += filtered
                 if r > _CENTRE_PX:
-                    slope = value * (table[1, k] + f * (table[1, k + 1] - table[1, k])) / r
-                    gx -= slope * dx
-                    gy -= slope * dy
+                    slope = (table[1, k] + f * (table[1, k + 1] - table[1, k])) / r
+                    gx -= value * slope * dx
+                    gy -= value * slope * dy
+                    wx -= slope * dx
+                    wy -= slope * dy
+        base /= max(pixels, 1)
+        response -= base * weight
+        gx -= base * wx
+        gy -= base * wy
         if response <= 0:
             return
         step_x, step_y = gx / (response * curvature), gy / (response * curvature)

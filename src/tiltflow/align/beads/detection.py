@@ -34,8 +34,8 @@ _MEAN_OF_ABSOLUTE_NORMAL = 0.7979
 """Mean of the absolute value of a normal variable of unit variance, sqrt(2 / pi)."""
 _STRONG, _CLEAREST = 0.3, 5
 """Spots are blanked or subtracted as beads whose signal to noise exceeds this share of the mean over so many of the clearest."""
-_SPARSE = 3
-"""Every third row and column suffices for a median."""
+_SPARSE = 5
+"""Every fifth row and column of a response suffices for a median: samples next to each other are alike."""
 _APART = 0.55
 """Distance within which only the higher of two maxima counts, diameters: touching beads are one diameter apart."""
 _RING = 1.2, 3.5

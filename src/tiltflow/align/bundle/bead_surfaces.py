@@ -100,31 +100,43 @@ def fit_surfaces(points: Floats, surfaces: int) -> Surfaces:
 
 
 def _fit_two(points: Floats, single: Surfaces) -> Surfaces:
-    best = single
-    tried: set[bytes] = set()
-    for slopes in _starting_slopes(single):
-        height = points[:, 2] - points[:, :2] @ slopes
-        member = _split(height)
-        for _ in range(_CYCLES):
-            if member.tobytes() in tried:
-                break
-            tried.add(member.tobytes())
-            fit = _fit(points, member, 2)
-            height = points[:, 2] - fit.slope_x * points[:, 0] - fit.slope_y * points[:, 1]
-            nearer = np.abs(height[:, None] - np.array(fit.heights)[None]).argmin(axis=1)
-            if fit.residual_sd < best.residual_sd:
-                best = fit
-            if len(np.unique(nearer)) < 2:
-                break
-            member = nearer
-    return best
+    flat, z = points[:, :2], points[:, 2]
+    member = _split(z - _starting_slopes(single) @ flat.T)
+    for _ in range(_CYCLES):
+        slopes, heights = _pairs(points, member)
+        height = z - slopes @ flat.T
+        nearer = np.abs(height[..., None] - heights[:, None]).argmin(axis=2)
+        moving = (nearer != member).any(axis=1) & (nearer.min(axis=1) < nearer.max(axis=1))
+        if not moving.any():
+            break
+        member = np.where(moving[:, None], nearer, member)
+    slopes, heights = _pairs(points, member)
+    residual = z - slopes @ flat.T - np.take_along_axis(heights, member, axis=1)
+    best = _fit(points, member[np.argmin((residual**2).sum(axis=1))], 2)
+    return best if best.residual_sd < single.residual_sd else single
+
+
+def _pairs(points: Floats, member: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Return the slopes, `(n, 2)`, and heights, `(n, 2)`, of the parallel planes of n ways to share the points, `(n, points)`.
+
+    They are those of :func:`_fit`: with the points counted from the mean of their surface no height is left to be fitted.
+    """
+    share = np.eye(2)[member]
+    means = np.einsum("npk,pc->nkc", share, points) / np.maximum(share.sum(axis=1), 1)[..., None]
+    off = points - np.take_along_axis(means, member[..., None], axis=1)
+    normal = np.swapaxes(off[..., :2], 1, 2) @ off
+    slopes = np.linalg.solve(normal[..., :2] + _ridge(points) * np.eye(2), normal[..., 2:])[..., 0]
+    return slopes, means[..., 2] - np.einsum("nkc,nc->nk", means[..., :2], slopes)
+
+
+def _ridge(points: Floats) -> float:
+    return _RIDGE * max(float((points[:, :2] ** 2).sum()), 1e-12)
 
 
 def _fit(points: Floats, member: NDArray[np.int64], planes: int) -> Surfaces:
     design = _design(points, member, planes)
-    scale = np.sqrt(_RIDGE * max(float((points[:, :2] ** 2).sum()), 1e-12))
     ridge = np.zeros((2, 2 + planes))
-    ridge[0, 0] = ridge[1, 1] = scale
+    ridge[0, 0] = ridge[1, 1] = np.sqrt(_ridge(points))
     solution = np.linalg.lstsq(np.vstack([design, ridge]), np.concatenate([points[:, 2], np.zeros(2)]), rcond=None)[0]
     residual = points[:, 2] - design @ solution
     heights = tuple(float(h) for h in solution[2:])
@@ -153,17 +165,19 @@ def _slope_errors(design: Floats, residual_sd: float) -> tuple[float, float]:
 
 
 def _split(height: Floats) -> NDArray[np.int64]:
-    """Return 0 or 1 for each height: the split in two of least variance."""
-    ordered = np.sort(height)
-    n = np.arange(1, len(ordered))
-    total, squares = ordered.cumsum(), (ordered**2).cumsum()
-    below = squares[:-1] - total[:-1] ** 2 / n
-    above = squares[-1] - squares[:-1] - (total[-1] - total[:-1]) ** 2 / (len(ordered) - n)
-    cut = int(np.argmin(below + above))
-    return np.asarray(height > 0.5 * (ordered[cut] + ordered[cut + 1]), np.int64)
+    """Return 0 or 1 for each height of each row, `(n, points)`: the split in two of least variance."""
+    ordered = np.sort(height, axis=1)
+    count = height.shape[1]
+    n = np.arange(1, count)
+    total, squares = ordered.cumsum(axis=1), (ordered**2).cumsum(axis=1)
+    below = squares[:, :-1] - total[:, :-1] ** 2 / n
+    above = squares[:, -1:] - squares[:, :-1] - (total[:, -1:] - total[:, :-1]) ** 2 / (count - n)
+    cut = np.argmin(below + above, axis=1)[:, None]
+    middle = 0.5 * (np.take_along_axis(ordered, cut, axis=1) + np.take_along_axis(ordered, cut + 1, axis=1))
+    return np.asarray(height > middle, np.int64)
 
 
-def _starting_slopes(single: Surfaces) -> list[Floats]:
+def _starting_slopes(single: Surfaces) -> Floats:
+    """Return the slopes along x and y that the fit of two planes starts from, `(starts, 2)`."""
     steps = np.tan(np.deg2rad(_START_SLOPES_DEG))
-    starts = [np.array([a, b]) for a in steps for b in steps]
-    return [np.array([single.slope_x, single.slope_y]), *starts]
+    return np.array([(single.slope_x, single.slope_y), *((a, b) for a in steps for b in steps)])

@@ -51,7 +51,9 @@ def estimate_spreads(matrix: Floats, right: Floats, variables: Variables) -> dic
     blocks = {name: slice(block.start - shifts, block.stop - shifts) for name, block in variables.blocks.items()}
     for _ in range(_CYCLES):
         # With Q = C^-1, block by block: alpha = Q (S + Q)^-1 b and P = Q - Q (S + Q)^-1 Q.
-        precision = {kind.name: np.linalg.inv(kind.covariance(spreads[kind.name])) for kind in variables.kinds}
+        precision: dict[str, Floats] = {
+            kind.name: np.asarray(np.linalg.inv(kind.covariance(spreads[kind.name])), np.float64) for kind in variables.kinds
+        }
         posterior = _inverse(s + scipy.linalg.block_diag(*precision.values()))
         mean = posterior @ b
         change = 0.0

@@ -239,8 +239,11 @@ def _cost(geometry: Geometry, observations: Observations) -> float:
 
 def hold_translations(matrix: Floats, geometry: Geometry) -> None:
     """Hold a translation of the whole specimen at zero in a normal matrix whose first variables are the shifts, in place."""
-    null = np.linalg.qr(geometry.point_jacobians().reshape(-1, 3))[0]
-    matrix[: len(null), : len(null)] += null @ null.T * (np.trace(matrix) / len(matrix))
+    moved, scale = geometry.point_jacobians().reshape(-1, 3), np.trace(matrix) / len(matrix)
+    # At one tilt alone the translation along the beam moves nothing.
+    gram = moved.T @ moved
+    gram += _RIDGE * np.trace(gram) * np.eye(3)
+    matrix[: len(moved), : len(moved)] += moved @ (scale * np.linalg.solve(gram, moved.T))
 
 
 def _solved(matrix: Floats, diagonal: Floats, right: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Observations:
     """Positions and their weights.
 
@@ -29,7 +30,7 @@ class Observations:
     information: Floats
     joint: Floats | None = None
 
-    @property
+    @cached_property
     def seen(self) -> NDArray[np.bool_]:
         """Where a point counts, `(tracks, views)`."""
         return np.asarray(self.information[..., 0] + self.information[..., 2] > 0)
@@ -74,7 +75,7 @@ class Observations:
         if self.joint is not None:
             return np.asarray(np.einsum("jva,jvakb,jkb->jv", residual, self.joint, residual, optimize=True))
         x, y = residual[..., 0], residual[..., 1]
-        xx, xy, yy = np.moveaxis(self.information, -1, 0)
+        xx, xy, yy = self.information[..., 0], self.information[..., 1], self.information[..., 2]
         return np.asarray(xx * x * x + 2 * xy * x * y + yy * y * y)
 
     def measured(self, weights: Floats) -> float:
