@@ -99,7 +99,12 @@ def test_the_sweep_counts_each_view_once_at_the_depths_that_explain_a_spot(rng: 
     depths = np.linspace(-40, 40, 33)
     hits, possible = np.zeros((points, 33), np.int32), np.zeros((points, 33), np.int32)
     used = np.array([0, 1, 2, 4, 5])
-    kernel.sweep_depths(base, step, half, xy, first, free, used, depths, 5.0, hits, possible)
+    normal = np.stack([-step[:, 1], step[:, 0]], axis=1) / np.hypot(*np.where(step == 0, 1, step).T)[:, None]
+    normal[2] = 0, 1
+    across = np.sum(xy * np.repeat(normal, 20, axis=0), axis=1)
+    order = np.lexsort((across, np.repeat(np.arange(views), 20)))
+    xy, free, across = xy[order], free[order], across[order]
+    kernel.sweep_depths(base, step, half, xy, first, free, across, normal, used, depths, 5.0, hits, possible)
     expected_hits, expected_possible = np.zeros((points, 33), int), np.zeros((points, 33), int)
     for m in range(points):
         for v in used:

@@ -93,6 +93,9 @@ def _is_unsigned(reading: Reading, header: MrcHeader) -> bool:
 class MrcFile:
     """An MRC file opened for reading, one view at a time; a :class:`tiltflow.model.ImageStack`."""
 
+    reads_anew = True
+    """What is read belongs to the reader, who may change it."""
+
     container = "MRC"
     header_name = "header"
 

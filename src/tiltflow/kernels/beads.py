@@ -167,6 +167,8 @@ def sweep_depths(
     xy: Floats,
     first: NDArray[np.int64],
     free: NDArray[np.bool_],
+    across: Floats,
+    normal: Floats,
     views: NDArray[np.int64],
     depths: Floats,
     tolerance: float,
@@ -176,8 +178,9 @@ def sweep_depths(
     """Count, for each depth of points, the views in which a free spot lies where the point would be seen.
 
     In view v point m at depth z is seen at `base[m, v] + z step[v]`, from the centre of a field that reaches `half` to each side.
-    The spots of view v are `xy[first[v] : first[v + 1]]`.  `hits` and `possible` (views in which the point is in the field),
-    `(points, depths)`, are added to.
+    The spots of view v are `xy[first[v] : first[v + 1]]`, in the order of `across`, their distances along `normal[v]`, a direction
+    perpendicular to `step[v]`: those near the line along which a point moves follow one another.  `hits` and `possible` (views in which
+    the point is in the field), `(points, depths)`, are added to.
     """
     last = depths.shape[0] - 1
     dz = (depths[last] - depths[0]) / max(last, 1)
@@ -187,11 +190,21 @@ def sweep_depths(
         for v in views:
             bx, by, sx, sy = base[m, v, 0], base[m, v, 1], step[v, 0], step[v, 1]
             length2 = sx * sx + sy * sy
+            line = bx * normal[v, 0] + by * normal[v, 1]
+            low, high = first[v], first[v + 1]
+            while low < high:
+                middle = (low + high) // 2
+                if across[middle] < line - tolerance:
+                    low = middle + 1
+                else:
+                    high = middle
             for k in range(last + 1):
                 x, y = bx + depths[k] * sx, by + depths[k] * sy
                 if abs(x) < half[0] and abs(y) < half[1]:
                     possible[m, k] += 1
-            for n in range(first[v], first[v + 1]):
+            for n in range(low, first[v + 1]):
+                if across[n] > line + tolerance:
+                    break
                 if not free[n]:
                     continue
                 dx, dy = xy[n, 0] - bx, xy[n, 1] - by

@@ -146,8 +146,8 @@ class RepairedStack:
         indices = self._repairs.indices[view]
         if not indices.size:
             return image
-        repaired = np.array(image, order="C")
         values = self._values(view, image)
+        repaired = image if getattr(self._stack, "reads_anew", False) else np.array(image, order="C")
         if np.issubdtype(repaired.dtype, np.integer):
             limits = np.iinfo(repaired.dtype)
             repaired.reshape(-1)[indices] = np.clip(np.rint(values), limits.min, limits.max).astype(repaired.dtype)

@@ -232,11 +232,13 @@ def _add_seeds(
     for view in seed_views:
         candidates = np.arange(field.first[view], field.first[view + 1])
         candidates = candidates[free[candidates]]
+        order, across, normal = _order_across(field, cameras.ray(int(view), np.empty((0, 2)))[1])
+        in_order = field.xy[order], field.first, free[order], across, normal
         for begin in range(0, len(candidates), _POINTS_SWEPT):
             members = candidates[begin : begin + _POINTS_SWEPT]
             base, step = cameras.ray(int(view), field.xy[members])
             hits, possible = np.zeros((2, len(members), steps), np.int32)
-            kernel.sweep_depths(base, step, field.half, field.xy, field.first, free, views, depths, tolerance, hits, possible)
+            kernel.sweep_depths(base, step, field.half, *in_order, views, depths, tolerance, hits, possible)
             gain = hits - _LEAST_SHARE * possible
             most = gain.max(axis=1)
             for n in np.flatnonzero(most >= 0):
@@ -256,6 +258,27 @@ def _add_seeds(
             free[row[row >= 0]] = False
             rows.append(row)
     return np.concatenate([spot, np.array(rows)]) if rows else spot
+
+
+def _order_across(field: SpotField, step: Floats) -> tuple[Ints, Floats, Floats]:
+    """Return the spots of each view in their order across the direction in which points move with depth.
+
+    Parameters
+    ----------
+    step
+        Move in each view by a unit of depth, `(views, 2)`.
+
+    Returns
+    -------
+    order, across, normal
+        Of the spots, their distances along the normal in this order, both `(spots,)`, and the normal in each view, `(views, 2)`.
+    """
+    length = np.hypot(*step.T)[:, None]
+    normal = np.where(length > 0, np.stack([-step[:, 1], step[:, 0]], axis=1) / np.where(length > 0, length, 1), [0.0, 1.0])
+    view = np.repeat(np.arange(len(step)), np.diff(field.first))
+    across = np.einsum("ni,ni->n", field.xy, normal[view])
+    order = np.lexsort((across, view))
+    return order, across[order], normal
 
 
 def _gather(field: SpotField, seen: Floats, views: Ints, free: Bools, tolerance: float) -> Ints:
