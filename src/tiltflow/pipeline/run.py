@@ -23,7 +23,7 @@ from tiltflow.delivery.find_series import describe_axes, look_alikes, other_axis
 from tiltflow.delivery.layout import refuse_inputs
 from tiltflow.delivery.names import why_unusable
 from tiltflow.disk import NO_SPACE, new_folders_kept, no_room
-from tiltflow.engines.system_memory import give_back_freed_memory
+from tiltflow.engines.system_memory import give_back_freed_memory, keep_freed_memory
 from tiltflow.errors import LocationError
 from tiltflow.pipeline.conclusion import complete
 from tiltflow.pipeline.exports import complete_exports
@@ -178,6 +178,7 @@ def process(
     `runner` runs the steps, for instance as tasks of an orchestrator, which then report their own progress.  While another run works on
     the series, this one waits; without `wait_for_others` it fails.
     """
+    keep_freed_memory()
     options = _Options(keep_volumes, redo, verify, parts)
     why = why_unusable(source, RUN_FILES)
     if why:
