@@ -1,4 +1,4 @@
-"""Running a program: the one place in tiltflow that starts a process."""
+"""Running a program: the one place in tiltflow that starts one."""
 
 from __future__ import annotations
 

@@ -540,7 +540,7 @@ def run(
         An alignment that another program made, or a folder of them, instead of one of our own
         (:mod:`tiltflow.formats.find_alignment`).
     jobs
-        Series at the same time.
+        Series at the same time, each by a process of its own.
     redo
         Whether to do again what is done.
     per_series

@@ -35,6 +35,7 @@ from tiltflow.pipeline.resume import forget_damaged, look_back
 from tiltflow.pipeline.standing import clean, recover, refuse_elsewhere, set_aside
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
+from tiltflow.pipeline.worker_processes import Process, worker_processes
 from tiltflow.recipe import Recipe, SeriesRecipes
 from tiltflow.record import RunRecord, RunRecorder, RunSeriesEntry
 from tiltflow.report import INDEX_NAME, METRICS_NAME, write_run_pages
@@ -44,7 +45,7 @@ from tiltflow.work import SeriesResult, Site
 _KEPT = "already done by this recipe, nothing to do"
 _REFRESH_S = 60.0
 _MAY_BE_OVER_S = 2.0
-"""For so long a run may have nothing to do but to find that all is done, and its end writes the pages."""
+"""For so long a run over earlier results may find that all is done; the pages, which are there, are written by its end."""
 RUN_FILES = frozenset({RECORD_NAME, CALLBACK_NAME, INDEX_NAME, METRICS_NAME})
 """What a run writes beside the folders of its series."""
 _log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def run(
     parts: tuple[Part, ...] = ALL_PARTS,
     on_progress: OnProgress = nobody,
 ) -> RunResult:
-    """Process every series into a folder of its own under `output`, `jobs` of them at once.
+    """Process every series into a folder of its own under `output`, `jobs` of them at once, each by a process of its own.
 
     The base names must differ, which :mod:`tiltflow.delivery.find_series` ensures.  A series whose earlier result is complete,
     and was made by the same recipe from the same input, is not done again unless `redo`; with `verify` complete means that every file
@@ -80,28 +81,29 @@ def run(
     require_places(output, site)
     stop = threading.Event()
     results: dict[Path, SeriesResult] = {}
-    pages = RunPages(output, site, not_before_s=_MAY_BE_OVER_S)
+    pages = RunPages(output, site, not_before_s=_MAY_BE_OVER_S if (output / INDEX_NAME).exists() else 0.0)
     recipes = SeriesRecipes.of_all(recipe)
     to_do = itertools.count(len(sources), -1)
+    at_once = min(jobs, len(sources))
 
     def report(progress: SeriesProgress) -> None:
         if stop.is_set() and progress.result is None:
             raise KeyboardInterrupt
         on_progress(progress)
 
-    def one(source: Path, recorder: RunRecorder) -> SeriesResult:
+    def one(source: Path, recorder: RunRecorder, work: Process) -> SeriesResult:
         stopping.ask()
-        result = process(
+        result = work(
             source,
             recipes.of(source),
             site,
             output=output / source.stem,
+            on_progress=report,
             keep_volumes=keep_volumes,
             redo=redo,
             verify=verify,
             wait_for_others=wait_for_others,
             parts=parts,
-            on_progress=report,
         )
         recorder.done(result)
         if next(to_do) > 1:  # after the last one the end of the run writes them
@@ -109,11 +111,11 @@ def run(
         return result
 
     with recorded_run(sources, recipes, output, site, jobs) as recorder:
-        if jobs <= 1:
-            results.update((source, one(source, recorder)) for source in sources)
+        if at_once <= 1:
+            results.update((source, one(source, recorder, process)) for source in sources)
         else:
-            with ThreadPoolExecutor(jobs) as pool:
-                waiting = {pool.submit(one, source, recorder): source for source in sources}
+            with worker_processes(stop.is_set) as work, ThreadPoolExecutor(at_once) as pool:
+                waiting = {pool.submit(one, source, recorder, work): source for source in sources}
                 try:
                     while waiting:
                         done, _ = wait(waiting, return_when=FIRST_COMPLETED)
