@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tiltflow.align.beads import centring
 from tiltflow.align.beads.centring import RadialFilterFactory, centre_beads
 from tiltflow.align.beads.noise_spectrum import make_grid, noise_spectrum
 from tiltflow.align.beads.radial_profile import sphere_profile
@@ -65,3 +66,22 @@ def test_no_centre_is_found_far_from_where_it_is_expected(rng, draw):
     found = centre_beads(image, np.array([[53.5, 60.0], [49.0, 60.5]]), np.empty((0, 2)), eye, 1, 2.0)
     assert np.isnan(found.xy[0]).all()
     np.testing.assert_allclose(found.xy[1], [50.0, 60.0], atol=0.1)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_of_a_large_view_the_surroundings_of_beads_are_enough(rng, draw, sign, monkeypatch):
+    """What lies farther away may be anything: here it is not even a number."""
+    xy = np.array([[50.2, 60.4], [61.0, 60.0], [610.3, 480.6], [6.5, 500.2], [690.0, 300.0], [697.0, 597.0]])
+    image = sign * (draw((600, 700), xy[:3], 50.0) + rng.normal(0, 2, (600, 700))).astype(np.float32)
+    grid = make_grid(image.shape, DIAMETER)
+    eye = RadialFilterFactory.of(grid, DIAMETER)(PROFILE, noise_spectrum(image, grid, xy, 8.0))
+    start = xy + rng.uniform(-1.5, 1.5, xy.shape)
+    few = centre_beads(image, start, xy[:0], eye, sign, 3.0)
+    monkeypatch.setattr(centring, "_LITTLE", 0.0)
+    whole = centre_beads(image, start, xy[:0], eye, sign, 3.0)
+    np.testing.assert_array_equal(few.xy, whole.xy)
+    np.testing.assert_array_equal(few.z, whole.z)
+    assert np.isfinite(few.xy[:3]).all()
+    monkeypatch.setattr(centring, "_LITTLE", 1.0)
+    monkeypatch.setattr(np, "empty_like", lambda array: np.full_like(array, np.nan))
+    np.testing.assert_array_equal(centre_beads(image, start, xy[:0], eye, sign, 3.0).xy, whole.xy)

@@ -39,6 +39,8 @@ _LEAST_STRUCTURE = 0.03
 _COMPANY, _LONE, _OVERLAP = 2.4, 2.2, 0.9
 """Distance to the nearest other bead, diameters: below the first they are centred with each other subtracted, above the second a bead
 enters the mean profile, below the third both are marked as overlapped."""
+_LITTLE = 0.25
+"""Part of an image up to which boxes about beads are taken out of it one by one."""
 MARGIN = 0.65
 """Distance from the edge of a view, diameters, within which no bead is measured: the disc, and its blurred rim."""
 
@@ -138,9 +140,10 @@ def centre_beads(image: Image, start: Floats, others: Floats, filter_: RadialFil
 
     `others` `(n, 2)` are further beads, which may overlap.  `sign` is 1 for beads lighter than their surroundings, else -1.
     """
-    work = image * np.float32(sign)
     count = len(start)
     beads = np.concatenate([start, others])
+    # A bead climbs by the limit in each of two sweeps at most.
+    work = _around(image, beads, sign, _SWEEPS * limit + max(filter_.reach, STEP * len(filter_.profile)) + 2)
     found = np.full((len(beads), 3), np.nan)
     curvature = filter_.information / filter_.energy
     crowded = np.flatnonzero(_nearest(beads) < _COMPANY * filter_.diameter)
@@ -173,6 +176,18 @@ def centre_beads(image: Image, start: Floats, others: Floats, filter_: RadialFil
         overlapped=gap < _OVERLAP * filter_.diameter,
         lone=gap > _LONE * filter_.diameter,
     )
+
+
+def _around(image: Image, points: Floats, sign: int, reach: float) -> Image:
+    """Return an image times a sign, of which only what lies within reach of points is set: of a large view that is little."""
+    if len(points) * (2 * reach) ** 2 > _LITTLE * image.size:
+        return np.asarray(image * np.float32(sign))
+    out = np.empty_like(image)
+    corners = np.concatenate([np.floor(points - reach), np.ceil(points + reach) + 1], axis=1)
+    width, height = image.shape[::-1]
+    for left, low, right, high in np.clip(corners, 0, [width, height, width, height]).astype(int).tolist():
+        np.multiply(image[low:high, left:right], np.float32(sign), out=out[low:high, left:right])
+    return out
 
 
 def _nearest(xy: Floats) -> Floats:
