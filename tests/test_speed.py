@@ -246,3 +246,18 @@ def test_the_stages_of_a_process_make_up_its_time_and_a_second_series_compiles_n
     assert {"coarse alignment", "align: gold", "reconstruction", "report"} <= {name for name, *_ in second.stages}
     assert 0 < wall - first.wall - second.wall < 10.0
     assert [stage.name for stage in stages_of([second], [second])] == [name for name, *_ in second.stages]
+
+
+def test_a_flame_graph_shows_what_takes_most_and_leaves_the_rest_out():
+    from flame import Node, drawn, largest
+
+    tree = Node()
+    for names, weight in ((["a.run", "b.solve"], 6.0), (["a.run", "b.solve", "b.solve"], 2.0), (["a.run"], 1.9), (["c.rare"], 0.1)):
+        tree.add(names, weight)
+    assert tree.samples == pytest.approx(10)
+    assert largest(tree, 2) == [("a.run", pytest.approx(0.99)), ("b.solve", pytest.approx(0.8))]
+    picture = drawn(Node.from_json(json.loads(json.dumps(tree.as_json()))), 0.05, "a & b")
+    assert picture.count("<rect") == 3
+    assert "a &amp; b" in picture
+    assert "c.rare" not in picture
+    assert ">b.solve: 80.0%<" in picture
