@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -23,10 +23,8 @@ def without_taking_apart() -> Iterator[None]:
         if status:
             logging.shutdown()
             for stream in (sys.stdout, sys.stderr):
-                try:
+                with suppress(AttributeError, OSError, ValueError):  # there is none, it is closed, or nobody listens
                     stream.flush()
-                except (AttributeError, OSError, ValueError):  # closed, or nobody listens: what counts has been told
-                    status[0] = status[0] or 1
             os._exit(status[0])
 
     atexit.register(end)

@@ -21,6 +21,9 @@ _SETTLED_PX = 1e-3
 centre, a few hundredths of a pixel."""
 _CENTRE_PX = 1e-9
 """Radius within which a pixel is at the centre and has no direction."""
+_SMOOTH = 0.2
+"""Least value about a maximum, as a fraction of it, from which its logarithm is taken: about a bead of 4 samples it is 0.5, and the
+logarithm of what is next to nothing would make of noise a peak several times as high."""
 _NO_DEPTH = 1e-12
 """Squared displacement, pixels, between neighbouring depths below which a view does not resolve depth."""
 
@@ -77,14 +80,14 @@ def describe_maxima(
 ) -> None:
     """Write x, y (corner-based), height and surroundings of each maximum `(row, column)` to `out`, `(maxima, 4)`.
 
-    Place and height are those of the peak of the paraboloid through its 3 x 3 values, or through their logarithms where all are above 0,
-    at most `farthest` from its pixel along x and y; the surroundings are :func:`ring_scale`.
+    Place and height are those of the peak of the paraboloid through its 3 x 3 values, or through their logarithms where it is broad, at
+    most `farthest` from its pixel along x and y; the surroundings are :func:`ring_scale`.
     """
     for n in range(found.shape[0]):
         j, i = found[n]
         p = response[j - 1 : j + 2, i - 1 : i + 2].astype(np.float64)
-        positive = p.min() > 0
-        if positive:
+        smooth = p.min() > _SMOOTH * p[1, 1]
+        if smooth:
             p = np.log(p)
         gx, gy = (p[1, 2] - p[1, 0]) / 2, (p[2, 1] - p[0, 1]) / 2
         hxx, hyy = p[1, 2] - 2 * p[1, 1] + p[1, 0], p[2, 1] - 2 * p[1, 1] + p[0, 1]
@@ -96,7 +99,7 @@ def describe_maxima(
             dy = min(max(-(hxx * gy - hxy * gx) / det, -farthest), farthest)
         out[n, 0], out[n, 1] = i + 0.5 + dx, j + 0.5 + dy
         out[n, 2] = p[1, 1] + (gx * dx + gy * dy) / 2
-        if positive:
+        if smooth:
             out[n, 2] = np.exp(out[n, 2])
         out[n, 3] = ring_scale(response, j, i, inner, outer, ceiling)
 

@@ -23,6 +23,8 @@ _SIZES = np.geomspace(0.6, 1.7, 7)
 """Diameters tried, relative to the given one; 19 % apart, between which a parabola finds the maximum."""
 _FINER = np.geomspace(0.85, 1.18, 5)
 """Diameters tried about that maximum, 8.5 % apart."""
+_GIVES_WAY = 0.4
+"""Part of the highest score from which a sign counts whose highest is at a size between others."""
 _LEAST_Z = 5.0
 """Signal to noise of the spots that sign and diameter are judged by."""
 _VIEWS = 3
@@ -87,7 +89,7 @@ def measure_bead_model(series: BeadViews, params: BeadParams, threads: int) -> B
     signs = (-1, 1) if params.light is None else (1 if params.light else -1,)
     sizes = diameter * (_SIZES if params.adjust_size else np.ones(1))
     scores = scores_of(sizes, *signs)
-    best = int(np.argmax(scores.max(axis=1)))
+    best = _best_sign(scores)
     sign, size = signs[best], _top(sizes, scores[best])
     # Once the beads are found the noise is measured without them, which sharpens the filter and the diameter.
     exams = list(
@@ -123,6 +125,16 @@ class _CentralView:
     def without(self, spots: Spots, size: float) -> _CentralView:
         """Return the view with the noise measured between the spots."""
         return replace(self, noise=noise_spectrum(self.image, self.grid, strong(spots), BLANKED * size))
+
+
+def _best_sign(scores: Floats) -> int:
+    """Return the row of the sign that beads have, from the scores by sign and size, `(signs, sizes)`.
+
+    What is clearest at the smallest or largest size, as x-ray hits and contamination are, gives way to what is clearest at one between.
+    """
+    highest, at = scores.max(axis=1), np.argmax(scores, axis=1)
+    between = (at > 0) & (at < scores.shape[1] - 1) & (highest > _GIVES_WAY * highest.max())
+    return int(np.argmax(np.where(between, highest, 0.0) if between.any() else highest))
 
 
 def _top(sizes: Floats, scores: Floats) -> float:
