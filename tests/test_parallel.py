@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tiltflow.parallel import beside, map_threads, map_views
+from tiltflow.parallel import map_threads, map_views
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -70,43 +70,3 @@ print([library["num_threads"] for library in threadpool_info() if library["user_
     assert set(inside) == {1}
     assert set(after) == {2}
     assert len(inside) == len(after)
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-def test_what_is_done_beside_has_its_result_when_it_is_asked_for(at_once):
-    done = []
-
-    def work():
-        done.append(threading.get_ident())
-        return len(done)
-
-    with beside(work, at_once=at_once) as result:
-        assert [result(), result()] == [1, 1]
-    assert (done[0] != threading.get_ident()) == at_once
-
-
-def test_work_beside_begins_before_it_is_asked_for_and_ends_with_the_block():
-    begun, free, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def work():
-        begun.set()
-        free.wait(10)
-        ended.set()
-
-    with beside(work, at_once=True):
-        assert begun.wait(10)
-        assert not ended.is_set()
-        free.set()
-    assert ended.is_set()
-
-
-def test_an_error_of_work_beside_is_raised_where_its_result_is_asked_for_and_nowhere_else():
-    def work():
-        raise ValueError("of the work")
-
-    with beside(work, at_once=True) as result:
-        pass
-    with pytest.raises(ValueError, match="of the work"):
-        result()
-    with pytest.raises(KeyError), beside(work, at_once=True):
-        raise KeyError

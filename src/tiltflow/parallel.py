@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
-from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from tiltflow import stopping
@@ -49,20 +47,6 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], threads: int) ->
         finally:
             for future in waiting:
                 future.cancel()
-
-
-@contextmanager
-def beside(function: Callable[[], R], *, at_once: bool) -> Iterator[Callable[[], R]]:
-    """Do something beside what is done in a `with` block, which is given a function that waits for its result.
-
-    An error is raised where the result is asked for, and is nobody's where it is not; the block ends when both have ended.  Without
-    `at_once` it is done when it is asked for, once.
-    """
-    if not at_once:
-        yield cache(function)
-        return
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(copy_context().run, function).result
 
 
 def map_views(function: Callable[[int], R], views: int, threads: int, progress: Progress | None = None) -> Iterator[R]:

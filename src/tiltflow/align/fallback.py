@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
-from tiltflow.align.beads import find_beads
 from tiltflow.align.coarse import CoarseResult
 from tiltflow.align.cross_check import check_by_patches
 from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Start, place_coarsely
@@ -24,7 +23,6 @@ from tiltflow.align.piece_weights import StitchedPieces
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Stack
 from tiltflow.observer import SILENT, Observer, StageObserver
-from tiltflow.parallel import beside
 from tiltflow.preprocess.offset import without_offset
 from tiltflow.preprocess.opaque_parts import without_opaque_parts
 
@@ -105,36 +103,9 @@ def align_views(
     views = without_opaque_parts(without_offset(stack), included, threads=threads)
     if views.remark:
         observer.warn(views.remark)
-    looked_at, beads = included.copy(), params.beads_of(pixel_size_angstrom)
-    # Beads are found without any alignment, and what the coarse one leaves of the cores is enough for much of it.
-    at_once = methods[0] == "gold" and threads > 1
-    with beside(lambda: find_beads(views, tilts, looked_at, beads, threads=threads), at_once=at_once) as found:
-        coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads, axis_told=axis_told)
-        included[list(coarse.lost)] = False
-        start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads, pieces, found if at_once else None)
-        outcomes = _outcomes(start, methods, name, told_deg, observer)
-    if coarse.lattice is not None and (doubts := coarse.lattice.doubts()):
-        # No method can tell lattice points apart that the correlation does not, so that others are not tried for it.
-        observer.warn("; ".join(doubts))
-        outcomes = [each if isinstance(each, _Failed) else _doubted(each, doubts) for each in outcomes]
-    best = best_attempt([each for each in outcomes if isinstance(each, Alignment)])
-    if best.method != params.method:
-        observer.warn(f"aligned by {best.method} instead of {params.method}, as the fallback methods allow")
-    evidence = replace(
-        best.evidence,
-        attempts=tuple(_logged(each) for each in outcomes),
-        axis_angle_nominal_deg=told_deg,
-        trust_warnings=(*best.evidence.trust_warnings, *axis_doubts(best.method, coarse)),
-        excluded_views=_reasons(best, {**excluded, **coarse.lost}),
-    )
-    return replace(best, evidence=_with_shifts(evidence, best))
-
-
-def _outcomes(
-    start: Start, methods: Sequence[Method], name: str, told_deg: float | None, observer: Observer
-) -> list[Alignment | _Failed]:
-    """Return what each method gave, in the order in which they were tried, until one can be trusted."""
-    params, coarse = start.params, start.coarse
+    coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads, axis_told=axis_told)
+    included[list(coarse.lost)] = False
+    start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads, pieces)
 
     def attempt(method: Method, *, to_check: bool = False) -> Alignment | _Failed:
         try:
@@ -161,14 +132,28 @@ def _outcomes(
                     outcomes.append(patches)
             measure = None if isinstance(patches, _Failed) else patches
             with observer.stage("check of the axis") as notes:
-                outcome = check_by_patches(outcome, measure, start.stack.shape[1:], params.trust_limit_px, notes, told_deg)
+                outcome = check_by_patches(outcome, measure, stack.shape[1:], params.trust_limit_px, notes, told_deg)
             if outcome.evidence.error_px is None:
                 outcomes = [_without_error(each) for each in outcomes]
         outcomes.append(outcome)
         if not (doubt := _doubt(outcome)):
             break
         observer.warn(doubt)
-    return outcomes
+    if coarse.lattice is not None and (doubts := coarse.lattice.doubts()):
+        # No method can tell lattice points apart that the correlation does not, so that others are not tried for it.
+        observer.warn("; ".join(doubts))
+        outcomes = [each if isinstance(each, _Failed) else _doubted(each, doubts) for each in outcomes]
+    best = best_attempt([each for each in outcomes if isinstance(each, Alignment)])
+    if best.method != params.method:
+        observer.warn(f"aligned by {best.method} instead of {params.method}, as the fallback methods allow")
+    evidence = replace(
+        best.evidence,
+        attempts=tuple(_logged(each) for each in outcomes),
+        axis_angle_nominal_deg=told_deg,
+        trust_warnings=(*best.evidence.trust_warnings, *axis_doubts(best.method, coarse)),
+        excluded_views=_reasons(best, {**excluded, **coarse.lost}),
+    )
+    return replace(best, evidence=_with_shifts(evidence, best))
 
 
 def _logged(outcome: Alignment | _Failed) -> dict[str, Any]:

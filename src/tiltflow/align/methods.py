@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.align.beads import BeadParams, FoundBeads, track_beads
+from tiltflow.align.beads import BeadParams, track_beads
 from tiltflow.align.beads import trust_warnings as bead_warnings
 from tiltflow.align.bundle import Solution, SolveParams, solve
 from tiltflow.align.coarse import CoarseParams, CoarseResult, align_coarse
@@ -70,16 +70,12 @@ class AlignParams:
     refine: RefineParams = field(default_factory=RefineParams)
     solve: SolveParams = field(default_factory=SolveParams)
 
-    def beads_of(self, pixel_size_angstrom: float) -> BeadParams:
-        """Return the parameters of beads whose diameter, nm, is this many pixels of that size, Å."""
-        return replace(self.beads, diameter_px=self.gold_nm * 10 / pixel_size_angstrom)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
     """What every method starts from.  Views that the coarse alignment does not recognise are not `included`.
 
-    `pieces` says how the views were stitched, if they are those of a montage; `beads` returns what was found beside the coarse alignment.
+    `pieces` says how the views were stitched, if they are those of a montage.
     """
 
     stack: Stack
@@ -90,7 +86,6 @@ class Start:
     params: AlignParams
     threads: int
     pieces: StitchedPieces | None = None
-    beads: Callable[[], FoundBeads] | None = None
 
 
 def place_coarsely(
@@ -134,13 +129,13 @@ def _gold(start: Start, notes: StageObserver) -> Alignment:
     included = start.included.copy()
     included[list(start.coarse.lost)] = True
     start = replace(start, included=included)
+    diameter_px = start.params.gold_nm * 10 / start.pixel_size_angstrom
     result = track_beads(
         start.stack,
         start.coarse.transforms,
         start.tilt_deg,
         start.included,
-        start.params.beads_of(start.pixel_size_angstrom),
-        found=start.beads() if start.beads else None,
+        replace(start.params.beads, diameter_px=diameter_px),
         threads=start.threads,
         progress=notes.progress,
     )

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from tiltflow import geometry
-from tiltflow.align.beads import BeadParams, BeadResult, find_beads, track_beads, trust_warnings
+from tiltflow.align.beads import BeadParams, BeadResult, track_beads, trust_warnings
 from tiltflow.align.bundle import SolveParams, solve
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.formats.mrc import open_mrc
@@ -236,15 +236,6 @@ def test_threads_change_nothing_and_progress_rises_to_one(plastic, tracked):
     assert reported == sorted(reported)
     assert reported[-1] == 1.0
     assert len(reported) > 20
-
-
-def test_beads_that_were_found_before_the_alignment_are_tracked_alike(plastic, tracked):
-    params, every = BeadParams(diameter_px=10.0), np.ones(21, bool)
-    found = find_beads(plastic.images, plastic.nominal_deg, every, params, threads=2)
-    later = track_beads(plastic.images, start_of(plastic), plastic.nominal_deg, every, params, found=found, threads=2)
-    np.testing.assert_array_equal(later.tracks.xy, tracked.tracks.xy)
-    with pytest.raises(ParameterError, match="21 views, but transforms of shape"):
-        track_beads(plastic.images, start_of(plastic)[1:], plastic.nominal_deg, every, params, found=found)
 
 
 def test_lengths_that_disagree_are_refused(plastic):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +17,7 @@ from tiltflow.align.beads.rejection import position_weights, reject_tracks
 from tiltflow.align.beads.selection import split_surfaces, spread_out
 from tiltflow.align.beads.spot_field import make_spot_field
 from tiltflow.align.beads.spot_scan import scan
-from tiltflow.errors import ParameterError, StageError
+from tiltflow.errors import StageError
 from tiltflow.model import Progress, Stack, Tracks
 
 Floats = NDArray[np.float64]
@@ -35,44 +34,6 @@ _SURFACE_GAP = 2.0
 """Least distance of two surfaces, bead diameters: beads on one carbon film may lie on either side of it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FoundBeads:
-    """What looks like a bead in each view, which no alignment is needed to find.
-
-    Attributes
-    ----------
-    series
-        The views.
-    model
-        What a bead looks like.
-    spots, noises
-        Of each view: the spots, and the power of the noise by radial bin.
-    """
-
-    series: BeadViews
-    model: BeadModel
-    spots: Sequence[Spots]
-    noises: Sequence[Floats]
-
-
-def find_beads(
-    stack: Stack,
-    tilt_deg: ArrayLike,
-    included: ArrayLike,
-    params: BeadParams,
-    *,
-    threads: int = 1,
-    progress: Progress | None = None,
-) -> FoundBeads:
-    """Find what looks like a bead in each view, before any alignment; for parameters and errors see :func:`track_beads`."""
-    tell, nowhere = progress or (lambda _: None), np.tile(np.eye(2, 3), (stack.shape[0], 1, 1))
-    series = make_bead_views(stack, nowhere, tilt_deg, included, params)
-    model = measure_bead_model(series, params, threads)
-    tell(_MODELLED)
-    spots, noises = scan(series, model, threads, lambda share: tell(_MODELLED + share * (_SCANNED - _MODELLED)))
-    return FoundBeads(series, model, spots, noises)
-
-
 def track_beads(
     stack: Stack,
     start_transforms: ArrayLike,
@@ -80,7 +41,6 @@ def track_beads(
     included: ArrayLike,
     params: BeadParams,
     *,
-    found: FoundBeads | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> BeadResult:
@@ -98,8 +58,6 @@ def track_beads(
         Views that take part, `(views,)`; no beads are looked for in the others.
     params
         Diameter and number of the beads, and limits.
-    found
-        What :func:`find_beads` has found in the same views with the same parameters; None to find it.
     threads
         Views worked on at the same time.
     progress
@@ -118,11 +76,10 @@ def track_beads(
         If no gold that could carry an alignment is found, the diameter does not fit the views, or fewer than three views are included.
     """
     tell = progress or (lambda _: None)
-    start = np.asarray(start_transforms, float)
-    if start.shape != (stack.shape[0], 2, 3):
-        raise ParameterError(f"{stack.shape[0]} views, but transforms of shape {start.shape}")
-    found = found or find_beads(stack, tilt_deg, included, params, threads=threads, progress=progress)
-    series, model, spots, noises = replace(found.series, start=start), found.model, found.spots, found.noises
+    series = make_bead_views(stack, start_transforms, tilt_deg, included, params)
+    model = measure_bead_model(series, params, threads)
+    tell(_MODELLED)
+    spots, noises = scan(series, model, threads, lambda share: tell(_MODELLED + share * (_SCANNED - _MODELLED)))
     diameter = model.diameter * series.binning
     field = make_spot_field([s.xy * series.binning for s in spots], series.tilt_deg, series.included, series.shape, diameter)
     links = link(field, series.start, search_limits(series, params))
