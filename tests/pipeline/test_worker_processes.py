@@ -96,14 +96,20 @@ def test_series_at_once_give_what_they_give_one_after_the_other(several, caplog)
     assert (record.status, record.jobs, [entry.status for entry in record.series]) == ("done", 2, ["success", "error", "success"])
 
 
-def test_a_process_that_is_killed_costs_its_series_alone_and_leaves_nothing(several, tmp_path):
-    _, start = several
-    (tmp_path / "hanging").touch()
+def struck(start, folder, number):
+    """Return the results of two at once when the process that B hangs in has got a signal: B alone has failed."""
+    (folder / "hanging").touch()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(start, 2)
-        os.kill(until(lambda: hangs_in(tmp_path / "out2" / "B")), signal.SIGKILL)
+        os.kill(until(lambda: hangs_in(folder / "out2" / "B")), number)
         results = future.result(PATIENCE_S).results
     assert [each.ok for each in results] == [False, True, True]
+    return results
+
+
+def test_a_process_that_is_killed_costs_its_series_alone_and_leaves_nothing(several, tmp_path):
+    results = struck(several[1], tmp_path, signal.SIGKILL)
+    assert results[0].stage == "batchruntomo"
     assert "was killed (SIGKILL)" in results[0].message
     record = read_record(tmp_path / "out2" / "B" / "run.json")
     assert (record.status, record.failure.stage) == ("error", "batchruntomo")
@@ -112,13 +118,7 @@ def test_a_process_that_is_killed_costs_its_series_alone_and_leaves_nothing(seve
 
 
 def test_a_process_that_somebody_else_asks_to_end_records_it(several, tmp_path):
-    _, start = several
-    (tmp_path / "hanging").touch()
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(start, 2)
-        os.kill(until(lambda: hangs_in(tmp_path / "out2" / "B")), signal.SIGTERM)
-        results = future.result(PATIENCE_S).results
-    assert [each.ok for each in results] == [False, True, True]
+    results = struck(several[1], tmp_path, signal.SIGTERM)
     assert "was asked to end (SIGTERM)" in results[0].message
     assert read_record(tmp_path / "out2" / "B" / "run.json").failure.kind == "interrupted"
 

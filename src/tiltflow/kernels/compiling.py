@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import os
-import pickle
 import stat
 import tempfile
 from collections.abc import Callable
@@ -17,11 +16,11 @@ import numba
 from numba.core.caching import FunctionCache
 from numba.core.runtime.nrt import rtsys
 
+from tiltflow.kept_code import CANNOT_BE_READ
+
 _log = logging.getLogger(__name__)
 _SLOT = "_cache"
 """Where numba's compiled functions have their cache."""
-_CANNOT_BE_READ = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, ValueError)
-"""What reading raises of a file that is broken, as a power cut leaves it: pickle names no fewer."""
 
 
 def compiled(loop: Callable[..., Any], *, fastmath: bool | frozenset[str]) -> Any:
@@ -45,7 +44,7 @@ class _ForgivingCache(FunctionCache):
         """Keep what was compiled, if that is possible."""
         try:
             super().save_overload(sig, data)
-        except _CANNOT_BE_READ as error:  # the index is read before it is written
+        except CANNOT_BE_READ as error:  # the index is read before it is written
             self.disable()
             _remark(getattr(error, "strerror", None) or str(error))
 
@@ -61,7 +60,7 @@ class _ForgivingCache(FunctionCache):
         try:
             with self._guard_against_spurious_io_errors():
                 return self._load_overload(sig, target_context)
-        except _CANNOT_BE_READ:
+        except CANNOT_BE_READ:
             with contextlib.suppress(OSError):
                 self.flush()
             return None

@@ -61,16 +61,16 @@ def complete(result: SeriesResult, output: Path, identity: Identity, thresholds:
     return result_of(record, output)
 
 
-def close_lost(result: SeriesResult, thresholds: Thresholds) -> None:
-    """Close the record of a series whose process died; the stage that was running is recorded as failed."""
+def close_lost(result: SeriesResult, thresholds: Thresholds) -> SeriesResult:
+    """Close the record of a series whose process died, and return the result with the stage that was running, which has failed."""
     if result.output is None:
-        return
+        return result
     if stands(result.output) is not None:
         recover(result.output, thresholds, result.message or "its process died")
     path = result.output / RECORD_NAME
     try:
         if read_record(path).status != "running":
-            return  # the record of an earlier run: this one died before it began
+            return result  # the record of an earlier run: this one died before it began
         recorder = Recorder.resume(path)
     except (OSError, FormatError):
         recorder = Recorder.start(path, result.source, __version__)
@@ -79,6 +79,7 @@ def close_lost(result: SeriesResult, thresholds: Thresholds) -> None:
         at_work.status = "failed"
     recorder.fail(at_work.name if at_work else result.stage or "start", result.message or "its process died")
     conclude(recorder, thresholds)
+    return result_of(recorder.record, result.output)
 
 
 def result_of(record: SeriesRecord, output: Path) -> SeriesResult:

@@ -230,7 +230,7 @@ def _lost(source: Path, output: Path, site: Site, why: str) -> SeriesResult:
 
     try:
         with folder_lock(output, leave):
-            close_lost(result, site.thresholds)
+            result = close_lost(result, site.thresholds)
         remove_scratch_left_behind(site.scratch or Path(tempfile.gettempdir()))
     except OSError as error:
         _log.warning("%s: its record could not be closed: %s", source.stem, error)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import sys
 from importlib.util import cache_from_source
 from pathlib import Path
 
 from jinja2.bccache import Bucket, FileSystemBytecodeCache
 
-_CANNOT_BE_READ = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError, ValueError)
-"""What reading raises of a file that is broken, as a power cut leaves it: pickle names no fewer."""
+from tiltflow.kept_code import CANNOT_BE_READ
 
 
 class CompiledTemplates(FileSystemBytecodeCache):
@@ -33,7 +31,7 @@ class CompiledTemplates(FileSystemBytecodeCache):
         """Take over what was compiled, if it can be read and is of this template."""
         try:
             super().load_bytecode(bucket)
-        except _CANNOT_BE_READ:
+        except CANNOT_BE_READ:
             bucket.reset()
 
     def dump_bytecode(self, bucket: Bucket) -> None:
