@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tiltflow.kernels.patches import cut_window, fill_covariance
+from tiltflow.kernels.patches import add_couplings, cut_window, fill_covariance, invert_unsettled, take_cells
 
 
 def keys(d: np.ndarray, a: float = -0.5) -> np.ndarray:
@@ -15,20 +15,19 @@ def keys(d: np.ndarray, a: float = -0.5) -> np.ndarray:
     return np.where(d <= 1, near, np.where(d < 2, far, 0))
 
 
-def test_a_window_is_the_tapered_sum_of_neighbours_weighted_by_the_kernel(rng: np.random.Generator) -> None:
+def test_a_window_is_the_sum_of_neighbours_weighted_by_the_kernel(rng: np.random.Generator) -> None:
     image = rng.normal(size=(14, 16)).astype(np.float32)
-    matrix, origin = np.array([[0.8, 0.3], [-0.2, 1.1]]), np.array([1.4, 3.2])
-    taper_y, taper_x = rng.random(9).astype(np.float32), rng.random(11).astype(np.float32)
+    matrix, origin = np.array([[0.8, 0.3], [-0.2, 1.1]]), np.array([1.37, 3.21])
     out = np.full((9, 11), np.nan, np.float32)
-    cut_window(image, origin, matrix, taper_y, taper_x, out)
+    cut_window(image, origin, matrix, out)
     inside = 0
     for j, i in np.ndindex(out.shape):
         x, y = origin + matrix @ (i, j)
-        if not (1 <= x < 14 and 1 <= y < 12):
+        if not (1 <= x <= 14 and 1 <= y <= 12):
             assert out[j, i] == 0
             continue
         value = keys(np.arange(14) - y) @ image.astype(float) @ keys(np.arange(16) - x)
-        assert out[j, i] == pytest.approx(taper_y[j] * taper_x[i] * value, abs=1e-5)
+        assert out[j, i] == pytest.approx(value, abs=1e-5)
         inside += 1
     assert 30 < inside < out.size
 
@@ -55,3 +54,55 @@ def test_the_covariance_is_looked_up_at_the_parallax_of_two_views(rng: np.random
         else:
             assert out[b, i, k] == pytest.approx(wanted, abs=1e-5)
     np.testing.assert_allclose(out, np.swapaxes(out, 1, 2).conj(), atol=1e-7)
+
+
+@pytest.mark.parametrize("shift", [0.0, 2e-7, -2e-7])
+def test_a_window_to_the_very_edge_reads_nothing_beyond_it(shift: float) -> None:
+    """Where single precision rounds a coordinate to the next pixel."""
+    around = np.full((14, 14), np.nan, np.float32)
+    whole = around[1:-1]
+    whole[:] = 3.0
+    out = np.empty((9, 11), np.float32)
+    cut_window(whole, np.array([1.0 + shift, 1.0 + shift]), np.eye(2) * (1 - shift), out)
+    value = np.round(out, 4)
+    assert np.isin(value, [0, 3]).all()
+    assert (value[1:-1, 1:-1] == 3).all()
+
+
+def test_cells_are_those_of_the_spectra_by_their_factor(rng: np.random.Generator) -> None:
+    spectra = (rng.normal(size=(3, 6, 4)) + 1j * rng.normal(size=(3, 6, 4))).astype(np.complex64)
+    row, column = rng.integers(0, 6, (5, 2)), rng.integers(0, 4, (5, 2))
+    factor = rng.random((5, 2)).astype(np.float32)
+    out = np.zeros((3, 5, 7, 2), np.complex64)
+    by_row, by_column = (np.exp(1j * rng.normal(size=(3, n))).astype(np.complex64) for n in (6, 4))
+    take_cells(spectra, row, column, factor, by_row, by_column, 4, out)
+    np.testing.assert_allclose(out[:, :, 4], spectra[:, row, column] * by_row[:, row] * by_column[:, column] * factor, rtol=1e-5)
+    assert not np.delete(out, 4, axis=2).any()
+
+
+def hermitian(rng: np.random.Generator, bins: int, views: int) -> np.ndarray:
+    factor = rng.normal(size=(bins, views, 3 * views)) + 1j * rng.normal(size=(bins, views, 3 * views))
+    matrix = factor @ np.swapaxes(factor.conj(), 1, 2)
+    scale = 1 / np.sqrt(np.einsum("bii->bi", matrix).real)
+    return np.asarray(matrix * scale[:, :, None] * scale[:, None, :], np.complex64)
+
+
+def test_covariances_of_unsettled_views_are_inverted(rng: np.random.Generator) -> None:
+    settled, decay = hermitian(rng, 4, 9), rng.uniform(0.5, 1, (4, 9)).astype(np.float32)
+    out, matrices, vectors = np.empty_like(settled), np.empty((2, 9, 9), np.float32), np.empty((2, 9), np.float32)
+    assert invert_unsettled(settled, decay, out, matrices, vectors)
+    loose = settled * decay[:, :, None] * decay[:, None, :]
+    loose[:, np.arange(9), np.arange(9)] = 1
+    np.testing.assert_allclose(out, np.linalg.inv(loose.astype(complex)), atol=1e-5)
+    assert not invert_unsettled(3 * settled, np.ones_like(decay), out, matrices, vectors)
+
+
+@pytest.mark.parametrize("conjugate", [False, True])
+def test_couplings_are_sums_over_bins_of_real_products(rng: np.random.Generator, conjugate: bool) -> None:
+    one, two, moments = hermitian(rng, 5, 7), hermitian(rng, 5, 7), rng.random((3, 5))
+    out = np.full((3, 7, 7), 2.0)
+    add_couplings(one, two, conjugate, moments, out)
+    wanted = 2 + np.einsum("mb,bik->mik", moments, (one * (two.conj() if conjugate else two)).real)
+    below = np.tril_indices(7)
+    np.testing.assert_allclose(out[:, *below], wanted[:, *below], rtol=1e-5)
+    assert (out[:, *np.triu_indices(7, 1)] == 2).all()

@@ -98,6 +98,27 @@ def test_normal_equations_are_the_products_of_dense_jacobians(
     np.testing.assert_allclose(right, np.einsum("jiap,jiab,jib->jp", by_point, weight, residual), **close)
 
 
+def test_normal_equations_of_joint_errors_are_the_products_of_dense_jacobians(
+    views: np.ndarray, points: np.ndarray, rng: np.random.Generator
+) -> None:
+    size = 2 * VIEWS
+    residual, factor = rng.normal(size=(TRACKS, size)), rng.normal(size=(TRACKS, size, size))
+    weight = factor @ np.swapaxes(factor, 1, 2)
+    by_view, by_point = _jacobians(views, points)
+    view_normal, view_right = np.zeros((7 * VIEWS, 7 * VIEWS)), np.zeros(7 * VIEWS)
+    cross, normal, right = np.zeros((TRACKS, 3, 7 * VIEWS)), np.zeros((TRACKS, 3, 3)), np.zeros((TRACKS, 3))
+    kernel.accumulate_joint(views, points, residual, weight, view_normal, view_right, cross, normal, right)
+    by_all = np.zeros((TRACKS, VIEWS, 2, VIEWS, 7))
+    by_all[:, np.arange(VIEWS), :, np.arange(VIEWS)] = np.moveaxis(by_view, 1, 0)
+    by_all, by_point = by_all.reshape(TRACKS, size, 7 * VIEWS), by_point.reshape(TRACKS, size, 3)
+    close = {"rtol": 1e-5, "atol": 5e-2}
+    np.testing.assert_allclose(np.tril(view_normal), np.tril(np.einsum("jap,jab,jbq->pq", by_all, weight, by_all)), **close)
+    np.testing.assert_allclose(view_right, np.einsum("jap,jab,jb->p", by_all, weight, residual), **close)
+    np.testing.assert_allclose(cross, np.einsum("jap,jab,jbq->jpq", by_point, weight, by_all), **close)
+    np.testing.assert_allclose(normal, np.einsum("jap,jab,jbq->jpq", by_point, weight, by_point), **close)
+    np.testing.assert_allclose(right, np.einsum("jap,jab,jb->jp", by_point, weight, residual), **close)
+
+
 def test_whitening_solves_with_the_triangular_factor(rng: np.random.Generator) -> None:
     matrix = rng.normal(size=(TRACKS, 3, 3))
     factor = np.linalg.cholesky(matrix @ np.swapaxes(matrix, 1, 2) + np.eye(3))

@@ -7,6 +7,7 @@ from scipy import ndimage
 from tiltflow.align.patches.patch_views import flatten
 from tiltflow.preprocess.binned_views import read_binned
 from tiltflow.preprocess.contrast import is_light_on_dark
+from tiltflow.preprocess.local_mean import LocalMean
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
 
@@ -59,7 +60,8 @@ def test_the_noise_of_an_empty_field_does_not_outweigh_the_specimen(thickness, r
     images = dark_field(thickness, rng)
     views = read_binned(images, np.arange(VIEWS), SIZE, take_out_pattern=False)
     assert views.light_on_dark
-    for image in (views.images[0], flatten(images[0].astype(np.float32), 8.0, light_on_dark=True)):
+    local_mean = LocalMean.of(images.shape[1:], 8.0)
+    for image in (views.images[0], flatten(images[0].astype(np.float32), local_mean, light_on_dark=True)):
         assert image[thickness == 0].std() < 0.5 * image[thickness > 0].std()
-    other = flatten(images[0].astype(np.float32), 8.0)
+    other = flatten(images[0].astype(np.float32), local_mean)
     assert other[thickness == 0].std() > 0.5 * other[thickness > 0].std()

@@ -9,6 +9,7 @@ every inner loop runs along contiguous numbers.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from tiltflow.kernels import REORDERED, kernel
 
 Floats = NDArray[np.float64]
+Real = NDArray[np.floating[Any]]
 Numbers = NDArray[np.intp]
 
 MATRICES = 8
@@ -80,7 +82,7 @@ def powers_by_depth(angles: Floats, forms: Floats, out: Floats, work: Floats) ->
 
 
 @kernel(fastmath=REORDERED)
-def invert(real: Floats, imaginary: Floats, work: Floats) -> float:
+def invert(real: Real, imaginary: Real, work: Real) -> float:
     """Invert a positive Hermitian matrix in place, but for the sign; return its log-determinant, NaN if it is not positive.
 
     Only lower triangles are read and written: by the sweep operator (Goodnight 1979, doi:10.1080/00031305.1979.10482685), which

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.kernels import kernel
+from tiltflow.kernels import REORDERED, kernel
 
 Floats = NDArray[np.float64]
 
@@ -123,6 +123,60 @@ def accumulate(
                 for b in range(7):
                     for n in range(first[7 * i + b], first[7 * i + b + 1]):
                         normal[column[k], column[n]] += share[k] * share[n] * block[a, b]
+
+
+@kernel(fastmath=REORDERED)
+def accumulate_joint(
+    views: Floats,
+    points: Floats,
+    residual: Floats,
+    weights: Floats,
+    normal: Floats,
+    right: Floats,
+    cross: Floats,
+    point_normal: Floats,
+    point_right: Floats,
+) -> None:
+    """Add the normal equations of points whose errors are joint over the views: of the parameters of the views, and of the points.
+
+    `residual` is `(tracks, 2 views)` and `weights` `(tracks, 2 views, 2 views)`, symmetric.  Adds to `normal` `(7 views, 7 views)`, of
+    which only the lower blocks, `right` `(7 views,)`, `cross` `(tracks, 3, 7 views)`, `point_normal` `(tracks, 3, 3)` and
+    `point_right` `(tracks, 3)`.
+    """
+    n = views.shape[0]
+    by_view, by_point = np.empty((n, 2, 7)), np.empty((n, 2, 3))
+    point_jacobians(views, by_point)
+    weighed = np.empty(7 * n)
+    for j in range(points.shape[0]):
+        for i in range(n):
+            view_jacobian(views[i], points[j], by_view[i])
+        for row in range(2 * n):
+            i, a = row // 2, row % 2
+            weight = weights[j, row]
+            pull, x, y, z = 0.0, 0.0, 0.0, 0.0
+            for k in range(n):
+                first, second = weight[2 * k], weight[2 * k + 1]
+                pull += first * residual[j, 2 * k] + second * residual[j, 2 * k + 1]
+                x += first * by_point[k, 0, 0] + second * by_point[k, 1, 0]
+                y += first * by_point[k, 0, 1] + second * by_point[k, 1, 1]
+                z += first * by_point[k, 0, 2] + second * by_point[k, 1, 2]
+                for b in range(7):
+                    weighed[7 * k + b] = first * by_view[k, 0, b] + second * by_view[k, 1, b]
+            for b in range(7):
+                factor = by_view[i, a, b]
+                right[7 * i + b] += factor * pull
+                below = normal[7 * i + b]
+                for k in range(7 * i + 7):
+                    below[k] += factor * weighed[k]
+            for b in range(3):
+                factor = by_point[i, a, b]
+                point_right[j, b] += factor * pull
+                point_normal[j, b, 0] += factor * x
+                point_normal[j, b, 1] += factor * y
+                point_normal[j, b, 2] += factor * z
+                across = cross[j, b]
+                for k in range(7 * n):
+                    across[k] += factor * weighed[k]
 
 
 @kernel()

@@ -38,7 +38,7 @@ def _linear_at(image: NDArray[np.float32], x: np.float32, y: np.float32) -> np.f
 
 
 @kernel()
-def _steps_inside(start: float, step: float, low: float, high: float, n: int) -> tuple[int, int]:
+def steps_inside(start: float, step: float, low: float, high: float, n: int) -> tuple[int, int]:
     """Return the range of k in 0..n where `low <= start + k step <= high`."""
     if abs(step) < LEVEL:
         return (0, n) if low <= start <= high else (0, 0)
@@ -74,8 +74,8 @@ def warp(
     y_low, y_high = pad - half, image.shape[0] - pad - half
     for j in range(ny):
         x0, y0 = origin[0] + matrix[0, 1] * j, origin[1] + matrix[1, 1] * j
-        a, b = _steps_inside(x0, matrix[0, 0], x_low, x_high, nx)
-        c, d = _steps_inside(y0, matrix[1, 0], y_low, y_high, nx)
+        a, b = steps_inside(x0, matrix[0, 0], x_low, x_high, nx)
+        c, d = steps_inside(y0, matrix[1, 0], y_low, y_high, nx)
         first, last = max(a, c), min(b, d)
         if first >= last:
             first, last = nx, nx

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from tiltflow.model import Progress, Stack
@@ -18,6 +17,7 @@ from tiltflow.observer import tell
 from tiltflow.parallel import map_threads
 from tiltflow.preprocess.contrast import is_light_on_dark
 from tiltflow.preprocess.fixed_pattern import find_pattern
+from tiltflow.preprocess.local_mean import LocalMean
 
 Images = NDArray[np.float32]
 
@@ -116,15 +116,16 @@ def read_binned(
         images[place] = image
         tell(progress, (place + 1) / len(views))
     light = is_light_on_dark(images)
-    for place, image in enumerate(map_threads(lambda image: _flatten(image, light_on_dark=light), images, threads)):
+    background = LocalMean.of(shape, _BACKGROUND * max(shape), truncate=_BACKGROUND_TRUNCATE)
+    for place, image in enumerate(map_threads(lambda image: _flatten(image, background, light_on_dark=light), images, threads)):
         images[place] = image
-    pattern = find_pattern(images) if take_out_pattern else None
+    pattern = find_pattern(images, threads) if take_out_pattern else None
     if pattern is not None:
         images -= pattern.image
     return BinnedViews(images, binning, (ny, nx), 0.0 if pattern is None else pattern.fraction, light)
 
 
-def _flatten(image: Images, *, light_on_dark: bool) -> Images:
+def _flatten(image: Images, background: LocalMean, *, light_on_dark: bool) -> Images:
     """Return the optical thickness of an image of counts, or another image in standard deviations, without its background."""
     median = float(np.median(image))
     if not light_on_dark and median > 0 and float(np.mean(image <= 0)) < _SIGNED_FRACTION:
@@ -132,6 +133,5 @@ def _flatten(image: Images, *, light_on_dark: bool) -> Images:
     else:
         spread = float(np.std(image)) or 1.0
         contrast = (image - np.float32(median)) / np.float32(spread)
-    sigma = _BACKGROUND * max(image.shape)
-    contrast -= scipy.ndimage.gaussian_filter(contrast, sigma, mode="nearest", truncate=_BACKGROUND_TRUNCATE)
+    contrast -= background(contrast)
     return np.asarray(contrast - contrast.mean(), np.float32)

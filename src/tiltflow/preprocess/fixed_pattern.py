@@ -72,13 +72,15 @@ class Pattern:
     fraction: float
 
 
-def find_pattern(images: Images) -> Pattern | None:
+def find_pattern(images: Images, threads: int = 1) -> Pattern | None:
     """Return the pattern common to all images, or None if there is none.
 
     Parameters
     ----------
     images
         `(views, ny, nx)`, of mean zero, in the order of tilt.
+    threads
+        Views transformed at the same time.
     """
     views, ny, nx = images.shape
     if views < _FEWEST:
@@ -86,7 +88,7 @@ def find_pattern(images: Images) -> Pattern | None:
     apart = max(views // _APART, 1)
     shape = ny, nx // 2 + 1
     later, power, shared = np.zeros(shape, np.complex64), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    spectra = [np.asarray(scipy.fft.rfft2(image), np.complex64) for image in images]
+    spectra = scipy.fft.rfft2(np.asarray(images, np.float32), workers=threads)
     for view in range(views - 1, -1, -1):
         if view + apart < views:
             later += spectra[view + apart]
@@ -101,7 +103,7 @@ def find_pattern(images: Images) -> Pattern | None:
     return Pattern(image, float(image.var() / images.var()))
 
 
-def _evenness(spectra: list[NDArray[np.complex64]], gain: NDArray[np.float32], ny: int, nx: int, apart: int) -> float:
+def _evenness(spectra: NDArray[np.complex64], gain: NDArray[np.float32], ny: int, nx: int, apart: int) -> float:
     """Return the power that views far apart share in the block of the lower quartile, as a fraction of the mean over blocks."""
     edges = [np.linspace(0, n, min(_BLOCKS, n) + 1).astype(int) for n in (ny, nx)]
     later, shared = np.zeros((ny, nx), np.float32), np.zeros((ny, nx))

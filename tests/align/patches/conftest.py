@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tiltflow.align.patches.coherence import Coherence, covariance
+from tiltflow.align.patches.coherence import Coherence
 from tiltflow.align.patches.patch_spectra import FrequencyCells, choose_cells
+from tiltflow.align.patches.view_covariances import ViewCovariances
 
 TILT = np.deg2rad(np.linspace(-60, 60, 13))
 HIGHEST = 0.25
@@ -27,7 +28,9 @@ def _draw(model: Coherence, cells: FrequencyCells, rng: np.random.Generator) -> 
     """Spectra of one patch, by chance, of views in place."""
     shape = (len(cells.x), len(TILT), cells.x.shape[1])
     noise = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) / np.sqrt(2)
-    factor = np.linalg.cholesky(covariance(model, cells, TILT).astype(complex) + 1e-6 * np.eye(len(TILT)))
+    factor = np.linalg.cholesky(
+        ViewCovariances.of(cells, TILT, model.heights).settled(model).astype(complex) + 1e-6 * np.eye(len(TILT))
+    )
     return np.asarray((factor @ noise) * cells.valid[:, None], np.complex64)
 
 

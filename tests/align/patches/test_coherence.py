@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 from tiltflow.align.patches.coherence import (
     Coherence,
     collect_pairs,
-    covariance,
     cross_spectra,
     fit_coherence,
-    inverse,
     pair_views,
-    unsettled,
 )
 from tiltflow.align.patches.patch_spectra import FrequencyCells
 
@@ -39,22 +36,3 @@ def test_the_profile_in_depth_is_found_again(
     np.testing.assert_allclose(found.signal[1:4], 0.6, atol=0.08)
     assert found.profile.min() >= 0
     np.testing.assert_allclose(found.profile.sum(axis=1), 1)
-
-
-def test_the_covariance_of_views_is_a_valid_one_and_unsettled_views_agree_less(cells: FrequencyCells, slab: Slab) -> None:
-    settled = covariance(slab(40.0, 0.9), cells, TILT)
-    loose = unsettled(settled, cells, TILT, 1.5)
-    np.testing.assert_allclose(np.einsum("bii->bi", loose), 1)
-    assert np.linalg.eigvalsh(settled).min() > 0
-    assert np.linalg.eigvalsh(loose).min() > 0
-    between = ~np.eye(len(TILT), dtype=bool)
-    assert np.all(np.abs(loose[:, between]) <= np.abs(settled[:, between]) + 1e-6)
-    highest = np.argmax(cells.bin_y)
-    assert np.abs(loose[highest][between]).max() < 0.2 * np.abs(settled[highest][between]).max()
-
-
-def test_covariances_are_inverted_and_what_is_none_is_refused(cells: FrequencyCells, slab: Slab) -> None:
-    settled = covariance(slab(40.0, 0.9), cells, TILT)
-    np.testing.assert_allclose(inverse(settled) @ settled, np.broadcast_to(np.eye(len(TILT)), settled.shape), atol=2e-4)
-    with pytest.raises(np.linalg.LinAlgError, match="not positive"):
-        inverse(-settled)

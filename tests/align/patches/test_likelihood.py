@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tiltflow.align.patches.coherence import Coherence, covariance, cross_spectra, unsettled
+from tiltflow.align.patches.coherence import Coherence, cross_spectra
 from tiltflow.align.patches.likelihood import compare, drift_shapes, own_place, settle
 from tiltflow.align.patches.patch_spectra import FrequencyCells
+from tiltflow.align.patches.view_covariances import ViewCovariances
 
 Floats = NDArray[np.float64]
 Slab = Callable[[float, float], Coherence]
@@ -23,7 +24,8 @@ def test_slope_and_curvature_are_those_of_the_likelihood(
     cells: FrequencyCells, rng: np.random.Generator, slab: Slab, draw: Draw
 ) -> None:
     model = slab(40.0, 0.6)
-    spectra, settled = draw(model, cells, rng).astype(complex), covariance(model, cells, TILT)
+    spectra = draw(model, cells, rng).astype(complex)
+    settled = ViewCovariances.of(cells, TILT, model.heights).settled(model)
     precision = np.linalg.inv(settled)
 
     def likelihood(moved: Floats) -> float:
@@ -58,8 +60,9 @@ def test_displaced_views_are_put_back(cells: FrequencyCells, rng: np.random.Gene
     model, moved = slab(30.0, 0.7), rng.normal(0, 0.2, (len(TILT), 2))
     moved -= moved.mean(axis=0)
     phase = np.exp(-2j * np.pi * (cells.x[:, None] * moved[:, :1] + cells.y[:, None] * moved[:, 1:])).astype(np.complex64)
-    settled = covariance(model, cells, TILT)
-    precision = np.linalg.inv(unsettled(settled, cells, TILT, 0.2))
+    covariances = ViewCovariances.of(cells, TILT, model.heights)
+    settled = covariances.settled(model)
+    precision = covariances.precision(settled, 0.2)
     compared = []
     for _ in range(6):
         spectra = draw(model, cells, rng) * phase

@@ -145,20 +145,20 @@ def _joint(geometry: Geometry, observations: Observations, residual: Floats, row
     tracks, views = observations.xy.shape[:2]
     size = views * PER_VIEW
     blocks = _Blocks(
-        np.zeros((size, size)), np.zeros(size), np.empty((tracks, 3, size)), np.empty((tracks, 3, 3)), np.empty((tracks, 3))
+        np.zeros((size, size)), np.zeros(size), np.zeros((tracks, 3, size)), np.zeros((tracks, 3, 3)), np.zeros((tracks, 3))
     )
-    by_point = geometry.point_jacobians().reshape(-1, 3)
-    for track, weight in enumerate(observations.joint.reshape(tracks, 2 * views, 2 * views)):
-        by_view = geometry.view_jacobians(geometry.points[track])
-        # The Jacobian by the views is block-diagonal: multiply block by block.
-        weighed = np.einsum("mva,vap->mvp", weight.reshape(2 * views, views, 2), by_view, optimize=True).reshape(2 * views, size)
-        normal = np.einsum("vap,vaq->vpq", by_view, weighed.reshape(views, 2, size), optimize=True).reshape(size, size)
-        errors = residual[track].ravel()
-        blocks.views[...] += normal
-        blocks.view_right[...] += weighed.T @ errors
-        blocks.cross[track] = by_point.T @ weighed
-        blocks.points[track] = by_point.T @ weight @ by_point
-        blocks.point_right[track] = by_point.T @ (weight @ errors)
+    kernels.accumulate_joint(
+        geometry.views,
+        geometry.points,
+        residual.reshape(tracks, 2 * views),
+        observations.joint.reshape(tracks, 2 * views, 2 * views),
+        blocks.views,
+        blocks.view_right,
+        blocks.cross,
+        blocks.points,
+        blocks.point_right,
+    )
+    blocks.views[...] = np.tril(blocks.views) + np.tril(blocks.views, -1).T
     if rows is None:
         return blocks
     map_ = scipy.sparse.csr_array((rows.share, rows.column, rows.first), (size, rows.variables)).T.tocsr()

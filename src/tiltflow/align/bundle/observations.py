@@ -73,7 +73,9 @@ class Observations:
     def squared(self, residual: Floats) -> Floats:
         """Return the weighted squares `(tracks, views)` of residuals `(tracks, views, 2)`; their sum is the objective of a fit."""
         if self.joint is not None:
-            return np.asarray(np.einsum("jva,jvakb,jkb->jv", residual, self.joint, residual, optimize=True))
+            flat = residual.reshape(len(residual), -1, 1)
+            pull = self.joint.reshape(len(flat), flat.shape[1], -1) @ flat
+            return np.asarray((flat * pull).reshape(residual.shape).sum(axis=2))
         x, y = residual[..., 0], residual[..., 1]
         xx, xy, yy = self.information[..., 0], self.information[..., 1], self.information[..., 2]
         return np.asarray(xx * x * x + 2 * xy * x * y + yy * y * y)

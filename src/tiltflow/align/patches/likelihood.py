@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.align.patches.coherence import Covariance
 from tiltflow.align.patches.patch_spectra import FrequencyCells, Spectra
+from tiltflow.align.patches.view_covariances import Covariance
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
+from tiltflow.kernels.patches import add_couplings
 
 Floats = NDArray[np.float64]
 
@@ -77,22 +78,12 @@ def compare(
     # A bin has one x frequency, and y frequencies as often negative as positive: their mean square counts.
     mean = np.divide(y.sum(axis=1), cells.count), np.divide((y**2).sum(axis=1), cells.count)
     moments = scale * np.stack([x**2, x * mean[0], mean[1]])
-    # conj(a_i) M_ik a_k couples views i and k.
-    found = (moments @ _joined(precision, cross)).T
-    expected = ((moments * cells.count) @ _joined(precision, np.swapaxes(settled, 1, 2))).T
-    shape = (*precision.shape[1:], 3)
     return Comparison(
         np.asarray(slope, np.float64),
-        _stiffness(found.reshape(shape)),
-        _stiffness(expected.reshape(shape)),
+        _stiffness(precision, cross, moments, conjugate=False),
+        _stiffness(precision, settled, moments * cells.count, conjugate=True),
         _agreement(spectra, cross, whitened, precision),
     )
-
-
-def _joined(precision: Covariance, other: Covariance) -> Floats:
-    """Return the real part of the products, `(bins, views^2)`."""
-    product = precision.real * other.real - precision.imag * other.imag
-    return np.asarray(product.reshape(len(product), -1))
 
 
 def _agreement(spectra: Spectra, cross: Covariance, whitened: Spectra, precision: Covariance) -> Floats:
@@ -107,14 +98,19 @@ def _agreement(spectra: Spectra, cross: Covariance, whitened: Spectra, precision
     return np.asarray(product / np.sqrt(np.maximum(norm, 1e-30)), np.float64)
 
 
-def _stiffness(couplings: Floats) -> Floats:
-    """Return `(views, 2, views, 2)` from couplings xx, xy, yy `(views, views, 3)`: zero for a displacement common to all views."""
-    views = len(couplings)
+def _stiffness(precision: Covariance, other: Covariance, moments: Floats, *, conjugate: bool) -> Floats:
+    """Return `(views, 2, views, 2)`: conj(a_i) M_ik a_k couples views i and k; zero for a displacement common to all views.
+
+    `moments` `(3, bins)` are the mean squares xx, xy, yy of the frequencies; `conjugate` that the conjugate of `other` counts.
+    """
+    views = precision.shape[1]
+    couplings = np.zeros((3, views, views))
+    add_couplings(precision, other, conjugate, moments, couplings)
     diagonal = np.arange(views)
-    joined = couplings.copy()
-    joined[diagonal, diagonal] = 0.0
-    joined[diagonal, diagonal] = -joined.sum(axis=1)
-    return np.asarray(joined[..., [0, 1, 1, 2]].reshape(views, views, 2, 2).transpose(0, 2, 1, 3))
+    couplings[:, diagonal, diagonal] = 0.0
+    couplings += np.swapaxes(couplings, 1, 2)
+    couplings[:, diagonal, diagonal] = -couplings.sum(axis=2)
+    return np.asarray(couplings[[0, 1, 1, 2]].reshape(2, 2, views, views).transpose(2, 0, 3, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

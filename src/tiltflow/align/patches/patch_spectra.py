@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tiltflow.align.bundle.normal_equations import Geometry
 from tiltflow.align.patches.patch_views import Level
 from tiltflow.errors import StageError
-from tiltflow.kernels.patches import cut_window
+from tiltflow.kernels.patches import cut_window, take_cells
 from tiltflow.parallel import map_threads
 
 Floats = NDArray[np.float64]
@@ -106,28 +106,37 @@ def patch_spectra(level: Level, geometry: Geometry, cells: FrequencyCells, shape
     `geometry` holds the views and the patches' centres in raw pixels, both from the image centre.
     """
     ny, nx = shape
-    taper_y, taper_x = taper(ny), taper(nx)
-    energy = np.sqrt(float((taper_y**2).sum()) * float((taper_x**2).sum()))
+    window = np.outer(taper(ny), taper(nx))
+    energy = np.sqrt(float((window.astype(float) ** 2).sum()))
     jacobians = geometry.point_jacobians()
     middle = np.array([nx - 1, ny - 1]) / 2
     centre = np.array(level.images.shape[:0:-1]) / 2 - 0.5
-    out = [np.empty((len(cells.row), len(jacobians), cells.row.shape[1]), np.complex64) for _ in geometry.points]
+    patches = len(geometry.points)
+    out = np.empty((patches, len(cells.row), len(jacobians), cells.row.shape[1]), np.complex64)
+    row_frequency, column_frequency = scipy.fft.fftfreq(ny), scipy.fft.rfftfreq(nx)
 
     def work(view: int) -> None:
         plane = jacobians[view, :, :2]
-        predicted = (geometry.points @ jacobians[view].T + geometry.views[view, :2]) / level.bin
         seen = np.linalg.solve(plane.T, np.stack([cells.x.ravel(), cells.y.ravel()]))
         power = np.interp(np.hypot(*seen) * level.bin, level.frequency, level.power[view], right=np.inf)
         amplitude = np.sqrt(np.maximum(power, 1e-12) / abs(np.linalg.det(plane))).reshape(cells.x.shape) * energy
         factor = np.where(cells.valid, 1 / amplitude, 0.0).astype(np.float32)
-        window = np.empty((ny, nx), np.float32)
-        for spectra, place in zip(out, predicted, strict=True):
-            cut_window(level.images[view], centre + place - plane @ middle, plane, taper_y, taper_x, window)
-            spectra[:, view] = scipy.fft.rfft2(window)[cells.row, cells.column] * factor
+        # Windows overlap: the plane is resampled once, and windows lie at its pixels; phases make good the rest of a pixel.
+        seen_at = (geometry.points @ jacobians[view].T + geometry.views[view, :2]) / level.bin
+        corner = np.linalg.solve(plane, seen_at.T).T - middle
+        first = np.floor(corner.min(axis=0))
+        pixel = np.round(corner - first).astype(int)
+        rest = corner - first - pixel
+        resampled = np.empty((pixel[:, 1].max() + ny, pixel[:, 0].max() + nx), np.float32)
+        cut_window(level.images[view], centre + plane @ first, plane, resampled)
+        windows = np.stack([resampled[y : y + ny, x : x + nx] for x, y in pixel]) * window
+        phases = (np.exp(2j * np.pi * rest[:, 1:] * row_frequency), np.exp(2j * np.pi * rest[:, :1] * column_frequency))
+        by_row, by_column = (each.astype(np.complex64) for each in phases)
+        take_cells(scipy.fft.rfft2(windows), cells.row, cells.column, factor, by_row, by_column, view, out)
 
     for _ in map_threads(work, range(len(jacobians)), threads):
         pass
-    return out
+    return list(out)
 
 
 def independent_fraction(shape: tuple[int, int]) -> float:

@@ -17,15 +17,11 @@ from tiltflow.align.bundle.problem import BundleProblem
 from tiltflow.align.bundle.variables import MAGNIFICATION, PER_VIEW, ROTATION, SHIFT_X, SHIFT_Y, TILT
 from tiltflow.align.patches.coherence import (
     Coherence,
-    Covariance,
     collect_pairs,
-    covariance,
     cross_spectra,
     fit_coherence,
-    inverse,
     pair_views,
-    rate_views,
-    unsettled,
+    summed_cross_spectra,
 )
 from tiltflow.align.patches.common_motion import CommonDisplacement, common_displacement
 from tiltflow.align.patches.jackknife import LeftOutFits, jackknife_error
@@ -41,6 +37,7 @@ from tiltflow.align.patches.patch_spectra import (
     window_shape,
 )
 from tiltflow.align.patches.patch_views import Level, read_views
+from tiltflow.align.patches.view_covariances import Covariance, ViewCovariances, rate_views
 from tiltflow.errors import StageError
 from tiltflow.model import Progress, Stack, Tracks
 from tiltflow.parallel import map_threads
@@ -263,24 +260,23 @@ class _Tracker:
         own: bool,
     ) -> tuple[list[Comparison], Coherence]:
         """Return the likelihood of each patch, and the model of coherence of all patches together."""
-        together = cross_spectra(spectra[0])
-        for each in spectra[1:]:
-            together += cross_spectra(each)
+        together = summed_cross_spectra(spectra, self.threads)
         pairing = pair_views(cells, tilt, float(np.hypot(cells.x, cells.y).max()), _DEEPEST * max(self.shape))
         pairs = collect_pairs(together, pairing)
         model = fit_coherence(pairs)
-        model = rate_views(model, covariance(model, cells, tilt), together, cells)
+        shared = ViewCovariances.of(cells, tilt, pairing.heights)
+        model = rate_views(model, shared, together)
         fraction = independent_fraction(window)
 
         def covariances(model: Coherence) -> tuple[Covariance, Covariance]:
-            settled = covariance(model, cells, tilt)
-            return inverse(unsettled(settled, cells, tilt, unsettled_px)), settled
+            settled = shared.settled(model)
+            return shared.precision(settled, unsettled_px), settled
 
-        shared = None if own else covariances(model)
+        of_all = None if own else covariances(model)
 
         def work(patch: int) -> Comparison:
             cross = cross_spectra(spectra[patch])
-            matrices = shared
+            matrices = of_all
             if matrices is None:
                 own_model = fit_coherence(collect_pairs(cross, pairing).joined(pairs, _SHARED))
                 matrices = covariances(replace(own_model, quality=model.quality))

@@ -14,6 +14,7 @@ from tiltflow.model import Image, Stack
 from tiltflow.parallel import map_threads
 from tiltflow.preprocess.contrast import is_light_on_dark
 from tiltflow.preprocess.fixed_pattern import find_pattern
+from tiltflow.preprocess.local_mean import LocalMean
 
 _CLIP_SD = 5.0
 """Robust standard deviations at which contrast is clipped: gold and x-rays otherwise outweigh the texture."""
@@ -29,6 +30,10 @@ _LEAST_MEAN = 0.05
 """Local means above this fraction of the median scale the contrast; images already of zero mean are not divided."""
 _DARKEST_PERCENTILE = 1.0
 """The percentile of the local means that must be above it: a few dark spots do not count."""
+_EVERY = 4
+"""Every so manieth pixel along both sides of the local means is looked at: they are smooth."""
+_ENOUGH = 1 << 16
+"""Pixels whose spread is that of all, to half a per cent."""
 _SMOOTH_BINS = 1.5
 """Sigma of the smoothing of power spectra, bins."""
 
@@ -73,15 +78,16 @@ def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, w
 
     images = np.stack(list(map_threads(work, range(len(included)), threads)))
     light = is_light_on_dark(images[included])
-    images = np.stack(list(map_threads(lambda image: flatten(image, sigma, light_on_dark=light), images, threads)))
-    if (pattern := find_pattern(images[included])) is not None:
+    local = LocalMean.of((ny // binning, nx // binning), sigma)
+    images = np.stack(list(map_threads(lambda image: flatten(image, local, light_on_dark=light), images, threads)))
+    if (pattern := find_pattern(images[included], threads)) is not None:
         images[included] -= pattern.image
-    levels = [_level(images, binning)]
+    levels = [_level(images, binning, threads)]
     for _ in range(_LEVELS_BELOW):
-        images = np.stack([bin_image(image, 2) for image in images])
+        images = np.stack(list(map_threads(lambda image: bin_image(image, 2), images, threads)))
         if min(images.shape[1:]) < _LEAST_SIDE_PX:
             break
-        levels.append(_level(images, levels[-1].bin * 2))
+        levels.append(_level(images, levels[-1].bin * 2, threads))
     return levels
 
 
@@ -96,17 +102,19 @@ def bin_image(image: Image, factor: int) -> Image:
     return binned
 
 
-def flatten(image: Image, sigma: float, *, light_on_dark: bool = False) -> Image:
+def flatten(image: Image, local_mean: LocalMean, *, light_on_dark: bool = False) -> Image:
     """Return contrast about the local mean, clipped at five robust standard deviations, of unit standard deviation.
 
     Light on dark, these are those of the contrast where there is specimen, and nothing is divided.
     """
-    floor = _LEAST_MEAN * max(abs(float(np.median(image))), 1e-6)
-    local = scipy.ndimage.gaussian_filter(image, sigma, mode="nearest")
+    local = local_mean(image)
     flat = image - local
-    if not light_on_dark and float(np.percentile(local, _DARKEST_PERCENTILE)) > floor:
+    some = local[::_EVERY, ::_EVERY]
+    floor = _LEAST_MEAN * max(abs(float(np.median(some))), 1e-6)
+    if not light_on_dark and float(np.percentile(some, _DARKEST_PERCENTILE)) > floor:
         flat /= local
-    counted = flat[local > local.mean()] if light_on_dark else flat
+    counted = flat[local > local.mean()] if light_on_dark else flat.ravel()
+    counted = counted[:: max(len(counted) // _ENOUGH, 1)]
     spread = SD_OF_MEDIAN * float(np.median(np.abs(counted - np.median(counted))))
     if spread <= 0:
         return np.zeros_like(image)
@@ -115,17 +123,19 @@ def flatten(image: Image, sigma: float, *, light_on_dark: bool = False) -> Image
     return np.asarray(flat / flat.std(), np.float32)
 
 
-def _level(images: NDArray[np.float32], binning: int) -> Level:
+def _level(images: NDArray[np.float32], binning: int, threads: int) -> Level:
     ny, nx = images.shape[1:]
     taper = np.outer(np.hanning(ny), np.hanning(nx)).astype(np.float32)
     rings = min(ny, nx) // 2
     radius = np.hypot(scipy.fft.fftfreq(ny)[:, None], scipy.fft.rfftfreq(nx)[None])
-    ring = np.minimum((radius * 2 * rings).astype(int), rings)
-    counts = np.bincount(ring.ravel(), minlength=rings + 1)
-    power = np.empty((len(images), rings + 1))
-    for view, image in enumerate(images):
-        spectrum = np.abs(scipy.fft.rfft2(image * taper)) ** 2
-        power[view] = np.bincount(ring.ravel(), spectrum.ravel(), rings + 1) / np.maximum(counts, 1)
+    ring = np.minimum((radius * 2 * rings).astype(int), rings).ravel()
+    counts = np.maximum(np.bincount(ring, minlength=rings + 1), 1)
+
+    def by_ring(image: Image) -> NDArray[np.float64]:
+        spectrum = scipy.fft.rfft2(image * taper)
+        return np.asarray(np.bincount(ring, (spectrum.real**2 + spectrum.imag**2).ravel(), rings + 1) / counts)
+
+    power = np.stack(list(map_threads(by_ring, images, threads)))
     power = scipy.ndimage.gaussian_filter1d(power, _SMOOTH_BINS, axis=1) / float((taper**2).sum())
     frequency = (np.arange(rings + 1) + 0.5) / (2 * rings)
     return Level(images, binning, power, frequency)
