@@ -38,7 +38,12 @@ def kept_in(loop: Callable[..., Any]) -> Path | None:
     """Return the folder in which what is compiled of a kernel is kept; None where nothing can be kept."""
     from tiltflow.kernels.compiling import folder_of
 
-    return folder_of(loop.made if isinstance(loop, _Kernel) else loop)
+    return folder_of(numba_function(loop))
+
+
+def numba_function(loop: Callable[..., Any]) -> Any:
+    """Return numba's function for a kernel, which is compiled when it is first called."""
+    return loop.made if isinstance(loop, _Kernel) else loop
 
 
 class _Kernel:

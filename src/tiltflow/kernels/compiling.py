@@ -37,8 +37,21 @@ def folder_of(made: Any) -> Path | None:
     return Path(place) if place else None
 
 
+def is_kept(made: Any) -> bool:
+    """Return whether anything is kept that was compiled of a kernel as it is now; also True where nothing can be kept."""
+    cache = getattr(made, _SLOT, None)
+    return cache.holds_any() if isinstance(cache, _ForgivingCache) else True
+
+
 class _ForgivingCache(FunctionCache):
     """A cache whose disk may be full or gone: the work goes on without it."""
+
+    def holds_any(self) -> bool:
+        """Return whether anything is kept that was compiled of the function as it is now."""
+        try:
+            return bool(self._cache_file._load_index())  # noqa: SLF001  numba has no other way to ask without the signature
+        except CANNOT_BE_READ:
+            return False
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep what was compiled, if that is possible."""

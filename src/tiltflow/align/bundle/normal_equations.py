@@ -151,7 +151,7 @@ def _joint(geometry: Geometry, observations: Observations, residual: Floats, row
         geometry.views,
         geometry.points,
         residual.reshape(tracks, 2 * views),
-        observations.joint.reshape(tracks, 2 * views, 2 * views),
+        np.ascontiguousarray(observations.joint).reshape(tracks, 2 * views, 2 * views),
         blocks.views,
         blocks.view_right,
         blocks.cross,

@@ -25,6 +25,7 @@ from tiltflow.engines.native.volume import make_volume
 from tiltflow.engines.stitching import stitched_pieces
 from tiltflow.formats.alignment_archive import read_alignment, write_alignment
 from tiltflow.formats.stacks import open_stack
+from tiltflow.kernels.ahead import compile_ahead
 from tiltflow.model import Alignment, ImageStack, Reconstruction
 from tiltflow.preprocess.montage import StitchedViews
 from tiltflow.recipe.make import render_request
@@ -38,6 +39,7 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
     StageError
         If a stage finds that these data cannot give a result, with the reason.
     """
+    compile_ahead(job.recipe.align.method, job.site.threads)
     write_directives(job)
     with open_stack(job.series.path) as raw:
         views = PreparedViews(job, raw)

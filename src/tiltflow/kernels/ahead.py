@@ -1,0 +1,113 @@
+"""Kernels compiled ahead of their first call, where none is kept yet: by processes beside the one that will call them.
+
+numba compiles on one core, with the interpreter locked, and takes twice as long as the whole work on a small series.  What is called is
+known (`signatures.json`), so that another process can begin with what is called last, and keep it; the first process loads what is kept
+by the time it gets there.  A list that is out of date costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tiltflow.kernels import numba_function
+
+Call = tuple[str, list[str]]
+"""The name of a kernel, `module.name`, and the types of its arguments in numba's notation."""
+LIST = Path(__file__).with_name("signatures.json")
+"""The calls of runs by each method of alignment, in the order of the first of each; written by `benchmarks/signatures.py`."""
+
+_MOST_HELPERS = 3
+"""More would wait for the kernel that takes longest."""
+_ARRAY = re.compile(r"(readonly )?array\((\w+), (\d)d, ([ACF])\)")
+_TUPLE = re.compile(r"UniTuple\((\w+) x (\d+)\)")
+_BEGIN = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from tiltflow.kernels.ahead import help_to_compile
+help_to_compile(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+"""
+
+
+@cache
+def compile_ahead(method: str, threads: int) -> None:
+    """Begin to compile what an alignment by a method, and what follows it, will call; return at once.
+
+    Nothing is done where the last of these kernels is kept already or none can be kept, for a single thread, or by another call.  The
+    helpers end with this process, however that ends.
+
+    Parameters
+    ----------
+    method
+        Of the alignment; of one that is not listed nothing is known.
+    threads
+        That the work may use.  The helpers are one less, and at most three.
+    """
+    helpers, calls = min(threads - 1, _MOST_HELPERS), listed(method)
+    if helpers < 1 or not calls:
+        return
+    from tiltflow.kernels.compiling import is_kept
+
+    if is_kept(function(calls[-1][0])):
+        return
+    for number in range(helpers):
+        command = [sys.executable, "-c", _BEGIN, json.dumps(sys.path), method, str(number), str(helpers)]
+        try:
+            helper = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError:  # no process can be started: each kernel is compiled when it is called
+            return
+        threading.Thread(target=helper.wait, name="kernels are compiled", daemon=True).start()
+
+
+def help_to_compile(method: str, number: int, helpers: int) -> None:
+    """Compile what a method calls, from the last kernel on, as one of several helpers; end when the standard input does."""
+    threading.Thread(target=_end_with_input, name="end with input", daemon=True).start()
+    for name, arguments in listed(method)[::-1][number::helpers]:
+        function(name).compile(tuple(map(type_of, arguments)))
+
+
+def _end_with_input() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(0)
+
+
+def listed(method: str) -> list[Call]:
+    """Return what a run calls that aligns by a method; nothing for one that is not known."""
+    return [(name, arguments) for name, arguments in json.loads(LIST.read_text("utf-8")).get(method, [])]
+
+
+def function(name: str) -> Any:
+    """Return numba's function of the kernel `module.name`."""
+    module, _, kernel = name.partition(".")
+    return numba_function(getattr(importlib.import_module(f"tiltflow.kernels.{module}"), kernel))
+
+
+def type_of(text: str) -> Any:
+    """Return numba's type that is written so.
+
+    Raises
+    ------
+    ValueError
+        If none is.
+    """
+    from numba import types
+
+    if found := _ARRAY.fullmatch(text):
+        layout: Any = found[4]
+        return types.Array(type_of(found[2]), int(found[3]), layout, readonly=bool(found[1]))
+    if found := _TUPLE.fullmatch(text):
+        return types.UniTuple(type_of(found[1]), int(found[2]))
+    if isinstance(kind := getattr(types, {"bool": "boolean"}.get(text, text), None), types.Type):
+        return kind
+    raise ValueError(f"{text} is no type that kernels take")
