@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +133,12 @@ class Recipe(StageParams):
             "engine": [self.engine, self.fallback_engine],
             "follows_pixel_size": self.source.follows_pixel_size,
             "fallback": [self.fallback, self.trust_limit_px],
-            "pyramid": asdict(self.pyramid),
-            "stages": {field.name: _plain(getattr(self, field.name)) for field in fields(StageParams)},
+            "pyramid": self.pyramid,
+            "stages": _stage_values(self),
         }
         if self.alignment is not None:
             content["alignment"] = "given"
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
 
     def for_engine(self, engine: str) -> Recipe:
         """Return the recipe with its engine decided.
@@ -452,6 +452,6 @@ def _check_engine(engine: str) -> None:
         engine_info(engine)
 
 
-def _plain(params: object) -> object:
-    """Return stage parameters as what JSON can hold."""
-    return asdict(params) if is_dataclass(params) and not isinstance(params, type) else params
+def _plain(params: Any) -> dict[str, object]:
+    """Return parameters by name, as JSON holds them; `asdict` would first copy every value."""
+    return {field.name: getattr(params, field.name) for field in fields(params)}
