@@ -48,6 +48,49 @@ def test_an_error_in_a_worker_is_raised_to_the_consumer():
         list(map_threads(fails, range(1000), 2))
 
 
+def test_threads_are_used_again_and_loops_inside_loops_have_their_own():
+    def names(_):
+        return set(map_threads(lambda _: threading.current_thread().name, range(8), 2))
+
+    before = threading.active_count()
+    inner = list(map_threads(names, range(4), 2))
+    first = threading.active_count()
+    for _ in range(50):
+        list(map_threads(names, range(4), 2))
+    assert all(inner)
+    assert first > before
+    assert threading.active_count() <= first + 2
+
+
+def test_what_was_begun_has_ended_when_a_loop_is_left():
+    ended = []
+
+    def slow(i):
+        time.sleep(0.05)
+        ended.append(i)
+        if i == 0:
+            raise ValueError("zero")
+
+    with pytest.raises(ValueError, match="zero"):
+        list(map_threads(slow, range(100), 2))
+    number = len(ended)
+    time.sleep(0.15)
+    assert len(ended) == number < 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_starts_threads_of_its_own():
+    code = """
+import os
+from tiltflow.parallel import map_threads
+list(map_threads(abs, range(8), 2))
+if child := os.fork():
+    raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os._exit(0 if list(map_threads(abs, range(8), 2)) == list(range(8)) else 1)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
+
+
 def test_one_thread_runs_in_the_caller():
     assert list(map_threads(lambda _: threading.current_thread(), [0], 1)) == [threading.current_thread()]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,7 +33,7 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], threads: int) ->
             stopping.ask()
             yield function(item)
         return
-    with ThreadPoolExecutor(threads) as pool:
+    with _borrowed(threads) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for item in items:
@@ -47,6 +47,29 @@ def map_threads(function: Callable[[T], R], items: Iterable[T], threads: int) ->
         finally:
             for future in waiting:
                 future.cancel()
+            wait(waiting)
+
+
+_idle: dict[int, list[ThreadPoolExecutor]] = {}
+"""Threads that wait for work, by their number: starting them anew takes longer than many a loop."""
+
+
+@contextmanager
+def _borrowed(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Lend threads to a `with` block; to another one meanwhile others, so that loops inside loops do not wait for each other."""
+    idle = _idle.setdefault(threads, [])
+    try:
+        pool = idle.pop()
+    except IndexError:
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="tiltflow")
+    try:
+        yield pool
+    finally:
+        idle.append(pool)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # a forked process has none of the threads
 
 
 def map_views(function: Callable[[int], R], views: int, threads: int, progress: Progress | None = None) -> Iterator[R]:
