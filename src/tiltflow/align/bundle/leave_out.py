@@ -68,19 +68,21 @@ def leave_tracks_out(
     map_ = variables.matrix()
     whole, _ = reduced_system(normal, geometry, map_)
     whole += sigma**2 * variables.precision()
+    inverse = np.linalg.inv(whole)
+    ridge = _RIDGE * np.trace(whole) / len(whole) * np.eye(len(whole))
     out = np.full_like(observations.xy, np.nan)
     by_point = geometry.point_jacobians().reshape(-1, 3)
     trace = 0.0
     for track in range(len(observations.xy)):
         alone = observations.only(track)
         own = Geometry(geometry.views, geometry.points[track : track + 1])
-        part = normal_equations(own, alone)
-        matrix, right = map_.T @ part.matrix @ map_, map_.T @ part.right
-        trace += float(np.trace(np.linalg.solve(whole, matrix)))
+        part = normal_equations(own, alone, variables.rows)
+        trace += float((inverse * part.matrix).sum())
         # At the optimum the gradient of all tracks is zero; without this track it is minus its own.
-        steps = map_ @ np.linalg.solve(whole - matrix + _RIDGE * np.trace(whole) / len(whole) * np.eye(len(whole)), -right)
-        moved = np.einsum("vap,vp->va", geometry.view_jacobians(geometry.points[track]), steps.reshape(len(geometry.views), -1))
-        point = part.point_steps(steps)[0]
+        values = np.linalg.solve(whole - part.matrix + ridge, -part.right)
+        steps = (map_ @ values).reshape(len(geometry.views), -1)
+        moved = np.einsum("vap,vp->va", geometry.view_jacobians(geometry.points[track]), steps)
+        point = part.point_steps(values)[0]
         left = own.residual(alone)[0] - moved - (by_point @ point).reshape(-1, 2)
         out[track] = np.where(observations.seen[track, :, None], left, np.nan)
     return LeaveOut(out, trace + 3 * len(observations.xy))
