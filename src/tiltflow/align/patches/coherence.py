@@ -29,7 +29,7 @@ _BAND_EDGES = np.array([0.0, 0.1, 0.2, 0.35, 0.6, 1.3])
 """Bands of frequency in the image with a profile of their own, as fractions of the highest; in high tilts the cosine stretch takes
 frequencies beyond it."""
 BANDS = len(_BAND_EDGES) - 1
-_DEPTHBANDS = slice(1, 4)
+_DEPTH_BANDS = slice(1, 4)
 """Bands whose profiles give the depth: the lowest has hardly any resolution in depth, the highest little signal."""
 _HEIGHTS = 81
 """Heights of the profile."""
@@ -149,7 +149,7 @@ class Coherence:
     @property
     def depth_px(self) -> float:
         """Thickness of an even section with the variance of the profile at the middle frequencies, raw pixels."""
-        profile = self.profile[_DEPTHBANDS].mean(axis=0)
+        profile = self.profile[_DEPTH_BANDS].mean(axis=0)
         mean = float(profile @ self.heights)
         return float(np.sqrt(12 * (profile @ (self.heights - mean) ** 2)))
 

@@ -113,6 +113,9 @@ def patch_spectra(level: Level, geometry: Geometry, cells: FrequencyCells, shape
     centre = np.array(level.images.shape[:0:-1]) / 2 - 0.5
     patches = len(geometry.points)
     out = np.empty((patches, len(cells.row), len(jacobians), cells.row.shape[1]), np.complex64)
+    corners = np.array([(x, y) for x in (-1, 1) for y in (-1, 1)]) * (centre + 0.5)
+    in_plane = corners @ np.swapaxes(np.linalg.inv(jacobians[..., :2]), 1, 2)
+    reach = np.stack([in_plane.min(axis=1), in_plane.max(axis=1)], axis=1)
     row_frequency, column_frequency = scipy.fft.fftfreq(ny), scipy.fft.rfftfreq(nx)
 
     def work(view: int) -> None:
@@ -124,6 +127,7 @@ def patch_spectra(level: Level, geometry: Geometry, cells: FrequencyCells, shape
         # Windows overlap: the plane is resampled once, and windows lie at its pixels; phases make good the rest of a pixel.
         seen_at = (geometry.points @ jacobians[view].T + geometry.views[view, :2]) / level.bin
         corner = np.linalg.solve(plane, seen_at.T).T - middle
+        corner = np.clip(corner, reach[view, 0] - 2 * middle - 2, reach[view, 1] + 2)  # beyond that a window holds no pixel anyway
         first = np.floor(corner.min(axis=0))
         pixel = np.round(corner - first).astype(int)
         rest = corner - first - pixel

@@ -31,7 +31,7 @@ _LEAST_MEAN = 0.05
 _DARKEST_PERCENTILE = 1.0
 """The percentile of the local means that must be above it: a few dark spots do not count."""
 _EVERY = 4
-"""Every so manieth pixel along both sides of the local means is looked at: they are smooth."""
+"""Of the local means each fourth pixel along both sides is looked at: they are smooth."""
 _ENOUGH = 1 << 16
 """Pixels whose spread is that of all, to half a per cent."""
 _SMOOTH_BINS = 1.5

@@ -74,7 +74,7 @@ class ViewCovariances:
     def settled(self, model: Coherence, *, every: int = 1) -> Covariance:
         """Return the model's covariance of a_i and a_k for aligned views, `(bins, views, views)`, 1 on the diagonal.
 
-        `every` so manieth bin is looked at.
+        With `every` n, of each nth bin only.
         """
         bin_x, bin_y = self.cells.bin_x[::every], self.cells.bin_y[::every]
         centres = 0.5 * (model.edges[1:] + model.edges[:-1])
