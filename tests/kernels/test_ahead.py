@@ -64,8 +64,9 @@ def test_what_a_helper_has_compiled_is_loaded(tmp_path: Path) -> None:
 
 
 START = """
-import subprocess, sys
+import fcntl, os, subprocess, sys
 from tiltflow.kernels import ahead
+from tiltflow.kernels.compiling import folder_of
 started = []
 class Helper:
     def __init__(self, command, **more):
@@ -73,10 +74,13 @@ class Helper:
     def wait(self):
         pass
 subprocess.Popen = Helper
-method, threads, kept = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
-if kept:
+method, threads, before = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+if before == "kept":
     name, arguments = ahead.listed(method)[-1]
     ahead.function(name).compile(tuple(map(ahead.type_of, arguments)))
+if before == "begun":
+    folder = os.open(folder_of(ahead.function(ahead.listed(method)[-1][0])), os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
 ahead.compile_ahead(method, threads)
 ahead.compile_ahead(method, threads)
 print(started)
@@ -84,20 +88,21 @@ print(started)
 
 
 @pytest.mark.parametrize(
-    ("method", "threads", "kept", "helpers"),
+    ("method", "threads", "before", "helpers"),
     [
-        ("gold", 1, False, 0),
-        ("gold", 2, False, 1),
-        ("patches", 3, False, 2),
-        ("gold", 64, False, 3),
-        ("gold", 2, True, 0),
-        ("coarse", 2, False, 0),
+        ("gold", 1, "nothing", 0),
+        ("gold", 2, "nothing", 1),
+        ("patches", 3, "nothing", 2),
+        ("gold", 64, "nothing", 3),
+        ("gold", 2, "kept", 0),
+        ("gold", 2, "begun", 0),
+        ("coarse", 2, "nothing", 0),
     ],
 )
 def test_helpers_are_started_where_nothing_is_kept_and_cores_are_left(
-    tmp_path: Path, method: str, threads: int, kept: bool, helpers: int
+    tmp_path: Path, method: str, threads: int, before: str, helpers: int
 ) -> None:
-    started = run(START, method, threads, kept, kept=tmp_path)
+    started = run(START, method, threads, before, kept=tmp_path)
     assert started.strip() == str([[str(number), str(helpers)] for number in range(helpers)])
 
 

@@ -7,6 +7,8 @@ by the time it gets there.  A list that is out of date costs time and nothing el
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import json
 import os
@@ -41,8 +43,8 @@ help_to_compile(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
 def compile_ahead(method: str, threads: int) -> None:
     """Begin to compile what an alignment by a method, and what follows it, will call; return at once.
 
-    Nothing is done where the last of these kernels is kept already or none can be kept, for a single thread, or by another call.  The
-    helpers end with this process, however that ends.
+    Nothing is done where the last of these kernels is kept already or none can be kept, for a single thread, by another call, or
+    while another process does it.  The helpers end with this process, however that ends.
 
     Parameters
     ----------
@@ -54,19 +56,44 @@ def compile_ahead(method: str, threads: int) -> None:
     helpers, calls = min(threads - 1, _MOST_HELPERS), listed(method)
     if helpers < 1 or not calls:
         return
-    from tiltflow.kernels.compiling import is_kept
+    from tiltflow.kernels.compiling import folder_of, is_kept
 
-    if is_kept(function(calls[-1][0])):
+    last = function(calls[-1][0])
+    folder = folder_of(last)
+    if folder is None or is_kept(last) or (held := _held(folder)) is None:
         return
+    started = []
     for number in range(helpers):
         command = [sys.executable, "-c", _BEGIN, json.dumps(sys.path), method, str(number), str(helpers)]
-        try:
-            helper = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        with contextlib.suppress(OSError):  # where no process can be started each kernel is compiled when it is called
+            started.append(
+                subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+                )
             )
-        except OSError:  # no process can be started: each kernel is compiled when it is called
-            return
-        threading.Thread(target=helper.wait, name="kernels are compiled", daemon=True).start()
+
+    def wait() -> None:
+        for helper in started:
+            helper.wait()
+        os.close(held)
+
+    threading.Thread(target=wait, name="kernels are compiled", daemon=True).start()
+
+
+def _held(folder: Path) -> int | None:
+    """Return a descriptor of the folder, held as long as it is open; None while another process has its helpers at work there."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:  # a file system that knows no locks: helpers of several processes do the same work at worst
+        pass
+    return descriptor
 
 
 def help_to_compile(method: str, number: int, helpers: int) -> None:
