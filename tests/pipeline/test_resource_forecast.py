@@ -72,6 +72,24 @@ def test_a_series_that_cannot_be_read_is_left_to_the_run_and_those_after_it_coun
     assert forecast([bad], RECIPE, Site(), tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    ("jobs", "threads", "left_over", "advised"),
+    [(1, 2, 0, 2), (1, 3, 0, 3), (1, 64, 0, 3), (1, 1, 0, None), (2, 2, 0, None), (1, 3, -1, 2), (1, 3, None, 3)],
+)
+def test_idle_cores_are_told_as_far_as_there_are_series_and_memory(sources, machine, tmp_path, jobs, threads, left_over, advised):
+    memory = sum(plan.memory for plan in plans_of(sources, threads))
+    machine.memory = None if left_over is None else memory + left_over
+    told = forecast(sources, RECIPE, Site(threads=threads), tmp_path, jobs=jobs).advice
+    if advised is None:
+        assert told is None
+    else:
+        assert told == f"a series keeps little more than one of {threads} cores busy: --jobs {advised} does {advised} at once"
+
+
+def test_a_single_series_needs_no_advice(sources, machine, tmp_path):
+    assert forecast(sources[:1], RECIPE, Site(threads=8), tmp_path).advice is None
+
+
 @pytest.mark.parametrize("what", ["memory", "disk"])
 def test_what_there_is_just_enough_of_is_not_short_and_a_byte_less_is(sources, machine, tmp_path, what):
     (plan,) = plans_of(sources[:1], threads=1)

@@ -78,6 +78,8 @@ def run(
             console.err.print(expected.line, markup=False)
             for shortage in expected.shortages:
                 console.err.print(f"! {shortage}", style="yellow", markup=False)
+            if expected.advice:
+                console.err.print(expected.advice, markup=False)
     with stoppable():
         with (
             console.progress_display(len(sources)) as show,

@@ -25,10 +25,11 @@ from tiltflow.work import Site
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """One line on what the run needs, and a sentence for each resource that is not sufficient."""
+    """One line on what the run needs, a sentence for each resource that is not sufficient, and one on cores that would be idle."""
 
     line: str
     shortages: tuple[str, ...] = ()
+    advice: str | None = None
 
 
 def forecast(
@@ -53,7 +54,21 @@ def forecast(
         f"{len(plans)} series to do: up to {size_text(memory)} of memory, {size_text(scratch)} of scratch, {size_text(results)} of "
         f"results, {expected_time(seconds, further)}"
     )
-    return Forecast(line, tuple(_shortages(memory, scratch, results, site.scratch, output)))
+    advice = _advice(plans, site.threads) if jobs <= 1 else None
+    return Forecast(line, tuple(_shortages(memory, scratch, results, site.scratch, output)), advice)
+
+
+def _advice(plans: Sequence[Plan], cores: int) -> str | None:
+    """Return how many series the cores would do at once, as far as memory goes, if one after the other is asked for."""
+    available, needed, at_once = available_memory(), 0, 0
+    for memory in sorted((plan.memory for plan in plans), reverse=True)[:cores]:
+        needed += memory
+        if available is not None and needed > available:
+            break
+        at_once += 1
+    if at_once <= 1:
+        return None
+    return f"a series keeps little more than one of {cores} cores busy: --jobs {at_once} does {at_once} at once"
 
 
 def planner(
