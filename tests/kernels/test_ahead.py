@@ -74,35 +74,35 @@ class Helper:
     def wait(self):
         pass
 subprocess.Popen = Helper
-method, threads, before = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+method, helpers, before = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 if before == "kept":
     name, arguments = ahead.listed(method)[-1]
     ahead.function(name).compile(tuple(map(ahead.type_of, arguments)))
 if before == "begun":
     folder = os.open(folder_of(ahead.function(ahead.listed(method)[-1][0])), os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
-ahead.compile_ahead(method, threads)
-ahead.compile_ahead(method, threads)
+ahead.compile_ahead(method, helpers)
+ahead.compile_ahead(method, helpers)
 print(started)
 """
 
 
 @pytest.mark.parametrize(
-    ("method", "threads", "before", "helpers"),
+    ("method", "spare", "before", "helpers"),
     [
-        ("gold", 1, "nothing", 0),
-        ("gold", 2, "nothing", 1),
-        ("patches", 3, "nothing", 2),
-        ("gold", 64, "nothing", 3),
-        ("gold", 2, "kept", 0),
-        ("gold", 2, "begun", 0),
-        ("coarse", 2, "nothing", 0),
+        ("gold", 0, "nothing", 0),
+        ("gold", 1, "nothing", 1),
+        ("patches", 2, "nothing", 2),
+        ("gold", 63, "nothing", 3),
+        ("gold", 1, "kept", 0),
+        ("gold", 1, "begun", 0),
+        ("coarse", 1, "nothing", 0),
     ],
 )
 def test_helpers_are_started_where_nothing_is_kept_and_cores_are_left(
-    tmp_path: Path, method: str, threads: int, before: str, helpers: int
+    tmp_path: Path, method: str, spare: int, before: str, helpers: int
 ) -> None:
-    started = run(START, method, threads, before, kept=tmp_path)
+    started = run(START, method, spare, before, kept=tmp_path)
     assert started.strip() == str([[str(number), str(helpers)] for number in range(helpers)])
 
 

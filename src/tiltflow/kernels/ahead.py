@@ -16,7 +16,6 @@ import re
 import subprocess
 import sys
 import threading
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,14 @@ Call = tuple[str, list[str]]
 LIST = Path(__file__).with_name("signatures.json")
 """The calls of runs by each method of alignment, in the order of the first of each; written by `benchmarks/signatures.py`."""
 
+HELPER_BYTES = 300 << 20
+"""Memory of a helper, most of it numba's."""
 _MOST_HELPERS = 3
 """More would wait for the kernel that takes longest."""
 _ARRAY = re.compile(r"(readonly )?array\((\w+), (\d)d, ([ACF])\)")
 _TUPLE = re.compile(r"UniTuple\((\w+) x (\d+)\)")
+_begun: set[str] = set()
+"""Methods that this process has begun to compile ahead for."""
 _BEGIN = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -39,23 +42,24 @@ help_to_compile(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
 """
 
 
-@cache
-def compile_ahead(method: str, threads: int) -> None:
+def compile_ahead(method: str, helpers: int) -> None:
     """Begin to compile what an alignment by a method, and what follows it, will call; return at once.
 
-    Nothing is done where the last of these kernels is kept already or none can be kept, for a single thread, by another call, or
-    while another process does it.  The helpers end with this process, however that ends.
+    Nothing is done where the last of these kernels is kept already or none can be kept, by a second call, or while another process
+    does it.  The helpers end with this process, however that ends.
 
     Parameters
     ----------
     method
         Of the alignment; of one that is not listed nothing is known.
-    threads
-        That the work may use.  The helpers are one less, and at most three.
+    helpers
+        Processes, each of which takes a core and `HELPER_BYTES` of memory; three at most.
     """
-    helpers, calls = min(threads - 1, _MOST_HELPERS), listed(method)
-    if helpers < 1 or not calls:
+    calls = listed(method)
+    if helpers < 1 or not calls or method in _begun:
         return
+    _begun.add(method)
+    helpers = min(helpers, _MOST_HELPERS)
     from tiltflow.kernels.compiling import folder_of, is_kept
 
     last = function(calls[-1][0])

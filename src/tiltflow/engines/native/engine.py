@@ -23,9 +23,10 @@ from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.engines.native.viewing import make_viewing_volumes
 from tiltflow.engines.native.volume import make_volume
 from tiltflow.engines.stitching import stitched_pieces
+from tiltflow.engines.system_memory import available_memory
 from tiltflow.formats.alignment_archive import read_alignment, write_alignment
 from tiltflow.formats.stacks import open_stack
-from tiltflow.kernels.ahead import compile_ahead
+from tiltflow.kernels.ahead import HELPER_BYTES, compile_ahead
 from tiltflow.model import Alignment, ImageStack, Reconstruction
 from tiltflow.preprocess.montage import StitchedViews
 from tiltflow.recipe.make import render_request
@@ -39,7 +40,7 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
     StageError
         If a stage finds that these data cannot give a result, with the reason.
     """
-    compile_ahead(job.recipe.align.method, job.site.threads)
+    compile_ahead(job.recipe.align.method, _spare_helpers(job.site.threads))
     write_directives(job)
     with open_stack(job.series.path) as raw:
         views = PreparedViews(job, raw)
@@ -49,6 +50,12 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
         aligned, key = _stack_step(job, stacks, raw, corrections)
         volume = _volume_step(job, aligned, stacks, alignment, key)
     return Reconstruction(aligned=aligned, volume=volume, transforms=job.path(".xf"), tilts=job.path(".tlt"), alignment=alignment)
+
+
+def _spare_helpers(threads: int) -> int:
+    """Return how many processes may compile beside the work: with the cores that it would leave idle, and half of the free memory."""
+    available = available_memory()
+    return threads - 1 if available is None else min(threads - 1, available // (2 * HELPER_BYTES))
 
 
 def write_directives(job: EngineJob) -> None:
