@@ -116,6 +116,36 @@ def test_a_helper_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*.nbi"))) < len(listed("gold")) / 2
 
 
+def test_nothing_of_the_helpers_is_left_when_they_are_done(tmp_path: Path) -> None:
+    """No open file, no thread and no process that nobody asked for its end."""
+    code = """
+import os, threading, time, warnings
+from tiltflow.kernels import ahead
+ahead.listed = lambda method: [("products.count_whole", ["array(int16, 3d, C)", "int64", "array(int64, 1d, C)"])]
+ahead._BEGIN = "pass"
+ahead.compile_ahead("gold", 2)
+before = time.monotonic()
+while threading.active_count() > 1 and time.monotonic() < before + 60:
+    time.sleep(0.05)
+print(threading.active_count())
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("no process")
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONDEVMODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == ["1", "no process"], done.stderr
+    assert "ResourceWarning" not in done.stderr
+
+
 CALL = """
 import importlib, pkgutil, sys
 from tiltflow.cli.application import app

@@ -79,6 +79,8 @@ def compile_ahead(method: str, helpers: int) -> None:
     def wait() -> None:
         for helper in started:
             helper.wait()
+            if helper.stdin is not None:
+                helper.stdin.close()
         os.close(held)
 
     threading.Thread(target=wait, name="kernels are compiled", daemon=True).start()
