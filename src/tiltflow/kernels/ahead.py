@@ -2,7 +2,7 @@
 
 numba compiles on one core, with the interpreter locked, and takes twice as long as the whole work on a small series.  What is called is
 known (`signatures.json`), so that another process can begin with what is called last, and keep it; the first process loads what is kept
-by the time it gets there.  A list that is out of date costs time and nothing else.
+by the time it gets there.  A kernel that is not listed is compiled when it is called.
 """
 
 from __future__ import annotations
