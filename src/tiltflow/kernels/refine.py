@@ -1,4 +1,4 @@
-"""Loops over one view that projection matching repeats: sampling it, and how it would change with each parameter."""
+"""Loops that projection matching repeats: sampling views, and how they would change with each of their parameters."""
 
 from __future__ import annotations
 
@@ -8,82 +8,202 @@ from numpy.typing import NDArray
 from tiltflow.kernels import kernel
 
 Image = NDArray[np.float32]
+Single = np.float32
+Spectra = NDArray[np.complex64]
 Floats = NDArray[np.float64]
 
 
 @kernel(fastmath=True)
-def sample_view(
-    coefficients: Image, origin: Floats, step_x: Floats, step_y: Floats, taper: float, out: Image, weight: Image
-) -> None:
-    """Write into `out[j, i]` the image at `origin + i step_x + j step_y`, and into `weight` how far inside the image that is.
+def _inside(x: Single, y: Single, width: Single, height: Single, scale: Single) -> Single:
+    """Return how far inside an image a position is: 0 up to one pixel from its edge, rising smoothly to 1, `1 / scale` farther in."""
+    depth = min((min(x, width - x, y, height - y) - np.float32(1)) * scale, np.float32(1))
+    return depth * depth * (np.float32(3) - np.float32(2) * depth) if depth > 0 else np.float32(0)
 
-    `coefficients` are those of the cubic B-spline through the image; positions count pixels from the corner of the image.  The
-    weight rises smoothly from 0 one pixel inside the edge to 1 `taper` pixels farther in; where it is 0 so is `out`.
-    """
-    height, width = np.float32(coefficients.shape[0]), np.float32(coefficients.shape[1])
-    rows, columns = out.shape
+
+@kernel(fastmath=True)
+def _spline(coefficients: Image, x: Single, y: Single) -> Single:
+    """Return the cubic B-spline of some coefficients at a position, counted in pixels from the corner of the image."""
     most_x, most_y = coefficients.shape[1] - 3, coefficients.shape[0] - 3
-    half, one, two, three = np.float32(0.5), np.float32(1), np.float32(2), np.float32(3)
-    sixth, scale = np.float32(1.0 / 6.0), np.float32(1.0 / taper)
-    for j in range(rows):
-        for i in range(columns):
-            x = np.float32(origin[0] + i * step_x[0] + j * step_y[0])
-            y = np.float32(origin[1] + i * step_x[1] + j * step_y[1])
-            inside = (min(x, width - x, y, height - y) - one) * scale
-            if inside <= 0:
-                out[j, i], weight[j, i] = 0, 0
-                continue
-            inside = min(inside, one)
-            weight[j, i] = inside * inside * (three - two * inside)
-            x -= half
-            y -= half
-            left, low = min(max(int(x), 1), most_x), min(max(int(y), 1), most_y)
-            fx, fy = x - np.float32(left), y - np.float32(low)
-            gx, gy = one - fx, one - fy
-            u0, u2, u3 = sixth * gx * gx * gx, two * two * sixth - half * gx * gx * (one + fx), sixth * fx * fx * fx
-            v0, v2, v3 = sixth * gy * gy * gy, two * two * sixth - half * gy * gy * (one + fy), sixth * fy * fy * fy
-            u1, v1 = one - u0 - u2 - u3, one - v0 - v2 - v3
-            below, at = coefficients[low - 1], coefficients[low]
-            above, top = coefficients[low + 1], coefficients[low + 2]
-            total = v0 * (u0 * below[left - 1] + u1 * below[left] + u2 * below[left + 1] + u3 * below[left + 2])
-            total += v1 * (u0 * at[left - 1] + u1 * at[left] + u2 * at[left + 1] + u3 * at[left + 2])
-            total += v2 * (u0 * above[left - 1] + u1 * above[left] + u2 * above[left + 1] + u3 * above[left + 2])
-            total += v3 * (u0 * top[left - 1] + u1 * top[left] + u2 * top[left + 1] + u3 * top[left + 2])
-            out[j, i] = total
+    half, one, two, sixth = np.float32(0.5), np.float32(1), np.float32(2), np.float32(1.0 / 6.0)
+    x -= half
+    y -= half
+    left, low = min(max(int(x), 1), most_x), min(max(int(y), 1), most_y)
+    fx, fy = x - np.float32(left), y - np.float32(low)
+    gx, gy = one - fx, one - fy
+    u0, u2, u3 = sixth * gx * gx * gx, two * two * sixth - half * gx * gx * (one + fx), sixth * fx * fx * fx
+    v0, v2, v3 = sixth * gy * gy * gy, two * two * sixth - half * gy * gy * (one + fy), sixth * fy * fy * fy
+    u1, v1 = one - u0 - u2 - u3, one - v0 - v2 - v3
+    below, at = coefficients[low - 1], coefficients[low]
+    above, top = coefficients[low + 1], coefficients[low + 2]
+    total = v0 * (u0 * below[left - 1] + u1 * below[left] + u2 * below[left + 1] + u3 * below[left + 2])
+    total += v1 * (u0 * at[left - 1] + u1 * at[left] + u2 * at[left + 1] + u3 * at[left + 2])
+    total += v2 * (u0 * above[left - 1] + u1 * above[left] + u2 * above[left + 1] + u3 * above[left + 2])
+    total += v3 * (u0 * top[left - 1] + u1 * top[left] + u2 * top[left + 1] + u3 * top[left + 2])
+    return np.float32(total)
+
+
+@kernel(fastmath=True)
+def sample_view(coefficients: Image, lines: Floats, taper: float, factor: float, out: Image, weight: Image) -> None:
+    """Write into `out` `factor` times an image along lines, and into `weight` how far inside the image that is.
+
+    `coefficients` are those of the cubic B-spline through the image; `out[j, i]` is taken at `lines[0] + i lines[1] + j lines[2]`, x
+    before y, counted in pixels from the corner of the image.  The weight rises smoothly from 0 one pixel inside the edge to 1 `taper`
+    pixels farther in; where it is 0 so is `out`.
+    """
+    height, width, scale = np.float32(coefficients.shape[0]), np.float32(coefficients.shape[1]), np.float32(1.0 / taper)
+    for j in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            x = np.float32(lines[0, 0] + i * lines[1, 0] + j * lines[2, 0])
+            y = np.float32(lines[0, 1] + i * lines[1, 1] + j * lines[2, 1])
+            weight[j, i] = _inside(x, y, width, height, scale)
+            out[j, i] = np.float32(factor) * _spline(coefficients, x, y) if weight[j, i] > 0 else np.float32(0)
+
+
+@kernel(fastmath=True)
+def sample_filled(coefficients: Image, lines: Floats, taper: float, factors: Floats, filling: Image, out: Image) -> None:
+    """Write into `out` what :func:`sample_view` does times its weight, plus `filling` times what that lacks of 1, for several views.
+
+    `filling` and `out` are `(views, ny, nx)`, `lines` `(views, 3, 2)` and `factors` `(views,)`.
+    """
+    height, width, scale = np.float32(coefficients.shape[1]), np.float32(coefficients.shape[2]), np.float32(1.0 / taper)
+    for view in range(len(out)):
+        first, along, across, factor = lines[view, 0], lines[view, 1], lines[view, 2], np.float32(factors[view])
+        for j in range(out.shape[1]):
+            for i in range(out.shape[2]):
+                x = np.float32(first[0] + i * along[0] + j * across[0])
+                y = np.float32(first[1] + i * along[1] + j * across[1])
+                inside = _inside(x, y, width, height, scale)
+                total = (np.float32(1) - inside) * filling[view, j, i]
+                if inside > 0:
+                    total += factor * inside * _spline(coefficients[view], x, y)
+                out[view, j, i] = total
+
+
+@kernel(fastmath=True)
+def weigh_views(size: tuple[int, int], lines: Floats, taper: float, window: Image, out: Image) -> None:
+    """Write into `out`, `(views, ny, nx)`, the weights of :func:`sample_view` times `window`, `(ny, nx)`.
+
+    `size` is that of the images, `(ny, nx)`; `lines` is `(views, 3, 2)`.
+    """
+    height, width, scale = np.float32(size[0]), np.float32(size[1]), np.float32(1.0 / taper)
+    for view in range(len(out)):
+        first, along, across = lines[view, 0], lines[view, 1], lines[view, 2]
+        for j in range(out.shape[1]):
+            for i in range(out.shape[2]):
+                x = np.float32(first[0] + i * along[0] + j * across[0])
+                y = np.float32(first[1] + i * along[1] + j * across[1])
+                out[view, j, i] = window[j, i] * _inside(x, y, width, height, scale)
+
+
+@kernel()
+def put_transforms(
+    predicted: Spectra,
+    by_tilt: Spectra,
+    weighted: Spectra,
+    spectra: Spectra,
+    begin: int,
+    q: Floats,
+    p: Floats,
+    rows: NDArray[np.intp],
+    out: NDArray[np.complex64],
+) -> None:
+    """Write the real transforms of what is compared of some views, from view `begin` on, into `out`, `(n, 6, ny, nx // 2 + 1)`.
+
+    These are the derivatives by x, y and tilt of the prediction, the weighted residual, the view and its prediction.  The spectra are
+    `(q, views, p)`; `q` and `p` are frequencies, cycles per pixel, that belong to column 1 and the following and to `rows`.  Other
+    frequencies are not written to.
+    """
+    for view in range(len(out)):
+        for k in range(len(q)):
+            along = np.float32(2.0 * np.pi * q[k])
+            for m in range(len(p)):
+                across, row, at = np.float32(2.0 * np.pi * p[m]), rows[m], predicted[k, begin + view, m]
+                turned = np.complex64(complex(-at.imag, at.real))
+                out[view, 0, row, k + 1] = along * turned
+                out[view, 1, row, k + 1] = across * turned
+                out[view, 2, row, k + 1] = by_tilt[k, begin + view, m]
+                out[view, 3, row, k + 1] = weighted[k, begin + view, m]
+                out[view, 4, row, k + 1] = spectra[k, begin + view, m]
+                out[view, 5, row, k + 1] = at
 
 
 @kernel(fastmath=True)
 def sensitivities(
-    by_x: Image,
-    by_y: Image,
-    by_tilt: Image,
-    weight: Image,
-    residual: Image,
-    tilt: float,
-    blocks: NDArray[np.int32],
-    out: Image,
-    sums: Floats,
+    images: Image, weight: Image, tilts: Floats, y: Image, x: Image, blocks: NDArray[np.int32], sums: Floats, powers: Floats
 ) -> None:
-    """Write how a stretched view changes with each of its parameters, and add their products with the residual to `sums`.
+    """Replace what is compared of some views by how each changes with its parameters, and add products with the residual to `sums`.
 
     A view whose content lies `(dx, dy)` farther shows `-dx by_x - dy by_y` more.  The parameters are the displacement along x and
-    y, the rotation, the magnification, the tilt and the slope, angles in radians: `out` is `(6, ny, nx)`, all times `weight`.
-    `sums` is `(blocks, 6)`; `blocks`, `(ny, nx)`, says to which block a pixel belongs.
+    y, the rotation, the magnification, the tilt and the slope, angles in radians, and all changes are times `weight`.
+
+    Parameters
+    ----------
+    images
+        `(views, 6, ny, nx)`: the images whose transforms :func:`put_transforms` writes; replaced by the changes.
+    weight
+        `(views, ny, nx)`.
+    tilts
+        `(views,)`, radians.
+    y, x
+        `(ny,)` and `(nx,)`: distances from the axis.
+    blocks
+        `(ny, nx)`: the block that a pixel belongs to.
+    sums
+        `(views, blocks, 6)`: what products of changes and residual are added to.
+    powers
+        `(views, 3)`: to which squares of view and prediction and their product are added, all weighted.
     """
-    rows, columns = by_x.shape
-    c, tangent = np.float32(np.cos(tilt)), np.float32(np.tan(tilt))
-    for j in range(rows):
-        y = np.float32(j + 0.5 - rows / 2)
-        for i in range(columns):
-            x = np.float32(i + 0.5 - columns / 2)
-            w, e = weight[j, i], residual[j, i]
-            gx, gy = w * by_x[j, i], w * by_y[j, i]
-            block = blocks[j, i]
-            out[0, j, i] = -gx
-            out[1, j, i] = -gy
-            out[2, j, i] = y / c * gx - x * c * gy
-            out[3, j, i] = -(x * gx + y * gy)
-            out[4, j, i] = w * by_tilt[j, i] + tangent * x * gx
-            out[5, j, i] = -y * tangent * gx
-            for k in range(6):
-                sums[block, k] += out[k, j, i] * e
+    for view in range(len(images)):
+        c, tangent = np.float32(np.cos(tilts[view])), np.float32(np.tan(tilts[view]))
+        for j in range(len(y)):
+            for i in range(len(x)):
+                w, e, block = weight[view, j, i], images[view, 3, j, i], blocks[j, i]
+                seen, expected = images[view, 4, j, i], images[view, 5, j, i]
+                powers[view, 0] += w * seen * seen
+                powers[view, 1] += w * expected * expected
+                powers[view, 2] += w * seen * expected
+                gx, gy = w * images[view, 0, j, i], w * images[view, 1, j, i]
+                images[view, 4, j, i] = w * images[view, 2, j, i] + tangent * x[i] * gx
+                images[view, 0, j, i] = -gx
+                images[view, 1, j, i] = -gy
+                images[view, 2, j, i] = y[j] / c * gx - x[i] * c * gy
+                images[view, 3, j, i] = -(x[i] * gx + y[j] * gy)
+                images[view, 5, j, i] = -y[j] * tangent * gx
+                for k in range(6):
+                    sums[view, block, k] += images[view, k, j, i] * e
+
+
+@kernel()
+def put_band(values: Spectra, begin: int, rows: NDArray[np.intp], out: Spectra) -> None:
+    """Write the frequencies of some views, from view `begin` on, into their real transforms `out`, `(n, ny, nx // 2 + 1)`.
+
+    `values` is `(q, views, p)`; its frequencies belong to column 1 and the following and to `rows`.  Others are not written to.
+    """
+    for view in range(len(out)):
+        for k in range(values.shape[0]):
+            for m in range(len(rows)):
+                out[view, rows[m], k + 1] = values[k, begin + view, m]
+
+
+@kernel()
+def take_band(transforms: Spectra, rows: NDArray[np.intp], begin: int, out: Spectra) -> None:
+    """Write the frequencies of some views, from view `begin` on, from their real transforms into `out`: as :func:`put_band` has it."""
+    for view in range(len(transforms)):
+        for k in range(out.shape[0]):
+            for m in range(len(rows)):
+                out[k, begin + view, m] = transforms[view, rows[m], k + 1]
+
+
+@kernel()
+def take_changes(
+    transforms: NDArray[np.complex64], rows: NDArray[np.intp], stride: int, begin: int, out: NDArray[np.complex64]
+) -> None:
+    """Write every `stride`-th frequency along x and y of some views' transforms, `(n, 6, ny, nx // 2 + 1)`, into `out[:, begin:]`.
+
+    `out` is `(q, views, 6, p)`; its frequencies begin at column 1 and at the first of `rows`.
+    """
+    for view in range(len(transforms)):
+        for kind in range(transforms.shape[1]):
+            for k in range(out.shape[0]):
+                for m in range(out.shape[3]):
+                    out[k, begin + view, kind, m] = transforms[view, kind, rows[m * stride], 1 + k * stride]

@@ -104,7 +104,7 @@ def doubted(series, given_deg: float, found_deg: float):
         """The truth but for the axis."""
         return ViewGeometry(np.array([turns @ geometry.rotation(angle_deg)] * len(some)), series.truth.shift_px[some], tilts[some])
 
-    return checked_by_starts(views, place, Axis(given_deg, found_deg, 0.8, found_deg), threads=2)
+    return checked_by_starts(views, place, Axis(given_deg, found_deg, 0.8, found_deg))
 
 
 def test_a_right_axis_that_a_search_would_overrule_is_kept():

@@ -37,10 +37,11 @@ def test_a_view_changes_with_each_parameter_as_it_is_said_to(smooth, kind):
 
     here, weight = density(where), stretched.sample(0, where)[1]
     by_y, by_x = np.gradient(here)
-    zero, one = np.zeros_like(here), np.ones_like(here)
-    out, sums = np.empty((PARAMETERS, *here.shape), np.float32), np.zeros((1, PARAMETERS))
-    blocks = np.zeros(here.shape, np.int32)
-    sensitivities(np.asarray(by_x, np.float32), np.asarray(by_y, np.float32), zero, one, zero, float(tilt), blocks, out, sums)
+    images = np.zeros((1, PARAMETERS, *here.shape), np.float32)
+    images[0, :2] = by_x, by_y
+    y, x = (each.ravel() for each in frame.coordinates())
+    sums, powers, blocks = np.zeros((1, 1, PARAMETERS)), np.zeros((1, 3)), np.zeros(here.shape, np.int32)
+    sensitivities(images, np.ones((1, *here.shape), np.float32), where.tilts, y, x, blocks, sums, powers)
     change = np.zeros((1, PARAMETERS))
     change[0, kind] = SIZES[kind]
     low, high = (moved(where, sign * change, 1.0) for sign in (-1, 1))
@@ -50,7 +51,7 @@ def test_a_view_changes_with_each_parameter_as_it_is_said_to(smooth, kind):
         )
     found = (density(low) - density(high)) / (2 * SIZES[kind])
     inside = ndimage.binary_erosion(weight == 1, iterations=6)
-    expected = out[kind][inside]
+    expected = images[0, kind][inside]
     assert np.corrcoef(found[inside], expected)[0, 1] > 0.99
     assert np.sum(found[inside] * expected) / np.sum(expected**2) == pytest.approx(1, abs=0.05)
 

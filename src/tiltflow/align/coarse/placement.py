@@ -167,12 +167,12 @@ def align_coarse(
     least, axis = views.binned(_factor(views, _SMALL_SIZE_PX)), Axis.unknown(axis_angle_deg)
 
     def under(part: BinnedViews, some: NDArray[np.intp], angle_deg: float) -> ViewGeometry:
-        return _place(part, tilts[chosen][some], angle_deg, params, 1, thoroughly=False).where  # several starts at once
+        return _place(part, tilts[chosen][some], angle_deg, params, 1, thoroughly=False).where
 
     searched = params.find_axis and len(chosen) >= _FEWEST_FOR_AXIS
     if searched and not axis_told:
-        axis = from_starts(least, under, axis_angle_deg, threads=threads)
-    elif searched and (refuted := refuted_by_starts(least, under, axis_angle_deg, threads=threads)):
+        axis = from_starts(least, under, axis_angle_deg)
+    elif searched and (refuted := refuted_by_starts(least, under, axis_angle_deg)):
         axis, searched = refuted, False
     placed = _place(views, tilts[chosen], axis.used_deg, params, threads)
     tell(progress, _PLACED)
@@ -182,7 +182,7 @@ def align_coarse(
             axis = find_axis(least, placed.where, axis_angle_deg, threads=threads)
             far = abs(axis.used_deg - axis_angle_deg) > STEP_DEG
             if far:
-                axis = checked_by_starts(least, under, axis, threads=threads)
+                axis = checked_by_starts(least, under, axis)
             if axis.used_deg == used_before:
                 break
             placed = _place(views, tilts[chosen], axis.used_deg, params, threads)

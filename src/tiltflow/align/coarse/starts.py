@@ -18,7 +18,6 @@ from tiltflow.align.coarse.axis_search import Axis, thinned
 from tiltflow.align.projection.posterior import FreeParameters
 from tiltflow.align.projection.projection_fit import INITIAL_THICKNESS, ProjectionFit
 from tiltflow.align.projection.stretched_views import ViewGeometry
-from tiltflow.parallel import map_threads
 from tiltflow.preprocess.binned_views import BinnedViews
 
 Floats = NDArray[np.float64]
@@ -90,7 +89,7 @@ class Starts:
         return self.clearness > _CLEAR
 
 
-def from_starts(views: BinnedViews, place: Place, assumed_deg: float, *, threads: int = 1) -> Axis:
+def from_starts(views: BinnedViews, place: Place, assumed_deg: float) -> Axis:
     """Return the tilt axis angle of a series whose sources do not tell it; unknown, with the reason, where the images do not decide.
 
     Parameters
@@ -101,17 +100,15 @@ def from_starts(views: BinnedViews, place: Place, assumed_deg: float, *, threads
         Places some of them under an angle.
     assumed_deg
         The angle that is used where nothing is found, degrees; what is found is within a quarter turn of it.
-    threads
-        Starts worked on at the same time.
     """
-    starts = all_over(views, place, threads=threads)
+    starts = all_over(views, place)
     if not starts.decided:
         doubt = (
             f"the tilt axis angle is unknown: no source tells it, and views placed under angles all over half a turn do not decide; "
             f"{assumed_deg:g} degrees is assumed"
         )
         return replace(Axis.unknown(assumed_deg), notes=(doubt,), doubt=doubt)
-    top, error = _finer(views, place, starts.best_deg, threads)
+    top, error = _finer(views, place, starts.best_deg)
     found = _nearest(top, assumed_deg)
     # Series without an axis in their header are often turned already, so that it is that of the images.
     used = assumed_deg if abs(found - assumed_deg) <= _ALIKE * error else found
@@ -119,20 +116,20 @@ def from_starts(views: BinnedViews, place: Place, assumed_deg: float, *, threads
     return Axis(assumed_deg, found, error, used, (note,))
 
 
-def checked_by_starts(views: BinnedViews, place: Place, doubted: Axis, *, threads: int = 1) -> Axis:
+def checked_by_starts(views: BinnedViews, place: Place, doubted: Axis) -> Axis:
     """Return the tilt axis angle where a search from the told one ended far from it.
 
     The told one is kept unless the starts clearly disagree, or lie nearer to what the search found.
 
     Parameters
     ----------
-    views, place, threads
+    views, place
         As of :func:`from_starts`.
     doubted
         What the search found.
     """
     given = doubted.given_deg
-    starts = all_over(views, place, threads=threads)
+    starts = all_over(views, place)
     if not starts.decided:
         doubt = (
             f"the tilt axis angle of the header, {given:.1f} degrees, may be wrong: a search ended at {doubted.found_deg:.1f}, but views "
@@ -142,25 +139,25 @@ def checked_by_starts(views: BinnedViews, place: Place, doubted: Axis, *, thread
     best = _nearest(starts.best_deg, given)
     if abs(best - given) <= min(STEP_DEG, abs(best - _nearest(doubted.found_deg, best))):
         return Axis(given, best, _ERROR_DEG, given)
-    return _overruled(views, place, starts, given, threads)
+    return _overruled(views, place, starts, given)
 
 
-def refuted_by_starts(views: BinnedViews, place: Place, given_deg: float, *, threads: int = 1) -> Axis | None:
+def refuted_by_starts(views: BinnedViews, place: Place, given_deg: float) -> Axis | None:
     """Return the tilt axis angle that overrules a told one, or that one and a doubt, where a start across from it is likelier.
 
     Else None is returned.  Three starts are tried beside the told angle, and all of them only if one is likelier: of sixteen series
     with a true angle, ice without gold among them, none has a likelier one.  Parameters are those of :func:`from_starts`.
     """
     small = _small(views)
-    told, *others = _likelihoods(small, place, given_deg + np.array(_ACROSS_DEG), threads)
+    told, *others = _likelihoods(small, place, given_deg + np.array(_ACROSS_DEG))
     if told >= max(others):
         return None
-    starts = all_over(views, place, threads=threads)
+    starts = all_over(views, place)
     best = _nearest(starts.best_deg, given_deg)
     if starts.clearness <= _HINTS or abs(best - given_deg) <= STEP_DEG:
         return None
     if starts.decided:
-        return _overruled(views, place, starts, given_deg, threads)
+        return _overruled(views, place, starts, given_deg)
     doubt = (
         f"the tilt axis angle of the header, {given_deg:.1f} degrees, may be wrong: views agree better under one of about {best:.0f}, "
         "but starts from angles all over half a turn do not decide; that of the header is kept"
@@ -168,8 +165,8 @@ def refuted_by_starts(views: BinnedViews, place: Place, given_deg: float, *, thr
     return replace(Axis.unknown(given_deg), notes=(doubt,), doubt=doubt)
 
 
-def _overruled(views: BinnedViews, place: Place, starts: Starts, given: float, threads: int) -> Axis:
-    top, error = _finer(views, place, starts.best_deg, threads)
+def _overruled(views: BinnedViews, place: Place, starts: Starts, given: float) -> Axis:
+    top, error = _finer(views, place, starts.best_deg)
     found = _nearest(top, given)
     note = (
         f"the tilt axis angle estimated from the images, {found:.1f} +- {error:.1f} degrees, differs from the {given:.1f} degrees of "
@@ -178,20 +175,20 @@ def _overruled(views: BinnedViews, place: Place, starts: Starts, given: float, t
     return Axis(given, found, error, found, (note,))
 
 
-def all_over(views: BinnedViews, place: Place, *, threads: int = 1) -> Starts:
+def all_over(views: BinnedViews, place: Place) -> Starts:
     """Return how likely starts evenly over half a turn are; parameters as of :func:`from_starts`."""
     angles = np.arange(0.0, _HALF_TURN_DEG, STEP_DEG)
-    return Starts(angles, _likelihoods(_small(views), place, angles, threads))
+    return Starts(angles, _likelihoods(_small(views), place, angles))
 
 
 def _small(views: BinnedViews) -> BinnedViews:
     return views.binned(max(max(views.images.shape[1:]) // _SMALL_PX, 1))
 
 
-def _finer(views: BinnedViews, place: Place, about_deg: float, threads: int) -> tuple[float, float]:
+def _finer(views: BinnedViews, place: Place, about_deg: float) -> tuple[float, float]:
     """Return the likeliest angle near one that is good to some degrees, and its standard deviation from the scatter of the curve."""
     offsets = np.array(_FINE_DEG)
-    values = _likelihoods(views, place, about_deg + offsets, threads)
+    values = _likelihoods(views, place, about_deg + offsets)
     (bend, slope, _), covariance = np.polyfit(offsets, (values - values.mean()) / np.ptp(values), 2, cov=True)
     if bend >= 0:
         return about_deg, STEP_DEG / 2  # no top between the starts: the nearest of them is all that is known
@@ -201,7 +198,7 @@ def _finer(views: BinnedViews, place: Place, about_deg: float, threads: int) -> 
     return about_deg + float(np.clip(top, offsets[0], offsets[-1])), min(error, STEP_DEG / 2)
 
 
-def _likelihoods(views: BinnedViews, place: Place, angles_deg: Floats, threads: int) -> Floats:
+def _likelihoods(views: BinnedViews, place: Place, angles_deg: Floats) -> Floats:
     """Return the log-likelihood of the views placed under each angle, after one more joint step, `(angles,)`."""
     some = thinned(len(views.images), _MOST_VIEWS)
     part, size = replace(views, images=views.images[some]), max(views.raw_shape)
@@ -211,7 +208,7 @@ def _likelihoods(views: BinnedViews, place: Place, angles_deg: Floats, threads: 
         fit.step(FreeParameters(), em_iterations=_EM_ITERATIONS)
         return fit.assess(fit.where).likelihood
 
-    return np.array(list(map_threads(at, map(float, angles_deg), threads)))
+    return np.array([at(float(angle)) for angle in angles_deg])  # threads would spend more time on taking turns than they save
 
 
 def _nearest(angle_deg: float, about_deg: float) -> float:

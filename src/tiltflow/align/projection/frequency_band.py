@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -89,6 +90,16 @@ class FrequencyBand:
         order = np.argsort(group, axis=1, kind="stable")
         starts = np.stack([np.count_nonzero(group < ring, axis=1) for ring in range(groups + 1)], axis=1)
         return cls(shape, q, p, columns, rows, group, groups, tuple(map(Rings.of, group)), order, starts)
+
+    def on_fewest_samples(self) -> FrequencyBand:
+        """Return the band on a frame of the same extent with as few samples as hold it, which has fewer pixels.
+
+        Its frequencies are still those per pixel of this frame.
+        """
+        signed = np.where(self.rows <= self.shape[0] // 2, self.rows, self.rows - self.shape[0])
+        highest = int(np.abs(signed).max()), self.columns.stop - 1
+        shape = tuple(min(n, scipy.fft.next_fast_len(2 * most + 2, real=True)) for n, most in zip(self.shape, highest, strict=True))
+        return replace(self, shape=shape, rows=np.where(signed < 0, signed + shape[0], signed))
 
     def crop(self, transforms: NDArray[np.complex64]) -> NDArray[np.complex64]:
         """Return the bands `(..., q, p)` of real transforms of the frame, `(..., ny, nx // 2 + 1)`."""

@@ -130,7 +130,7 @@ def solve_posterior(step: MatchStep, free: FreeParameters, deviation: Floats, ti
     spread = prior.spread.copy()
     ties = {kind: _ties(kind, np.flatnonzero(kinds == kind), len(kinds), tilts) for kind in range(PARAMETERS)}
     estimated = [kind for kind in _ESTIMATED if np.any(kinds == kind)]
-    ranks = {kind: np.linalg.matrix_rank(ties[kind], hermitian=True) for kind in estimated}
+    ranks = {kind: np.count_nonzero(kinds == kind) - 1 for kind in estimated}  # what all have in common is not tied
     for _ in range(_EM_ITERATIONS if estimated else 1):
         precision = np.sum([tie / spread[kind] ** 2 for kind, tie in ties.items()], axis=0)
         covariance = np.asarray(np.linalg.inv(information + precision), np.float64)

@@ -129,7 +129,7 @@ class ProjectionFit:
         self.last_move = np.inf
         self._nominal = where.tilts if nominal is None else nominal
         self.prior = Prior.initial()
-        self._matcher = Matcher(StretchedViews(views, frame, _TAPER_PX), band, frame.window(_WINDOW), threads=threads)
+        self._matcher = Matcher(StretchedViews(views, frame, _TAPER_PX), band, _WINDOW, threads=threads)
         self._threads = threads
         self._filling: Spectra | None = None
         self._matrix: Floats | None = None

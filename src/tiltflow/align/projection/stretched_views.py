@@ -8,6 +8,7 @@ on such frames only.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,14 +95,19 @@ class Frame:
         rows, columns = (scipy.fft.next_fast_len(2 * round(n * m / 2), real=True) for n, m in zip(field, margin, strict=True))
         return cls((rows, columns), float(views.binning), field)
 
-    def coordinates(self) -> tuple[Images, Images]:
-        """Return y `(ny, 1)` and x `(1, nx)` from the axis, pixels of the frame."""
-        y, x = (np.arange(n, dtype=np.float32) + np.float32(0.5 - n / 2) for n in self.shape)
+    def coordinates(self, samples: tuple[int, int] | None = None) -> tuple[Images, Images]:
+        """Return y `(ny, 1)` and x `(1, nx)` from the axis, pixels of the frame; of `samples` spread over it, or of its pixels."""
+        y, x = (
+            np.asarray(np.arange(m) * (n / m) + (0.5 - n / 2), np.float32)
+            for n, m in zip(self.shape, samples or self.shape, strict=True)
+        )
         return y[:, None], x[None, :]
 
-    def window(self, taper: float) -> Images:
-        """Return 1 inside the field, falling smoothly to 0 at its border over `taper` of its extent."""
-        y, x = (np.clip((n / 2 - np.abs(c)) / (taper * n), 0, 1) for n, c in zip(self.field, self.coordinates(), strict=True))
+    def window(self, taper: float, samples: tuple[int, int] | None = None) -> Images:
+        """Return 1 inside the field, falling smoothly to 0 at its border over `taper` of its extent, at its pixels or at `samples`."""
+        y, x = (
+            np.clip((n / 2 - np.abs(c)) / (taper * n), 0, 1) for n, c in zip(self.field, self.coordinates(samples), strict=True)
+        )
         return np.asarray((y * y * (3 - 2 * y)) * (x * x * (3 - 2 * x)), np.float32)
 
 
@@ -124,22 +130,39 @@ class StretchedViews:
         """
         from tiltflow.kernels.refine import sample_view  # numba is slow to import
 
-        cosine, sine = float(np.cos(where.tilts[view])), float(np.sin(where.tilts[view]))
-        matrix = where.matrices[view]
-        scale = self.frame.pixel / self._views.binning
-        step_x = matrix @ [cosine, 0.0] * scale
-        step_y = matrix @ [where.slope * sine, 1.0] * scale
-        ny, nx = self.frame.shape
-        corner = (np.array(self._views.raw_shape[::-1]) / 2 + where.shifts[view]) / self._views.binning
-        out, weight = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32)  # one may be kept without the other
-        sample_view(
-            self._coefficients[view],
-            corner + step_x * (0.5 - nx / 2) + step_y * (0.5 - ny / 2),
-            step_x,
-            step_y,
-            self._taper,
-            out,
-            weight,
-        )
-        out *= np.float32(abs(cosine))
+        out, weight = (np.empty(self.frame.shape, np.float32) for _ in range(2))  # one may be kept without the other
+        lines = self._lines(view, where, self.frame.shape)
+        sample_view(self._coefficients[view], lines, self._taper, abs(math.cos(float(where.tilts[view]))), out, weight)
         return out, weight
+
+    def sample_filled(self, some: slice, where: ViewGeometry, filling: Images) -> Images:
+        """Return views times their weights, plus `filling` times what these lack of 1; all are `(n, ny, nx)`, on the frame."""
+        from tiltflow.kernels.refine import sample_filled  # numba is slow to import
+
+        out = np.empty(filling.shape, np.float32)
+        lines = self._lines_of(some, where, self.frame.shape)
+        sample_filled(self._coefficients[some], lines, self._taper, np.abs(np.cos(where.tilts[some])), filling, out)
+        return out
+
+    def weights(self, some: slice, where: ViewGeometry, window: Images) -> Images:
+        """Return the weights of views times `window`, `(ny, nx)` samples that are spread over the frame; `(n, ny, nx)`."""
+        from tiltflow.kernels.refine import weigh_views  # numba is slow to import
+
+        out = np.empty((some.stop - some.start, *window.shape), np.float32)
+        weigh_views(self._coefficients.shape[1:], self._lines_of(some, where, window.shape), self._taper, window, out)
+        return out
+
+    def _lines_of(self, some: slice, where: ViewGeometry, samples: tuple[int, ...]) -> Floats:
+        return np.stack([self._lines(view, where, samples) for view in range(some.start, some.stop)])
+
+    def _lines(self, view: int, where: ViewGeometry, samples: tuple[int, ...]) -> Floats:
+        """Return where a view has the first of `samples` spread over the frame, and the steps along x and along y; `(3, 2)`."""
+        tilt, (ny, nx), (height, width) = float(where.tilts[view]), self.frame.shape, self._views.raw_shape
+        (a, b), (c, d) = where.matrices[view].tolist()
+        u, v = where.shifts[view].tolist()
+        scale, cosine, lean = self.frame.pixel / self._views.binning, math.cos(tilt), where.slope * math.sin(tilt)
+        step_x = scale * a * cosine, scale * c * cosine
+        step_y = scale * (a * lean + b), scale * (c * lean + d)
+        corner = (width / 2 + u) / self._views.binning, (height / 2 + v) / self._views.binning
+        first = [at + x * (0.5 - nx / 2) + y * (0.5 - ny / 2) for at, x, y in zip(corner, step_x, step_y, strict=True)]
+        return np.array([first, [x * (nx / samples[1]) for x in step_x], [y * (ny / samples[0]) for y in step_y]])
