@@ -187,3 +187,32 @@ def test_beads_in_turn_are_centred_with_those_found_before_subtracted() -> None:
     np.testing.assert_allclose(found[:2, 2] / energy, 2.0, rtol=0.03)
     assert np.isnan(found[2]).all()
     assert np.abs(image).max() < 0.1
+
+
+def test_rows_are_mirrored_at_both_ends(image: np.ndarray) -> None:
+    out = np.empty((10, 90), np.float32)
+    kernel.mirror_rows(image, 20, 0.5, 6, out)
+    np.testing.assert_array_equal(out, np.pad(image[20:30] - np.float32(0.5), ((0, 0), (6, 9)), mode="symmetric"))
+
+
+def test_columns_are_kept_and_the_power_of_the_finest_counted(rng: np.random.Generator) -> None:
+    spectrum = (rng.normal(size=(7, 20)) + 1j * rng.normal(size=(7, 20))).astype(np.complex64)
+    out = np.empty((7, 8), np.complex64)
+    assert kernel.keep_columns(spectrum, 12, 3, out) == pytest.approx(np.sum(np.abs(spectrum[::3, 12:]) ** 2), rel=1e-5)
+    np.testing.assert_array_equal(out, spectrum[:, :8])
+
+
+def test_each_frequency_gets_the_gain_of_its_bin(rng: np.random.Generator) -> None:
+    spectrum = (rng.normal(size=(6, 9)) + 1j * rng.normal(size=(6, 9))).astype(np.complex64)
+    bins, gain = rng.integers(0, 5, (6, 9)).astype(np.int32), rng.normal(size=5).astype(np.float32)
+    out = np.empty_like(spectrum)
+    kernel.apply_gain(spectrum, bins, gain, out)
+    np.testing.assert_allclose(out, spectrum * gain[bins], rtol=1e-6)
+
+
+def test_an_image_is_copied_around_points_within_its_border_only(image: np.ndarray) -> None:
+    out, expected = np.zeros_like(image), np.zeros_like(image)
+    kernel.copy_around(image, np.array([[30.4, 20.0], [73.5, 1.2]]), 3.5, -1.0, out)
+    for rows, columns in ((slice(16, 25), slice(26, 35)), (slice(0, 6), slice(70, 75))):
+        expected[rows, columns] = -image[rows, columns]
+    np.testing.assert_array_equal(out, expected)

@@ -9,6 +9,7 @@ from tiltflow.kernels import kernel
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.float32]
+Spectrum = NDArray[np.complex64]
 
 _BACKGROUND_RING = 0.65
 """The background of a bead is the mean over radii from this fraction of the reach to the reach."""
@@ -26,6 +27,54 @@ _SMOOTH = 0.2
 logarithm of what is next to nothing would make of noise a peak several times as high."""
 _NO_DEPTH = 1e-12
 """Squared displacement, pixels, between neighbouring depths below which a view does not resolve depth."""
+
+
+@kernel()
+def mirror_rows(image: Image, begin: int, mean: float, pad: int, out: Image) -> None:
+    """Write the rows of an image from `begin` on, minus `mean`, into `out`, mirrored beyond both ends, by `pad` before the first."""
+    size, length, level = image.shape[1], out.shape[1], np.float32(mean)
+    end = pad + size
+    for j in range(len(out)):
+        row = out[j]
+        for i in range(size):
+            row[pad + i] = image[begin + j, i] - level
+        for i in range(pad):
+            row[i] = row[2 * pad - 1 - i]
+        for i in range(end, length):
+            row[i] = row[2 * end - 1 - i]
+
+
+@kernel(fastmath=True)
+def keep_columns(spectrum: Spectrum, finest: int, step: int, out: Spectrum) -> float:
+    """Write the first columns of a spectrum into `out`; return the power of every `step`-th row over all columns from `finest` on."""
+    total = 0.0
+    for j in range(len(spectrum)):
+        for i in range(out.shape[1]):
+            out[j, i] = spectrum[j, i]
+        if j % step == 0:
+            for i in range(finest, spectrum.shape[1]):
+                total += spectrum[j, i].real ** 2 + spectrum[j, i].imag ** 2
+    return total
+
+
+@kernel()
+def apply_gain(spectrum: Spectrum, bins: NDArray[np.int32], gain: NDArray[np.float32], out: Spectrum) -> None:
+    """Write a spectrum times the gain of each frequency's bin into `out`; all but `gain`, `(bins,)`, are `(ny, nx)`."""
+    for j in range(spectrum.shape[0]):
+        for i in range(spectrum.shape[1]):
+            out[j, i] = gain[bins[j, i]] * spectrum[j, i]
+
+
+@kernel()
+def copy_around(image: Image, xy: Floats, reach: float, factor: float, out: Image) -> None:
+    """Write `factor` times an image into `out` within `reach` of each position `(points, 2)` along both axes, and nothing elsewhere."""
+    ny, nx = image.shape
+    for n in range(len(xy)):
+        left, right = max(int(np.floor(xy[n, 0] - reach)), 0), min(int(np.ceil(xy[n, 0] + reach)) + 1, nx)
+        low, high = max(int(np.floor(xy[n, 1] - reach)), 0), min(int(np.ceil(xy[n, 1] + reach)) + 1, ny)
+        for j in range(low, high):
+            for i in range(left, right):
+                out[j, i] = np.float32(factor) * image[j, i]
 
 
 @kernel()

@@ -79,7 +79,8 @@ def measure_bead_model(series: BeadViews, params: BeadParams, threads: int) -> B
     exams = list(map_threads(examine, views, threads))
 
     def spots_of(size: float, *signs: int) -> list[tuple[Spots, ...]]:
-        return list(map_threads(lambda exam: exam.spots(size, signs), exams, threads))
+        sphere = series.grid.transform(sphere_profile(size, 2 * size))
+        return list(map_threads(lambda exam: exam.spots(sphere, size, signs), exams, threads))
 
     def scores_of(sizes: Floats, *signs: int) -> Floats:
         """Return the sum of squares of the clearest spots' signal to noise, `(signs, sizes)`."""
@@ -115,9 +116,9 @@ class _CentralView:
     def of(cls, image: Image, grid: Grid, diameter: float) -> _CentralView:
         return cls(image, grid, transform_view(image, grid), noise_spectrum(image, grid, None, diameter))
 
-    def spots(self, size: float, signs: Sequence[int]) -> tuple[Spots, ...]:
-        """Return the spots like spheres of a size, for each sign: the filter of dark ones is minus that of light ones."""
-        filter_ = matched_filter(sphere_profile(size, 2 * size), self.noise, self.grid)
+    def spots(self, sphere: Floats, size: float, signs: Sequence[int]) -> tuple[Spots, ...]:
+        """Return the spots like spheres of a size and transform, for each sign: the filter of dark ones is minus that of light ones."""
+        filter_ = matched_filter(sphere, self.noise, self.grid)
         response = respond(self.spectrum, filter_, self.grid)
         turned = (response if sign > 0 else -response for sign in signs)
         return tuple(find_spots(each, filter_, self.grid, size, _LEAST_Z, size / 2) for each in turned)

@@ -183,10 +183,7 @@ def _around(image: Image, points: Floats, sign: int, reach: float) -> Image:
     if len(points) * (2 * reach) ** 2 > _LITTLE * image.size:
         return np.asarray(image * np.float32(sign))
     out = np.empty_like(image)
-    corners = np.concatenate([np.floor(points - reach), np.ceil(points + reach) + 1], axis=1)
-    width, height = image.shape[::-1]
-    for left, low, right, high in np.clip(corners, 0, [width, height, width, height]).astype(int).tolist():
-        np.multiply(image[low:high, left:right], np.float32(sign), out=out[low:high, left:right])
+    kernel.copy_around(image, points, reach, float(sign), out)
     return out
 
 

@@ -80,13 +80,14 @@ class MatchedFilter:
     energy: float
 
 
-def matched_filter(profile: Floats, noise: Floats, grid: Grid) -> MatchedFilter:
+def matched_filter(transform: Floats, noise: Floats, grid: Grid) -> MatchedFilter:
     """Return the filter whose response to a bead of amplitude 1 is E at its centre, with noise of variance E.
+
+    `transform` is the Fourier transform of the profile of a bead by radial bin (:meth:`Grid.transform`), `noise` that of the view.
 
     Noise far below that of counting electrons counts as half of it: where a view was smoothed, the finest frequencies would decide alone,
     and of these the profile of a bead is known least.
     """
-    transform = grid.transform(profile)
     gain = transform / np.maximum(noise, _LEAST_NOISE * counting_power(noise, grid))
     gain[0] = 0.0
     # The inverse transform divides by the number of samples; the noise is the power of the whole padded view.
@@ -97,7 +98,8 @@ def matched_filter(profile: Floats, noise: Floats, grid: Grid) -> MatchedFilter:
 
 def respond(spectrum: ViewSpectrum, filter_: MatchedFilter, grid: Grid) -> Image:
     """Return R at the samples of a view that lie in it."""
-    low = spectrum.low * filter_.gain.astype(np.float32).take(grid.low_bins)
+    low = np.empty_like(spectrum.low)
+    kernel.apply_gain(spectrum.low, grid.low_bins, filter_.gain.astype(np.float32), low)
     full = scipy.fft.irfft2(low, grid.sampled, overwrite_x=True)
     (y, x), (ny, nx) = grid.first, ((grid.pad + np.array(grid.shape) - 1) // grid.step).astype(int)
     return np.ascontiguousarray(full[y : ny + 1, x : nx + 1], np.float32)

@@ -155,19 +155,17 @@ def transform_view(image: Image, grid: Grid) -> ViewSpectrum:
 
 def _half_spectrum(image: Image, grid: Grid, columns: int) -> tuple[Spectrum, float]:
     """Return the first columns of the half spectrum of a view, mirrored at its edges, and the mean power at the finest frequencies."""
-    (ny, nx), (padded_y, padded_x), pad = grid.shape, grid.padded, grid.pad
+    ny, (padded_y, padded_x), pad = grid.shape[0], grid.padded, grid.pad
     out, block = np.empty((padded_y, columns), np.complex64), np.empty((_ROWS, padded_x), np.float32)
     # Only rounding depends on the mean, as a constant has no frequency but 0.
-    mean, fine, power = np.float32(image[::_SPARSE].mean()), int(_FINE * padded_x), 0.0
+    mean, fine, power = float(image[::_SPARSE].mean()), int(_FINE * padded_x), 0.0
     for begin in range(0, ny, _ROWS):
-        rows = image[begin : begin + _ROWS]
-        padded = block[: len(rows)]
-        np.subtract(rows, mean, out=padded[:, pad : pad + nx])
-        _mirror(padded.T, pad, nx)
+        padded = block[: min(_ROWS, ny - begin)]
+        kernel.mirror_rows(image, begin, mean, pad, padded)
         spectrum = scipy.fft.rfft(padded, axis=1)
-        out[pad + begin : pad + begin + len(rows)] = spectrum[:, :columns]
-        sample = spectrum[::_SPARSE, fine:]
-        power += len(rows) * float(np.mean(sample.real**2 + sample.imag**2))
+        sampled = -(-len(padded) // _SPARSE) * (spectrum.shape[1] - fine)
+        rows = out[pad + begin : pad + begin + len(padded)]
+        power += len(padded) * kernel.keep_columns(spectrum, fine, _SPARSE, rows) / sampled
     _mirror(out, pad, ny)
     # By Parseval's theorem, the mean power of the rows is that of the frequencies along y.
     return np.asarray(scipy.fft.fft(out, axis=0, overwrite_x=True), np.complex64), power / ny * padded_y

@@ -29,18 +29,19 @@ def scan(series: BeadViews, model: BeadModel, threads: int, progress: Progress) 
     spots, noises, levels = [NO_SPOTS] * views, [model.noise] * views, np.ones(views)
     anchors = series.ordered[min(_ANCHOR_STEP // 2, len(series.ordered) - 1) :: _ANCHOR_STEP]
     others = np.setdiff1d(series.ordered, anchors)
+    bead = series.grid.transform(model.sign * model.profile)
 
     def scan_anchor(view: int) -> tuple[Spots, Floats, float]:
-        return _scan_anchor(series.read(view), model, series.grid)
+        return _scan_anchor(series.read(view), bead, model, series.grid)
 
     def scan_other(view: int) -> tuple[Spots, Floats]:
         nearest = anchors[np.argmin(np.abs(series.tilt_deg[anchors] - series.tilt_deg[view]))]
         spectrum = transform_view(series.read(view), series.grid)
         level = spectrum.fine_power
         if level <= 0 or levels[nearest] <= 0:  # a blank view
-            return (NO_SPOTS if level <= 0 else _filtered(spectrum, model.noise, model, series.grid)), model.noise
+            return (NO_SPOTS if level <= 0 else _filtered(spectrum, bead, model.noise, model, series.grid)), model.noise
         noise = noises[nearest] * (level / levels[nearest])
-        return _filtered(spectrum, noise, model, series.grid), noise
+        return _filtered(spectrum, bead, noise, model, series.grid), noise
 
     for done, (view, found) in enumerate(zip(anchors, map_threads(scan_anchor, anchors, threads), strict=True), start=1):
         spots[view], noises[view], levels[view] = found
@@ -51,14 +52,15 @@ def scan(series: BeadViews, model: BeadModel, threads: int, progress: Progress) 
     return spots, noises
 
 
-def _scan_anchor(image: Image, model: BeadModel, grid: Grid) -> tuple[Spots, Floats, float]:
+def _scan_anchor(image: Image, bead: Floats, model: BeadModel, grid: Grid) -> tuple[Spots, Floats, float]:
     """Return the spots of a view, its noise spectrum and level: once with the noise of the bead model, then with the view's own."""
     spectrum = transform_view(image, grid)
-    beads = strong(_filtered(spectrum, model.noise, model, grid))
+    beads = strong(_filtered(spectrum, bead, model.noise, model, grid))
     noise = noise_spectrum(image, grid, beads, BLANKED * model.diameter)
-    return _filtered(spectrum, noise, model, grid), noise, spectrum.fine_power
+    return _filtered(spectrum, bead, noise, model, grid), noise, spectrum.fine_power
 
 
-def _filtered(spectrum: ViewSpectrum, noise: Floats, model: BeadModel, grid: Grid) -> Spots:
-    filter_ = matched_filter(model.sign * model.profile, noise, grid)
+def _filtered(spectrum: ViewSpectrum, bead: Floats, noise: Floats, model: BeadModel, grid: Grid) -> Spots:
+    """Return the spots of a view; `bead` is the transform of their profile."""
+    filter_ = matched_filter(bead, noise, grid)
     return find_spots(respond(spectrum, filter_, grid), filter_, grid, model.diameter, LEAST_Z, _MARGIN * model.diameter)
