@@ -60,7 +60,7 @@ def test_what_a_helper_has_compiled_is_loaded(tmp_path: Path) -> None:
     with helper(3, 16, tmp_path) as compiling:
         assert compiling.wait(timeout=120) == 0
     assert run(LOAD, kept=tmp_path).splitlines() == [f"{name} 1 0" for name in chosen]
-    assert len(chosen) == 2
+    assert len(chosen) > 1
 
 
 START = """

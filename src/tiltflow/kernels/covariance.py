@@ -22,8 +22,10 @@ Numbers = NDArray[np.intp]
 
 MATRICES = 8
 """Matrices of `(views, views)` that :func:`explain` and :func:`foretell` work in."""
-VECTORS = 6
+VECTORS = 28
 """Vectors of `(views,)` that they work in."""
+AT_ONCE = 4
+"""Columns of data that are worked on together; :func:`multiply` and :func:`add_squares` are written for as many."""
 
 
 @kernel(fastmath=REORDERED)
@@ -135,18 +137,58 @@ def invert_ring(covariance: Floats, noise: Floats, out: Floats, work: Floats) ->
 
 
 @kernel(fastmath=REORDERED)
-def solve(inverse: Floats, data: NDArray[np.complex64], column: int, out: Floats) -> None:
-    """Write the product of an inverse `(2, views, views)` with a column of `data` `(views, p)` to `out` `(2, views)`."""
-    size = inverse.shape[1]
-    x, y = out[0], out[1]
+def take_columns(data: NDArray[np.complex64], order: Numbers, begin: int, end: int, out: Floats) -> None:
+    """Write the columns `order[begin:end]` of `data`, at most four, to `out`, zeros for those that there are not.
+
+    `out` is `(8, views)`: real parts, then imaginary ones.
+    """
+    for k in range(AT_ONCE):
+        for i in range(len(data)):
+            if begin + k < end:
+                value = data[i, order[begin + k]]
+                out[k, i], out[AT_ONCE + k, i] = value.real, value.imag
+            else:
+                out[k, i], out[AT_ONCE + k, i] = 0.0, 0.0
+
+
+@kernel(fastmath=REORDERED)
+def multiply(matrix: Floats, columns: Floats, out: Floats) -> None:
+    """Write the product of a matrix `(2, views, views)`, real and imaginary part, with four columns as :func:`take_columns` has them.
+
+    Each element of the matrix is loaded once for all four: it does not fit into the fastest cache.
+    """
+    size = matrix.shape[1]
+    a0, a1, a2, a3 = columns[0], columns[1], columns[2], columns[3]
+    b0, b1, b2, b3 = columns[4], columns[5], columns[6], columns[7]
     for i in range(size):
-        x[i], y[i] = 0.0, 0.0
-    for j in range(size):
-        a, b = float(data[j, column].real), float(data[j, column].imag)
-        row, other = inverse[0, j], inverse[1, j]  # of which the conjugate is column j
-        for i in range(size):
-            x[i] += row[i] * a + other[i] * b
-            y[i] += row[i] * b - other[i] * a
+        real, imaginary = matrix[0, i], matrix[1, i]
+        x0, x1, x2, x3, y0, y1, y2, y3 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for j in range(size):
+            c, d = real[j], imaginary[j]
+            x0 += c * a0[j] - d * b0[j]
+            x1 += c * a1[j] - d * b1[j]
+            x2 += c * a2[j] - d * b2[j]
+            x3 += c * a3[j] - d * b3[j]
+            y0 += c * b0[j] + d * a0[j]
+            y1 += c * b1[j] + d * a1[j]
+            y2 += c * b2[j] + d * a2[j]
+            y3 += c * b3[j] + d * a3[j]
+        out[0, i], out[1, i], out[2, i], out[3, i] = x0, x1, x2, x3
+        out[4, i], out[5, i], out[6, i], out[7, i] = y0, y1, y2, y3
+
+
+@kernel(fastmath=REORDERED)
+def add_squares(columns: Floats, scale: float, forms: Floats) -> None:
+    """Add four columns times their conjugates, times `scale`, to the lower triangles of `forms`, `(2, views, views)`."""
+    x0, x1, x2, x3 = columns[0], columns[1], columns[2], columns[3]
+    y0, y1, y2, y3 = columns[4], columns[5], columns[6], columns[7]
+    for i in range(columns.shape[1]):
+        a0, a1, a2, a3 = x0[i] * scale, x1[i] * scale, x2[i] * scale, x3[i] * scale
+        b0, b1, b2, b3 = y0[i] * scale, y1[i] * scale, y2[i] * scale, y3[i] * scale
+        real, imaginary = forms[0, i], forms[1, i]
+        for j in range(i + 1):
+            real[j] += a0 * x0[j] + b0 * y0[j] + a1 * x1[j] + b1 * y1[j] + a2 * x2[j] + b2 * y2[j] + a3 * x3[j] + b3 * y3[j]
+            imaginary[j] += b0 * x0[j] - a0 * y0[j] + b1 * x1[j] - a1 * y1[j] + b2 * x2[j] - a2 * y2[j] + b3 * x3[j] - a3 * y3[j]
 
 
 @kernel(fastmath=REORDERED)
@@ -167,9 +209,9 @@ def invert_rings(
     """
     inverse = matrices[2:4]
     for q in range(len(angles)):
-        sums_over_depth(angles[q], even, odd, matrices[:2], vectors[2:])
+        sums_over_depth(angles[q], even, odd, matrices[:2], vectors[:4])
         for group in range(noise.shape[1]):
-            logarithms[q, group] = invert_ring(matrices[:2], noise[q, group], inverse, vectors[2:])
+            logarithms[q, group] = invert_ring(matrices[:2], noise[q, group], inverse, vectors[:4])
             for i in range(angles.shape[1]):
                 for j in range(angles.shape[1]):
                     out[q, group, i, j] = complex(inverse[0, i, j], inverse[1, i, j])
@@ -223,7 +265,7 @@ def explain(
     """
     size = len(angles)
     covariance, inverse, forms = matrices[:2], matrices[2:4], matrices[4:8]
-    solved, work = vectors[:2], vectors[2:]
+    seen_by, solved, work = vectors[4:12], vectors[12:20], vectors[:4]
     sums_over_depth(angles, even, odd, covariance, work)
     for i in range(size):
         for j in range(i + 1):
@@ -236,18 +278,16 @@ def explain(
         if math.isnan(logarithm):
             return False
         whitened, scale = 0.0, 1.0 / signal[group]
-        for at in range(starts[group], starts[group + 1]):
-            column = order[at]
-            solve(inverse, data, column, solved)
-            x, y = solved[0], solved[1]
-            for i in range(size):
-                whitened += (data[i, column].real * x[i] + data[i, column].imag * y[i]) * scale
-                if seen[i]:
-                    by_noise[0, group, i] += (x[i] * x[i] + y[i] * y[i]) * scale
-                a, b = x[i] * scale, y[i] * scale
-                for j in range(i + 1):
-                    forms[0, i, j] += a * x[j] + b * y[j]
-                    forms[1, i, j] += b * x[j] - a * y[j]
+        for at in range(starts[group], starts[group + 1], AT_ONCE):
+            take_columns(data, order, at, starts[group + 1], seen_by)
+            multiply(inverse, seen_by, solved)
+            add_squares(solved, scale, forms)
+            for k in range(AT_ONCE):
+                for i in range(size):
+                    x, y = solved[k, i], solved[AT_ONCE + k, i]
+                    whitened += (seen_by[k, i] * x + seen_by[AT_ONCE + k, i] * y) * scale
+                    if seen[i]:
+                        by_noise[0, group, i] += (x * x + y * y) * scale
         for i in range(size):
             if seen[i]:
                 by_noise[1, group, i] += count * inverse[0, i, i]
@@ -286,7 +326,7 @@ def foretell(
     """
     size = len(angles)
     covariance, inverse, moved = matrices[:2], matrices[2:4], matrices[4:6]
-    solved, work = vectors[:2], vectors[2:]
+    seen_by, solved, turned, work = vectors[4:12], vectors[12:20], vectors[20:28], vectors[:4]
     sums_over_depth(angles, profile[2], profile[3], moved, work)
     # The sum over z of z w(z) exp(-i z t), times -i: cosines give the imaginary part, sines the real one.
     for i in range(size):
@@ -310,20 +350,18 @@ def foretell(
                 a += moved[0, i, j] * inverse[0, i, j] + moved[1, i, j] * inverse[1, i, j]
                 b += moved[1, i, j] * inverse[0, i, j] - moved[0, i, j] * inverse[1, i, j]
             own_x[i], own_y[i] = a / inverse[0, i, i], b / inverse[0, i, i]
-        for at in range(starts[group], starts[group + 1]):
-            column = order[at]
-            solve(inverse, data, column, solved)
-            x, y = solved[0], solved[1]
-            for i in range(size):
-                a, b = 0.0, 0.0
-                for j in range(size):
-                    a += moved[0, i, j] * x[j] - moved[1, i, j] * y[j]
-                    b += moved[0, i, j] * y[j] + moved[1, i, j] * x[j]
-                a -= own_x[i] * x[i] - own_y[i] * y[i]
-                b -= own_x[i] * y[i] + own_y[i] * x[i]
-                by_tilt[i, column] = complex(a, b)
-                alone = inverse[0, i, i]
-                predicted[i, column] = data[i, column] - complex(x[i] / alone, y[i] / alone)
-                weighted[i, column] = complex(x[i] * scale, y[i] * scale)
-                precision[i, column] = alone * scale
+        for at in range(starts[group], starts[group + 1], AT_ONCE):
+            take_columns(data, order, at, starts[group + 1], seen_by)
+            multiply(inverse, seen_by, solved)
+            multiply(moved, solved, turned)
+            for k in range(min(AT_ONCE, starts[group + 1] - at)):
+                column = order[at + k]
+                for i in range(size):
+                    x, y, alone = solved[k, i], solved[AT_ONCE + k, i], inverse[0, i, i]
+                    a = turned[k, i] - own_x[i] * x + own_y[i] * y
+                    b = turned[AT_ONCE + k, i] - own_x[i] * y - own_y[i] * x
+                    by_tilt[i, column] = complex(a, b)
+                    predicted[i, column] = data[i, column] - complex(x / alone, y / alone)
+                    weighted[i, column] = complex(x * scale, y * scale)
+                    precision[i, column] = alone * scale
     return True
