@@ -186,11 +186,13 @@ def _sample(image: NDArray[np.generic]) -> _Sample:
     good = np.isfinite(pixels)
     if not good.all():
         pixels = np.where(good, pixels, np.median(pixels[good]) if good.any() else 0.0)
-    median = float(np.median(pixels))
-    level, contrast = median, _MAD_TO_SD * float(np.median(np.abs(pixels - median)))
-    at_limits = float(np.mean(pixels == pixels.max()) + np.mean(pixels == pixels.min()))
-    if _counts_few(pixels, median):
-        within = np.minimum(pixels, np.percentile(pixels, 100 - _FLOOR_PERCENTILE))
+    # What is sorted once tells everything: sorting takes less than one median.
+    ordered = np.sort(pixels, axis=None)
+    median, (lowest, highest) = _quantile(ordered, 0.5), ordered[[0, -1]].tolist()
+    level, contrast = median, _MAD_TO_SD * _quantile(np.sort(np.abs(ordered - median)), 0.5)
+    at_limits = float(np.searchsorted(ordered, lowest, "right") + ordered.size - np.searchsorted(ordered, highest)) / ordered.size
+    if _counts_few(ordered, median):
+        within = np.minimum(pixels, _quantile(ordered, 1 - _FLOOR_PERCENTILE / 100))
         level, contrast = float(within.mean()), float(within.std())
         at_limits = max(at_limits - float(np.exp(-level)), 0.0)  # so many pixels receive no electron
     edges_y, edges_x = (np.linspace(0, n, min(_BLOCKS, n) + 1).astype(int)[:-1] for n in pixels.shape)
@@ -199,17 +201,25 @@ def _sample(image: NDArray[np.generic]) -> _Sample:
     return _Sample(
         level=level,
         contrast=contrast,
-        low=float(np.percentile(pixels, _FLOOR_PERCENTILE)),
-        negative=float(np.mean(pixels < 0)),
-        saturated=at_limits if pixels.min() < pixels.max() else 1.0,
+        low=_quantile(ordered, _FLOOR_PERCENTILE / 100),
+        negative=float(np.searchsorted(ordered, 0.0)) / ordered.size,
+        saturated=at_limits if lowest < highest else 1.0,
         finite=bool(good.mean() > _FINITE_FRACTION),
         blocks=sums / counts,
     )
 
 
-def _counts_few(pixels: Floats, median: float) -> bool:
-    """Return whether pixels hold few counted electrons: whole numbers from 0."""
-    return bool(0 <= median < _SPARSE_COUNT and pixels.min() == 0 and (pixels == np.rint(pixels)).all())
+def _quantile(ordered: Floats, share: float) -> float:
+    """Return the value below which a share of sorted ones lies, interpolated as by :func:`numpy.quantile`."""
+    place = share * (ordered.size - 1)
+    below = int(place)
+    first, second = ordered[[below, min(below + 1, ordered.size - 1)]].tolist()
+    return float(first + (place - below) * (second - first))
+
+
+def _counts_few(ordered: Floats, median: float) -> bool:
+    """Return whether sorted pixels hold few counted electrons: whole numbers from 0."""
+    return bool(0 <= median < _SPARSE_COUNT and ordered[0] == 0 and (ordered == np.rint(ordered)).all())
 
 
 def _statistics(samples: list[_Sample], tilts: Floats, params: ViewParams) -> ViewStatistics:
