@@ -21,10 +21,10 @@ from tiltflow.version import __version__
 from tiltflow.work import Asset, AssetType, SeriesResult, Thresholds
 
 
-def conclude(recorder: Recorder, thresholds: Thresholds) -> None:
+def conclude(recorder: Recorder, thresholds: Thresholds, *, threads: int = 1) -> None:
     """Judge the result, and write the report of the series."""
     with optional(recorder, "the small copies of the movies"):
-        write_previews(recorder.path.parent, recorder.record)
+        write_previews(recorder.path.parent, recorder.record, threads=threads)
     with optional(recorder, "the report"):
         recorder.record.verdict = verdict.entry(verdict.judge(recorder.record, thresholds), thresholds)
         recorder.save()

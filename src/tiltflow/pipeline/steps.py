@@ -220,7 +220,7 @@ def _succeed(job: Job, recorder: Recorder) -> SeriesResult:
     # A success is one when its page stands: until then the record on disk says that the work goes on.
     with recorder.held():
         recorder.succeed()
-        conclude(recorder, job.site.thresholds)
+        conclude(recorder, job.site.thresholds, threads=job.site.threads)
     let_go(job.output)
     return result_of(recorder.record, job.output)
 

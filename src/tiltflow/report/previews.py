@@ -19,6 +19,7 @@ from PIL import Image as Pillow
 
 from tiltflow.atomic_write import atomic_write
 from tiltflow.formats.mrc import open_mrc
+from tiltflow.parallel import map_threads
 from tiltflow.record import SeriesRecord
 from tiltflow.report.pictures import FOLDER, exposure
 from tiltflow.work import AssetType
@@ -55,20 +56,24 @@ def preview_path(kind: str) -> str:
     return f"{FOLDER}/{kind}.mp4"
 
 
-def write_previews(folder: Path, record: SeriesRecord) -> None:
-    """Make the page's copy of every movie of a series; one of an earlier run whose movie is not there any more goes."""
+def write_previews(folder: Path, record: SeriesRecord, *, threads: int = 1) -> None:
+    """Make the page's copy of every movie of a series, on some threads; that of a movie which is not there any more goes."""
     made = {product.type: folder / product.path for product in record.products}
     images = {
         AssetType.REC_MOVIE: made.get(AssetType.AVERAGED_VOLUME),
         AssetType.TILT_MOVIE: folder / f"{record.name}_ali.mrc",
     }
-    for kind in MOVIES:
+
+    def make(kind: AssetType) -> None:
         target, movie, source = folder / preview_path(kind), made.get(kind), images[kind]
         if movie is None or not movie.is_file():
             target.unlink(missing_ok=True)
         else:
             levelled = kind == AssetType.TILT_MOVIE
             write_preview(movie, target, source if source is not None and source.is_file() else None, levelled=levelled)
+
+    for _ in map_threads(make, MOVIES, threads):
+        pass
 
 
 def write_preview(movie: Path, target: Path, images: Path | None = None, *, levelled: bool = False) -> None:
