@@ -34,8 +34,8 @@ PARAMETERS = 6
 _STRIDE = 3
 """The matrix is computed from every third frequency along x and y: it sets the length of steps, whose direction counts them all.  Every
 second one takes twice the time; coarse alignments of twelve simulated series differ by 0.2 % in the mean."""
-_WORTH_THREADS = 800_000
-"""Pixels of all frames from which threads are used: with fewer, starting them costs more than it saves."""
+_WORTH_THREADS = 1_500_000
+"""Pixels of all images from which threads are used: with fewer they wait for each other for longer than they save."""
 _LOBE_PX = 4
 """Pixels to either side that a peak is wide: finer detail than that is what places a view."""
 _AT_ONCE_PX = 400_000
@@ -183,7 +183,6 @@ class Matcher:
     def _matrix(self, model: CovarianceModel, tangents: Floats, changes: NDArray[np.complex64]) -> Floats:
         """Return the curvature of the likelihood over all parameters of all views."""
         band, views = self.band, len(tangents)
-
         total = np.zeros((PARAMETERS, PARAMETERS, views, views), np.float32)
         for index in range(0, len(band.q), _STRIDE):
             rings = Rings.of(band.group[index][::_STRIDE])
