@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import resource
 import time
 from dataclasses import asdict, dataclass, field
@@ -124,7 +125,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("series", type=Path, nargs="+")
     a = parser.parse_args()
-    print(json.dumps([asdict(each) for each in run_here(a.series, a.output, a.began, a.thickness, a.binning, a.threads)]))
+    print(
+        json.dumps([asdict(each) for each in run_here(a.series, a.output, a.began, a.thickness, a.binning, a.threads)]), flush=True
+    )
+    os._exit(0)  # without taking every object apart, as the command ends
 
 
 if __name__ == "__main__":
