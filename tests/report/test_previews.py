@@ -116,7 +116,7 @@ def test_every_movie_has_its_copy_and_that_of_a_movie_that_is_gone_goes(tmp_path
     record.products.append(ProductEntry(type="averagedVolume", path="ave_B.mrc", bytes=1))
     write_volume(tmp_path / "ave_B.mrc", np.random.default_rng(1).normal(size=(7, 20, 30)))
     write_volume(tmp_path / "B_ali.mrc", np.random.default_rng(1).normal(size=(5, 20, 40)))
-    write_previews(tmp_path, record)
+    write_previews(tmp_path, record, threads=2)
     shapes = [read(tmp_path / preview_path(kind))[0].shape for kind in ("recMovie", "tiltMovie")]
     assert shapes == [(7, 20, 30), (5, 20, 40)]
     (tmp_path / "ave_B.mrc").unlink()

@@ -110,3 +110,11 @@ def test_the_parts_of_the_gradient_add_up_whatever_the_threads(fitted):
     matcher._threads = threads
     np.testing.assert_array_equal(alone.gradient, matcher.step(where, fitted.model, spectra, prediction).gradient)
     assert alone.correlation.min() > 0.5
+
+
+def test_the_correlation_of_a_step_is_that_which_is_asked_for_alone(fitted):
+    matcher, where = fitted._matcher, fitted.where
+    spectra = matcher.spectra(where, None)
+    prediction = predict(fitted.model, matcher.band, spectra, np.tan(where.tilts))
+    step = matcher.step(where, fitted.model, spectra, prediction)
+    np.testing.assert_allclose(matcher.correlation(where, spectra, prediction), step.correlation, atol=1e-5)
