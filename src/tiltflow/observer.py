@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tiltflow import stopping
 
@@ -42,6 +42,33 @@ class Observer(Protocol):
 
     def warn(self, text: str) -> None:
         """Receive a warning about the series."""
+
+
+class HeardStage:
+    """Remembers the reports of a stage, to tell them to another observer: that of a stage that goes on in another process."""
+
+    def __init__(self) -> None:
+        self._heard: list[tuple[str, tuple[Any, ...]]] = []
+
+    def number(self, name: str, value: float | str | None, unit: str = "") -> None:
+        """Remember a number."""
+        self._heard.append(("number", (name, value, unit)))
+
+    def note(self, text: str) -> None:
+        """Remember a sentence."""
+        self._heard.append(("note", (text,)))
+
+    def warn(self, text: str) -> None:
+        """Remember a warning."""
+        self._heard.append(("warn", (text,)))
+
+    def progress(self, fraction: float) -> None:
+        """Forget the fraction that is done: it is past."""
+
+    def tell(self, notes: StageObserver) -> None:
+        """Report all to another observer, in the order in which it came."""
+        for what, values in self._heard:
+            getattr(notes, what)(*values)
 
 
 class _SilentStage:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tests.formats.tiffs import SERIALEM, Images, views_of, write, write_apart
 
+from tiltflow import beside
 from tiltflow.errors import FormatError
 from tiltflow.formats.mrc import MrcWriter, open_mrc
 from tiltflow.formats.series import read_series
@@ -172,6 +173,24 @@ def test_threads_may_read_at_once(rng: np.random.Generator, path: Path, restless
     with open_tiff(path) as stack, ThreadPoolExecutor(8) as pool:
         for _ in range(5):
             np.testing.assert_array_equal(np.stack(list(pool.map(stack.__getitem__, range(24)))), views)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no copies of a process elsewhere")
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}], ids=str)
+def test_a_copy_of_the_process_may_read_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator, path: Path, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(beside, "_ours", True)
+    views = rng.integers(0, 60000, (24, 64, 50), np.uint16)
+    write_apart(path, views, **options)
+    with open_tiff(path) as stack:
+
+        def differing() -> int:
+            return sum(not np.array_equal(stack[view], views[view]) for _ in range(20) for view in range(24))
+
+        with beside.beside(differing, threads=2) as in_the_copy:
+            assert differing() == 0
+            assert in_the_copy() == 0
 
 
 def test_reading_a_view_takes_the_memory_of_a_view_not_of_the_file(path: Path) -> None:

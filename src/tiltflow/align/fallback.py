@@ -8,7 +8,8 @@ The result without trust warnings and with the smallest estimated error is used;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,13 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
+from tiltflow.align.beads import FoundBeads
 from tiltflow.align.coarse import CoarseResult
 from tiltflow.align.cross_check import check_by_patches
-from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Start, place_coarsely
+from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Start, beads_of, place_coarsely
 from tiltflow.align.piece_weights import StitchedPieces
+from tiltflow.beside import beside
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Stack
-from tiltflow.observer import SILENT, Observer, StageObserver
+from tiltflow.observer import SILENT, HeardStage, Observer, StageObserver
 from tiltflow.preprocess.offset import without_offset
 from tiltflow.preprocess.opaque_parts import without_opaque_parts
 
@@ -35,6 +38,10 @@ class _Failed:
 
     method: Method
     why: str
+
+
+_OF_POOR_VIEWS = (StageError, np.linalg.LinAlgError)
+"""What a method raises that the views do not suffice for."""
 
 
 def align_views(
@@ -103,42 +110,20 @@ def align_views(
     views = without_opaque_parts(without_offset(stack), included, threads=threads)
     if views.remark:
         observer.warn(views.remark)
-    coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads, axis_told=axis_told)
-    included[list(coarse.lost)] = False
-    start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads, pieces)
+    everything = included.copy()
 
-    def attempt(method: Method, *, to_check: bool = False) -> Alignment | _Failed:
-        try:
-            with observer.stage(f"align: {method} to check" if to_check else f"align: {method}") as notes:
-                found = _against_lattice(BY_METHOD[method](start, notes), coarse)
-                _note(notes, found.evidence)
-        except (StageError, np.linalg.LinAlgError) as error:
-            why = str(error) if isinstance(error, StageError) else f"the images hold too little information for it ({error})"
-            if not (to_check or params.fallback):
-                raise StageError(f"{name}: alignment by {method} failed: {why}") from error
-            return _Failed(method, why)
-        return found
+    def beads() -> FoundBeads:
+        return beads_of(views, tilts, pixel_size_angstrom, everything, params, of_two)
 
-    outcomes: list[Alignment | _Failed] = []
-    for method in methods:
-        outcome = attempt(method)
-        if method == "projection" and isinstance(outcome, Alignment):
-            patches = next((each for each in outcomes if each.method == "patches"), None)
-            if patches is None:
-                patches = attempt("patches", to_check=True)
-                if doubt := _doubt(patches):
-                    observer.warn(doubt)
-                if params.fallback:
-                    outcomes.append(patches)
-            measure = None if isinstance(patches, _Failed) else patches
-            with observer.stage("check of the axis") as notes:
-                outcome = check_by_patches(outcome, measure, stack.shape[1:], params.trust_limit_px, notes, told_deg)
-            if outcome.evidence.error_px is None:
-                outcomes = [_without_error(each) for each in outcomes]
-        outcomes.append(outcome)
-        if not (doubt := _doubt(outcome)):
-            break
-        observer.warn(doubt)
+    # Beads are found in each view by itself, while the views are placed; the threads are shared.
+    of_two = max(threads // 2, 1)
+    at_once = threads if methods[0] == "gold" else 1
+    with beside(beads, threads=at_once) as found_beads:
+        placing = threads - of_two if at_once > 1 else threads
+        coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, placing, axis_told=axis_told)
+        included[list(coarse.lost)] = False
+        start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads, pieces, found_beads)
+        outcomes = _Attempts(start, observer, name, told_deg).made(methods)
     if coarse.lattice is not None and (doubts := coarse.lattice.doubts()):
         # No method can tell lattice points apart that the correlation does not, so that others are not tried for it.
         observer.warn("; ".join(doubts))
@@ -154,6 +139,112 @@ def align_views(
         excluded_views=_reasons(best, {**excluded, **coarse.lost}),
     )
     return replace(best, evidence=_with_shifts(evidence, best))
+
+
+class _Attempts:
+    """The attempts to align a series, by one method after the other.
+
+    Parameters
+    ----------
+    start
+        What every method starts from.
+    observer
+        Hears of every stage and every warning.
+    name
+        What messages call the series.
+    told_deg
+        Angle of the tilt axis that a source tells; None where none does.
+    """
+
+    def __init__(self, start: Start, observer: Observer, name: str, told_deg: float | None) -> None:
+        self._start = start
+        self._observer = observer
+        self._name = name
+        self._told_deg = told_deg
+
+    def made(self, methods: Sequence[Method]) -> list[Alignment | _Failed]:
+        """Return what came of each method, up to the first whose result can be trusted.
+
+        Raises
+        ------
+        StageError
+            If a method fails and there is no fallback.
+        """
+        outcomes: list[Alignment | _Failed] = []
+        for method in methods:
+            outcome = self._by_projection(outcomes) if method == "projection" else self._attempt(method)
+            outcomes.append(outcome)
+            if not (doubt := _doubt(outcome)):
+                break
+            self._observer.warn(doubt)
+        return outcomes
+
+    def _attempt(self, method: Method, start: Start | None = None) -> Alignment | _Failed:
+        """Return what comes of a method; `start` if it is to have fewer threads."""
+        try:
+            with self._observer.stage(f"align: {method}") as notes:
+                return self._carried_out(method, notes, start or self._start)
+        except _OF_POOR_VIEWS as error:
+            if not self._start.params.fallback:
+                raise StageError(f"{self._name}: alignment by {method} failed: {_why(error)}") from error
+            return _Failed(method, _why(error))
+
+    def _carried_out(self, method: Method, notes: StageObserver, start: Start) -> Alignment:
+        found = _against_lattice(BY_METHOD[method](start, notes), start.coarse)
+        _note(notes, found.evidence)
+        return found
+
+    def _by_projection(self, outcomes: list[Alignment | _Failed]) -> Alignment | _Failed:
+        """Return what comes of matching with projections, with the error that patches measure.
+
+        Patches that were not tried before are tracked at the same time, and are among the outcomes then, if there is a fallback.
+        """
+        patches = next((each for each in outcomes if each.method == "patches"), None)
+        if patches is None:
+            threads = self._start.threads
+            with beside(self._patches, threads=threads) as tracked:
+                # Patches take longer, so that they have all threads: each waits for others half of the time.
+                outcome = self._attempt("projection", replace(self._start, threads=max(threads // 2, 1)))
+                if isinstance(outcome, _Failed):
+                    return outcome
+                patches = self._heard(tracked)
+            if doubt := _doubt(patches):
+                self._observer.warn(doubt)
+            if self._start.params.fallback:
+                outcomes.append(patches)
+        else:
+            outcome = self._attempt("projection")
+            if isinstance(outcome, _Failed):
+                return outcome
+        measure = None if isinstance(patches, _Failed) else patches
+        shape, limit_px = self._start.stack.shape[1:], self._start.params.trust_limit_px
+        with self._observer.stage("check of the axis") as notes:
+            outcome = check_by_patches(outcome, measure, shape, limit_px, notes, self._told_deg)
+        if outcome.evidence.error_px is None:
+            outcomes[:] = [_without_error(each) for each in outcomes]
+        return outcome
+
+    def _patches(self) -> tuple[Alignment | _Failed, HeardStage]:
+        """Return what comes of patches, and what is reported meanwhile."""
+        heard = HeardStage()
+        try:
+            return self._carried_out("patches", heard, self._start), heard
+        except _OF_POOR_VIEWS as error:
+            return _Failed("patches", _why(error)), heard
+
+    def _heard(self, tracked: Callable[[], tuple[Alignment | _Failed, HeardStage]]) -> Alignment | _Failed:
+        """Return what comes of patches, as a stage of its own that takes as long as they are waited for."""
+        outcome: Alignment | _Failed
+        with suppress(StageError), self._observer.stage("align: patches to check") as notes:
+            outcome, heard = tracked()
+            heard.tell(notes)
+            if isinstance(outcome, _Failed):
+                raise StageError(outcome.why)  # so ends a stage that fails
+        return outcome
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, StageError) else f"the images hold too little information for it ({error})"
 
 
 def _logged(outcome: Alignment | _Failed) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.align.beads import BeadParams, track_beads
+from tiltflow.align.beads import BeadParams, FoundBeads, find_beads, track_beads
 from tiltflow.align.beads import trust_warnings as bead_warnings
 from tiltflow.align.bundle import Solution, SolveParams, solve
 from tiltflow.align.coarse import CoarseParams, CoarseResult, align_coarse
@@ -75,7 +75,8 @@ class AlignParams:
 class Start:
     """What every method starts from.  Views that the coarse alignment does not recognise are not `included`.
 
-    `pieces` says how the views were stitched, if they are those of a montage.
+    `pieces` says how the views were stitched, if they are those of a montage.  `beads` gives what is found of the beads in every view
+    that may be used, for the method that tracks them, and raises what :func:`beads_of` does.
     """
 
     stack: Stack
@@ -86,6 +87,7 @@ class Start:
     params: AlignParams
     threads: int
     pieces: StitchedPieces | None = None
+    beads: Callable[[], FoundBeads] | None = None
 
 
 def place_coarsely(
@@ -121,6 +123,23 @@ def place_coarsely(
     return result
 
 
+def beads_of(
+    stack: Stack, tilts: Floats, pixel_size_angstrom: float, included: NDArray[np.bool_], params: AlignParams, threads: int
+) -> FoundBeads:
+    """Return what is found of the beads without knowing how the views lie, so that it can be looked for beside the coarse alignment.
+
+    Raises
+    ------
+    StageError
+        If there can be no beads of that diameter.
+    """
+    return find_beads(stack, tilts, included, _bead_params(params, pixel_size_angstrom), threads=threads)
+
+
+def _bead_params(params: AlignParams, pixel_size_angstrom: float) -> BeadParams:
+    return replace(params.beads, diameter_px=params.gold_nm * 10 / pixel_size_angstrom)
+
+
 def _gold(start: Start, notes: StageObserver) -> Alignment:
     """Track gold beads, and solve for the geometry that their positions determine.
 
@@ -129,13 +148,13 @@ def _gold(start: Start, notes: StageObserver) -> Alignment:
     included = start.included.copy()
     included[list(start.coarse.lost)] = True
     start = replace(start, included=included)
-    diameter_px = start.params.gold_nm * 10 / start.pixel_size_angstrom
     result = track_beads(
         start.stack,
         start.coarse.transforms,
         start.tilt_deg,
         start.included,
-        replace(start.params.beads, diameter_px=diameter_px),
+        _bead_params(start.params, start.pixel_size_angstrom),
+        found=start.beads() if start.beads is not None else None,
         threads=start.threads,
         progress=notes.progress,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import sys
 
+from tiltflow.beside import this_process_is_ours
 from tiltflow.cli.application import INTERRUPTED, NONE_SUCCEEDED, NOT_TOLD, SOME_FAILED, USAGE_ERROR, app
 from tiltflow.cli.ending import without_taking_apart
 from tiltflow.cli.streams import forgive_output
@@ -37,5 +38,6 @@ def process() -> None:
     """Run the command line as all that this process does."""
     # Modules and records are what there is most of, and they stay: to look through them for rings takes a fiftieth of a short run.
     gc.set_threshold(_NEW_OBJECTS)
+    this_process_is_ours()
     with without_taking_apart():
         main()

@@ -82,7 +82,7 @@ class TiffStack:
         self.path = path
         directories = _count_directories(path)
         with _damage_reported(f"{path}: the tags of its pages cannot be read"):
-            self._file = TiffFile(path)
+            self._file, self._process = TiffFile(path), os.getpid()
             self._closer = weakref.finalize(self, self._file.close)
             with ExitStack() as unless_read:
                 unless_read.callback(self.close)
@@ -133,6 +133,8 @@ class TiffStack:
         return np.ascontiguousarray(image[::-1] if self._top_first else image, self.dtype)
 
     def _read(self, index: int) -> NDArray[Any]:
+        if self._process != os.getpid():
+            self._open_again()
         if not self._one_directory:
             return self._pages[index].asarray(maxworkers=1)
         page, handle = self._pages[0], self._file.filehandle
@@ -141,6 +143,15 @@ class TiffStack:
                 np.dtype(page.dtype).newbyteorder(self._file.byteorder), page.size, page.dataoffsets[0] + index * page.nbytes
             )
         return flat.reshape(page.shape)
+
+    def _open_again(self) -> None:
+        """Open the file for this process alone: one that was copied shares the place in the file with the other."""
+        handle = self._file.filehandle
+        with handle.lock:
+            if self._process != os.getpid():
+                handle.close()
+                handle.open()
+                self._process = os.getpid()
 
     def close(self) -> None:
         """Close the file; images that were read stay valid."""

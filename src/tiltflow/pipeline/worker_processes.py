@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from tiltflow import stopping
+from tiltflow.beside import this_process_is_ours
 from tiltflow.command import SECRETS
 from tiltflow.delivery.cleanup import remove_scratch_left_behind
 from tiltflow.errors import ResourceError, StageError
@@ -283,6 +284,7 @@ def work_for_a_run(pipe: Connection) -> None:
     """Work on the series that are called for, one after the other, until the other end of the pipe is closed: the main of a process."""
     from tiltflow.pipeline.run import process
 
+    this_process_is_ours()
     os.set_inheritable(pipe.fileno(), False)
     answers = _Answers(pipe)
     logger = logging.getLogger("tiltflow")

@@ -11,8 +11,8 @@ frequencies of filter and noise are shifted by a factor of two.
 
 from __future__ import annotations
 
-from tiltflow.align.beads.bead_tracking import track_beads
+from tiltflow.align.beads.bead_tracking import FoundBeads, find_beads, track_beads
 from tiltflow.align.beads.params import BeadParams, BeadResult
 from tiltflow.align.beads.rejection import trust_warnings
 
-__all__ = ["BeadParams", "BeadResult", "track_beads", "trust_warnings"]
+__all__ = ["BeadParams", "BeadResult", "FoundBeads", "find_beads", "track_beads", "trust_warnings"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow.align.beads.bead_model import BeadModel, measure_bead_model
 from tiltflow.align.beads.bead_views import BeadViews, make_bead_views, search_limits
-from tiltflow.align.beads.detection import Spots
+from tiltflow.align.beads.detection import NO_SPOTS, Spots
 from tiltflow.align.beads.linking import link
 from tiltflow.align.beads.measurement import TrackSet, begin, measure
 from tiltflow.align.beads.params import BeadParams, BeadResult
@@ -19,10 +20,11 @@ from tiltflow.align.beads.spot_field import make_spot_field
 from tiltflow.align.beads.spot_scan import scan
 from tiltflow.errors import StageError
 from tiltflow.model import Progress, Stack, Tracks
+from tiltflow.observer import part_of
 
 Floats = NDArray[np.float64]
 
-_MODELLED, _SCANNED, _LINKED = 0.1, 0.6, 0.75
+_MODELLED, _SCANNED, _LINKED = 0.15, 0.6, 0.75
 """Progress after the bead model, after detection and after linking: about their shares of the time."""
 _SETTLED_PX = 0.01
 """The rounds end when no position moves by more, raw pixels: below the error of a centre, a few hundredths of a pixel."""
@@ -34,6 +36,33 @@ _SURFACE_GAP = 2.0
 """Least distance of two surfaces, bead diameters: beads on one carbon film may lie on either side of it."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundBeads:
+    """What is found of the beads without knowing how the views lie: their appearance, and the spots and noise of each view."""
+
+    model: BeadModel
+    spots: list[Spots]
+    noises: list[Floats]
+
+
+def find_beads(
+    stack: Stack,
+    tilt_deg: ArrayLike,
+    included: ArrayLike,
+    params: BeadParams,
+    *,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> FoundBeads:
+    """Find the beads of each view by itself, which needs no coarse alignment; parameters and errors as of :func:`track_beads`."""
+    tell = progress or (lambda _: None)
+    unplaced = np.tile(np.eye(2, 3), (stack.shape[0], 1, 1))
+    series = make_bead_views(stack, unplaced, tilt_deg, included, params)
+    model = measure_bead_model(series, params, threads)
+    tell(_MODELLED)
+    return FoundBeads(model, *scan(series, model, threads, lambda share: tell(_MODELLED + share * (1 - _MODELLED))))
+
+
 def track_beads(
     stack: Stack,
     start_transforms: ArrayLike,
@@ -41,6 +70,7 @@ def track_beads(
     included: ArrayLike,
     params: BeadParams,
     *,
+    found: FoundBeads | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> BeadResult:
@@ -77,9 +107,10 @@ def track_beads(
     """
     tell = progress or (lambda _: None)
     series = make_bead_views(stack, start_transforms, tilt_deg, included, params)
-    model = measure_bead_model(series, params, threads)
-    tell(_MODELLED)
-    spots, noises = scan(series, model, threads, lambda share: tell(_MODELLED + share * (_SCANNED - _MODELLED)))
+    if found is None:
+        found = find_beads(stack, tilt_deg, included, params, threads=threads, progress=part_of(progress, 0.0, _SCANNED))
+    model, noises = found.model, found.noises
+    spots = [each if used else NO_SPOTS for each, used in zip(found.spots, series.included, strict=True)]
     diameter = model.diameter * series.binning
     field = make_spot_field([s.xy * series.binning for s in spots], series.tilt_deg, series.included, series.shape, diameter)
     links = link(field, series.start, search_limits(series, params))

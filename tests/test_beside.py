@@ -1,0 +1,151 @@
+"""Work beside a `with` block: what it gives, what it costs when something goes wrong, and that nothing is left of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tiltflow import beside as module
+from tiltflow import stopping
+from tiltflow.beside import beside
+from tiltflow.errors import StageError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems' libraries do not allow copies of a process")
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    monkeypatch.setattr(module, "_ours", True)
+
+
+@pytest.mark.usefixtures("ours")
+def test_work_goes_on_in_a_copy_of_this_process_that_has_all_it_has():
+    array = np.arange(12.0).reshape(3, 4)
+    with beside(lambda: (os.getpid(), array * 2), threads=2) as result:
+        array[:] = 0  # the copy has its own
+        process, doubled = result()
+    assert process != os.getpid()
+    np.testing.assert_array_equal(doubled, np.arange(12.0).reshape(3, 4) * 2)
+    assert not _lives(process)
+
+
+@pytest.mark.parametrize("threads, is_ours", [(1, True), (2, False), (8, False)])
+def test_one_thread_or_a_process_of_others_does_the_work_in_turn(monkeypatch, threads, is_ours):
+    monkeypatch.setattr(module, "_ours", is_ours)
+    done = []
+    with beside(lambda: done.append(os.getpid()), threads=threads) as result:
+        assert not done
+        result()
+    assert done == [os.getpid()]
+
+
+@pytest.mark.usefixtures("ours")
+@pytest.mark.parametrize("error", [StageError("no gold was found"), ValueError("7"), np.linalg.LinAlgError("singular")])
+def test_what_the_work_raises_is_raised_where_its_result_is_asked_for(error):
+    def work():
+        raise error
+
+    with beside(work, threads=2) as result, pytest.raises(type(error), match=str(error)):
+        result()
+
+
+@pytest.mark.usefixtures("ours")
+@pytest.mark.parametrize("lost", [lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(3), lambda: threading.Lock()])
+def test_where_the_copy_or_its_answer_is_lost_the_work_is_done_here(lost):
+    here = os.getpid()
+
+    def work():
+        return lost() if os.getpid() != here else "done here"
+
+    with beside(work, threads=2) as result:
+        assert result() == "done here"
+
+
+@pytest.mark.usefixtures("ours")
+def test_a_result_that_nobody_asks_for_is_dropped_with_the_copy(tmp_path):
+    begun = tmp_path / "begun"
+
+    def work():
+        begun.write_text(str(os.getpid()))
+        time.sleep(600)
+
+    with pytest.raises(RuntimeError, match="something else"), beside(work, threads=2):
+        _wait_for(begun)
+        raise RuntimeError("something else")
+    assert not _lives(int(begun.read_text()))
+
+
+@pytest.mark.usefixtures("ours")
+def test_work_that_is_asked_to_end_does_not_wait_for_the_copy(tmp_path):
+    begun = tmp_path / "begun"
+
+    def work():
+        begun.write_text(str(os.getpid()))
+        time.sleep(600)
+
+    with stopping.stoppable(), pytest.raises(stopping.Interrupted), beside(work, threads=2) as result:
+        _wait_for(begun)
+        stopping.request("SIGTERM")
+        result()
+    assert not _lives(int(begun.read_text()))
+
+
+_PARENT = """
+import os, sys, time
+from tiltflow.beside import beside, this_process_is_ours
+this_process_is_ours()
+def work():
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+with beside(work, threads=2) as result:
+    result()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_copy_ends_with_the_process_however_that_ends(number):
+    parent = subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, text=True)
+    with parent:
+        copy = int(parent.stdout.readline())
+        parent.send_signal(number)
+        parent.wait(10)
+        end = time.monotonic() + 10
+        while _lives(copy) and time.monotonic() < end:
+            time.sleep(0.02)
+    assert not _lives(copy)
+
+
+@pytest.mark.usefixtures("ours")
+def test_signals_of_a_terminal_reach_this_process_only(tmp_path):
+    begun = tmp_path / "begun"
+
+    def work():
+        begun.write_text(str(os.getpid()))
+        time.sleep(0.3)
+        return "done"
+
+    with beside(work, threads=2) as result:
+        _wait_for(begun)
+        for each in stopping.SIGNALS:
+            os.kill(int(begun.read_text()), each)
+        assert result() == "done"
+
+
+def _wait_for(path: Path) -> None:
+    end = time.monotonic() + 10
+    while not (path.exists() and path.read_text()) and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def _lives(process: int) -> bool:
+    """Return whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
