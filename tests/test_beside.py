@@ -35,7 +35,7 @@ def test_work_goes_on_in_a_copy_of_this_process_that_has_all_it_has():
     assert not _lives(process)
 
 
-@pytest.mark.parametrize("threads, is_ours", [(1, True), (2, False), (8, False)])
+@pytest.mark.parametrize(("threads", "is_ours"), [(1, True), (2, False), (8, False)])
 def test_one_thread_or_a_process_of_others_does_the_work_in_turn(monkeypatch, threads, is_ours):
     monkeypatch.setattr(module, "_ours", is_ours)
     done = []
@@ -56,7 +56,7 @@ def test_what_the_work_raises_is_raised_where_its_result_is_asked_for(error):
 
 
 @pytest.mark.usefixtures("ours")
-@pytest.mark.parametrize("lost", [lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(3), lambda: threading.Lock()])
+@pytest.mark.parametrize("lost", [lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(3), threading.Lock])
 def test_where_the_copy_or_its_answer_is_lost_the_work_is_done_here(lost):
     here = os.getpid()
 
@@ -75,9 +75,13 @@ def test_a_result_that_nobody_asks_for_is_dropped_with_the_copy(tmp_path):
         begun.write_text(str(os.getpid()))
         time.sleep(600)
 
-    with pytest.raises(RuntimeError, match="something else"), beside(work, threads=2):
-        _wait_for(begun)
-        raise RuntimeError("something else")
+    def fail():
+        with beside(work, threads=2):
+            _wait_for(begun)
+            raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        fail()
     assert not _lives(int(begun.read_text()))
 
 
@@ -89,10 +93,14 @@ def test_work_that_is_asked_to_end_does_not_wait_for_the_copy(tmp_path):
         begun.write_text(str(os.getpid()))
         time.sleep(600)
 
-    with stopping.stoppable(), pytest.raises(stopping.Interrupted), beside(work, threads=2) as result:
-        _wait_for(begun)
-        stopping.request("SIGTERM")
-        result()
+    def be_stopped():
+        with stopping.stoppable(), beside(work, threads=2) as result:
+            _wait_for(begun)
+            stopping.request("SIGTERM")
+            result()
+
+    with pytest.raises(stopping.Interrupted, match="SIGTERM"):
+        be_stopped()
     assert not _lives(int(begun.read_text()))
 
 
