@@ -65,6 +65,11 @@ def beside(work: Callable[[], R], *, threads: int) -> Iterator[Callable[[], R]]:
         copy.end()
 
 
+def left_of(threads: int) -> int:
+    """Return how many of its threads this process has left while a copy is at work: half of them, or all where there can be none."""
+    return max(threads // 2, 1) if can_copy() else threads
+
+
 def can_copy() -> bool:
     """Return whether this process can be, and may be, copied."""
     return _ours and sys.platform == "linux"

@@ -22,7 +22,7 @@ from tiltflow.align.coarse import CoarseResult
 from tiltflow.align.cross_check import check_by_patches
 from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Start, beads_of, place_coarsely
 from tiltflow.align.piece_weights import StitchedPieces
-from tiltflow.beside import beside
+from tiltflow.beside import beside, left_of
 from tiltflow.errors import ParameterError, StageError
 from tiltflow.model import Alignment, Evidence, Stack
 from tiltflow.observer import SILENT, HeardStage, Observer, StageObserver
@@ -113,13 +113,12 @@ def align_views(
     everything = included.copy()
 
     def beads() -> FoundBeads:
-        return beads_of(views, tilts, pixel_size_angstrom, everything, params, of_two)
+        return beads_of(views, tilts, pixel_size_angstrom, everything, params, threads)
 
-    # Beads are found in each view by itself, while the views are placed; the threads are shared.
-    of_two = max(threads // 2, 1)
-    at_once = threads if methods[0] == "gold" else 1
-    with beside(beads, threads=at_once) as found_beads:
-        placing = threads - of_two if at_once > 1 else threads
+    # Beads are found in each view by itself, so that they are looked for while the views are placed.
+    gold = methods[0] == "gold"
+    with beside(beads, threads=threads if gold else 1) as found_beads:
+        placing = left_of(threads) if gold else threads
         coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, placing, axis_told=axis_told)
         included[list(coarse.lost)] = False
         start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads, pieces, found_beads)
@@ -204,7 +203,7 @@ class _Attempts:
             threads = self._start.threads
             with beside(self._patches, threads=threads) as tracked:
                 # Patches take longer, so that they have all threads: each waits for others half of the time.
-                outcome = self._attempt("projection", replace(self._start, threads=max(threads // 2, 1)))
+                outcome = self._attempt("projection", replace(self._start, threads=left_of(threads)))
                 if isinstance(outcome, _Failed):
                     return outcome
                 patches = self._heard(tracked)

@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
 from tiltflow.kernels.spectra import add_power
-from tiltflow.kernels.warp import bin_mean
 from tiltflow.model import Stack
 from tiltflow.parallel import map_threads
+from tiltflow.preprocess.binning import bin_image
 
 Floats = NDArray[np.float64]
 
@@ -205,9 +205,8 @@ def _tile_centres(shape: tuple[int, int], tile: int) -> NDArray[np.int64]:
 def _without_gold(image: NDArray[np.float32], pixel_nm: float) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return a view in which what is strong is replaced by its surroundings, and which pixels were kept."""
     factor = max(round(_GOLD_PIXEL_NM / pixel_nm), 1)
-    ny, nx = image.shape[0] // factor, image.shape[1] // factor
-    small = np.empty((ny, nx), np.float32)
-    bin_mean(np.ascontiguousarray(image[: ny * factor, : nx * factor]), factor, small)
+    small = bin_image(image, factor)
+    ny, nx = small.shape
     side = max(round(_SURROUNDINGS_NM / (factor * pixel_nm)), 3)
     around = _blurred(small, side)
     strong = _is_strong(small - around)

@@ -79,6 +79,22 @@ def take_cells(
                 out[patch, b, view, c] = spectra[patch, y, x] * turned * factor[b, c]
 
 
+@kernel()
+def turn_cells(
+    row: NDArray[np.int64],
+    column: NDArray[np.int64],
+    by_row: NDArray[np.complex64],
+    by_column: NDArray[np.complex64],
+    view: int,
+    out: NDArray[np.complex64],
+) -> None:
+    """Multiply the cells of a view in `out` `(patches, bins, views, cells)` by each patch's phases; arguments as of `take_cells`."""
+    for patch in range(out.shape[0]):
+        for b in range(row.shape[0]):
+            for c in range(row.shape[1]):
+                out[patch, b, view, c] *= by_row[patch, row[b, c]] * by_column[patch, column[b, c]]
+
+
 @kernel(fastmath=True)
 def fill_covariance(
     table: NDArray[np.complex64],

@@ -15,6 +15,7 @@ from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
 from tiltflow.disk import copy_file
 from tiltflow.engines.stitching import OFFSETS, read_offsets
+from tiltflow.engines.system_memory import give_back_freed_memory
 from tiltflow.errors import FormatError, InputChangedError, ParameterError
 from tiltflow.formats.identity import identity_of, require_same
 from tiltflow.formats.series import read_series
@@ -62,6 +63,7 @@ def reconstruct_step(job: Job, progress: StageProgress = silent_progress) -> Rec
             notes.number("pieces", series.montage.sections)
     with recorder.stage("picture"), optional(recorder, "the picture of the raw series"):
         gather_view(recorder, series, job.output)
+    give_back_freed_memory()  # what the picture took lies beneath all that follows, which does not fit into it
     steps = steps_of(job, recorder)
     with one_thread_for_algebra():
         if "reconstruction" not in job.parts:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tiltflow.model import Progress, Stack
 from tiltflow.observer import tell
 from tiltflow.parallel import map_threads
+from tiltflow.preprocess.binning import bin_image
 from tiltflow.preprocess.contrast import is_light_on_dark
 from tiltflow.preprocess.fixed_pattern import find_pattern
 from tiltflow.preprocess.local_mean import LocalMean
@@ -99,17 +100,12 @@ def read_binned(
     BinnedViews
         Images of mean zero, and the binning.
     """
-    from tiltflow.kernels.warp import bin_mean  # numba is slow to import
-
     _, ny, nx = stack.shape
     binning = -(-max(ny, nx) // max_size_px)
     shape = ny // binning, nx // binning
 
     def prepare(view: int) -> Images:
-        image = np.ascontiguousarray(stack[view], np.float32)
-        small = np.empty(shape, np.float32)
-        bin_mean(image, binning, small)
-        return small
+        return bin_image(np.asarray(stack[view]), binning)
 
     images = np.empty((len(views), *shape), np.float32)
     for place, image in enumerate(map_threads(prepare, (int(view) for view in views), threads)):

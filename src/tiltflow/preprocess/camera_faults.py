@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
 from tiltflow.model import Stack
+from tiltflow.parallel import map_threads
 from tiltflow.preprocess.missing_pixels import fill_marked, not_numbers
 
 Floats = NDArray[np.float64]
@@ -107,27 +109,31 @@ def _named(kind: str, lines: Sequence[int]) -> str:
     return f"{kind}{'s' * (len(lines) > 1)} {', '.join(str(line + 1) for line in lines)}" if lines else ""
 
 
-def find_camera_faults(stack: Stack) -> CameraFaults:
+def find_camera_faults(stack: Stack, *, threads: int = 1) -> CameraFaults:
     """Return the faults of the camera that views spread over the series share.
 
     Parameters
     ----------
     stack
-        Raw views, `(views, ny, nx)`.  At most five are read, one at a time.
+        Raw views, `(views, ny, nx)`.  At most five are read.
+    threads
+        Views looked at at the same time.
     """
     count, ny, nx = stack.shape
-    views = np.unique(np.linspace(0, count - 1, min(_SAMPLED, count)).astype(int))
+    views = np.unique(np.linspace(0, count - 1, min(_SAMPLED, count)).astype(int)).tolist()
     if len(views) < _FEWEST or min(ny, nx) < _SMALLEST:
         return CameraFaults()
+    first, stuck = np.asarray(stack[views[0]]), np.ones((ny, nx), bool)
+
+    def look(view: int) -> tuple[Floats, Floats, Mask]:
+        image = first if view == views[0] else np.asarray(stack[view])
+        return *_profiles(image), image == first
+
     profiles: tuple[list[Floats], list[Floats]] = [], []
-    first, stuck = np.asarray(stack[int(views[0])]), np.ones((ny, nx), bool)
-    for view in views:
-        image = np.asarray(stack[int(view)])
-        stuck &= image == first
-        centred = _centred(image)
-        noise = _noise(centred)
-        for axis, kept in enumerate(profiles):
-            kept.append(_profiles(centred, axis) / noise)
+    for columns, rows, same in map_threads(look, views, threads):
+        profiles[0].append(columns)
+        profiles[1].append(rows)
+        stuck &= same
     lines = [_lines(np.array(kept)) for kept in profiles]
     mask = _spread(lines[0], ny, axis=0) | _spread(lines[1], nx, axis=1)
     stuck &= ~mask
@@ -136,15 +142,18 @@ def find_camera_faults(stack: Stack) -> CameraFaults:
         mask[tuple(block)] = True
     if not mask.any():
         return CameraFaults()
-    columns, rows = (tuple(map(int, np.flatnonzero(each.any(axis=0)))) for each in lines)
-    return CameraFaults(mask, columns, rows, len(blocks))
+    faulty_columns, faulty_rows = (tuple(map(int, np.flatnonzero(each.any(axis=0)))) for each in lines)
+    return CameraFaults(mask, faulty_columns, faulty_rows, len(blocks))
 
 
-def _centred(image: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Return the image less its level, as float32: a large offset does not cost digits.  What is no number is at the level."""
-    sample = np.asarray(image[:: max(len(image) // _SAMPLED_ROWS, 1)])
+def _level(image: NDArray[np.generic]) -> float:
+    sample = _sampled(image)
     finite = sample[np.isfinite(sample)] if sample.dtype.kind == "f" else sample
-    level = float(np.median(finite)) if finite.size else 0.0
+    return float(np.median(finite)) if finite.size else 0.0
+
+
+def _less(image: NDArray[np.generic], level: float) -> NDArray[np.float32]:
+    """Return the image less a level, as float32: a large offset does not cost digits.  What is no number is at the level."""
     wide = image.dtype.itemsize > 4 or (image.dtype.itemsize == 4 and image.dtype.kind != "f")
     centred = np.asarray(np.subtract(image, level, dtype=np.float64 if wide else np.float32), np.float32)
     if (missing := not_numbers(image)) is not None:
@@ -152,18 +161,34 @@ def _centred(image: NDArray[np.generic]) -> NDArray[np.float32]:
     return centred
 
 
-def _noise(image: NDArray[np.float32]) -> float:
+def _sampled(image: NDArray[Any]) -> NDArray[Any]:
+    """Return rows spread over an image."""
+    return image[:: max(len(image) // _SAMPLED_ROWS, 1)]
+
+
+def _noise(rows: NDArray[np.float32]) -> float:
     """Return the standard deviation of the noise of a pixel, from the differences of neighbours along x."""
-    steps = np.abs(np.diff(image[:: max(len(image) // _SAMPLED_ROWS, 1)], axis=1))
+    steps = np.abs(np.diff(rows, axis=1))
     return max(_MAD_TO_SD * float(np.median(steps)), 0.5 * float(np.percentile(steps, 95))) / float(np.sqrt(2)) or 1.0
 
 
-def _profiles(image: NDArray[np.float32], axis: int) -> Floats:
-    """Return the means along an axis over bands, less those of their band, `(bands, lines)`."""
-    edges = _edges(image.shape[axis])
-    bands = [image[a:b] if axis == 0 else image[:, a:b] for a, b in pairwise(edges)]
-    mean = np.array([band.mean(axis=axis, dtype=np.float32) for band in bands], np.float64)
-    return np.asarray(mean - np.median(mean, axis=1, keepdims=True))
+def _profiles(image: NDArray[np.generic]) -> tuple[Floats, Floats]:
+    """Return the means of columns over bands of rows, less the median of their band, and those of rows over bands of columns.
+
+    Both are `(bands, lines)`, in standard deviations of the noise of a pixel.
+    """
+    level, (across, along) = _level(image), map(_edges, image.shape)
+    columns, rows = np.empty((len(across) - 1, image.shape[1])), np.empty((len(along) - 1, image.shape[0]))
+    for n, (a, b) in enumerate(pairwise(across)):
+        band = _less(image[a:b], level)
+        columns[n] = band.mean(axis=0, dtype=np.float32)
+        for m, (c, d) in enumerate(pairwise(along)):
+            rows[m, a:b] = band[:, c:d].mean(axis=1, dtype=np.float32)
+    noise = _noise(_less(_sampled(image), level))
+    return (
+        (columns - np.median(columns, axis=1, keepdims=True)) / noise,
+        (rows - np.median(rows, axis=1, keepdims=True)) / noise,
+    )
 
 
 def _outstanding(profile: Floats) -> Floats:
@@ -227,7 +252,7 @@ def _spread(lines: Mask, length: int, axis: int) -> Mask:
     return pixels if axis == 0 else pixels.T
 
 
-def _blocks(stack: Stack, views: NDArray[np.intp], stuck: Mask, lines: Mask) -> list[tuple[slice, ...]]:
+def _blocks(stack: Stack, views: Sequence[int], stuck: Mask, lines: Mask) -> list[tuple[slice, ...]]:
     """Return the groups of stuck pixels that fill a rectangle and differ from their neighbours in all of the views."""
     label, _ = scipy.ndimage.label(stuck, np.ones((3, 3)))
     areas = np.bincount(label.ravel())
@@ -242,8 +267,9 @@ def _blocks(stack: Stack, views: NDArray[np.intp], stuck: Mask, lines: Mask) -> 
         return []
     group, least = label[marked], np.full(int(marked.sum()), np.inf)
     for view in views:
-        image = _centred(np.asarray(stack[int(view)]))
+        raw = np.asarray(stack[view])
+        image = _less(raw, _level(raw))
         filled = fill_marked(image, marked | lines)
-        least = np.minimum(least, np.abs(image - filled)[marked] / _noise(image))
+        least = np.minimum(least, np.abs(image - filled)[marked] / _noise(_sampled(image)))
     means = np.bincount(group, least, label.max() + 1) / np.maximum(np.bincount(group, minlength=label.max() + 1), 1)
     return [place for number, place in rectangular.items() if means[number] > _STUCK_SD]

@@ -8,6 +8,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from tiltflow.preprocess.binning import bin_image
+
 Image = NDArray[np.float32]
 
 _BLOCKS_PER_SD = 4.0
@@ -52,13 +54,9 @@ class LocalMean:
         """Return the blur of an image `(ny, nx)`."""
         if self.along_y is None or self.along_x is None:
             return np.asarray(scipy.ndimage.gaussian_filter(image, self.sigma, mode="nearest", truncate=self.truncate), np.float32)
-        from tiltflow.kernels.warp import bin_mean  # numba is slow to import
-
         beyond = [(0, -side % self.block) for side in image.shape]
         whole = np.pad(image, beyond, mode="edge") if any(after for _, after in beyond) else image
-        means = np.empty((self.along_y.shape[1], self.along_x.shape[1]), np.float32)
-        bin_mean(np.ascontiguousarray(whole, np.float32), self.block, means)
-        return np.asarray(self.along_y @ means @ self.along_x.T)
+        return np.asarray(self.along_y @ bin_image(whole, self.block) @ self.along_x.T)
 
 
 def _weights(n: int, block: int, sigma: float, truncate: float) -> Image:

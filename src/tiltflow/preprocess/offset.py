@@ -34,12 +34,17 @@ def large_level(image: NDArray[Any]) -> float:
     return level if contrast > 0 and abs(level) > _LARGE * contrast else 0.0
 
 
-def less(image: NDArray[Any], level: float) -> NDArray[np.float32]:
-    """Return an image less a level as float32, subtracted in the precision of the image."""
+def less(image: NDArray[Any], level: float, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Return an image less a level as float32, subtracted in the precision of the image; written to `out`, if that is given."""
     if level == 0:
-        return np.asarray(image, np.float32)
-    exact = np.float32 if image.dtype == np.float32 or image.dtype.itemsize <= 2 else np.float64
-    return np.asarray(np.subtract(image, exact(level), dtype=exact), np.float32)
+        found = image
+    else:
+        exact = np.float32 if image.dtype == np.float32 or image.dtype.itemsize <= 2 else np.float64
+        found = np.subtract(image, exact(level), dtype=exact)
+    if out is None:
+        return np.asarray(found, np.float32)
+    out[...] = found
+    return out
 
 
 class WithoutOffset:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tiltflow.model import Stack
 from tiltflow.parallel import map_threads
+from tiltflow.preprocess.binning import bin_image
 
 Images = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -135,12 +136,7 @@ def _shadow_of(image: NDArray[Any]) -> _Shadow | None:
 
 
 def _binned(image: NDArray[Any]) -> Images:
-    from tiltflow.kernels.warp import bin_mean  # numba is slow to import
-
-    factor = max(-(-max(image.shape) // _SIZE_PX), 1)
-    small = np.empty((image.shape[0] // factor, image.shape[1] // factor), np.float32)
-    bin_mean(np.ascontiguousarray(image, np.float32), factor, small)
-    return small
+    return bin_image(image, max(-(-max(image.shape) // _SIZE_PX), 1))
 
 
 def _at_the_border(dark: Mask, opaque: Mask) -> Mask:

@@ -15,6 +15,8 @@ applied when a view is read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -230,8 +232,9 @@ def find_xrays(
     """
     params = params or XrayParams()
     if faults is None:
-        faults = find_camera_faults(stack) if params.enabled else CameraFaults()
-    found = list(map_views(lambda view: _find_in_view(stack[view], params, faults), stack.shape[0], threads, progress))
+        faults = find_camera_faults(stack, threads=threads) if params.enabled else CameraFaults()
+    room = _Room()
+    found = list(map_views(lambda view: _find_in_view(stack[view], params, faults, room), stack.shape[0], threads, progress))
     return XrayResult(
         indices=tuple(indices for indices, _, _, _ in found),
         values=tuple(values for _, values, _, _ in found),
@@ -245,14 +248,33 @@ def find_xrays(
 _View = tuple[NDArray[np.int64], NDArray[np.floating[Any]], NDArray[np.int64], int]
 
 
-def _find_in_view(raw: NDArray[Any], params: XrayParams, faults: CameraFaults) -> _View:
+class _Room:
+    """Images as large as a view to work in, which one view after the other uses: to map their memory anew takes longer than the work."""
+
+    def __init__(self) -> None:
+        self._idle: list[tuple[NDArray[np.float32], NDArray[np.uint8]]] = []
+
+    @contextmanager
+    def lent(self, shape: tuple[int, ...]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+        """Lend an image of real numbers and one of marks to a `with` block; threads get one each."""
+        try:
+            room = self._idle.pop()
+        except IndexError:
+            room = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+        yield room
+        self._idle.append(room)
+
+
+def _find_in_view(raw: NDArray[Any], params: XrayParams, faults: CameraFaults, room: _Room) -> _View:
     """Return the pixels of hits, their new values, where each hit begins, and the number of pixels that are not numbers."""
     whole, missing = without_gaps(np.asarray(raw), faults)
     nothing = np.empty(0, np.int64), np.empty(0, np.float32), np.zeros(1, np.int64), missing
     if not params.enabled or min(whole.shape) < _SMALLEST:
         return nothing
     level = large_level(whole)
-    hits = _hits(np.ascontiguousarray(less(whole, level)), params)
+    with room.lent(whole.shape) as (image, state):
+        less(whole, level, image)
+        hits = _hits(image, state, params)
     if hits is None:
         return nothing
     indices, values, starts = hits
@@ -260,9 +282,9 @@ def _find_in_view(raw: NDArray[Any], params: XrayParams, faults: CameraFaults) -
 
 
 def _hits(
-    image: NDArray[np.float32], params: XrayParams
+    image: NDArray[np.float32], state: NDArray[np.uint8], params: XrayParams
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]] | None:
-    """Return the pixels of hits, their new values and where each hit begins; None if there are none."""
+    """Return the pixels of hits, their new values and where each hit begins; None if there are none.  `state` is room for marks."""
     from tiltflow.kernels import xrays as kernels  # numba is slow to import
 
     edges_y, edges_x = (_edges(n, params.scan_size) for n in image.shape)
@@ -277,7 +299,7 @@ def _hits(
         candidates = np.empty(count, np.int64)
         kernels.find_candidates(image, edges_y, edges_x, *thresholds, params.edge_exclusion, candidates)
     indices, starts = np.empty(len(candidates), np.int64), np.empty(count + 1, np.int64)
-    state, ring = np.zeros(image.shape, np.uint8), np.empty((2 * kernels.RING_REACH + 1) ** 2)
+    state[...], ring = 0, np.empty((2 * kernels.RING_REACH + 1) ** 2)
     hits = kernels.examine(
         image,
         candidates[:count],

@@ -20,14 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
-from tiltflow.kernels.warp import bin_mean, warp
+from tiltflow.kernels.warp import warp
 from tiltflow.model import Image, Progress, Stack
 from tiltflow.parallel import map_views
+from tiltflow.preprocess.binning import bin_image
 
 _PAD = 3
 """Pixels of repeated edge around a binned view: cubic convolution reads two beyond the edge, and positions are rounded."""
-_BAND_ROWS = 256
-"""Raw rows converted to real numbers and binned at once: a few megabytes, instead of a copy of the whole view."""
 _TAPER_PART, _LEAST_TAPER_PX, _MOST_TAPER_PX = 100, 16, 127
 """Width of the taper: the mean side of the view over this, within limits; those of newstack."""
 _LEAST_DETERMINANT = 1e-6
@@ -179,15 +178,7 @@ def _binned_with_border(view: NDArray[np.generic], factor: int) -> tuple[Image, 
     padded = np.empty((ny + 2 * _PAD, nx + 2 * _PAD), np.float32)
     image = padded[_PAD:-_PAD, _PAD:-_PAD]
     raw = view[y0 : y0 + ny * factor, x0 : x0 + nx * factor]
-    if factor == 1:
-        image[...] = raw
-    else:
-        band = max(_BAND_ROWS // factor, 1)
-        small = np.empty((ny, nx), np.float32)
-        for j in range(0, ny, band):
-            rows = np.ascontiguousarray(raw[j * factor : (j + band) * factor], np.float32)
-            bin_mean(rows, factor, small[j : j + band])
-        image[...] = small
+    image[...] = bin_image(raw, factor)
     padded[:_PAD], padded[-_PAD:] = padded[_PAD], padded[-_PAD - 1]
     padded[:, :_PAD], padded[:, -_PAD:] = padded[:, _PAD, None], padded[:, -_PAD - 1, None]
     return padded, np.array([x0, y0])

@@ -47,7 +47,7 @@ def test_spectra_are_those_of_windows_cut_at_the_places_of_the_patches(level: Le
     points = np.array([[-40.3, 31.7, 12.0], [10.6, -22.1, -7.3], [33.0, 8.4, 0.0]])
     geometry, shape = Geometry(VIEWS, points), (54, 60)
     cells = choose_cells(shape, level.bin, 0.02, 0.12)
-    found = patch_spectra(level, geometry, cells, shape, 2)
+    found = patch_spectra(level, geometry, cells, shape, 2).each
     jacobians, window = geometry.point_jacobians(), np.empty(shape, np.float32)
     tapered = np.outer(taper(shape[0]), taper(shape[1]))
     for view, jacobian in enumerate(jacobians):
@@ -64,6 +64,6 @@ def test_spectra_are_those_of_windows_cut_at_the_places_of_the_patches(level: Le
 def test_a_patch_beyond_the_view_has_no_spectrum_and_takes_no_memory(level: Level) -> None:
     points = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 3e9], [-4e8, 2e9, 0.0]])
     cells = choose_cells((54, 60), level.bin, 0.02, 0.12)
-    found = patch_spectra(level, Geometry(VIEWS, points), cells, (54, 60), 1)
+    found = patch_spectra(level, Geometry(VIEWS, points), cells, (54, 60), 1).each
     assert np.abs(found[0]).max() > 0
     assert not np.any(found[1:])

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tiltflow.align.beads.radial_profile import hankel_matrix
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
 from tiltflow.kernels import beads as kernel
-from tiltflow.kernels.warp import bin_mean
 from tiltflow.model import Image, Stack
+from tiltflow.preprocess.binning import bin_image
 
 Floats = NDArray[np.float64]
 Spectrum = NDArray[np.complex64]
@@ -122,12 +122,7 @@ def _counts(bins: NDArray[np.int32], length: int = 0) -> Floats:
 
 def read_view(stack: Stack, view: int, binning: int) -> Image:
     """Return a view as float32, averaged over `binning` x `binning` pixels."""
-    image = np.asarray(stack[view], np.float32)
-    if binning == 1:
-        return image
-    out = np.empty((image.shape[0] // binning, image.shape[1] // binning), np.float32)
-    bin_mean(np.ascontiguousarray(image), binning, out)
-    return out
+    return bin_image(np.asarray(stack[view]), binning)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

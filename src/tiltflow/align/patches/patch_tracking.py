@@ -30,6 +30,7 @@ from tiltflow.align.patches.params import HIGH_PASS_SIGMAS, PatchParams, PatchRe
 from tiltflow.align.patches.patch_layout import PatchLayout, lay_out_patches
 from tiltflow.align.patches.patch_spectra import (
     FrequencyCells,
+    PatchSpectra,
     Spectra,
     choose_cells,
     independent_fraction,
@@ -170,6 +171,7 @@ class _State:
     noise: float = 1.0
     weights: Floats | None = None
     last: _Pass | None = None
+    spectra: PatchSpectra | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,8 +205,8 @@ class _Tracker:
         lowest = max(self.params.high_pass_sigma / HIGH_PASS_SIGMAS, _LOWEST_PERIODS / (max(window) * level.bin))
         cells = choose_cells(window, level.bin, lowest, highest)
         tilt = state.geometry.views[:, TILT]
-        spectra = patch_spectra(level, state.geometry, cells, window, self.threads)
-        comparisons, model = self._compare(spectra, cells, tilt, window, state.unsettled_px, own=own)
+        spectra = patch_spectra(level, state.geometry, cells, window, self.threads, state.spectra)
+        comparisons, model = self._compare(spectra.each, cells, tilt, window, state.unsettled_px, own=own)
         settled = settle(comparisons, caution, max(state.unsettled_px, _STEP_PX))
         shapes = drift_shapes(tilt)
         drift = np.full(shapes.shape[1], _DRIFT_PX) if state.drift is None else state.drift
@@ -232,6 +234,7 @@ class _Tracker:
             noise=fit.sigma**2,
             weights=fit.weights[:-1].mean(axis=1),
             last=_Pass(problem, fit, agreement, model, left_out),
+            spectra=spectra,
         )
 
     def _coarse_error(self, state: _State, information: Floats, gradients: Floats) -> CommonDisplacement:

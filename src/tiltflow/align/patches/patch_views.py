@@ -12,6 +12,7 @@ from tiltflow.align.patches.params import PatchParams
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
 from tiltflow.model import Image, Stack
 from tiltflow.parallel import map_threads
+from tiltflow.preprocess.binning import bin_image
 from tiltflow.preprocess.contrast import is_light_on_dark
 from tiltflow.preprocess.fixed_pattern import find_pattern
 from tiltflow.preprocess.local_mean import LocalMean
@@ -74,7 +75,7 @@ def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, w
     def work(view: int) -> Image:
         if not included[view]:
             return np.zeros((ny // binning, nx // binning), np.float32)
-        return bin_image(np.asarray(stack[view], np.float32), binning)
+        return bin_image(np.asarray(stack[view]), binning)
 
     images = np.stack(list(map_threads(work, range(len(included)), threads)))
     light = is_light_on_dark(images[included])
@@ -89,17 +90,6 @@ def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, w
             break
         levels.append(_level(images, levels[-1].bin * 2, threads))
     return levels
-
-
-def bin_image(image: Image, factor: int) -> Image:
-    """Return the means of blocks of `factor` x `factor` pixels; what is left over at the far edges is dropped."""
-    if factor == 1:
-        return image
-    from tiltflow.kernels.warp import bin_mean  # numba is slow to import
-
-    binned = np.empty((image.shape[0] // factor, image.shape[1] // factor), np.float32)
-    bin_mean(np.ascontiguousarray(image, np.float32), factor, binned)
-    return binned
 
 
 def flatten(image: Image, local_mean: LocalMean, *, light_on_dark: bool = False) -> Image:

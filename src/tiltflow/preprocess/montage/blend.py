@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 from tiltflow import geometry
 from tiltflow.errors import ParameterError
 from tiltflow.kernels.montage import OUTSIDE, lay_piece
-from tiltflow.kernels.warp import bin_mean
 from tiltflow.model import Image, Stack
 from tiltflow.piece_grid import ABSENT, PieceGrid
+from tiltflow.preprocess.binning import bin_image
 from tiltflow.preprocess.montage.offsets import PieceOffsets
 
 Floats = NDArray[np.float64]
@@ -166,12 +166,7 @@ def _padded(piece: Image, factor: int) -> tuple[Image, Floats]:
     ny, nx = piece.shape[0] // factor, piece.shape[1] // factor
     y0, x0 = (piece.shape[0] - ny * factor) // 2, (piece.shape[1] - nx * factor) // 2
     out = np.empty((ny + 2 * _PAD, nx + 2 * _PAD), np.float32)
-    if factor == 1:
-        out[_PAD:-_PAD, _PAD:-_PAD] = piece
-    else:
-        small = np.empty((ny, nx), np.float32)
-        bin_mean(np.ascontiguousarray(piece[y0 : y0 + ny * factor, x0 : x0 + nx * factor]), factor, small)
-        out[_PAD:-_PAD, _PAD:-_PAD] = small
+    out[_PAD:-_PAD, _PAD:-_PAD] = bin_image(piece[y0 : y0 + ny * factor, x0 : x0 + nx * factor], factor)
     out[:_PAD], out[-_PAD:] = out[_PAD], out[-_PAD - 1]
     out[:, :_PAD], out[:, -_PAD:] = out[:, _PAD, None], out[:, -_PAD - 1, None]
     return out, np.array([x0, y0], float)
