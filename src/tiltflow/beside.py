@@ -81,6 +81,9 @@ class _Copy:
     def __init__(self, work: Callable[[], Any]) -> None:
         from multiprocessing.connection import Pipe  # commands that copy nothing do without
 
+        from tiltflow.engines.system_memory import give_back_freed_memory
+
+        give_back_freed_memory()  # what is free needs no copy
         self._work = work
         self._pipe, theirs = Pipe()
         with theirs:

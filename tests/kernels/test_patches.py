@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tiltflow.kernels.patches import add_couplings, cut_window, fill_covariance, invert_unsettled, take_cells
+from tiltflow.kernels.patches import add_couplings, cut_window, fill_covariance, invert_unsettled, take_cells, turn_cells
 
 
 def keys(d: np.ndarray, a: float = -0.5) -> np.ndarray:
@@ -78,6 +78,16 @@ def test_cells_are_those_of_the_spectra_by_their_factor(rng: np.random.Generator
     take_cells(spectra, row, column, factor, by_row, by_column, 4, out)
     np.testing.assert_allclose(out[:, :, 4], spectra[:, row, column] * by_row[:, row] * by_column[:, column] * factor, rtol=1e-5)
     assert not np.delete(out, 4, axis=2).any()
+
+
+def test_cells_of_a_view_are_turned_in_place(rng: np.random.Generator) -> None:
+    row, column = rng.integers(0, 6, (5, 2)), rng.integers(0, 4, (5, 2))
+    out = (rng.normal(size=(3, 5, 7, 2)) + 1j * rng.normal(size=(3, 5, 7, 2))).astype(np.complex64)
+    by_row, by_column = (np.exp(1j * rng.normal(size=(3, n))).astype(np.complex64) for n in (6, 4))
+    wanted = out.copy()
+    wanted[:, :, 4] *= by_row[:, row] * by_column[:, column]
+    turn_cells(row, column, by_row, by_column, 4, out)
+    np.testing.assert_allclose(out, wanted, rtol=1e-5)
 
 
 def hermitian(rng: np.random.Generator, bins: int, views: int) -> np.ndarray:

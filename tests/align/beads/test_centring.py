@@ -40,7 +40,7 @@ def test_a_neighbour_does_not_pull_a_centre(rng, gap, draw):
     xy = np.array([[50.2, 60.4], [50.2 + gap, 60.4], [110.0, 40.0]])
     image = (draw((120, 160), xy, 50.0) + rng.normal(0, 0.05, (120, 160))).astype(np.float32)
     grid = make_grid(image.shape, DIAMETER)
-    eye = RadialFilterFactory.of(grid, DIAMETER)(PROFILE, np.full(len(grid.counts), 2500.0 * 120 * 160))
+    eye = RadialFilterFactory.of(grid, DIAMETER)(PROFILE, np.full(len(grid.frequency), 2500.0 * 120 * 160))
     together = centre_beads(-image, xy + 0.4, np.empty((0, 2)), eye, -1, 2.0)
     np.testing.assert_allclose(together.xy, xy, atol=0.03)
     bystander = centre_beads(-image, xy[:1] + 0.4, xy[1:], eye, -1, 2.0)

@@ -54,3 +54,16 @@ def test_the_rings_of_a_microscope_are_no_noise_of_counting(rng):
     f = grid.frequency
     rings = 1.0 + 20.0 * np.sin(250.0 * f**2) ** 2 * np.exp(-((f / 0.25) ** 2))
     assert counting_power(rings, grid) == pytest.approx(1.0, rel=0.15)
+
+
+def test_the_noise_of_a_large_view_is_that_of_its_middle(rng, draw):
+    """Which is the power of the whole, at all frequencies, where the noise is the same all over the view."""
+    image = ndimage.gaussian_filter(rng.normal(0, 30, (2600, 2300)), 0.8).astype(np.float32)
+    grid = make_grid(image.shape, DIAMETER)
+    assert grid.noise.shape == (2048, 2048)
+    xy = np.array([[300.0, 400.0], [1150.0, 1300.0], [2290.0, 2590.0]])
+    beaded = (image + 4000.0 * draw(image.shape, xy)).astype(np.float32)
+    found = noise_spectrum(beaded, grid, xy, 12.0) / np.prod(grid.padded)
+    wanted = 900 * np.exp(-((2 * np.pi * 0.8 * grid.frequency) ** 2))
+    band = (grid.frequency > 0.01) & (grid.frequency < 0.35)
+    assert np.sqrt(np.mean((found / wanted - 1)[band] ** 2)) < 0.03

@@ -67,3 +67,63 @@ def test_a_patch_beyond_the_view_has_no_spectrum_and_takes_no_memory(level: Leve
     found = patch_spectra(level, Geometry(VIEWS, points), cells, (54, 60), 1).each
     assert np.abs(found[0]).max() > 0
     assert not np.any(found[1:])
+
+
+POINTS = np.array([[-40.3, 31.7, 12.0], [10.6, -22.1, -7.3], [33.0, 8.4, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "cut"),
+    [
+        pytest.param(0, 0.9, False, id="a view that moved a little is turned by phases"),
+        pytest.param(1, -1.3, False, id="along y too"),
+        pytest.param(0, 5.0, True, id="one that moved further is cut"),
+        pytest.param(2, 0.001, False, id="windows that turned by less than their finest detail stay"),
+        pytest.param(2, 0.02, True, id="others are cut"),
+        pytest.param(3, 0.03, True, id="a tilt stretches them"),
+        pytest.param(4, 0.02, True, id="and so does a magnification"),
+    ],
+)
+def test_windows_are_cut_anew_where_phases_do_not_make_good_what_changed(
+    level: Level, column: int, change: float, cut: bool
+) -> None:
+    shape, views = (54, 60), VIEWS.copy()
+    cells = choose_cells(shape, level.bin, 0.02, 0.12)
+    before = patch_spectra(level, Geometry(VIEWS, POINTS), cells, shape, 1)
+    assert before.cut.all()
+    unchanged = before.spectra.copy()
+    views[1, column] += change
+    after = Geometry(views, POINTS)
+    found = patch_spectra(level, after, choose_cells(shape, level.bin, 0.02, 0.12), shape, 1, before)
+    wanted = patch_spectra(level, after, cells, shape, 1)
+    assert found.cut.tolist() == [False, cut]
+    np.testing.assert_allclose(found.spectra[:, :, 0], unchanged[:, :, 0], atol=1e-5 * np.abs(unchanged).max())
+    error = np.abs(found.spectra - wanted.spectra)[:, :, 1]
+    scale = np.sqrt(np.mean(np.abs(wanted.spectra) ** 2))
+    assert np.sqrt(np.mean(error**2)) < (1e-6 if cut else 0.1) * scale
+    if not cut and column < 2:  # what was before is far from what is now
+        assert np.sqrt(np.mean(np.abs(unchanged - wanted.spectra)[:, :, 1] ** 2)) > 0.2 * scale
+
+
+@pytest.mark.parametrize(("column", "step"), [(2, 0.001), (0, 0.2)])
+def test_many_small_steps_are_not_taken_for_none(level: Level, column: int, step: float) -> None:
+    """Windows are compared with those that were cut, not with those of the step before."""
+    shape, views, cut = (54, 60), VIEWS.copy(), 0
+    cells = choose_cells(shape, level.bin, 0.02, 0.12)
+    found = patch_spectra(level, Geometry(VIEWS, POINTS), cells, shape, 1)
+    for _ in range(40):
+        views[1, column] += step
+        found = patch_spectra(level, Geometry(views.copy(), POINTS), cells, shape, 1, found)
+        cut += int(found.cut[1])
+    assert 1 < cut < 10
+
+
+def test_other_frequencies_or_views_are_cut_anew(level: Level) -> None:
+    shape, geometry = (54, 60), Geometry(VIEWS, POINTS)
+    cells = choose_cells(shape, level.bin, 0.02, 0.12)
+    before = patch_spectra(level, geometry, cells, shape, 1)
+    other = Level(level.images[:, ::-1].copy(), level.bin, level.power, level.frequency)
+    assert patch_spectra(level, geometry, choose_cells(shape, level.bin, 0.02, 0.1), shape, 1, before).cut.all()
+    found = patch_spectra(other, geometry, cells, shape, 1, before)
+    assert found.cut.all()
+    np.testing.assert_array_equal(found.spectra, patch_spectra(other, geometry, cells, shape, 1).spectra)

@@ -48,6 +48,45 @@ _FLAT = 2**0.5
 filter's fall within the band shows."""
 
 
+_MOST_MEASURED = 2048
+"""Pixels along each side of the middle of a view that its noise is measured in: four million pixels tell it as well as more."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoiseGrid:
+    """The frequencies of the padded middle of a view, in which its noise is measured.
+
+    Attributes
+    ----------
+    part
+        The middle, rows and columns of the view.
+    shape, padded, pad
+        As those of :class:`Grid`.
+    bins
+        Radial bin of each frequency of the half spectrum.
+    counts, frequency
+        Number of frequencies of the whole spectrum in each bin, and its radius, cycles per pixel.
+    """
+
+    part: tuple[slice, slice]
+    shape: tuple[int, int]
+    padded: tuple[int, int]
+    pad: int
+    bins: NDArray[np.int32]
+    counts: Floats
+    frequency: Floats
+
+    @classmethod
+    def of(cls, view: tuple[int, int], pad: int) -> NoiseGrid:
+        """Return the grid for views of `(ny, nx)`."""
+        height, width = shape = min(view[0], _MOST_MEASURED), min(view[1], _MOST_MEASURED)
+        top, left = (view[0] - height) // 2, (view[1] - width) // 2
+        part, padded = (slice(top, top + height), slice(left, left + width)), _padded(shape, pad)
+        bins = _bins(padded)
+        counts = _counts(bins, int(bins.max()) + 1)
+        return cls(part, shape, padded, pad, bins, counts, np.arange(len(counts), dtype=np.float64) / max(padded))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
     """The frequencies of a padded view.
@@ -58,28 +97,27 @@ class Grid:
         `(ny, nx)` of a view and of what is transformed.
     pad
         Pixels that mirror the view before its first row and column.
-    bins
-        Radial bin of each frequency of the half spectrum.
-    counts, frequency
-        Number of frequencies of the whole spectrum in each bin, and its radius, cycles per pixel.
+    frequency
+        Radius of each radial bin, cycles per pixel.
     hankel
         `(bins, radii)`: the matrix from a profile to its Fourier transform by radial bin.
     sampled
         `(ny, nx)` of the samples of a padded view that is filtered: a bead is six of them wide, or as many as it has pixels.
     low_bins, low_counts
-        `bins` and `counts` of the frequencies that these samples determine.
+        Radial bin of each frequency that these samples determine, and the number of them in each bin.
+    noise
+        The frequencies that the noise is measured at.
     """
 
     shape: tuple[int, int]
     padded: tuple[int, int]
     pad: int
-    bins: NDArray[np.int32]
-    counts: Floats
     frequency: Floats
     hankel: Floats
     sampled: tuple[int, int]
     low_bins: NDArray[np.int32]
     low_counts: Floats
+    noise: NoiseGrid
 
     @property
     def step(self) -> Floats:
@@ -100,20 +138,40 @@ class Grid:
 def make_grid(shape: tuple[int, int], diameter: float) -> Grid:
     """Return the grid of views of `shape` `(ny, nx)`, padded for filters of beads of a diameter, working pixels."""
     pad = min(int(np.ceil(_PAD * diameter)), min(shape) - 1)
-    ny, nx = (scipy.fft.next_fast_len(n + 2 * pad, real=True) for n in shape)
+    padded = _padded(shape, pad)
     finest = min(_SAMPLED / diameter, 1.0)
-    my, mx = (min(scipy.fft.next_fast_len(int(np.ceil(n * finest)), real=True), n) for n in (ny, nx))
-    steps = max(ny, nx)
-    radius = np.hypot(scipy.fft.fftfreq(ny)[:, None], scipy.fft.rfftfreq(nx)[None])
-    bins = np.rint(radius * steps).astype(np.int32)
-    counts = _counts(bins)
-    frequency = np.arange(len(counts), dtype=np.float64) / steps
-    hankel = hankel_matrix(frequency, _PROFILE_REACH * diameter)
-    low_bins = np.concatenate([bins[: my - my // 2, : mx // 2 + 1], bins[ny - my // 2 :, : mx // 2 + 1]])
-    return Grid(shape, (ny, nx), pad, bins, counts, frequency, hankel, (my, mx), low_bins, _counts(low_bins, len(counts)))
+    my, mx = (min(scipy.fft.next_fast_len(int(np.ceil(n * finest)), real=True), n) for n in padded)
+    steps = max(padded)
+    last = int(_bins(padded, np.array([padded[0] // 2])).max())
+    frequency = np.arange(last + 1, dtype=np.float64) / steps
+    low_rows = np.concatenate([np.arange(my - my // 2), np.arange(padded[0] - my // 2, padded[0])])
+    low_bins = np.ascontiguousarray(_bins(padded, low_rows, mx // 2 + 1))
+    return Grid(
+        shape=shape,
+        padded=padded,
+        pad=pad,
+        frequency=frequency,
+        hankel=hankel_matrix(frequency, _PROFILE_REACH * diameter),
+        sampled=(my, mx),
+        low_bins=low_bins,
+        low_counts=_counts(low_bins, len(frequency)),
+        noise=NoiseGrid.of(shape, pad),
+    )
 
 
-def _counts(bins: NDArray[np.int32], length: int = 0) -> Floats:
+def _padded(shape: tuple[int, int], pad: int) -> tuple[int, int]:
+    ny, nx = (scipy.fft.next_fast_len(n + 2 * pad, real=True) for n in shape)
+    return ny, nx
+
+
+def _bins(padded: tuple[int, int], rows: NDArray[np.int64] | None = None, columns: int | None = None) -> NDArray[np.int32]:
+    """Return the radial bin of each frequency of the half spectrum, or of some of its rows and its first columns."""
+    along_y, along_x = scipy.fft.fftfreq(padded[0]), scipy.fft.rfftfreq(padded[1])[:columns]
+    chosen = along_y if rows is None else along_y[rows]
+    return np.asarray(np.rint(np.hypot(chosen[:, None], along_x) * max(padded)), np.int32)
+
+
+def _counts(bins: NDArray[np.int32], length: int) -> Floats:
     """Return the number of frequencies of the whole spectrum in each radial bin, from the bins of the half spectrum."""
     doubled = np.full(bins.shape, 2.0)
     doubled[:, 0] = 1.0
@@ -148,7 +206,7 @@ def transform_view(image: Image, grid: Grid) -> ViewSpectrum:
     return ViewSpectrum(np.concatenate([columns[: my - my // 2], columns[len(columns) - my // 2 :]]), fine_power)
 
 
-def _half_spectrum(image: Image, grid: Grid, columns: int) -> tuple[Spectrum, float]:
+def _half_spectrum(image: Image, grid: Grid | NoiseGrid, columns: int) -> tuple[Spectrum, float]:
     """Return the first columns of the half spectrum of a view, mirrored at its edges, and the mean power at the finest frequencies."""
     ny, (padded_y, padded_x), pad = grid.shape[0], grid.padded, grid.pad
     out, block = np.empty((padded_y, columns), np.complex64), np.empty((_ROWS, padded_x), np.float32)
@@ -174,25 +232,29 @@ def _mirror(padded: NDArray[Any], pad: int, size: int) -> None:
 
 
 def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px: float) -> Floats:
-    """Return the power of a view by radial bin, `(bins,)`, apart from the beads in it.
+    """Return the power of a view by radial bin, `(bins,)`, apart from the beads in it; of a large one as it is in its middle.
 
     Known beads are blanked; where none are known yet, values far from the mean are clipped.
     """
-    flat, share = image - np.float32(image.mean()), 0.0
+    part, share = image[grid.noise.part], 0.0
+    flat = part - np.float32(part.mean())
     if spots_xy is None:
         sample = flat[::_SPARSE, ::_SPARSE]
         middle = np.median(sample)
         limit = _CLIP_SD * SD_OF_MEDIAN * np.median(np.abs(sample - middle))
         np.clip(flat, middle - limit, middle + limit, out=flat)
     elif len(spots_xy):
+        spots_xy = spots_xy - [grid.noise.part[1].start, grid.noise.part[0].start]
         blanked = kernel.blank_discs(flat, spots_xy, radius_px, np.float32(0))
         share = blanked / flat.size
         kernel.blank_discs(flat, spots_xy, radius_px, np.float32(flat.sum() / max(flat.size - blanked, 1)))
-    spectrum, _ = _half_spectrum(flat, grid, grid.bins.shape[1])
-    power = np.zeros(len(grid.counts))
-    kernel.radial_power(spectrum, grid.bins, power)
-    power /= np.maximum(grid.counts, 1) * (1 - min(share, _MOST_BLANKED))
-    return _smooth(power)
+    spectrum, _ = _half_spectrum(flat, grid.noise, grid.noise.bins.shape[1])
+    power = np.zeros(len(grid.noise.counts))
+    kernel.radial_power(spectrum, grid.noise.bins, power)
+    power *= (
+        np.prod(grid.padded) / np.prod(grid.noise.padded) / (np.maximum(grid.noise.counts, 1) * (1 - min(share, _MOST_BLANKED)))
+    )
+    return np.asarray(np.exp(np.interp(grid.frequency, grid.noise.frequency, _smoothed_logarithm(power))))
 
 
 def counting_power(power: Floats, grid: Grid) -> float:
@@ -211,13 +273,13 @@ def counting_power(power: Floats, grid: Grid) -> float:
     return float(np.median(falling[begin[flattest] : end[flattest] + 1]))
 
 
-def _smooth(power: Floats) -> Floats:
-    """Return the spectrum averaged over its neighbours in the logarithm; bins without a frequency take their neighbours' value."""
+def _smoothed_logarithm(power: Floats) -> Floats:
+    """Return the logarithm of a spectrum averaged over its neighbours; bins without a frequency take their neighbours' value."""
     filled = np.where(power > 0, power, np.nan)
     good = np.flatnonzero(np.isfinite(filled))
     if good.size == 0:
-        return np.ones_like(power)
+        return np.zeros_like(power)
     logs = np.interp(np.arange(len(power)), good, np.log(filled[good]))
     logs[0] = logs[1] if len(logs) > 1 else logs[0]
     padded, width = np.pad(logs, _SMOOTHED, mode="edge"), 2 * _SMOOTHED + 1
-    return np.asarray(np.exp(np.convolve(padded, np.ones(width) / width, mode="valid")))
+    return np.convolve(padded, np.ones(width) / width, mode="valid")

@@ -114,8 +114,9 @@ class PatchSpectra:
         What they were cut from, and their frequencies.
     plane
         `(views, 2, 2)` from the plane of the specimen to each view, as its windows were cut.
-    seen
-        `(views, patches, 2)` the places in the views that they stand for, pixels of the level from the image centre.
+    seen, seen_as_cut
+        `(views, patches, 2)` the places in the views that they stand for, and those where the windows were cut, pixels of the level from
+        the image centre.
     cut
         `(views,)` whether windows of a view were cut for these, and not those of an earlier geometry turned.
     spectra
@@ -126,6 +127,7 @@ class PatchSpectra:
     cells: FrequencyCells
     plane: Floats
     seen: Floats
+    seen_as_cut: Floats
     cut: NDArray[np.bool_]
     spectra: Spectra
 
@@ -167,10 +169,13 @@ def patch_spectra(
     views = len(cutter.plane)
     if before is None:
         out, cut = np.empty((len(geometry.points), len(cells.row), views, cells.row.shape[1]), np.complex64), np.ones(views, bool)
-        plane = cutter.plane
+        plane, seen_as_cut = cutter.plane, cutter.seen
     else:
         out, cut = before.spectra, cutter.has_changed(before)
-        plane = np.where(cut[:, None, None], cutter.plane, before.plane)
+        plane, seen_as_cut = (
+            np.where(cut[:, None, None], now, then)
+            for now, then in ((cutter.plane, before.plane), (cutter.seen, before.seen_as_cut))
+        )
 
     def work(view: int) -> None:
         if before is None or cut[view]:
@@ -180,7 +185,7 @@ def patch_spectra(
 
     for _ in map_threads(work, range(views), threads):
         pass
-    return PatchSpectra(level, cells, plane, cutter.seen, cut, out)
+    return PatchSpectra(level, cells, plane, cutter.seen, seen_as_cut, cut, out)
 
 
 class _Cutter:
@@ -208,7 +213,7 @@ class _Cutter:
         """
         corner = np.hypot(*(0.5 * np.array(self._shape)))
         bent = np.linalg.norm(np.linalg.inv(self.plane) @ before.plane - np.eye(2), axis=(1, 2)) * corner
-        moved = np.abs(_in_plane(before.plane, self.seen - before.seen)).max(axis=(1, 2))
+        moved = np.abs(_in_plane(before.plane, self.seen - before.seen_as_cut)).max(axis=(1, 2))
         highest = float(np.hypot(self._cells.x, self._cells.y).max()) * self._level.bin
         return np.asarray((bent > _STILL / highest) | (moved > _MOST_MOVED * min(self._shape)))
 

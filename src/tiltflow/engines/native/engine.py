@@ -23,7 +23,7 @@ from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.engines.native.viewing import make_viewing_volumes
 from tiltflow.engines.native.volume import make_volume
 from tiltflow.engines.stitching import stitched_pieces
-from tiltflow.engines.system_memory import available_memory
+from tiltflow.engines.system_memory import available_memory, give_back_freed_memory
 from tiltflow.formats.alignment_archive import read_alignment, write_alignment
 from tiltflow.formats.stacks import open_stack
 from tiltflow.kernels.ahead import HELPER_BYTES, compile_ahead
@@ -45,6 +45,7 @@ def reconstruct_series(job: EngineJob) -> Reconstruction:
     with open_stack(job.series.path) as raw:
         views = PreparedViews(job, raw)
         alignment, key = _align_step(job, views)
+        give_back_freed_memory()
         corrections = find_corrections(job, lambda: views.repaired, alignment, key)
         stacks = AlignedStacks(job, lambda: views.repaired, alignment, corrections)
         aligned, key = _stack_step(job, stacks, raw, corrections)
