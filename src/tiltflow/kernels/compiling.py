@@ -19,13 +19,20 @@ from numba.core.runtime.nrt import rtsys
 from tiltflow.kept_code import CANNOT_BE_READ
 
 _log = logging.getLogger(__name__)
+_OPTIONS: dict[str, Any] = {"no_cfunc_wrapper": True}
+"""Nothing in C calls a kernel, and to make each ready for that takes a twentieth of the time of compiling; unknown to numba's types."""
 _SLOT = "_cache"
 """Where numba's compiled functions have their cache."""
 
 
 def compiled(loop: Callable[..., Any], *, fastmath: bool | frozenset[str]) -> Any:
     """Return numba's function for a loop: compiled at its first call, and kept on the disk where that is possible."""
-    made = numba.njit(nogil=True, fastmath=fastmath if isinstance(fastmath, bool) else set(fastmath), error_model="numpy")(loop)
+    made = numba.njit(
+        nogil=True,
+        fastmath=fastmath if isinstance(fastmath, bool) else set(fastmath),
+        error_model="numpy",
+        **_OPTIONS,
+    )(loop)
     if (cache := _cache_of(loop)) is not None:
         setattr(made, _SLOT, cache)
     return made
