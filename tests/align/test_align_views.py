@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from tests.align.listener import Listener
 
+from tiltflow import beside
 from tiltflow.align import fallback
 from tiltflow.align.beads import BeadParams
 from tiltflow.align.bundle import SolveParams, solve
@@ -105,6 +107,22 @@ def test_arrays_give_an_alignment_with_its_evidence_and_an_observer_hears_of_it(
     assert listener.fraction == pytest.approx(1.0)
     assert found.tracks is not None
     assert found.track_weights.shape == found.tracks.seen.shape
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' libraries do not allow copies of a process")
+@pytest.mark.parametrize("method", ["gold", "projection"])
+def test_what_is_done_at_the_same_time_comes_to_what_it_comes_to_in_turn(monkeypatch, gold, method):
+    heard, found = [Listener(), Listener()], []
+    for listener, copies in zip(heard, (False, True), strict=True):
+        monkeypatch.setattr(beside, "_ours", copies)
+        params = AlignParams(gold_nm=20.0, method=method)
+        asked = (gold.nominal_deg, gold.header_axis_deg, 20.0, params)
+        found.append(align_views(gold.images, *asked, observer=listener, threads=2))
+    np.testing.assert_array_equal(found[0].transforms, found[1].transforms)
+    np.testing.assert_array_equal(found[0].tilt_deg, found[1].tilt_deg)
+    assert found[0].evidence == found[1].evidence
+    in_turn, at_once = (vars(each) | {"fraction": 1.0} for each in heard)
+    assert in_turn == at_once
 
 
 def test_a_leave_out_error_beyond_the_limit_makes_the_next_method_be_tried(gold):

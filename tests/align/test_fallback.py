@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.align.listener import Listener
 
+from tiltflow import beside
 from tiltflow.align import fallback
 from tiltflow.align.coarse import CoarseParams
 from tiltflow.align.fallback import align_views, best_attempt, methods_to_try
@@ -88,19 +90,23 @@ def fails(error: Exception):
     return work
 
 
+COPIES = pytest.mark.skipif(sys.platform != "linux", reason="other systems' libraries do not allow copies of a process")
 SOUND = {method: gives(method, 0.5) for method in ("gold", "patches", "projection", "coarse")}
 INSTEAD = "aligned by {} instead of gold, as the fallback methods allow"
 
 
-@pytest.fixture
-def by(monkeypatch):
-    """Align a few views of noise by methods of which each comes to a known end."""
+@pytest.fixture(params=[pytest.param(1, id="in turn"), pytest.param(2, id="at once", marks=COPIES)])
+def by(monkeypatch, request):
+    """Align a few views of noise by methods of which each comes to a known end, in this process and in copies of it."""
+    monkeypatch.setattr(beside, "_ours", True)
 
     def align_by(methods: dict[str, Any], *, excluded: dict[int, str] | None = None, **asked: Any) -> tuple[Alignment, Listener]:
         monkeypatch.setattr(fallback, "BY_METHOD", {**SOUND, **methods})
         views, listener = np.random.default_rng(1).normal(size=(5, 32, 32)).astype(np.float32), Listener()
         tilts, params = np.linspace(-20, 20, 5), AlignParams(coarse=CoarseParams(find_axis=False), **asked)
-        found = align_views(views, tilts, -8.0, 20.0, params, excluded=excluded, name="B.st", observer=listener)
+        found = align_views(
+            views, tilts, -8.0, 20.0, params, excluded=excluded, name="B.st", observer=listener, threads=request.param
+        )
         return found, listener
 
     return align_by

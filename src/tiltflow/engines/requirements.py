@@ -177,7 +177,9 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
     mode = (1 if dtype.kind == "i" else 2) if params.mode is None else params.mode
     binning = -(-max(ny, nx) // recipe.patches.max_size_px)
     small = small_binning(series.shape)
-    may_track = recipe.method == "patches" or (recipe.method == "gold" and recipe.fallback)
+    may_track = recipe.method in ("patches", "projection") or (
+        recipe.method == "gold" and recipe.fallback
+    )  # as a check of the second
     return _Sizes(
         views=views,
         raw_px=ny * nx,
