@@ -1,11 +1,15 @@
 """Work beside a `with` block: what it gives, what it costs when something goes wrong, and that nothing is left of it."""
 
+import io
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,10 @@ from tiltflow.errors import StageError
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems' libraries do not allow copies of a process")
 
 
+def nobody(_fraction):
+    """Hear of the progress, and do nothing."""
+
+
 @pytest.fixture
 def ours(monkeypatch):
     monkeypatch.setattr(module, "_ours", True)
@@ -27,9 +35,9 @@ def ours(monkeypatch):
 @pytest.mark.usefixtures("ours")
 def test_work_goes_on_in_a_copy_of_this_process_that_has_all_it_has():
     array = np.arange(12.0).reshape(3, 4)
-    with beside(lambda: (os.getpid(), array * 2), threads=2) as result:
+    with beside(lambda _: (os.getpid(), array * 2), threads=2) as result:
         array[:] = 0  # the copy has its own
-        process, doubled = result()
+        process, doubled = result(nobody)
     assert process != os.getpid()
     np.testing.assert_array_equal(doubled, np.arange(12.0).reshape(3, 4) * 2)
     assert not _lives(process)
@@ -39,20 +47,79 @@ def test_work_goes_on_in_a_copy_of_this_process_that_has_all_it_has():
 def test_one_thread_or_a_process_of_others_does_the_work_in_turn(monkeypatch, threads, is_ours):
     monkeypatch.setattr(module, "_ours", is_ours)
     done = []
-    with beside(lambda: done.append(os.getpid()), threads=threads) as result:
+    with beside(lambda _: done.append(os.getpid()), threads=threads) as result:
         assert not done
-        result()
+        result(nobody)
     assert done == [os.getpid()]
+
+
+@pytest.mark.usefixtures("ours")
+def test_progress_is_heard_when_the_result_is_waited_for(tmp_path):
+    told, done = [], tmp_path / "done"
+
+    def work(progress):
+        for n in range(10_001):
+            progress(n / 10_000)
+        done.write_text("done")
+        return "done"
+
+    with beside(work, threads=2) as result:
+        _wait_for(done)  # the copy does not wait for a listener
+        assert not told
+        assert result(told.append) == "done"
+    assert told[-1] > 0.98
+    assert told == sorted(told)
+    assert len(told) <= 101
+
+
+@pytest.mark.usefixtures("ours")
+def test_a_thread_beside_which_others_may_work_does_the_work_in_turn():
+    def work():
+        with beside(lambda _: os.getpid(), threads=2) as result:
+            return result(nobody)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result(nobody) == os.getpid()
+
+
+@pytest.mark.usefixtures("ours")
+def test_the_copy_says_nothing_whatever_another_thread_holds(caplog):
+    """The lock of a handler that another thread holds while the copy is made is held in it for ever."""
+    handler = logging.StreamHandler(io.StringIO())
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        with handler.lock:
+            held.set()
+            over.wait(10)
+
+    def work(_):
+        log.warning("from the copy")
+        warnings.warn("from the copy", stacklevel=1)
+        return "done"
+
+    log, thread = logging.getLogger("tiltflow.test"), threading.Thread(target=hold)
+    log.addHandler(handler)
+    thread.start()
+    held.wait(10)
+    try:
+        with beside(work, threads=2) as result:
+            assert result(nobody) == "done"
+    finally:
+        over.set()
+        thread.join()
+        log.removeHandler(handler)
+    assert "from the copy" not in caplog.text
 
 
 @pytest.mark.usefixtures("ours")
 @pytest.mark.parametrize("error", [StageError("no gold was found"), ValueError("7"), np.linalg.LinAlgError("singular")])
 def test_what_the_work_raises_is_raised_where_its_result_is_asked_for(error):
-    def work():
+    def work(_):
         raise error
 
     with beside(work, threads=2) as result, pytest.raises(type(error), match=str(error)):
-        result()
+        result(nobody)
 
 
 @pytest.mark.usefixtures("ours")
@@ -60,18 +127,18 @@ def test_what_the_work_raises_is_raised_where_its_result_is_asked_for(error):
 def test_where_the_copy_or_its_answer_is_lost_the_work_is_done_here(lost):
     here = os.getpid()
 
-    def work():
+    def work(_):
         return lost() if os.getpid() != here else "done here"
 
     with beside(work, threads=2) as result:
-        assert result() == "done here"
+        assert result(nobody) == "done here"
 
 
 @pytest.mark.usefixtures("ours")
 def test_a_result_that_nobody_asks_for_is_dropped_with_the_copy(tmp_path):
     begun = tmp_path / "begun"
 
-    def work():
+    def work(_):
         begun.write_text(str(os.getpid()))
         time.sleep(600)
 
@@ -89,7 +156,7 @@ def test_a_result_that_nobody_asks_for_is_dropped_with_the_copy(tmp_path):
 def test_work_that_is_asked_to_end_does_not_wait_for_the_copy(tmp_path):
     begun = tmp_path / "begun"
 
-    def work():
+    def work(_):
         begun.write_text(str(os.getpid()))
         time.sleep(600)
 
@@ -97,7 +164,7 @@ def test_work_that_is_asked_to_end_does_not_wait_for_the_copy(tmp_path):
         with stopping.stoppable(), beside(work, threads=2) as result:
             _wait_for(begun)
             stopping.request("SIGTERM")
-            result()
+            result(nobody)
 
     with pytest.raises(stopping.Interrupted, match="SIGTERM"):
         be_stopped()
@@ -108,11 +175,11 @@ _PARENT = """
 import os, sys, time
 from tiltflow.beside import beside, this_process_is_ours
 this_process_is_ours()
-def work():
+def work(_):
     print(os.getpid(), flush=True)
     time.sleep(600)
 with beside(work, threads=2) as result:
-    result()
+    result(print)
 """
 
 
@@ -133,7 +200,7 @@ def test_the_copy_ends_with_the_process_however_that_ends(number):
 def test_signals_of_a_terminal_reach_this_process_only(tmp_path):
     begun = tmp_path / "begun"
 
-    def work():
+    def work(_):
         begun.write_text(str(os.getpid()))
         time.sleep(0.3)
         return "done"
@@ -142,7 +209,7 @@ def test_signals_of_a_terminal_reach_this_process_only(tmp_path):
         _wait_for(begun)
         for each in stopping.SIGNALS:
             os.kill(int(begun.read_text()), each)
-        assert result() == "done"
+        assert result(nobody) == "done"
 
 
 def _wait_for(path: Path) -> None:

@@ -45,10 +45,17 @@ class Observer(Protocol):
 
 
 class HeardStage:
-    """Remembers the reports of a stage, to tell them to another observer: that of a stage that goes on in another process."""
+    """Remembers the reports of a stage that goes on in another process, to tell them to the observer in this one.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    progress
+        Hears at once which fraction is done; it is no part of what is remembered.
+    """
+
+    def __init__(self, progress: Progress) -> None:
         self._heard: list[tuple[str, tuple[Any, ...]]] = []
+        self._progress: Progress | None = progress
 
     def number(self, name: str, value: float | str | None, unit: str = "") -> None:
         """Remember a number."""
@@ -63,7 +70,15 @@ class HeardStage:
         self._heard.append(("warn", (text,)))
 
     def progress(self, fraction: float) -> None:
-        """Forget the fraction that is done: it is past."""
+        """Pass on the fraction that is done."""
+        if self._progress is not None:
+            self._progress(fraction)
+
+    def __getstate__(self) -> list[tuple[str, tuple[Any, ...]]]:
+        return self._heard
+
+    def __setstate__(self, heard: list[tuple[str, tuple[Any, ...]]]) -> None:
+        self._heard, self._progress = heard, None
 
     def tell(self, notes: StageObserver) -> None:
         """Report all to another observer, in the order in which it came."""

@@ -24,7 +24,7 @@ from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Star
 from tiltflow.align.piece_weights import StitchedPieces
 from tiltflow.beside import beside, left_of
 from tiltflow.errors import ParameterError, StageError
-from tiltflow.model import Alignment, Evidence, Stack
+from tiltflow.model import Alignment, Evidence, Progress, Stack
 from tiltflow.observer import SILENT, HeardStage, Observer, StageObserver
 from tiltflow.preprocess.offset import without_offset
 from tiltflow.preprocess.opaque_parts import without_opaque_parts
@@ -118,8 +118,8 @@ def align_views(
     at_once = methods[0] == "gold" and stack.shape[1] * stack.shape[2] <= _SMALL_PX
     everything, each = included.copy(), left_of(threads) if at_once else threads
 
-    def beads() -> FoundBeads:
-        return beads_of(views, tilts, pixel_size_angstrom, everything, params, each)
+    def beads(progress: Progress) -> FoundBeads:
+        return beads_of(views, tilts, pixel_size_angstrom, everything, params, each, progress)
 
     with beside(beads, threads=threads if at_once else 1) as found_beads:
         coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, each, axis_told=axis_told)
@@ -226,19 +226,19 @@ class _Attempts:
             outcomes[:] = [_without_error(each) for each in outcomes]
         return outcome
 
-    def _patches(self) -> tuple[Alignment | _Failed, HeardStage]:
+    def _patches(self, progress: Progress) -> tuple[Alignment | _Failed, HeardStage]:
         """Return what comes of patches, and what is reported meanwhile."""
-        heard = HeardStage()
+        heard = HeardStage(progress)
         try:
             return self._carried_out("patches", heard, self._start), heard
         except _OF_POOR_VIEWS as error:
             return _Failed("patches", _why(error)), heard
 
-    def _heard(self, tracked: Callable[[], tuple[Alignment | _Failed, HeardStage]]) -> Alignment | _Failed:
+    def _heard(self, tracked: Callable[[Progress], tuple[Alignment | _Failed, HeardStage]]) -> Alignment | _Failed:
         """Return what comes of patches, as a stage of its own that takes as long as they are waited for."""
         outcome: Alignment | _Failed
         with suppress(StageError), self._observer.stage("align: patches to check") as notes:
-            outcome, heard = tracked()
+            outcome, heard = tracked(notes.progress)
             heard.tell(notes)
             if isinstance(outcome, _Failed):
                 raise StageError(outcome.why)  # so ends a stage that fails

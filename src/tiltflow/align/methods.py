@@ -22,7 +22,7 @@ from tiltflow.align.piece_weights import StitchedPieces
 from tiltflow.align.projection import RefineParams, RefineResult, refine_by_projection
 from tiltflow.align.projection import trust_warnings as match_warnings
 from tiltflow.align.projection.uncertainty import unrecognised
-from tiltflow.model import Alignment, Evidence, PieceShifts, Stack, Tracks
+from tiltflow.model import Alignment, Evidence, PieceShifts, Progress, Stack, Tracks
 from tiltflow.observer import Observer, StageObserver
 
 Floats = NDArray[np.float64]
@@ -87,7 +87,7 @@ class Start:
     params: AlignParams
     threads: int
     pieces: StitchedPieces | None = None
-    beads: Callable[[], FoundBeads] | None = None
+    beads: Callable[[Progress], FoundBeads] | None = None
 
 
 def place_coarsely(
@@ -124,7 +124,13 @@ def place_coarsely(
 
 
 def beads_of(
-    stack: Stack, tilts: Floats, pixel_size_angstrom: float, included: NDArray[np.bool_], params: AlignParams, threads: int
+    stack: Stack,
+    tilts: Floats,
+    pixel_size_angstrom: float,
+    included: NDArray[np.bool_],
+    params: AlignParams,
+    threads: int,
+    progress: Progress,
 ) -> FoundBeads:
     """Return what is found of the beads without knowing how the views lie, so that it can be looked for beside the coarse alignment.
 
@@ -133,7 +139,7 @@ def beads_of(
     StageError
         If there can be no beads of that diameter.
     """
-    return find_beads(stack, tilts, included, _bead_params(params, pixel_size_angstrom), threads=threads)
+    return find_beads(stack, tilts, included, _bead_params(params, pixel_size_angstrom), threads=threads, progress=progress)
 
 
 def _bead_params(params: AlignParams, pixel_size_angstrom: float) -> BeadParams:
@@ -154,7 +160,7 @@ def _gold(start: Start, notes: StageObserver) -> Alignment:
         start.tilt_deg,
         start.included,
         _bead_params(start.params, start.pixel_size_angstrom),
-        found=start.beads() if start.beads is not None else None,
+        found=start.beads,
         threads=start.threads,
         progress=notes.progress,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +20,12 @@ from tiltflow.align.beads.spot_field import make_spot_field
 from tiltflow.align.beads.spot_scan import scan
 from tiltflow.errors import StageError
 from tiltflow.model import Progress, Stack, Tracks
-from tiltflow.observer import part_of
 
 Floats = NDArray[np.float64]
 
-_MODELLED, _SCANNED, _LINKED = 0.15, 0.6, 0.75
-"""Progress after the bead model, after detection and after linking: about their shares of the time."""
+_MODELLED = 0.25
+_FOUND, _LINKED = 0.6, 0.75
+"""Progress of the finding after the bead model; that of all after the finding and after linking: about their shares of the time."""
 _SETTLED_PX = 0.01
 """The rounds end when no position moves by more, raw pixels: below the error of a centre, a few hundredths of a pixel."""
 _OTHER_SIZE = 0.15
@@ -70,7 +70,7 @@ def track_beads(
     included: ArrayLike,
     params: BeadParams,
     *,
-    found: FoundBeads | None = None,
+    found: Callable[[Progress], FoundBeads] | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> BeadResult:
@@ -88,6 +88,8 @@ def track_beads(
         Views that take part, `(views,)`; no beads are looked for in the others.
     params
         Diameter and number of the beads, and limits.
+    found
+        Gives what :func:`find_beads` has found of the same views, or waits for it; None to find it here.
     threads
         Views worked on at the same time.
     progress
@@ -107,10 +109,13 @@ def track_beads(
     """
     tell = progress or (lambda _: None)
     series = make_bead_views(stack, start_transforms, tilt_deg, included, params)
-    if found is None:
-        found = find_beads(stack, tilt_deg, included, params, threads=threads, progress=part_of(progress, 0.0, _SCANNED))
-    model, noises = found.model, found.noises
-    spots = [each if used else NO_SPOTS for each, used in zip(found.spots, series.included, strict=True)]
+
+    def find(progress: Progress) -> FoundBeads:
+        return find_beads(stack, tilt_deg, included, params, threads=threads, progress=progress)
+
+    beads = (found or find)(lambda share: tell(share * _FOUND))
+    model, noises = beads.model, beads.noises
+    spots = [each if used else NO_SPOTS for each, used in zip(beads.spots, series.included, strict=True)]
     diameter = model.diameter * series.binning
     field = make_spot_field([s.xy * series.binning for s in spots], series.tilt_deg, series.included, series.shape, diameter)
     links = link(field, series.start, search_limits(series, params))
