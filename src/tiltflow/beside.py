@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from tiltflow import stopping
+from tiltflow.freed_memory import give_back_freed_memory
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -87,8 +88,6 @@ class _Copy:
 
     def __init__(self, work: Callable[[Progress], Any]) -> None:
         from multiprocessing.connection import Pipe  # commands that copy nothing do without
-
-        from tiltflow.engines.system_memory import give_back_freed_memory
 
         give_back_freed_memory()  # what is free needs no copy
         self._work = work

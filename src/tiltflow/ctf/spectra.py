@@ -17,11 +17,11 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
+from tiltflow.binning import bin_image
 from tiltflow.errors import ParameterError
 from tiltflow.kernels.spectra import add_power
 from tiltflow.model import Stack
 from tiltflow.parallel import map_threads
-from tiltflow.preprocess.binning import bin_image
 
 Floats = NDArray[np.float64]
 

@@ -23,8 +23,8 @@ from tiltflow.delivery.find_series import describe_axes, look_alikes, other_axis
 from tiltflow.delivery.layout import refuse_inputs
 from tiltflow.delivery.names import why_unusable
 from tiltflow.disk import NO_SPACE, new_folders_kept, no_room
-from tiltflow.engines.system_memory import give_back_freed_memory, keep_freed_memory
 from tiltflow.errors import LocationError
+from tiltflow.freed_memory import give_back_freed_memory, keep_freed_memory
 from tiltflow.pipeline.conclusion import complete
 from tiltflow.pipeline.exports import complete_exports
 from tiltflow.pipeline.failure import outside_of_the_work

@@ -15,10 +15,10 @@ from tiltflow.delivery.cleanup import remove_scratch
 from tiltflow.delivery.publish import publish
 from tiltflow.disk import copy_file
 from tiltflow.engines.stitching import OFFSETS, read_offsets
-from tiltflow.engines.system_memory import give_back_freed_memory
 from tiltflow.errors import FormatError, InputChangedError, ParameterError
 from tiltflow.formats.identity import identity_of, require_same
 from tiltflow.formats.series import read_series
+from tiltflow.freed_memory import give_back_freed_memory
 from tiltflow.model import LEAST_VIEWS, Reconstruction, TiltSeries
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.parallel import one_thread_for_algebra

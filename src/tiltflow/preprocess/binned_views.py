@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltflow.binning import bin_image
 from tiltflow.model import Progress, Stack
 from tiltflow.observer import tell
 from tiltflow.parallel import map_threads
-from tiltflow.preprocess.binning import bin_image
 from tiltflow.preprocess.contrast import is_light_on_dark
 from tiltflow.preprocess.fixed_pattern import find_pattern
 from tiltflow.preprocess.local_mean import LocalMean

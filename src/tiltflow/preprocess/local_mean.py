@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from tiltflow.preprocess.binning import bin_image
+from tiltflow.binning import bin_image
 
 Image = NDArray[np.float32]
 

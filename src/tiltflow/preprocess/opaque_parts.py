@@ -17,9 +17,9 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from tiltflow.binning import bin_image
 from tiltflow.model import Stack
 from tiltflow.parallel import map_threads
-from tiltflow.preprocess.binning import bin_image
 
 Images = NDArray[np.float32]
 Mask = NDArray[np.bool_]

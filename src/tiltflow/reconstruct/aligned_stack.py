@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
+from tiltflow.binning import bin_image
 from tiltflow.errors import ParameterError
 from tiltflow.kernels.warp import warp
 from tiltflow.model import Image, Progress, Stack
 from tiltflow.parallel import map_views
-from tiltflow.preprocess.binning import bin_image
 
 _PAD = 3
 """Pixels of repeated edge around a binned view: cubic convolution reads two beyond the edge, and positions are rounded."""

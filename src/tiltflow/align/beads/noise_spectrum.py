@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tiltflow.align.beads.radial_profile import hankel_matrix
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
+from tiltflow.binning import bin_image
 from tiltflow.kernels import beads as kernel
 from tiltflow.model import Image, Stack
-from tiltflow.preprocess.binning import bin_image
 
 Floats = NDArray[np.float64]
 Spectrum = NDArray[np.complex64]

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from tiltflow.align.patches.params import PatchParams
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
+from tiltflow.binning import bin_image
 from tiltflow.model import Image, Stack
 from tiltflow.parallel import map_threads
-from tiltflow.preprocess.binning import bin_image
 from tiltflow.preprocess.contrast import is_light_on_dark
 from tiltflow.preprocess.fixed_pattern import find_pattern
 from tiltflow.preprocess.local_mean import LocalMean

@@ -23,9 +23,10 @@ from tiltflow.engines.native.step_numbers import STEP_NUMBERS
 from tiltflow.engines.native.viewing import make_viewing_volumes
 from tiltflow.engines.native.volume import make_volume
 from tiltflow.engines.stitching import stitched_pieces
-from tiltflow.engines.system_memory import available_memory, give_back_freed_memory
+from tiltflow.engines.system_memory import available_memory
 from tiltflow.formats.alignment_archive import read_alignment, write_alignment
 from tiltflow.formats.stacks import open_stack
+from tiltflow.freed_memory import give_back_freed_memory
 from tiltflow.kernels.ahead import HELPER_BYTES, compile_ahead
 from tiltflow.model import Alignment, ImageStack, Reconstruction
 from tiltflow.preprocess.montage import StitchedViews

@@ -18,11 +18,11 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from tiltflow import geometry
+from tiltflow.binning import bin_image
 from tiltflow.errors import ParameterError
 from tiltflow.kernels.montage import OUTSIDE, lay_piece
 from tiltflow.model import Image, Stack
 from tiltflow.piece_grid import ABSENT, PieceGrid
-from tiltflow.preprocess.binning import bin_image
 from tiltflow.preprocess.montage.offsets import PieceOffsets
 
 Floats = NDArray[np.float64]
