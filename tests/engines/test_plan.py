@@ -91,14 +91,22 @@ def test_memory_grows_with_a_view_and_a_thread_and_not_with_the_number_of_views(
     assert plan_series(many, recipe_of(200, 4), 2).memory == pytest.approx(two, rel=0.05)
 
 
-def test_patches_take_memory_where_they_may_be_tracked(tmp_path):
-    series = series_of(tmp_path / "B.st", 61, 1024)
-    tracked, matched = (
-        plan_series(series, make_recipe(BrtParameters(thickness=100, **how), engine="native"), 2)
-        for how in ({"tracking_method": 1}, {"fiducialless": 1})
-    )
-    assert str(tracked).startswith("up to 0.7 GB of memory (patches)")
-    assert matched.memory < 0.5 * GB
+@pytest.mark.parametrize(
+    ("how", "tracked"),
+    [
+        pytest.param({"tracking_method": 1}, True, id="patches"),
+        pytest.param({"fiducialless": 1}, True, id="no markers, as patches check them"),
+        pytest.param({}, True, id="gold, which may fall back to them"),
+    ],
+)
+def test_patches_take_memory_where_they_may_be_tracked(tmp_path, how, tracked):
+    plan = plan_series(series_of(tmp_path / "B.st", 61, 1024), make_recipe(BrtParameters(thickness=100, **how), engine="native"), 2)
+    assert str(plan).startswith("up to 0.7 GB of memory (patches)") == tracked
+
+
+def test_patches_take_no_memory_where_gold_alone_is_followed(tmp_path):
+    recipe = replace(make_recipe(BrtParameters(thickness=100), engine="native"), fallback=False)
+    assert plan_series(series_of(tmp_path / "B.st", 61, 1024), recipe, 2).memory < 0.5 * GB
 
 
 def test_looking_for_the_specimen_takes_memory_where_it_is_asked_for(tmp_path):
