@@ -3,8 +3,9 @@
     python benchmarks/flame.py [--size 1024] [--views 61] [--series FILE] [--threads 2] [--least 0.7] [--record]
 
 The command is run in a process of its own, once to fill the caches and once while a thread looks 200 times a second at what the program
-is doing.  Where the main thread waits for threads, what these do takes its place.  Of libraries only the name is shown.  Printed are the
-functions that take most with all that they call; `--record` draws the whole as `docs/pictures/flame.svg`.
+is doing.  Where the main thread waits for threads, what these do takes its place; what copies of the process do beside it is not seen.
+Of libraries only the name is shown.  Printed are the functions that take most with all that they call; `--record` draws the whole as
+`docs/pictures/flame.svg`.
 """
 
 from __future__ import annotations
@@ -161,8 +162,10 @@ def _watch(kept: Path, words: list[str]) -> None:
 
     watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
+    from tiltflow.beside import this_process_is_ours
     from tiltflow.cli import main as command
 
+    this_process_is_ours()  # as it is in the command itself; what copies do is not seen
     sys.argv = ["tiltflow", *words]
     status: object = 0
     try:
