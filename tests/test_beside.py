@@ -134,41 +134,51 @@ def test_where_the_copy_or_its_answer_is_lost_the_work_is_done_here(lost):
         assert result(nobody) == "done here"
 
 
-@pytest.mark.usefixtures("ours")
-def test_a_result_that_nobody_asks_for_is_dropped_with_the_copy(tmp_path):
-    begun = tmp_path / "begun"
+class Endless:
+    """Work that never ends, and the process that does it."""
 
-    def work(_):
-        begun.write_text(str(os.getpid()))
+    def __init__(self, folder: Path) -> None:
+        self._begun = folder / "begun"
+
+    def work(self, _progress):
+        self._begun.write_text(str(os.getpid()))
         time.sleep(600)
 
+    @property
+    def process(self) -> int:
+        """The number of the process, once it has begun."""
+        _wait_for(self._begun)
+        return int(self._begun.read_text())
+
+
+@pytest.fixture
+def endless(tmp_path):
+    return Endless(tmp_path)
+
+
+@pytest.mark.usefixtures("ours")
+def test_a_result_that_nobody_asks_for_is_dropped_with_the_copy(endless):
     def fail():
-        with beside(work, threads=2):
-            _wait_for(begun)
+        with beside(endless.work, threads=2):
+            assert _lives(endless.process)
             raise RuntimeError("something else")
 
     with pytest.raises(RuntimeError, match="something else"):
         fail()
-    assert not _lives(int(begun.read_text()))
+    assert not _lives(endless.process)
 
 
 @pytest.mark.usefixtures("ours")
-def test_work_that_is_asked_to_end_does_not_wait_for_the_copy(tmp_path):
-    begun = tmp_path / "begun"
-
-    def work(_):
-        begun.write_text(str(os.getpid()))
-        time.sleep(600)
-
+def test_work_that_is_asked_to_end_does_not_wait_for_the_copy(endless):
     def be_stopped():
-        with stopping.stoppable(), beside(work, threads=2) as result:
-            _wait_for(begun)
+        with stopping.stoppable(), beside(endless.work, threads=2) as result:
+            assert _lives(endless.process)
             stopping.request("SIGTERM")
             result(nobody)
 
     with pytest.raises(stopping.Interrupted, match="SIGTERM"):
         be_stopped()
-    assert not _lives(int(begun.read_text()))
+    assert not _lives(endless.process)
 
 
 _PARENT = """

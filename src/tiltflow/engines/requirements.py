@@ -177,9 +177,8 @@ def _sizes(series: TiltSeries, recipe: Recipe) -> _Sizes:
     mode = (1 if dtype.kind == "i" else 2) if params.mode is None else params.mode
     binning = -(-max(ny, nx) // recipe.patches.max_size_px)
     small = small_binning(series.shape)
-    may_track = recipe.method in ("patches", "projection") or (
-        recipe.method == "gold" and recipe.fallback
-    )  # as a check of the second
+    # Patches are what is asked for, check what is matched with projections, or come after gold.
+    may_track = recipe.method in {"patches", "projection"} or (recipe.method == "gold" and recipe.fallback)
     return _Sizes(
         views=views,
         raw_px=ny * nx,
