@@ -125,6 +125,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("series", type=Path, nargs="+")
     a = parser.parse_args()
+    from tiltflow.beside import this_process_is_ours
+
+    this_process_is_ours()  # as it is in the command itself
     print(
         json.dumps([asdict(each) for each in run_here(a.series, a.output, a.began, a.thickness, a.binning, a.threads)]), flush=True
     )
