@@ -121,18 +121,18 @@ def test_the_densest_difference_is_the_one_that_most_owners_share(rng: np.random
     together = np.array([7.0, -3.0]) + rng.normal(0, 0.3, (12, 2))
     differences = np.concatenate([scattered, together])
     owner = np.concatenate([owners, np.arange(12)])
-    best, votes = kernel.densest(differences, owner, 12, 1.5)
+    best, votes = kernel.densest(differences, owner, 1.5, np.empty(12, np.int64))
     assert votes == 12
     assert np.hypot(*(differences[best] - [7, -3])) < 1.5
 
 
 def test_votes_of_one_owner_count_once() -> None:
     differences = np.zeros((5, 2))
-    assert kernel.densest(differences, np.zeros(5, np.int64), 1, 1.0)[1] == 1
+    assert kernel.densest(differences, np.zeros(5, np.int64), 1.0, np.empty(1, np.int64))[1] == 1
 
 
 def test_no_differences_have_no_densest() -> None:
-    assert kernel.densest(np.empty((0, 2)), np.empty(0, np.int64), 0, 1.0) == (-1, 0)
+    assert kernel.densest(np.empty((0, 2)), np.empty(0, np.int64), 1.0, np.empty(0, np.int64)) == (-1, 0)
 
 
 def _gaussian_table(sigma: float, reach: float, spacing: float) -> np.ndarray:

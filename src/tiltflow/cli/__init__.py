@@ -18,7 +18,7 @@ from tiltflow.cli.streams import forgive_output
 
 __all__ = ["INTERRUPTED", "NONE_SUCCEEDED", "NOT_TOLD", "SOME_FAILED", "USAGE_ERROR", "app", "main", "process"]
 
-_NEW_OBJECTS = 50_000
+_NEW_OBJECTS = 400_000
 """Objects after which Python looks for those that refer to each other only; its own 700 are for programs that make many such."""
 
 

@@ -124,6 +124,12 @@ def ring_scale(response: Image, j: int, i: int, inner: float, outer: float, ceil
 
 
 @kernel()
+def _height(value: float, logarithm: bool) -> float:
+    """Return a value, or its logarithm."""
+    return np.log(float(value)) if logarithm else float(value)
+
+
+@kernel()
 def describe_maxima(
     response: Image, found: NDArray[np.int32], inner: float, outer: float, ceiling: float, farthest: float, out: Floats
 ) -> None:
@@ -133,21 +139,28 @@ def describe_maxima(
     most `farthest` from its pixel along x and y; the surroundings are :func:`ring_scale`.
     """
     for n in range(found.shape[0]):
-        j, i = found[n]
-        p = response[j - 1 : j + 2, i - 1 : i + 2].astype(np.float64)
-        smooth = p.min() > _SMOOTH * p[1, 1]
-        if smooth:
-            p = np.log(p)
-        gx, gy = (p[1, 2] - p[1, 0]) / 2, (p[2, 1] - p[0, 1]) / 2
-        hxx, hyy = p[1, 2] - 2 * p[1, 1] + p[1, 0], p[2, 1] - 2 * p[1, 1] + p[0, 1]
-        hxy = (p[2, 2] - p[2, 0] - p[0, 2] + p[0, 0]) / 4
+        j, i = found[n, 0], found[n, 1]
+        middle = float(response[j, i])
+        lowest = middle
+        for q in range(j - 1, j + 2):
+            for p in range(i - 1, i + 2):
+                lowest = min(lowest, float(response[q, p]))
+        smooth = lowest > _SMOOTH * middle
+        height = _height(middle, smooth)
+        left, right = _height(response[j, i - 1], smooth), _height(response[j, i + 1], smooth)
+        above, below = _height(response[j - 1, i], smooth), _height(response[j + 1, i], smooth)
+        gx, gy = (right - left) / 2, (below - above) / 2
+        hxx, hyy = right - 2 * height + left, below - 2 * height + above
+        rising = _height(response[j + 1, i + 1], smooth) + _height(response[j - 1, i - 1], smooth)
+        falling = _height(response[j + 1, i - 1], smooth) + _height(response[j - 1, i + 1], smooth)
+        hxy = (rising - falling) / 4
         det = hxx * hyy - hxy * hxy
         dx, dy = 0.0, 0.0
         if det > 0 and hxx < 0:
             dx = min(max(-(hyy * gx - hxy * gy) / det, -farthest), farthest)
             dy = min(max(-(hxx * gy - hxy * gx) / det, -farthest), farthest)
         out[n, 0], out[n, 1] = i + 0.5 + dx, j + 0.5 + dy
-        out[n, 2] = p[1, 1] + (gx * dx + gy * dy) / 2
+        out[n, 2] = height + (gx * dx + gy * dy) / 2
         if smooth:
             out[n, 2] = np.exp(out[n, 2])
         out[n, 3] = ring_scale(response, j, i, inner, outer, ceiling)
@@ -280,11 +293,11 @@ def sweep_depths(
 
 
 @kernel()
-def densest(differences: Floats, owner: NDArray[np.int64], owners: int, radius: float) -> tuple[int, int]:
-    """Return the index of the difference with most owners within `radius`, and how many these are."""
+def densest(differences: Floats, owner: NDArray[np.int64], radius: float, seen: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the index of the difference with most owners within `radius`, and how many these are; `seen` `(owners,)` is room to work in."""
     best, most = -1, 0
-    seen = np.empty(owners, np.int64)
-    seen[:] = -1
+    for n in range(len(seen)):
+        seen[n] = -1
     for n in range(differences.shape[0]):
         count = 0
         for m in range(differences.shape[0]):

@@ -32,7 +32,10 @@ def cut_window(
         first, last = max(a, c), min(b, d)
         if first >= last:
             first, last = width, width
-        out[j, :first], out[j, last:] = 0, 0
+        for i in range(first):
+            out[j, i] = 0
+        for i in range(last, width):
+            out[j, i] = 0
         from_x, from_y = np.float32(x0), np.float32(y0)
         for i in range(first, last):
             x, y = from_x + right * np.float32(i), from_y + down * np.float32(i)

@@ -63,10 +63,8 @@ class BinnedViews:
         """Return the same views binned further, by a whole factor; what is left over at the far edges is dropped."""
         if factor == 1:
             return self
-        views, ny, nx = self.images.shape
-        ny, nx = ny // factor, nx // factor
-        blocks = self.images[:, : ny * factor, : nx * factor].reshape(views, ny, factor, nx, factor)
-        return replace(self, images=blocks.mean(axis=(2, 4), dtype=np.float32), binning=self.binning * factor)
+        images = np.stack([bin_image(image, factor) for image in self.images])
+        return replace(self, images=images, binning=self.binning * factor)
 
 
 def read_binned(

@@ -92,8 +92,8 @@ def find_pattern(images: Images, threads: int = 1) -> Pattern | None:
     for view in range(views - 1, -1, -1):
         if view + apart < views:
             later += spectra[view + apart]
-            shared += (spectra[view].conj() * later).real
-        power += np.abs(spectra[view]) ** 2
+            shared += spectra[view].real * later.real + spectra[view].imag * later.imag
+        power += spectra[view].real ** 2 + spectra[view].imag ** 2
     pairs = (views - apart) * (views - apart + 1) / 2
     gain = _gain(np.asarray(shared / pairs, np.float64), np.asarray(power / views, np.float64), ny, nx, views)
     if not gain.any() or _evenness(spectra, gain, ny, nx, apart) < _EVEN:

@@ -159,6 +159,7 @@ def _encode(path: Path, planes: Iterator[NDArray[np.uint8]], rate: Fraction, fac
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as out:
         stream = out.add_stream("libx264", rate=rate, options=options)
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1  # each of the movies has a thread of its own
         for index, plane in enumerate(planes):
             if index == 0:
                 stream.width, stream.height = plane.shape[1], plane.shape[0] * 2 // 3

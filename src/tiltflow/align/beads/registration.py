@@ -44,7 +44,7 @@ def agreed_shift(field: SpotField, predicted: Floats, view: int, reaches_px: Seq
             continue
         owner, target, _ = field.pairs(inside, view, reach)
         close = spots[target] - inside[owner]
-        best, votes = kernel.densest(close, owner, len(inside), tolerance)
+        best, votes = kernel.densest(close, owner, tolerance, np.empty(len(inside), np.int64))
         # The best of many places is found by chance more often than any one of them.
         chance = len(inside) * len(spots) * np.pi * tolerance**2 / (4 * field.half.prod())
         places = max((reach / tolerance) ** 2, 1.0)

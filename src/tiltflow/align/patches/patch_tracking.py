@@ -125,10 +125,7 @@ def track_patches(
         raise StageError(f"{len(view)} views are left to follow patches through; at least {_FEWEST_VIEWS} are needed")
     shape = (int(stack.shape[1]), int(stack.shape[2]))
     layout = lay_out_patches(params, shape)
-    levels = [
-        replace(level, images=level.images[view], power=level.power[view])
-        for level in read_views(stack, use, params, min(layout.size_px), threads)
-    ]
+    levels = read_views(stack, use, params, min(layout.size_px), threads)
     if progress:
         progress(_READ)
     tracker = _Tracker(levels, layout, params, tilt, view, start, shape, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class Level:
     Attributes
     ----------
     images
-        `(views, ny, nx)`, mean 0; zeros for views left out.
+        `(views, ny, nx)`, mean 0; of the views that take part.
     bin
         Raw pixels per pixel.
     power
@@ -62,34 +63,42 @@ class Level:
 
 
 def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, window_px: int, threads: int) -> list[Level]:
-    """Return the views at full working resolution, then binned by 2 and by 4 more.
+    """Return the views that take part at full working resolution, then binned by 2 and by 4 more.
 
     Each view is divided by its own local mean, so that beam, thickness and exposure fall out, clipped, and brought to zero mean and
     unit contrast.  Where the specimen is light on dark (:mod:`tiltflow.preprocess.contrast`) there is nothing to divide by around it.
     A pattern fixed to the camera is subtracted.
     """
+    views = [int(view) for view in np.nonzero(included)[0]]
     ny, nx = int(stack.shape[1]), int(stack.shape[2])
     binning = max(-(-max(ny, nx) // params.max_size_px), 1)
     sigma = max(_FLATTEN_PER_WINDOW * window_px / binning, _LEAST_FLATTEN_PX)
-
-    def work(view: int) -> Image:
-        if not included[view]:
-            return np.zeros((ny // binning, nx // binning), np.float32)
-        return bin_image(np.asarray(stack[view]), binning)
-
-    images = np.stack(list(map_threads(work, range(len(included)), threads)))
-    light = is_light_on_dark(images[included])
+    images = np.empty((len(views), ny // binning, nx // binning), np.float32)
+    _fill(images, lambda place: bin_image(np.asarray(stack[views[place]]), binning), threads)
+    light = is_light_on_dark(images)
     local = LocalMean.of((ny // binning, nx // binning), sigma)
-    images = np.stack(list(map_threads(lambda image: flatten(image, local, light_on_dark=light), images, threads)))
-    if (pattern := find_pattern(images[included], threads)) is not None:
-        images[included] -= pattern.image
+    _fill(images, lambda place: flatten(images[place], local, light_on_dark=light), threads)
+    if (pattern := find_pattern(images, threads)) is not None:
+        images -= pattern.image
     levels = [_level(images, binning, threads)]
     for _ in range(_LEVELS_BELOW):
-        images = np.stack(list(map_threads(lambda image: bin_image(image, 2), images, threads)))
+        finer = images
+        images = np.empty((len(views), finer.shape[1] // 2, finer.shape[2] // 2), np.float32)
+        _fill(images, lambda place, finer=finer: bin_image(finer[place], 2), threads)
         if min(images.shape[1:]) < _LEAST_SIDE_PX:
             break
         levels.append(_level(images, levels[-1].bin * 2, threads))
     return levels
+
+
+def _fill(images: NDArray[np.float32], image_of: Callable[[int], Image], threads: int) -> None:
+    """Put what is made of each place into it."""
+
+    def work(place: int) -> None:
+        images[place] = image_of(place)
+
+    for _ in map_threads(work, range(len(images)), threads):
+        pass
 
 
 def flatten(image: Image, local_mean: LocalMean, *, light_on_dark: bool = False) -> Image:
