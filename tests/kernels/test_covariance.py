@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tiltflow.kernels import covariance as kernel
+from tiltflow.kernels import depths
 
 VIEWS, HALF, GROUPS, COLUMNS = 7, 5, 3, 11
 Z = np.arange(-HALF, HALF + 1)
@@ -37,6 +38,23 @@ def halves(profile):
 
 def phases(angles):
     return np.exp(-1j * angles[:, None] * Z)
+
+
+def sums(profile):
+    """Return the profile as even and odd sums over depths from 0, then those of its derivative."""
+    (even, odd), z = halves(profile), np.arange(HALF + 1)
+    return np.stack([even, odd, -z * odd, -z * even])
+
+
+def room_by_depth():
+    shapes = (depths.MATRICES, len(Z), len(Z)), (depths.BY_DEPTH, len(Z)), (depths.BY_VIEW + 2 * len(Z), VIEWS)
+    return [np.full(shape, np.nan) for shape in shapes]
+
+
+ALGEBRAS = [
+    pytest.param(kernel, sums, room, id="over views"),
+    pytest.param(depths, lambda profile: profile, room_by_depth, id="over depths"),
+]
 
 
 def lower(real, imaginary):
@@ -78,11 +96,12 @@ def test_a_matrix_that_is_not_positive_has_no_logarithm(spoilt):
     assert math.isnan(kernel.invert(real, np.zeros((4, 4)), np.empty((2, 4))))
 
 
-def test_what_is_explained_and_expected_of_depths_noise_and_signal(case):
+@pytest.mark.parametrize(("algebra", "given", "place"), ALGEBRAS)
+def test_what_is_explained_and_expected_of_depths_noise_and_signal(case, algebra, given, place):
     angles, profile, noise, signal, order, starts, data = case
     seen = np.arange(VIEWS) != 2
-    sums = np.ones((2, len(Z))), np.ones((2, GROUPS, VIEWS)), np.ones((3, GROUPS))
-    assert kernel.explain(angles, *halves(profile), noise, seen, signal, order, starts, data, *sums, *room())
+    found = np.ones((2, len(Z))), np.ones((2, GROUPS, VIEWS)), np.ones((3, GROUPS))
+    assert algebra.explain(angles, given(profile), noise, seen, signal, order, starts, data, *found, *place())
     depth, by_noise, power = np.ones((2, len(Z))), np.ones((2, GROUPS, VIEWS)), np.ones((3, GROUPS))
     phase = phases(angles)
     for group, (begin, end) in enumerate(pairwise(starts)):
@@ -100,17 +119,17 @@ def test_what_is_explained_and_expected_of_depths_noise_and_signal(case):
             (end - begin) * VIEWS,
             (end - begin) * np.linalg.slogdet(full)[1],
         )
-    for found, expected in zip(sums, (depth, by_noise, power), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    for each, expected in zip(found, (depth, by_noise, power), strict=True):
+        np.testing.assert_allclose(each, expected, rtol=1e-6)
 
 
-def test_predictions_and_their_change_with_tilt(case, rng):
+@pytest.mark.parametrize(("algebra", "given", "place"), ALGEBRAS)
+def test_predictions_and_their_change_with_tilt(case, rng, algebra, given, place):
     angles, profile, noise, signal, order, starts, data = case
-    to_tilt, (even, odd), z = rng.uniform(0.5, 2, VIEWS), halves(profile), np.arange(HALF + 1)
+    to_tilt = rng.uniform(0.5, 2, VIEWS)
     out = [np.full((VIEWS, COLUMNS), 7, np.complex64) for _ in range(3)]
     precision = np.full((VIEWS, COLUMNS), 7, np.float32)
-    sums = np.stack([even, odd, -z * odd, -z * even])
-    assert kernel.foretell(angles, sums, noise, to_tilt, signal, order, starts, data, *out, precision, *room())
+    assert algebra.foretell(angles, given(profile), noise, to_tilt, signal, order, starts, data, *out, precision, *place())
     phase = phases(angles)
     moved = (phase * (-1j * Z * profile)) @ phase.conj().T * to_tilt[:, None]
     for group, (begin, end) in enumerate(pairwise(starts)):
@@ -129,9 +148,38 @@ def test_predictions_and_their_change_with_tilt(case, rng):
     assert np.all(np.array(out)[:, :, order[starts[-1] :]] == 7), "what is in no ring is left alone"
 
 
-def test_a_covariance_that_is_not_positive_is_told(case):
+@pytest.mark.parametrize(("algebra", "given", "place"), ALGEBRAS)
+def test_a_covariance_that_is_not_positive_is_told(case, algebra, given, place):
     angles, profile, noise, signal, order, starts, data = case
-    sums = np.zeros((2, len(Z))), np.zeros((2, GROUPS, VIEWS)), np.zeros((3, GROUPS))
-    assert not kernel.explain(
-        angles, *halves(profile), -noise - 2, np.ones(VIEWS, bool), signal, order, starts, data, *sums, *room()
-    )
+    found = np.zeros((2, len(Z))), np.zeros((2, GROUPS, VIEWS)), np.zeros((3, GROUPS))
+    seen = np.ones(VIEWS, bool)
+    assert not algebra.explain(angles, given(profile), -noise - 2, seen, signal, order, starts, data, *found, *place())
+
+
+def test_sums_along_diagonals_give_the_diagonal_of_the_inverse(case):
+    angles, profile, noise, *_ = case
+    cosine, sine, inverse = np.empty((len(Z), VIEWS)), np.empty((len(Z), VIEWS)), np.empty((2, len(Z), len(Z)))
+    depths.turn(angles, cosine, sine)
+    np.testing.assert_allclose(cosine - 1j * sine, np.exp(-1j * np.arange(len(Z))[:, None] * angles), atol=1e-13)
+    over_noise, diagonals, diagonal = np.empty(VIEWS), np.empty((4, len(Z))), np.empty(VIEWS)
+    logarithm = depths.invert_by_depth(cosine, sine, np.sqrt(profile), noise[0], over_noise, inverse, np.empty((2, len(Z))))
+    depths.add_diagonals(inverse, np.sqrt(profile), diagonals)
+    depths.diagonal_of_inverse(cosine, sine, diagonals, over_noise, diagonal)
+    full = (phases(angles) * profile) @ phases(angles).conj().T + np.diag(noise[0])
+    np.testing.assert_allclose(diagonal, np.real(np.diag(np.linalg.inv(full))), rtol=1e-10)
+    assert logarithm == pytest.approx(np.linalg.slogdet(full)[1])
+
+
+@pytest.mark.parametrize("faintest", [1e-9, 1e-7])
+@pytest.mark.parametrize("least_noise", [1e-6, 1e-3])
+def test_a_faint_depth_and_little_noise_leave_matrices_over_depths_exact(case, rng, faintest, least_noise):
+    angles, profile, noise, signal, order, starts, data = case
+    profile = np.where(Z == HALF, faintest, profile)
+    noise = np.where(rng.random(noise.shape) < 0.5, least_noise, noise)
+    found = []
+    for algebra, given, place in ((kernel, sums, room), (depths, lambda profile: profile, room_by_depth)):
+        found.append((np.zeros((2, len(Z))), np.zeros((2, GROUPS, VIEWS)), np.zeros((3, GROUPS))))
+        seen = np.ones(VIEWS, bool)
+        assert algebra.explain(angles, given(profile), noise, seen, signal, order, starts, data, *found[-1], *place())
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4)

@@ -294,7 +294,10 @@ def sweep_depths(
 
 @kernel()
 def densest(differences: Floats, owner: NDArray[np.int64], radius: float, seen: NDArray[np.int64]) -> tuple[int, int]:
-    """Return the index of the difference with most owners within `radius`, and how many these are; `seen` `(owners,)` is room to work in."""
+    """Return the index of the difference with most owners within `radius`, and how many these are.
+
+    `seen` is room to work in, `(owners,)`.
+    """
     best, most = -1, 0
     for n in range(len(seen)):
         seen[n] = -1

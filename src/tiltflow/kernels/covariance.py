@@ -204,8 +204,8 @@ def invert_rings(
 ) -> None:
     """Write the inverse of the covariance of every frequency along x and ring, and its log-determinant, NaN where it is not positive.
 
-    `angles` is `(q, views)`, `noise` `(q, groups, views)`, `out` `(q, groups, views, views)` and `logarithms` `(q, groups)`; the other
-    parameters are those of :func:`explain`.
+    `angles` is `(q, views)`, `noise` `(q, groups, views)`, `out` `(q, groups, views, views)` and `logarithms` `(q, groups)`; `even` and
+    `odd` are what :func:`sums_over_depth` takes, and the other parameters those of :func:`explain`.
     """
     inverse = matrices[2:4]
     for q in range(len(angles)):
@@ -220,8 +220,7 @@ def invert_rings(
 @kernel(fastmath=REORDERED)
 def explain(
     angles: Floats,
-    even: Floats,
-    odd: Floats,
+    profile: Floats,
     noise: Floats,
     seen: NDArray[np.bool_],
     signal: Floats,
@@ -240,8 +239,8 @@ def explain(
     ----------
     angles
         `(views,)`: phase of each view at the depth of one pixel.
-    even, odd
-        `(half + 1,)`: the profile, as :func:`sums_over_depth` takes it.
+    profile
+        `(2, half + 1)` or more: what :func:`sums_over_depth` takes.
     noise
         `(groups, views)` over the signal.
     seen
@@ -266,7 +265,7 @@ def explain(
     size = len(angles)
     covariance, inverse, forms = matrices[:2], matrices[2:4], matrices[4:8]
     seen_by, solved, work = vectors[4:12], vectors[12:20], vectors[:4]
-    sums_over_depth(angles, even, odd, covariance, work)
+    sums_over_depth(angles, profile[0], profile[1], covariance, work)
     for i in range(size):
         for j in range(i + 1):
             forms[0, i, j], forms[1, i, j], forms[2, i, j], forms[3, i, j] = 0.0, 0.0, 0.0, 0.0

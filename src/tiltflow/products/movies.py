@@ -46,8 +46,8 @@ ENCODER: Mapping[str, str] = MappingProxyType(
         "x264-params": "mbtree=1:rc-lookahead=10:weightp=1:colorprim=bt709:transfer=bt709:colormatrix=bt709",
     }
 )
-"""Options of x264.  `mbtree`, which the preset leaves out, halves the files of smooth volumes.  Colours are those of BT.709, in which luma
-reaches from 16 (black) to 235 (white), as players assume by default."""
+"""Options of x264.  `mbtree`, which the preset leaves out, halves the files of smooth volumes.  Colours are those of BT.709, in which
+luma reaches from 16 (black) to 235 (white), as players assume by default."""
 
 
 @dataclass(frozen=True, slots=True)

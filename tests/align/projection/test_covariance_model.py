@@ -1,4 +1,4 @@
-"""The Gaussian model of a model against plain linear algebra, and against data drawn from itself."""
+"""The Gaussian model of a series against plain linear algebra, and against data drawn from itself."""
 
 from dataclasses import replace
 
@@ -159,3 +159,33 @@ def test_a_broadened_model_is_thicker_about_the_same_middle(model):
     assert loose.thickness > thin.thickness
     assert loose.middle == pytest.approx(thin.middle, abs=0.5)
     assert loose.profile.sum() == pytest.approx(1)
+
+
+def thicker(model):
+    """The same model over more depths than there are views, with nothing at those added."""
+    beyond = len(TANGENTS)
+    half = len(model.z) // 2 + beyond
+    return replace(model, z=np.arange(-half, half + 1, dtype=float), profile=np.pad(model.profile, beyond))
+
+
+def test_matrices_over_depths_and_over_views_tell_the_same(rng):
+    thin = replace(CovarianceModel.initial(5.0, 4, len(TANGENTS)), view_noise=rng.uniform(0.5, 2, 13))
+    thick = thicker(thin)
+    assert len(thin.z) <= len(TANGENTS) < len(thick.z)
+    spectra = drawn(thin, rng)
+    (after, likelihood), (after_thick, likelihood_thick) = (em_step(each, BAND, spectra, TANGENTS) for each in (thin, thick))
+    assert likelihood == pytest.approx(likelihood_thick, rel=1e-9)
+    for name in ("signal", "noise", "view_noise"):
+        np.testing.assert_allclose(getattr(after, name), getattr(after_thick, name), rtol=1e-6)
+    np.testing.assert_allclose(after.profile, after_thick.profile[13:-13], rtol=1e-6)
+    predictions, predictions_thick = (predict(each, BAND, spectra, TANGENTS) for each in (thin, thick))
+    for name in ("predicted", "by_tilt", "weighted", "precision"):
+        np.testing.assert_allclose(getattr(predictions, name), getattr(predictions_thick, name), rtol=1e-3, atol=1e-4)
+
+
+def test_a_depth_whose_power_has_died_out_stays_so(rng):
+    thin = CovarianceModel.initial(5.0, 4, len(TANGENTS))
+    profile = np.where(thin.z == thin.z[-1], 0.0, thin.profile)
+    after, _ = em_step(replace(thin, profile=profile / profile.sum()), BAND, drawn(thin, rng), TANGENTS)
+    assert after.profile[-1] == 0
+    assert np.isfinite(after.profile).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy
@@ -74,28 +75,28 @@ def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, w
     binning = max(-(-max(ny, nx) // params.max_size_px), 1)
     sigma = max(_FLATTEN_PER_WINDOW * window_px / binning, _LEAST_FLATTEN_PX)
     images = np.empty((len(views), ny // binning, nx // binning), np.float32)
-    _fill(images, lambda place: bin_image(np.asarray(stack[views[place]]), binning), threads)
+    _fill(images, lambda place: np.asarray(stack[views[place]]), binning, threads)
     light = is_light_on_dark(images)
     local = LocalMean.of((ny // binning, nx // binning), sigma)
-    _fill(images, lambda place: flatten(images[place], local, light_on_dark=light), threads)
+    _fill(images, lambda place: flatten(images[place], local, light_on_dark=light), 1, threads)
     if (pattern := find_pattern(images, threads)) is not None:
         images -= pattern.image
     levels = [_level(images, binning, threads)]
     for _ in range(_LEVELS_BELOW):
         finer = images
         images = np.empty((len(views), finer.shape[1] // 2, finer.shape[2] // 2), np.float32)
-        _fill(images, lambda place, finer=finer: bin_image(finer[place], 2), threads)
+        _fill(images, finer.__getitem__, 2, threads)
         if min(images.shape[1:]) < _LEAST_SIDE_PX:
             break
         levels.append(_level(images, levels[-1].bin * 2, threads))
     return levels
 
 
-def _fill(images: NDArray[np.float32], image_of: Callable[[int], Image], threads: int) -> None:
-    """Put what is made of each place into it."""
+def _fill(images: NDArray[np.float32], image_of: Callable[[int], NDArray[Any]], binning: int, threads: int) -> None:
+    """Put the image that belongs to each place into it, binned."""
 
     def work(place: int) -> None:
-        images[place] = image_of(place)
+        images[place] = bin_image(image_of(place), binning)
 
     for _ in map_threads(work, range(len(images)), threads):
         pass

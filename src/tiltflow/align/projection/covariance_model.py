@@ -20,6 +20,7 @@ Machine Learning, 2006, eq. 5.12).  IMOD has no counterpart.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -66,6 +67,8 @@ _PARTS = 8
 """Parts that the frequencies along x are shared out in: threads that are of use."""
 _WORTH_THREADS = 1_000_000
 """Frequencies times the third power of the views from which threads are used: about a millisecond of work."""
+_LEAST_SHARE = 1e-9
+"""Least power of a depth where matrices are over depths, which are divided by it: far below `_LEAST`."""
 _NOT_POSITIVE = "the covariance of the views is not positive"
 _VIEW_NOISE_BOUNDS = 0.05, 1e4
 """Bounds of the noise of a view relative to the typical one; a view of something else must be able to lose all weight."""
@@ -202,7 +205,9 @@ def _inverses(model: CovarianceModel, q: Floats, tangents: Floats, noise: Floats
     noise = noise + resolution_noise(q, tangents)[:, None]
     even, odd, _, _ = model.sums
     inverses, logarithms = np.empty((*noise.shape, len(tangents)), np.complex128), np.empty(noise.shape[:2])
-    covariance.invert_rings(2 * np.pi * q[:, None] * tangents, even, odd, noise, inverses, logarithms, *_room(len(tangents)))
+    views = len(tangents)
+    room = np.empty((covariance.MATRICES, views, views)), np.empty((covariance.VECTORS, views))
+    covariance.invert_rings(2 * np.pi * q[:, None] * tangents, even, odd, noise, inverses, logarithms, *room)
     if not np.all(np.isfinite(logarithms)):
         raise np.linalg.LinAlgError(_NOT_POSITIVE)
     return inverses, -logarithms
@@ -216,20 +221,17 @@ def em_step(
     Each variance is multiplied by the power that its component explains over the power it is expected to explain.  `depth` says
     whether the profile is estimated too.
     """
-    from tiltflow.kernels import covariance  # numba is slow to import
-
     chosen = np.arange(0, len(band.q), _STRIDE)
-    terms = _Terms.of(model, band, tangents)
-    even, odd, _, _ = model.sums
+    terms, algebra = _Terms.of(model, band, tangents), _Algebra.of(model, len(tangents))
 
     def at(some: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
         by_depth, noise = np.zeros((2, len(model.z))), np.zeros((2, band.groups, len(tangents)))
-        power, room = np.zeros((3, band.groups)), _room(len(tangents))
+        power, room = np.zeros((3, band.groups)), algebra.room()
         for q in some:
             sums, angles, seen = (by_depth, noise, power), terms.angles[q], terms.unresolved[q] < _RESOLVED_NOISE
             where = band.order[q], band.starts[q], spectra[q]
-            if not covariance.explain(
-                angles, even, odd, terms.noise + terms.unresolved[q], seen, model.signal, *where, *sums, *room
+            if not algebra.explain(
+                angles, algebra.profile, terms.noise + terms.unresolved[q], seen, model.signal, *where, *sums, *room
             ):
                 raise np.linalg.LinAlgError(_NOT_POSITIVE)
         return by_depth, noise, power
@@ -270,11 +272,35 @@ class _Terms:
         return cls(angles, resolution_noise(band.q, tangents), model.noise[:, None] * model.view_noise + _LEAST)
 
 
-def _room(views: int) -> tuple[Floats, Floats]:
-    """Return arrays for kernels to work in."""
-    from tiltflow.kernels import covariance  # numba is slow to import
+@dataclass(frozen=True, slots=True, eq=False)
+class _Algebra:
+    """The kernels for a model of some views: with matrices over depths, or over views where there are more depths.
 
-    return np.empty((covariance.MATRICES, views, views)), np.empty((covariance.VECTORS, views))
+    `explain` and `foretell` are those of :mod:`tiltflow.kernels.covariance` or of :mod:`tiltflow.kernels.depths`, `profile` is what they
+    take, and `shapes` are those of their room to work in.
+    """
+
+    explain: Callable[..., bool]
+    foretell: Callable[..., bool]
+    profile: Floats
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, model: CovarianceModel, views: int) -> _Algebra:
+        """Return those for `views` views."""
+        from tiltflow.kernels import covariance, depths  # numba is slow to import
+
+        size = len(model.z)
+        if size > views:
+            shapes = (covariance.MATRICES, views, views), (covariance.VECTORS, views)
+            return cls(covariance.explain, covariance.foretell, model.sums, shapes)
+        profile = np.maximum(model.profile, _LEAST_SHARE)
+        rooms = (depths.MATRICES, size, size), (depths.BY_DEPTH, size), (depths.BY_VIEW + 2 * size, views)
+        return cls(depths.explain, depths.foretell, profile, rooms)
+
+    def room(self) -> list[Floats]:
+        """Return arrays for the kernels to work in."""
+        return [np.empty(shape) for shape in self.shapes]
 
 
 def _shared(chosen: NDArray[np.intp]) -> list[NDArray[np.intp]]:
@@ -311,19 +337,17 @@ def _ratio(explained: Floats, expected: Floats) -> Floats:
 
 def predict(model: CovarianceModel, band: FrequencyBand, spectra: Spectra, tangents: Floats, *, threads: int = 1) -> Prediction:
     """Return each view as predicted from the others, the derivative by its tilt, and the weighted residual."""
-    from tiltflow.kernels import covariance  # numba is slow to import
-
     predicted, by_tilt, weighted = (np.zeros_like(spectra) for _ in range(3))
     precision = np.zeros(spectra.shape, np.float32)
-    terms = _Terms.of(model, band, tangents)
+    terms, algebra = _Terms.of(model, band, tangents), _Algebra.of(model, len(tangents))
 
     def at(some: NDArray[np.intp]) -> None:
-        room = _room(len(tangents))
+        room = algebra.room()
         for q in some:
             # A change of tilt by dt moves content at depth z by z / cos^2 t dt.
             to_tilt, noise = 2 * np.pi * band.q[q] * (1 + tangents**2), terms.noise + terms.unresolved[q]
-            given = terms.angles[q], model.sums, noise, to_tilt, model.signal, band.order[q], band.starts[q], spectra[q]
-            if not covariance.foretell(*given, predicted[q], by_tilt[q], weighted[q], precision[q], *room):
+            given = terms.angles[q], algebra.profile, noise, to_tilt, model.signal, band.order[q], band.starts[q], spectra[q]
+            if not algebra.foretell(*given, predicted[q], by_tilt[q], weighted[q], precision[q], *room):
                 raise np.linalg.LinAlgError(_NOT_POSITIVE)
 
     every = np.arange(len(band.q))
