@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from tiltflow.binning import bin_image
+from tiltflow.preprocess.binned_views import read_binned
 from tiltflow.preprocess.opaque_parts import without_opaque_parts
 
 LEVEL, SIZE, VIEWS = 1000.0, 160, 9
@@ -67,3 +69,33 @@ def test_views_left_out_are_not_looked_at_and_few_views_tell_nothing(views):
     bar(views, 2, 40)
     assert without_opaque_parts(views, np.arange(VIEWS) != 2).parts == {}
     assert without_opaque_parts(views[:4], ALL[:4]).parts == {}
+
+
+class Counted:
+    """A stack that counts how often each view is read."""
+
+    def __init__(self, images):
+        self.images, self.shape, self.read = images, images.shape, [0] * len(images)
+
+    def __getitem__(self, view):
+        self.read[view] += 1
+        return self.images[view]
+
+
+@pytest.mark.parametrize("size", [200, 256, 300, 530])
+def test_small_images_are_kept_of_views_that_need_no_repair(rng, size):
+    views = (LEVEL + rng.normal(0, 60, (VIEWS, size, size))).astype(np.float32)
+    views[2, : size // 4] *= 0.03
+    stack = Counted(views)
+    found = without_opaque_parts(stack, np.arange(VIEWS) != 4)
+    assert list(found.parts) == [2]
+    factor = -(-size // 256)
+    for view in range(VIEWS):
+        np.testing.assert_allclose(found.binned(view, factor), bin_image(found[view], factor), rtol=1e-6)
+        np.testing.assert_allclose(found.binned(view, factor + 1), bin_image(found[view], factor + 1), rtol=1e-6)
+    before = list(stack.read)
+    binned = read_binned(found, np.arange(VIEWS), 256)
+    assert [after - earlier for after, earlier in zip(stack.read, before, strict=True)] == [view in (2, 4) for view in range(VIEWS)]
+    np.testing.assert_array_equal(
+        binned.images, read_binned(np.stack([found[view] for view in range(VIEWS)]), np.arange(VIEWS), 256).images
+    )

@@ -19,6 +19,7 @@ from tiltflow.parallel import map_threads
 from tiltflow.preprocess.contrast import is_light_on_dark
 from tiltflow.preprocess.fixed_pattern import find_pattern
 from tiltflow.preprocess.local_mean import LocalMean
+from tiltflow.preprocess.opaque_parts import UnshadedStack
 
 Images = NDArray[np.float32]
 
@@ -103,7 +104,7 @@ def read_binned(
     shape = ny // binning, nx // binning
 
     def prepare(view: int) -> Images:
-        return bin_image(np.asarray(stack[view]), binning)
+        return stack.binned(view, binning) if isinstance(stack, UnshadedStack) else bin_image(np.asarray(stack[view]), binning)
 
     images = np.empty((len(views), *shape), np.float32)
     for place, image in enumerate(map_threads(prepare, (int(view) for view in views), threads)):

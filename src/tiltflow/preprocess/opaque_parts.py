@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from tiltflow.parallel import map_threads
 Images = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+_KEPT_PX = 256
+"""Larger side of the binned images that are kept, at most: that with which views are compared at first."""
 _SIZE_PX = 128
-"""Larger side of the binned images in which shadows are found; an edge is located to a hundredth of the field."""
+"""Larger side of those in which shadows are found, at most; an edge is located to a hundredth of the field."""
 _SMOOTH_PX = 1.0
 """Standard deviation of the Gaussian blur of these images: noise and beads of a pixel are not opaque then."""
 _BRIGHT_PERCENTILE = 75.0
@@ -59,7 +62,7 @@ class _Shadow:
 
 
 class UnshadedStack:
-    """A stack whose opaque parts are replaced by the level around them as views are read.
+    """A stack whose opaque parts are replaced by the level around them as views are read, and which remembers small images of its views.
 
     Attributes
     ----------
@@ -67,9 +70,10 @@ class UnshadedStack:
         Part of the field that is replaced in each view that has an opaque part, counted from 0.
     """
 
-    def __init__(self, stack: Stack, shadows: Mapping[int, _Shadow]) -> None:
+    def __init__(self, stack: Stack, shadows: Mapping[int, _Shadow], small: Mapping[int, Images] = MappingProxyType({})) -> None:
         self._stack = stack
         self._shadows = shadows
+        self._small = {view: image for view, image in small.items() if view not in shadows}
         self.parts = {view: shadow.part for view, shadow in shadows.items()}
 
     @property
@@ -90,6 +94,12 @@ class UnshadedStack:
         shadow = self._shadows.get(int(view))
         return np.asarray(image) if shadow is None else _filled(np.asarray(image, np.float32), shadow)
 
+    def binned(self, view: int, factor: int) -> Images:
+        """Return a view binned by a whole factor (:func:`tiltflow.binning.bin_image`); not to be written to."""
+        if view in self._small and factor == _kept_binning(self.shape[1:]):
+            return self._small[view]
+        return bin_image(self[view], factor)
+
 
 def without_opaque_parts(stack: Stack, included: NDArray[np.bool_], *, threads: int = 1) -> UnshadedStack:
     """Return a stack without the parts of single views that something opaque covers.
@@ -106,16 +116,36 @@ def without_opaque_parts(stack: Stack, included: NDArray[np.bool_], *, threads: 
     views = np.flatnonzero(included).tolist()
     if len(views) < _FEWEST_VIEWS:
         return UnshadedStack(stack, {})
-    found = dict(zip(views, map_threads(lambda view: _shadow_of(stack[view]), views, threads), strict=True))
+    shape = tuple(stack.shape[1:])
+    kept, further = _kept_binning(shape), _binning(shape) // _kept_binning(shape)
+
+    def look(view: int) -> tuple[Images, _Shadow | None]:
+        small = bin_image(stack[view], kept)
+        return small, _shadow_of(bin_image(small, further))
+
+    small: dict[int, Images] = {}
+    found: dict[int, _Shadow | None] = {}
+    for view, (image, shadow) in zip(views, map_threads(look, views, threads), strict=True):
+        small[view], found[view] = image, shadow
     usual = float(np.median([0.0 if each is None else each.part for each in found.values()]))
-    return UnshadedStack(
-        stack, {view: each for view, each in found.items() if each is not None and each.part > usual + _LEAST_PART}
-    )
+    shadows = {view: each for view, each in found.items() if each is not None and each.part > usual + _LEAST_PART}
+    return UnshadedStack(stack, shadows, small)
 
 
-def _shadow_of(image: NDArray[Any]) -> _Shadow | None:
-    """Return the shadow in a view; None where there is none."""
-    small = scipy.ndimage.gaussian_filter(_binned(image), _SMOOTH_PX, mode="nearest")
+def _kept_binning(shape: tuple[int, ...]) -> int:
+    """Return the binning of the images of views `(ny, nx)` that are kept."""
+    return max(-(-max(shape) // _KEPT_PX), 1)
+
+
+def _binning(shape: tuple[int, ...]) -> int:
+    """Return the binning of the images of views `(ny, nx)` in which shadows are found."""
+    kept = _kept_binning(shape)
+    return kept if max(shape) <= _SIZE_PX * kept else 2 * kept
+
+
+def _shadow_of(binned: Images) -> _Shadow | None:
+    """Return the shadow in a binned view; None where there is none."""
+    small = scipy.ndimage.gaussian_filter(binned, _SMOOTH_PX, mode="nearest")
     level = float(np.percentile(small, _BRIGHT_PERCENTILE))
     if level <= 0 or float(small.min()) < -_BELOW_ZERO * level:
         return None
@@ -133,10 +163,6 @@ def _shadow_of(image: NDArray[Any]) -> _Shadow | None:
     mask = np.clip(scipy.ndimage.gaussian_filter(wide.astype(np.float32), _SOFT_PX, mode="nearest"), 0, 1)
     mask[dark] = 1.0
     return _Shadow(mask, np.asarray((around + least * far) / (weight + least), np.float32), part)
-
-
-def _binned(image: NDArray[Any]) -> Images:
-    return bin_image(image, max(-(-max(image.shape) // _SIZE_PX), 1))
 
 
 def _at_the_border(dark: Mask, opaque: Mask) -> Mask:
@@ -157,7 +183,7 @@ def _filled(image: Images, shadow: _Shadow) -> Images:
 
 def _enlarged(small: Images, shape: tuple[int, ...]) -> Images:
     """Return a binned image at full size, by linear interpolation between the centres of its pixels."""
-    factor = max(-(-max(shape) // _SIZE_PX), 1)
+    factor = _binning(shape)
     rows, columns = ((np.arange(n) + 0.5) / factor - 0.5 for n in shape)
     grid = np.meshgrid(rows, columns, indexing="ij")
     return np.asarray(scipy.ndimage.map_coordinates(small, grid, order=1, mode="nearest"), np.float32)
