@@ -6,6 +6,7 @@ host names and equal process numbers, and a number is used again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -25,8 +26,13 @@ _NAME = re.compile(rf"\.?.*?-({_TOKEN.pattern})(?:\.[^.]*)?")
 
 def new_token() -> str:
     """Return a text for a name that no other name has, and that says whom it belongs to."""
-    pid = os.getpid()
-    return f"{_place()}-{pid:x}-{_start(pid) or _UNTOLD:x}-{secrets.token_hex(8)}"
+    return f"{_of_process(os.getpid())}-{secrets.token_hex(8)}"
+
+
+@functools.lru_cache(1)
+def _of_process(pid: int) -> str:
+    """Return what all tokens of this process begin with."""
+    return f"{_place()}-{pid:x}-{_start(pid) or _UNTOLD:x}"
 
 
 def is_gone(token: str) -> bool | None:

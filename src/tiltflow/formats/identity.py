@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tiltflow.checksum import sha256_of
 from tiltflow.errors import InputChangedError, LocationError
+from tiltflow.formats.file_state import State, state_of
 from tiltflow.formats.frame_stacks import frame_files
 from tiltflow.formats.sources import side_files
 from tiltflow.parallel import map_threads, usable_cores
@@ -22,8 +23,6 @@ _READ = 256 << 10
 _REMEMBERED = 256
 """Stacks whose checksum a process remembers; a run asks for each a few times."""
 
-State = tuple[int, int, int, int]
-"""Inode, bytes, and times of the last change of contents and of anything, ns."""
 Known = tuple[State, str]
 """State of a stack at some time, and its checksum then."""
 _WRITTEN = 3
@@ -96,18 +95,6 @@ def _known(path: Path, known: Known | None) -> Known:
     if state_of(path) != state:
         raise InputChangedError(_changed(path))
     return state, checksum
-
-
-def state_of(path: Path) -> State:
-    """Return the state of a file on disk, links followed.
-
-    Raises
-    ------
-    OSError
-        If it cannot be asked for.
-    """
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def require_same(path: Path, before: Identity) -> None:

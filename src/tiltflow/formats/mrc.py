@@ -22,7 +22,8 @@ import os
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.errors import FormatError
+from tiltflow.formats.file_state import State, state_of
 from tiltflow.formats.mrcheader import HEADER_BYTES, MrcHeader, read_header
 from tiltflow.formats.mrcwriter import MrcWriter, convert, render_label
 from tiltflow.formats.wrapped import Reading, Sign, sign_of
@@ -61,7 +63,7 @@ def open_mrc_series(path: str | os.PathLike[str]) -> MrcFile:
     header = stack.header
     asked = header.mode == 1 or (header.mode == 0 and header.dtype.kind == "i" and not header.is_stamped)
     if asked:
-        reading = sign_of(_sample(stack))
+        reading = _sign_in(stack.path, state_of(stack.path))
         if _is_unsigned(reading, header):
             stack.read_unsigned(reading.negative)
     return stack
@@ -69,6 +71,18 @@ def open_mrc_series(path: str | os.PathLike[str]) -> MrcFile:
 
 _SAMPLED_VIEWS, _SAMPLED_BANDS, _SAMPLED_ROWS = 256, 3, 8
 """Views of which pixels are looked at, and in each, bands and rows of a band."""
+_REMEMBERED = 256
+"""Files whose sample a process remembers: a run opens its stack half a dozen times."""
+
+
+@lru_cache(_REMEMBERED)
+def _sign_in(path: Path, _state: State) -> Reading:
+    """Return what a sample of the pixels of a file says about their sign, while it stays in a state."""
+    stack = MrcFile(path)
+    try:
+        return sign_of(_sample(stack))
+    finally:
+        stack.close()
 
 
 def _sample(stack: MrcFile) -> Iterator[NDArray[Any]]:

@@ -19,7 +19,7 @@ from tiltflow import describe, stopping
 from tiltflow.delivery.cleanup import make_scratch
 from tiltflow.delivery.names import why_unusable
 from tiltflow.errors import FormatError, InputChangedError, LocationError
-from tiltflow.formats.identity import State, state_of
+from tiltflow.formats.file_state import State, state_of
 from tiltflow.formats.mrc import open_mrc, read_header
 from tiltflow.formats.tilts import read_tilts
 from tiltflow.formats.transforms import read_transforms
