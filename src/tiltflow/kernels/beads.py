@@ -25,6 +25,8 @@ _CENTRE_PX = 1e-9
 _SMOOTH = 0.2
 """Least value about a maximum, as a fraction of it, from which its logarithm is taken: about a bead of 4 samples it is 0.5, and the
 logarithm of what is next to nothing would make of noise a peak several times as high."""
+_AT_ONCE = 32
+"""Pixels whose heights are looked at together: one in thousands is a maximum."""
 _NO_DEPTH = 1e-12
 """Squared displacement, pixels, between neighbouring depths below which a view does not resolve depth."""
 
@@ -78,33 +80,49 @@ def copy_around(image: Image, xy: Floats, reach: float, factor: float, out: Imag
 
 
 @kernel()
+def _is_highest(response: Image, j: int, i: int, radius: float) -> bool:
+    """Return whether a pixel is the highest within `radius`; of equal ones the first is."""
+    ny, nx = response.shape
+    reach, value = int(np.ceil(radius)), response[j, i]
+    for q in range(max(j - reach, 0), min(j + reach + 1, ny)):
+        for p in range(max(i - reach, 0), min(i + reach + 1, nx)):
+            other = response[q, p]
+            if other >= value and (q - j) ** 2 + (p - i) ** 2 <= radius * radius:
+                if other > value or q < j or (q == j and p < i):
+                    return False
+    return True
+
+
+@kernel()
 def local_maxima(response: Image, threshold: float, radius: float, margin: int, out: NDArray[np.int32]) -> int:
     """Write `(row, column)` of the pixels above `threshold` that are the highest within `radius`; return how many there are.
 
     Pixels nearer than `margin` to an edge do not count, nor do those beyond the length of `out`.
     """
     ny, nx = response.shape
-    reach = int(np.ceil(radius))
     count = 0
     for j in range(max(margin, 1), ny - max(margin, 1)):
-        for i in range(max(margin, 1), nx - max(margin, 1)):
-            value = response[j, i]
-            if value < threshold or value < response[j, i - 1] or value < response[j, i + 1]:
+        i, last = max(margin, 1), nx - max(margin, 1)
+        while i < last:
+            end = min(i + _AT_ONCE, last)
+            row, some = response[j, i:end], 0
+            for p in range(len(row)):
+                some |= row[p] >= threshold
+            if not some:
+                i = end
                 continue
-            highest = True
-            for q in range(max(j - reach, 0), min(j + reach + 1, ny)):
-                for p in range(max(i - reach, 0), min(i + reach + 1, nx)):
-                    if (q - j) ** 2 + (p - i) ** 2 > radius * radius:
-                        continue
-                    other = response[q, p]
-                    if other > value or (other == value and (q, p) < (j, i)):
-                        highest = False
-                        break
-                if not highest:
-                    break
-            if highest and count < out.shape[0]:
-                out[count, 0], out[count, 1] = j, i
-                count += 1
+            while i < end:
+                value = response[j, i]
+                if (
+                    value >= threshold
+                    and value >= response[j, i - 1]
+                    and value >= response[j, i + 1]
+                    and _is_highest(response, j, i, radius)
+                    and count < out.shape[0]
+                ):
+                    out[count, 0], out[count, 1] = j, i
+                    count += 1
+                i += 1
     return count
 
 
