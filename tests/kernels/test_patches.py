@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tiltflow.kernels.patches import add_couplings, cut_window, fill_covariance, invert_unsettled, take_cells, turn_cells
+from tiltflow.kernels.patches import (
+    add_couplings,
+    add_products,
+    cut_window,
+    fill_covariance,
+    invert_unsettled,
+    take_cells,
+    turn_cells,
+)
 
 
 def keys(d: np.ndarray, a: float = -0.5) -> np.ndarray:
@@ -116,3 +124,20 @@ def test_couplings_are_sums_over_bins_of_real_products(rng: np.random.Generator,
     below = np.tril_indices(7)
     np.testing.assert_allclose(out[:, *below], wanted[:, *below], rtol=1e-5)
     assert (out[:, *np.triu_indices(7, 1)] == 2).all()
+
+
+def test_products_with_the_whitened_spectra_give_slope_and_agreement(rng: np.random.Generator) -> None:
+    bins, views, cells = 5, 4, 7
+    spectra, whitened = ((rng.normal(size=(2, bins, views, cells))).astype(np.float32) for _ in range(2))
+    spectra, whitened = ((each[0] + 1j * each[1]).astype(np.complex64) for each in (spectra, whitened))
+    precision = (rng.uniform(1.5, 3, (bins, views, 1)) * np.eye(views)).astype(np.complex64)
+    cross = spectra.conj() @ np.swapaxes(spectra, 1, 2)
+    x, y = rng.normal(size=bins), rng.normal(size=(bins, cells)).astype(np.float32)
+    slope, sums = np.ones((views, 2)), np.ones((3, views))
+    add_products(spectra, whitened, precision, cross, x, y, slope, sums)
+    turn = (spectra.conj() * whitened).imag
+    np.testing.assert_allclose(slope - 1, np.stack([np.einsum("bic,b->i", turn, x), np.einsum("bic,bc->i", turn, y)], 1), rtol=1e-5)
+    own = np.einsum("bii->bi", precision).real[..., None]
+    predicted = spectra - whitened / own
+    parts = (spectra.conj() * predicted).real, np.abs(spectra) ** 2, np.abs(predicted) ** 2
+    np.testing.assert_allclose(sums - 1, [((1 - 1 / own) * part).sum(axis=(0, 2)) for part in parts], rtol=1e-5)

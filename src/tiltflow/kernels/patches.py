@@ -161,6 +161,43 @@ def invert_unsettled(
 
 
 @kernel(fastmath=REORDERED)
+def add_products(
+    spectra: NDArray[np.complex64],
+    whitened: NDArray[np.complex64],
+    precision: NDArray[np.complex64],
+    cross: NDArray[np.complex64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float32],
+    slope: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> None:
+    """Add what the spectra of a patch `(bins, views, cells)` and their product with the precision say of each view.
+
+    `x` `(bins,)` and `y` `(bins, cells)` are frequencies.  To `slope` `(views, 2)` the sums of `Im(conj(a) w) x` and `Im(conj(a) w) y` are
+    added; to `sums` `(3, views)`, each times `1 - 1 / own`, with `own` the diagonal of the precision, those of `conj(a) p`, `|a|^2` and
+    `|p|^2`, with `p = a - w / own` the prediction of a view from the others.
+    """
+    for b in range(spectra.shape[0]):
+        for i in range(spectra.shape[1]):
+            given, changed, along_y = spectra[b, i], whitened[b, i], y[b]
+            twist, twist_y, together, square = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+            for c in range(len(given)):
+                one, two = given[c], changed[c]
+                turn = one.real * two.imag - one.imag * two.real
+                twist += turn
+                twist_y += turn * along_y[c]
+                together += one.real * two.real + one.imag * two.imag
+                square += two.real * two.real + two.imag * two.imag
+            slope[i, 0] += x[b] * twist
+            slope[i, 1] += twist_y
+            own, power = float(precision[b, i, i].real), float(cross[b, i, i].real)
+            known, lost = 1.0 - 1.0 / own, together / own
+            sums[0, i] += known * (power - lost)
+            sums[1, i] += known * power
+            sums[2, i] += known * (power - 2.0 * lost + square / (own * own))
+
+
+@kernel(fastmath=REORDERED)
 def add_couplings(
     precision: NDArray[np.complex64],
     other: NDArray[np.complex64],

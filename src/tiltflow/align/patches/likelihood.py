@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tiltflow.align.patches.patch_spectra import FrequencyCells, Spectra
 from tiltflow.align.patches.view_covariances import Covariance
 from tiltflow.align.robust_scale import SD_OF_MEDIAN
-from tiltflow.kernels.patches import add_couplings
+from tiltflow.kernels.patches import add_couplings, add_products
 
 Floats = NDArray[np.float64]
 
@@ -70,32 +70,19 @@ def compare(
     independent
         Fraction of them that are independent.
     """
-    scale = 2 * independent
-    whitened = precision @ spectra
-    twist = (spectra.conj() * whitened).imag
+    scale, views = 2 * independent, spectra.shape[1]
     x, y = 2 * np.pi * cells.bin_x, (2 * np.pi * cells.y * cells.valid).astype(np.float32)
-    slope = -scale * np.stack([x @ twist.sum(axis=2), (twist @ y[..., None])[..., 0].sum(axis=0)], axis=-1)
+    slope, sums = np.zeros((views, 2)), np.zeros((3, views))
+    add_products(spectra, precision @ spectra, precision, cross, x, y, slope, sums)
     # A bin has one x frequency, and y frequencies as often negative as positive: their mean square counts.
     mean = np.divide(y.sum(axis=1), cells.count), np.divide((y**2).sum(axis=1), cells.count)
     moments = scale * np.stack([x**2, x * mean[0], mean[1]])
     return Comparison(
-        np.asarray(slope, np.float64),
+        -scale * slope,
         _stiffness(precision, cross, moments, conjugate=False),
         _stiffness(precision, settled, moments * cells.count, conjugate=True),
-        _agreement(spectra, cross, whitened, precision),
+        sums[0] / np.sqrt(np.maximum(sums[1] * sums[2], 1e-30)),
     )
-
-
-def _agreement(spectra: Spectra, cross: Covariance, whitened: Spectra, precision: Covariance) -> Floats:
-    """Return the correlation of each view with a - whitened / own, its prediction, weighted by the variance predicted."""
-    own = np.einsum("bii->bi", precision).real
-    power = np.einsum("bii->bi", cross).real
-    together = (spectra.conj() * whitened).real.sum(axis=2) / own
-    predicted = power - 2 * together + (whitened.real**2 + whitened.imag**2).sum(axis=2) / own**2
-    known = 1 - 1 / own
-    product = (known * (power - together)).sum(axis=0)
-    norm = (known * power).sum(axis=0) * (known * predicted).sum(axis=0)
-    return np.asarray(product / np.sqrt(np.maximum(norm, 1e-30)), np.float64)
 
 
 def _stiffness(precision: Covariance, other: Covariance, moments: Floats, *, conjugate: bool) -> Floats:

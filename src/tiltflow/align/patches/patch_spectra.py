@@ -232,7 +232,9 @@ class _Cutter:
         pixel = np.round(corner - first).astype(int)
         resampled = np.empty((pixel[:, 1].max() + ny, pixel[:, 0].max() + nx), np.float32)
         cut_window(level.images[view], self._centre + plane @ first, plane, resampled)
-        windows = np.stack([resampled[y : y + ny, x : x + nx] for x, y in pixel]) * self._window
+        windows = np.empty((len(pixel), ny, nx), np.float32)
+        for (x, y), window in zip(pixel, windows, strict=True):
+            np.multiply(resampled[y : y + ny, x : x + nx], self._window, out=window)
         by_row, by_column = self._phases(corner - first - pixel)
         take_cells(scipy.fft.rfft2(windows), cells.row, cells.column, factor, by_row, by_column, view, out)
 
