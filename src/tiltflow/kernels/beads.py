@@ -86,10 +86,9 @@ def _is_highest(response: Image, j: int, i: int, radius: float) -> bool:
     reach, value = int(np.ceil(radius)), response[j, i]
     for q in range(max(j - reach, 0), min(j + reach + 1, ny)):
         for p in range(max(i - reach, 0), min(i + reach + 1, nx)):
-            other = response[q, p]
-            if other >= value and (q - j) ** 2 + (p - i) ** 2 <= radius * radius:
-                if other > value or q < j or (q == j and p < i):
-                    return False
+            near, other = (q - j) ** 2 + (p - i) ** 2 <= radius * radius, response[q, p]
+            if near and (other > value or (other == value and (q < j or (q == j and p < i)))):
+                return False
     return True
 
 

@@ -173,9 +173,9 @@ def add_products(
 ) -> None:
     """Add what the spectra of a patch `(bins, views, cells)` and their product with the precision say of each view.
 
-    `x` `(bins,)` and `y` `(bins, cells)` are frequencies.  To `slope` `(views, 2)` the sums of `Im(conj(a) w) x` and `Im(conj(a) w) y` are
-    added; to `sums` `(3, views)`, each times `1 - 1 / own`, with `own` the diagonal of the precision, those of `conj(a) p`, `|a|^2` and
-    `|p|^2`, with `p = a - w / own` the prediction of a view from the others.
+    `x` `(bins,)` and `y` `(bins, cells)` are frequencies.  To `slope` `(views, 2)` the sums of `Im(conj(a) w) x` and `Im(conj(a) w) y`
+    are added; to `sums` `(3, views)`, each times `1 - 1 / own`, with `own` the diagonal of the precision, those of `conj(a) p`,
+    `|a|^2` and `|p|^2`, with `p = a - w / own` the prediction of a view from the others.
     """
     for b in range(spectra.shape[0]):
         for i in range(spectra.shape[1]):

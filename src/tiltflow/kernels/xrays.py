@@ -54,7 +54,7 @@ def block_statistics(image: Image, edges_y: Ints, edges_x: Ints, mean: Floats, s
             # Of single precision are the sums along a row, of distances from a mean: exact to a millionth of the spread.
             centre = 0.0
             for x in range(first, last):
-                centre += image[edges_y[by], x]
+                centre += float(image[edges_y[by], x])
             centre /= max(last - first, 1)
             limit, step_limit = np.float32(np.inf), np.float32(np.inf)
             spread, step_spread = 0.0, 0.0
@@ -73,13 +73,13 @@ def block_statistics(image: Image, edges_y: Ints, edges_x: Ints, mean: Floats, s
                         inside = np.float32(1) if abs(step) <= step_limit else np.float32(0)
                         m += inside
                         t += inside * step * step
-                    count += n
-                    total += s
-                    square += q
-                    steps += m
-                    step_square += t
+                    count += float(n)
+                    total += float(s)
+                    square += float(q)
+                    steps += float(m)
+                    step_square += float(t)
                 offset = total / max(count, 1.0)
-                centre = middle + offset
+                centre = float(middle) + offset
                 spread = math.sqrt(max(square / max(count, 1.0) - offset * offset, 0.0))
                 step_spread = math.sqrt(step_square / max(steps, 1.0))
                 limit, step_limit = np.float32(CLIP_SD * spread), np.float32(CLIP_SD * step_spread)
