@@ -113,16 +113,17 @@ def align_views(
     views = without_opaque_parts(without_offset(stack), included, threads=threads)
     if views.remark:
         observer.warn(views.remark)
-    # Beads are found in each view by itself, so that they are looked for while the views are placed; in large views one after the other,
-    # as threads do not wait for each other there.
+    # Beads are found in each view by itself, so that they are looked for while the views are placed, whose threads wait for each other;
+    # in large views one after the other, as they do not there.
     at_once = methods[0] == "gold" and stack.shape[1] * stack.shape[2] <= _SMALL_PX
-    everything, each = included.copy(), left_of(threads) if at_once else threads
+    everything = included.copy()
 
     def beads(progress: Progress) -> FoundBeads:
-        return beads_of(views, tilts, pixel_size_angstrom, everything, params, each, progress)
+        lent = left_of(threads) if at_once else threads
+        return beads_of(views, tilts, pixel_size_angstrom, everything, params, lent, progress)
 
     with beside(beads, threads=threads if at_once else 1) as found_beads:
-        coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, each, axis_told=axis_told)
+        coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads, axis_told=axis_told)
         included[list(coarse.lost)] = False
         start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads, pieces, found_beads)
         outcomes = _Attempts(start, observer, name, told_deg).made(methods)
