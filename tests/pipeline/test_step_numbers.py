@@ -3,7 +3,7 @@
 `tests/data/steps/fingerprints.json` holds each step's number, and figures of its output at that number.  When a test here fails
 because an output has changed on purpose, raise the number of the step and of no other, and renew the file:
 
-    python tests/pipeline/test_step_numbers.py
+    python -m tests.pipeline.test_step_numbers
 """
 
 from __future__ import annotations
