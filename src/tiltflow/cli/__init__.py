@@ -18,8 +18,9 @@ from tiltflow.cli.streams import forgive_output
 
 __all__ = ["INTERRUPTED", "NONE_SUCCEEDED", "NOT_TOLD", "SOME_FAILED", "USAGE_ERROR", "app", "main", "process"]
 
-_NEW_OBJECTS = 400_000
-"""Objects after which Python looks for those that refer to each other only; its own 700 are for programs that make many such."""
+_NEW_OBJECTS, _FIRST_OBJECTS = 50_000, 400_000
+"""Objects after which Python looks for those that refer to each other only, and after which for the first time: its own 700 are for
+programs that make many such, and a short run ends before the latter."""
 
 
 def main() -> None:
@@ -37,7 +38,16 @@ def main() -> None:
 def process() -> None:
     """Run the command line as all that this process does."""
     # Modules and records are what there is most of, and they stay: to look through them for rings takes a fiftieth of a short run.
-    gc.set_threshold(_NEW_OBJECTS)
+    gc.set_threshold(_FIRST_OBJECTS)
+    gc.callbacks.append(_leave_out_what_stays)
     this_process_is_ours()
     with without_taking_apart():
         main()
+
+
+def _leave_out_what_stays(phase: str, _info: dict[str, int]) -> None:
+    """After the first look leave out what is there, most of which stays, and look more often: what a series leaves behind goes."""
+    if phase == "stop":
+        gc.callbacks.remove(_leave_out_what_stays)
+        gc.freeze()
+        gc.set_threshold(_NEW_OBJECTS)
