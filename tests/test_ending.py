@@ -46,3 +46,16 @@ def test_the_command_gives_its_status_to_the_shell():
         [sys.executable, "-m", "tiltflow", "run", "--no-such-option"], capture_output=True, timeout=60, check=False
     )
     assert done.returncode == 2
+
+
+def test_what_a_series_leaves_behind_is_looked_for_once_there_is_much():
+    program = """
+import gc
+from tiltflow import cli
+
+cli.main = lambda: [[] for _ in range(450_000)]
+cli.process()
+print(gc.get_threshold()[0], gc.get_freeze_count() > 10_000, cli._leave_out_what_stays in gc.callbacks)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["50000", "True", "False"]

@@ -42,6 +42,12 @@ def test_counts_that_became_negative_are_read_without_a_sign(
     assert "counts above 32767 stored as signed numbers, and are read without a sign (unsigned, 16 bits)" in problem.message
 
 
+def test_a_file_that_is_written_again_is_asked_again(make_mrc: MakeMrc, rng: np.random.Generator) -> None:
+    counts = noise(rng, 32768, 3000).astype(np.uint16)
+    assert open_mrc_series(make_mrc(counts.view(np.int16))).dtype == np.uint16
+    assert open_mrc_series(make_mrc((counts // 4).view(np.int16))).dtype == np.int16
+
+
 def test_it_is_said_of_the_series(make_mrc: MakeMrc, rng: np.random.Generator) -> None:
     path = make_mrc(noise(rng, 32768, 3000).astype(np.uint16).view(np.int16), order=">")
     write_tilts(path.with_suffix(".rawtlt"), np.arange(5.0))

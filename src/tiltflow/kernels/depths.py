@@ -28,9 +28,9 @@ Numbers = NDArray[np.intp]
 
 MATRICES = 2
 """Matrices of `(depths, depths)` that :func:`explain` and :func:`foretell` work in."""
-BY_DEPTH = 22
+BY_DEPTH = 21
 """Vectors of `(depths,)` that they work in."""
-BY_VIEW = 34
+BY_VIEW = 28
 """Vectors of `(views,)` that they work in, beside two for each depth."""
 
 
