@@ -66,13 +66,11 @@ def test_positions_follow_the_formula(views: np.ndarray, points: np.ndarray) -> 
 
 def test_derivatives_are_those_of_finite_differences(views: np.ndarray, points: np.ndarray) -> None:
     by_view, by_point = _jacobians(views, points)
-    jv, jp = np.empty((2, 7)), np.empty((VIEWS, 2, 3))
+    jv, jp = np.empty((TRACKS, VIEWS, 2, 7)), np.empty((VIEWS, 2, 3))
     kernel.point_jacobians(views, jp)
-    for j, point in enumerate(points):
-        for i, view in enumerate(views):
-            kernel.view_jacobian(view, point, jv)
-            np.testing.assert_allclose(jv, by_view[j, i], rtol=1e-6, atol=1e-5)
-            np.testing.assert_allclose(jp[i], by_point[j, i], rtol=1e-6, atol=1e-8)
+    kernel.view_jacobians(views, points, jv)
+    np.testing.assert_allclose(jv, by_view, rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(np.broadcast_to(jp, by_point.shape), by_point, rtol=1e-6, atol=1e-8)
 
 
 def test_normal_equations_are_the_products_of_dense_jacobians(
@@ -96,27 +94,6 @@ def test_normal_equations_are_the_products_of_dense_jacobians(
     np.testing.assert_allclose(cross, np.einsum("jiap,jiab,jibq->jpq", by_point, weight, by_variable), **close)
     np.testing.assert_allclose(normal, np.einsum("jiap,jiab,jibq->jpq", by_point, weight, by_point), **close)
     np.testing.assert_allclose(right, np.einsum("jiap,jiab,jib->jp", by_point, weight, residual), **close)
-
-
-def test_normal_equations_of_joint_errors_are_the_products_of_dense_jacobians(
-    views: np.ndarray, points: np.ndarray, rng: np.random.Generator
-) -> None:
-    size = 2 * VIEWS
-    residual, factor = rng.normal(size=(TRACKS, size)), rng.normal(size=(TRACKS, size, size))
-    weight = factor @ np.swapaxes(factor, 1, 2)
-    by_view, by_point = _jacobians(views, points)
-    view_normal, view_right = np.zeros((7 * VIEWS, 7 * VIEWS)), np.zeros(7 * VIEWS)
-    cross, normal, right = np.zeros((TRACKS, 3, 7 * VIEWS)), np.zeros((TRACKS, 3, 3)), np.zeros((TRACKS, 3))
-    kernel.accumulate_joint(views, points, residual, weight, view_normal, view_right, cross, normal, right)
-    by_all = np.zeros((TRACKS, VIEWS, 2, VIEWS, 7))
-    by_all[:, np.arange(VIEWS), :, np.arange(VIEWS)] = np.moveaxis(by_view, 1, 0)
-    by_all, by_point = by_all.reshape(TRACKS, size, 7 * VIEWS), by_point.reshape(TRACKS, size, 3)
-    close = {"rtol": 1e-5, "atol": 5e-2}
-    np.testing.assert_allclose(np.tril(view_normal), np.tril(np.einsum("jap,jab,jbq->pq", by_all, weight, by_all)), **close)
-    np.testing.assert_allclose(view_right, np.einsum("jap,jab,jb->p", by_all, weight, residual), **close)
-    np.testing.assert_allclose(cross, np.einsum("jap,jab,jbq->jpq", by_point, weight, by_all), **close)
-    np.testing.assert_allclose(normal, np.einsum("jap,jab,jbq->jpq", by_point, weight, by_point), **close)
-    np.testing.assert_allclose(right, np.einsum("jap,jab,jb->jp", by_point, weight, residual), **close)
 
 
 def test_whitening_solves_with_the_triangular_factor(rng: np.random.Generator) -> None:

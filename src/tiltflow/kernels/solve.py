@@ -66,6 +66,14 @@ def view_jacobian(view: Floats, point: Floats, out: Floats) -> None:
 
 
 @kernel()
+def view_jacobians(views: Floats, points: Floats, out: Floats) -> None:
+    """Write the derivatives of positions by the parameters of their views to `out` `(points, views, 2, 7)`."""
+    for j in range(points.shape[0]):
+        for i in range(views.shape[0]):
+            view_jacobian(views[i], points[j], out[j, i])
+
+
+@kernel()
 def accumulate(
     views: Floats,
     points: Floats,
@@ -126,57 +134,34 @@ def accumulate(
 
 
 @kernel(fastmath=REORDERED)
-def accumulate_joint(
-    views: Floats,
-    points: Floats,
-    residual: Floats,
-    weights: Floats,
-    normal: Floats,
-    right: Floats,
-    cross: Floats,
-    point_normal: Floats,
-    point_right: Floats,
-) -> None:
-    """Add the normal equations of points whose errors are joint over the views: of the parameters of the views, and of the points.
+def accumulate_joint(weights: Floats, shapes: Floats, sums: Floats, by_point: Floats, normal: Floats, across: Floats) -> None:
+    """Add the normal equations of tracks with one weight matrix, whose derivatives by their views are sums of the same shapes.
 
-    `residual` is `(tracks, 2 views)` and `weights` `(tracks, 2 views, 2 views)`, symmetric.  Adds to `normal` `(7 views, 7 views)`, of
-    which only the lower blocks, `right` `(7 views,)`, `cross` `(tracks, 3, 7 views)`, `point_normal` `(tracks, 3, 3)` and
-    `point_right` `(tracks, 3)`.
+    `weights` is `(2 views, 2 views)`, `shapes` `(k, views, 2, 7)`, `sums` `(k, k)` the sum over the tracks of the products of how much
+    of each shape they have, weighted, and `by_point` `(2 views, 3)`.  Adds to `normal` `(7 views, 7 views)` of the parameters of the
+    views, and to `across` `(k, 3, 7 views)` of points with views, by shape.
     """
-    n = views.shape[0]
-    by_view, by_point = np.empty((n, 2, 7)), np.empty((n, 2, 3))
-    point_jacobians(views, by_point)
-    weighed = np.empty(7 * n)
-    for j in range(points.shape[0]):
-        for i in range(n):
-            view_jacobian(views[i], points[j], by_view[i])
-        for row in range(2 * n):
-            i, a = row // 2, row % 2
-            weight = weights[j, row]
-            pull, x, y, z = 0.0, 0.0, 0.0, 0.0
-            for k in range(n):
-                first, second = weight[2 * k], weight[2 * k + 1]
-                pull += first * residual[j, 2 * k] + second * residual[j, 2 * k + 1]
-                x += first * by_point[k, 0, 0] + second * by_point[k, 1, 0]
-                y += first * by_point[k, 0, 1] + second * by_point[k, 1, 1]
-                z += first * by_point[k, 0, 2] + second * by_point[k, 1, 2]
+    count, views = shapes.shape[:2]
+    weighed = np.empty((count, 7 * views))
+    for row in range(2 * views):
+        i, a = row // 2, row % 2
+        for s in range(count):
+            for k in range(views):
+                first, second = weights[row, 2 * k], weights[row, 2 * k + 1]
                 for b in range(7):
-                    weighed[7 * k + b] = first * by_view[k, 0, b] + second * by_view[k, 1, b]
-            for b in range(7):
-                factor = by_view[i, a, b]
-                right[7 * i + b] += factor * pull
-                below = normal[7 * i + b]
-                for k in range(7 * i + 7):
-                    below[k] += factor * weighed[k]
+                    weighed[s, 7 * k + b] = first * shapes[s, k, 0, b] + second * shapes[s, k, 1, b]
             for b in range(3):
-                factor = by_point[i, a, b]
-                point_right[j, b] += factor * pull
-                point_normal[j, b, 0] += factor * x
-                point_normal[j, b, 1] += factor * y
-                point_normal[j, b, 2] += factor * z
-                across = cross[j, b]
-                for k in range(7 * n):
-                    across[k] += factor * weighed[k]
+                factor, out = by_point[row, b], across[s, b]
+                for k in range(7 * views):
+                    out[k] += factor * weighed[s, k]
+        for b in range(7):
+            out = normal[7 * i + b]
+            for s in range(count):
+                factor = 0.0
+                for r in range(count):
+                    factor += sums[r, s] * shapes[r, i, a, b]
+                for k in range(7 * views):
+                    out[k] += factor * weighed[s, k]
 
 
 @kernel()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tiltflow import geometry
 from tiltflow.align.bundle import LocalParams, Solution, SolveParams
+from tiltflow.align.bundle.joint_weights import JointWeights
 from tiltflow.align.bundle.local_areas import Areas, lay_out_areas
 from tiltflow.align.bundle.observations import Observations
 from tiltflow.model import Tracks
@@ -205,7 +206,9 @@ def test_weights_act_alike_whether_positions_are_weighed_together_or_one_by_one(
     whole = np.zeros((3, 5, 2, 5, 2))
     for view in range(5):
         whole[:, view, :, view] = blocks[:, view]
-    observations = Observations(rng.normal(size=(3, 5, 2)), information, whole if joint else None)
+    observations = Observations(
+        rng.normal(size=(3, 5, 2)), information, JointWeights.of(whole.reshape(3, 10, 10)) if joint else None
+    )
     columns, by_point = rng.normal(size=(10, 4)), rng.normal(size=(5, 2, 3))
     dense = whole.reshape(3, 10, 10)
     np.testing.assert_allclose(observations.weigh(1, columns), dense[1] @ columns)

@@ -70,7 +70,7 @@ class Dense:
         out = np.zeros((TRACKS, VIEWS, 2, TRACKS, VIEWS, 2))
         for track in range(TRACKS):
             if observations.joint is not None:
-                out[track, :, :, track] = observations.joint[track]
+                out[track, :, :, track] = observations.joint.of_track(track).reshape(VIEWS, 2, VIEWS, 2)
                 continue
             for view in range(VIEWS):
                 xx, xy, yy = observations.information[track, view]

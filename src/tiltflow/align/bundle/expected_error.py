@@ -55,18 +55,15 @@ def expected_error(fitted: Geometry, covariance: Floats, half_extent: tuple[floa
         Half the field along x and y.
     """
     views = len(fitted.views)
-    values, vectors = np.linalg.eigh(covariance)
-    modes = vectors * np.sqrt(np.maximum(values, 0.0))
-    basis = np.linalg.qr(fitted.point_jacobians().reshape(-1, 3))[0]
-    modes = modes.reshape(views, PER_VIEW, -1)
-    total, count = 0.0, 0
-    for place in field_points(fitted.points, half_extent):
-        displacement = fitted.view_jacobians(place) @ modes
-        flat = displacement.reshape(2 * views, -1)
-        flat = flat - basis @ (basis.T @ flat)
-        total += float((flat**2).sum())
-        count += views
-    return float(np.sqrt(total / count))
+    basis = np.linalg.qr(fitted.point_jacobians().reshape(-1, 3))[0].reshape(views, 2, 3)
+    by_view = fitted.view_jacobians(field_points(fitted.points, half_extent))
+    each = np.arange(views)
+    of_views = covariance.reshape(views, PER_VIEW, views, PER_VIEW)[each, :, each]
+    # What a point moves with its own place blurs nothing: that part of the trace is taken away.
+    whole = np.einsum("jvap,vpq,jvaq->", by_view, of_views, by_view, optimize=True)
+    own = np.einsum("jvap,van->jnvp", by_view, basis, optimize=True).reshape(-1, views * PER_VIEW)
+    blurring = float(whole) - float(((own @ covariance) * own).sum())
+    return float(np.sqrt(max(blurring, 0.0) / (len(by_view) * views)))
 
 
 def expected_error_of_pieces(
@@ -100,8 +97,8 @@ def expected_error_of_pieces(
     places = np.array([(x, y, z) for x in steps[0] for y in steps[1] for z in heights])
     acting = weights(np.stack([fitted.positions(place) for place in places]))
     total = 0.0
-    for place, share in zip(places, acting, strict=True):
-        flat = (fitted.view_jacobians(place) @ by_view + np.einsum("vk,vkan->van", share, shift_modes)).reshape(2 * views, -1)
+    for moves, share in zip(fitted.view_jacobians(places), acting, strict=True):
+        flat = (moves @ by_view + np.einsum("vk,vkan->van", share, shift_modes)).reshape(2 * views, -1)
         flat -= basis @ (basis.T @ flat)
         total += float((flat**2).sum())
     return float(np.sqrt(total / (views * len(places))))
@@ -143,7 +140,7 @@ def view_misfit(fitted: Geometry, residual: Floats, weights: Floats) -> float:
         `(tracks, views, 2)`, 0 where unseen, and `(tracks, views)`.
     """
     own = [ROTATION, TILT, MAGNIFICATION]
-    jacobians = np.stack([fitted.view_jacobians(point)[..., own] for point in fitted.points])
+    jacobians = fitted.view_jacobians(fitted.points)[..., own]
     explained, left, freedom, points = 0.0, 0.0, 0.0, 0.0
     enough = [view for view in range(len(fitted.views)) if weights[:, view].sum() > _FEWEST]
     for view in enough:

@@ -72,7 +72,7 @@ def leave_tracks_out(
     ridge = _RIDGE * np.trace(whole) / len(whole) * np.eye(len(whole))
     out = np.full_like(observations.xy, np.nan)
     by_point = geometry.point_jacobians().reshape(-1, 3)
-    trace = 0.0
+    by_view, trace = geometry.view_jacobians(geometry.points), 0.0
     for track in range(len(observations.xy)):
         alone = observations.only(track)
         own = Geometry(geometry.views, geometry.points[track : track + 1])
@@ -81,7 +81,7 @@ def leave_tracks_out(
         # At the optimum the gradient of all tracks is zero; without this track it is minus its own.
         values = np.linalg.solve(whole - part.matrix + ridge, -part.right)
         steps = (map_ @ values).reshape(len(geometry.views), -1)
-        moved = np.einsum("vap,vp->va", geometry.view_jacobians(geometry.points[track]), steps)
+        moved = np.einsum("vap,vp->va", by_view[track], steps)
         point = part.point_steps(values)[0]
         left = own.residual(alone)[0] - moved - (by_point @ point).reshape(-1, 2)
         out[track] = np.where(observations.seen[track, :, None], left, np.nan)

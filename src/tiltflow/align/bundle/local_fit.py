@@ -155,7 +155,7 @@ class _AreaAdjustment:
         # Neighbours in order of x fall into different folds.
         self._fold = np.empty(len(geometry.points), np.int64)
         self._fold[np.argsort(geometry.points[:, 0], kind="stable")] = np.arange(len(geometry.points)) % _FOLDS
-        self._by_view = np.stack([geometry.view_jacobians(point) for point in geometry.points])
+        self._by_view = geometry.view_jacobians(geometry.points)
         views = len(geometry.views)
         self._map = np.zeros((views, PER_VIEW, sum(kind.map.shape[1] for kind in kinds)))
         self._blocks: dict[str, slice] = {}

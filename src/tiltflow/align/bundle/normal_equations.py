@@ -13,6 +13,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from tiltflow.align.bundle.joint_weights import JointWeights
 from tiltflow.align.bundle.observations import Observations
 from tiltflow.align.bundle.variables import PER_VIEW, SHIFT_X, SHIFT_Y, Rows, Variables
 from tiltflow.kernels import solve as kernels
@@ -61,11 +62,10 @@ class Geometry:
         kernels.point_jacobians(self.views, out)
         return out
 
-    def view_jacobians(self, point: Floats) -> Floats:
-        """Return the derivative of a point's positions by the parameters of their view, `(views, 2, 7)`."""
-        out = np.empty((len(self.views), 2, PER_VIEW))
-        for view, jacobian in zip(self.views, out, strict=True):
-            kernels.view_jacobian(view, point, jacobian)
+    def view_jacobians(self, points: Floats) -> Floats:
+        """Return the derivatives of the positions of points `(n, 3)` by the parameters of their view, `(n, views, 2, 7)`."""
+        out = np.empty((len(points), len(self.views), 2, PER_VIEW))
+        kernels.view_jacobians(self.views, np.ascontiguousarray(points), out)
         return out
 
 
@@ -103,8 +103,10 @@ class _Blocks:
 def normal_equations(geometry: Geometry, observations: Observations, rows: Rows | None = None) -> Normal:
     """Return the normal equations at `geometry`, of variables whose map is given by rows; by default of the parameters of the views."""
     residual = geometry.residual(observations)
-    collect = _independent if observations.joint is None else _joint
-    blocks = collect(geometry, observations, residual, rows)
+    if observations.joint is None:
+        blocks = _independent(geometry, observations, residual, rows)
+    else:
+        blocks = _joint(geometry, observations.joint, residual, rows)
     scale = np.trace(blocks.points, axis1=1, axis2=2)
     factor = np.asarray(
         np.linalg.cholesky(blocks.points + (_POINT_RIDGE[0] * scale + _POINT_RIDGE[1])[:, None, None] * np.eye(3)), np.float64
@@ -139,35 +141,50 @@ def _independent(geometry: Geometry, observations: Observations, residual: Float
     return blocks
 
 
-def _joint(geometry: Geometry, observations: Observations, residual: Floats, rows: Rows | None) -> _Blocks:
-    if observations.joint is None:
-        raise TypeError("positions without joint weights")
-    tracks, views = observations.xy.shape[:2]
+def _joint(geometry: Geometry, joint: JointWeights, residual: Floats, rows: Rows | None) -> _Blocks:
+    """Return the blocks of tracks that share their weight matrices M but for a factor.
+
+    The derivatives D of the positions by their views are the same sums of a few shapes, D_j = sum over k of c_jk S_k, for all tracks j.
+    So M S_k is made once, and the tracks enter the block of the views by the sums of c_jk c_jl alone.
+    """
+    tracks, views = residual.shape[:2]
     size = views * PER_VIEW
-    blocks = _Blocks(
-        np.zeros((size, size)), np.zeros(size), np.zeros((tracks, 3, size)), np.zeros((tracks, 3, 3)), np.zeros((tracks, 3))
-    )
-    kernels.accumulate_joint(
-        geometry.views,
-        geometry.points,
-        residual.reshape(tracks, 2 * views),
-        np.ascontiguousarray(observations.joint).reshape(tracks, 2 * views, 2 * views),
-        blocks.views,
-        blocks.view_right,
-        blocks.cross,
-        blocks.points,
-        blocks.point_right,
-    )
-    blocks.views[...] = np.tril(blocks.views) + np.tril(blocks.views, -1).T
+    by_point = geometry.point_jacobians().reshape(-1, 3)
+    pull = joint.times(residual)
+    normal, right = np.zeros((size, size)), np.zeros((views, PER_VIEW))
+    cross, of_points = np.empty((tracks, 3, size)), np.empty((tracks, 3, 3))
+    for matrix, some in joint.groups():
+        shapes, of_tracks = _shapes(geometry, some)
+        of_weights = joint.factor[some, None] * of_tracks
+        across = np.zeros((shapes.shape[0], 3, size))
+        kernels.accumulate_joint(matrix, shapes, of_weights.T @ of_tracks, by_point, normal, across)
+        right += np.einsum("kvap,kva->vp", shapes, np.tensordot(of_tracks, pull[some], (0, 0)))
+        cross[some] = np.tensordot(of_weights, across, 1)
+        of_points[some] = joint.factor[some, None, None] * (by_point.T @ matrix @ by_point)
+    of_residuals = pull.reshape(tracks, -1) @ by_point
+    blocks = _Blocks(normal, right.ravel(), cross, of_points, of_residuals)
     if rows is None:
         return blocks
-    map_ = scipy.sparse.csr_array((rows.share, rows.column, rows.first), (size, rows.variables)).T.tocsr()
+    map_ = rows.map
     return replace(
         blocks,
         views=np.asarray(map_ @ (map_ @ blocks.views).T),
         view_right=map_ @ blocks.view_right,
         cross=np.ascontiguousarray((map_ @ blocks.cross.reshape(-1, size).T).T).reshape(tracks, 3, -1),
     )
+
+
+def _shapes(geometry: Geometry, tracks: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Return shapes `(k, views, 2, 7)` that add up to the derivatives by the views, and how much a track has of each, `(tracks, k)`.
+
+    A derivative is linear in the point: four shapes, or those of the tracks themselves where they are fewer.
+    """
+    points = geometry.points[tracks]
+    if len(tracks) < 4:
+        return geometry.view_jacobians(points), np.eye(len(tracks))
+    shapes = geometry.view_jacobians(np.vstack([np.zeros(3), np.eye(3)]))
+    shapes[1:] -= shapes[0]
+    return shapes, np.column_stack([np.ones(len(tracks)), points])
 
 
 def reduced_system(normal: Normal, geometry: Geometry, map_: Floats) -> tuple[Floats, Floats]:

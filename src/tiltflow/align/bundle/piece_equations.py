@@ -84,7 +84,7 @@ class PieceEquations:
     @classmethod
     def at(cls, geometry: Geometry, observations: Observations, variables: Variables, phi: Floats) -> PieceEquations:
         """Return the equations at a geometry."""
-        by_view = np.stack([geometry.view_jacobians(point) for point in geometry.points])
+        by_view = geometry.view_jacobians(geometry.points)
         normal, map_ = normal_equations(geometry, observations), variables.matrix()
         views, view_right = reduced_system(normal, geometry, map_)
         residual, by_point = geometry.residual(observations), geometry.point_jacobians()
@@ -180,7 +180,8 @@ class PieceEquations:
         by_point, residual = geometry.point_jacobians().reshape(-1, 3), geometry.residual(observations)
         out, trace = np.full_like(residual, np.nan), 3.0 * tracks
         maps = self.map_.reshape(views, PER_VIEW, -1)
-        for track, weight in enumerate(observations.joint.reshape(tracks, 2 * views, 2 * views)):
+        for track in range(tracks):
+            weight = observations.joint.of_track(track)
             by_all = np.einsum("vap,vpm->vam", by_view[track], maps).reshape(2 * views, -1)
             moves = np.concatenate([by_all, _spread(_by_t(phi[track]))], axis=1)
             own = by_point @ np.linalg.pinv(by_point.T @ weight @ by_point, hermitian=True) @ (by_point.T @ weight)
@@ -231,8 +232,8 @@ def _joint(
     between, own = np.zeros((size, count)), np.zeros((count, count))
     cross, right = np.empty((tracks, 3, count)), np.zeros(count)
     flat = by_point.reshape(-1, 3)
-    for track, weight in enumerate(observations.joint.reshape(tracks, 2 * views, 2 * views)):
-        by_t = _spread(_by_t(phi[track]))
+    for track in range(tracks):
+        weight, by_t = observations.joint.of_track(track), _spread(_by_t(phi[track]))
         weighed = weight @ by_t
         between += np.einsum("vap,van->vpn", by_view[track], weighed.reshape(views, 2, count)).reshape(size, count)
         own += by_t.T @ weighed

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tiltflow.align.bundle.joint_weights import JointWeights
 from tiltflow.align.bundle.observations import Observations
 from tiltflow.align.bundle.robust_weights import PointGroups
 from tiltflow.align.piece_weights import StitchedPieces
@@ -122,7 +123,7 @@ def build_problem(
     if missing.size:
         notes.append(f"views {', '.join(str(v + 1) for v in missing)} have no point: their geometry is interpolated")
     return BundleProblem(
-        observations=Observations(xy, kept * scale, None if joint is None else joint * scale),
+        observations=Observations(xy, kept * scale, None if joint is None else joint.scaled(scale)),
         tilt_deg=nominal,
         axis_angle_deg=axis_angle_deg,
         image_shape=image_shape,
@@ -162,7 +163,7 @@ def _information(tracks: Tracks) -> Floats:
     return np.nan_to_num(out)
 
 
-def _joint(tracks: Tracks, seen: NDArray[np.bool_], track: NDArray[np.int64], view: NDArray[np.int64]) -> Floats | None:
+def _joint(tracks: Tracks, seen: NDArray[np.bool_], track: NDArray[np.int64], view: NDArray[np.int64]) -> JointWeights | None:
     """Return the joint weights of the used tracks and views, excluded views eliminated; None without any."""
     shape = tracks.xy.shape[:2]
     if tracks.weight is None or tracks.weight.shape != (*shape, 2, *shape[1:], 2):
@@ -178,7 +179,7 @@ def _joint(tracks: Tracks, seen: NDArray[np.bool_], track: NDArray[np.int64], vi
             kept = kept - between @ np.linalg.pinv(weight[np.ix_(outside, outside)], hermitian=True) @ between.T
         place = _rows(np.searchsorted(view, np.nonzero(seen[j])[0]))
         out[i][np.ix_(place, place)] = kept
-    return out.reshape(len(track), len(view), 2, len(view), 2)
+    return JointWeights.of(out)
 
 
 def _rows(views: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from tiltflow.align.bundle.params import SolveParams
@@ -67,7 +68,7 @@ class Kind:
         return walk
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """The map from variables to the seven parameters of every view by rows, of which most entries are zero.
 
@@ -91,6 +92,11 @@ class Rows:
         """Return those of variables that are the parameters themselves."""
         size = views * PER_VIEW
         return cls(np.arange(size + 1, dtype=np.int64), np.arange(size, dtype=np.int64), np.ones(size), size)
+
+    @cached_property
+    def map(self) -> scipy.sparse.csr_array:
+        """The transposed map, `(variables, 7 views)`."""
+        return scipy.sparse.csr_array((self.share, self.column, self.first), (len(self.first) - 1, self.variables)).T.tocsr()
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,8 @@ from tiltflow.align.patches.likelihood import own_place
 
 Floats = NDArray[np.float64]
 
-_CYCLES = 30
-"""Iterations of the variances."""
+_CYCLES, _SETTLED = 30, 1e-3
+"""Most iterations of the variances, which end when no standard deviation changes by more, as a fraction."""
 _AXIS_PX = 1.0
 """Prior standard deviation of the field's drift along the tilt axis for an error of the axis angle."""
 _EXPECTED = 4.0
@@ -52,17 +52,21 @@ class CommonDisplacement:
         Minus the log-likelihood of a displacement x from the coarse alignment is x' S x / 2 - b' x, with S the `information`
         `(2 views, 2 views)` and b the `gradient` `(2 views,)`.
         """
-        shapes = _shapes(tilt)
+        shapes = np.stack(_shapes(tilt))
+        together = _displaced_together(tilt)
         expected = np.square([self.scatter_px[0], self.drift_px[0], self.scatter_px[1], self.drift_px[1]])
         variances = expected
         for _ in range(_CYCLES):
-            covariance = _displaced_together(tilt) + np.tensordot(variances, np.stack(shapes), 1)
+            covariance = together + np.tensordot(variances, shapes, 1)
             system = np.eye(len(gradient)) + information @ covariance
             solution = np.linalg.solve(system, np.column_stack([gradient, information]))
             a, p = solution[:, 0], solution[:, 1:]
-            explained = np.array([a @ shape @ a for shape in shapes]) + _EXPECTED * expected / variances**2
-            expected_power = np.array([float(np.sum(p * shape)) for shape in shapes]) + _EXPECTED / variances
-            variances = variances * np.sqrt(explained / expected_power)
+            explained = (shapes @ a) @ a + _EXPECTED * expected / variances**2
+            expected_power = (shapes * p).sum(axis=(1, 2)) + _EXPECTED / variances
+            factor = np.sqrt(explained / expected_power)
+            variances = variances * factor
+            if np.abs(np.sqrt(factor) - 1).max() < _SETTLED:
+                break
         sds = np.sqrt(variances).tolist()
         return CommonDisplacement((sds[0], sds[2]), (sds[1], sds[3]))
 

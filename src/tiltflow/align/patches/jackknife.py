@@ -113,7 +113,7 @@ def _chi_squared_quantile(freedom: float) -> float:
 def _by_view(geometry: Geometry, track: int, map_: Floats) -> Floats:
     """Return how a track moves in the plane of the specimen by the variables, `(2 views, variables)`."""
     plane = np.linalg.inv(geometry.point_jacobians()[..., :2])
-    moves = np.einsum("vpa,vaq->vpq", plane, geometry.view_jacobians(geometry.points[track]))
+    moves = np.einsum("vpa,vaq->vpq", plane, geometry.view_jacobians(geometry.points[track, None])[0])
     by_view = map_.reshape(len(moves), PER_VIEW, -1)
     return np.asarray(np.einsum("vpq,vqn->vpn", moves, by_view).reshape(2 * len(moves), -1))
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from tiltflow import geometry
 from tiltflow.align.bundle.adjustment import BundleFit, fit_bundle
 from tiltflow.align.bundle.assembly import assemble_solution
+from tiltflow.align.bundle.joint_weights import JointWeights
 from tiltflow.align.bundle.normal_equations import Geometry
 from tiltflow.align.bundle.observations import Observations
 from tiltflow.align.bundle.params import SolveParams
@@ -299,8 +300,9 @@ class _Tracker:
             np.einsum("vpa,vpwq,wqb->vawb", back, each.reshape(views, 2, views, 2), back)
             for each in (information, field_information)
         )
-        joint = np.concatenate([np.broadcast_to(whole, (tracks - 1, *whole.shape)), field[None]])
-        own = np.einsum("jvavb->jvab", joint)
+        kind = np.where(np.arange(tracks) < tracks - 1, 0, 1)
+        joint = JointWeights(np.stack([each.reshape(2 * views, -1) for each in (whole, field)]), kind, np.ones(tracks))
+        own = np.stack([np.einsum("vavb->vab", each) for each in (whole, field)])[kind]
         weights = np.stack([own[..., 0, 0], own[..., 0, 1], own[..., 1, 1]], axis=-1)
         return BundleProblem(
             observations=Observations(xy, weights, joint),
@@ -335,8 +337,9 @@ class _Tracker:
         correlation[:-1, self.view] = last.agreement
         weight = np.zeros((tracks, views, 2, views, 2))
         if observations.joint is not None:
-            index = np.ix_(np.arange(tracks), self.view, np.arange(2), self.view, np.arange(2))
-            weight[index] = observations.joint
+            index, used = np.ix_(self.view, np.arange(2), self.view, np.arange(2)), len(self.view)
+            for track in range(tracks):
+                weight[track][index] = observations.joint.of_track(track).reshape(used, 2, used, 2)
         error = jackknife_error(last.fit, last.left_out, (self.shape[1] / 2, self.shape[0] / 2))
         return PatchResult(
             tracks=Tracks(xy=xy, kind="patch", weight=weight, crowding=self.layout.crowding, size_px=self._sizes(tracks)),
