@@ -1,14 +1,15 @@
 """Kernels compiled ahead of their first call, where none is kept yet: by processes beside the one that will call them.
 
 numba compiles on one core, with the interpreter locked, and takes twice as long as the whole work on a small series.  What is called is
-known (`signatures.json`), so that another process can begin with what is called last, and keep it; the first process loads what is kept
-by the time it gets there.  A kernel that is not listed is compiled when it is called.
+known (`signatures.json`), so that another process can begin with what takes longest, and keep it; the first process loads what is kept
+by the time it gets there, and waits for what is being compiled.  A kernel that is not listed is compiled when it is called.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from tiltflow.kernels import numba_function
@@ -103,10 +105,22 @@ def _held(folder: Path) -> int | None:
 
 
 def help_to_compile(method: str, number: int, helpers: int) -> None:
-    """Compile what a method calls, from the last kernel on, as one of several helpers; end when the standard input does."""
+    """Compile what a method calls, the longest first, as one of several helpers; end when the standard input does."""
     threading.Thread(target=_end_with_input, name="end with input", daemon=True).start()
-    for name, arguments in listed(method)[::-1][number::helpers]:
+    gc.disable()  # nothing that a compiler makes is garbage for long enough to be worth a tenth of the time
+    for name, arguments in longest_first(listed(method))[number::helpers]:
         function(name).compile(tuple(map(type_of, arguments)))
+
+
+def longest_first(calls: list[Call]) -> list[Call]:
+    """Return the calls in the order in which they are best begun by one of several: those with most to compile first."""
+    return sorted(calls, key=lambda call: -sum(len(each.co_code) for each in _parts(function(call[0]).py_func)))
+
+
+def _parts(loop: Any) -> set[CodeType]:
+    """Return the code of a kernel and of those that it calls."""
+    called = (loop.__globals__.get(name) for name in loop.__code__.co_names)
+    return {loop.__code__}.union(*(_parts(each.py_func) for each in called if hasattr(each, "py_func")))
 
 
 def _end_with_input() -> None:

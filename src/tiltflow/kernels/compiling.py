@@ -17,6 +17,7 @@ from numba.core.caching import FunctionCache
 from numba.core.runtime.nrt import rtsys
 
 from tiltflow.kept_code import CANNOT_BE_READ
+from tiltflow.kernels.claims import claimed
 
 _log = logging.getLogger(__name__)
 _OPTIONS: dict[str, Any] = {"no_cfunc_wrapper": True}
@@ -67,9 +68,13 @@ class _ForgivingCache(FunctionCache):
         except CANNOT_BE_READ as error:  # the index is read before it is written
             self.disable()
             _remark(getattr(error, "strerror", None) or str(error))
+        finally:
+            self._claim.close()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return what was compiled before; None where it cannot be read, and is forgotten.
+        """Return what was compiled before; None where it cannot be read, and is forgotten, and where it is for this process to compile.
+
+        What another process is compiling is waited for.
 
         Notes
         -----
@@ -77,6 +82,19 @@ class _ForgivingCache(FunctionCache):
         calls the memory manager of numba's runtime at most.  A compilation loads it by itself.
         """
         rtsys.initialize(target_context)
+        self._claim.close()
+        if (found := self._loaded(sig, target_context)) is None:
+            self._claim.enter_context(claimed(Path(self.cache_path), self._impl.filename_base))
+            if (found := self._loaded(sig, target_context)) is not None:
+                self._claim.close()
+        return found
+
+    @functools.cached_property
+    def _claim(self) -> contextlib.ExitStack:
+        """Held while this process compiles the function."""
+        return contextlib.ExitStack()
+
+    def _loaded(self, sig: Any, target_context: Any) -> Any:
         try:
             with self._guard_against_spurious_io_errors():
                 return self._load_overload(sig, target_context)

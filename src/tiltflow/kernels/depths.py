@@ -152,8 +152,8 @@ def to_depths(cosine: Floats, sine: Floats, root: Floats, columns: Floats, out: 
 
 
 @kernel(fastmath=REORDERED)
-def from_depths(cosine: Floats, sine: Floats, moments: Floats, moved: bool, out: Floats) -> None:
-    """Write F of four columns over depths, `(8, depths)`, to `out`, `(8, views)`; if `moved`, of each times its depth."""
+def from_depths(cosine: Floats, sine: Floats, moments: Floats, power: float, out: Floats) -> None:
+    """Write F of four columns over depths, `(8, depths)`, to `out`, `(8, views)`, each times a power of its depth, which is 0 or 1."""
     views, half = out.shape[1], moments.shape[1] // 2
     f0, f1, f2, f3 = out[0], out[1], out[2], out[3]
     g0, g1, g2, g3 = out[4], out[5], out[6], out[7]
@@ -163,8 +163,8 @@ def from_depths(cosine: Floats, sine: Floats, moments: Floats, moved: bool, out:
     for z in range(half + 1):
         c, s = cosine[z], sine[z]
         # Of what is even in depth the cosines are left, of what is odd the sines; times the depth the even becomes odd.
-        sign = -1.0 if moved else 1.0
-        factor = float(z) if moved else 0.5 if z == 0 else 1.0
+        sign = 1.0 - 2.0 * power
+        factor = float(z) if power > 0.0 else 0.5 if z == 0 else 1.0
         above, below = half + z, half - z
         x0, y0 = factor * (moments[0, above] + sign * moments[0, below]), factor * (moments[4, above] + sign * moments[4, below])
         x1, y1 = factor * (moments[1, above] + sign * moments[1, below]), factor * (moments[5, above] + sign * moments[5, below])
@@ -206,7 +206,7 @@ def solve_columns(
     for k in range(2 * AT_ONCE):
         for z in range(len(root)):
             moments[k, z] = by_depth[k, z] * root[z]
-    from_depths(cosine, sine, moments, False, out)
+    from_depths(cosine, sine, moments, 0.0, out)
     for k in range(2 * AT_ONCE):
         for i in range(columns.shape[1]):
             out[k, i] = (columns[k, i] - out[k, i]) * over_noise[i]
@@ -332,7 +332,7 @@ def foretell(
         for at in range(starts[group], starts[group + 1], AT_ONCE):
             take_columns(data, order, at, starts[group + 1], seen_by)
             solve_columns(cosine, sine, root, inverse, over_noise, seen_by, solved_by_depth, moments, solved)
-            from_depths(cosine, sine, moments, True, turned)
+            from_depths(cosine, sine, moments, 1.0, turned)
             for k in range(min(AT_ONCE, starts[group + 1] - at)):
                 column = order[at + k]
                 for i in range(size):
