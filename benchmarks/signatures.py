@@ -18,7 +18,7 @@ from pathlib import Path
 from speed.processes import METHODS, Case, run_command, simulated, with_caches
 from tiltflow.kernels.ahead import LIST, Call, listed
 
-_CASE = Case(size=512, views=41, threads=1)
+_CASE = Case(size=1024, views=41, threads=1)
 """With a thread to spare kernels would be compiled elsewhere, and not heard of here."""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tiltflow.demo import write_series
-from tiltflow.kernels.ahead import LIST, function, listed, type_of
+from tiltflow.kernels.ahead import LIST, function, listed, longest_first, type_of
 from tiltflow.simulate.parameters import SimulationParams
 from tiltflow.simulate.simulated_series import simulate
 
@@ -47,8 +47,8 @@ def helper(number: int, helpers: int, kept: Path) -> subprocess.Popen[bytes]:
 
 
 LOAD = """
-from tiltflow.kernels.ahead import function, listed, type_of
-for name, arguments in listed("gold")[::-1][3::16]:
+from tiltflow.kernels.ahead import function, listed, longest_first, longest_first, type_of
+for name, arguments in longest_first(listed("gold"))[3::16]:
     function(name).compile(tuple(map(type_of, arguments)))
     stats = function(name).stats
     print(name, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
@@ -56,11 +56,19 @@ for name, arguments in listed("gold")[::-1][3::16]:
 
 
 def test_what_a_helper_has_compiled_is_loaded(tmp_path: Path) -> None:
-    chosen = [name for name, _ in listed("gold")[::-1][3::16]]
+    chosen = [name for name, _ in longest_first(listed("gold"))[3::16]]
     with helper(3, 16, tmp_path) as compiling:
         assert compiling.wait(timeout=120) == 0
     assert run(LOAD, kept=tmp_path).splitlines() == [f"{name} 1 0" for name in chosen]
     assert len(chosen) > 1
+
+
+def test_those_with_most_to_compile_are_first() -> None:
+    """Those that call others before those that are called."""
+    order = [name for name, _ in longest_first(listed("markerless"))]
+    assert sorted(order[:4]) == ["covariance.explain", "covariance.foretell", "depths.explain", "depths.foretell"]
+    assert order.index("xrays.examine") < order.index("xrays.find_candidates")
+    assert set(order[-8:]) >= {"products.count_whole", "refine.take_band"}
 
 
 START = """
@@ -158,7 +166,8 @@ from tiltflow.kernels.ahead import listed
 modules = [importlib.import_module(f"tiltflow.kernels.{each.name}") for each in pkgutil.iter_modules(kernels.__path__)]
 made = {id(each): (each, f"{module.__name__.rpartition('.')[2]}.{name}") for module in modules for name, each in vars(module).items()
     if isinstance(each, kernels._Kernel) and each._made and each.__module__ == module.__name__}
-parts = {name for each, _ in made.values() for name in each._loop.__code__.co_names}
+loops = [getattr(each, "py_func", getattr(each, "_loop", None)) for module in modules for each in vars(module).values()]
+parts = {name for loop in loops if loop is not None for name in loop.__code__.co_names}
 known = [(name, tuple(arguments)) for name, arguments in listed("gold")]
 for each, name in made.values():
     for signature in each._made.signatures:
