@@ -19,6 +19,7 @@ import scipy
 from numpy.typing import NDArray
 
 from tiltflow.align.bundle.variables import Kind, Spread, Variables
+from tiltflow.align.positive import inverse_of_positive
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +55,7 @@ def estimate_spreads(matrix: Floats, right: Floats, variables: Variables) -> dic
         precision: dict[str, Floats] = {
             kind.name: np.asarray(np.linalg.inv(kind.covariance(spreads[kind.name])), np.float64) for kind in variables.kinds
         }
-        posterior = _inverse(s + scipy.linalg.block_diag(*precision.values()))
+        posterior = inverse_of_positive(s + scipy.linalg.block_diag(*precision.values()))
         mean = posterior @ b
         change = 0.0
         for kind in variables.kinds:
@@ -73,15 +74,6 @@ def estimate_spreads(matrix: Floats, right: Floats, variables: Variables) -> dic
         if change < _SETTLED:
             break
     return {kind.name: spreads[kind.name] for kind in variables.kinds if kind.learnable}
-
-
-def _inverse(matrix: Floats) -> Floats:
-    """Return the inverse of a positive definite matrix."""
-    factor, failed = scipy.linalg.lapack.dpotrf(matrix, lower=True)
-    if failed:
-        raise np.linalg.LinAlgError("the precision of the variables is not positive definite")
-    half = scipy.linalg.lapack.dpotri(factor, lower=True)[0]
-    return np.asarray(np.tril(half) + np.tril(half, -1).T)
 
 
 def _start(kind: Kind) -> Spread:

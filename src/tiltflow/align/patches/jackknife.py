@@ -23,6 +23,7 @@ from tiltflow.align.bundle.expected_error import expected_error
 from tiltflow.align.bundle.normal_equations import Geometry
 from tiltflow.align.bundle.variables import PER_VIEW, SHIFT_X, SHIFT_Y, TILT
 from tiltflow.align.patches.likelihood import own_place
+from tiltflow.align.positive import inverse_of_positive
 
 Floats = NDArray[np.float64]
 
@@ -83,20 +84,22 @@ def jackknife_error(fit: BundleFit, patches: LeftOutFits, half_extent: tuple[flo
     weights = fit.weights.max(axis=1)
     used = np.flatnonzero(weights[:-1] > 0)
     map_, prior = fit.variables.matrix(), fit.variables.precision()
+    scale = weights / fit.sigma**2
     matrices, gradients = [], []
+    reduction = _reduction(fit.geometry, patches.information)
+    reduced = reduction @ patches.information
     for track in used:
-        reduce = _reduction(fit.geometry, int(track), patches.information, map_)
-        scale = weights[track] / fit.sigma**2
-        matrices.append(scale * reduce @ patches.information @ _by_view(fit.geometry, int(track), map_))
-        gradients.append(scale * reduce @ patches.gradients[track])
-    reduce = _reduction(fit.geometry, -1, patches.field_information, map_)
-    scale = weights[-1] / fit.sigma**2
-    whole = np.sum(matrices, axis=0) + prior + scale * reduce @ patches.field_information @ _by_view(fit.geometry, -1, map_)
+        by_view = _by_view(fit.geometry, int(track), map_)
+        matrices.append(scale[track] * by_view.T @ (reduced @ by_view))
+        gradients.append(scale[track] * by_view.T @ (reduction @ patches.gradients[track]))
+    by_view = _by_view(fit.geometry, -1, map_)
+    of_field = scale[-1] * by_view.T @ _reduction(fit.geometry, patches.field_information) @ patches.field_information
+    whole = np.sum(matrices, axis=0) + prior + of_field @ by_view
     whole += _held_still(fit.geometry, map_) * np.trace(whole) / len(whole)
     scatter = np.array(gradients) - np.mean(gradients, axis=0)
     left_out = np.array([np.linalg.solve(whole - matrix, each) for matrix, each in zip(matrices, scatter, strict=True)])
-    inverse = np.linalg.inv(whole)
-    by_field = scale * inverse @ reduce @ patches.field_information
+    inverse = inverse_of_positive(whole)
+    by_field = inverse @ of_field
     count = len(used)
     by_patches = patches.crowding * (count - 1) / count * left_out.T @ left_out
     covariance = by_patches + by_field @ patches.field_covariance @ by_field.T + inverse @ prior @ inverse
@@ -113,17 +116,15 @@ def _chi_squared_quantile(freedom: float) -> float:
 def _by_view(geometry: Geometry, track: int, map_: Floats) -> Floats:
     """Return how a track moves in the plane of the specimen by the variables, `(2 views, variables)`."""
     plane = np.linalg.inv(geometry.point_jacobians()[..., :2])
-    moves = np.einsum("vpa,vaq->vpq", plane, geometry.view_jacobians(geometry.points[track, None])[0])
-    by_view = map_.reshape(len(moves), PER_VIEW, -1)
-    return np.asarray(np.einsum("vpq,vqn->vpn", moves, by_view).reshape(2 * len(moves), -1))
+    moves = plane @ geometry.view_jacobians(geometry.points[track, None])[0]
+    return np.asarray((moves @ map_.reshape(len(moves), PER_VIEW, -1)).reshape(2 * len(moves), -1))
 
 
-def _reduction(geometry: Geometry, track: int, information: Floats, map_: Floats) -> Floats:
-    """Return the map from gradients of a track to the variables, `(variables, 2 views)`, its position eliminated."""
-    by_view = _by_view(geometry, track, map_)
+def _reduction(geometry: Geometry, information: Floats) -> Floats:
+    """Return what is left of the gradients of a track once its position is eliminated, as a map `(2 views, 2 views)`."""
     place = own_place(geometry.views[:, TILT])
     own = np.linalg.solve(place.T @ information @ place, place.T)
-    return np.asarray(by_view.T - by_view.T @ information @ place @ own)
+    return np.asarray(np.eye(len(place)) - information @ place @ own)
 
 
 def _held_still(geometry: Geometry, map_: Floats) -> Floats:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tiltflow.align.positive import inverse_of_positive
 from tiltflow.align.projection.matching import PARAMETERS, MatchStep
 
 Floats = NDArray[np.float64]
 
-_EM_ITERATIONS = 12
-"""Iterations of the prior's standard deviations within a step; they are carried over to the next step."""
+_EM_ITERATIONS, _SETTLED = 12, 2e-3
+"""Most iterations of the prior's standard deviations within a step, which end when none changes by more, as a fraction; they are carried
+over to the next step."""
 _LOWEST = np.array([1.0, 1.0, 2e-4, 1e-4, 2e-4, 0.1])
 _HIGHEST = np.array([1e3, 1e3, 0.03, 0.03, 0.03, 1.0])
 """Bounds of the prior's standard deviations: pixels of the frame, pixels, radians, fraction, radians, radians.  Rotations and tilts of
@@ -131,17 +133,28 @@ def solve_posterior(step: MatchStep, free: FreeParameters, deviation: Floats, ti
     ties = {kind: _ties(kind, np.flatnonzero(kinds == kind), len(kinds), tilts) for kind in range(PARAMETERS)}
     estimated = [kind for kind in _ESTIMATED if np.any(kinds == kind)]
     ranks = {kind: np.count_nonzero(kinds == kind) - 1 for kind in estimated}  # what all have in common is not tied
+    held = np.sum([tie / spread[kind] ** 2 for kind, tie in ties.items() if kind not in estimated], axis=0)
     for _ in range(_EM_ITERATIONS if estimated else 1):
-        precision = np.sum([tie / spread[kind] ** 2 for kind, tie in ties.items()], axis=0)
-        covariance = np.asarray(np.linalg.inv(information + precision), np.float64)
+        precision = held + sum(ties[kind] / spread[kind] ** 2 for kind in estimated)
+        covariance = _inverse(information + precision)
         change = covariance @ (gradient - precision @ now)
-        total = now + change
+        total, before = now + change, spread.copy()
         for kind in estimated:
             tie = ties[kind]
             determined = ranks[kind] - np.sum(tie * covariance) / spread[kind] ** 2
             square = max(float(total @ tie @ total), 0.0) / max(float(determined), 1.0)
             spread[kind] = np.clip(np.sqrt(square), _LOWEST[kind], _HIGHEST[kind])
+        if np.all(np.abs(spread - before) <= _SETTLED * before):
+            break
     return Posterior((design @ change).reshape(views, PARAMETERS), Prior(spread), covariance, design, dispersion)
+
+
+def _inverse(matrix: Floats) -> Floats:
+    """Return the inverse of a matrix that is positive but for what single precision left of the information."""
+    try:
+        return inverse_of_positive(matrix)
+    except np.linalg.LinAlgError:
+        return np.asarray(np.linalg.inv(matrix), np.float64)
 
 
 def _ties(kind: int, members: NDArray[np.intp], size: int, tilts: Floats) -> Floats:
