@@ -95,9 +95,14 @@ def usage_errors() -> Iterator[None]:
 
 
 def begin_work(*, verbose: bool, log_json: bool = False, of_series: bool = True) -> None:
-    """Begin a command whose results are on disk: its log is shown, of single series too or not, and nothing unprintable ends it."""
-    from tiltflow import console
+    """Begin a command whose results are on disk: its log is shown, of single series too or not, and nothing unprintable ends it.
 
+    What works is imported after it.
+    """
+    from tiltflow import console
+    from tiltflow.unused_parts import leave_out_unused_parts
+
+    leave_out_unused_parts()
     forgive_whatever()
     console.set_up_logging(verbose=verbose, as_json=log_json, of_series=of_series)
 

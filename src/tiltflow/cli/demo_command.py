@@ -20,9 +20,9 @@ def demo(
     cryo: Annotated[bool, typer.Option("--cryo", help="Frozen cells in ice instead of a plastic section, by cryo_brt.")] = False,
 ) -> None:
     """Simulate a plastic section with gold beads, or frozen cells, process it, and list the products."""
+    begin_work(verbose=False)
     from tiltflow.demo import run_demo
 
-    begin_work(verbose=False)
     with usage_errors(), stoppable():
         status = run_demo(output, seed=seed, size=size, views=views, cryo=cryo)
     raise typer.Exit(status)

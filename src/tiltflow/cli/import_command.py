@@ -33,6 +33,7 @@ def import_alignment(
     overrides: Overrides = None,
 ) -> None:
     """Write the alignment of another program as .xf, .tlt and .xtilt, measured by the images, without reconstructing."""
+    begin_work(verbose=False)
     from tiltflow import console
     from tiltflow.delivery.find_series import find_series
     from tiltflow.formats.find_alignment import check_alignment_path
@@ -42,7 +43,6 @@ def import_alignment(
     from tiltflow.settings import load_site
     from tiltflow.work import SeriesResult
 
-    begin_work(verbose=False)
     with usage_errors():
         source = find_series(series.parent, series.name)[0]
         check_alignment_path(alignment, [source.stem])

@@ -43,13 +43,13 @@ def reconstruct(*, asked: FolderOptions, alignment: Alignment = None) -> None:
 
 def _do(parts: tuple[Part, ...], asked: FolderOptions, alignment: Path | None = None) -> None:
     """Do parts of the work on a folder, and exit with the status."""
+    begin_work(verbose=asked.verbose, log_json=asked.log_json)
     from tiltflow import console
     from tiltflow.pipeline import prepare, require_places
     from tiltflow.pipeline import run as run_series
     from tiltflow.recipe import make_recipe
     from tiltflow.settings import load_settings, site_from
 
-    begin_work(verbose=asked.verbose, log_json=asked.log_json)
     with usage_errors():
         settings = load_settings(scratch=asked.scratch, threads=asked.threads, engine=asked.engine)
         recipe = make_recipe(
@@ -96,6 +96,7 @@ def products(
     verbose: Verbose = False,
 ) -> None:
     """Make movies, pictures, pyramid, page and callback of aligned stacks and volumes that any program made."""
+    begin_work(verbose=verbose)
     from tiltflow import console
     from tiltflow.cli.telling import following, plan_of_given, portal_of, tell
     from tiltflow.delivery import layout
@@ -104,7 +105,6 @@ def products(
     from tiltflow.recipe import make_recipe
     from tiltflow.settings import load_settings, site_from
 
-    begin_work(verbose=verbose)
     with usage_errors():
         settings = load_settings(scratch=workdir.resolve() if workdir else None, threads=threads)
         site, recipe = site_from(settings), make_recipe(pyramid=settings.pyramid)

@@ -40,6 +40,7 @@ def run(
     engine_options: dict[str, bool | None],
 ) -> None:
     """Align, reconstruct and make the products of every tilt series in a folder."""
+    begin_work(verbose=asked.verbose, log_json=asked.log_json)
     from tiltflow import console
     from tiltflow.cli.telling import following, plan_of, portal_of, tell
     from tiltflow.delivery.layout import plain_layout
@@ -47,7 +48,6 @@ def run(
     from tiltflow.pipeline import run as run_series
     from tiltflow.settings import load_settings, site_from
 
-    begin_work(verbose=asked.verbose, log_json=asked.log_json)
     with usage_errors():
         settings = load_settings(
             scratch=asked.scratch,

@@ -128,12 +128,12 @@ def watch(
     engine_options: dict[str, bool | None],
 ) -> None:
     """Watch folders while a microscope fills them, and process every tilt series when it is whole; the same command continues."""
+    begin_work(verbose=asked.verbose, of_series=False)
     from tiltflow import console
     from tiltflow.settings import load_settings, site_from
     from tiltflow.watch import Plan, Rules, assign
     from tiltflow.watch import watch as watch_folders
 
-    begin_work(verbose=asked.verbose, of_series=False)
     with usage_errors():
         settings = load_settings(
             scratch=asked.scratch,

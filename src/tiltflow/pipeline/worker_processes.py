@@ -43,6 +43,8 @@ import sys
 from multiprocessing.connection import Connection
 pipe = Connection(int(sys.argv[1]))
 sys.path[:] = pipe.recv()
+from tiltflow.unused_parts import leave_out_unused_parts
+leave_out_unused_parts()
 from tiltflow.pipeline.worker_processes import work_for_a_run
 work_for_a_run(pipe)
 """
