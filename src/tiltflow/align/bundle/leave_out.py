@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tiltflow.align.bundle.normal_equations import Geometry, Normal, normal_equations, reduced_system
 from tiltflow.align.bundle.observations import Observations
 from tiltflow.align.bundle.variables import Variables
-from tiltflow.align.positive import inverse_of_positive
+from tiltflow.align.positive import inverse_but_for_rounding
 from tiltflow.kernels import solve as kernels
 
 Floats = NDArray[np.float64]
@@ -69,7 +69,7 @@ def leave_tracks_out(
     map_ = variables.matrix()
     whole, _ = reduced_system(normal, geometry, map_)
     whole += sigma**2 * variables.precision()
-    inverse = inverse_of_positive(whole)
+    inverse = inverse_but_for_rounding(whole)
     ridge = _RIDGE * np.trace(whole) / len(whole) * np.eye(len(whole))
     out = np.full_like(observations.xy, np.nan)
     by_point = geometry.point_jacobians().reshape(-1, 3)
@@ -94,4 +94,4 @@ def view_covariance(geometry: Geometry, normal: Normal, variables: Variables, si
     map_ = variables.matrix()
     matrix, _ = reduced_system(normal, geometry, map_)
     matrix += sigma**2 * variables.precision()
-    return np.asarray(map_ @ inverse_of_positive(matrix) @ map_.T)
+    return np.asarray(map_ @ inverse_but_for_rounding(matrix) @ map_.T)

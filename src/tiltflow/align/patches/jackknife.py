@@ -23,7 +23,7 @@ from tiltflow.align.bundle.expected_error import expected_error
 from tiltflow.align.bundle.normal_equations import Geometry
 from tiltflow.align.bundle.variables import PER_VIEW, SHIFT_X, SHIFT_Y, TILT
 from tiltflow.align.patches.likelihood import own_place
-from tiltflow.align.positive import inverse_of_positive
+from tiltflow.align.positive import inverse_but_for_rounding
 
 Floats = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ def jackknife_error(fit: BundleFit, patches: LeftOutFits, half_extent: tuple[flo
     whole += _held_still(fit.geometry, map_) * np.trace(whole) / len(whole)
     scatter = np.array(gradients) - np.mean(gradients, axis=0)
     left_out = np.array([np.linalg.solve(whole - matrix, each) for matrix, each in zip(matrices, scatter, strict=True)])
-    inverse = inverse_of_positive(whole)
+    inverse = inverse_but_for_rounding(whole)
     by_field = inverse @ of_field
     count = len(used)
     by_patches = patches.crowding * (count - 1) / count * left_out.T @ left_out

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tiltflow.align.positive import inverse_of_positive
+from tiltflow.align.positive import inverse_but_for_rounding
 from tiltflow.align.projection.matching import PARAMETERS, MatchStep
 
 Floats = NDArray[np.float64]
@@ -136,7 +136,7 @@ def solve_posterior(step: MatchStep, free: FreeParameters, deviation: Floats, ti
     held = np.sum([tie / spread[kind] ** 2 for kind, tie in ties.items() if kind not in estimated], axis=0)
     for _ in range(_EM_ITERATIONS if estimated else 1):
         precision = held + sum(ties[kind] / spread[kind] ** 2 for kind in estimated)
-        covariance = _inverse(information + precision)
+        covariance = inverse_but_for_rounding(information + precision)
         change = covariance @ (gradient - precision @ now)
         total, before = now + change, spread.copy()
         for kind in estimated:
@@ -147,14 +147,6 @@ def solve_posterior(step: MatchStep, free: FreeParameters, deviation: Floats, ti
         if np.all(np.abs(spread - before) <= _SETTLED * before):
             break
     return Posterior((design @ change).reshape(views, PARAMETERS), Prior(spread), covariance, design, dispersion)
-
-
-def _inverse(matrix: Floats) -> Floats:
-    """Return the inverse of a matrix that is positive but for what single precision left of the information."""
-    try:
-        return inverse_of_positive(matrix)
-    except np.linalg.LinAlgError:
-        return np.asarray(np.linalg.inv(matrix), np.float64)
 
 
 def _ties(kind: int, members: NDArray[np.intp], size: int, tilts: Floats) -> Floats:
