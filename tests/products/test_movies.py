@@ -203,3 +203,13 @@ def test_a_movie_that_is_not_whole_gets_no_name(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ResourceError, match="5 of 6 pictures"):
         write_movie(tmp_path / "B.mp4", iter(np.zeros((5, 32, 32), np.uint8)), (32, 32), 8)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_pictures_give_the_same_file(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Small pictures, of which x264 chose frames to be predicted from later ones now so and now so."""
+    pictures = list(rng.integers(90, 160, (21, 48, 48), dtype=np.uint8).repeat(2, axis=1).repeat(2, axis=2))
+    files = set()
+    for _ in range(40):
+        write_movie(tmp_path / "movie.mp4", pictures, (96, 96), 4)
+        files.add((tmp_path / "movie.mp4").read_bytes())
+    assert len(files) == 1

@@ -235,7 +235,7 @@ STEPS: tuple[ProductStep, ...] = (
         (AssetType.TILT_MOVIE, AssetType.KEY_IMAGE),
         "the movie of the tilt series, and its middle frame",
         _gen_tilt_movie,
-        number=2,
+        number=3,
     ),
     # The aligned stack gives the number of views, which is part of the name of the key image.
     ProductStep("gen_thumbs", (Source.ALIGNED, AssetType.KEY_IMAGE), (AssetType.THUMBNAIL,), "the small key image", _gen_thumbs),
@@ -248,7 +248,7 @@ STEPS: tuple[ProductStep, ...] = (
         (AssetType.REC_MOVIE,),
         "the movie through the averaged volume",
         _gen_recon_movie,
-        number=2,
+        number=3,
     ),
     ProductStep(
         "gen_ave_8_vol", (AssetType.AVERAGED_VOLUME,), (AssetType.VOLUME,), "the binned copy of the averaged volume", _gen_ave_8_vol

@@ -43,10 +43,11 @@ ENCODER: Mapping[str, str] = MappingProxyType(
     {
         "preset": "superfast",
         "crf": "21.5",
-        "x264-params": "mbtree=1:rc-lookahead=10:weightp=1:colorprim=bt709:transfer=bt709:colormatrix=bt709",
+        "x264-params": "mbtree=1:rc-lookahead=10:weightp=1:bframes=0:colorprim=bt709:transfer=bt709:colormatrix=bt709",
     }
 )
-"""Options of x264.  `mbtree`, which the preset leaves out, halves the files of smooth volumes.  Colours are those of BT.709, in which
+"""Options of x264.  `mbtree`, which the preset leaves out, halves the files of smooth volumes.  Without frames that are predicted from
+later ones, whose choice x264 makes now so and now so, the same pictures give the same file.  Colours are those of BT.709, in which
 luma reaches from 16 (black) to 235 (white), as players assume by default."""
 
 
