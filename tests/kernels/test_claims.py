@@ -58,8 +58,12 @@ def test_a_claim_within_a_claim_is_held_and_ends_before_it(tmp_path: Path) -> No
     with claims.claimed(tmp_path, "whole"):
         with claims.claimed(tmp_path, "part"):
             pass
-        code = f"from tests.kernels.test_claims import *\nprint(waited(Path({str(tmp_path)!r}), 'part') < 1)"
-        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+        code = (
+            f"from tests.kernels.test_claims import *\nclaims._LONGEST_S, folder = 0.3, Path({str(tmp_path)!r})\n"
+            "print(waited(folder, 'part') < 0.2, waited(folder, 'whole') > 0.2)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == "True True\n"
 
 
 def test_where_nothing_can_be_locked_the_work_is_done(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FILE = "compiling.lock"
-"""A file in the folder, each byte of which stands for one function.  It is empty, and stays: the locks are those of the system."""
+"""A file in the folder, each byte of which stands for a function.  It is empty, and stays: the locks are those of the system.  Functions
+that share a byte by chance wait for each other, a minute at most."""
 _LONGEST_S, _EVERY_S = 60.0, 0.02
 """How long another process is waited for, which may have been stopped, and how often it is looked at."""
 

@@ -165,12 +165,12 @@ def _joint(geometry: Geometry, joint: JointWeights, residual: Floats, rows: Rows
     blocks = _Blocks(normal, right.ravel(), cross, of_points, of_residuals)
     if rows is None:
         return blocks
-    map_ = rows.map
+    to_variables = rows.transposed
     return replace(
         blocks,
-        views=np.asarray(map_ @ (map_ @ blocks.views).T),
-        view_right=map_ @ blocks.view_right,
-        cross=np.ascontiguousarray((map_ @ blocks.cross.reshape(-1, size).T).T).reshape(tracks, 3, -1),
+        views=np.asarray(to_variables @ (to_variables @ blocks.views).T),
+        view_right=to_variables @ blocks.view_right,
+        cross=np.ascontiguousarray((to_variables @ blocks.cross.reshape(-1, size).T).T).reshape(tracks, 3, -1),
     )
 
 

@@ -94,8 +94,8 @@ class Rows:
         return cls(np.arange(size + 1, dtype=np.int64), np.arange(size, dtype=np.int64), np.ones(size), size)
 
     @cached_property
-    def map(self) -> scipy.sparse.csr_array:
-        """The transposed map, `(variables, 7 views)`."""
+    def transposed(self) -> scipy.sparse.csr_array:
+        """The map as a sparse matrix, transposed: `(variables, 7 views)`."""
         return scipy.sparse.csr_array((self.share, self.column, self.first), (len(self.first) - 1, self.variables)).T.tocsr()
 
 
