@@ -49,6 +49,7 @@ def test_one_thread_or_a_process_of_others_does_the_work_in_turn(monkeypatch, th
     done = []
     with beside(lambda _: done.append(os.getpid()), threads=threads) as result:
         assert not done
+        assert not result.is_done()
         result(nobody)
     assert done == [os.getpid()]
 
@@ -83,7 +84,7 @@ def test_a_thread_beside_which_others_may_work_does_the_work_in_turn():
 
 
 @pytest.mark.usefixtures("ours")
-def test_the_copy_says_nothing_whatever_another_thread_holds(caplog):
+def test_what_the_copy_logs_is_logged_here_whatever_another_thread_holds(caplog):
     """The lock of a handler that another thread holds while the copy is made is held in it for ever."""
     handler = logging.StreamHandler(io.StringIO())
     held, over = threading.Event(), threading.Event()
@@ -94,8 +95,8 @@ def test_the_copy_says_nothing_whatever_another_thread_holds(caplog):
             over.wait(10)
 
     def work(_):
-        log.warning("from the copy")
-        warnings.warn("from the copy", stacklevel=1)
+        log.warning("from the copy, %d", 7, exc_info=ValueError("its reason"))
+        warnings.warn("a warning of Python's", stacklevel=1)
         return "done"
 
     log, thread = logging.getLogger("tiltflow.test"), threading.Thread(target=hold)
@@ -104,12 +105,47 @@ def test_the_copy_says_nothing_whatever_another_thread_holds(caplog):
     held.wait(10)
     try:
         with beside(work, threads=2) as result:
+            over.set()
+            thread.join()
             assert result(nobody) == "done"
     finally:
-        over.set()
-        thread.join()
         log.removeHandler(handler)
-    assert "from the copy" not in caplog.text
+    assert [(line.name, line.getMessage()) for line in caplog.records] == [
+        ("tiltflow.test", "from the copy, 7\nValueError: its reason")
+    ]
+    assert handler.stream.getvalue() == "from the copy, 7\nValueError: its reason\n"
+
+
+@pytest.mark.usefixtures("ours")
+def test_whether_the_work_is_done_can_be_asked_without_waiting(tmp_path):
+    told, go_on = [], tmp_path / "go_on"
+
+    def work(progress):
+        progress(0.5)
+        _wait_for(go_on)
+        return "done"
+
+    with beside(work, threads=2) as result:
+        assert not result.is_done()
+        go_on.write_text("now")
+        end = time.monotonic() + 10
+        while not result.is_done() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert result.is_done()
+        assert result(told.append) == "done"
+    assert told == [0.5]
+
+
+@pytest.mark.usefixtures("ours")
+def test_work_whose_copy_is_lost_is_done_as_far_as_it_can_be():
+    """Nobody waits for the copy; what is left is to do the work here."""
+    here = os.getpid()
+    with beside(lambda _: "done here" if os.getpid() == here else os._exit(3), threads=2) as result:
+        end = time.monotonic() + 10
+        while not result.is_done() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert result.is_done()
+        assert result(nobody) == "done here"
 
 
 @pytest.mark.usefixtures("ours")

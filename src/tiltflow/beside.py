@@ -17,12 +17,14 @@ import signal
 import sys
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 from tiltflow import stopping
 from tiltflow.freed_memory import give_back_freed_memory
+from tiltflow.lines_passed_on import PassedOn, log_here
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -30,12 +32,13 @@ if TYPE_CHECKING:
     from tiltflow.model import Progress
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _LOOK_S = 0.2
 """How often it is looked whether the work is asked to end, while an answer is waited for."""
 
-_DONE, _FAILED, _PROGRESS = "done", "failed", "progress"
-"""What a copy says: its result, what it raised, and the fraction that is done."""
+_DONE, _FAILED, _PROGRESS, _LINE, _GONE = "done", "failed", "progress", "line", "gone"
+"""What a copy says: its result, what it raised, the fraction that is done, a line of its log; and the end of its pipe."""
 
 _ours = False
 """Whether none but tiltflow's threads run in this process."""
@@ -47,11 +50,21 @@ def this_process_is_ours() -> None:
     _ours = True
 
 
-@contextmanager
-def beside(work: Callable[[Progress], R], *, threads: int) -> Iterator[Callable[[Progress], R]]:
-    """Begin work that goes on beside the `with` block, and give the function that waits for its result and reports its progress.
+class Beside(Protocol[R_co]):
+    """Work that goes on beside this process."""
 
-    The work is done by that function itself, in turn, where there is one thread only, where this process is not to be copied (also on
+    def __call__(self, progress: Progress) -> R_co:
+        """Wait for the result, and report the progress meanwhile; what the work logs is logged here."""
+
+    def is_done(self) -> bool:
+        """Return whether it is done, so that nobody waits for the result."""
+
+
+@contextmanager
+def beside(work: Callable[[Progress], R], *, threads: int) -> Iterator[Beside[R]]:
+    """Begin work that goes on beside the `with` block, and give what waits for its result and reports its progress.
+
+    The work is done when it is asked for, in turn, where there is one thread only, where this process is not to be copied (also on
     any system but Linux, whose libraries do not allow it), and where the copy is lost: what is returned or raised is the same.  A result
     that is not asked for is dropped, with the copy.
 
@@ -64,11 +77,11 @@ def beside(work: Callable[[Progress], R], *, threads: int) -> Iterator[Callable[
         Threads that this process may use in all.
     """
     if threads < 2 or not can_copy():
-        yield work
+        yield _InTurn(work)
         return
     copy = _Copy(work)
     try:
-        yield copy.result
+        yield copy
     finally:
         copy.end()
 
@@ -83,38 +96,66 @@ def can_copy() -> bool:
     return _ours and sys.platform == "linux" and threading.current_thread() is threading.main_thread()
 
 
-class _Copy:
+class _InTurn(Generic[R]):
+    """Work that is done when its result is asked for."""
+
+    def __init__(self, work: Callable[[Progress], R]) -> None:
+        self._work = work
+
+    def __call__(self, progress: Progress) -> R:
+        return self._work(progress)
+
+    def is_done(self) -> bool:
+        return False
+
+
+class _Copy(Generic[R]):
     """The second process, and our end of its pipe; it ends when that is closed."""
 
-    def __init__(self, work: Callable[[Progress], Any]) -> None:
+    def __init__(self, work: Callable[[Progress], R]) -> None:
         from multiprocessing.connection import Pipe  # commands that copy nothing do without
 
         give_back_freed_memory()  # what is free needs no copy
         self._work = work
+        self._heard: deque[tuple[str, object]] = deque()
         self._pipe, theirs = Pipe()
         with theirs:
             self._process = _forked(self._pipe, theirs, work)
 
-    def result(self, progress: Progress) -> Any:
-        """Return what the work returns, or raise what it raises."""
-        for what, said in self._answers():
+    def __call__(self, progress: Progress) -> R:
+        while True:
+            if not self._heard:
+                self._listen(_LOOK_S)
+                stopping.ask()
+                continue
+            what, said = self._heard.popleft()
             if what == _DONE:
-                return said
+                return cast("R", said)
             if what == _FAILED:
                 raise cast("Exception", said)
-            progress(cast("float", said))
-        return self._work(progress)  # it was killed, as the system does where memory is short, or its answer cannot be sent
+            if what == _GONE:
+                return self._work(progress)  # it was killed, as the system does where memory is short, or its answer cannot be sent
+            if what == _LINE:
+                log_here(cast("logging.LogRecord", said))
+            else:
+                progress(cast("float", said))
 
-    def _answers(self) -> Iterator[tuple[str, object]]:
-        """Yield what the copy says until it is gone."""
-        while True:
-            try:
-                answer = self._pipe.recv() if self._pipe.poll(_LOOK_S) else None
-            except (EOFError, OSError):
-                return
-            stopping.ask()
-            if answer is not None:
-                yield answer
+    def is_done(self) -> bool:
+        while self._listen(0.0):
+            pass
+        return bool(self._heard) and self._heard[-1][0] in (_DONE, _FAILED, _GONE)
+
+    def _listen(self, seconds: float) -> bool:
+        """Hear the next word, for which is waited at most so long, and return whether there was one that others may follow."""
+        if self._heard and self._heard[-1][0] in (_DONE, _FAILED, _GONE):
+            return False
+        try:
+            if not self._pipe.poll(seconds):
+                return False
+            self._heard.append(self._pipe.recv())
+        except (EOFError, OSError):
+            self._heard.append((_GONE, None))
+        return True
 
     def end(self) -> None:
         """End it."""
@@ -144,8 +185,8 @@ def _answer(ours: Connection, theirs: Connection, work: Callable[[Progress], Any
         ours.close()
         for number in stopping.SIGNALS:  # a terminal sends them to all; this process ends with the other
             signal.signal(number, signal.SIG_IGN)
-        # Nothing is said here: a thread that draws the progress may have held the lock of what it would be said through.
-        logging.disable()
+        # Nothing is said from here: a thread that draws the progress may have held the lock of what it would be said through.
+        _log_only_to(PassedOn(lambda line: theirs.send((_LINE, line))))
         warnings.simplefilter("ignore")
         threading.Thread(target=_end_with, args=(theirs,), name="beside", daemon=True).start()
         try:
@@ -155,6 +196,13 @@ def _answer(ours: Connection, theirs: Connection, work: Callable[[Progress], Any
         theirs.send(answer)
     finally:
         os._exit(0)
+
+
+def _log_only_to(handler: logging.Handler) -> None:
+    for logger in logging.Logger.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger) and (logger.handlers or not logger.propagate):
+            logger.handlers, logger.propagate = [], True
+    logging.root.handlers = [handler]
 
 
 def _in_steps(say: Progress) -> Progress:

@@ -14,7 +14,7 @@ from tiltflow.delivery.layout import plain_layout
 from tiltflow.delivery.names import why_unusable
 from tiltflow.errors import LocationError
 from tiltflow.pipeline import run
-from tiltflow.pipeline.run import RUN_FILES
+from tiltflow.pipeline.one_series import RUN_FILES
 from tiltflow.recipe import BrtParameters, make_recipe
 from tiltflow.work import Site
 

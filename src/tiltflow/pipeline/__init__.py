@@ -11,10 +11,11 @@ from tiltflow.pipeline.import_alignment import import_alignment
 from tiltflow.pipeline.intact import Checked, check_results
 from tiltflow.pipeline.job import RECORD_NAME, Job, OnProgress, RunResult, SeriesProgress, StepOutcome
 from tiltflow.pipeline.log import series_log
+from tiltflow.pipeline.one_series import process
 from tiltflow.pipeline.request import Prepared, prepare
 from tiltflow.pipeline.resource_forecast import Forecast, forecast, planner
 from tiltflow.pipeline.resume import look_back
-from tiltflow.pipeline.run import process, recorded_run, require_free, require_places, run
+from tiltflow.pipeline.run import recorded_run, require_free, require_places, run
 from tiltflow.pipeline.step_loop import StepRunner, work_on
 from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
 

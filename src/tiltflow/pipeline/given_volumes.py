@@ -30,7 +30,8 @@ from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import Job, OnProgress, RunResult, SeriesProgress, StepOutcome, nobody
 from tiltflow.pipeline.lock import folder_lock
 from tiltflow.pipeline.log import series_log
-from tiltflow.pipeline.run import RUN_FILES, recorded_run, require_places
+from tiltflow.pipeline.one_series import RUN_FILES
+from tiltflow.pipeline.run import recorded_run, require_places
 from tiltflow.pipeline.standing import clean, recover, refuse_elsewhere, set_aside, success_in
 from tiltflow.pipeline.step_book import GIVEN, GIVEN_NUMBER, steps_of
 from tiltflow.pipeline.step_loop import StepRunner, work_on

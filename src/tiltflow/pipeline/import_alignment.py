@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tiltflow.pipeline.job import OnProgress, nobody
-from tiltflow.pipeline.run import process
+from tiltflow.pipeline.one_series import process
 from tiltflow.recipe import BrtParameters, Recipe, make_recipe
 from tiltflow.work import SeriesResult, Site
 

@@ -33,14 +33,18 @@ def is_of_a_series(_record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def series_log(output: Path, name: str) -> Iterator[None]:
-    """Send what is logged while a series is processed to a file of its own, also when several are processed at once."""
+def series_log(output: Path, name: str, *, goes_on: bool = False) -> Iterator[None]:
+    """Send what is logged while a series is processed to a file of its own, also when several are processed at once.
+
+    The file is a new one, if it is not the log of the same work that `goes_on`.
+    """
     output.mkdir(parents=True, exist_ok=True)
     token = _series_name.set(name)
     path = output / f"{name}.log"
-    # A new file: one that is there may be a link to anything, raw images for instance, and opening it would empty these.
-    path.unlink(missing_ok=True)
-    handler = SeriesLogFile(path, mode="x", encoding="utf-8", errors="backslashreplace")
+    if not goes_on:
+        # A new file: one that is there may be a link to anything, raw images for instance, and opening it would empty these.
+        path.unlink(missing_ok=True)
+    handler = SeriesLogFile(path, mode="a" if goes_on else "x", encoding="utf-8", errors="backslashreplace", delay=goes_on)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     handler.addFilter(lambda _record: _series_name.get() == name)
     logger = logging.getLogger("tiltflow")

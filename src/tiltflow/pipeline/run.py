@@ -1,4 +1,4 @@
-"""One series, or a list of them, from raw images to published products."""
+"""A list of series, one after the other or several at once, and the record and pages of the run."""
 
 from __future__ import annotations
 
@@ -7,47 +7,34 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from tiltflow import describe, stopping
 from tiltflow.atomic_write import remove_left_behind
-from tiltflow.delivery.body import CALLBACK_NAME
-from tiltflow.delivery.cleanup import make_scratch, remove_scratch_left_behind, require_writable
-from tiltflow.delivery.find_series import describe_axes, look_alikes, other_axis
+from tiltflow.delivery.cleanup import remove_scratch_left_behind, require_writable
+from tiltflow.delivery.find_series import look_alikes
 from tiltflow.delivery.layout import refuse_inputs
 from tiltflow.delivery.names import why_unusable
 from tiltflow.disk import NO_SPACE, new_folders_kept, no_room
 from tiltflow.errors import LocationError
-from tiltflow.freed_memory import give_back_freed_memory, keep_freed_memory
-from tiltflow.pipeline.conclusion import complete
-from tiltflow.pipeline.exports import complete_exports
-from tiltflow.pipeline.failure import outside_of_the_work
-from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, Job, OnProgress, Part, RunResult, SeriesProgress, nobody
+from tiltflow.pipeline.job import ALL_PARTS, RECORD_NAME, OnProgress, Part, RunResult, SeriesProgress, nobody
 from tiltflow.pipeline.lock import PAGES_LOCK_NAME, folder_lock, holder_of
-from tiltflow.pipeline.log import series_log
-from tiltflow.pipeline.resume import forget_damaged, look_back
-from tiltflow.pipeline.standing import clean, recover, refuse_elsewhere, set_aside
-from tiltflow.pipeline.step_loop import StepRunner, work_on
-from tiltflow.pipeline.steps import finish_step, product_step, reconstruct_step
+from tiltflow.pipeline.one_series import RUN_FILES, Asked, Ending, begin
 from tiltflow.pipeline.worker_processes import Process, worker_processes
 from tiltflow.recipe import Recipe, SeriesRecipes
 from tiltflow.record import RunRecord, RunRecorder, RunSeriesEntry
-from tiltflow.report import INDEX_NAME, METRICS_NAME, write_run_pages
+from tiltflow.report import INDEX_NAME, write_run_pages
 from tiltflow.version import __version__
 from tiltflow.work import SeriesResult, Site
 
-_KEPT = "already done by this recipe, nothing to do"
 _REFRESH_S = 60.0
 _MAY_BE_OVER_S = 2.0
 """For so long a run over earlier results may find that all is done; the pages, which are there, are written by its end."""
-RUN_FILES = frozenset({RECORD_NAME, CALLBACK_NAME, INDEX_NAME, METRICS_NAME})
-"""What a run writes beside the folders of its series."""
 _log = logging.getLogger(__name__)
 
 
@@ -91,20 +78,17 @@ def run(
             raise KeyboardInterrupt
         on_progress(progress)
 
-    def one(source: Path, recorder: RunRecorder, work: Process) -> SeriesResult:
+    asked = Asked(keep_volumes, redo, verify, wait_for_others, parts)
+
+    def begun(source: Path, on_progress: OnProgress, *, ends_beside: bool) -> Ending:
         stopping.ask()
-        result = work(
-            source,
-            recipes.of(source),
-            site,
-            output=output / source.stem,
-            on_progress=report,
-            keep_volumes=keep_volumes,
-            redo=redo,
-            verify=verify,
-            wait_for_others=wait_for_others,
-            parts=parts,
-        )
+        return begin(source, recipes.of(source), site, output / source.stem, asked, on_progress, ends_beside=ends_beside)
+
+    def done(source: Path, work: Process) -> SeriesResult:
+        stopping.ask()
+        return take(work(source, recipes.of(source), site, output=output / source.stem, on_progress=report, **asdict(asked)))
+
+    def take(result: SeriesResult) -> SeriesResult:
         recorder.done(result)
         if next(to_do) > 1:  # after the last one the end of the run writes them
             pages.refresh()
@@ -112,14 +96,14 @@ def run(
 
     with recorded_run(sources, recipes, output, site, jobs) as recorder:
         if at_once <= 1:
-            results.update((source, one(source, recorder, process)) for source in sources)
+            results.update(zip(sources, _in_turn(sources, begun, report, take), strict=True))
         else:
             with worker_processes(stop.is_set) as work, ThreadPoolExecutor(at_once) as pool:
-                waiting = {pool.submit(one, source, recorder, work): source for source in sources}
+                waiting = {pool.submit(done, source, work): source for source in sources}
                 try:
                     while waiting:
-                        done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                        for future in done:
+                        ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                        for future in ended:
                             results[waiting.pop(future)] = future.result()
                 except BaseException:
                     stop.set()  # the running series stop at their next report of progress
@@ -127,6 +111,44 @@ def run(
                         future.cancel()
                     raise
     return RunResult(tuple(results[source] for source in sources), recorder.page)
+
+
+def _in_turn(
+    sources: Sequence[Path],
+    begin: Callable[..., Ending],
+    on_progress: OnProgress,
+    take: Callable[[SeriesResult], SeriesResult],
+) -> list[SeriesResult]:
+    """Work on one series after the other, and write the page of each, if that can be, while the next one is worked on.
+
+    Parameters
+    ----------
+    begin
+        Is called with a series, with what receives its progress, and with whether it may end beside the work on another.
+    on_progress, take
+        Receive progress, and each result when its page stands.
+    """
+    results: list[SeriesResult] = []
+    waiting: list[Ending] = []  # one at most
+    here = threading.get_ident()
+
+    def close() -> None:
+        if waiting:
+            results.append(take(waiting.pop().close()))
+
+    def report(progress: SeriesProgress) -> None:
+        if waiting and threading.get_ident() == here and waiting[0].is_near():
+            close()
+        on_progress(progress)
+
+    try:
+        for number, source in enumerate(sources, 1):
+            ending = begin(source, report, ends_beside=number < len(sources))
+            close()
+            waiting.append(ending)
+    finally:
+        close()
+    return results
 
 
 def require_places(output: Path, site: Site) -> None:
@@ -159,108 +181,6 @@ def require_free(sources: Sequence[Path], output: Path) -> None:
             f"Another run works on {', '.join(f'{name} ({holder})' for name, holder in held.items())}; "
             "run this again when that has ended, or leave --no-wait out to wait for it."
         )
-
-
-def process(
-    source: Path,
-    recipe: Recipe,
-    site: Site,
-    *,
-    output: Path,
-    keep_volumes: bool = True,
-    redo: bool = False,
-    verify: bool = False,
-    wait_for_others: bool = True,
-    parts: tuple[Part, ...] = ALL_PARTS,
-    on_progress: OnProgress = nobody,
-    runner: StepRunner | None = None,
-) -> SeriesResult:
-    """Align, reconstruct and make every product of one series; failures are returned as a result, whatever they are.
-
-    `runner` runs the steps, for instance as tasks of an orchestrator, which then report their own progress.  While another run works on
-    the series, this one waits; without `wait_for_others` it fails.
-    """
-    keep_freed_memory()
-    options = _Options(keep_volumes, redo, verify, parts)
-    why = why_unusable(source, RUN_FILES)
-    if why:
-        result = outside_of_the_work(source, None, LocationError(why))
-        on_progress(SeriesProgress(source.stem, "start", 1.0, result))
-        return result
-
-    def wait_for(word: str) -> None:
-        if not wait_for_others:
-            raise LocationError(f"{source.name}: {word}; run it again when that has ended")
-        on_progress(SeriesProgress(source.stem, "waiting", 0.0, note=f"{word}; waiting for its end"))
-
-    note = ""
-    try:
-        refuse_elsewhere(output, site)
-        with new_folders_kept(output):
-            output.mkdir(parents=True, exist_ok=True)
-        with folder_lock(output, wait_for):
-            result, note = _process(source, recipe, site, output, options, on_progress, runner or _calls(source.stem, on_progress))
-    except Exception as error:  # noqa: BLE001  the boundary: a failure outside of the steps costs this series alone
-        result = outside_of_the_work(source, output, error)
-    on_progress(SeriesProgress(source.stem, result.stage or "done", 1.0, result, note))
-    give_back_freed_memory()
-    return result
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What is asked of a series, as :func:`process` has it."""
-
-    keep_volumes: bool
-    redo: bool
-    verify: bool
-    parts: tuple[Part, ...]
-
-
-def _process(
-    source: Path, recipe: Recipe, site: Site, output: Path, asked: _Options, on_progress: OnProgress, runner: StepRunner
-) -> tuple[SeriesResult, str]:
-    """Return the result of a series, and a remark on it."""
-    name, redo, parts = source.stem, asked.redo, asked.parts
-    clean(output)
-    recover(output, site.thresholds)
-    wrong = forget_damaged(output) if asked.verify and not redo else ()
-    earlier = look_back(source, recipe, output, parts)
-    if earlier.result is not None and earlier.identity is not None and not wrong and not redo:
-        _log.info("%s: %s", name, _KEPT)
-        complete_exports(name, output, site.export)
-        return complete(earlier.result, output, earlier.identity, site.thresholds), _KEPT
-    why = f"damaged: {', '.join(wrong)}" if wrong else earlier.why
-    if why is not None and not redo:
-        on_progress(SeriesProgress(name, "start", 0.0, note=f"done again: {why}"))
-    with series_log(output, name):
-        if why is not None and not redo:
-            _log.info("%s: done again: %s", name, why)
-        if (other := other_axis(source)) is not None:
-            _log.info("%s: %s", name, describe_axes(*sorted((source, other))))
-        set_aside(output)
-        job = Job(
-            source,
-            recipe,
-            site,
-            output,
-            make_scratch(source, site.scratch, keep=site.keep_workdir),
-            asked.keep_volumes,
-            redo,
-            parts,
-            why_again=why or "",
-            answered=earlier.answers,
-        )
-        return work_on(job, runner), ""
-
-
-def _calls(name: str, on_progress: OnProgress) -> StepRunner:
-    """Return the runner that calls each step in this process."""
-
-    def report(stage: str, fraction: float) -> None:
-        on_progress(SeriesProgress(name, stage, fraction))
-
-    return StepRunner(partial(reconstruct_step, progress=report), partial(product_step, progress=report), finish_step)
 
 
 @contextmanager

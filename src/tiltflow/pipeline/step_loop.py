@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from tiltflow.pipeline.job import Job, StepOutcome
 from tiltflow.products.catalogue import STEPS
-from tiltflow.work import SeriesResult
+
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class StepRunner:
+class StepRunner(Generic[R_co]):
     """How each step is run; a runner raises what its step raises.
 
     Attributes
@@ -25,16 +27,16 @@ class StepRunner:
         Runs :func:`tiltflow.pipeline.product_step` for a step of the catalogue, given by name.
     finish
         Runs :func:`tiltflow.pipeline.finish_step`, with the outcomes of the product steps and, after a failure, the exception and the
-        product step that raised it.
+        product step that raised it; or :func:`tiltflow.pipeline.steps.publish_step`, to do the rest later.
     """
 
     reconstruct: Callable[[Job], object]
     make_products: Callable[[Job, str], StepOutcome]
-    finish: Callable[[Job, Sequence[StepOutcome], BaseException | None, str | None], SeriesResult]
+    finish: Callable[[Job, Sequence[StepOutcome], BaseException | None, str | None], R_co]
 
 
-def work_on(job: Job, runner: StepRunner) -> SeriesResult:
-    """Run every step of a series in order, the last of them also after a failure, and return its result.
+def work_on(job: Job, runner: StepRunner[R_co]) -> R_co:
+    """Run every step of a series in order, the last of them also after a failure, and return what that returns.
 
     Raises
     ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tiltflow.errors import FormatError, InputChangedError, ParameterError
 from tiltflow.formats.identity import identity_of, require_same
 from tiltflow.formats.series import read_series
 from tiltflow.freed_memory import give_back_freed_memory
-from tiltflow.model import LEAST_VIEWS, Reconstruction, TiltSeries
+from tiltflow.model import LEAST_VIEWS, Progress, Reconstruction, TiltSeries
 from tiltflow.observer import StageProgress, silent_progress
 from tiltflow.parallel import one_thread_for_algebra
 from tiltflow.pipeline.conclusion import conclude, result_of
@@ -183,7 +183,7 @@ def _asset(described: Mapping[str, Any]) -> Asset:
 def finish_step(
     job: Job, outcomes: Iterable[StepOutcome], error: BaseException | None = None, stage: str | None = None
 ) -> SeriesResult:
-    """Publish the results (products only after a success, logs always), close the record, remove the scratch folder.
+    """Publish the results (products only after a success, logs always), remove the scratch folder, write the page and close the record.
 
     Parameters
     ----------
@@ -198,6 +198,35 @@ def finish_step(
     BaseException
         The interrupt.
     """
+    end = publish_step(job, outcomes, error, stage)
+    return end() if isinstance(end, Conclusion) else end
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What is left to do of a series when its products stand: its verdict, its page and the end of its record.
+
+    All that it changes are files in the folder of the series, so that a copy of this process can do it.
+    """
+
+    job: Job
+    recorder: Recorder
+
+    def __call__(self, _progress: Progress | None = None) -> SeriesResult:
+        """Do it, and return the result; work that is asked to end is ended with it."""
+        with stopping.closing():
+            # A success is one when its page stands: until then the record on disk says that the work goes on.
+            with self.recorder.held():
+                self.recorder.succeed()
+                conclude(self.recorder, self.job.site.thresholds, threads=self.job.site.threads)
+            let_go(self.job.output)
+            return result_of(self.recorder.record, self.job.output)
+
+
+def publish_step(
+    job: Job, outcomes: Iterable[StepOutcome], error: BaseException | None = None, stage: str | None = None
+) -> SeriesResult | Conclusion:
+    """Do what :func:`finish_step` does, but for what is left to do after a success."""
     outcomes = list(outcomes)
     recorder = _recorder_of(job)
     steps = steps_of(job, recorder)
@@ -213,18 +242,10 @@ def finish_step(
     except BaseException as failure:  # noqa: BLE001  the boundary: what cannot be published costs this series alone
         error = failure
     with stopping.closing():
-        return _succeed(job, recorder) if error is None else _fail(job, recorder, steps, error, stage)
-
-
-def _succeed(job: Job, recorder: Recorder) -> SeriesResult:
-    """Close the record of a success, and remove what only its work needed."""
-    _remove_work(job, keep_products=False)
-    # A success is one when its page stands: until then the record on disk says that the work goes on.
-    with recorder.held():
-        recorder.succeed()
-        conclude(recorder, job.site.thresholds, threads=job.site.threads)
-    let_go(job.output)
-    return result_of(recorder.record, job.output)
+        if error is not None:
+            return _fail(job, recorder, steps, error, stage)
+        _remove_work(job, keep_products=False)
+    return Conclusion(job, recorder)
 
 
 def _fail(job: Job, recorder: Recorder, steps: Steps, error: BaseException, stage: str | None) -> SeriesResult:

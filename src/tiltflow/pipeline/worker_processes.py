@@ -1,7 +1,7 @@
 """Series at once: processes of their own, each of which works on one series after another for a run.
 
 Threads of one process would wait for each other at the interpreter's lock for half of a series.  A process gets a call of
-:func:`tiltflow.pipeline.run.process` through a pipe and answers with progress, lines of the log and the result, which the run takes as
+:func:`tiltflow.pipeline.process` through a pipe and answers with progress, lines of the log and the result, which the run takes as
 if the work were done in a thread of its own.  It ends with the run, however that ends: nobody else holds the other end of its pipe.  One
 that dies costs the series that it works on, and the next series gets a new one.
 """
@@ -21,7 +21,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,10 +30,12 @@ from tiltflow.beside import this_process_is_ours
 from tiltflow.command import SECRETS
 from tiltflow.delivery.cleanup import remove_scratch_left_behind
 from tiltflow.errors import ResourceError, StageError
+from tiltflow.lines_passed_on import PassedOn, log_here
 from tiltflow.pipeline.conclusion import close_lost
 from tiltflow.pipeline.failure import outside_of_the_work
 from tiltflow.pipeline.job import OnProgress, SeriesProgress
 from tiltflow.pipeline.lock import folder_lock
+from tiltflow.pipeline.one_series import process
 from tiltflow.recipe import Recipe
 from tiltflow.work import SeriesResult, Site
 
@@ -57,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 
 Process: TypeAlias = Callable[..., SeriesResult]
-"""What :func:`tiltflow.pipeline.run.process` is, or does the same elsewhere: the work on one series."""
+"""What :func:`tiltflow.pipeline.process` is, or does the same elsewhere: the work on one series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ class _Worker:
         self._say(call)
         for answer in self._answers():
             if isinstance(answer, logging.LogRecord):
-                _show(answer)
+                log_here(answer)
             elif isinstance(answer, SeriesResult):
                 if raised is None:
                     return answer
@@ -240,13 +241,6 @@ def _lost(source: Path, output: Path, site: Site, why: str) -> SeriesResult:
     return result
 
 
-def _show(line: logging.LogRecord) -> None:
-    """Log a line that a process has sent."""
-    logger = logging.getLogger(line.name)
-    if logger.isEnabledFor(line.levelno):
-        logger.handle(line)
-
-
 @dataclass(frozen=True, slots=True)
 class _Interrupted:
     """The answer of a process whose work was asked to end, and recorded that."""
@@ -270,29 +264,15 @@ class _Answers:
             os._exit(1)
 
 
-class _Lines(QueueHandler):
-    """Sends the lines of the log to the run."""
-
-    def __init__(self, answers: _Answers) -> None:
-        super().__init__(queue.SimpleQueue())
-        self._answers = answers
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Send a line, which the base class has made fit for that."""
-        self._answers.say(record)
-
-
 def work_for_a_run(pipe: Connection) -> None:
     """Work on the series that are called for, one after the other, until the other end of the pipe is closed: the main of a process."""
-    from tiltflow.pipeline.run import process
-
     this_process_is_ours()
     os.set_inheritable(pipe.fileno(), False)
     answers = _Answers(pipe)
     logger = logging.getLogger("tiltflow")
     logger.setLevel(pipe.recv())
     logger.propagate = False
-    logger.addHandler(_Lines(answers))
+    logger.addHandler(PassedOn(answers.say))
     for number in stopping.SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _frame: stopping.request(signal.Signals(number).name))

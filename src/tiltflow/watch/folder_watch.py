@@ -9,8 +9,9 @@ from typing import Literal
 from tiltflow import stopping
 from tiltflow.delivery.find_series import leads_out
 from tiltflow.delivery.names import why_unusable
+from tiltflow.pipeline.one_series import RUN_FILES
 from tiltflow.pipeline.resume import look_back
-from tiltflow.pipeline.run import RUN_FILES, RunPages, entry_of
+from tiltflow.pipeline.run import RunPages, entry_of
 from tiltflow.record import RunRecorder
 from tiltflow.watch import policy
 from tiltflow.watch.arrival import Arrival, read_arrival

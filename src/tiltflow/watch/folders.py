@@ -9,8 +9,8 @@ from pathlib import Path
 from tiltflow.delivery.names import why_unusable
 from tiltflow.errors import LocationError, ParameterError, TiltflowError
 from tiltflow.formats.find_alignment import check_alignment_path
+from tiltflow.pipeline.one_series import RUN_FILES
 from tiltflow.pipeline.request import recipes_of_series
-from tiltflow.pipeline.run import RUN_FILES
 from tiltflow.recipe import Recipe, SeriesRecipes
 from tiltflow.recipe.per_series import find_table, read_table
 from tiltflow.watch.ledger import Entry

@@ -19,7 +19,8 @@ from pathlib import Path
 from tiltflow import stopping
 from tiltflow.pipeline.job import SeriesProgress
 from tiltflow.pipeline.lock import sole_lock
-from tiltflow.pipeline.run import RunPages, entry_of, process, recorded_run, require_places
+from tiltflow.pipeline.one_series import process
+from tiltflow.pipeline.run import RunPages, entry_of, recorded_run, require_places
 from tiltflow.recipe import Recipe
 from tiltflow.watch import policy
 from tiltflow.watch.book import Book
