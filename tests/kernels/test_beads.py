@@ -66,7 +66,7 @@ def test_radial_power_counts_the_hidden_half_of_the_spectrum(image: np.ndarray) 
     expected = np.bincount(bins.ravel(), full.ravel())
     half = np.fft.rfft2(image).astype(np.complex64)
     out = np.zeros(len(expected))
-    kernel.radial_power(half, bins[:, : half.shape[1]].astype(np.int32), out)
+    kernel.radial_power(half, bins[:, : half.shape[1]].astype(np.uint16), out)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-3)
 
 
@@ -189,8 +189,9 @@ def test_beads_in_turn_are_centred_with_those_found_before_subtracted() -> None:
     assert np.abs(image).max() < 0.1
 
 
-def test_rows_are_mirrored_at_both_ends(image: np.ndarray) -> None:
-    out = np.empty((10, 90), np.float32)
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_rows_are_mirrored_at_both_ends(image: np.ndarray, kind: type) -> None:
+    image, out = (100 * image).astype(kind), np.empty((10, 90), np.float32)
     kernel.mirror_rows(image, 20, 0.5, 6, out)
     np.testing.assert_array_equal(out, np.pad(image[20:30] - np.float32(0.5), ((0, 0), (6, 9)), mode="symmetric"))
 
@@ -204,14 +205,16 @@ def test_columns_are_kept_and_the_power_of_the_finest_counted(rng: np.random.Gen
 
 def test_each_frequency_gets_the_gain_of_its_bin(rng: np.random.Generator) -> None:
     spectrum = (rng.normal(size=(6, 9)) + 1j * rng.normal(size=(6, 9))).astype(np.complex64)
-    bins, gain = rng.integers(0, 5, (6, 9)).astype(np.int32), rng.normal(size=5).astype(np.float32)
+    bins, gain = rng.integers(0, 5, (6, 9)).astype(np.uint16), rng.normal(size=5).astype(np.float32)
     out = np.empty_like(spectrum)
     kernel.apply_gain(spectrum, bins, gain, out)
     np.testing.assert_allclose(out, spectrum * gain[bins], rtol=1e-6)
 
 
-def test_an_image_is_copied_around_points_within_its_border_only(image: np.ndarray) -> None:
-    out, expected = np.zeros_like(image), np.zeros_like(image)
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_an_image_is_copied_around_points_within_its_border_only(image: np.ndarray, kind: type) -> None:
+    image = (100 * image).astype(kind)
+    out, expected = np.zeros((2, *image.shape), np.float32)
     kernel.copy_around(image, np.array([[30.4, 20.0], [73.5, 1.2]]), 3.5, -1.0, out)
     for rows, columns in ((slice(16, 25), slice(26, 35)), (slice(0, 6), slice(70, 75))):
         expected[rows, columns] = -image[rows, columns]

@@ -24,6 +24,7 @@ from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Star
 from tiltflow.align.piece_weights import StitchedPieces
 from tiltflow.beside import beside, left_of
 from tiltflow.errors import ParameterError, StageError
+from tiltflow.freed_memory import give_back_freed_memory
 from tiltflow.model import Alignment, Evidence, Progress, Stack
 from tiltflow.observer import SILENT, HeardStage, Observer, StageObserver
 from tiltflow.preprocess.offset import without_offset
@@ -119,6 +120,8 @@ def align_views(
     everything = included.copy()
 
     def beads(progress: Progress) -> FoundBeads:
+        if not at_once:
+            give_back_freed_memory()  # large views do not fit between what the placing has left
         lent = left_of(threads) if at_once else threads
         return beads_of(views, tilts, pixel_size_angstrom, everything, params, lent, progress)
 

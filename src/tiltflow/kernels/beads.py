@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,14 +34,17 @@ _NO_DEPTH = 1e-12
 
 
 @kernel()
-def mirror_rows(image: Image, begin: int, mean: float, pad: int, out: Image) -> None:
-    """Write the rows of an image from `begin` on, minus `mean`, into `out`, mirrored beyond both ends, by `pad` before the first."""
+def mirror_rows(image: NDArray[Any], begin: int, mean: float, pad: int, out: Image) -> None:
+    """Write the rows of an image of any type from `begin` on, minus `mean`, into `out`, mirrored beyond both ends.
+
+    `pad` pixels lie before the first.
+    """
     size, length, level = image.shape[1], out.shape[1], np.float32(mean)
     end = pad + size
     for j in range(len(out)):
         row = out[j]
         for i in range(size):
-            row[pad + i] = image[begin + j, i] - level
+            row[pad + i] = np.float32(image[begin + j, i]) - level
         for i in range(pad):
             row[i] = row[2 * pad - 1 - i]
         for i in range(end, length):
@@ -60,7 +65,7 @@ def keep_columns(spectrum: Spectrum, finest: int, step: int, out: Spectrum) -> f
 
 
 @kernel()
-def apply_gain(spectrum: Spectrum, bins: NDArray[np.int32], gain: NDArray[np.float32], out: Spectrum) -> None:
+def apply_gain(spectrum: Spectrum, bins: NDArray[np.uint16], gain: NDArray[np.float32], out: Spectrum) -> None:
     """Write a spectrum times the gain of each frequency's bin into `out`; all but `gain`, `(bins,)`, are `(ny, nx)`."""
     for j in range(spectrum.shape[0]):
         for i in range(spectrum.shape[1]):
@@ -68,15 +73,18 @@ def apply_gain(spectrum: Spectrum, bins: NDArray[np.int32], gain: NDArray[np.flo
 
 
 @kernel()
-def copy_around(image: Image, xy: Floats, reach: float, factor: float, out: Image) -> None:
-    """Write `factor` times an image into `out` within `reach` of each position `(points, 2)` along both axes, and nothing elsewhere."""
+def copy_around(image: NDArray[Any], xy: Floats, reach: float, factor: float, out: Image) -> None:
+    """Write `factor` times an image of any type into `out` near points `(points, 2)`, and nothing elsewhere.
+
+    Near is what lies within `reach` along both axes.
+    """
     ny, nx = image.shape
     for n in range(len(xy)):
         left, right = max(int(np.floor(xy[n, 0] - reach)), 0), min(int(np.ceil(xy[n, 0] + reach)) + 1, nx)
         low, high = max(int(np.floor(xy[n, 1] - reach)), 0), min(int(np.ceil(xy[n, 1] + reach)) + 1, ny)
         for j in range(low, high):
             for i in range(left, right):
-                out[j, i] = np.float32(factor) * image[j, i]
+                out[j, i] = np.float32(factor) * np.float32(image[j, i])
 
 
 @kernel()
@@ -199,7 +207,7 @@ def blank_discs(image: Image, xy: Floats, radius: float, value: np.float32) -> i
 
 
 @kernel(fastmath=True)
-def radial_power(spectrum: NDArray[np.complex64], bins: NDArray[np.int32], out: Floats) -> None:
+def radial_power(spectrum: NDArray[np.complex64], bins: NDArray[np.uint16], out: Floats) -> None:
     """Add `|spectrum|^2` to `out` by radial bin; the columns between the first and the last count twice."""
     rows, columns = spectrum.shape
     for j in range(rows):

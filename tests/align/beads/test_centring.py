@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tiltflow.align.beads import centring
-from tiltflow.align.beads.centring import RadialFilterFactory, centre_beads
+from tiltflow.align.beads.centring import RadialFilterFactory, around, centre_beads
 from tiltflow.align.beads.noise_spectrum import make_grid, noise_spectrum
 from tiltflow.align.beads.radial_profile import sphere_profile
 
@@ -83,5 +83,25 @@ def test_of_a_large_view_the_surroundings_of_beads_are_enough(rng, draw, sign, m
     np.testing.assert_array_equal(few.z, whole.z)
     assert np.isfinite(few.xy[:3]).all()
     monkeypatch.setattr(centring, "_LITTLE", 1.0)
-    monkeypatch.setattr(np, "empty_like", lambda array: np.full_like(array, np.nan))
+    empty = np.empty
+
+    def no_numbers(shape, dtype=float):
+        array = empty(shape, dtype)
+        if dtype is np.float32:
+            array.fill(np.nan)
+        return array
+
+    monkeypatch.setattr(np, "empty", no_numbers)
     np.testing.assert_array_equal(centre_beads(image, start, xy[:0], eye, sign, 3.0).xy, whole.xy)
+
+
+def test_beads_of_a_view_of_integers_are_centred_as_those_of_the_same_real_numbers(rng, draw):
+    xy = np.array([[50.2, 60.4], [61.0, 60.0], [310.3, 280.6]])
+    image = np.rint(10 * (draw((300, 400), xy, 50.0) + rng.normal(0, 2, (300, 400)))).astype(np.int16)
+    real, grid = image.astype(np.float32), make_grid(image.shape, DIAMETER)
+    eye = RadialFilterFactory.of(grid, DIAMETER)(PROFILE, noise_spectrum(real, grid, xy, 8.0))
+    found = [centre_beads(each, xy + 0.3, xy[:0], eye, 1, 2.0) for each in (image, real)]
+    np.testing.assert_array_equal(found[0].xy, found[1].xy)
+    np.testing.assert_array_equal(found[0].amplitude, found[1].amplitude)
+    assert around(real, xy, 8.0) is real
+    np.testing.assert_array_equal(around(image, xy, 8.0)[56:65, 45:56], real[56:65, 45:56])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tiltflow.align.beads.noise_spectrum import counting_power, make_grid, noise_spectrum, read_view, transform_view
+from tiltflow.align.beads.noise_spectrum import counting_power, make_grid, middle_of, noise_spectrum, read_view, transform_view
 
 DIAMETER = 10.0
 
@@ -14,7 +14,7 @@ DIAMETER = 10.0
 def test_views_are_averaged_over_the_binning(rng):
     stack = rng.integers(0, 100, (2, 21, 30)).astype(np.int16)
     np.testing.assert_allclose(read_view(stack, 1, 2), stack[1, :20].reshape(10, 2, 15, 2).mean(axis=(1, 3)), rtol=1e-6)
-    assert read_view(stack, 0, 1).dtype == np.float32
+    assert read_view(stack, 0, 1).dtype == stack.dtype
 
 
 def test_the_noise_spectrum_of_white_noise_is_its_variance_at_every_frequency(rng):
@@ -24,6 +24,16 @@ def test_the_noise_spectrum_of_white_noise_is_its_variance_at_every_frequency(rn
     used = (grid.frequency > 0.03) & (grid.frequency < 0.5)
     assert np.abs(power[used] / 9.0 - 1).mean() < 0.08
     assert transform_view(image, grid).fine_power / (grid.padded[0] * grid.padded[1]) == pytest.approx(9.0, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint16, np.uint8])
+def test_a_view_of_integers_has_the_spectrum_of_the_same_real_numbers(rng, kind):
+    grid = make_grid((150, 170), DIAMETER)
+    image = rng.integers(0, 200, (150, 170)).astype(kind)
+    whole, real = transform_view(image, grid), transform_view(image.astype(np.float32), grid)
+    np.testing.assert_allclose(whole.low, real.low, atol=1e-6 * np.abs(real.low).max())
+    assert whole.fine_power == pytest.approx(real.fine_power, rel=1e-5)
+    assert middle_of(image, grid).dtype == np.float32
 
 
 def test_beads_are_no_part_of_the_noise(rng, draw):
@@ -63,7 +73,7 @@ def test_the_noise_of_a_large_view_is_that_of_its_middle(rng, draw):
     assert grid.noise.shape == (2048, 2048)
     xy = np.array([[300.0, 400.0], [1150.0, 1300.0], [2290.0, 2590.0]])
     beaded = (image + 4000.0 * draw(image.shape, xy)).astype(np.float32)
-    found = noise_spectrum(beaded, grid, xy, 12.0) / np.prod(grid.padded)
+    found = noise_spectrum(middle_of(beaded, grid), grid, xy, 12.0) / np.prod(grid.padded)
     wanted = 900 * np.exp(-((2 * np.pi * 0.8 * grid.frequency) ** 2))
     band = (grid.frequency > 0.01) & (grid.frequency < 0.35)
     assert np.sqrt(np.mean((found / wanted - 1)[band] ** 2)) < 0.03

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.align.beads.bead_views import BeadViews
+from tiltflow.align.beads.centring import around
 from tiltflow.align.beads.detection import Spots, find_spots, matched_filter, respond, strong
-from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, ViewSpectrum, noise_spectrum, transform_view
+from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, Pixels, ViewSpectrum, middle_of, noise_spectrum, transform_view
 from tiltflow.align.beads.params import BeadParams
 from tiltflow.align.beads.radial_profile import radii, sphere_profile
 from tiltflow.kernels import beads as kernel
-from tiltflow.model import Image
 from tiltflow.parallel import map_threads
 
 Floats = NDArray[np.float64]
@@ -93,28 +93,28 @@ def measure_bead_model(series: BeadViews, params: BeadParams, threads: int) -> B
     best = _best_sign(scores)
     sign, size = signs[best], _top(sizes, scores[best])
     # Once the beads are found the noise is measured without them, which sharpens the filter and the diameter.
-    exams = list(
-        map_threads(lambda pair: pair[0].without(pair[1][0], size), zip(exams, spots_of(size, sign), strict=True), threads)
-    )
+    known = zip(views, exams, spots_of(size, sign), strict=True)
+    exams = list(map_threads(lambda each: each[1].without(series.read(each[0]), each[2][0], size), known, threads))
     if params.adjust_size:
         size = _top(size * _FINER, scores_of(size * _FINER, sign)[0])
     spots = [found for (found,) in spots_of(size, sign)]
-    profile = mean_profile([exam.image for exam in exams], spots, sign, size, count)
+    profile = mean_profile(map(series.read, views), spots, sign, size, count)
     return BeadModel(sign, size, profile, np.exp(np.mean([np.log(exam.noise) for exam in exams], axis=0)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _CentralView:
-    """A view near zero tilt, with its spectrum and its noise."""
+    """The spectrum of a view near zero tilt, and of its noise."""
 
-    image: Image
     grid: Grid
     spectrum: ViewSpectrum
     noise: Floats
 
     @classmethod
-    def of(cls, image: Image, grid: Grid, diameter: float) -> _CentralView:
-        return cls(image, grid, transform_view(image, grid), noise_spectrum(image, grid, None, diameter))
+    def of(cls, image: Pixels, grid: Grid, diameter: float) -> _CentralView:
+        spectrum, middle = transform_view(image, grid), middle_of(image, grid)
+        del image
+        return cls(grid, spectrum, noise_spectrum(middle, grid, None, diameter))
 
     def spots(self, sphere: Floats, size: float, signs: Sequence[int]) -> tuple[Spots, ...]:
         """Return the spots like spheres of a size and transform, for each sign: the filter of dark ones is minus that of light ones."""
@@ -123,9 +123,9 @@ class _CentralView:
         turned = (response if sign > 0 else -response for sign in signs)
         return tuple(find_spots(each, filter_, self.grid, size, _LEAST_Z, size / 2) for each in turned)
 
-    def without(self, spots: Spots, size: float) -> _CentralView:
+    def without(self, image: Pixels, spots: Spots, size: float) -> _CentralView:
         """Return the view with the noise measured between the spots."""
-        return replace(self, noise=noise_spectrum(self.image, self.grid, strong(spots), BLANKED * size))
+        return replace(self, noise=noise_spectrum(middle_of(image, self.grid), self.grid, strong(spots), BLANKED * size))
 
 
 def _best_sign(scores: Floats) -> int:
@@ -148,20 +148,21 @@ def _top(sizes: Floats, scores: Floats) -> float:
     return float(np.exp(np.log(sizes[k]) + offset * (np.log(sizes[k + 1]) - np.log(sizes[k]))))
 
 
-def mean_profile(images: Sequence[Image], spots: Sequence[Spots], sign: int, diameter: float, count: int) -> Floats:
+def mean_profile(images: Iterable[Pixels], spots: Sequence[Spots], sign: int, diameter: float, count: int) -> Floats:
     """Return the mean profile of the clearest isolated beads."""
     reach = REACH * diameter
     rings = np.zeros((3, int(np.ceil(reach / RING)) + 1))
     for image, found in zip(images, spots, strict=True):
         clear = found.z > _CLEAR * float(np.mean(found.z[:_CLEAREST])) if len(found) else np.zeros(0, bool)
         clear[count:] = False
+        real = around(image, found.xy[clear], reach)
         for n in np.flatnonzero(clear):
             gaps = np.hypot(*(found.xy - found.xy[n]).T)
             gaps[n] = np.inf
             nearest = gaps[found.z > _RIVAL * found.z[n]].min(initial=np.inf)
             if nearest < _APART * diameter:
                 continue
-            kernel.add_to_rings(image, found.xy[n : n + 1], float(sign), reach, RING, rings)
+            kernel.add_to_rings(real, found.xy[n : n + 1], float(sign), reach, RING, rings)
     return profile_of_rings(rings, diameter)
 
 

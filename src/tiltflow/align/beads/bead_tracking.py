@@ -19,6 +19,7 @@ from tiltflow.align.beads.selection import split_surfaces, spread_out
 from tiltflow.align.beads.spot_field import make_spot_field
 from tiltflow.align.beads.spot_scan import scan
 from tiltflow.errors import StageError
+from tiltflow.freed_memory import give_back_freed_memory
 from tiltflow.model import Progress, Stack, Tracks
 
 Floats = NDArray[np.float64]
@@ -108,13 +109,13 @@ def track_beads(
         If no gold that could carry an alignment is found, the diameter does not fit the views, or fewer than three views are included.
     """
     tell = progress or (lambda _: None)
-    series = make_bead_views(stack, start_transforms, tilt_deg, included, params)
 
     def find(progress: Progress) -> FoundBeads:
         return find_beads(stack, tilt_deg, included, params, threads=threads, progress=progress)
 
     beads = (found or find)(lambda share: tell(share * _FOUND))
     model, noises = beads.model, beads.noises
+    series = make_bead_views(stack, start_transforms, tilt_deg, included, params)
     spots = [each if used else NO_SPOTS for each, used in zip(beads.spots, series.included, strict=True)]
     diameter = model.diameter * series.binning
     field = make_spot_field([s.xy * series.binning for s in spots], series.tilt_deg, series.included, series.shape, diameter)
@@ -122,6 +123,7 @@ def track_beads(
     _expect_gold(len(links.points), params, spots, {})
     tell(_LINKED)
     track_set = begin(field, links)
+    give_back_freed_memory()
     for turn in range(params.rounds):
         measured = measure(series, model, noises, spots, track_set, params, threads)
         if settled := _settled(track_set, measured):

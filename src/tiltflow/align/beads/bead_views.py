@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tiltflow.align.beads.noise_spectrum import Grid, make_grid, read_view
+from tiltflow.align.beads.noise_spectrum import Grid, Pixels, make_grid, read_view
 from tiltflow.align.beads.params import BeadParams
 from tiltflow.align.beads.spot_field import SearchLimits
 from tiltflow.errors import ParameterError, StageError
-from tiltflow.model import Image, Stack
+from tiltflow.model import Stack
 
 Floats = NDArray[np.float64]
 
@@ -67,8 +67,8 @@ class BeadViews:
         usable = np.flatnonzero(self.included)
         return usable[np.argsort(self.tilt_deg[usable], kind="stable")].astype(np.int64)
 
-    def read(self, view: int) -> Image:
-        """Return a view in working pixels."""
+    def read(self, view: int) -> Pixels:
+        """Return a view in working pixels, of any real type."""
         return read_view(self.stack, view, self.binning)
 
 

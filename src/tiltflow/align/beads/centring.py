@@ -17,7 +17,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from tiltflow.align.beads.noise_spectrum import Grid, counting_power
+from tiltflow.align.beads.noise_spectrum import Grid, Pixels, counting_power
 from tiltflow.align.beads.radial_profile import STEP
 from tiltflow.kernels import beads as kernel
 from tiltflow.model import Image
@@ -135,7 +135,7 @@ class Centres:
     lone: NDArray[np.bool_]
 
 
-def centre_beads(image: Image, start: Floats, others: Floats, filter_: RadialFilter, sign: int, limit: float) -> Centres:
+def centre_beads(image: Pixels, start: Floats, others: Floats, filter_: RadialFilter, sign: int, limit: float) -> Centres:
     """Return the centres of beads within `limit` of `start` `(beads, 2)`, working pixels.
 
     `others` `(n, 2)` are further beads, which may overlap.  `sign` is 1 for beads lighter than their surroundings, else -1.
@@ -143,7 +143,7 @@ def centre_beads(image: Image, start: Floats, others: Floats, filter_: RadialFil
     count = len(start)
     beads = np.concatenate([start, others])
     # A bead climbs by the limit in each of two sweeps at most.
-    work = _around(image, beads, sign, _SWEEPS * limit + max(filter_.reach, STEP * len(filter_.profile)) + 2)
+    work = _copy_around(image, beads, sign, _SWEEPS * limit + max(filter_.reach, STEP * len(filter_.profile)) + 2)
     found = np.full((len(beads), 3), np.nan)
     curvature = filter_.information / filter_.energy
     crowded = np.flatnonzero(_nearest(beads) < _COMPANY * filter_.diameter)
@@ -178,11 +178,16 @@ def centre_beads(image: Image, start: Floats, others: Floats, filter_: RadialFil
     )
 
 
-def _around(image: Image, points: Floats, sign: int, reach: float) -> Image:
+def around(image: Pixels, points: Floats, reach: float) -> Image:
+    """Return an image as float32, of which only what lies within reach of points is set; itself if it is float32."""
+    return image if image.dtype == np.float32 else _copy_around(image, points, 1, reach)
+
+
+def _copy_around(image: Pixels, points: Floats, sign: int, reach: float) -> Image:
     """Return an image times a sign, of which only what lies within reach of points is set: of a large view that is little."""
     if len(points) * (2 * reach) ** 2 > _LITTLE * image.size:
-        return np.asarray(image * np.float32(sign))
-    out = np.empty_like(image)
+        return np.asarray(image, np.float32) * np.float32(sign)
+    out = np.empty(image.shape, np.float32)
     kernel.copy_around(image, points, reach, float(sign), out)
     return out
 

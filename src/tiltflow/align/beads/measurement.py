@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from tiltflow.align.beads.bead_model import REACH, RING, BeadModel, profile_of_rings
 from tiltflow.align.beads.bead_views import BeadViews
 from tiltflow.align.beads.cameras import Cameras
-from tiltflow.align.beads.centring import MARGIN, Centres, RadialFilter, RadialFilterFactory, centre_beads
+from tiltflow.align.beads.centring import MARGIN, Centres, RadialFilter, RadialFilterFactory, around, centre_beads
 from tiltflow.align.beads.detection import LEAST_Z, Spots, strong
 from tiltflow.align.beads.linking import Links, local_drift
+from tiltflow.align.beads.noise_spectrum import Pixels
 from tiltflow.align.beads.params import BeadParams
 from tiltflow.align.beads.spot_field import SpotField
 from tiltflow.kernels import beads as kernel
-from tiltflow.model import Image
 from tiltflow.parallel import map_threads
 
 Floats = NDArray[np.float64]
@@ -154,14 +154,15 @@ def measure(
     )
 
 
-def _measure_view(image: Image, start: Floats, spots: Floats, filter_: RadialFilter, model: BeadModel) -> tuple[Centres, Floats]:
+def _measure_view(image: Pixels, start: Floats, spots: Floats, filter_: RadialFilter, model: BeadModel) -> tuple[Centres, Floats]:
     """Return the centres, and sums, squares and counts over rings about the isolated beads, `(3, rings)`."""
     own = scipy.spatial.cKDTree(start).query(spots)[0] < _OWN * model.diameter
     limit = max(_LIMIT * model.diameter, _LEAST_LIMIT_PX)
     centres = centre_beads(image, start, spots[~own], filter_, model.sign, limit)
     sums = np.zeros((3, _rings(model)))
     lone = centres.xy[centres.lone & (centres.z > LEAST_Z)]
-    kernel.add_to_rings(image, lone, float(model.sign), REACH * model.diameter, RING, sums)
+    reach = REACH * model.diameter
+    kernel.add_to_rings(around(image, lone, reach), lone, float(model.sign), reach, RING, sums)
     return centres, sums
 
 

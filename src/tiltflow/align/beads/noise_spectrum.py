@@ -17,6 +17,8 @@ from tiltflow.model import Image, Stack
 
 Floats = NDArray[np.float64]
 Spectrum = NDArray[np.complex64]
+Pixels = NDArray[Any]
+"""A view of whatever type its file has: real numbers of a large one are made of no more than is looked at."""
 
 _CLIP_SD = 3.0
 """Robust standard deviations at which grey values are clipped while beads are not known yet."""
@@ -72,7 +74,7 @@ class NoiseGrid:
     shape: tuple[int, int]
     padded: tuple[int, int]
     pad: int
-    bins: NDArray[np.int32]
+    bins: NDArray[np.uint16]
     counts: Floats
     frequency: Floats
 
@@ -115,7 +117,7 @@ class Grid:
     frequency: Floats
     hankel: Floats
     sampled: tuple[int, int]
-    low_bins: NDArray[np.int32]
+    low_bins: NDArray[np.uint16]
     low_counts: Floats
     noise: NoiseGrid
 
@@ -164,23 +166,24 @@ def _padded(shape: tuple[int, int], pad: int) -> tuple[int, int]:
     return ny, nx
 
 
-def _bins(padded: tuple[int, int], rows: NDArray[np.int64] | None = None, columns: int | None = None) -> NDArray[np.int32]:
+def _bins(padded: tuple[int, int], rows: NDArray[np.int64] | None = None, columns: int | None = None) -> NDArray[np.uint16]:
     """Return the radial bin of each frequency of the half spectrum, or of some of its rows and its first columns."""
     along_y, along_x = scipy.fft.fftfreq(padded[0]), scipy.fft.rfftfreq(padded[1])[:columns]
     chosen = along_y if rows is None else along_y[rows]
-    return np.asarray(np.rint(np.hypot(chosen[:, None], along_x) * max(padded)), np.int32)
+    return np.asarray(np.rint(np.hypot(chosen[:, None], along_x) * max(padded)), np.uint16)
 
 
-def _counts(bins: NDArray[np.int32], length: int) -> Floats:
+def _counts(bins: NDArray[np.uint16], length: int) -> Floats:
     """Return the number of frequencies of the whole spectrum in each radial bin, from the bins of the half spectrum."""
     doubled = np.full(bins.shape, 2.0)
     doubled[:, 0] = 1.0
     return np.bincount(bins.ravel(), doubled.ravel(), length).astype(np.float64)
 
 
-def read_view(stack: Stack, view: int, binning: int) -> Image:
-    """Return a view as float32, averaged over `binning` x `binning` pixels."""
-    return bin_image(np.asarray(stack[view]), binning)
+def read_view(stack: Stack, view: int, binning: int) -> Pixels:
+    """Return a view averaged over `binning` x `binning` pixels, float32; as it is where nothing is to be averaged."""
+    image = np.asarray(stack[view])
+    return bin_image(image, binning) if binning > 1 else image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,14 +202,14 @@ class ViewSpectrum:
     fine_power: float
 
 
-def transform_view(image: Image, grid: Grid) -> ViewSpectrum:
+def transform_view(image: Pixels, grid: Grid) -> ViewSpectrum:
     """Return the spectrum of a view."""
     my, mx = grid.sampled
     columns, fine_power = _half_spectrum(image, grid, mx // 2 + 1)
     return ViewSpectrum(np.concatenate([columns[: my - my // 2], columns[len(columns) - my // 2 :]]), fine_power)
 
 
-def _half_spectrum(image: Image, grid: Grid | NoiseGrid, columns: int) -> tuple[Spectrum, float]:
+def _half_spectrum(image: Pixels, grid: Grid | NoiseGrid, columns: int) -> tuple[Spectrum, float]:
     """Return the first columns of the half spectrum of a view, mirrored at its edges, and the mean power at the finest frequencies."""
     ny, (padded_y, padded_x), pad = grid.shape[0], grid.padded, grid.pad
     out, block = np.empty((padded_y, columns), np.complex64), np.empty((_ROWS, padded_x), np.float32)
@@ -231,13 +234,17 @@ def _mirror(padded: NDArray[Any], pad: int, size: int) -> None:
     padded[end:] = padded[2 * end - len(padded) : end][::-1]
 
 
-def noise_spectrum(image: Image, grid: Grid, spots_xy: Floats | None, radius_px: float) -> Floats:
-    """Return the power of a view by radial bin, `(bins,)`, apart from the beads in it; of a large one as it is in its middle.
+def middle_of(image: Pixels, grid: Grid) -> Image:
+    """Return the part of a view that its noise is measured in, without the rest of it."""
+    return np.ascontiguousarray(image[grid.noise.part], np.float32)
 
-    Known beads are blanked; where none are known yet, values far from the mean are clipped.
+
+def noise_spectrum(middle: Image, grid: Grid, spots_xy: Floats | None, radius_px: float) -> Floats:
+    """Return the power of a view by radial bin, `(bins,)`, apart from the beads in it, from the middle of it (:func:`middle_of`).
+
+    Known beads, which are given by their places in the view, are blanked; where none are known yet, values far from the mean are clipped.
     """
-    part, share = image[grid.noise.part], 0.0
-    flat = part - np.float32(part.mean())
+    flat, share = middle - np.float32(middle.mean()), 0.0
     if spots_xy is None:
         sample = flat[::_SPARSE, ::_SPARSE]
         middle = np.median(sample)

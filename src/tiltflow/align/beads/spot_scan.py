@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from tiltflow.align.beads.bead_model import BeadModel
 from tiltflow.align.beads.bead_views import BeadViews
 from tiltflow.align.beads.detection import LEAST_Z, NO_SPOTS, Spots, find_spots, matched_filter, respond, strong
-from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, ViewSpectrum, noise_spectrum, transform_view
-from tiltflow.model import Image, Progress
+from tiltflow.align.beads.noise_spectrum import BLANKED, Grid, Pixels, ViewSpectrum, middle_of, noise_spectrum, transform_view
+from tiltflow.freed_memory import give_back_freed_memory
+from tiltflow.model import Progress
 from tiltflow.parallel import map_threads
 
 Floats = NDArray[np.float64]
@@ -43,20 +44,23 @@ def scan(series: BeadViews, model: BeadModel, threads: int, progress: Progress) 
         noise = noises[nearest] * (level / levels[nearest])
         return _filtered(spectrum, bead, noise, model, series.grid), noise
 
+    give_back_freed_memory()  # large views do not fit between what others have left
     for done, (view, found) in enumerate(zip(anchors, map_threads(scan_anchor, anchors, threads), strict=True), start=1):
         spots[view], noises[view], levels[view] = found
         progress(done / len(series.ordered))
+    give_back_freed_memory()
     for done, (view, pair) in enumerate(zip(others, map_threads(scan_other, others, threads), strict=True), start=1):
         spots[view], noises[view] = pair
         progress((len(anchors) + done) / len(series.ordered))
     return spots, noises
 
 
-def _scan_anchor(image: Image, bead: Floats, model: BeadModel, grid: Grid) -> tuple[Spots, Floats, float]:
+def _scan_anchor(image: Pixels, bead: Floats, model: BeadModel, grid: Grid) -> tuple[Spots, Floats, float]:
     """Return the spots of a view, its noise spectrum and level: once with the noise of the bead model, then with the view's own."""
-    spectrum = transform_view(image, grid)
+    spectrum, middle = transform_view(image, grid), middle_of(image, grid)
+    del image
     beads = strong(_filtered(spectrum, bead, model.noise, model, grid))
-    noise = noise_spectrum(image, grid, beads, BLANKED * model.diameter)
+    noise = noise_spectrum(middle, grid, beads, BLANKED * model.diameter)
     return _filtered(spectrum, bead, noise, model, grid), noise, spectrum.fine_power
 
 
