@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import mmap
 import os
 import signal
 import sys
@@ -22,12 +24,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, cast
 
+import numpy as np
+
 from tiltflow import stopping
 from tiltflow.freed_memory import give_back_freed_memory
 from tiltflow.lines_passed_on import PassedOn, log_here
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+    from numpy.typing import DTypeLike, NDArray
 
     from tiltflow.model import Progress
 
@@ -84,6 +90,15 @@ def beside(work: Callable[[Progress], R], *, threads: int) -> Iterator[Beside[R]
         yield copy
     finally:
         copy.end()
+
+
+def shared_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array of zeros that this process and its copies share: what one of them writes the others read.
+
+    What a copy finds much of has a place there, as its answer goes through a pipe.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, math.prod(shape)).reshape(shape)
 
 
 def left_of(threads: int) -> int:

@@ -21,6 +21,7 @@ from tiltflow.align.beads import FoundBeads
 from tiltflow.align.coarse import CoarseResult
 from tiltflow.align.cross_check import check_by_patches
 from tiltflow.align.methods import BY_METHOD, METHODS, AlignParams, Method, Start, beads_of, place_coarsely
+from tiltflow.align.patches.views_ahead import views_read_beside
 from tiltflow.align.piece_weights import StitchedPieces
 from tiltflow.beside import beside, left_of
 from tiltflow.errors import ParameterError, StageError
@@ -42,7 +43,7 @@ class _Failed:
 
 
 _SMALL_PX = 1 << 22
-"""Pixels of views in which beads are found beside the coarse alignment: with 1024 x 1024 that saves a twentieth of a run's time, with
+"""Pixels of views that are looked at beside the coarse alignment: with 1024 x 1024 that saves a twentieth of a run's time, with
 4096 x 4096 nothing, and takes more memory."""
 _OF_POOR_VIEWS = (StageError, np.linalg.LinAlgError)
 """What a method raises that the views do not suffice for."""
@@ -114,9 +115,9 @@ def align_views(
     views = without_opaque_parts(without_offset(stack), included, threads=threads)
     if views.remark:
         observer.warn(views.remark)
-    # Beads are found in each view by itself, so that they are looked for while the views are placed, whose threads wait for each other;
-    # in large views one after the other, as they do not there.
-    at_once = methods[0] == "gold" and stack.shape[1] * stack.shape[2] <= _SMALL_PX
+    # Views are looked at one by one while they are placed, whose threads wait for each other; large ones, for which they do not, later.
+    at_once = stack.shape[1] * stack.shape[2] <= _SMALL_PX
+    gold, patches = methods[0] == "gold", methods[0] in {"patches", "projection"}
     everything = included.copy()
 
     def beads(progress: Progress) -> FoundBeads:
@@ -125,10 +126,13 @@ def align_views(
         lent = left_of(threads) if at_once else threads
         return beads_of(views, tilts, pixel_size_angstrom, everything, params, lent, progress)
 
-    with beside(beads, threads=threads if at_once else 1) as found_beads:
+    with (
+        beside(beads, threads=threads if at_once and gold else 1) as found_beads,
+        views_read_beside(views, everything, params.patches, threads if at_once and patches else 1) as read,
+    ):
         coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads, axis_told=axis_told)
         included[list(coarse.lost)] = False
-        start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads, pieces, found_beads)
+        start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads, pieces, found_beads, read())
         outcomes = _Attempts(start, observer, name, told_deg).made(methods)
     if coarse.lattice is not None and (doubts := coarse.lattice.doubts()):
         # No method can tell lattice points apart that the correlation does not, so that others are not tried for it.

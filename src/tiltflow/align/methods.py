@@ -18,6 +18,7 @@ from tiltflow.align.beads import trust_warnings as bead_warnings
 from tiltflow.align.bundle import Solution, SolveParams, solve
 from tiltflow.align.coarse import CoarseParams, CoarseResult, align_coarse
 from tiltflow.align.patches import PatchParams, track_patches
+from tiltflow.align.patches.views_ahead import PatchViews
 from tiltflow.align.piece_weights import StitchedPieces
 from tiltflow.align.projection import RefineParams, RefineResult, refine_by_projection
 from tiltflow.align.projection import trust_warnings as match_warnings
@@ -76,7 +77,8 @@ class Start:
     """What every method starts from.  Views that the coarse alignment does not recognise are not `included`.
 
     `pieces` says how the views were stitched, if they are those of a montage.  `beads` gives what is found of the beads in every view
-    that may be used, for the method that tracks them, and raises what :func:`beads_of` does.
+    that may be used, for the method that tracks them, and raises what :func:`beads_of` does; `patch_views` are the views that patches
+    are cut from, if they are read already.
     """
 
     stack: Stack
@@ -88,6 +90,7 @@ class Start:
     threads: int
     pieces: StitchedPieces | None = None
     beads: Callable[[Progress], FoundBeads] | None = None
+    patch_views: PatchViews | None = None
 
 
 def place_coarsely(
@@ -202,6 +205,7 @@ def _patches(start: Start, notes: StageObserver) -> Alignment:
         start.params.patches,
         included=start.included,
         in_place=start.coarse.lattice is not None,
+        views=start.patch_views,
         threads=start.threads,
         progress=notes.progress,
     )

@@ -38,8 +38,9 @@ from tiltflow.align.patches.patch_spectra import (
     patch_spectra,
     window_shape,
 )
-from tiltflow.align.patches.patch_views import Level, read_views
+from tiltflow.align.patches.patch_views import Level
 from tiltflow.align.patches.view_covariances import Covariance, ViewCovariances, rate_views
+from tiltflow.align.patches.views_ahead import PatchViews, read_patch_views
 from tiltflow.errors import StageError
 from tiltflow.model import Progress, Stack, Tracks
 from tiltflow.parallel import map_threads
@@ -82,6 +83,7 @@ def track_patches(
     *,
     included: ArrayLike | None = None,
     in_place: bool = False,
+    views: PatchViews | None = None,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> PatchResult:
@@ -102,6 +104,8 @@ def track_patches(
     in_place
         Whether the views lie in place to a fraction of the shortest period already.  The passes at low frequencies, which undo greater
         errors, are left out then: on a specimen that repeats itself they can lead to another of its lattice points.
+    views
+        What :func:`~tiltflow.align.patches.views_ahead.read_patch_views` has read already; not used unless the same views take part.
     threads
         Views and patches worked on at the same time.
     progress
@@ -126,7 +130,9 @@ def track_patches(
         raise StageError(f"{len(view)} views are left to follow patches through; at least {_FEWEST_VIEWS} are needed")
     shape = (int(stack.shape[1]), int(stack.shape[2]))
     layout = lay_out_patches(params, shape)
-    levels = read_views(stack, use, params, min(layout.size_px), threads)
+    if views is None or not np.array_equal(views.included, use):
+        views = read_patch_views(stack, use, params, threads)
+    levels = views.levels
     if progress:
         progress(_READ)
     tracker = _Tracker(levels, layout, params, tilt, view, start, shape, threads)

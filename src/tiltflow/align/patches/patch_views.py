@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,33 +63,48 @@ class Level:
     frequency: NDArray[np.float64]
 
 
-def read_views(stack: Stack, included: NDArray[np.bool_], params: PatchParams, window_px: int, threads: int) -> list[Level]:
-    """Return the views that take part at full working resolution, then binned by 2 and by 4 more.
+def room_for_views(
+    stack: Stack, included: NDArray[np.bool_], params: PatchParams, empty: Callable[..., NDArray[Any]] = np.empty
+) -> list[NDArray[np.float32]]:
+    """Return arrays for the images of each level, made by `empty(shape, dtype)`."""
+    binning, views = _binning(stack, params), int(np.count_nonzero(included))
+    sides = [tuple(int(side) // binning // 2**below for side in stack.shape[1:]) for below in range(_LEVELS_BELOW + 1)]
+    return [empty((views, *side), np.float32) for side in sides if side == sides[0] or min(side) >= _LEAST_SIDE_PX]
+
+
+def read_views(
+    stack: Stack,
+    included: NDArray[np.bool_],
+    params: PatchParams,
+    window_px: int,
+    threads: int,
+    room: Sequence[NDArray[np.float32]] | None = None,
+) -> list[Level]:
+    """Return the views that take part at full working resolution, then binned by 2 and by 4 more; in the `room` given for their images.
 
     Each view is divided by its own local mean, so that beam, thickness and exposure fall out, clipped, and brought to zero mean and
     unit contrast.  Where the specimen is light on dark (:mod:`tiltflow.preprocess.contrast`) there is nothing to divide by around it.
     A pattern fixed to the camera is subtracted.
     """
     views = [int(view) for view in np.nonzero(included)[0]]
-    ny, nx = int(stack.shape[1]), int(stack.shape[2])
-    binning = max(-(-max(ny, nx) // params.max_size_px), 1)
+    binning = _binning(stack, params)
     sigma = max(_FLATTEN_PER_WINDOW * window_px / binning, _LEAST_FLATTEN_PX)
-    images = np.empty((len(views), ny // binning, nx // binning), np.float32)
+    images, *lower = room_for_views(stack, included, params) if room is None else room
     _fill(images, lambda place: np.asarray(stack[views[place]]), binning, threads)
     light = is_light_on_dark(images)
-    local = LocalMean.of((ny // binning, nx // binning), sigma)
+    local = LocalMean.of(images.shape[1:], sigma)
     _fill(images, lambda place: flatten(images[place], local, light_on_dark=light), 1, threads)
     if (pattern := find_pattern(images, threads)) is not None:
         images -= pattern.image
     levels = [_level(images, binning, threads)]
-    for _ in range(_LEVELS_BELOW):
-        finer = images
-        images = np.empty((len(views), finer.shape[1] // 2, finer.shape[2] // 2), np.float32)
-        _fill(images, finer.__getitem__, 2, threads)
-        if min(images.shape[1:]) < _LEAST_SIDE_PX:
-            break
-        levels.append(_level(images, levels[-1].bin * 2, threads))
+    for below in lower:
+        _fill(below, levels[-1].images.__getitem__, 2, threads)
+        levels.append(_level(below, levels[-1].bin * 2, threads))
     return levels
+
+
+def _binning(stack: Stack, params: PatchParams) -> int:
+    return max(-(-max(int(side) for side in stack.shape[1:]) // params.max_size_px), 1)
 
 
 def _fill(images: NDArray[np.float32], image_of: Callable[[int], NDArray[Any]], binning: int, threads: int) -> None:
