@@ -17,7 +17,7 @@ import pytest
 
 from tiltflow import beside as module
 from tiltflow import stopping
-from tiltflow.beside import beside
+from tiltflow.beside import beside, shared_array
 from tiltflow.errors import StageError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems' libraries do not allow copies of a process")
@@ -41,6 +41,23 @@ def test_work_goes_on_in_a_copy_of_this_process_that_has_all_it_has():
     assert process != os.getpid()
     np.testing.assert_array_equal(doubled, np.arange(12.0).reshape(3, 4) * 2)
     assert not _lives(process)
+
+
+@pytest.mark.usefixtures("ours")
+@pytest.mark.parametrize("shape", [(3, 4), (7,), (0, 5), ()])
+def test_what_either_writes_into_a_shared_array_the_other_reads(shape):
+    array = shared_array(shape, np.float32)
+    assert array.shape == shape
+    assert array.dtype == np.float32
+    assert not array.any()
+    array[...] = 2.0
+
+    def work(_):
+        array[...] *= 3.0
+
+    with beside(work, threads=2) as result:
+        result(nobody)
+    np.testing.assert_array_equal(array, np.full(shape, 6.0, np.float32))
 
 
 @pytest.mark.parametrize(("threads", "is_ours"), [(1, True), (2, False), (8, False)])

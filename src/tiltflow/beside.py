@@ -24,8 +24,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, cast
 
-import numpy as np
-
 from tiltflow import stopping
 from tiltflow.freed_memory import give_back_freed_memory
 from tiltflow.lines_passed_on import PassedOn, log_here
@@ -97,6 +95,8 @@ def shared_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
 
     What a copy finds much of has a place there, as its answer goes through a pipe.
     """
+    import numpy as np  # commands that copy nothing do without
+
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, math.prod(shape)).reshape(shape)
 

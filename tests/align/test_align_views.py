@@ -110,7 +110,7 @@ def test_arrays_give_an_alignment_with_its_evidence_and_an_observer_hears_of_it(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' libraries do not allow copies of a process")
-@pytest.mark.parametrize("method", ["gold", "projection"])
+@pytest.mark.parametrize("method", ["gold", "patches", "projection"])
 def test_what_is_done_at_the_same_time_comes_to_what_it_comes_to_in_turn(monkeypatch, gold, method):
     heard, found = [Listener(), Listener()], []
     for listener, copies in zip(heard, (False, True), strict=True):
