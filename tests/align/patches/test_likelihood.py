@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tiltflow.align.patches.coherence import Coherence, cross_spectra
-from tiltflow.align.patches.likelihood import compare, drift_shapes, own_place, settle
+from tiltflow.align.patches.likelihood import compare, drift_shapes, expected_curvature, own_place, settle
 from tiltflow.align.patches.patch_spectra import FrequencyCells
 from tiltflow.align.patches.view_covariances import ViewCovariances
 
@@ -43,7 +43,7 @@ def test_slope_and_curvature_are_those_of_the_likelihood(
         return total / (2 * h) ** len(moves)
 
     single = spectra.astype(np.complex64)
-    compared = compare(single, cross_spectra(single), precision, settled, cells, 1.0)
+    compared = compare(single, cross_spectra(single), precision, expected_curvature(precision, settled, cells, 1.0), cells, 1.0)
     scale = np.abs(compared.slope).max()
     for place in [(0, 0), (4, 0), (6, 1), (12, 1)]:
         assert compared.slope[place] == pytest.approx(finite(place), abs=0.02 * scale)
@@ -63,12 +63,17 @@ def test_displaced_views_are_put_back(cells: FrequencyCells, rng: np.random.Gene
     covariances = ViewCovariances.of(cells, TILT, model.heights)
     settled = covariances.settled(model)
     precision = covariances.precision(settled, 0.2)
-    compared = []
+    expected = expected_curvature(precision, settled, cells, 1.0)
+    compared, without = [], []
     for _ in range(6):
         spectra = draw(model, cells, rng) * phase
-        compared.append(compare(spectra, cross_spectra(spectra), precision, settled, cells, 1.0))
+        given = spectra, cross_spectra(spectra), precision, expected, cells, 1.0
+        compared.append(compare(*given))
+        without.append(compare(*given, observed=False))
     found = settle(compared, 1.0, 1.0).moved.mean(axis=0)
     error = (found - moved).ravel()
+    assert all(each.curvature is None for each in without)
+    np.testing.assert_array_equal(settle(without, 1.0, 1.0).moved.mean(axis=0), found)
     place = np.linalg.qr(own_place(TILT))[0]
     assert np.sqrt(np.mean((error - place @ (place.T @ error)) ** 2)) < 0.06
 

@@ -39,7 +39,7 @@ class Comparison:
     slope
         `(views, 2)` of the log-likelihood by displacement in the plane of the specimen, raw pixels.
     curvature
-        `(views, 2, views, 2)` of minus the log-likelihood.
+        `(views, 2, views, 2)` of minus the log-likelihood; None where it is not wanted.
     expected
         The curvature that the model expects once all views are aligned.
     agreement
@@ -47,13 +47,20 @@ class Comparison:
     """
 
     slope: Floats
-    curvature: Floats
+    curvature: Floats | None
     expected: Floats
     agreement: Floats
 
 
 def compare(
-    spectra: Spectra, cross: Covariance, precision: Covariance, settled: Covariance, cells: FrequencyCells, independent: float
+    spectra: Spectra,
+    cross: Covariance,
+    precision: Covariance,
+    expected: Floats,
+    cells: FrequencyCells,
+    independent: float,
+    *,
+    observed: bool = True,
 ) -> Comparison:
     """Return slope and curvature for one patch.
 
@@ -63,26 +70,46 @@ def compare(
         Of the patch; see :func:`tiltflow.align.patches.coherence.cross_spectra`.
     precision
         K^-1 for views that may be displaced, `(bins, views, views)`.
-    settled
-        K for aligned views, `(bins, views, views)`.
+    expected
+        The :func:`expected_curvature` of the model.
     cells
         The frequencies.
     independent
         Fraction of them that are independent.
+    observed
+        Whether the observed curvature is wanted.
     """
     scale, views = 2 * independent, spectra.shape[1]
-    x, y = 2 * np.pi * cells.bin_x, (2 * np.pi * cells.y * cells.valid).astype(np.float32)
+    x, y = _along_axes(cells)
     slope, sums = np.zeros((views, 2)), np.zeros((3, views))
     add_products(spectra, precision @ spectra, precision, cross, x, y, slope, sums)
-    # A bin has one x frequency, and y frequencies as often negative as positive: their mean square counts.
-    mean = np.divide(y.sum(axis=1), cells.count), np.divide((y**2).sum(axis=1), cells.count)
-    moments = scale * np.stack([x**2, x * mean[0], mean[1]])
     return Comparison(
         -scale * slope,
-        _stiffness(precision, cross, moments, conjugate=False),
-        _stiffness(precision, settled, moments * cells.count, conjugate=True),
+        _stiffness(precision, cross, _moments(cells, independent), conjugate=False) if observed else None,
+        expected,
         sums[0] / np.sqrt(np.maximum(sums[1] * sums[2], 1e-30)),
     )
+
+
+def expected_curvature(precision: Covariance, settled: Covariance, cells: FrequencyCells, independent: float) -> Floats:
+    """Return the curvature `(views, 2, views, 2)` that a model expects of a patch once all views are aligned.
+
+    `settled` `(bins, views, views)` is K for aligned views; the others are those of :func:`compare`.
+    """
+    return _stiffness(precision, settled, _moments(cells, independent) * cells.count, conjugate=True)
+
+
+def _along_axes(cells: FrequencyCells) -> tuple[Floats, NDArray[np.float32]]:
+    """Return the x frequency of each bin and the y frequency of each cell, radians per raw pixel."""
+    return 2 * np.pi * cells.bin_x, (2 * np.pi * cells.y * cells.valid).astype(np.float32)
+
+
+def _moments(cells: FrequencyCells, independent: float) -> Floats:
+    """Return the mean squares xx, xy, yy of the frequencies of each bin, `(3, bins)`, as often as they count."""
+    x, y = _along_axes(cells)
+    # A bin has one x frequency, and y frequencies as often negative as positive: their mean square counts.
+    mean = np.divide(y.sum(axis=1), cells.count), np.divide((y**2).sum(axis=1), cells.count)
+    return 2 * independent * np.stack([x**2, x * mean[0], mean[1]])
 
 
 def _stiffness(precision: Covariance, other: Covariance, moments: Floats, *, conjugate: bool) -> Floats:
@@ -163,14 +190,14 @@ def settle(comparisons: Sequence[Comparison], caution: float, unsettled_px: floa
 
     The curvature is the weighted mean of the expected one, with weight `caution`, and the observed one, which is exact but unstable
     while views are far from their places.  Soft modes are held at a small stiffness, and undetermined views stay within
-    `unsettled_px`, raw pixels.  A displacement common to all views is equivalent to another position of the patch and is held.
+    `unsettled_px`, raw pixels.  The observed one is not needed with a `caution` of 1.  A displacement common to all views is equivalent
+    to another position of the patch and is held.
     """
     slopes = np.stack([each.slope for each in comparisons])
     views = slopes.shape[1]
-    found, expected = (
-        np.mean([getattr(each, name).reshape(2 * views, -1) for each in comparisons], axis=0) for name in ("curvature", "expected")
-    )
-    matrix = (1 - caution) * _definite(found) + caution * _definite(expected)
+    matrix = caution * _definite(_mean([each.expected for each in comparisons]))
+    if caution < 1:
+        matrix += (1 - caution) * _definite(_mean([each.curvature for each in comparisons if each.curvature is not None]))
     common = np.kron(np.ones((views, 1)), np.eye(2)) / np.sqrt(views)
     values, modes = np.linalg.eigh(0.5 * (matrix + matrix.T) + common @ common.T * np.trace(matrix) / len(matrix))
     slopes = slopes.reshape(len(slopes), -1)
@@ -178,6 +205,11 @@ def settle(comparisons: Sequence[Comparison], caution: float, unsettled_px: floa
     moved = slopes @ (modes / held) @ modes.T
     stiffness = (modes * np.maximum(values, _NOTHING * values[-1])) @ modes.T
     return SettledPatches(moved.reshape(len(slopes), views, 2), slopes, stiffness)
+
+
+def _mean(curvatures: Sequence[Floats]) -> Floats:
+    """Return the mean `(2 views, 2 views)` of curvatures."""
+    return np.asarray(np.mean([each.reshape(2 * len(each), -1) for each in curvatures], axis=0))
 
 
 def _definite(matrix: Floats) -> Floats:

@@ -26,7 +26,15 @@ from tiltflow.align.patches.coherence import (
 )
 from tiltflow.align.patches.common_motion import CommonDisplacement, common_displacement
 from tiltflow.align.patches.jackknife import LeftOutFits, jackknife_error
-from tiltflow.align.patches.likelihood import Comparison, compare, drift_shapes, measure_drift, own_place, settle
+from tiltflow.align.patches.likelihood import (
+    Comparison,
+    compare,
+    drift_shapes,
+    expected_curvature,
+    measure_drift,
+    own_place,
+    settle,
+)
 from tiltflow.align.patches.params import HIGH_PASS_SIGMAS, PatchParams, PatchResult
 from tiltflow.align.patches.patch_layout import PatchLayout, lay_out_patches
 from tiltflow.align.patches.patch_spectra import (
@@ -56,7 +64,8 @@ _COARSE_ERROR_PX = 2.5
 _STEP_PX = 1.0
 """Least prior standard deviation of a view's displacement in one pass, raw pixels."""
 _CAUTION = 0.1
-"""Weight of the expected curvature once views are nearly aligned; see :func:`tiltflow.align.patches.likelihood.settle`."""
+"""Weight of the expected curvature once views are nearly aligned, before which it counts alone; see
+:func:`tiltflow.align.patches.likelihood.settle`."""
 _DRIFT_PX = 1.0
 """Standard deviation of the patches' drifts before it is estimated, raw pixels."""
 _DEEPEST = 0.35
@@ -139,9 +148,9 @@ def track_patches(
     state = tracker.begin()
     highest = min(params.low_pass + params.low_pass_sigma, _MOST_PER_PIXEL / levels[0].bin)
     for fraction in () if in_place else _COARSE_PASSES:
-        state = tracker.advance(state, fraction * highest, 1.0)
+        state = tracker.advance(state, fraction * highest)
     for number in range(params.passes):
-        state = tracker.advance(state, highest, _CAUTION, own=True)
+        state = tracker.advance(state, highest, own=True)
         if progress:
             progress(_PLACED + (1 - _PLACED) * (number + 1) / params.passes)
         if state.moved_px < params.settled_px:
@@ -199,10 +208,10 @@ class _Tracker:
         views[:, MAGNIFICATION] = -0.5 * np.log(np.abs(np.linalg.det(transforms[..., :2])))
         return _State(Geometry(views, np.column_stack([self.layout.centres, np.zeros(len(self.layout.centres))])))
 
-    def advance(self, state: _State, highest: float, caution: float, *, own: bool = False) -> _State:
+    def advance(self, state: _State, highest: float, *, own: bool = False) -> _State:
         """Return the state after one pass with frequencies up to `highest`, cycles per raw pixel.
 
-        `own` gives each patch a model of coherence of its own, for when the views are nearly in place.
+        `own` gives each patch a model of coherence of its own, and counts its observed curvature, for when the views are nearly in place.
         """
         level = self._level(highest)
         window = window_shape(self.layout.size_px, level.bin)
@@ -211,7 +220,7 @@ class _Tracker:
         tilt = state.geometry.views[:, TILT]
         spectra = patch_spectra(level, state.geometry, cells, window, self.threads, state.spectra)
         comparisons, model = self._compare(spectra.each, cells, tilt, window, state.unsettled_px, own=own)
-        settled = settle(comparisons, caution, max(state.unsettled_px, _STEP_PX))
+        settled = settle(comparisons, _CAUTION if own else 1.0, max(state.unsettled_px, _STEP_PX))
         shapes = drift_shapes(tilt)
         drift = np.full(shapes.shape[1], _DRIFT_PX) if state.drift is None else state.drift
         information, gradients = settled.tempered(drift, shapes)
@@ -275,19 +284,20 @@ class _Tracker:
         model = rate_views(model, shared, together)
         fraction = independent_fraction(window)
 
-        def covariances(model: Coherence) -> tuple[Covariance, Covariance]:
+        def expectation(model: Coherence) -> tuple[Covariance, Floats]:
             settled = shared.settled(model)
-            return shared.precision(settled, unsettled_px), settled
+            precision = shared.precision(settled, unsettled_px)
+            return precision, expected_curvature(precision, settled, cells, fraction)
 
-        of_all = None if own else covariances(model)
+        of_all = None if own else expectation(model)
 
         def work(patch: int) -> Comparison:
             cross = cross_spectra(spectra[patch])
-            matrices = of_all
-            if matrices is None:
+            expected = of_all
+            if expected is None:
                 own_model = fit_coherence(collect_pairs(cross, pairing).joined(pairs, _SHARED))
-                matrices = covariances(replace(own_model, quality=model.quality))
-            return compare(spectra[patch], cross, *matrices, cells, fraction)
+                expected = expectation(replace(own_model, quality=model.quality))
+            return compare(spectra[patch], cross, *expected, cells, fraction, observed=own)
 
         return list(map_threads(work, range(len(spectra)), self.threads)), model
 
