@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tiltflow.align.beads.centring import around
 from tiltflow.align.beads.noise_spectrum import counting_power, make_grid, middle_of, noise_spectrum, read_view, transform_view
 
 DIAMETER = 10.0
@@ -15,6 +16,17 @@ def test_views_are_averaged_over_the_binning(rng):
     stack = rng.integers(0, 100, (2, 21, 30)).astype(np.int16)
     np.testing.assert_allclose(read_view(stack, 1, 2), stack[1, :20].reshape(10, 2, 15, 2).mean(axis=(1, 3)), rtol=1e-6)
     assert read_view(stack, 0, 1).dtype == stack.dtype
+
+
+@pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "f4", ">i2", ">f4", "f2", "i4", "f8", "?"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_views_of_every_type_and_order_of_their_bytes_are_looked_at(rng, kind, order):
+    stack = np.asarray(rng.integers(0, 2 if kind == "?" else 100, (2, 60, 70)), np.dtype(kind), order=order)
+    grid, image = make_grid((60, 70), DIAMETER), read_view(stack, 1, 1)
+    assert image.dtype == (stack.dtype if kind in {"i1", "u1", "i2", "u2", "f4"} else np.float32)
+    real = np.ascontiguousarray(stack[1], np.float32)
+    np.testing.assert_allclose(transform_view(image, grid).low, transform_view(real, grid).low, atol=1e-2)
+    np.testing.assert_array_equal(around(image, np.array([[30.0, 20.0]]), 4.0)[17:23, 27:33], real[17:23, 27:33])
 
 
 def test_the_noise_spectrum_of_white_noise_is_its_variance_at_every_frequency(rng):

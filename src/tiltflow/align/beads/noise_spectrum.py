@@ -18,7 +18,9 @@ from tiltflow.model import Image, Stack
 Floats = NDArray[np.float64]
 Spectrum = NDArray[np.complex64]
 Pixels = NDArray[Any]
-"""A view of whatever type its file has: real numbers of a large one are made of no more than is looked at."""
+"""A view of the type that its file has, one of `AS_THEY_ARE`: real numbers of a large one are made of no more than is looked at."""
+AS_THEY_ARE = tuple(map(np.dtype, (np.float32, np.int16, np.uint16, np.int8, np.uint8)))
+"""Types that the kernels take; numbers of any other, as those of half precision or of the other byte order, become float32."""
 
 _CLIP_SD = 3.0
 """Robust standard deviations at which grey values are clipped while beads are not known yet."""
@@ -181,9 +183,11 @@ def _counts(bins: NDArray[np.uint16], length: int) -> Floats:
 
 
 def read_view(stack: Stack, view: int, binning: int) -> Pixels:
-    """Return a view averaged over `binning` x `binning` pixels, float32; as it is where nothing is to be averaged."""
+    """Return a view averaged over `binning` x `binning` pixels, float32; where nothing is averaged, as it is or float32."""
     image = np.asarray(stack[view])
-    return bin_image(image, binning) if binning > 1 else image
+    if binning > 1:
+        return bin_image(image, binning)
+    return np.ascontiguousarray(image, image.dtype if image.dtype in AS_THEY_ARE else np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
