@@ -134,6 +134,37 @@ def test_what_the_copy_logs_is_logged_here_whatever_another_thread_holds(caplog)
 
 
 @pytest.mark.usefixtures("ours")
+def test_a_line_that_cannot_be_logged_costs_no_work(capsys):
+    def work(_):
+        logging.getLogger("tiltflow.test").warning("%d", "no number")
+        return "done"
+
+    with beside(work, threads=2) as result:
+        assert result(nobody) == "done"
+
+
+class TwoWordsError(Exception):
+    """Python pickles it by one word, and cannot make it of that again."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} {other}")
+
+
+@pytest.mark.usefixtures("ours")
+def test_an_answer_that_cannot_be_understood_is_found_here():
+    def work(_):
+        raise TwoWordsError("no", "gold")
+
+    with beside(work, threads=2) as result:
+        end = time.monotonic() + 10
+        while not result.is_done() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert result.is_done()
+        with pytest.raises(TwoWordsError, match="no gold"):
+            result(nobody)
+
+
+@pytest.mark.usefixtures("ours")
 def test_whether_the_work_is_done_can_be_asked_without_waiting(tmp_path):
     told, go_on = [], tmp_path / "go_on"
 

@@ -1,7 +1,8 @@
 """Work in a second process beside this one, which is its copy: what two threads would do in turn at the interpreter's lock.
 
 A copy of a process needs no start: it has every module, every compiled kernel and every open file that this one has, and shares its
-memory until either writes to it.  It cannot change anything here, so that the work has to say all it found in what it returns.
+memory until either writes to it.  It changes nothing here but files and shared arrays, so that the work has to say
+what else it found in what it returns.
 
 A lock that another thread holds while the copy is made stays locked in it.  So only a process may be copied whose threads are all
 tiltflow's: that of the command or one of its workers (:func:`this_process_is_ours`), and no notebook's or orchestrator's; and only by its
@@ -75,8 +76,9 @@ def beside(work: Callable[[Progress], R], *, threads: int) -> Iterator[Beside[R]
     Parameters
     ----------
     work
-        Is called with a function that hears which fraction of it is done.  It needs nothing of other threads, and changes nothing: the
-        memory that it writes to is a copy.  What it returns or raises can be pickled.
+        Is called with a function that hears which fraction of it is done.  It needs nothing of other threads, changes nothing but files
+        and shared arrays (:func:`shared_array`), as other memory that it writes to is a copy, and can be done again, as it is where the
+        copy is lost.  What it returns or raises can be pickled.
     threads
         Threads that this process may use in all.
     """
@@ -168,7 +170,7 @@ class _Copy(Generic[R]):
             if not self._pipe.poll(seconds):
                 return False
             self._heard.append(self._pipe.recv())
-        except (EOFError, OSError):
+        except Exception:  # noqa: BLE001  the end of the pipe, or an answer that is not understood here
             self._heard.append((_GONE, None))
         return True
 
@@ -200,15 +202,21 @@ def _answer(ours: Connection, theirs: Connection, work: Callable[[Progress], Any
         ours.close()
         for number in stopping.SIGNALS:  # a terminal sends them to all; this process ends with the other
             signal.signal(number, signal.SIG_IGN)
-        # Nothing is said from here: a thread that draws the progress may have held the lock of what it would be said through.
-        _log_only_to(PassedOn(lambda line: theirs.send((_LINE, line))))
+        one_at_a_time = threading.Lock()
+
+        def say(what: str, said: object) -> None:
+            with one_at_a_time:
+                theirs.send((what, said))
+
+        # Nothing is said but to the other process: a thread that draws the progress may have held the lock of what else is said through.
+        _log_only_to(PassedOn(lambda line: say(_LINE, line)))
         warnings.simplefilter("ignore")
         threading.Thread(target=_end_with, args=(theirs,), name="beside", daemon=True).start()
         try:
-            answer: tuple[str, object] = _DONE, work(_in_steps(lambda fraction: theirs.send((_PROGRESS, fraction))))
+            answer: tuple[str, object] = _DONE, work(_in_steps(lambda fraction: say(_PROGRESS, fraction)))
         except Exception as error:  # noqa: BLE001  raised in the other process
             answer = _FAILED, error
-        theirs.send(answer)
+        say(*answer)
     finally:
         os._exit(0)
 

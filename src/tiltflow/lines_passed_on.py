@@ -22,10 +22,13 @@ class PassedOn(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a line on."""
-        line = copy.copy(record)
-        line.msg = self.format(record)  # with its traceback
-        line.args = line.exc_info = line.exc_text = line.stack_info = None
-        self._say(line)
+        try:
+            line = copy.copy(record)
+            line.msg = self.format(record)  # with its traceback
+            line.args = line.exc_info = line.exc_text = line.stack_info = None
+            self._say(line)
+        except Exception:  # noqa: BLE001  the boundary, as in the handlers of Python: no line is worth the work
+            self.handleError(record)
 
 
 def log_here(line: logging.LogRecord) -> None:

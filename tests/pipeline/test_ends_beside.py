@@ -4,6 +4,8 @@ import logging
 import os
 import shutil
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,10 +40,18 @@ def three(small_series, fake_imod, tmp_path):
     (tmp_path / "scratch").mkdir()
     recipe = make_recipe(BrtParameters(thickness=50), engine="imod")
 
-    def start(threads, **more):
-        return run(sources, recipe, Site(scratch=tmp_path / "scratch", threads=threads), tmp_path / f"out{threads}", **more)
+    def start(threads, names="BCD", **more):
+        chosen = [source for source in sources if source.stem in names]
+        return run(chosen, recipe, Site(scratch=tmp_path / "scratch", threads=threads), tmp_path / f"out{threads}", **more)
 
     return start
+
+
+@pytest.fixture
+def two(three, small_series):
+    """As `three`, without C."""
+    small_series.with_name("C.st").unlink()
+    return partial(three, names="BD")
 
 
 def test_a_copy_writes_the_page_of_each_series_but_the_last(three, copies, caplog):
@@ -103,9 +113,42 @@ def test_a_run_that_is_interrupted_leaves_no_page_behind(three, copies, tmp_path
     with pytest.raises(KeyboardInterrupt):
         three(2, on_progress=interrupt)
     folder = tmp_path / "out2" / "B"
+    assert len(copies) == 1
     assert "B" in told
     assert (folder / PAGE_NAME).exists()
     assert not (folder / LOCK_NAME).exists()
     assert read_record(folder / "run.json").status == "success"
     entries = {entry.name: entry.status for entry in read_run(tmp_path / "out2" / "run.json").series}
     assert entries["B"] == "success"
+
+
+def test_what_goes_wrong_when_a_series_is_told_ends_the_run_and_is_no_failure_of_the_next(three, copies, tmp_path):
+    """The listener is told of B while C is worked on, or before; C is what it would be, and the run ends with the error."""
+
+    def fail(word):
+        if word.name == "B" and word.result is not None:
+            raise RuntimeError("the listener is gone")
+
+    with pytest.raises(RuntimeError, match="the listener is gone"):
+        three(2, on_progress=fail)
+    assert len(copies) == 1
+    assert read_record(tmp_path / "out2" / "B" / "run.json").status == "success"
+    assert "is a text file" in read_record(tmp_path / "out2" / "C" / "run.json").message
+    assert not (tmp_path / "out2" / "B" / LOCK_NAME).exists()
+    assert not (tmp_path / "out2" / "C" / LOCK_NAME).exists()
+
+
+def test_what_the_pages_of_the_run_say_is_not_in_the_log_of_the_series_that_is_worked_on(two, copies, tmp_path, caplog):
+    foreign = tmp_path / "out2" / "X"
+    foreign.mkdir(parents=True)
+    (foreign / "run.json").write_text("{}")
+
+    def wait(word):
+        if word.name == "D" and word.result is None:
+            time.sleep(0.2)  # so that the page of B stands when D has more to say
+
+    with caplog.at_level(logging.DEBUG, "tiltflow"):
+        two(2, on_progress=wait)
+    assert len(copies) == 1
+    assert any("left out of the report" in line for line in caplog.messages)
+    assert "left out of the report" not in (tmp_path / "out2" / "D" / "D.log").read_text()

@@ -27,3 +27,18 @@ def test_what_is_logged_during_the_work_on_a_series_is_told_from_the_rest(tmp_pa
     with series_log(tmp_path, "B"):
         assert is_of_a_series(record)
     assert not is_of_a_series(record)
+
+
+def test_a_log_that_goes_on_is_added_to_and_one_that_cannot_be_opened_costs_nothing(tmp_path):
+    log = logging.getLogger("tiltflow.test")
+    with series_log(tmp_path, "B"):
+        log.info("first")
+    with series_log(tmp_path, "B", goes_on=True):
+        log.info("second")
+    with series_log(tmp_path, "B", goes_on=True):
+        pass
+    assert [line.split()[-1] for line in (tmp_path / "B.log").read_text().splitlines()] == ["first", "second"]
+    (tmp_path / "B.log").unlink()
+    (tmp_path / "B.log").mkdir()
+    with series_log(tmp_path, "B", goes_on=True):
+        log.info("third")

@@ -126,13 +126,12 @@ def align_views(
         lent = left_of(threads) if at_once else threads
         return beads_of(views, tilts, pixel_size_angstrom, everything, params, lent, progress)
 
-    with (
-        beside(beads, threads=threads if at_once and gold else 1) as found_beads,
-        views_read_beside(views, everything, params.patches, threads if at_once and patches else 1) as read,
-    ):
-        coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads, axis_told=axis_told)
+    with beside(beads, threads=threads if at_once and gold else 1) as found_beads:
+        with views_read_beside(views, everything, params.patches, threads if at_once and patches else 1) as read:
+            coarse = place_coarsely(views, tilts, axis_angle_deg, included, params, observer, threads, axis_told=axis_told)
+            patch_views = None if coarse.lost else read()  # of fewer views others are read
         included[list(coarse.lost)] = False
-        start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads, pieces, found_beads, read())
+        start = Start(views, tilts, pixel_size_angstrom, included, coarse, params, threads, pieces, found_beads, patch_views)
         outcomes = _Attempts(start, observer, name, told_deg).made(methods)
     if coarse.lattice is not None and (doubts := coarse.lattice.doubts()):
         # No method can tell lattice points apart that the correlation does not, so that others are not tried for it.

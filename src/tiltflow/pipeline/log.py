@@ -16,6 +16,13 @@ _series_name: ContextVar[str] = ContextVar("series_name", default="")
 class SeriesLogFile(logging.FileHandler):
     """The file of a log, written as long as that is possible: a line for which a full disk has no room costs no result."""
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; a file that is opened by its first line may not open."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name of the base class
         """Show a traceback only of what is a defect."""
         if not isinstance(sys.exc_info()[1], OSError):

@@ -108,11 +108,20 @@ class _Beside:
     def close(self) -> SeriesResult:
         job = self._job
         try:
-            with self._held, stopping.closing(), series_log(job.output, job.name, goes_on=True):
-                result = self._page(lambda _fraction: None)
+            with self._held, stopping.closing():
+                result = self._written()
         except Exception as error:  # noqa: BLE001  the boundary, as in `begin`
             result = outside_of_the_work(job.source, job.output, error)
         return self._tell(result)
+
+    def _written(self) -> SeriesResult:
+        """Wait for the page, and return the result; what is said of it is logged."""
+        job = self._job
+        with series_log(job.output, job.name, goes_on=True):
+            try:
+                return self._page(lambda _fraction: None)
+            except Exception as error:  # noqa: BLE001  logged with the series
+                return outside_of_the_work(job.source, job.output, error)
 
 
 def begin(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,7 +131,8 @@ def _in_turn(
     """
     results: list[SeriesResult] = []
     waiting: list[Ending] = []  # one at most
-    here = threading.get_ident()
+    raised: list[Exception] = []
+    here, of_no_series = threading.get_ident(), copy_context()
 
     def close() -> None:
         if waiting:
@@ -138,14 +140,23 @@ def _in_turn(
 
     def report(progress: SeriesProgress) -> None:
         if waiting and threading.get_ident() == here and waiting[0].is_near():
-            close()
+            try:
+                of_no_series.run(close)  # what is logged of the one is no part of the other's log
+            except Exception as error:  # noqa: BLE001  raised below: it is no failure of the series that is worked on
+                raised.append(error)
         on_progress(progress)
 
     try:
         for number, source in enumerate(sources, 1):
             ending = begin(source, report, ends_beside=number < len(sources))
-            close()
-            waiting.append(ending)
+            try:
+                close()
+            finally:
+                waiting.append(ending)
+            if ending.is_near():
+                close()
+            if raised:
+                raise raised[0]
     finally:
         close()
     return results

@@ -12,7 +12,6 @@ from tiltflow import beside
 from tiltflow.align.patches import PatchParams, track_patches
 from tiltflow.align.patches.patch_views import room_for_views
 from tiltflow.align.patches.views_ahead import read_patch_views, views_read_beside
-from tiltflow.errors import StageError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems' libraries do not allow copies of a process")
 
@@ -60,12 +59,3 @@ def test_views_of_other_members_are_read_again(rng):
         return track_patches(stack, transforms, tilts, params, included=fewer, views=views).transforms
 
     np.testing.assert_array_equal(tracked(of_all), tracked(None))
-
-
-@pytest.mark.usefixtures("ours")
-def test_where_no_patches_can_be_cut_their_tracking_says_so(rng):
-    stack, included, params = rng.normal(size=(5, 30, 30)).astype(np.float32), np.ones(5, bool), PatchParams(size_px=(32, 32))
-    with views_read_beside(stack, included, params, 2) as read:
-        views = read()
-    with pytest.raises(StageError):
-        track_patches(stack, np.tile(np.eye(2, 3), (5, 1, 1)), np.linspace(-20, 20, 5), params, views=views)

@@ -125,7 +125,9 @@ class _CentralView:
 
     def without(self, image: Pixels, spots: Spots, size: float) -> _CentralView:
         """Return the view with the noise measured between the spots."""
-        return replace(self, noise=noise_spectrum(middle_of(image, self.grid), self.grid, strong(spots), BLANKED * size))
+        middle = middle_of(image, self.grid)
+        del image
+        return replace(self, noise=noise_spectrum(middle, self.grid, strong(spots), BLANKED * size))
 
 
 def _best_sign(scores: Floats) -> int:

@@ -68,7 +68,7 @@ class BeadViews:
         return usable[np.argsort(self.tilt_deg[usable], kind="stable")].astype(np.int64)
 
     def read(self, view: int) -> Pixels:
-        """Return a view in working pixels, of any real type."""
+        """Return a view in working pixels."""
         return read_view(self.stack, view, self.binning)
 
 

@@ -251,9 +251,9 @@ def noise_spectrum(middle: Image, grid: Grid, spots_xy: Floats | None, radius_px
     flat, share = middle - np.float32(middle.mean()), 0.0
     if spots_xy is None:
         sample = flat[::_SPARSE, ::_SPARSE]
-        middle = np.median(sample)
-        limit = _CLIP_SD * SD_OF_MEDIAN * np.median(np.abs(sample - middle))
-        np.clip(flat, middle - limit, middle + limit, out=flat)
+        typical = np.median(sample)
+        limit = _CLIP_SD * SD_OF_MEDIAN * np.median(np.abs(sample - typical))
+        np.clip(flat, typical - limit, typical + limit, out=flat)
     elif len(spots_xy):
         spots_xy = spots_xy - [grid.noise.part[1].start, grid.noise.part[0].start]
         blanked = kernel.blank_discs(flat, spots_xy, radius_px, np.float32(0))

@@ -13,7 +13,6 @@ from tiltflow.align.patches.params import PatchParams
 from tiltflow.align.patches.patch_layout import lay_out_patches
 from tiltflow.align.patches.patch_views import Level, read_views, room_for_views
 from tiltflow.beside import beside, can_copy, left_of, shared_array
-from tiltflow.errors import StageError
 from tiltflow.model import Progress, Stack
 
 
@@ -41,27 +40,21 @@ def read_patch_views(
 def views_read_beside(
     stack: Stack, included: NDArray[np.bool_], params: PatchParams, threads: int
 ) -> Iterator[Callable[[], PatchViews | None]]:
-    """Read the views beside a `with` block, and give what waits for them; for None where they are to be read later.
+    """Read the views beside a `with` block, and give what waits for them; for None where nothing can be done beside it.
 
-    They are where nothing can be done beside this process, and where no patches can be cut from them, which the tracking of patches says
-    by its own error.  The images are put where both processes see them.
+    The images are put where both processes see them.
     """
     if threads < 2 or not can_copy():
         yield lambda: None
         return
     room = room_for_views(stack, included, params, shared_array)
 
-    def read(_progress: Progress) -> list[Level] | None:
-        try:
-            levels = read_patch_views(stack, included, params, left_of(threads), room).levels
-        except StageError:
-            return None
-        return [replace(level, images=level.images[:0]) for level in levels]
+    def read(_progress: Progress) -> list[Level]:
+        found = read_patch_views(stack, included, params, left_of(threads), room)
+        return [replace(level, images=level.images[:0]) for level in found.levels]
 
-    def waited_for() -> PatchViews | None:
+    def waited_for() -> PatchViews:
         levels = found(lambda _fraction: None)
-        if levels is None:
-            return None
         return PatchViews(included, [replace(level, images=images) for level, images in zip(levels, room, strict=True)])
 
     with beside(read, threads=threads) as found:
