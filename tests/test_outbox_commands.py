@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from tiltflow.cli import NOT_TOLD, USAGE_ERROR, app
 from tiltflow.delivery.outbox import Courier, Outbox, RunEntry
+from tiltflow.record import read_record
 
 Command = Callable[..., Result]
 
@@ -169,8 +170,9 @@ def killed(small_series: Path, tmp_path: Path, portal: Portal, fake_imod: Any) -
     command = [sys.executable, "-m", "tiltflow", "run", str(small_series.parent), "-o", str(tmp_path / "out"), "--engine", "imod"]
     command += ["--callback-url", portal.url]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        record, end = tmp_path / "out" / "C" / "run.json", time.monotonic() + 120
-        while not record.is_file():
+        first, second = (tmp_path / "out" / name / "run.json" for name in "BC")
+        end = time.monotonic() + 120
+        while not second.is_file() or read_record(first).status != "success":  # its page is written beside the work on the second
             assert process.poll() is None, "it ended before it was killed"
             assert time.monotonic() < end
             time.sleep(0.01)
