@@ -91,6 +91,19 @@ def test_the_error_of_a_full_disk_names_the_file_and_no_hidden_one(tmp_path: Pat
         raise OSError(errno.EIO, "Input/output error")
 
 
+@pytest.mark.parametrize("named", [(), ("hidden",)])
+def test_a_full_disk_that_a_movie_is_written_to_is_named_too(tmp_path: Path, named: tuple[str, ...]) -> None:
+    """Of PyAV's errors no name can be set, and a failure to do so would hide what they say."""
+    from av.error import OSError as MovieError
+
+    hidden = tmp_path / "hidden"
+    error = MovieError(errno.ENOSPC, "No space left on device", *(str(tmp_path / name) for name in named))
+    with pytest.raises(OSError, match=r"No space left on device: '.*/B\.mp4'") as raised, named_if_full(tmp_path / "B.mp4", hidden):
+        raise error
+    assert raised.value.errno == errno.ENOSPC
+    assert raised.value.__cause__ is error
+
+
 def test_no_room_is_told_with_the_file_or_the_fullest_folder_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,7 +45,8 @@ def named_if_full(path: Path, *hidden: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_SPACE and error.filename in (None, *map(str, hidden)):
-            error.filename = str(path)
+            # Anew: the names of errors that PyAV raises cannot be set.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
