@@ -20,7 +20,7 @@ from tiltflow.align.beads.registration import chain_views, follow_views
 from tiltflow.align.beads.spot_field import SearchLimits, SpotField
 from tiltflow.align.bundle import SolveParams, solve
 from tiltflow.errors import StageError
-from tiltflow.kernels import beads as kernel
+from tiltflow.kernels import bead_links as kernel
 from tiltflow.model import Tracks
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tiltflow.align.beads.cameras import Cameras, cameras_of_transforms
 from tiltflow.align.beads.spot_field import SearchLimits, SpotField
-from tiltflow.kernels import beads as kernel
+from tiltflow.kernels import bead_links as kernel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
