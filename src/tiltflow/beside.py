@@ -44,6 +44,8 @@ _LOOK_S = 0.2
 
 _DONE, _FAILED, _PROGRESS, _LINE, _GONE = "done", "failed", "progress", "line", "gone"
 """What a copy says: its result, what it raised, the fraction that is done, a line of its log; and the end of its pipe."""
+_LAST = _DONE, _FAILED, _GONE
+"""After which it says no more."""
 
 _ours = False
 """Whether none but tiltflow's threads run in this process."""
@@ -160,11 +162,14 @@ class _Copy(Generic[R]):
     def is_done(self) -> bool:
         while self._listen(0.0):
             pass
-        return bool(self._heard) and self._heard[-1][0] in (_DONE, _FAILED, _GONE)
+        return self._has_said_all()
+
+    def _has_said_all(self) -> bool:
+        return bool(self._heard) and self._heard[-1][0] in _LAST
 
     def _listen(self, seconds: float) -> bool:
         """Hear the next word, for which is waited at most so long, and return whether there was one that others may follow."""
-        if self._heard and self._heard[-1][0] in (_DONE, _FAILED, _GONE):
+        if self._has_said_all():
             return False
         try:
             if not self._pipe.poll(seconds):
