@@ -108,11 +108,25 @@ def hermitian(rng: np.random.Generator, bins: int, views: int) -> np.ndarray:
 def test_covariances_of_unsettled_views_are_inverted(rng: np.random.Generator) -> None:
     settled, decay = hermitian(rng, 4, 9), rng.uniform(0.5, 1, (4, 9)).astype(np.float32)
     out, matrices, vectors = np.empty_like(settled), np.empty((2, 9, 9), np.float32), np.empty((2, 9), np.float32)
-    assert invert_unsettled(settled, decay, out, matrices, vectors)
+    each, none = np.array([[0, 0], [1, 1], [2, 2], [3, 3]]), np.zeros(4, np.float32)
+    assert invert_unsettled(settled, decay, each, none, out, matrices, vectors)
     loose = settled * decay[:, :, None] * decay[:, None, :]
     loose[:, np.arange(9), np.arange(9)] = 1
-    np.testing.assert_allclose(out, np.linalg.inv(loose.astype(complex)), atol=1e-5)
-    assert not invert_unsettled(3 * settled, np.ones_like(decay), out, matrices, vectors)
+    wanted = np.linalg.inv(loose.astype(complex))
+    np.testing.assert_allclose(out, wanted, atol=1e-5)
+    assert not invert_unsettled(3 * settled, np.ones_like(decay), each, none, out, matrices, vectors)
+
+
+def test_an_inverse_between_two_others_is_interpolated(rng: np.random.Generator) -> None:
+    """Its own covariance does not count, and would be none."""
+    settled, decay = hermitian(rng, 4, 9), np.ones((4, 9), np.float32)
+    wanted = np.linalg.inv(settled.astype(complex))
+    settled[1] *= 3
+    out, matrices, vectors = np.empty_like(settled), np.empty((2, 9, 9), np.float32), np.empty((2, 9), np.float32)
+    between, share = np.array([[0, 0], [0, 3], [2, 2], [3, 3]]), np.array([0, 0.25, 0, 0], np.float32)
+    assert invert_unsettled(settled, decay, between, share, out, matrices, vectors)
+    wanted[1] = 0.75 * wanted[0] + 0.25 * wanted[3]
+    np.testing.assert_allclose(out, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("conjugate", [False, True])

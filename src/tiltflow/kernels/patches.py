@@ -134,6 +134,8 @@ def fill_covariance(
 def invert_unsettled(
     settled: NDArray[np.complex64],
     decay: NDArray[np.float32],
+    between: NDArray[np.int64],
+    share: NDArray[np.float32],
     out: NDArray[np.complex64],
     matrices: NDArray[np.float32],
     vectors: NDArray[np.float32],
@@ -141,10 +143,13 @@ def invert_unsettled(
     """Write to `out` the inverses of covariances `(bins, views, views)` whose elements but the diagonal are times `decay_i decay_k`.
 
     The diagonals are 1.  `decay` is `(bins, views)`; `matrices` `(2, views, views)` and `vectors` `(2, views)` are room to work in.
-    Returns whether all covariances are positive.
+    A bin whose two `between` `(bins, 2)` are others is not inverted, but interpolated: `share` `(bins,)` of the second.  Returns whether
+    all covariances that are inverted are positive.
     """
     real, imaginary, one = matrices[0], matrices[1], np.float32(1)
     for b in range(settled.shape[0]):
+        if between[b, 0] != b:
+            continue
         for i in range(settled.shape[1]):
             for k in range(i):
                 weight = decay[b, i] * decay[b, k]
@@ -157,6 +162,12 @@ def invert_unsettled(
                 out[b, i, k] = complex(-real[i, k], -imaginary[i, k])
                 out[b, k, i] = complex(-real[i, k], imaginary[i, k])
             out[b, i, i] = complex(-real[i, i], np.float32(0))
+    for b in range(settled.shape[0]):
+        if between[b, 0] != b:
+            first, second, of_second = out[between[b, 0]], out[between[b, 1]], share[b]
+            for i in range(settled.shape[1]):
+                for k in range(settled.shape[1]):
+                    out[b, i, k] = first[i, k] + of_second * (second[i, k] - first[i, k])
     return True
 
 

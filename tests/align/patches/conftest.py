@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,11 @@ def _draw(model: Coherence, cells: FrequencyCells, rng: np.random.Generator) -> 
     return np.asarray((factor @ noise) * cells.valid[:, None], np.complex64)
 
 
+def _each_inverted(covariances: ViewCovariances) -> ViewCovariances:
+    bins = np.arange(len(covariances.share))
+    return replace(covariances, between=np.stack([bins, bins], axis=1))
+
+
 @pytest.fixture
 def slab() -> Callable[[float, float], Coherence]:
     """Return a function that makes the model of specimen spread evenly over a thickness, in pixels, with some signal."""
@@ -44,6 +50,12 @@ def slab() -> Callable[[float, float], Coherence]:
 def draw() -> Callable[..., NDArray[np.complex64]]:
     """Return a function that draws the spectra of one patch, by chance, of views in place."""
     return _draw
+
+
+@pytest.fixture
+def each_inverted() -> Callable[[ViewCovariances], ViewCovariances]:
+    """Return a function that has every covariance inverted, as is best where neighbouring frequencies are not mixed by a taper."""
+    return _each_inverted
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from tiltflow.align.patches.view_covariances import ViewCovariances
 Floats = NDArray[np.float64]
 Slab = Callable[[float, float], Coherence]
 Draw = Callable[..., NDArray[np.complex64]]
+EachInverted = Callable[[ViewCovariances], ViewCovariances]
 
 TILT = np.deg2rad(np.linspace(-60, 60, 13))
 
@@ -56,11 +57,13 @@ def test_slope_and_curvature_are_those_of_the_likelihood(
     assert 0.3 < compared.agreement.mean() < 1
 
 
-def test_displaced_views_are_put_back(cells: FrequencyCells, rng: np.random.Generator, slab: Slab, draw: Draw) -> None:
+def test_displaced_views_are_put_back(
+    cells: FrequencyCells, rng: np.random.Generator, slab: Slab, draw: Draw, each_inverted: EachInverted
+) -> None:
     model, moved = slab(30.0, 0.7), rng.normal(0, 0.2, (len(TILT), 2))
     moved -= moved.mean(axis=0)
     phase = np.exp(-2j * np.pi * (cells.x[:, None] * moved[:, :1] + cells.y[:, None] * moved[:, 1:])).astype(np.complex64)
-    covariances = ViewCovariances.of(cells, TILT, model.heights)
+    covariances = each_inverted(ViewCovariances.of(cells, TILT, model.heights))
     settled = covariances.settled(model)
     precision = covariances.precision(settled, 0.2)
     expected = expected_curvature(precision, settled, cells, 1.0)

@@ -10,16 +10,19 @@ import pytest
 
 from tiltflow.align.patches.coherence import Coherence
 from tiltflow.align.patches.patch_spectra import FrequencyCells
-from tiltflow.align.patches.view_covariances import ViewCovariances
+from tiltflow.align.patches.view_covariances import ViewCovariances, inverted_between
 
 Slab = Callable[[float, float], Coherence]
+EachInverted = Callable[[ViewCovariances], ViewCovariances]
 
 TILT = np.deg2rad(np.linspace(-60, 60, 13))
 
 
-def test_the_covariance_of_views_is_a_valid_one_and_unsettled_views_agree_less(cells: FrequencyCells, slab: Slab) -> None:
+def test_the_covariance_of_views_is_a_valid_one_and_unsettled_views_agree_less(
+    cells: FrequencyCells, slab: Slab, each_inverted: EachInverted
+) -> None:
     model = slab(40.0, 0.9)
-    covariances = ViewCovariances.of(cells, TILT, model.heights)
+    covariances = each_inverted(ViewCovariances.of(cells, TILT, model.heights))
     settled = covariances.settled(model)
     loose = np.linalg.inv(covariances.precision(settled, 1.5).astype(complex))
     np.testing.assert_allclose(np.einsum("bii->bi", loose), 1, atol=1e-4)
@@ -47,11 +50,43 @@ def test_the_covariance_is_the_transform_of_the_profile_about_its_mean_height(ce
     assert settled[bin_, i, k] == pytest.approx(wanted * np.sinc(apart * (heights[1] - heights[0])) ** 2, abs=0.01)
 
 
-def test_covariances_are_inverted_and_what_is_none_is_refused(cells: FrequencyCells, slab: Slab) -> None:
+def test_covariances_are_inverted_and_what_is_none_is_refused(
+    cells: FrequencyCells, slab: Slab, each_inverted: EachInverted
+) -> None:
     model = slab(40.0, 0.9)
-    covariances = ViewCovariances.of(cells, TILT, model.heights)
+    covariances = each_inverted(ViewCovariances.of(cells, TILT, model.heights))
     settled = covariances.settled(model)
     unit = np.broadcast_to(np.eye(len(TILT)), settled.shape)
     np.testing.assert_allclose(covariances.precision(settled, 0.0) @ settled, unit, atol=2e-4)
     with pytest.raises(np.linalg.LinAlgError, match="not positive"):
         covariances.precision(2 * settled, 0.0)
+
+
+def test_inverses_are_made_at_low_and_every_third_frequency_along_x_and_interpolated_between(cells: FrequencyCells) -> None:
+    between, share = inverted_between(cells)
+    bins, column = np.arange(len(cells.column)), cells.column[:, 0]
+    for band in range(5):
+        some = np.flatnonzero(cells.band == band)
+        alone = some[between[some, 0] == some]
+        ends = {column[some[0]], column[some[-1]]}
+        assert {*column[alone]} == {at for at in column[some] if at <= 2 or (at - 2) % 3 == 0 or at in ends}
+        others = np.setdiff1d(some, alone)
+        assert np.isin(between[others], alone).all()
+        assert (column[between[others, 0]] < column[others]).all()
+        assert (column[between[others, 1]] > column[others]).all()
+        assert (np.diff(column[between[others]], axis=1) <= 3).all()
+    np.testing.assert_array_equal(between[between[:, 0] == bins], np.stack([bins, bins], axis=1)[between[:, 0] == bins])
+    np.testing.assert_allclose((1 - share) * column[between[:, 0]] + share * column[between[:, 1]], column, atol=1e-5)
+
+
+def test_an_interpolated_inverse_lies_between_those_of_its_neighbours(
+    cells: FrequencyCells, slab: Slab, each_inverted: EachInverted
+) -> None:
+    model = slab(40.0, 0.9)
+    covariances = ViewCovariances.of(cells, TILT, model.heights)
+    settled = covariances.settled(model)
+    exact = each_inverted(covariances).precision(settled, 0.3)
+    first, second = exact[covariances.between[:, 0]], exact[covariances.between[:, 1]]
+    wanted = first + covariances.share[:, None, None] * (second - first)
+    np.testing.assert_allclose(covariances.precision(settled, 0.3), wanted, atol=1e-5)
+    assert np.linalg.eigvalsh(wanted).min() > 0

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from tiltflow.align.patches.patch_spectra import FrequencyCells, Spectra
+from tiltflow.kernels.least_squares import nonnegative
 from tiltflow.parallel import map_threads
 
 Floats = NDArray[np.float64]
@@ -41,6 +41,8 @@ LEAST_COHERENT = 0.003
 """Lower bound of r^2, so that frequencies without signal count for little but leave the covariance defined."""
 _ROUGHNESS = 0.02
 """Weight of the differences of neighbouring heights in the fit of a profile."""
+_DIFFERENCES = _ROUGHNESS * np.sqrt(_HEIGHTS) * (np.eye(_HEIGHTS) - np.eye(_HEIGHTS, k=1))
+_ROUGH = _DIFFERENCES.T @ _DIFFERENCES
 _LOPSIDED = 0.5
 """Weight of the profile's asymmetry in its fit: an asymmetric profile and a drift along the series have nearly the same effect."""
 _FEWEST_STEPS = 4
@@ -224,15 +226,15 @@ def _fit_profile(coherence: NDArray[np.complex128], apart: Floats, weight: Float
     w = np.maximum(np.sqrt(weight[known] / weight.max()), _LEAST_ROOT_WEIGHT)[:, None]
     wave = np.exp(-2j * np.pi * apart[known, None] * heights[None]) * w
     target = coherence[known] * w[:, 0]
-    rough = _ROUGHNESS * np.sqrt(_HEIGHTS) * (np.eye(_HEIGHTS) - np.eye(_HEIGHTS, k=1))
-    system = np.vstack([wave.real, wave.imag, rough])
-    right = np.concatenate([target.real, target.imag, np.zeros(_HEIGHTS)])
-    solution = scipy.optimize.nnls(system, right)[0]
+    waves = np.vstack([wave.real, wave.imag])
+    gram, right = waves.T @ waves + _ROUGH, waves.T @ np.concatenate([target.real, target.imag])
+    solution = np.zeros(_HEIGHTS)
+    room = np.empty((_HEIGHTS, _HEIGHTS)), np.empty((2, _HEIGHTS)), np.empty(_HEIGHTS, np.int64)
+    nonnegative(gram, right, solution, *room)
     if solution.sum() > 0:
-        mirror = np.eye(_HEIGHTS)[:, ::-1]
         middle = round(float(solution @ np.arange(_HEIGHTS) / solution.sum()) * 2) - (_HEIGHTS - 1)
-        lopsided = _LOPSIDED * (np.eye(_HEIGHTS) - np.roll(mirror, middle, axis=1))
-        solution = scipy.optimize.nnls(np.vstack([system, lopsided]), np.concatenate([right, np.zeros(_HEIGHTS)]))[0]
+        lopsided = _LOPSIDED * (np.eye(_HEIGHTS) - np.roll(np.eye(_HEIGHTS)[:, ::-1], middle, axis=1))
+        nonnegative(gram + lopsided.T @ lopsided, right, solution, *room)
     total = float(solution.sum())
     if total <= 0:
         return np.full(_HEIGHTS, 1 / _HEIGHTS), LEAST_COHERENT

@@ -37,7 +37,7 @@ class PatchParams:
     max_size_px
         Views are binned until their larger side is at most this, for time and memory.
     passes
-        Most passes at full resolution, which take most of the time; fewer where the views stay in place.
+        Most passes with all frequencies, which take most of the time; fewer where the views stay in place.
     settled_px
         The passes end when the views move by less than this, raw pixels: well below the error of an alignment by patches, 0.1 to 0.2.
     """
@@ -48,7 +48,7 @@ class PatchParams:
     low_pass_sigma: float = 0.05
     high_pass_sigma: float = 0.03
     max_size_px: int = 512
-    passes: int = 3
+    passes: int = 2
     settled_px: float = 0.02
 
     def __post_init__(self) -> None:

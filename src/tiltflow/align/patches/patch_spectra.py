@@ -47,6 +47,8 @@ class FrequencyCells:
         `(bins, cells)` frequencies, cycles per raw pixel of the specimen.
     valid
         `(bins, cells)` False where a bin has fewer cells.
+    band
+        `(bins,)` number of the range of y frequencies.
     """
 
     row: NDArray[np.int64]
@@ -54,6 +56,7 @@ class FrequencyCells:
     x: Floats
     y: Floats
     valid: NDArray[np.bool_]
+    band: NDArray[np.int64]
 
     @property
     def count(self) -> NDArray[np.int64]:
@@ -101,7 +104,7 @@ def choose_cells(shape: tuple[int, int], binning: int, lowest: float, highest: f
     _, start, count = np.unique(key, return_index=True, return_counts=True)
     place = start[:, None] + np.minimum(np.arange(count.max()), count[:, None] - 1)
     valid = np.arange(count.max()) < count[:, None]
-    return FrequencyCells(row[place], column[place], fx[column[place]], fy[row[place]], valid)
+    return FrequencyCells(row[place], column[place], fx[column[place]], fy[row[place]], valid, key[start] % _BANDS_ALONG_Y)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,6 +27,13 @@ _MOST_QUALITY = 1.3
 """Upper bound of a view's quality: r^2 of the sharpest view is at most 1.7 times the typical one."""
 _QUALITY_CYCLES = 4
 """Fixed-point iterations of the views' qualities."""
+_INVERTED = 3
+"""Covariances are inverted at every third x frequency, and their inverses interpolated between.  The taper of a window mixes neighbouring
+frequencies, which an inverse of each denies: with every third the errors of 25 series are 0.95 +- 0.02 of those with all, with every
+fourth the same, and with every sixth those of cryo series 1.1 times as large."""
+_ALL_INVERTED = 2
+"""Column of a window's transform up to which every covariance is inverted: there even views far apart agree, and by how much changes
+quickly."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +54,9 @@ class ViewCovariances:
         `(places,)` X (tan t_k - tan t_i), cycles per raw pixel, at which the transform of a profile is sampled.
     waves
         `(2, heights, places)` cosine and minus sine of a height's phase.
+    between, share
+        `(bins, 2)` and `(bins,)`: the bins that the inverse of a bin is interpolated between, and how much of the second; a bin that is
+        inverted lies between itself and itself.
     """
 
     cells: FrequencyCells
@@ -55,6 +65,8 @@ class ViewCovariances:
     heights: Floats
     grid: Floats
     waves: NDArray[np.float32]
+    between: NDArray[np.int64]
+    share: NDArray[np.float32]
 
     @classmethod
     def of(cls, cells: FrequencyCells, tilt: Floats, heights: Floats) -> ViewCovariances:
@@ -67,9 +79,8 @@ class ViewCovariances:
         angle = 2 * np.pi * heights[:, None] * grid
         # Between the heights the profile is linear: without the sinc its transform would repeat itself.
         linear = np.sinc(grid * (heights[1] - heights[0])) ** 2
-        return cls(
-            cells, tangent, seen, heights, grid, np.stack([np.cos(angle) * linear, -np.sin(angle) * linear]).astype(np.float32)
-        )
+        waves = np.stack([np.cos(angle) * linear, -np.sin(angle) * linear]).astype(np.float32)
+        return cls(cells, tangent, seen, heights, grid, waves, *inverted_between(cells))
 
     def settled(self, model: Coherence, *, every: int = 1) -> Covariance:
         """Return the model's covariance of a_i and a_k for aligned views, `(bins, views, views)`, 1 on the diagonal.
@@ -91,7 +102,8 @@ class ViewCovariances:
     def precision(self, settled: Covariance, px: float) -> Covariance:
         """Return the inverse covariance of views that may be displaced by `px` (standard deviation of a coordinate, raw pixels).
 
-        Their coherence falls with the frequency.  `settled` `(bins, views, views)` is the covariance of aligned views.
+        Their coherence falls with the frequency.  `settled` `(bins, views, views)` is the covariance of aligned views.  Inverses are
+        interpolated along x (:func:`inverted_between`).
 
         Raises
         ------
@@ -101,9 +113,30 @@ class ViewCovariances:
         decay = np.exp(-0.5 * (2 * np.pi * self.seen * px) ** 2).astype(np.float32)
         out = np.empty_like(settled)
         views = len(self.tangent)
-        if not invert_unsettled(settled, decay, out, np.empty((2, views, views), np.float32), np.empty((2, views), np.float32)):
+        room = np.empty((2, views, views), np.float32), np.empty((2, views), np.float32)
+        if not invert_unsettled(settled, decay, self.between, self.share, out, *room):
             raise np.linalg.LinAlgError("the covariance of the views is not positive")
         return out
+
+
+def inverted_between(cells: FrequencyCells) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return for each bin the two of the same range of y whose inverses its own is interpolated between, and how much of the second.
+
+    They are `(bins, 2)` and `(bins,)`; a bin that is inverted lies between itself and itself.
+    """
+    column, bins = cells.column[:, 0], np.arange(len(cells.column))
+    between, share = np.stack([bins, bins], axis=1), np.zeros(len(bins), np.float32)
+    for band in np.unique(cells.band):
+        some = np.flatnonzero(cells.band == band)
+        place = column[some]
+        ends = (some == some[0]) | (some == some[-1])
+        inverted = some[ends | (place <= _ALL_INVERTED) | ((place - _ALL_INVERTED) % _INVERTED == 0)]
+        after = np.searchsorted(inverted, some)
+        first, second = inverted[np.maximum(after - 1, 0)], inverted[after]
+        others = some != second
+        between[some[others]] = np.stack([first, second], axis=1)[others]
+        share[some[others]] = ((place - column[first]) / np.maximum(column[second] - column[first], 1))[others]
+    return between, share
 
 
 def rate_views(model: Coherence, covariances: ViewCovariances, cross: NDArray[np.complex64]) -> Coherence:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 STEP_NUMBERS: Mapping[str, int] = {
     "stitching": 1,
-    "alignment": 6,
+    "alignment": 7,
     "positioning": 1,
     "ctf": 1,
     "aligned stack": 2,
