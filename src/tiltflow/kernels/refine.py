@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiltflow.kernels import kernel
+from tiltflow.kernels.warp import steps_inside
 
 Image = NDArray[np.float32]
 Single = np.float32
@@ -63,20 +64,58 @@ def sample_view(coefficients: Image, lines: Floats, taper: float, factor: float,
 def sample_filled(coefficients: Image, lines: Floats, taper: float, factors: Floats, filling: Image, out: Image) -> None:
     """Write into `out` what :func:`sample_view` does times its weight, plus `filling` times what that lacks of 1, for several views.
 
-    `filling` and `out` are `(views, ny, nx)`, `lines` `(views, 3, 2)` and `factors` `(views,)`.
+    `filling` and `out` are `(views, ny, nx)`, `lines` `(views, 3, 2)` and `factors` `(views,)`.  Most pixels lie inside the image: the
+    loop over these has no branch, so that a core samples several at once.
     """
-    height, width, scale = np.float32(coefficients.shape[1]), np.float32(coefficients.shape[2]), np.float32(1.0 / taper)
+    rows, columns, n = coefficients.shape[1], coefficients.shape[2], out.shape[2]
+    height, width, scale = np.float32(rows), np.float32(columns), np.float32(1.0 / taper)
+    half, zero, one, two, three, sixth = (
+        np.float32(0.5),
+        np.float32(0),
+        np.float32(1),
+        np.float32(2),
+        np.float32(3),
+        np.float32(1.0 / 6.0),
+    )
+    stride, most_x, most_y = np.uint32(columns), np.int32(columns - 3), np.int32(rows - 3)
     for view in range(len(out)):
-        first, along, across, factor = lines[view, 0], lines[view, 1], lines[view, 2], np.float32(factors[view])
+        pixels, factor = coefficients[view].reshape(-1), np.float32(factors[view])
+        first, along, across = lines[view, 0], lines[view, 1], lines[view, 2]
+        right, down = np.float32(along[0]), np.float32(along[1])
         for j in range(out.shape[1]):
-            for i in range(out.shape[2]):
-                x = np.float32(first[0] + i * along[0] + j * across[0])
-                y = np.float32(first[1] + i * along[1] + j * across[1])
-                inside = _inside(x, y, width, height, scale)
-                total = (np.float32(1) - inside) * filling[view, j, i]
-                if inside > 0:
-                    total += factor * inside * _spline(coefficients[view], x, y)
-                out[view, j, i] = total
+            x0, y0 = first[0] + j * across[0], first[1] + j * across[1]
+            a, b = steps_inside(x0, along[0], 1.0, columns - 1.0, n)
+            c, d = steps_inside(y0, along[1], 1.0, rows - 1.0, n)
+            begin, end = max(a, c), min(b, d)
+            if begin >= end:
+                begin, end = n, n
+            for i in range(begin):
+                out[view, j, i] = filling[view, j, i]
+            for i in range(end, n):
+                out[view, j, i] = filling[view, j, i]
+            from_x, from_y = np.float32(x0), np.float32(y0)
+            for i in range(begin, end):
+                x, y = from_x + right * np.float32(i), from_y + down * np.float32(i)
+                depth = max(min((min(min(x, width - x), min(y, height - y)) - one) * scale, one), zero)
+                inside = depth * depth * (three - two * depth)
+                x -= half
+                y -= half
+                p, q = max(min(np.int32(x), most_x), np.int32(1)), max(min(np.int32(y), most_y), np.int32(1))
+                fx, fy = x - np.float32(p), y - np.float32(q)
+                gx, gy = one - fx, one - fy
+                u0, u2, u3 = sixth * gx * gx * gx, two * two * sixth - half * gx * gx * (one + fx), sixth * fx * fx * fx
+                v0, v2, v3 = sixth * gy * gy * gy, two * two * sixth - half * gy * gy * (one + fy), sixth * fy * fy * fy
+                u1, v1 = one - u0 - u2 - u3, one - v0 - v2 - v3
+                k = np.uint32(q - 1) * stride + np.uint32(p - 1)
+                below = u0 * pixels[k] + u1 * pixels[k + 1] + u2 * pixels[k + 2] + u3 * pixels[k + 3]
+                k += stride
+                at = u0 * pixels[k] + u1 * pixels[k + 1] + u2 * pixels[k + 2] + u3 * pixels[k + 3]
+                k += stride
+                above = u0 * pixels[k] + u1 * pixels[k + 1] + u2 * pixels[k + 2] + u3 * pixels[k + 3]
+                k += stride
+                top = u0 * pixels[k] + u1 * pixels[k + 1] + u2 * pixels[k + 2] + u3 * pixels[k + 3]
+                given = filling[view, j, i]
+                out[view, j, i] = given + inside * (factor * (v0 * below + v1 * at + v2 * above + v3 * top) - given)
 
 
 @kernel(fastmath=True)
@@ -153,24 +192,45 @@ def sensitivities(
     powers
         `(views, 3)`: to which squares of view and prediction and their product are added, all weighted.
     """
+    n = len(x)
     for view in range(len(images)):
         c, tangent = np.float32(np.cos(tilts[view])), np.float32(np.tan(tilts[view]))
         for j in range(len(y)):
-            for i in range(len(x)):
-                w, e, block = weight[view, j, i], images[view, 3, j, i], blocks[j, i]
-                seen, expected = images[view, 4, j, i], images[view, 5, j, i]
-                powers[view, 0] += w * seen * seen
-                powers[view, 1] += w * expected * expected
-                powers[view, 2] += w * seen * expected
-                gx, gy = w * images[view, 0, j, i], w * images[view, 1, j, i]
-                images[view, 4, j, i] = w * images[view, 2, j, i] + tangent * x[i] * gx
-                images[view, 0, j, i] = -gx
-                images[view, 1, j, i] = -gy
-                images[view, 2, j, i] = y[j] / c * gx - x[i] * c * gy
-                images[view, 3, j, i] = -(x[i] * gx + y[j] * gy)
-                images[view, 5, j, i] = -y[j] * tangent * gx
-                for k in range(6):
-                    sums[view, block, k] += images[view, k, j, i] * e
+            by_x, by_y, by_tilt, residual = images[view, 0, j], images[view, 1, j], images[view, 2, j], images[view, 3, j]
+            view_row, prediction, weights, yj = images[view, 4, j], images[view, 5, j], weight[view, j], y[j]
+            begin = 0
+            while begin < n:
+                block, end = blocks[j, begin], begin + 1
+                while end < n and blocks[j, end] == block:
+                    end += 1
+                s0, s1, s2, s3, s4, s5 = np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+                seen_2, expected_2, together = np.float32(0), np.float32(0), np.float32(0)
+                for i in range(begin, end):
+                    w, e, seen, expected, xi = weights[i], residual[i], view_row[i], prediction[i], x[i]
+                    seen_2 += w * seen * seen
+                    expected_2 += w * expected * expected
+                    together += w * seen * expected
+                    gx, gy = w * by_x[i], w * by_y[i]
+                    tilted, slanted = w * by_tilt[i] + tangent * xi * gx, -yj * tangent * gx
+                    turned, grown = yj / c * gx - xi * c * gy, -(xi * gx + yj * gy)
+                    by_x[i], by_y[i], by_tilt[i], residual[i], view_row[i], prediction[i] = -gx, -gy, turned, grown, tilted, slanted
+                    s0 -= gx * e
+                    s1 -= gy * e
+                    s2 += turned * e
+                    s3 += grown * e
+                    s4 += tilted * e
+                    s5 += slanted * e
+                total = sums[view, block]
+                total[0] += s0
+                total[1] += s1
+                total[2] += s2
+                total[3] += s3
+                total[4] += s4
+                total[5] += s5
+                powers[view, 0] += seen_2
+                powers[view, 1] += expected_2
+                powers[view, 2] += together
+                begin = end
 
 
 @kernel()
