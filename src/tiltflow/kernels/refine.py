@@ -96,7 +96,7 @@ def sample_filled(coefficients: Image, lines: Floats, taper: float, factors: Flo
             from_x, from_y = np.float32(x0), np.float32(y0)
             for i in range(begin, end):
                 x, y = from_x + right * np.float32(i), from_y + down * np.float32(i)
-                depth = max(min((min(min(x, width - x), min(y, height - y)) - one) * scale, one), zero)
+                depth = max(min((min(x, width - x, y, height - y) - one) * scale, one), zero)
                 inside = depth * depth * (three - two * depth)
                 x -= half
                 y -= half

@@ -30,7 +30,7 @@ def _draw(model: Coherence, cells: FrequencyCells, rng: np.random.Generator) -> 
     shape = (len(cells.x), len(TILT), cells.x.shape[1])
     noise = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) / np.sqrt(2)
     factor = np.linalg.cholesky(
-        ViewCovariances.of(cells, TILT, model.heights).settled(model).astype(complex) + 1e-6 * np.eye(len(TILT))
+        ViewCovariances.of(cells, TILT, model.heights, model.depth_px).settled(model).astype(complex) + 1e-6 * np.eye(len(TILT))
     )
     return np.asarray((factor @ noise) * cells.valid[:, None], np.complex64)
 

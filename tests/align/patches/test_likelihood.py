@@ -26,7 +26,7 @@ def test_slope_and_curvature_are_those_of_the_likelihood(
 ) -> None:
     model = slab(40.0, 0.6)
     spectra = draw(model, cells, rng).astype(complex)
-    settled = ViewCovariances.of(cells, TILT, model.heights).settled(model)
+    settled = ViewCovariances.of(cells, TILT, model.heights, model.depth_px).settled(model)
     precision = np.linalg.inv(settled)
 
     def likelihood(moved: Floats) -> float:
@@ -63,7 +63,7 @@ def test_displaced_views_are_put_back(
     model, moved = slab(30.0, 0.7), rng.normal(0, 0.2, (len(TILT), 2))
     moved -= moved.mean(axis=0)
     phase = np.exp(-2j * np.pi * (cells.x[:, None] * moved[:, :1] + cells.y[:, None] * moved[:, 1:])).astype(np.complex64)
-    covariances = each_inverted(ViewCovariances.of(cells, TILT, model.heights))
+    covariances = each_inverted(ViewCovariances.of(cells, TILT, model.heights, model.depth_px))
     settled = covariances.settled(model)
     precision = covariances.precision(settled, 0.2)
     expected = expected_curvature(precision, settled, cells, 1.0)

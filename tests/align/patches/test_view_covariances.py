@@ -22,7 +22,7 @@ def test_the_covariance_of_views_is_a_valid_one_and_unsettled_views_agree_less(
     cells: FrequencyCells, slab: Slab, each_inverted: EachInverted
 ) -> None:
     model = slab(40.0, 0.9)
-    covariances = each_inverted(ViewCovariances.of(cells, TILT, model.heights))
+    covariances = each_inverted(ViewCovariances.of(cells, TILT, model.heights, model.depth_px))
     settled = covariances.settled(model)
     loose = np.linalg.inv(covariances.precision(settled, 1.5).astype(complex))
     np.testing.assert_allclose(np.einsum("bii->bi", loose), 1, atol=1e-4)
@@ -41,7 +41,7 @@ def test_the_covariance_is_the_transform_of_the_profile_about_its_mean_height(ce
     lopsided = np.tile(np.where((heights > -10) & (heights < 40), 1.0, 0.0), (5, 1))
     lopsided /= lopsided.sum(axis=1, keepdims=True)
     model = replace(model, profile=lopsided, heights=heights - lopsided[0] @ heights)
-    covariances = ViewCovariances.of(cells, TILT, heights)
+    covariances = ViewCovariances.of(cells, TILT, heights, model.depth_px)
     settled = covariances.settled(model)
     np.testing.assert_array_equal(settled[::5], covariances.settled(model, every=5))
     bin_, i, k = 7, 4, 9
@@ -54,7 +54,7 @@ def test_covariances_are_inverted_and_what_is_none_is_refused(
     cells: FrequencyCells, slab: Slab, each_inverted: EachInverted
 ) -> None:
     model = slab(40.0, 0.9)
-    covariances = each_inverted(ViewCovariances.of(cells, TILT, model.heights))
+    covariances = each_inverted(ViewCovariances.of(cells, TILT, model.heights, model.depth_px))
     settled = covariances.settled(model)
     unit = np.broadcast_to(np.eye(len(TILT)), settled.shape)
     np.testing.assert_allclose(covariances.precision(settled, 0.0) @ settled, unit, atol=2e-4)
@@ -62,28 +62,32 @@ def test_covariances_are_inverted_and_what_is_none_is_refused(
         covariances.precision(2 * settled, 0.0)
 
 
-def test_inverses_are_made_at_low_and_every_third_frequency_along_x_and_interpolated_between(cells: FrequencyCells) -> None:
-    between, share = inverted_between(cells)
+@pytest.mark.parametrize(("depth_px", "every"), [(10.0, 3), (35.0, 3), (37.0, 2), (53.0, 2), (55.0, 1), (200.0, 1)])
+def test_the_deeper_a_specimen_the_more_covariances_are_inverted(cells: FrequencyCells, depth_px: float, every: int) -> None:
+    """In windows of 72 pixels: all up to column 2, and then every so many, between which inverses are interpolated."""
+    between, share = inverted_between(cells, depth_px)
     bins, column = np.arange(len(cells.column)), cells.column[:, 0]
     for band in range(5):
         some = np.flatnonzero(cells.band == band)
         alone = some[between[some, 0] == some]
         ends = {column[some[0]], column[some[-1]]}
-        assert {*column[alone]} == {at for at in column[some] if at <= 2 or (at - 2) % 3 == 0 or at in ends}
+        assert {*column[alone]} == {at for at in column[some] if at <= 2 or (at - 2) % every == 0 or at in ends}
         others = np.setdiff1d(some, alone)
         assert np.isin(between[others], alone).all()
         assert (column[between[others, 0]] < column[others]).all()
         assert (column[between[others, 1]] > column[others]).all()
-        assert (np.diff(column[between[others]], axis=1) <= 3).all()
-    np.testing.assert_array_equal(between[between[:, 0] == bins], np.stack([bins, bins], axis=1)[between[:, 0] == bins])
+        assert (np.diff(column[between[others]], axis=1) <= every).all()
+    by_itself = between[:, 0] == bins
+    np.testing.assert_array_equal(between[by_itself, 1], bins[by_itself])
     np.testing.assert_allclose((1 - share) * column[between[:, 0]] + share * column[between[:, 1]], column, atol=1e-5)
 
 
 def test_an_interpolated_inverse_lies_between_those_of_its_neighbours(
     cells: FrequencyCells, slab: Slab, each_inverted: EachInverted
 ) -> None:
-    model = slab(40.0, 0.9)
-    covariances = ViewCovariances.of(cells, TILT, model.heights)
+    model = slab(20.0, 0.9)
+    covariances = ViewCovariances.of(cells, TILT, model.heights, model.depth_px)
+    assert (covariances.between[:, 0] != covariances.between[:, 1]).any()
     settled = covariances.settled(model)
     exact = each_inverted(covariances).precision(settled, 0.3)
     first, second = exact[covariances.between[:, 0]], exact[covariances.between[:, 1]]

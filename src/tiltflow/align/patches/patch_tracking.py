@@ -58,8 +58,7 @@ Floats = NDArray[np.float64]
 _FEWEST_VIEWS = 3
 """With two views depth and displacement along x cannot be separated."""
 _COARSE_PASSES = (0.2, 0.2, 0.45, 0.45)
-"""Fractions of the highest frequency that the first passes go up to, if images at lower resolution hold as much: a displacement must stay
-below half of the shortest period."""
+"""Fractions of the highest frequency that the first passes go up to: a displacement must stay below half of the shortest period."""
 _FIRST_OWN_PASS = 0.5
 """And the first pass that gives each patch a model of its own."""
 _COARSE_ERROR_PX = 2.5
@@ -78,14 +77,11 @@ _SHARED = 0.01
 _MOST_PER_PIXEL, _MOST_PER_PIXEL_LOWER = 0.4, 0.3
 """Highest frequency compared, cycles per pixel of the images at full and at lower resolution: what cubic convolution
 (:mod:`tiltflow.kernels.patches`) does not blur."""
-_ROUNDING = 1e-9
 _LOWEST_PERIODS = 1.5
 """Periods of the lowest frequency in a window."""
 _MOVES_LEFT = 0.5
-_LEAST_DISPLACEMENT_PX = 0.8
-"""Standard deviation of the displacements left after a pass: this part of the pass's own, and at least so many pixels of the images at
-full resolution.  Less is left in the end, but what a patch holds is no rigid body, and the highest frequencies are the first to show it.
-"""
+_LEAST_DISPLACEMENT_PX = 0.1
+"""Standard deviation of the displacements left after a pass: this part of the pass's own, and at least, raw pixels."""
 _READ, _PLACED = 0.2, 0.4
 """Progress after reading and after the passes at low resolution: about their shares of the time."""
 
@@ -153,9 +149,8 @@ def track_patches(
     tracker = _Tracker(levels, layout, params, tilt, view, start, shape, threads)
     state = tracker.begin()
     highest = min(params.low_pass + params.low_pass_sigma, _MOST_PER_PIXEL / levels[0].bin)
-    held = _MOST_PER_PIXEL_LOWER / levels[min(1, len(levels) - 1)].bin
     for fraction in () if in_place else _COARSE_PASSES:
-        state = tracker.advance(state, min(fraction * highest, held))
+        state = tracker.advance(state, fraction * highest)
     state = tracker.advance(state, highest if in_place else _FIRST_OWN_PASS * highest, own=True)
     for number in range(params.passes):
         state = tracker.advance(state, highest, own=True)
@@ -250,7 +245,7 @@ class _Tracker:
         return _State(
             geometry=after,
             moved_px=float(np.sqrt(2 * ((moved - moved @ place @ place.T) ** 2).mean())),
-            unsettled_px=min(max(_MOVES_LEFT * rms_px, _LEAST_DISPLACEMENT_PX * self.levels[0].bin), state.unsettled_px),
+            unsettled_px=min(max(_MOVES_LEFT * rms_px, _LEAST_DISPLACEMENT_PX), state.unsettled_px),
             drift=measure_drift(self._in_plane(state.geometry, residual), shapes),
             noise=fit.sigma**2,
             weights=fit.weights[:-1].mean(axis=1),
@@ -288,7 +283,7 @@ class _Tracker:
         pairing = pair_views(cells, tilt, float(np.hypot(cells.x, cells.y).max()), _DEEPEST * max(self.shape))
         pairs = collect_pairs(together, pairing)
         model = fit_coherence(pairs)
-        shared = ViewCovariances.of(cells, tilt, pairing.heights)
+        shared = ViewCovariances.of(cells, tilt, pairing.heights, model.depth_px)
         model = rate_views(model, shared, together)
         fraction = independent_fraction(window)
 
@@ -311,9 +306,7 @@ class _Tracker:
 
     def _level(self, highest: float) -> Level:
         """Return the lowest resolution that holds the frequencies."""
-        return [
-            level for level in self.levels if level is self.levels[0] or highest * level.bin <= _MOST_PER_PIXEL_LOWER + _ROUNDING
-        ][-1]
+        return [level for level in self.levels if level is self.levels[0] or highest * level.bin <= _MOST_PER_PIXEL_LOWER][-1]
 
     def _problem(self, current: Geometry, moved: Floats, information: Floats, field_information: Floats) -> BundleProblem:
         """Return the displaced positions and their weights as a problem to solve; the field comes last."""

@@ -28,9 +28,12 @@ _MOST_QUALITY = 1.3
 _QUALITY_CYCLES = 4
 """Fixed-point iterations of the views' qualities."""
 _INVERTED = 3
-"""Covariances are inverted at every third x frequency, and their inverses interpolated between.  The taper of a window mixes neighbouring
-frequencies, which an inverse of each denies: with every third the errors of 25 series are 0.95 +- 0.02 of those with all, with every
-fourth the same, and with every sixth those of cryo series 1.1 times as large."""
+"""Covariances are inverted at every third x frequency at least, and their inverses interpolated between.  The taper of a window mixes
+neighbouring frequencies, which an inverse of each denies: with every third the errors of 25 simulated series are 0.95 +- 0.02 of
+those with all, and with every sixth those of cryo series 1.1 times as large."""
+_MOST_TURNED = 1.5
+"""Cycles, times the difference of two tangents, that the depth of the specimen may turn by from one inverse to the next: one as thick
+as a window is wide has all covariances inverted.  With every third such a series that others simulated has 1.7 times the error."""
 _ALL_INVERTED = 2
 """Column of a window's transform up to which every covariance is inverted: there even views far apart agree, and by how much changes
 quickly."""
@@ -69,8 +72,8 @@ class ViewCovariances:
     share: NDArray[np.float32]
 
     @classmethod
-    def of(cls, cells: FrequencyCells, tilt: Floats, heights: Floats) -> ViewCovariances:
-        """Return what is shared by models of these heights; `tilt` `(views,)` in radians."""
+    def of(cls, cells: FrequencyCells, tilt: Floats, heights: Floats, depth_px: float) -> ViewCovariances:
+        """Return what is shared by models of these heights; `tilt` `(views,)` in radians, `depth_px` about the depth of the specimen."""
         tangent = np.tan(tilt)
         seen = np.hypot(cells.bin_x[:, None] / np.cos(tilt), cells.bin_y[:, None])
         furthest = max(float(np.ptp(tangent) * cells.bin_x.max()), 1e-9)
@@ -80,7 +83,7 @@ class ViewCovariances:
         # Between the heights the profile is linear: without the sinc its transform would repeat itself.
         linear = np.sinc(grid * (heights[1] - heights[0])) ** 2
         waves = np.stack([np.cos(angle) * linear, -np.sin(angle) * linear]).astype(np.float32)
-        return cls(cells, tangent, seen, heights, grid, waves, *inverted_between(cells))
+        return cls(cells, tangent, seen, heights, grid, waves, *inverted_between(cells, depth_px))
 
     def settled(self, model: Coherence, *, every: int = 1) -> Covariance:
         """Return the model's covariance of a_i and a_k for aligned views, `(bins, views, views)`, 1 on the diagonal.
@@ -119,18 +122,21 @@ class ViewCovariances:
         return out
 
 
-def inverted_between(cells: FrequencyCells) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def inverted_between(cells: FrequencyCells, depth_px: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return for each bin the two of the same range of y whose inverses its own is interpolated between, and how much of the second.
 
-    They are `(bins, 2)` and `(bins,)`; a bin that is inverted lies between itself and itself.
+    They are `(bins, 2)` and `(bins,)`; a bin that is inverted lies between itself and itself.  The deeper a specimen is for its windows,
+    the more are inverted.
     """
+    spacing = float(cells.bin_x.max()) / max(int(cells.column.max()), 1)
+    every = int(np.clip(_MOST_TURNED / max(spacing * depth_px, 1e-9), 1, _INVERTED))
     column, bins = cells.column[:, 0], np.arange(len(cells.column))
     between, share = np.stack([bins, bins], axis=1), np.zeros(len(bins), np.float32)
     for band in np.unique(cells.band):
         some = np.flatnonzero(cells.band == band)
         place = column[some]
         ends = (some == some[0]) | (some == some[-1])
-        inverted = some[ends | (place <= _ALL_INVERTED) | ((place - _ALL_INVERTED) % _INVERTED == 0)]
+        inverted = some[ends | (place <= _ALL_INVERTED) | ((place - _ALL_INVERTED) % every == 0)]
         after = np.searchsorted(inverted, some)
         first, second = inverted[np.maximum(after - 1, 0)], inverted[after]
         others = some != second
