@@ -64,8 +64,8 @@ def sample_view(coefficients: Image, lines: Floats, taper: float, factor: float,
 def sample_filled(coefficients: Image, lines: Floats, taper: float, factors: Floats, filling: Image, out: Image) -> None:
     """Write into `out` what :func:`sample_view` does times its weight, plus `filling` times what that lacks of 1, for several views.
 
-    `filling` and `out` are `(views, ny, nx)`, `lines` `(views, 3, 2)` and `factors` `(views,)`.  Most pixels lie inside the image: the
-    loop over these has no branch, so that a core samples several at once.
+    `filling` and `out` are `(views, ny, nx)`, `lines` `(views, 3, 2)` and `factors` `(views,)`.  Which part
+    of a row lies inside the image is known before, so that the loop over its pixels has no branch.
     """
     rows, columns, n = coefficients.shape[1], coefficients.shape[2], out.shape[2]
     height, width, scale = np.float32(rows), np.float32(columns), np.float32(1.0 / taper)
@@ -197,7 +197,7 @@ def sensitivities(
         c, tangent = np.float32(np.cos(tilts[view])), np.float32(np.tan(tilts[view]))
         for j in range(len(y)):
             by_x, by_y, by_tilt, residual = images[view, 0, j], images[view, 1, j], images[view, 2, j], images[view, 3, j]
-            view_row, prediction, weights, yj = images[view, 4, j], images[view, 5, j], weight[view, j], y[j]
+            shown, prediction, weights, yj = images[view, 4, j], images[view, 5, j], weight[view, j], y[j]
             begin = 0
             while begin < n:
                 block, end = blocks[j, begin], begin + 1
@@ -206,14 +206,14 @@ def sensitivities(
                 s0, s1, s2, s3, s4, s5 = np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0), np.float32(0)
                 seen_2, expected_2, together = np.float32(0), np.float32(0), np.float32(0)
                 for i in range(begin, end):
-                    w, e, seen, expected, xi = weights[i], residual[i], view_row[i], prediction[i], x[i]
+                    w, e, seen, expected, xi = weights[i], residual[i], shown[i], prediction[i], x[i]
                     seen_2 += w * seen * seen
                     expected_2 += w * expected * expected
                     together += w * seen * expected
                     gx, gy = w * by_x[i], w * by_y[i]
                     tilted, slanted = w * by_tilt[i] + tangent * xi * gx, -yj * tangent * gx
                     turned, grown = yj / c * gx - xi * c * gy, -(xi * gx + yj * gy)
-                    by_x[i], by_y[i], by_tilt[i], residual[i], view_row[i], prediction[i] = -gx, -gy, turned, grown, tilted, slanted
+                    by_x[i], by_y[i], by_tilt[i], residual[i], shown[i], prediction[i] = -gx, -gy, turned, grown, tilted, slanted
                     s0 -= gx * e
                     s1 -= gy * e
                     s2 += turned * e

@@ -62,10 +62,10 @@ def test_covariances_are_inverted_and_what_is_none_is_refused(
         covariances.precision(2 * settled, 0.0)
 
 
-@pytest.mark.parametrize(("depth_px", "every"), [(10.0, 3), (35.0, 3), (37.0, 2), (53.0, 2), (55.0, 1), (200.0, 1)])
-def test_the_deeper_a_specimen_the_more_covariances_are_inverted(cells: FrequencyCells, depth_px: float, every: int) -> None:
+@pytest.mark.parametrize(("apart_px", "every"), [(0.0, 3), (1.6, 3), (1.7, 2), (2.5, 2), (2.6, 1), (200.0, 1)])
+def test_the_more_a_specimen_turns_the_more_covariances_are_inverted(cells: FrequencyCells, apart_px: float, every: int) -> None:
     """In windows of 72 pixels: all up to column 2, and then every so many, between which inverses are interpolated."""
-    between, share = inverted_between(cells, depth_px)
+    between, share = inverted_between(cells, apart_px)
     bins, column = np.arange(len(cells.column)), cells.column[:, 0]
     for band in range(5):
         some = np.flatnonzero(cells.band == band)
@@ -85,7 +85,7 @@ def test_the_deeper_a_specimen_the_more_covariances_are_inverted(cells: Frequenc
 def test_an_interpolated_inverse_lies_between_those_of_its_neighbours(
     cells: FrequencyCells, slab: Slab, each_inverted: EachInverted
 ) -> None:
-    model = slab(20.0, 0.9)
+    model = slab(10.0, 0.9)
     covariances = ViewCovariances.of(cells, TILT, model.heights, model.depth_px)
     assert (covariances.between[:, 0] != covariances.between[:, 1]).any()
     settled = covariances.settled(model)

@@ -31,9 +31,10 @@ _INVERTED = 3
 """Covariances are inverted at every third x frequency at least, and their inverses interpolated between.  The taper of a window mixes
 neighbouring frequencies, which an inverse of each denies: with every third the errors of 25 simulated series are 0.95 +- 0.02 of
 those with all, and with every sixth those of cryo series 1.1 times as large."""
-_MOST_TURNED = 1.5
-"""Cycles, times the difference of two tangents, that the depth of the specimen may turn by from one inverse to the next: one as thick
-as a window is wide has all covariances inverted.  With every third such a series that others simulated has 1.7 times the error."""
+_MOST_TURNED = 0.07
+"""Cycles that the depth of the specimen may turn by, in one view against the next, from one inverse to the next: all covariances are
+inverted where tilts are far apart, and of a specimen as thick as a window is wide.  With twice as much the errors of such series, one of
+them simulated by others, are 1.2 to 1.3 times as large, with three times as much 1.7 times."""
 _ALL_INVERTED = 2
 """Column of a window's transform up to which every covariance is inverted: there even views far apart agree, and by how much changes
 quickly."""
@@ -83,7 +84,15 @@ class ViewCovariances:
         # Between the heights the profile is linear: without the sinc its transform would repeat itself.
         linear = np.sinc(grid * (heights[1] - heights[0])) ** 2
         waves = np.stack([np.cos(angle) * linear, -np.sin(angle) * linear]).astype(np.float32)
-        return cls(cells, tangent, seen, heights, grid, waves, *inverted_between(cells, depth_px))
+        return cls(
+            cells,
+            tangent,
+            seen,
+            heights,
+            grid,
+            waves,
+            *inverted_between(cells, float(np.median(np.diff(np.sort(tangent)))) * depth_px),
+        )
 
     def settled(self, model: Coherence, *, every: int = 1) -> Covariance:
         """Return the model's covariance of a_i and a_k for aligned views, `(bins, views, views)`, 1 on the diagonal.
@@ -122,14 +131,14 @@ class ViewCovariances:
         return out
 
 
-def inverted_between(cells: FrequencyCells, depth_px: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def inverted_between(cells: FrequencyCells, apart_px: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return for each bin the two of the same range of y whose inverses its own is interpolated between, and how much of the second.
 
-    They are `(bins, 2)` and `(bins,)`; a bin that is inverted lies between itself and itself.  The deeper a specimen is for its windows,
-    the more are inverted.
+    They are `(bins, 2)` and `(bins,)`; a bin that is inverted lies between itself and itself.  `apart_px` is by how much more the top of
+    the specimen moves than its bottom from one view to the next: the more for the size of the windows, the more are inverted.
     """
     spacing = float(cells.bin_x.max()) / max(int(cells.column.max()), 1)
-    every = int(np.clip(_MOST_TURNED / max(spacing * depth_px, 1e-9), 1, _INVERTED))
+    every = int(np.clip(_MOST_TURNED / max(spacing * apart_px, 1e-9), 1, _INVERTED))
     column, bins = cells.column[:, 0], np.arange(len(cells.column))
     between, share = np.stack([bins, bins], axis=1), np.zeros(len(bins), np.float32)
     for band in np.unique(cells.band):
